@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a probe is, what a source of Frames is, and how either says that it cannot go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from probes.samples import Filters, Frame, Sample
+
+Params = Mapping[str, Any]
+"""Parameters of a probe, as they travel from the dashboard to the loader: JSON values."""
+
+
+class ProbeError(Exception):
+    """Something cannot be done: `why` in one sentence, and how to mend it (`fix`).
+
+    `log` holds what the tool chain printed, for the log file only.
+    """
+
+    def __init__(self, why: str, fix: str = "", log: str = "") -> None:
+        super().__init__(f"{why}: {fix}" if fix else why)
+        self.why = why
+        self.fix = fix
+        self.log = log
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """One program of a BPF source file and the event that it is attached to.
+
+    `target` is "sys_exit" for a raw tracepoint, "syscalls:sys_exit_execve" for a tracepoint.
+    An `optional` one that this kernel does not have is left out and noted.
+    """
+
+    kind: Literal["raw_tracepoint", "tracepoint"]
+    function: str
+    target: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the loader compiles, loads and attaches for one probe.
+
+    `offsets` names kernel structure fields ("task_struct.mm"); each becomes a -D macro
+    (OFF_task_struct_mm) from the running kernel's BTF. `facts` goes back to the dashboard.
+    """
+
+    source: str
+    attach: Sequence[Attach]
+    maps: Sequence[str]
+    defines: Mapping[str, int] = field(default_factory=dict)
+    offsets: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The descriptors of a probe that runs in the kernel; closing them all removes it.
+
+    `maps` and `programs` are by name, `links` keep the programs attached.
+    """
+
+    facts: Mapping[str, Any]
+    maps: dict[str, int]
+    programs: dict[str, int]
+    links: list[int]
+    notes: tuple[str, ...] = ()
+
+
+class Probe(Protocol):
+    """One probe: what to load, and how its maps become Samples.
+
+    `plan` runs in the loader, with privileges; everything else in the dashboard, without.
+    `options` are the switches a user has, with their values at start.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]]
+    sample_type: ClassVar[type[Sample]]
+
+    @staticmethod
+    def plan(params: Params) -> Plan: ...
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        """The probe's own fields of a stream object, for the interval between two Samples."""
+
+    def params(self) -> Params:
+        """What to ask the loader for, now."""
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Take over what was loaded, replacing what ran before without losing its counts."""
+
+    def release(self) -> None:
+        """Close every descriptor: the kernel forgets the probe; cumulative counts stay."""
+
+    def read(self, now: float) -> Sample:
+        """The cumulative counters at this moment (`now` is monotonic seconds)."""
+
+    def drain(self) -> None:
+        """Empty the ring buffer ahead of the next read, when it says that it fills."""
+
+    def wait_fds(self) -> Sequence[int]:
+        """Descriptors that become readable when `drain` should be called."""
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what the kernel side counts, at once and without reloading."""
+
+    def set_option(self, option: str, value: Any) -> bool:
+        """Take an option's new value; True if the probe must be loaded anew for it.
+
+        Raises ProbeError for an unknown option or value.
+        """
+
+
+class Source(Protocol):
+    """Where Frames come from: the live kernel, a recording, another machine.
+
+    `on_frame` is called from the source's own thread, once an interval, and must return at
+    once. Commands return immediately; their effect shows in a later Frame. A command that
+    this source cannot carry out raises ProbeError.
+    """
+
+    live: bool
+    title: str
+
+    def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
+        """Begin. `on_end` is called once, with one sentence, if no Frame will follow."""
+
+    def stop(self) -> None:
+        """End within 0.2 seconds, everything released."""
+
+    def toggle(self, probe: str, on: bool) -> None:
+        """Attach or truly detach a probe."""
+
+    def set_option(self, probe: str, option: str, value: Any) -> None:
+        """Change a probe's option, for example syscalls' latency."""
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what is counted."""
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the time between Frames."""

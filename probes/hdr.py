@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log-linear buckets: 32 a power of two, so that a percentile is within about 3 %.
+
+The layout is that of HdrHistogram (Gil Tene) with five significant bits: values below 32
+have a bucket each; above, a value v with e = floor(log2 v) - 5 falls into bucket
+32 * e + (v >> e). `include/probetop.h` computes the same index in the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SUB_BITS = 5
+SUB = 1 << SUB_BITS
+MAX_BITS = 44
+BUCKETS = SUB * (MAX_BITS - SUB_BITS + 1)
+"""1280 buckets reach 2**44 ns, 4.9 hours; longer durations count in the last."""
+
+
+def index(value: int) -> int:
+    """The bucket of a duration in nanoseconds."""
+    value = max(0, value)
+    if value < SUB:
+        return value
+    shift = value.bit_length() - 1 - SUB_BITS
+    return min(SUB * shift + (value >> shift), BUCKETS - 1)
+
+
+def bounds(bucket: int) -> tuple[int, int]:
+    """The lowest value of a bucket and the lowest of the next, in nanoseconds."""
+    if bucket < SUB:
+        return bucket, bucket + 1
+    shift = bucket // SUB - 1
+    low = (bucket - SUB * shift) << shift
+    return low, low + (1 << shift)
+
+
+def percentile(buckets: Mapping[int, int], fraction: float) -> float | None:
+    """The duration in ns that `fraction` of the counted ones do not exceed.
+
+    It is the middle of the bucket in which that rank falls; None without any count.
+    """
+    count = sum(buckets.values())
+    if count <= 0:
+        return None
+    rank = max(1, -(-count * fraction // 1))
+    seen = 0
+    for bucket in sorted(buckets):
+        seen += buckets[bucket]
+        if seen >= rank:
+            low, high = bounds(bucket)
+            return float(low) if high - low == 1 else (low + high) / 2
+    return None
+
+
+def maximum(buckets: Mapping[int, int]) -> float | None:
+    """The upper end of the highest bucket that counted anything, in ns."""
+    top = max((bucket for bucket, n in buckets.items() if n > 0), default=None)
+    return None if top is None else float(bounds(top)[1] - 1)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few immutable shapes that every pane, stream, recording and export is made of.
+
+A Sample holds *cumulative* counters of one probe; a Frame holds the Samples of one tick.
+Rates come from two Frames (see `probes.model`), so live, replayed and remote data are
+shown by the same code. Mappings in a Sample are never changed after it was made: a reader
+may keep them, and an entry that did not change is the very same object in both Samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+State = Literal["on", "off", "starting", "failed"]
+EMPTY: Mapping[Any, Any] = {}
+
+
+class Counts(NamedTuple):
+    """Cumulative number of calls, and how many of them returned an error."""
+
+    n: int
+    errors: int
+
+
+class Histogram(NamedTuple):
+    """Cumulative log-linear histogram of durations in nanoseconds.
+
+    `buckets` maps a bucket index (see `probes.hdr`) to its cumulative count; empty buckets
+    are absent. `n` is their sum, `total` the summed nanoseconds.
+    """
+
+    buckets: Mapping[int, int]
+    n: int
+    total: int
+
+
+class Cost(NamedTuple):
+    """What a probe costs the machine.
+
+    `events` is the cumulative number of events its programs counted. `ns_per_event` (one
+    program run) and `cpu_percent` (of one CPU, at the present rate of events) come from the
+    kernel's run-time statistics, None until they ran; `map_bytes` is kernel memory.
+    """
+
+    events: int = 0
+    ns_per_event: float | None = None
+    cpu_percent: float | None = None
+    map_bytes: int | None = None
+
+
+NO_COST = Cost()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What every probe's sample has: its state, its cost, what was lost (cumulative).
+
+    `generation` changes when counters restart from zero, so that nobody subtracts across.
+    """
+
+    state: State = "off"
+    why: str | None = None
+    fix: str | None = None
+    lost: int = 0
+    cost: Cost = NO_COST
+    generation: int = 0
+    notes: tuple[str, ...] = ()
+
+    def merged_after(self, older: Sample) -> Sample:
+        """This sample standing for itself and for `older`, which nobody has read."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyscallSample(Sample):
+    """System calls since the probe was switched on.
+
+    Keys are names ("read", "compat:read" for a 32-bit call, "syscall_999" for an unknown
+    number), errno names ("EAGAIN") and process ids. `unattributed` counts calls that are in
+    `calls` but found no row for their process. `latency` is None while it is not measured;
+    `sample_every` N says that one call in N is timed.
+    """
+
+    calls: Mapping[str, Counts] = field(default_factory=dict)
+    errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    matrix: Mapping[tuple[int, str], Counts] = field(default_factory=dict)
+    comms: Mapping[int, str] = field(default_factory=dict)
+    unattributed: int = 0
+    latency: Mapping[str, Histogram] | None = None
+    sample_every: int = 1
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecEvent:
+    """A program execution, or an attempt at one (`ret` is then minus the errno).
+
+    `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
+    (`truncated`); None when the kernel could not read it. `uid` numeric, `cgroup` a path.
+    """
+
+    time: float
+    pid: int
+    ppid: int
+    uid: int
+    comm: str
+    parent: str
+    args: tuple[str, ...] | None
+    truncated: bool
+    ret: int
+    cgroup: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitEvent:
+    """The end of a process: exit code or signal, and nanoseconds since its last exec.
+
+    `duration` counts from the process's start where it never executed a program.
+    """
+
+    time: float
+    pid: int
+    comm: str
+    exit_code: int
+    signal: int
+    duration: int | None
+
+
+MAX_EVENTS = 20_000
+"""Most events that one Sample carries; more are counted in `dropped`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecSample(Sample):
+    """Program executions: cumulative counters, and the events since the sample before."""
+
+    execs: int = 0
+    failed: int = 0
+    exits: int = 0
+    events: tuple[ExecEvent | ExitEvent, ...] = ()
+    dropped: int = 0
+
+    def merged_after(self, older: Sample) -> Sample:
+        """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""
+        if not isinstance(older, ExecSample) or older.generation != self.generation:
+            return self
+        events = older.events + self.events
+        over = max(0, len(events) - MAX_EVENTS)
+        dropped = self.dropped + older.dropped + over
+        return replace(self, events=events[over:], dropped=dropped)
+
+
+class Host(NamedTuple):
+    """The machine that the data is from."""
+
+    name: str = "?"
+    release: str = "?"
+    arch: str = "x86_64"
+    cpus: int = 1
+
+
+class Filters(NamedTuple):
+    """What the kernel side counts; None takes everything. All given ones must hold.
+
+    `cgroup` is a path below the cgroup2 mount and takes in what is below it.
+    """
+
+    pid: int | None = None
+    comm: str | None = None
+    uid: int | None = None
+    cgroup: str | None = None
+
+    def describe(self) -> str:
+        """The filters as a user would type them, empty when there are none."""
+        return " ".join(
+            f"{k}={v}" for k, v in zip(self._fields, self, strict=True) if v is not None
+        )
+
+
+NO_FILTERS = Filters()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """All probes' Samples of one tick.
+
+    `time` is Unix seconds, `mono` monotonic seconds (rates use it), `interval` the wished
+    interval in seconds, `load` the one-minute load average.
+    """
+
+    time: float
+    mono: float
+    interval: float
+    host: Host
+    load: float | None = None
+    filters: Filters = NO_FILTERS
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+
+    def merged_after(self, older: Frame) -> Frame:
+        """This frame standing for both, so that a slow reader loses no event."""
+        samples = {
+            name: sample.merged_after(older.samples[name]) if name in older.samples else sample
+            for name, sample in self.samples.items()
+        }
+        return replace(self, samples=samples)

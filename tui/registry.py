@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every probe of the program, one line each: keys, footer, palette, command line, stream,
+replay, export and the contract tests derive from it.
+
+Modules are named, not imported: the broker must not pay for Textual, nor the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from probes.base import Probe
+from probes.samples import Sample
+
+if TYPE_CHECKING:
+    from tui.panes.base import Pane
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One probe and the pane that shows it, as "module:attribute"; `key` toggles it."""
+
+    key: str
+    name: str
+    title: str
+    probe_path: str
+    pane_path: str
+    on_at_start: bool = True
+
+    def probe_class(self) -> type[Probe]:
+        """The probe's class, imported now."""
+        return cast("type[Probe]", _load(self.probe_path))
+
+    def pane_class(self) -> Callable[[], Pane]:
+        """The pane's class, imported now (and Textual with it)."""
+        return cast("Callable[[], Pane]", _load(self.pane_path))
+
+
+REGISTRY: tuple[Entry, ...] = (
+    Entry(
+        "1",
+        "syscalls",
+        "System calls",
+        "probes.syscalls:SyscallProbe",
+        "tui.panes.syscalls:SyscallPane",
+    ),
+    Entry("2", "execs", "Execs", "probes.execs:ExecProbe", "tui.panes.execs:ExecPane"),
+)
+
+
+def _load(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def names() -> tuple[str, ...]:
+    """The names of all probes, in the order of their keys."""
+    return tuple(entry.name for entry in REGISTRY)
+
+
+def sample_types() -> dict[str, type[Sample]]:
+    """The Sample class of each probe, for decoding recordings."""
+    return {entry.name: entry.probe_class().sample_type for entry in REGISTRY}
