@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine is: architecture, CPUs, capabilities, tracefs, where BCC is.
+
+Reads /proc, /sys and /etc only, imports no BCC and starts no process. Facts are
+best effort: what cannot be read is None or empty, never a guess.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+Arch = Literal["x86_64", "arm64"]
+
+# Bit numbers of include/uapi/linux/capability.h, in order from 0.
+_CAPABILITIES = (
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID "
+    "CAP_SETUID CAP_SETPCAP CAP_LINUX_IMMUTABLE CAP_NET_BIND_SERVICE CAP_NET_BROADCAST "
+    "CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_IPC_OWNER CAP_SYS_MODULE CAP_SYS_RAWIO "
+    "CAP_SYS_CHROOT CAP_SYS_PTRACE CAP_SYS_PACCT CAP_SYS_ADMIN CAP_SYS_BOOT CAP_SYS_NICE "
+    "CAP_SYS_RESOURCE CAP_SYS_TIME CAP_SYS_TTY_CONFIG CAP_MKNOD CAP_LEASE CAP_AUDIT_WRITE "
+    "CAP_AUDIT_CONTROL CAP_SETFCAP CAP_MAC_OVERRIDE CAP_MAC_ADMIN CAP_SYSLOG CAP_WAKE_ALARM "
+    "CAP_BLOCK_SUSPEND CAP_AUDIT_READ CAP_PERFMON CAP_BPF CAP_CHECKPOINT_RESTORE"
+)
+
+# /proc/self/status names the sets CapInh, CapPrm, CapEff, CapBnd and CapAmb.
+CapabilitySet = Literal["Inh", "Prm", "Eff", "Bnd", "Amb"]
+
+BCC_PACKAGES = {
+    "debian": ("python3-bpfcc", "apt-get install python3-bpfcc"),
+    "ubuntu": ("python3-bpfcc", "apt-get install python3-bpfcc"),
+    "fedora": ("python3-bcc", "dnf install python3-bcc"),
+    "rhel": ("python3-bcc", "dnf install python3-bcc"),
+    "centos": ("python3-bcc", "dnf install python3-bcc"),
+    "arch": ("python-bcc", "pacman -S python-bcc"),
+    "suse": ("python3-bcc", "zypper install python3-bcc"),
+    "opensuse": ("python3-bcc", "zypper install python3-bcc"),
+}
+"""Distribution id, or what it is like -> (package, command) of BCC's Python side."""
+
+
+def read_text(path: str | Path) -> str | None:
+    """The stripped text of a small file, None when it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def release() -> str:
+    """The running kernel's release, as `uname -r` prints it."""
+    return os.uname().release
+
+
+def machine() -> str:
+    """The machine name of uname(2), for messages."""
+    return os.uname().machine
+
+
+def arch() -> Arch | None:
+    """The architecture by its kernel name, None for those that no probe supports."""
+    names: dict[str, Arch] = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+    return names.get(machine())
+
+
+def parse_cpu_list(text: str) -> list[int]:
+    """CPU numbers of a list in the kernel's format ("0-3,8"); raises ValueError if it is none."""
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def possible_cpus() -> int:
+    """How many CPUs may ever be there: the length of what is indexed by CPU number."""
+    text = read_text("/sys/devices/system/cpu/possible")
+    return max(parse_cpu_list(text)) + 1 if text else os.cpu_count() or 1
+
+
+def online_cpus() -> list[int]:
+    """The numbers of the CPUs that run now."""
+    text = read_text("/sys/devices/system/cpu/online")
+    return parse_cpu_list(text) if text else list(range(os.cpu_count() or 1))
+
+
+def decode_capabilities(mask: int) -> frozenset[str]:
+    """Names of a capability mask's bits; one newer than this list is CAP_<number>."""
+    names = _CAPABILITIES.split()
+    return frozenset(
+        names[bit] if bit < len(names) else f"CAP_{bit}"
+        for bit in range(mask.bit_length())
+        if mask >> bit & 1
+    )
+
+
+def capabilities(which: CapabilitySet = "Eff", pid: int | str = "self") -> frozenset[str]:
+    """One capability set of a process; empty when it cannot be read."""
+    for line in (read_text(f"/proc/{pid}/status") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name == f"Cap{which}":
+            return decode_capabilities(int(value, 16))
+    return frozenset()
+
+
+def may_load() -> bool:
+    """Whether tracing programs may be loaded: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN."""
+    have = capabilities()
+    return "CAP_SYS_ADMIN" in have or {"CAP_BPF", "CAP_PERFMON"} <= have
+
+
+def lockdown() -> str | None:
+    """The kernel lockdown mode: none, integrity or confidentiality; None if unknown."""
+    text = read_text("/sys/kernel/security/lockdown")
+    if not text or "[" not in text:
+        return None
+    return text.partition("[")[2].partition("]")[0]
+
+
+def container() -> str | None:
+    """What kind of container this is, None outside of one as far as one can see."""
+    if os.path.exists("/.dockerenv"):
+        return "docker"
+    if os.path.exists("/run/.containerenv"):
+        return "podman"
+    name = read_text("/run/systemd/container")
+    if name:
+        return name
+    for entry in (read_text("/proc/1/environ") or "").split("\0"):
+        if entry.startswith("container="):
+            return entry.partition("=")[2] or "container"
+    # The first cgroup of a machine is its root; a container's name shows in its path.
+    path = read_text("/proc/1/cgroup") or ""
+    for kind in ("docker", "kubepods", "lxc", "libpod", "containerd"):
+        if kind in path:
+            return kind
+    return None
+
+
+def virtual_machine() -> str | None:
+    """The hypervisor's name ("unknown" if only its presence shows), None on bare metal."""
+    vendor = read_text("/sys/hypervisor/type")
+    if vendor:
+        return vendor
+    product = " ".join(
+        read_text(f"/sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name")
+    )
+    known = ("KVM", "QEMU", "VMware", "VirtualBox", "Microsoft", "Xen", "Google", "Amazon EC2",
+             "Firecracker", "Parallels", "OpenStack")  # fmt: skip
+    for name in known:
+        if name.lower() in product.lower() and "metal" not in product.lower():
+            return name
+    if "hypervisor" in (read_text("/proc/cpuinfo") or "").split():
+        return "unknown"
+    return "unknown" if os.path.exists("/proc/device-tree/hypervisor") else None
+
+
+def tracefs(mount: bool = True) -> Path | None:
+    """The mounted tracefs, mounted now when it was not and we may; None otherwise."""
+    preferred = "/sys/kernel/tracing"
+    found = mount_points("tracefs")
+    if found:
+        return Path(preferred if preferred in found else found[0])
+    # Below debugfs the kernel mounts it on the first access, which this is.
+    if os.path.isdir("/sys/kernel/debug/tracing/events"):
+        return Path("/sys/kernel/debug/tracing")
+    if mount and _mount("tracefs", preferred) == 0:
+        return Path(preferred)
+    return None
+
+
+def mount_points(kind: str) -> list[str]:
+    """Where file systems of this kind are mounted, in the order of /proc/self/mounts."""
+    lines = (line.split(" ") for line in (read_text("/proc/self/mounts") or "").splitlines())
+    return [f[1].replace("\\040", " ") for f in lines if len(f) > 2 and f[2] == kind]
+
+
+def _mount(kind: str, where: str) -> int:
+    """mount(2) of a pseudo file system: 0, or the errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(kind.encode(), where.encode(), kind.encode(), 0, None) == 0:
+        return 0
+    return ctypes.get_errno()
+
+
+def cgroup2() -> Path | None:
+    """Where the cgroup v2 hierarchy is mounted (also beside v1), None if nowhere."""
+    found = mount_points("cgroup2")
+    return Path(found[0]) if found else None
+
+
+def find_bcc() -> list[str]:
+    """Directories to append to sys.path so that the distribution's BCC imports, best first.
+
+    A directory counts only if its `bcc` is the BPF Compiler Collection: other packages
+    of that name have no libbcc.py.
+    """
+    patterns = (
+        "/usr/lib/python3/dist-packages",
+        "/usr/lib/python3.*/site-packages",
+        "/usr/lib64/python3.*/site-packages",
+        "/usr/local/lib/python3*/dist-packages",
+        "/usr/local/lib/python3.*/site-packages",
+    )
+    return [
+        directory
+        for pattern in patterns
+        for directory in sorted(glob.glob(pattern), reverse=True)
+        if is_bcc(directory)
+    ]
+
+
+def is_bcc(directory: str) -> bool:
+    """Whether `directory` holds a package `bcc` that is the BPF Compiler Collection."""
+    return all(
+        os.path.isfile(os.path.join(directory, "bcc", name))
+        for name in ("__init__.py", "libbcc.py")
+    )
+
+
+def distribution() -> tuple[str, list[str]]:
+    """This system's name, and its ids from its own to those of what it is like."""
+    try:
+        fields = platform.freedesktop_os_release()
+    except OSError:
+        return "this system", []
+    ids = [fields.get("ID", ""), *fields.get("ID_LIKE", "").split()]
+    return fields.get("PRETTY_NAME", "this system"), [name.lower() for name in ids if name]
+
+
+def bcc_hint() -> tuple[str, str]:
+    """Why probes cannot be compiled when BCC is missing, and the command that mends it."""
+    why = "the BPF Compiler Collection (BCC), which compiles the probes, is not installed"
+    _, ids = distribution()
+    for name in ids:
+        package, command = BCC_PACKAGES.get(name.partition("-")[0], ("", ""))
+        if package:
+            return why, f"sudo {command}"
+    return why, "install your distribution's BCC package for Python (python3-bpfcc, python3-bcc)"
