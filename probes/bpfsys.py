@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bpf(2) and perf_event_open(2) as they are, through ctypes: no libbpf, no BCC.
+
+Every call returns a descriptor that the caller closes, or raises OSError with the
+kernel's errno. Structures and numbers are those of include/uapi/linux/bpf.h and
+perf_event.h; fields after the last one named here are zero.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Iterable
+
+# System call numbers of bpf and perf_event_open by uname(2)'s machine.
+_NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
+
+# Commands of bpf(2).
+_MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS = 0, 5, 17, 28, 32
+
+MAP_ARRAY, MAP_RINGBUF = 2, 27
+MAP_MMAPABLE = 1 << 10
+
+PROG_KPROBE, PROG_TRACEPOINT, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 5, 17, 26
+ATTACH_FENTRY = 24
+
+PERF_HARDWARE, PERF_SOFTWARE, PERF_TRACEPOINT = 0, 1, 2
+PERF_CPU_CYCLES = 0
+PERF_DISABLED, PERF_EXCLUDE_KERNEL, PERF_EXCLUDE_HV = 1 << 0, 1 << 5, 1 << 6
+PERF_TIMES = 3
+"""read_format: the count, the time enabled and the time running, 64 bits each."""
+
+_IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
+_FLAG_FD_CLOEXEC = 8
+_ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5, kernel 4.1
+_LOG_SIZE = 1 << 16
+
+
+def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
+    """One BPF instruction: opcode, registers, offset, immediate."""
+    return struct.pack("<BBhi", code, dst | src << 4, off, imm)
+
+
+MOV_IMM, MOV_REG, ADD_IMM, CALL, EXIT = 0xB7, 0xBF, 0x07, 0x85, 0x95
+RETURN_0 = insn(MOV_IMM, 0) + insn(EXIT)
+"""The smallest program: r0 = 0; exit."""
+
+
+def _syscall(which: int, *args: object) -> int:
+    numbers = _NUMBERS.get(os.uname().machine)
+    if numbers is None:
+        raise OSError(38, f"no system call numbers known for {os.uname().machine}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    result = int(libc.syscall(ctypes.c_long(numbers[which]), *args))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
+def _bpf(command: int, attr: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attr, len(attr))
+    return _syscall(0, ctypes.c_long(command), buffer, ctypes.c_ulong(len(attr)))
+
+
+def map_create(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
+    """A map of `kind` (MAP_*) with sizes in bytes; returns its descriptor."""
+    return _bpf(_MAP_CREATE, struct.pack("=5I52x", kind, key, value, entries, flags))
+
+
+class VerifierError(OSError):
+    """A program was refused; `log` is what the verifier said, perhaps nothing."""
+
+    log = ""
+
+
+def prog_load(
+    kind: int,
+    insns: bytes,
+    licence: str = "GPL",
+    attach_type: int = 0,
+    btf_id: int = 0,
+    kern_version: int = 0,
+) -> int:
+    """Loads a program of `kind` (PROG_*); returns its descriptor, raises VerifierError."""
+    code = ctypes.create_string_buffer(insns, len(insns))
+    text = ctypes.create_string_buffer(licence.encode())
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    addresses = [ctypes.addressof(item) for item in (code, text, log)]
+
+    def attr(level: int) -> bytes:
+        head = struct.pack("=2I2Q", kind, len(insns) // 8, *addresses[:2])
+        logging = struct.pack("=2IQ", level, _LOG_SIZE if level else 0, addresses[2] * level)
+        names = struct.pack("=2I16sI", kern_version, 0, b"probetop", 0)
+        btf = struct.pack("=3IQ2IQ4I", attach_type, 0, 0, 0, 0, 0, 0, 0, btf_id, 0, 0)
+        return head + logging + names + btf
+
+    try:
+        return _bpf(_PROG_LOAD, attr(0))
+    except OSError:
+        # Only a refused program pays for the verifier's log.
+        try:
+            return _bpf(_PROG_LOAD, attr(1))
+        except OSError as again:
+            error = VerifierError(again.errno, again.strerror)
+            error.log = log.value.decode(errors="replace")
+            raise error from None
+
+
+def raw_tracepoint_open(prog: int, name: str | None) -> int:
+    """Attaches a program to a raw tracepoint (None: to its BTF function); returns the link."""
+    text = ctypes.create_string_buffer(name.encode()) if name else None
+    address = ctypes.addressof(text) if text else 0
+    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QII", address, prog, 0))
+
+
+def link_create(prog: int, target: int, attach_type: int, flags: int = 0) -> int:
+    """Attaches a program to a target descriptor, or 0 for its BTF function; returns the link."""
+    return _bpf(_LINK_CREATE, struct.pack("=4I32x", prog, target, attach_type, flags))
+
+
+def enable_stats() -> int:
+    """Counts every BPF program's runs and run time until the descriptor is closed."""
+    return _bpf(_ENABLE_STATS, struct.pack("=I", 0))
+
+
+def perf_event_open(
+    kind: int,
+    config: int,
+    *,
+    pid: int = -1,
+    cpu: int = -1,
+    config1: int = 0,
+    config2: int = 0,
+    flags: int = 0,
+    read_format: int = 0,
+) -> int:
+    """A perf event of `kind` (PERF_* or a PMU's number); returns its descriptor.
+
+    `flags` are PERF_DISABLED and its like; `config1` and `config2` may be addresses,
+    which must stay valid during the call.
+    """
+    attr = struct.pack(
+        "=2I5Q2I2Q", kind, _ATTR_SIZE, config, 0, 0, read_format, flags, 0, 0, config1, config2
+    )
+    buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
+    integers: Iterable[int] = (pid, cpu, -1)
+    return _syscall(
+        1, buffer, *(ctypes.c_long(i) for i in integers), ctypes.c_ulong(_FLAG_FD_CLOEXEC)
+    )
+
+
+def perf_set_bpf(event: int, prog: int) -> None:
+    """Runs a program at every occurrence of a perf event, until the event is closed."""
+    fcntl.ioctl(event, _IOC_SET_BPF, prog)
+
+
+def perf_enable(event: int) -> None:
+    """Starts a perf event that was opened with PERF_DISABLED."""
+    fcntl.ioctl(event, _IOC_ENABLE, 0)
+
+
+def fdinfo(fd: int) -> dict[str, str]:
+    """The fields that /proc tells of a descriptor of this process, for example prog_jited."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        pairs = (line.partition(":") for line in file)
+        return {name.strip(): value.strip() for name, _, value in pairs}
