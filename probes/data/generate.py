@@ -60,6 +60,7 @@ DROPPED = {
         "putpmsg": 189,
         "vserver": 273,
     },
+    "arm64": {"nfsservctl": 42},
 }
 
 
