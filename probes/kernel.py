@@ -107,10 +107,20 @@ def capabilities(which: CapabilitySet = "Eff", pid: int | str = "self") -> froze
     return frozenset()
 
 
+def in_user_namespace() -> bool:
+    """Whether this process's user ids are not the machine's, as in rootless containers."""
+    text = read_text("/proc/self/uid_map")
+    return text is not None and text.split() != ["0", "0", "4294967295"]
+
+
 def may_load() -> bool:
-    """Whether tracing programs may be loaded: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN."""
+    """Whether tracing programs may be loaded: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
+
+    A user namespace's capabilities do not count: the kernel asks for the machine's.
+    """
     have = capabilities()
-    return "CAP_SYS_ADMIN" in have or {"CAP_BPF", "CAP_PERFMON"} <= have
+    enough = "CAP_SYS_ADMIN" in have or {"CAP_BPF", "CAP_PERFMON"} <= have
+    return enough and not in_user_namespace()
 
 
 def lockdown() -> str | None:

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`probetop doctor`: what this machine allows, by trying it, and how to mend what it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.util
+import json as json_module
+import os
+import platform
+import resource
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from probes import kernel, trials
+
+THROUGH_SUDO = "run the doctor through sudo"
+COMPILE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verdict: `ok` is None when it could not be tried.
+
+    `detail` says what was seen, `means` what a 'no' takes away from which pane, `fix`
+    how to mend it. The default panes run only if every `needed` check is ok.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    means: str
+    fix: str
+    needed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is tried for a Check, and what is said when it fails."""
+
+    name: str
+    run: Callable[[], str]
+    means: str
+    fix: str
+    needed: bool = False
+
+
+class Failed(Exception):
+    """A trial that knows its own fix: (why, fix)."""
+
+
+# 524 is the kernel's own ENOTSUPP, which C libraries do not know but bpf(2) returns.
+ERRNO_NAMES = {**errno.errorcode, 524: "ENOTSUPP"}
+ALL = "no pane can run"
+LATENCY = "the function-latency pane"
+NEW_KERNEL = "a kernel built with it, as every distribution's is"
+
+TRIALS = (
+    Trial("architecture", lambda: _architecture(), ALL, "a 64-bit x86 or ARM machine", True),
+    Trial(
+        "privileges",
+        lambda: _privileges(),
+        f"{ALL}: loading BPF programs needs CAP_BPF and CAP_PERFMON",
+        "start probetop through sudo",
+        True,
+    ),
+    Trial(
+        "BTF",
+        trials.btf,
+        f"{ALL}: probes find kernel structures by it",
+        "a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian 11, Ubuntu 20.10 and later have",
+        True,
+    ),
+    Trial(
+        "JIT",
+        trials.jit,
+        "every pane's probes cost several times more",
+        "sudo sysctl net.core.bpf_jit_enable=1",
+    ),
+    Trial(
+        "kernel memory",
+        trials.kernel_memory,
+        f"{ALL}: probes may not read kernel structures (lockdown=confidentiality does this)",
+        "boot without lockdown=confidentiality on the kernel's command line",
+        True,
+    ),
+    Trial(
+        "raw tracepoints",
+        trials.raw_tracepoint,
+        "the system-call and exec panes cannot run",
+        f"CONFIG_BPF_EVENTS=y and CONFIG_TRACEPOINTS=y: {NEW_KERNEL}",
+        True,
+    ),
+    Trial(
+        "tracefs",
+        trials.tracefs,
+        f"no tracepoints in {LATENCY} and no failed execs in the exec pane",
+        "sudo mount -t tracefs tracefs /sys/kernel/tracing",
+    ),
+    Trial(
+        "tracepoints",
+        trials.tracepoint,
+        f"no tracepoints in {LATENCY} and no failed execs in the exec pane",
+        "CONFIG_PERF_EVENTS=y, and tracefs mounted at /sys/kernel/tracing",
+    ),
+    Trial(
+        "kprobes",
+        trials.kprobe,
+        f"no kernel functions by kprobe in {LATENCY}; tracepoints and uprobes stay",
+        f"CONFIG_KPROBE_EVENTS=y: {NEW_KERNEL}",
+    ),
+    Trial(
+        "fentry",
+        lambda: _fentry(),
+        f"no kernel functions by fentry in {LATENCY}; kprobes, where there are any, cost more",
+        "a kernel with CONFIG_FUNCTION_TRACER=y and BPF trampolines (x86_64 5.5, arm64 6.0)",
+    ),
+    Trial(
+        "uprobes",
+        trials.uprobe,
+        f"no functions of programs and libraries in {LATENCY}",
+        f"CONFIG_UPROBE_EVENTS=y: {NEW_KERNEL}",
+    ),
+    Trial(
+        "USDT",
+        trials.usdt,
+        f"no static probes of programs (USDT) in {LATENCY}",
+        "Linux 4.20 or newer with CONFIG_UPROBE_EVENTS=y",
+    ),
+    Trial(
+        "ring buffer",
+        trials.ring_buffer,
+        "the exec pane cannot run",
+        "Linux 5.8 or newer",
+        True,
+    ),
+    Trial(
+        "mmapable arrays",
+        trials.mmapable_array,
+        f"{ALL}: counters are read as memory",
+        "Linux 5.5 or newer",
+        True,
+    ),
+    Trial(
+        "run statistics",
+        trials.run_statistics,
+        "no pane can say what its probe costs (shown as a dash)",
+        "Linux 5.8 or newer",
+    ),
+    Trial(
+        "hardware PMU",
+        trials.hardware_pmu,
+        "the PMC pane has no cycles, instructions or IPC: only the kernel's software counters",
+        "bare metal, or a virtual machine whose host passes the PMU through",
+    ),
+    Trial("BCC", lambda: _bcc(), f"{ALL}: BCC compiles the probes", "", True),
+    Trial(
+        "libbpf",
+        trials.libbpf_version,
+        f"{ALL}: BCC and the BTF look-ups need it",
+        "install your distribution's libbpf package (libbpf1, libbpf)",
+        True,
+    ),
+    Trial("compiler", lambda: _compiler(), ALL, "", True),
+    Trial(
+        "cgroup v2",
+        trials.cgroup2,
+        "no filter by cgroup, and no cgroup column in the exec pane",
+        "sudo mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with systemd's default",
+    ),
+)
+
+
+def _architecture() -> str:
+    found = kernel.arch()
+    if found is None:
+        raise trials.Unavailable(f"{kernel.machine()} is neither x86_64 nor arm64")
+    return found
+
+
+def _privileges() -> str:
+    who = f"uid {os.geteuid()}"
+    have = kernel.capabilities()
+    if kernel.in_user_namespace():
+        raise Failed(f"{who} of a user namespace", "start probetop as the machine's own root")
+    if "CAP_SYS_ADMIN" in have:
+        return f"{who} with CAP_SYS_ADMIN"
+    missing = " and ".join(sorted({"CAP_BPF", "CAP_PERFMON"} - have))
+    if missing and os.geteuid() == 0:
+        fix = "start the container with --privileged, or with --cap-add BPF --cap-add PERFMON"
+        raise Failed(f"{who} without {missing}", fix)
+    if missing:
+        raise trials.Unavailable(f"{who} without {missing}")
+    return f"{who} with CAP_BPF and CAP_PERFMON"
+
+
+def _bcc() -> str:
+    """BCC's version, from its files; the loader alone imports it."""
+    spec = importlib.util.find_spec("bcc")
+    imported = os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else ""
+    if imported and not kernel.is_bcc(imported):
+        why = f"the package called bcc in {imported} is another one and hides BCC"
+        raise Failed(why, f"{sys.executable} -m pip uninstall bcc")
+    found = kernel.find_bcc()
+    if not found:
+        raise Failed(*kernel.bcc_hint())
+    text = kernel.read_text(f"{found[0]}/bcc/version.py") or ""
+    version = text.partition("=")[2].strip().strip("'\"") or "unknown version"
+    return f"{version} in {found[0]}"
+
+
+def _compiler() -> str:
+    if not kernel.may_load():
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    return compile_check()
+
+
+def _fentry() -> str:
+    """As trials.fentry, but with what a refusal means for somebody who has the privileges."""
+    try:
+        return trials.fentry()
+    except PermissionError as error:
+        if not kernel.may_load():
+            raise
+        why = "the kernel has fentry, but said EPERM: Operation not permitted"
+        raise Failed(
+            why, "ask who runs this machine: its policy or hypervisor forbids it"
+        ) from error
+
+
+def compile_check(command: list[str] | None = None) -> str:
+    """Compiles and loads a program in a loader process; returns what it says of itself.
+
+    Raises Failed with the loader's why and fix, also when it crashes or hangs.
+    """
+    command = command or [sys.executable, "-m", "probes.loader", "--selftest"]
+    again = "run it by hand to see what it prints: " + " ".join(command)
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=COMPILE_SECONDS,
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"the compiler did not finish in {COMPILE_SECONDS:.0f} s", again) from error
+    try:
+        answer = json_module.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        why = f"the compiler's process ended with status {done.returncode} ({last})"
+        raise Failed(why, again) from error
+    if not answer.get("ok"):
+        raise Failed(str(answer.get("why") or "it said no"), str(answer.get("fix") or again))
+    return f"BCC {answer.get('bcc')} compiled and loaded a program"
+
+
+def judge(trial: Trial, privileged: bool) -> Check:
+    """Runs one trial and turns whatever comes of it into a verdict."""
+
+    def check(ok: bool | None, detail: str, fix: str = "") -> Check:
+        fix = "" if ok else fix or trial.fix
+        return Check(trial.name, ok, detail, "" if ok else trial.means, fix, trial.needed)
+
+    try:
+        return check(True, trial.run())
+    except Failed as failed:
+        why, fix = failed.args
+        return check(False, why, fix)
+    except trials.Untried as untried:
+        return check(None, str(untried))
+    except trials.Unavailable as unavailable:
+        return check(False, str(unavailable))
+    except OSError as error:
+        name = ERRNO_NAMES.get(error.errno or 0, str(error.errno))
+        if error.errno in (errno.EPERM, errno.EACCES) and not privileged:
+            return check(None, f"not tried: needs root ({name})", THROUGH_SUDO)
+        where = f" on {error.filename}" if error.filename else ""
+        return check(False, f"the kernel said {name}{where}: {error.strerror}")
+    except (AttributeError, ValueError) as error:
+        # An old library without the function, or a file in a format not known here.
+        return check(False, f"{type(error).__name__}: {error}")
+
+
+def examine() -> list[Check]:
+    """All verdicts, in the order of TRIALS."""
+    # Kernels before 5.11 count maps as locked memory; raising the limit takes privileges.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+    privileged = kernel.may_load()
+    return [judge(trial, privileged) for trial in TRIALS]
+
+
+def machine_facts() -> dict[str, Any]:
+    """What this machine is; None for what does not apply or cannot be seen."""
+    return {
+        "host": os.uname().nodename,
+        "distribution": kernel.distribution()[0],
+        "kernel": kernel.release(),
+        "machine": kernel.machine(),
+        "cpus_online": len(kernel.online_cpus()),
+        "cpus_possible": kernel.possible_cpus(),
+        "container": kernel.container(),
+        "virtual_machine": kernel.virtual_machine(),
+        "lockdown": kernel.lockdown(),
+        "python": platform.python_version(),
+        "uid": os.geteuid(),
+    }
+
+
+def ready(checks: list[Check]) -> bool:
+    """Whether the panes that are on at start can run."""
+    return all(check.ok for check in checks if check.needed)
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    hypervisor = facts["virtual_machine"]
+    named = "" if hypervisor == "unknown" else f" ({hypervisor})"
+    inside = [
+        f"{facts['container']} container" if facts["container"] else "",
+        f"virtual machine{named}" if hypervisor else "",
+    ]
+    return (
+        f"{facts['host']}: {facts['distribution']}, Linux {facts['kernel']} {facts['machine']}, "
+        f"{facts['cpus_online']} CPUs, {' in a '.join(filter(None, inside)) or 'bare metal'}"
+    )
+
+
+def _verdict(checks: list[Check]) -> list[str]:
+    missing = [check.name for check in checks if check.needed and not check.ok]
+    lines = ["The default panes can run here."]
+    if missing:
+        lines = [f"The default panes cannot run here yet: {', '.join(missing)}."]
+    if any(check.ok is None and check.fix == THROUGH_SUDO for check in checks):
+        lines.append(f"What is marked ? was not tried: {THROUGH_SUDO}.")
+    return lines
+
+
+def render(checks: list[Check], facts: dict[str, Any], colour: bool, width: int) -> str:
+    """The report for people: a line a check, and below a 'no' its meaning and its fix."""
+    paint = {True: "\x1b[32m", False: "\x1b[31m", None: "\x1b[33m"}
+    words = {True: "yes", False: "no", None: "?"}
+    column = max(len(check.name) for check in checks) + 2
+    lines = [_headline(facts), ""]
+    for check in checks:
+        word = f"{words[check.ok]:<5}"
+        word = f"{paint[check.ok]}{word}\x1b[0m" if colour else word
+        lines.append(f"{check.name:<{column}}{word}{check.detail}")
+        for label, text in (("means", check.means), ("fix", check.fix)):
+            if text and check.ok is False:
+                lines += textwrap.wrap(
+                    text,
+                    max(width, 60),
+                    initial_indent=f"{'':{column}}     {label:<6}",
+                    subsequent_indent=f"{'':{column}}{'':11}",
+                    break_on_hyphens=False,
+                )
+    return "\n".join([*lines, "", *_verdict(checks)])
+
+
+def main(json: bool = False) -> int:
+    """Prints the report; returns 0 if the default panes can run on this machine, else 1."""
+    checks, facts = examine(), machine_facts()
+    if json:
+        report = {"ok": ready(checks), "machine": facts, "checks": [asdict(c) for c in checks]}
+        print(json_module.dumps(report, indent=2))
+    else:
+        tty = sys.stdout.isatty()
+        width = os.get_terminal_size(sys.stdout.fileno()).columns if tty else 100
+        print(render(checks, facts, tty and not os.environ.get("NO_COLOR"), width))
+    return 0 if ready(checks) else 1
