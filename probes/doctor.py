@@ -225,8 +225,8 @@ def _fentry() -> str:
     """As trials.fentry, but with what a refusal means for somebody who has the privileges."""
     try:
         return trials.fentry()
-    except PermissionError as error:
-        if not kernel.may_load():
+    except OSError as error:
+        if error.errno != errno.EPERM or not kernel.may_load():
             raise
         why = "the kernel has fentry, but said EPERM: Operation not permitted"
         raise Failed(

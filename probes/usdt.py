@@ -48,7 +48,7 @@ def usdt_probes(path: str) -> list[UsdtProbe]:
         return []
     try:
         return list(_probes(data))
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError, ValueError, OverflowError):
         # A damaged file has no probes that could be trusted.
         return []
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about this machine, checked against other ways to learn them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+
+from probes import bpfsys, kernel, trials
+from probes.usdt import usdt_probes
+
+
+def test_cpu_lists() -> None:
+    assert kernel.parse_cpu_list("0") == [0]
+    assert kernel.parse_cpu_list("0-3,8,10-11") == [0, 1, 2, 3, 8, 10, 11]
+    with pytest.raises(ValueError, match="invalid literal"):
+        kernel.parse_cpu_list("none")
+    assert len(kernel.online_cpus()) == os.cpu_count()
+    assert kernel.possible_cpus() > max(kernel.online_cpus())
+
+
+def test_capability_names_are_the_kernels() -> None:
+    # CAP_SYS_ADMIN is 21, CAP_PERFMON 38, CAP_BPF 39 in linux/capability.h.
+    assert kernel.decode_capabilities(1 << 21) == {"CAP_SYS_ADMIN"}
+    assert kernel.decode_capabilities(3 << 38) == {"CAP_PERFMON", "CAP_BPF"}
+    assert kernel.decode_capabilities(1 << 50 | 1) == {"CAP_CHOWN", "CAP_50"}
+    assert kernel.decode_capabilities(0) == frozenset()
+
+
+def status_with(tmp_path: Path, eff: str, uid_map: str) -> dict[str, Path]:
+    status, ids = tmp_path / "status", tmp_path / "uid_map"
+    status.write_text(f"Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t{eff}\n")
+    ids.write_text(uid_map)
+    return {"/proc/self/status": status, "/proc/self/uid_map": ids}
+
+
+@pytest.mark.parametrize(
+    ("eff", "uid_map", "may"),
+    [
+        ("000000c000000000", "0 0 4294967295", True),
+        ("0000000000200000", "0 0 4294967295", True),
+        ("0000008000000000", "0 0 4294967295", False),
+        ("0000000000000000", "0 0 4294967295", False),
+        ("ffffffffffffffff", "0 1000 1", False),
+    ],
+)
+def test_may_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eff: str, uid_map: str, may: bool
+) -> None:
+    files = status_with(tmp_path, eff, uid_map)
+    monkeypatch.setattr(kernel, "read_text", lambda path: files[path].read_text().strip())
+    assert kernel.may_load() is may
+
+
+def test_lockdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "read_text", lambda path: "none [integrity] confidentiality")
+    assert kernel.lockdown() == "integrity"
+    monkeypatch.setattr(kernel, "read_text", lambda path: None)
+    assert kernel.lockdown() is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "fix"),
+    [
+        (["linuxmint", "ubuntu", "debian"], "sudo apt-get install python3-bpfcc"),
+        (["rocky", "rhel", "centos", "fedora"], "sudo dnf install python3-bcc"),
+        (["arch"], "sudo pacman -S python-bcc"),
+        (["opensuse-tumbleweed", "opensuse", "suse"], "sudo zypper install python3-bcc"),
+    ],
+)
+def test_bcc_hint_by_distribution(
+    monkeypatch: pytest.MonkeyPatch, ids: list[str], fix: str
+) -> None:
+    monkeypatch.setattr(kernel, "distribution", lambda: ("x", ids))
+    assert kernel.bcc_hint()[1] == fix
+
+
+def test_bcc_hint_elsewhere_names_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "distribution", lambda: ("x", ["gentoo"]))
+    assert "python3-bpfcc" in kernel.bcc_hint()[1]
+
+
+def test_another_bcc_is_told_apart(tmp_path: Path) -> None:
+    package = tmp_path / "bcc"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    assert not kernel.is_bcc(str(tmp_path))
+    (package / "libbcc.py").touch()
+    assert kernel.is_bcc(str(tmp_path))
+
+
+def test_refused_calls_keep_their_errno() -> None:
+    with pytest.raises(OSError, match="Invalid argument") as caught:
+        bpfsys.perf_event_open(bpfsys.PERF_SOFTWARE, 0, pid=-1, cpu=-1)
+    assert caught.value.errno == 22
+
+
+def test_file_offset_finds_the_same_bytes() -> None:
+    address = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p).value or 0
+    path, offset = trials.file_offset(address)
+    with open(path, "rb") as file:
+        file.seek(offset)
+        assert file.read(16) == ctypes.string_at(address, 16)
+
+
+def test_usdt_of_what_is_no_elf(tmp_path: Path) -> None:
+    for content in (b"", b"#!/bin/sh\n", b"\x7fELF\x02\x01", b"\x7fELF\x02\x01" + b"\xff" * 100):
+        file = tmp_path / "file"
+        file.write_bytes(content)
+        assert usdt_probes(str(file)) == []
