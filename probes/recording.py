@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings: Frames in a file that survives crashes, full disks and damage.
+
+A file is the line "PROBETOP RECORDING 1\\n" (the number is the version), then records. A record is
+a mark ("\\xf5PTK" before a whole Frame, "\\xf5PTD" before the changes since the Frame before),
+the length and the CRC-32 of its payload (little-endian, 32 bits each) and the payload: JSON
+compressed by zlib, see `probes.codec`. Every 60th Frame is whole. Where a record is damaged,
+reading goes on at the next whole Frame.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from probes.base import ProbeError
+from probes.codec import CodecError, FrameCodec
+from probes.samples import Frame
+
+MAGIC = b"PROBETOP RECORDING "
+VERSION = 1
+KEY, DELTA = b"\xf5PTK", b"\xf5PTD"
+KEY_EVERY = 60
+HEADER = struct.Struct("<4sII")
+MAX_RECORD = 1 << 28
+"""Bytes of JSON in one record: above what 20,000 program executions can fill."""
+
+
+def create_file(path: str | Path, *, force: bool = False) -> int:
+    """A descriptor of a new file that only its owner may read (mode 0600).
+
+    A symbolic link is never followed and a file that is there never overwritten, unless
+    `force` replaces it. Raises ProbeError.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+    try:
+        if force and stat.S_ISREG(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unusable("replace", path, error) from error
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError as error:
+        fix = "choose another name, or remove it first"
+        raise ProbeError(f"cannot create {printable(path)}: it exists already", fix) from error
+    except (OSError, ValueError) as error:
+        raise unusable("create", path, error) from error
+
+
+def unusable(what: str, path: str | Path, error: OSError | ValueError) -> ProbeError:
+    """What stopped us from doing `what` with a file, as one sentence and its remedy."""
+    code = error.errno if isinstance(error, OSError) else None
+    fix = {
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "check the path",
+        errno.EACCES: "choose a folder that you may write to",
+        errno.EPERM: "choose a folder that you may write to",
+        errno.EROFS: "choose a folder that you may write to",
+        errno.ENOSPC: "free some space, or choose another disk",
+        errno.EDQUOT: "free some space, or choose another disk",
+    }.get(code or 0, "choose another path")
+    if what == "read" and code in (errno.EACCES, errno.EPERM):
+        fix = "it belongs to somebody else; ask for a copy"
+    reason = os.strerror(code) if code else str(error)
+    return ProbeError(f"cannot {what} {printable(path)}: {reason}", fix)
+
+
+def printable(path: str | Path) -> str:
+    """A path for a message: without anything that acts on a terminal."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+class Writer:
+    """Appends Frames to a new recording; each is on its way to the disk when `write` returns.
+
+    After any number of whole records the file is a valid recording, so nothing is lost when
+    the program dies but the record that was being written.
+    """
+
+    def __init__(self, path: str | Path, *, force: bool = False) -> None:
+        """Creates the file; raises ProbeError where that cannot be."""
+        self.path = path
+        self.frames = 0
+        self.size = 0
+        self._codec = FrameCodec()
+        self._last: Frame | None = None
+        self._fd = create_file(path, force=force)
+        self._append(MAGIC + b"%d\n" % VERSION)
+
+    def write(self, frame: Frame) -> None:
+        """Appends one Frame; on a full disk the file ends after the Frame before (ProbeError)."""
+        key = self.frames % KEY_EVERY == 0
+        value = self._codec.encode(frame, None if key else self._last)
+        text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+        payload = zlib.compress(text, 6)
+        header = HEADER.pack(KEY if key else DELTA, len(payload), zlib.crc32(payload))
+        self._append(header + payload)
+        self._last = frame
+        self.frames += 1
+
+    def _append(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self.size)
+            raise unusable("write to", self.path, error) from error
+        self.size += len(data)
+
+    def close(self) -> None:
+        """Ends the recording; calling it again does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Reader:
+    """The Frames of a recording, in order; each iteration starts at the first.
+
+    `damage` is None or, after an iteration, one sentence about what could not be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens the file; raises ProbeError unless it is a recording of a known version."""
+        self.path = path
+        self.damage: str | None = None
+        self._codec = FrameCodec()
+        self._fd = -1
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._start = self._check()
+        except (OSError, ValueError) as error:
+            self.close()
+            raise unusable("read", path, error) from error
+        except ProbeError:
+            self.close()
+            raise
+
+    def _check(self) -> int:
+        """The offset of the first record."""
+        name = printable(self.path)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            raise ProbeError(f"{name} is not a file", "give a file that `probetop record` wrote")
+        line, newline, _ = os.pread(self._fd, 64, 0).partition(b"\n")
+        version = line.removeprefix(MAGIC)
+        if not line.startswith(MAGIC) or not newline or not version.isdigit():
+            fix = "give a file that `probetop record` wrote"
+            raise ProbeError(f"{name} is not a probetop recording", fix)
+        if version != b"%d" % VERSION:
+            why = f"{name} is a recording of version {version[:9].decode()}, not {VERSION}"
+            raise ProbeError(why, "replay it with the version of probetop that wrote it")
+        return len(line) + 1
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.damage = None
+        position = self._start
+        end = os.fstat(self._fd).st_size
+        last: Frame | None = None
+        skipped = places = 0
+        while position < end:
+            found = self._record(position, last)
+            if found is None:
+                resume = self._next_key(position + 1, end)
+                places, skipped = places + 1, skipped + resume - position
+                position = resume
+                self.damage = _damage(places, skipped)
+            else:
+                last, position = found
+                yield last
+
+    def _record(self, position: int, last: Frame | None) -> tuple[Frame, int] | None:
+        """The Frame of the record at `position` and where the next begins; None if damaged."""
+        header = os.pread(self._fd, HEADER.size, position)
+        if len(header) < HEADER.size:
+            return None
+        mark, length, checksum = HEADER.unpack(header)
+        if mark not in (KEY, DELTA) or length > MAX_RECORD or (mark == DELTA and last is None):
+            return None
+        payload = os.pread(self._fd, length, position + HEADER.size)
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            return None
+        try:
+            frame = self._codec.decode(_parse(payload), last if mark == DELTA else None)
+        except (CodecError, ValueError, zlib.error, RecursionError):
+            return None
+        if not 0 < frame.interval <= 86_400:
+            return None
+        return frame, position + HEADER.size + length
+
+    def _next_key(self, position: int, end: int) -> int:
+        """Where the next sound whole Frame begins; `end` if none does."""
+        while position < end:
+            block = os.pread(self._fd, 1 << 16, position)
+            offset = block.find(KEY)
+            if offset >= 0:
+                if self._record(position + offset, None) is not None:
+                    return position + offset
+                position += offset + 1
+            else:
+                # A mark may lie across two blocks.
+                position += max(1, len(block) - len(KEY) + 1)
+        return end
+
+    def close(self) -> None:
+        """Closes the file; calling it again does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _parse(payload: bytes) -> Any:
+    """The JSON of a payload; raises ValueError or zlib.error."""
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(payload, MAX_RECORD)
+    if not inflate.eof:
+        raise ValueError("longer than any record")
+    return json.loads(text)
+
+
+def _damage(places: int, skipped: int) -> str:
+    where = "1 place" if places == 1 else f"{places} places"
+    return f"the recording is damaged in {where}: {skipped} bytes of it were skipped"

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One interval as the JSON object that scripts rely on: `probetop stream`, and its kin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from probes.base import Probe
+from probes.model import seconds_between
+from probes.samples import Cost, Frame, Sample
+
+
+def stream_object(
+    before: Frame | None, after: Frame, probe_classes: Mapping[str, type[Probe]]
+) -> dict[str, Any]:
+    """What happened between two Frames, for every probe in `probe_classes` (by name).
+
+    Counts are of the interval, durations in nanoseconds, `time` is Unix seconds, `interval`
+    the measured seconds. Unknown is None: all of a probe's own fields, while it is off.
+    """
+    seconds = seconds_between(before, after)
+    filters = after.filters._asdict()
+    return {
+        "time": after.time,
+        "interval": seconds,
+        "host": after.host.name,
+        "filters": {name: value for name, value in filters.items() if value is not None},
+        "probes": {
+            name: _probe_object(
+                kind,
+                before.samples.get(name) if before else None,
+                after.samples.get(name),
+                seconds,
+            )
+            for name, kind in probe_classes.items()
+        },
+    }
+
+
+def dumps(obj: Mapping[str, Any]) -> str:
+    """One line of JSON in ASCII, so that nothing in it can act on a terminal."""
+    text = json.dumps(obj, allow_nan=False, separators=(",", ":"))
+    if "\\ud" in text:
+        # Half a surrogate pair is what undecodable bytes became; parsers refuse it.
+        text = json.dumps(_without_surrogates(obj), allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
+def _probe_object(
+    kind: type[Probe], before: Sample | None, after: Sample | None, seconds: float
+) -> dict[str, Any]:
+    if after is None:
+        after = kind.sample_type()
+    common: dict[str, Any] = {
+        "state": after.state,
+        "lost": _since(before, after, "lost"),
+        "cost": _cost(before, after),
+    }
+    if after.state == "failed":
+        common |= {"why": after.why, "fix": after.fix}
+    if after.notes:
+        common["notes"] = list(after.notes)
+    ran = "on" in (after.state, before.state if before else None)
+    # A probe that ran for a part of the interval has seen that part.
+    own = kind.contract(before if ran else None, after, seconds)
+    return {**common, **(own if ran else dict.fromkeys(own))}
+
+
+def _since(before: Sample | None, after: Sample, name: str) -> int:
+    """A cumulative number's increase; all of it when counting began in the interval."""
+    new: int = getattr(after, name)
+    if before is None or before.generation != after.generation:
+        return new
+    old: int = getattr(before, name)
+    return new - old
+
+
+def _cost(before: Sample | None, after: Sample) -> dict[str, Any]:
+    """COST of the contract; what it costs is not known before the statistics ran."""
+    cost = after.cost
+    same = before is not None and before.generation == after.generation
+    old = before.cost if same and before is not None else Cost()
+    return {
+        "events": cost.events - old.events,
+        "ns_per_event": cost.ns_per_event,
+        "cpu_percent": cost.cpu_percent,
+        "map_bytes": cost.map_bytes,
+    }

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arbitrary Frames, for property tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from probes.samples import (
+    Cost,
+    Counts,
+    ExecEvent,
+    ExecSample,
+    ExitEvent,
+    Filters,
+    Frame,
+    Histogram,
+    Host,
+    Sample,
+    SyscallSample,
+)
+
+# Surrogates stand for bytes that are no UTF-8: what a process may call itself.
+text = st.text(st.characters(codec=None), max_size=8)
+names = st.sampled_from(["read", "write", "futex", "compat:read", "syscall_999"])
+counters = st.integers(0, 2**64)
+pids = st.integers(1, 2**22)
+times = st.floats(0, 1e10)
+maybe_float = st.none() | st.floats(0, 1e9)
+states = st.sampled_from(["on", "off", "starting", "failed"])
+costs = st.builds(Cost, counters, maybe_float, maybe_float, st.none() | counters)
+counts = st.builds(Counts, counters, counters)
+histograms = st.builds(
+    Histogram, st.dictionaries(st.integers(0, 1279), counters, max_size=5), counters, counters
+)
+common = {
+    "state": states,
+    "why": st.none() | text,
+    "fix": st.none() | text,
+    "lost": counters,
+    "cost": costs,
+    "generation": st.integers(0, 9),
+    "notes": st.lists(text, max_size=2).map(tuple),
+}
+syscall_samples = st.builds(
+    SyscallSample,
+    calls=st.dictionaries(names, counts),
+    errnos=st.dictionaries(st.tuples(names, text), counters, max_size=4),
+    matrix=st.dictionaries(st.tuples(pids, names), counts, max_size=6),
+    comms=st.dictionaries(pids, text, max_size=4),
+    unattributed=counters,
+    latency=st.none() | st.dictionaries(names, histograms, max_size=3),
+    sample_every=st.integers(1, 64),
+    missed=counters,
+    **common,
+)
+exec_events = st.builds(
+    ExecEvent,
+    time=times,
+    pid=pids,
+    ppid=pids,
+    uid=st.integers(0, 2**32 - 1),
+    comm=text,
+    parent=text,
+    args=st.none() | st.lists(text, max_size=3).map(tuple),
+    truncated=st.booleans(),
+    ret=st.integers(-4095, 0),
+    cgroup=st.none() | text,
+)
+exit_events = st.builds(
+    ExitEvent,
+    time=times,
+    pid=pids,
+    comm=text,
+    exit_code=st.integers(0, 255),
+    signal=st.integers(0, 64),
+    duration=st.none() | counters,
+)
+exec_samples = st.builds(
+    ExecSample,
+    execs=counters,
+    failed=counters,
+    exits=counters,
+    events=st.lists(exec_events | exit_events, max_size=3).map(tuple),
+    dropped=counters,
+    **common,
+)
+samples: st.SearchStrategy[Sample] = syscall_samples | exec_samples | st.builds(Sample, **common)
+frames = st.builds(
+    Frame,
+    time=times,
+    mono=times,
+    interval=st.floats(0.05, 3600),
+    host=st.builds(Host, text, text, text, st.integers(1, 4096)),
+    load=maybe_float,
+    filters=st.builds(
+        Filters, st.none() | pids, st.none() | text, st.none() | pids, st.none() | text
+    ),
+    samples=st.dictionaries(st.sampled_from(["syscalls", "execs", "other"]), samples),
+)
