@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stream's JSON object: the contract's fields, of the interval, null where unknown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes.base import Probe
+from probes.samples import Cost, Counts, ExecSample, Filters, Frame, Host, Sample, SyscallSample
+from probes.stream import dumps, stream_object
+from tests.unit import strategies as own
+
+
+class CountingProbe:
+    """A probe's contract function that shows what it was called with."""
+
+    name = "syscalls"
+    sample_type = SyscallSample
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        assert isinstance(after, SyscallSample)
+        assert before is None or isinstance(before, SyscallSample)
+        old = before.calls["read"].n if before else 0
+        rows = [{"syscall": "read", "count": n.n - old} for n in after.calls.values()]
+        return {"rows": rows, "seconds": seconds}
+
+
+KINDS = {"syscalls": cast("type[Probe]", CountingProbe)}
+
+
+def frame(tick: float, **fields: Any) -> Frame:
+    sample = SyscallSample(**{"state": "on", "calls": {"read": Counts(100, 1)}, **fields})
+    return Frame(
+        time=1.7e9 + tick,
+        mono=tick,
+        interval=1.0,
+        host=Host("web-3"),
+        samples={"syscalls": sample},
+    )
+
+
+def test_counts_are_of_the_interval() -> None:
+    before = frame(10, lost=5, cost=Cost(1000, 40.0, 0.1, 4096))
+    after = frame(12, lost=7, cost=Cost(1500, 51.0, 0.4, 8192), calls={"read": Counts(130, 1)})
+    obj = stream_object(before, after, KINDS)
+    assert obj["time"] == 1.7e9 + 12
+    assert obj["interval"] == 2.0
+    assert obj["host"] == "web-3"
+    assert obj["filters"] == {}
+    assert obj["probes"] == {
+        "syscalls": {
+            "state": "on",
+            "lost": 2,
+            "cost": {"events": 500, "ns_per_event": 51.0, "cpu_percent": 0.4, "map_bytes": 8192},
+            "rows": [{"syscall": "read", "count": 30}],
+            "seconds": 2.0,
+        }
+    }
+
+
+def test_a_new_generation_counts_from_zero() -> None:
+    before = frame(10, lost=50, cost=Cost(1000))
+    after = frame(11, lost=3, cost=Cost(10), generation=1)
+    obj = stream_object(before, after, KINDS)["probes"]["syscalls"]
+    assert obj["lost"] == 3
+    assert obj["cost"] == {
+        "events": 10, "ns_per_event": None, "cpu_percent": None, "map_bytes": None,
+    }  # fmt: skip
+
+
+def test_first_frame_alone_takes_the_wished_interval() -> None:
+    obj = stream_object(None, frame(10, lost=3), KINDS)
+    assert obj["interval"] == 1.0
+    assert obj["probes"]["syscalls"]["lost"] == 3
+    assert obj["probes"]["syscalls"]["rows"] == [{"syscall": "read", "count": 100}]
+
+
+@pytest.mark.parametrize("state", ["off", "starting", "failed"])
+def test_own_fields_are_null_while_the_probe_does_not_run(state: str) -> None:
+    before, after = frame(10, state=state), frame(11, state=state, why="no BTF", fix="add it")
+    obj = stream_object(before, after, KINDS)["probes"]["syscalls"]
+    assert obj["state"] == state
+    assert (obj["rows"], obj["seconds"]) == (None, None)
+    assert obj["lost"] == 0
+    expected = ("no BTF", "add it") if state == "failed" else (None, None)
+    assert (obj.get("why"), obj.get("fix")) == expected
+
+
+def test_a_probe_switched_off_in_the_interval_shows_what_it_saw() -> None:
+    after = frame(11, state="off", calls={"read": Counts(120, 1)})
+    obj = stream_object(frame(10), after, KINDS)["probes"]["syscalls"]
+    assert obj["state"] == "off"
+    assert obj["rows"] == [{"syscall": "read", "count": 20}]
+
+
+def test_a_probe_without_a_sample_is_off() -> None:
+    obj = stream_object(None, replace(frame(10), samples={}), KINDS)["probes"]["syscalls"]
+    assert obj["state"] == "off"
+    assert obj["rows"] is None
+
+
+def test_filters_and_notes_are_told() -> None:
+    after = replace(frame(11, notes=("1 in 16 timed",)), filters=Filters(pid=7, comm="sh"))
+    obj = stream_object(frame(10), after, KINDS)
+    assert obj["filters"] == {"pid": 7, "comm": "sh"}
+    assert obj["probes"]["syscalls"]["notes"] == ["1 in 16 timed"]
+
+
+@settings(max_examples=100)
+@given(st.text(st.characters(codec=None)))
+def test_lines_are_one_line_of_ascii_that_parsers_take(text: str) -> None:
+    line = dumps({"comm": text, "list": [text], text: 1})
+    assert line.isascii()
+    assert line.isprintable()
+    loaded = json.loads(line)
+    loaded["comm"].encode("utf-8")
+    if not any(0xD800 <= ord(c) < 0xE000 for c in text):
+        assert loaded == {"comm": text, "list": [text], text: 1}
+
+
+def test_numbers_that_are_none_are_never_printed() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        dumps({"p50": float("nan")})
+
+
+@settings(max_examples=50)
+@given(own.frames, own.frames)
+def test_any_frames_of_the_real_probes_make_an_object(before: Frame, after: Frame) -> None:
+    from tui.registry import REGISTRY
+
+    kinds = {entry.name: entry.probe_class() for entry in REGISTRY}
+    before, after = _typed(before), _typed(after)
+    obj = json.loads(dumps(stream_object(before, after, kinds)))
+    assert set(obj["probes"]) == set(kinds)
+    for part in obj["probes"].values():
+        assert {"state", "lost", "cost"} <= set(part)
+        assert set(part["cost"]) == {"events", "ns_per_event", "cpu_percent", "map_bytes"}
+
+
+def _typed(arbitrary: Frame) -> Frame:
+    """The Frame with only Samples of the class that belongs to their probe's name."""
+    kinds = {"syscalls": SyscallSample, "execs": ExecSample}
+    kept = {n: s for n, s in arbitrary.samples.items() if type(s) is kinds.get(n)}
+    return replace(arbitrary, samples=kept)
