@@ -5,7 +5,7 @@
 # when something is missing. Each step says what it does in one line on stderr;
 # a step that fails ends the script with one line, status 1.
 
-LOCKED_PIP=(--quiet --disable-pip-version-check --require-hashes --only-binary :all:)
+LOCKED_PIP=(--quiet --disable-pip-version-check --retries 2 --require-hashes --only-binary :all:)
 
 # fail WHY FIX: the one line of a failed step.
 fail() {
@@ -23,16 +23,17 @@ step() {
 	fail "$what failed${out:+ ($out)}" "$fix"
 }
 
-# last_line TEXT: its last line that says something, an error before a notice or warning.
+# last_line TEXT: its last error line, or else its last line that is no warning.
 last_line() {
 	local line last='' error=''
 	while IFS= read -r line; do
 		case $line in
-		*[Ee]rror* | E:*) error=$line ;;
+		ERROR:* | Error:* | error:* | E:*) error=$line ;;
+		W:* | WARNING:* | \[notice\]*) ;;
 		*[![:space:]]*) last=$line ;;
 		esac
 	done <<<"$1"
-	printf '%s' "${error:-$last}"
+	printf '%.300s' "${error:-$last}"
 }
 
 # Two first starts at once would write into each other's environment.

@@ -13,7 +13,7 @@ venv=$root/.venv
 source "$root/setup.sh"
 
 # What the tests run, and the package that has it where they differ (Debian's names).
-tools=(gcc bpftool tmux strace setpriv:util-linux unshare:util-linux stress-ng)
+tools=(gcc bpftool tmux strace setpriv:util-linux unshare:util-linux capsh:libcap2-bin)
 
 # Prints the packages that are missing here.
 missing_packages() {

@@ -70,6 +70,7 @@ def test_without_privileges_nothing_is_claimed() -> None:
         assert verdicts[name]["fix"] == doctor.THROUGH_SUDO
 
 
+@pytest.mark.machine
 def test_root_of_a_user_namespace_is_told() -> None:
     prefix = ["unshare", "--user", "--map-root-user"]
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
@@ -115,7 +116,7 @@ def test_kprobe_verdict_matches_the_kernel() -> None:
 
 def test_capabilities_match_libcaps() -> None:
     if shutil.which("capsh") is None:
-        pytest.skip("capsh is not installed")
+        pytest.skip("capsh is not installed (libcap2-bin)")
     mask = next(
         line.split()[1]
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -128,6 +129,7 @@ def test_capabilities_match_libcaps() -> None:
     assert kernel.capabilities() == set(names)
 
 
+@pytest.mark.machine
 def test_usdt_notes_match_readelf() -> None:
     if shutil.which("readelf") is None:
         pytest.fail("binutils are missing: test.sh installs them with gcc")
