@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from probes.samples import Filters, Frame, Sample
+
+if TYPE_CHECKING:
+    from probes.cost import Meter
 
 Params = Mapping[str, Any]
 """Parameters of a probe, as they travel from the dashboard to the loader: JSON values."""
@@ -44,15 +47,17 @@ class Attach:
 class Plan:
     """What the loader compiles, loads and attaches for one probe.
 
-    `offsets` names kernel structure fields ("task_struct.mm"); each becomes a -D macro
-    (OFF_task_struct_mm) from the running kernel's BTF. `facts` goes back to the dashboard.
+    `defines` are -D macros; `offsets` gives macros that become byte offsets from the running
+    kernel's BTF ({"OFF_MM": "task_struct.mm"}), `helpers` macros that are 1 if it has a BPF
+    helper ({"PT_DIRECT": "BPF_FUNC_task_pt_regs"}). `facts` goes back to the dashboard.
     """
 
     source: str
     attach: Sequence[Attach]
     maps: Sequence[str]
     defines: Mapping[str, int] = field(default_factory=dict)
-    offsets: Sequence[str] = ()
+    offsets: Mapping[str, str] = field(default_factory=dict)
+    helpers: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,6 +85,7 @@ class Probe(Protocol):
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]]
     sample_type: ClassVar[type[Sample]]
+    meter: Meter
 
     @staticmethod
     def plan(params: Params) -> Plan: ...

@@ -32,7 +32,10 @@ def count_delta(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> dict[K
         old = before.get(key)
         if old is new or old == new:
             continue
-        delta[key] = new if old is None else Counts(new.n - old.n, new.errors - old.errors)
+        if old is None or new.n < old.n:  # forgotten and back: it counts from zero
+            delta[key] = new
+        else:
+            delta[key] = Counts(new.n - old.n, new.errors - old.errors)
     return delta
 
 
@@ -45,7 +48,7 @@ def int_delta(before: Mapping[K, int], after: Mapping[K, int]) -> dict[K, int]:
 
 def histogram_delta(before: Histogram | None, after: Histogram) -> Histogram:
     """The durations that ended in the interval."""
-    if before is None:
+    if before is None or after.n < before.n:
         return after
     if before is after:
         return Histogram({}, 0, 0)
@@ -133,14 +136,14 @@ def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: fl
     changed = count_delta(old.calls, after.calls)
     calls = [_call_row(name, counts, old, after) for name, counts in changed.items()]
     by_name = {row.name: row for row in calls}
-    for (name, errno), n in int_delta(old.errnos, after.errnos).items():
+    for (name, errno), times in int_delta(old.errnos, after.errnos).items():
         if name in by_name:
-            by_name[name].errnos[errno] = n
+            by_name[name].errnos[errno] = times
     matrix = count_delta(old.matrix, after.matrix)
     sums: dict[int, list[int]] = {}
     for (pid, _), n in matrix.items():
         entry = sums.setdefault(pid, [0, 0])
-        entry[0] += n.count
+        entry[0] += n.n
         entry[1] += n.errors
     processes = [
         ProcessRow(pid, after.comms.get(pid, "?"), count, errors)

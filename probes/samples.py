@@ -98,7 +98,8 @@ class ExecEvent:
     """A program execution, or an attempt at one (`ret` is then minus the errno).
 
     `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
-    (`truncated`); None when the kernel could not read it. `uid` numeric, `cgroup` a path.
+    (`truncated`); None when the kernel could not read it. `uid` numeric, `cgroup` a path
+    below the cgroup2 mount, `path` the file as it was given to execve.
     """
 
     time: float
@@ -111,6 +112,7 @@ class ExecEvent:
     truncated: bool
     ret: int
     cgroup: str | None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,11 @@ MAX_EVENTS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecSample(Sample):
-    """Program executions: cumulative counters, and the events since the sample before."""
+    """Program executions: cumulative counters, and the events since the sample before.
+
+    `failed` executions are not among `execs`. `dropped` is how many of this interval's
+    events are not in `events`, for they were too many to keep.
+    """
 
     execs: int = 0
     failed: int = 0

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The privileged side: answers "load X" with descriptors, and does nothing else.
+
+It is a child of the dashboard's process, forked before that gave up its privileges; it
+imports neither BCC nor Textual, holds no descriptor of a running probe and ends when the
+dashboard does. Only probes it was started with can be asked for, by name: the unprivileged
+side cannot send it code. Each batch of requests gets a loader of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import socket
+import termios
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from probes import bpfsys, ipc
+
+LOADER_TIMEOUT = 10.0
+"""Seconds that one probe may take to load; emulated machines need up to six."""
+
+LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
+
+
+@dataclass(slots=True)
+class Loader:
+    """A running loader process and the request that it works on."""
+
+    pid: int
+    sock: socket.socket
+    log: int
+    deadline: float = 0.0
+    request: ipc.Message | None = None
+
+
+class Broker:
+    """The request loop; `serve` returns when the dashboard's end of the socket closes."""
+
+    def __init__(
+        self, sock: socket.socket, paths: Mapping[str, str], spawn: Callable[..., int] | None = None
+    ) -> None:
+        self.sock = sock
+        self.paths = dict(paths)
+        self.queue: deque[ipc.Message] = deque()
+        self.loader: Loader | None = None
+        self.spawn = spawn or self._fork_loader
+
+    def serve(self) -> None:
+        """Answer requests until the dashboard is gone."""
+        while True:
+            self._next()
+            ready = self._wait()
+            if self.loader and self.loader.sock in ready:
+                self._loader_speaks()
+            elif self.loader and self.loader.request and time.monotonic() > self.loader.deadline:
+                self._loader_failed("the loader did not answer within 10 seconds", True)
+            if self.sock in ready and not self._dashboard_speaks():
+                break
+        self._end_loader(kill=True)
+
+    def _wait(self) -> list[socket.socket]:
+        sockets = [self.sock]
+        timeout = None
+        if self.loader:
+            sockets.append(self.loader.sock)
+            timeout = max(0.0, self.loader.deadline - time.monotonic())
+        ready, _, _ = select.select(sockets, [], [], timeout)
+        return ready
+
+    def _dashboard_speaks(self) -> bool:
+        received = ipc.receive(self.sock)
+        if received is None:
+            return False
+        message, fds = received
+        ipc.close_all(fds)
+        if message.get("op") == "stats":
+            self._stats(message)
+        elif message.get("probe") in self.paths:
+            self.queue.append(message)
+        else:
+            self._refuse(message, f"there is no probe {message.get('probe')!r}", "")
+        return True
+
+    def _stats(self, message: ipc.Message) -> None:
+        try:
+            fd = bpfsys.enable_stats()
+        except OSError as error:
+            self._refuse(message, f"the kernel measures no run times ({error.strerror})", "")
+            return
+        ipc.send(self.sock, {"id": message["id"], "ok": True}, [fd])
+        os.close(fd)
+
+    def _refuse(self, message: ipc.Message, why: str, fix: str, log: str = "") -> None:
+        answer = {"ok": False, "why": why, "fix": fix, "log": log}
+        ipc.send(self.sock, {"id": message.get("id"), **answer})
+
+    def _next(self) -> None:
+        """Give the loader its next request, starting or ending it as needed."""
+        if self.loader and self.loader.request:
+            return
+        if not self.queue:
+            self._end_loader()
+            return
+        if self.loader is None:
+            self.loader = self._start_loader()
+        request = self.queue.popleft()
+        self.loader.request = request
+        self.loader.deadline = time.monotonic() + LOADER_TIMEOUT
+        path = self.paths[request["probe"]]
+        body = {"id": request["id"], "path": path, "params": request.get("params", {})}
+        ipc.send(self.loader.sock, body)
+
+    def _loader_speaks(self) -> None:
+        assert self.loader is not None
+        received = ipc.receive(self.loader.sock)
+        if received is None:
+            self._loader_failed("the loader ended without an answer", False)
+            return
+        message, fds = received
+        self.loader.request = None
+        ipc.send(self.sock, message, fds)
+        ipc.close_all(fds)
+
+    def _loader_failed(self, why: str, kill: bool) -> None:
+        loader = self.loader
+        assert loader is not None
+        from probes.loader import printed
+
+        log = printed(loader.log)
+        request = loader.request
+        status = self._end_loader(kill)
+        if not kill and status is not None and os.WIFSIGNALED(status):
+            why = f"the loader was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        if request:
+            fix = "switch the probe on again; if it stays so, run probetop doctor"
+            self._refuse(request, why, fix, log)
+
+    def _start_loader(self) -> Loader:
+        ours, theirs = ipc.pair()
+        log = os.memfd_create("probetop-loader")
+        pid = self.spawn(ours, theirs, log)
+        theirs.close()
+        return Loader(pid, ours, log)
+
+    def _fork_loader(self, ours: socket.socket, theirs: socket.socket, log: int) -> int:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            with contextlib.suppress(BaseException):
+                # The dashboard's end must see EOF when the broker dies, whatever we do.
+                self.sock.close()
+                ours.close()
+                from probes import loader
+
+                loader.run(theirs, log)
+                status = 0
+            os._exit(status)
+        return pid
+
+    def _end_loader(self, kill: bool = False) -> int | None:
+        """Close the loader's socket, at which it ends; its wait status."""
+        loader, self.loader = self.loader, None
+        if loader is None:
+            return None
+        loader.sock.close()
+        if kill:
+            os.kill(loader.pid, signal.SIGKILL)
+        _, status = os.waitpid(loader.pid, 0)
+        os.close(loader.log)
+        return status
+
+
+def _raise_limits() -> None:
+    """Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; many probes need many descriptors."""
+    infinity = resource.RLIM_INFINITY
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
+    with contextlib.suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _saved_terminal() -> list[Any] | None:
+    try:
+        return termios.tcgetattr(0) if os.isatty(0) and os.isatty(1) else None
+    except termios.error:
+        return None
+
+
+def _restore_terminal(saved: list[Any]) -> None:
+    """A dashboard that was killed could not leave the alternate screen or raw mode."""
+    with contextlib.suppress(OSError, termios.error):
+        now = termios.tcgetattr(0)
+        if now[3] & termios.ICANON:
+            return
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        termios.tcsetattr(0, termios.TCSANOW, saved)
+        os.write(1, LEAVE_SCREEN)
+
+
+def run(sock: socket.socket, paths: Mapping[str, str], parent: int) -> NoReturn:
+    """The broker's process, from fork to end. Never returns."""
+    status = 1
+    try:
+        # Ctrl+C and ctrl+Z are the dashboard's; its end, however it comes, is ours.
+        for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        _raise_limits()
+        saved = _saved_terminal()
+        Broker(sock, paths).serve()
+        if saved is not None and os.getppid() != parent:
+            _restore_terminal(saved)
+        status = 0
+    finally:
+        # Whatever went wrong, the dashboard sees the socket close and says so.
+        os._exit(status)
+
+
+def fork(paths: Mapping[str, str]) -> tuple[int, socket.socket]:
+    """Start the broker as a child: its process id and the socket to it."""
+    ours, theirs = ipc.pair()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        run(theirs, paths, parent)
+    theirs.close()
+    return pid, ours
+
+
+__all__ = ["LOADER_TIMEOUT", "Broker", "fork"]

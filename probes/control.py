@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control page of a probe: one mapped value that its programs read at every event.
+
+The layout is `struct control` of include/probetop.h. Changing a filter is a memory write.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from probes import kernel
+from probes.base import ProbeError
+from probes.maps import MappedArray
+from probes.samples import Filters
+
+_LAYOUT = struct.Struct("=QQQQQII16sQQ")
+SIZE = _LAYOUT.size
+_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE = 0, 8, 16, 64, 72
+PID, COMM, UID, CGROUP = 1, 2, 4, 8
+
+
+class Control:
+    """Writes the control page; takes the map's descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self.array = MappedArray(fd, SIZE, 1, writable=True)
+        self.epoch = 0
+        self.set_sample(1)
+
+    def enable(self, on: bool) -> None:
+        """Let the programs count, or return at once."""
+        self._put(_ENABLED, int(on))
+
+    def next_epoch(self) -> int:
+        """Begin a new epoch; returns the one that just ended."""
+        ended = self.epoch
+        self.epoch += 1
+        self._put(_EPOCH, self.epoch)
+        return ended
+
+    def set_sample(self, every: int) -> None:
+        """Time one call in `every`, a power of two."""
+        self._put(_SAMPLE, every)
+
+    def set_wake(self, size: int) -> None:
+        """Wake the reader each time a CPU has written this many bytes to a ring buffer."""
+        self._put(_WAKE, size)
+
+    def set_filters(self, filters: Filters) -> None:
+        """Count only what passes; raises ProbeError for a cgroup that is none."""
+        bits = 0
+        cgroup, level = 0, 0
+        if filters.cgroup is not None:
+            cgroup, level = cgroup_id(filters.cgroup)
+            bits |= CGROUP
+        bits |= PID * (filters.pid is not None)
+        bits |= UID * (filters.uid is not None)
+        bits |= COMM * (filters.comm is not None)
+        # The kernel keeps 15 bytes of a name and a zero.
+        comm = (filters.comm or "").encode("utf-8", "surrogateescape")[:15]
+        words = struct.pack("=QQII16s", cgroup, level, filters.pid or 0, filters.uid or 0, comm)
+        # No filter while the words change: a half-written one would hide events.
+        self._put(_FILTERS, 0)
+        self.array.memory[_FILTERS + 8 : _FILTERS + 8 + len(words)] = words
+        self._put(_FILTERS, bits)
+
+    def close(self) -> None:
+        """Unmap."""
+        self.array.close()
+
+    def _put(self, offset: int, value: int) -> None:
+        struct.pack_into("=Q", self.array.memory, offset, value)
+
+
+def cgroup_directory(path: str) -> Path:
+    """The directory of a cgroup given as such or relative to the cgroup2 mount.
+
+    Raises ProbeError if there is none.
+    """
+    root = kernel.cgroup2()
+    if root is None:
+        raise ProbeError("no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    given = Path(path)
+    directory = given if given.is_relative_to(root) else root / path.lstrip("/")
+    if not (directory / "cgroup.procs").exists():
+        raise ProbeError(f"{path} is no cgroup below {root}", f"see the directories in {root}")
+    return directory
+
+
+def cgroup_id(path: str) -> tuple[int, int]:
+    """The kernel's id of a cgroup (its inode number) and how far below the root it is."""
+    directory = cgroup_directory(path)
+    root = kernel.cgroup2()
+    assert root is not None
+    return os.stat(directory).st_ino, len(directory.resolve().relative_to(root).parts)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a probe costs, by the kernel's own run-time statistics of its programs.
+
+The kernel measures only while somebody holds BPF_ENABLE_STATS's descriptor (and that adds
+20 to 50 ns an event), so a Meter measures in windows: `begin` and `end` bracket one. Between
+windows the CPU share follows the present rate of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from probes import ipc
+from probes.base import Loaded
+from probes.bpfsys import fdinfo
+from probes.maps import memory_of
+from probes.samples import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    runs: int
+    nanoseconds: int
+    events: int
+    now: float
+
+
+class Meter:
+    """Holds a probe's links and program descriptors and reads their statistics.
+
+    `events` is set by the probe: the cumulative number of events that it counted.
+    """
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.notes: tuple[str, ...] = ()
+        self._links: list[int] = []
+        self._programs: dict[str, int] = {}
+        self._map_bytes: int | None = None
+        self._window: _Reading | None = None
+        self._load: float | None = None
+        self._rate = 0.0
+        self._ns_per_run: float | None = None
+        self._last: tuple[float, int] | None = None
+
+    def adopt(self, loaded: Loaded, mapped: Iterable[int | None]) -> None:
+        """Take over descriptors; `mapped` are the sizes of the maps already taken."""
+        self._links, self._programs = loaded.links, loaded.programs
+        self.notes = loaded.notes
+        sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
+        self._map_bytes = sum(s for s in sizes if s) if any(sizes) else None
+        # What is still open of the maps was handed over for its size only.
+        ipc.close_all(list(loaded.maps.values()))
+
+    def release(self) -> None:
+        """Close links and programs: the kernel forgets them. Figures are unknown then."""
+        ipc.close_all([*self._links, *self._programs.values()])
+        self._links, self._programs = [], {}
+        self._map_bytes = self._window = self._load = self._ns_per_run = self._last = None
+
+    def missed(self) -> int:
+        """Events that the kernel did not deliver, for the program was just running."""
+        return sum(int(fdinfo(fd).get("recursion_misses", 0)) for fd in self._programs.values())
+
+    def begin(self, now: float) -> None:
+        """Statistics are on from now on."""
+        self._window = self._read(now)
+
+    def end(self, now: float) -> None:
+        """Statistics go off; keep what the window showed."""
+        start, self._window = self._window, None
+        if start is None or now <= start.now:
+            return
+        stop = self._read(now)
+        runs, spent = stop.runs - start.runs, stop.nanoseconds - start.nanoseconds
+        seconds = now - start.now
+        self._load = spent / seconds / 1e9
+        self._rate = (stop.events - start.events) / seconds
+        self._ns_per_run = spent / runs if runs else self._ns_per_run
+
+    def cost(self, now: float) -> Cost:
+        """The cost at the present rate of events; None where it was not measured yet."""
+        percent = None if self._load is None else 100 * self._load
+        if self._last is not None and percent is not None and now > self._last[0]:
+            rate = (self.events - self._last[1]) / (now - self._last[0])
+            if self._rate > 0:
+                percent *= rate / self._rate
+        self._last = (now, self.events)
+        return Cost(self.events, self._ns_per_run, percent, self._map_bytes)
+
+    def _read(self, now: float) -> _Reading:
+        runs = nanoseconds = 0
+        for fd in self._programs.values():
+            info = fdinfo(fd)
+            runs += int(info.get("run_cnt", 0))
+            nanoseconds += int(info.get("run_time_ns", 0))
+        return _Reading(runs, nanoseconds, self.events, now)

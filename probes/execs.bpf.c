@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * Which programs are started, by whom, with which arguments, and how do they end?
+ *
+ * User space maps, and reads without a system call:
+ *   control  the control page: enabled, filters, when to wake the reader
+ *   stats    counters per CPU: executions, failed ones, exits, events that found no space
+ *   events   a ring buffer of struct exec_event and struct exit_event
+ *
+ * What it costs: an execution about two microseconds beside its own several hundred; the
+ * end of a process that executed nothing one counter. Other system calls pay for the two
+ * traced ones only by the kernel's own test of which calls are traced.
+ *
+ * The arguments are read from the new stack after the execution has succeeded: they were
+ * written a moment ago and are in memory, whatever happens to the caller's copy.
+ */
+#include "probetop.h"
+
+#define ARGS 4096		/* bytes of arguments that are kept */
+#define PATH 128
+#define FAILED_ARGS 12		/* arguments kept of a failed execution */
+#define FAILED_ARG 256		/* bytes kept of each */
+
+#define TYPE_EXEC 1
+#define TYPE_EXIT 2
+#define TRUNCATED 1
+#define NO_ARGS 2
+
+#define RB_NO_WAKEUP 1
+#define RB_FORCE_WAKEUP 2
+#define PF_FORKNOEXEC 0x40
+
+struct exec_event {
+	u32 type;
+	u32 pid;
+	u64 time;		/* monotonic ns, as in all events */
+	u64 cgroup;
+	u32 ppid;
+	u32 uid;
+	s32 ret;
+	u32 flags;
+	char comm[PT_COMM];
+	char parent[PT_COMM];
+	char path[PATH];
+	u32 length;		/* bytes used in args, each argument with its zero */
+	u32 pad;
+	char args[ARGS];
+};
+
+struct exit_event {
+	u32 type;
+	u32 pid;
+	u64 time;
+	u64 started;		/* of the process, monotonic ns */
+	u32 code;		/* as wait(2) gives it */
+	u32 pad;
+	char comm[PT_COMM];
+};
+
+struct stats {
+	u64 execs;
+	u64 failed;
+	u64 exits;
+	u64 lost;
+	u64 unread;		/* bytes since the reader was woken */
+	u64 pad[3];
+};
+
+struct pending {
+	u64 path;
+	u64 argv;
+};
+
+BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
+BPF_F_TABLE("array", u32, struct stats, stats, PT_CPUS, PT_MMAPABLE);
+BPF_TABLE("percpu_array", u32, struct exec_event, scratch, 2);
+BPF_TABLE("lru_hash", u32, struct pending, pending, 4096);
+BPF_RINGBUF_OUTPUT(events, PT_RING_PAGES);
+
+static __always_inline struct control *enabled(void)
+{
+	u32 zero = 0;
+	struct control *c = control.lookup(&zero);
+
+	return c && c->enabled ? c : NULL;
+}
+
+static __always_inline struct stats *my_stats(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return stats.lookup(&cpu);
+}
+
+/* The reader polls anyway: wake it only when much was written meanwhile. */
+static __always_inline u64 wakeup(struct control *c, struct stats *s, u64 size)
+{
+	s->unread += size;
+	if (s->unread < c->wake)
+		return RB_NO_WAKEUP;
+	s->unread = 0;
+	return RB_FORCE_WAKEUP;
+}
+
+static __always_inline u64 read_word(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* A process passes if it or its parent is the one looked for. */
+static __always_inline int related(struct control *c, u32 pid, u32 ppid, const char *comm,
+				   const char *parent)
+{
+	u64 f = c->filters;
+
+	if ((f & PT_FILTER_PID) && pid != c->pid && ppid != c->pid)
+		return 0;
+	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
+		return 0;
+	if ((f & PT_FILTER_CGROUP) && pt_ancestor_cgroup(c->level) != c->cgroup)
+		return 0;
+	if ((f & PT_FILTER_COMM) && !pt_same_comm(comm, c->comm) &&
+	    !pt_same_comm(parent, c->comm))
+		return 0;
+	return 1;
+}
+
+static __always_inline u64 parent_of_current(void)
+{
+	return read_word((u64)bpf_get_current_task() + OFF_REAL_PARENT);
+}
+
+static __always_inline void describe(struct exec_event *e, s32 ret)
+{
+	u64 parent = parent_of_current();
+
+	e->type = TYPE_EXEC;
+	e->pid = bpf_get_current_pid_tgid() >> 32;
+	e->time = bpf_ktime_get_ns();
+	e->cgroup = bpf_get_current_cgroup_id();
+	e->ppid = read_word(parent + OFF_TGID);
+	e->uid = bpf_get_current_uid_gid();
+	e->ret = ret;
+	e->flags = 0;
+	e->length = 0;
+	e->path[0] = 0;
+	bpf_get_current_comm(e->comm, PT_COMM);
+	__builtin_memset(e->parent, 0, PT_COMM);
+	bpf_probe_read_kernel_str(e->parent, PT_COMM, (void *)(parent + OFF_COMM));
+}
+
+static __always_inline void send(struct control *c, struct exec_event *e, struct stats *s)
+{
+	u64 size = e->length;
+
+	if (size > ARGS)
+		size = ARGS;
+	size += offsetof(struct exec_event, args);
+	if (events.ringbuf_output(e, size, wakeup(c, s, size)))
+		s->lost++;
+}
+
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0, old_tid = ctx->args[1];
+	struct control *c = enabled();
+	struct stats *s = my_stats();
+	struct exec_event *e = scratch.lookup(&zero);
+	u64 mm, start, length;
+
+	pending.delete(&old_tid);
+	if (!c || !s || !e)
+		return 0;
+	describe(e, 0);
+	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
+		return 0;
+	s->execs++;
+	bpf_probe_read_kernel_str(e->path, PATH, (void *)read_word(ctx->args[2] + OFF_FILENAME));
+	mm = read_word((u64)bpf_get_current_task() + OFF_MM);
+	start = read_word(mm + OFF_ARG_START);
+	length = read_word(mm + OFF_ARG_END) - start;
+	if (length > ARGS) {
+		length = ARGS;
+		e->flags |= TRUNCATED;
+	}
+	if (bpf_probe_read_user(e->args, length, (void *)start)) {
+		e->flags |= NO_ARGS;
+		length = 0;
+	}
+	e->length = length;
+	send(c, e, s);
+	return 0;
+}
+
+struct enter_execve {
+	u64 common;
+	s32 nr;
+	u32 pad;
+	u64 args[5];
+};
+
+struct exit_syscall {
+	u64 common;
+	s32 nr;
+	u32 pad;
+	s64 ret;
+};
+
+static __always_inline int entered(u64 path, u64 argv)
+{
+	struct pending p = {.path = path, .argv = argv};
+	u32 tid = bpf_get_current_pid_tgid();
+
+	if (enabled())
+		pending.update(&tid, &p);
+	return 0;
+}
+
+int enter_execve(struct enter_execve *ctx)
+{
+	return entered(ctx->args[0], ctx->args[1]);
+}
+
+int enter_execveat(struct enter_execve *ctx)
+{
+	return entered(ctx->args[1], ctx->args[2]);
+}
+
+/* The caller's own pages: whatever of them is not in memory is left out and marked. */
+static __always_inline void read_argv(struct exec_event *e, u64 argv)
+{
+	u32 length = 0, i;
+	u64 address;
+	long n;
+
+	for (i = 0; i < FAILED_ARGS + 1; i++) {
+		address = 0;
+		if (bpf_probe_read_user(&address, sizeof(address), (void *)(argv + 8 * i))) {
+			e->flags |= i ? TRUNCATED : NO_ARGS;
+			break;
+		}
+		if (!address)
+			break;
+		if (i == FAILED_ARGS || length > ARGS - FAILED_ARG) {
+			e->flags |= TRUNCATED;
+			break;
+		}
+		n = bpf_probe_read_user_str(&e->args[length], FAILED_ARG, (void *)address);
+		if (n < 0) {
+			e->flags |= i ? TRUNCATED : NO_ARGS;
+			break;
+		}
+		if (n == FAILED_ARG)
+			e->flags |= TRUNCATED;
+		length += n & (2 * FAILED_ARG - 1);
+	}
+	e->length = length;
+}
+
+int exit_execve(struct exit_syscall *ctx)
+{
+	u32 one = 1, tid = bpf_get_current_pid_tgid();
+	struct exec_event *e;
+	struct pending *p;
+	struct control *c;
+	struct stats *s;
+	u64 argv;
+
+	if (ctx->ret >= 0)
+		return 0;
+	c = enabled();
+	s = my_stats();
+	e = scratch.lookup(&one);
+	p = pending.lookup(&tid);
+	if (!c || !s || !e || !p)
+		return 0;
+	describe(e, ctx->ret);
+	bpf_probe_read_user_str(e->path, PATH, (void *)p->path);
+	argv = p->argv;
+	pending.delete(&tid);
+	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
+		return 0;
+	s->failed++;
+	read_argv(e, argv);
+	send(c, e, s);
+	return 0;
+}
+
+static __always_inline int exit_wanted(struct control *c, struct exit_event *e)
+{
+	char name[PT_COMM] __attribute__((aligned(8))) = {};
+	u64 parent = parent_of_current();
+
+	bpf_probe_read_kernel_str(name, PT_COMM, (void *)(parent + OFF_COMM));
+	return related(c, e->pid, read_word(parent + OFF_TGID), e->comm, name);
+}
+
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = (u64)bpf_get_current_task(), signals;
+	u32 tid = bpf_get_current_pid_tgid();
+	struct control *c = enabled();
+	struct stats *s = my_stats();
+	struct exit_event e = {};
+
+	pending.delete(&tid);
+	if (!c || !s)
+		return 0;
+	/* the process ends with its last thread, whichever that is */
+	signals = read_word(task + OFF_SIGNAL);
+	if ((u32)read_word(signals + OFF_LIVE))
+		return 0;
+	e.pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(e.comm, PT_COMM);
+	if (c->filters && !exit_wanted(c, &e))
+		return 0;
+	s->exits++;
+	e.code = read_word(task + OFF_EXIT_CODE);
+	if (((u32)read_word(task + OFF_FLAGS) & PF_FORKNOEXEC) && !(e.code & 0x7f))
+		return 0;
+	e.type = TYPE_EXIT;
+	e.time = bpf_ktime_get_ns();
+	e.started = read_word(task + OFF_START_TIME);
+	if (events.ringbuf_output(&e, sizeof(e), wakeup(c, s, sizeof(e))))
+		s->lost++;
+	return 0;
+}

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exec probe: every program execution, also failed ones, and how processes end.
+
+From kernel to row: `execs.bpf.c` writes events into a ring buffer; `ExecProbe.drain` turns
+them into ExecEvent and ExitEvent; `probes.execlog` joins the two by process id.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, cast
+
+from probes import kernel
+from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.cgroups import Cgroups
+from probes.control import Control
+from probes.cost import Meter
+from probes.maps import MappedArray, RingBuffer
+from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
+
+RING_PAGES = 512
+MOST_RUNNING = 50_000
+"""Most processes whose execution is remembered for the duration at their end."""
+
+_TYPE = struct.Struct("=I")
+_EXEC = struct.Struct("=IIQQIIiI16s16s128sII")
+_EXIT = struct.Struct("=IIQQII16s")
+_STATS = struct.Struct("=QQQQ32x")
+_EXECUTED, _TRUNCATED, _NO_ARGS = 1, 1, 2
+
+
+def _text(raw: bytes) -> str:
+    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def split_args(raw: bytes) -> tuple[str, ...]:
+    """An argument vector as the kernel keeps it: each argument with a zero behind it."""
+    parts = raw.split(b"\0")
+    if parts and not parts[-1]:
+        parts.pop()
+    return tuple(part.decode("utf-8", "surrogateescape") for part in parts)
+
+
+class ExecProbe:
+    """Program executions and process ends."""
+
+    name: ClassVar[str] = "execs"
+    options: ClassVar[Mapping[str, Any]] = {}
+    sample_type: ClassVar[type[Sample]] = ExecSample
+
+    def __init__(self) -> None:
+        self.filters = Filters()
+        self.meter = Meter()
+        self._cgroups = Cgroups()
+        self._control: Control | None = None
+        self._stats: MappedArray | None = None
+        self._ring: RingBuffer | None = None
+        self._events: list[ExecEvent | ExitEvent] = []
+        self._dropped = 0
+        self.generation = 0
+        self._started: dict[int, int] = {}
+
+    @staticmethod
+    def plan(params: Params) -> Plan:
+        """Scheduler events for what succeeds, the two system calls for what fails."""
+        calls = [
+            Attach("tracepoint", f"{side}_{call}", f"syscalls:sys_{side}_{call}", optional=True)
+            for side in ("enter", "exit")
+            for call in ("execve", "execveat")
+        ]
+        calls[3] = Attach("tracepoint", "exit_execve", "syscalls:sys_exit_execveat", optional=True)
+        cpus = kernel.possible_cpus()
+        return Plan(
+            source="execs.bpf.c",
+            attach=[
+                Attach("raw_tracepoint", "on_exec", "sched_process_exec"),
+                Attach("raw_tracepoint", "on_exit", "sched_process_exit"),
+                *calls,
+            ],
+            maps=["control", "stats", "events", "scratch", "pending"],
+            defines={"PT_CPUS": cpus, "PT_RING_PAGES": RING_PAGES},
+            offsets={
+                "OFF_MM": "task_struct.mm",
+                "OFF_ARG_START": "mm_struct.arg_start",
+                "OFF_ARG_END": "mm_struct.arg_end",
+                "OFF_REAL_PARENT": "task_struct.real_parent",
+                "OFF_TGID": "task_struct.tgid",
+                "OFF_COMM": "task_struct.comm",
+                "OFF_FILENAME": "linux_binprm.filename",
+                "OFF_SIGNAL": "task_struct.signal",
+                "OFF_LIVE": "signal_struct.live",
+                "OFF_EXIT_CODE": "task_struct.exit_code",
+                "OFF_FLAGS": "task_struct.flags",
+                "OFF_START_TIME": "task_struct.start_time",
+            },
+            facts={"cpus": cpus, "ring": RING_PAGES * os.sysconf("SC_PAGESIZE")},
+        )
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        """`events` of a stream object."""
+        new = cast(ExecSample, after)
+        return {"events": [_event_object(event) for event in new.events], "dropped": new.dropped}
+
+    def params(self) -> Params:
+        """There is one variant."""
+        return {}
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Begin to count."""
+        self.release()
+        facts, maps = loaded.facts, loaded.maps
+        self._control = Control(maps.pop("control"))
+        self._stats = MappedArray(maps.pop("stats"), _STATS.size, facts["cpus"])
+        self._ring = RingBuffer(maps.pop("events"), facts["ring"])
+        self._control.set_wake(facts["ring"] // 4 // facts["cpus"])
+        with suppress(ProbeError):  # a cgroup that has gone matches nothing
+            self._control.set_filters(self.filters)
+        self._control.enable(True)
+        mapped = [self._control.array.map_bytes, self._stats.map_bytes, self._ring.map_bytes]
+        self.meter.adopt(loaded, mapped)
+
+    def release(self) -> None:
+        """Let go of everything; counting starts from zero when it is switched on again."""
+        if self._control is None or self._stats is None or self._ring is None:
+            return
+        self._control.enable(False)
+        self.generation += 1
+        for part in (self._control, self._stats, self._ring):
+            part.close()
+        self._control = self._stats = self._ring = None
+        self._events, self._dropped = [], 0
+        self.meter.release()
+
+    def read(self, now: float) -> ExecSample:
+        """Counters until now, and the events since the last time."""
+        self.drain()
+        execs, failed, exits, lost = self._counters()
+        self.meter.events = execs + failed + exits
+        events, dropped = tuple(self._events), self._dropped
+        self._events, self._dropped = [], 0
+        return ExecSample(
+            state="on",
+            generation=self.generation,
+            lost=lost + self.meter.missed(),
+            cost=self.meter.cost(now),
+            notes=self.meter.notes,
+            execs=execs,
+            failed=failed,
+            exits=exits,
+            events=events,
+            dropped=dropped,
+        )
+
+    def drain(self) -> None:
+        """Turn what is in the ring buffer into events; the oldest go when they are too many."""
+        if self._ring is None:
+            return
+        offset = time.time() - time.monotonic()
+        for record in self._ring.drain():
+            if _TYPE.unpack_from(record)[0] == _EXECUTED:
+                self._events.append(self._exec(record, offset))
+            else:
+                self._events.append(self._exit(record, offset))
+        over = len(self._events) - MAX_EVENTS
+        if over > 0:
+            del self._events[:over]
+            self._dropped += over
+
+    def wait_fds(self) -> Sequence[int]:
+        """The ring buffer's descriptor."""
+        return (self._ring.fd,) if self._ring else ()
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what is counted from the next event on; raises ProbeError."""
+        if self._control is not None:
+            self._control.set_filters(filters)
+        self.filters = filters
+
+    def set_option(self, option: str, value: Any) -> bool:
+        """There is none."""
+        raise ProbeError(f"execs has no option {option}", "it has none")
+
+    def _counters(self) -> list[int]:
+        totals = [0, 0, 0, 0]
+        if self._stats is not None:
+            for cpu in range(self._stats.entries):
+                values = _STATS.unpack_from(self._stats.memory, cpu * self._stats.stride)
+                totals = [total + value for total, value in zip(totals, values, strict=True)]
+        return totals
+
+    def _exec(self, record: memoryview, offset: float) -> ExecEvent:
+        fields = _EXEC.unpack_from(record)
+        _, pid, when, cgroup, ppid, uid, ret, flags, comm, parent, path, length, _ = fields
+        if ret == 0:
+            if len(self._started) >= MOST_RUNNING:
+                self._started.pop(next(iter(self._started)))
+            self._started[pid] = when
+        raw = bytes(record[_EXEC.size : _EXEC.size + length])
+        return ExecEvent(
+            time=when / 1e9 + offset,
+            pid=pid,
+            ppid=ppid,
+            uid=uid,
+            comm=_text(comm),
+            parent=_text(parent),
+            args=None if flags & _NO_ARGS else split_args(raw),
+            truncated=bool(flags & _TRUNCATED),
+            ret=ret,
+            cgroup=self._cgroups.path(cgroup, pid),
+            path=_text(path) or None,
+        )
+
+    def _exit(self, record: memoryview, offset: float) -> ExitEvent:
+        _, pid, when, started, code, _, comm = _EXIT.unpack_from(record)
+        begun = self._started.pop(pid, started)
+        return ExitEvent(
+            time=when / 1e9 + offset,
+            pid=pid,
+            comm=_text(comm),
+            exit_code=code >> 8 & 0xFF,
+            signal=code & 0x7F,
+            duration=max(0, when - begun),
+        )
+
+
+def _event_object(event: ExecEvent | ExitEvent) -> dict[str, Any]:
+    """One event as the contract has it; text that is no UTF-8 is escaped (\\xff)."""
+    if isinstance(event, ExitEvent):
+        return {
+            "type": "exit",
+            "time": event.time,
+            "pid": event.pid,
+            "comm": printable(event.comm),
+            "exit_code": event.exit_code,
+            "signal": event.signal,
+            "signal_name": _signal_name(event.signal),
+            "duration": event.duration,
+        }
+    return {
+        "type": "exec",
+        "time": event.time,
+        "pid": event.pid,
+        "ppid": event.ppid,
+        "uid": event.uid,
+        "comm": printable(event.comm),
+        "parent": printable(event.parent),
+        "args": None if event.args is None else [printable(arg) for arg in event.args],
+        "truncated": event.truncated,
+        "ret": event.ret,
+        "cgroup": event.cgroup,
+        "path": None if event.path is None else printable(event.path),
+    }
+
+
+def printable(text: str) -> str:
+    """Text that any JSON reader takes: bytes that are no UTF-8 become \\xff."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _signal_name(number: int) -> str | None:
+    if not number:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"

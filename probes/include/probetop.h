@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * What our programs share: the control page that user space writes, the filters in it,
+ * and the log-linear bucket of a duration.
+ *
+ * Offsets of kernel structures (OFF_struct_field) and constants (PT_...) come from the
+ * loader by -D: from the running kernel's BTF, and from the number of its CPUs.
+ */
+#pragma once
+
+#include <linux/ptrace.h>
+#include <linux/types.h>
+
+#define PT_COMM 16
+
+/* Map flag: user space maps the values and never asks the kernel for them. */
+#define PT_MMAPABLE (1U << 10)
+
+/* Bits of control.filters: which of the words below must match. */
+#define PT_FILTER_PID 1
+#define PT_FILTER_COMM 2
+#define PT_FILTER_UID 4
+#define PT_FILTER_CGROUP 8
+
+struct control {
+	u64 enabled;	/* 0: programs return at once */
+	u64 epoch;	/* raised by user space at every poll */
+	u64 filters;	/* PT_FILTER_* */
+	u64 cgroup;	/* id of a cgroup2 directory ... */
+	u64 level;	/* ... and how far below the root it is */
+	u32 pid;	/* thread group id */
+	u32 uid;
+	char comm[PT_COMM];
+	u64 sample;	/* time one call in this many, a power of two */
+	u64 wake;	/* wake the reader when a CPU has written this many bytes */
+};
+
+/*
+ * Helpers by number, for a BCC older than the kernel does not declare them. The first two
+ * give pointers that the verifier lets us read directly, without a call each time.
+ */
+static u64 (*pt_current_task_btf)(void) = (void *)158;
+static u64 (*pt_task_pt_regs)(u64 task) = (void *)175;
+static u64 (*pt_ancestor_cgroup)(int level) = (void *)123;
+
+static __always_inline int pt_same_comm(const char *a, const char *b)
+{
+	const u64 *x = (const u64 *)a, *y = (const u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+/* Does the current process pass the filters? Only called when there are any. */
+static __always_inline int pt_wanted(struct control *c, u32 tgid)
+{
+	u64 f = c->filters;
+
+	if ((f & PT_FILTER_PID) && tgid != c->pid)
+		return 0;
+	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
+		return 0;
+	if ((f & PT_FILTER_CGROUP) && pt_ancestor_cgroup(c->level) != c->cgroup)
+		return 0;
+	if (f & PT_FILTER_COMM) {
+		char comm[PT_COMM] __attribute__((aligned(8))) = {};
+
+		bpf_get_current_comm(comm, sizeof(comm));
+		if (!pt_same_comm(comm, c->comm))
+			return 0;
+	}
+	return 1;
+}
+
+#define PT_BUCKETS 1280
+
+/* The bucket of a duration: 32 a power of two (HdrHistogram's layout; see probes/hdr.py). */
+static __always_inline u64 pt_bucket(u64 ns)
+{
+	u64 shift, x;
+
+	if (ns < 32)
+		return ns;
+	if (ns >> 44)
+		return PT_BUCKETS - 1;
+	/* floor(log2 ns) - 5 by halving: BPF has no instruction that counts zeros */
+	x = ns >> 32 ? ns >> 32 : ns;
+	shift = ns >> 32 ? 32 : 0;
+	if (x >> 16) { x >>= 16; shift += 16; }
+	if (x >> 8) { x >>= 8; shift += 8; }
+	if (x >> 4) { x >>= 4; shift += 4; }
+	if (x >> 2) { x >>= 2; shift += 2; }
+	if (x >> 1) shift += 1;
+	shift -= 5;
+	return 32 * shift + (ns >> shift);
+}

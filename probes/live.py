@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live Source: one thread that polls the probes of this machine and makes Frames.
+
+`open_live` forks the broker and gives up this process's privileges; from then on the probes
+are descriptors. Everything about them happens in the one thread; commands reach it through
+a queue, so that callers never wait and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from probes import broker, control, ipc, kernel, privileges
+from probes.base import Loaded, Probe, ProbeError
+from probes.samples import Filters, Frame, Host, Sample, State
+
+COST_EVERY = 10.0
+COST_WINDOW = 1.0
+"""Run-time statistics are on for COST_WINDOW seconds in COST_EVERY, for they cost too."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One probe and where it stands. `wanted` is what the user asked for last."""
+
+    probe: Probe
+    state: State = "off"
+    wanted: bool = False
+    why: str | None = None
+    fix: str | None = None
+    pending: int | None = None
+
+
+class LiveSource:
+    """Frames of this machine. See `probes.base.Source` for the commands."""
+
+    live = True
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        probes: Mapping[str, Probe],
+        *,
+        interval: float,
+        cost_always: bool = False,
+        log: Path | None = None,
+    ) -> None:
+        uname = os.uname()
+        self.title = uname.nodename
+        self.host = Host(
+            uname.nodename, uname.release, kernel.arch() or uname.machine, os.cpu_count() or 1
+        )
+        self._sock = sock
+        self._slots = {name: Slot(probe) for name, probe in probes.items()}
+        self._interval = interval
+        self._filters = Filters()
+        self._cost_always = cost_always
+        self._log = log
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._waiting_on: set[int] = set()
+        self._requests = 0
+        self._stats_request: int | None = None
+        self._stats_fd: int | None = None
+        self._next_stats = 0.0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._on_frame: Callable[[Frame], None] = lambda frame: None
+        self._on_end: Callable[[str], None] = lambda reason: None
+
+    # Commands: any thread may call these.
+
+    def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
+        """Begin to poll."""
+        self._on_frame, self._on_end = on_frame, on_end
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+        self._thread.start()
+
+    def begin(self) -> None:
+        """Carry out the commands given so far, before there is a thread for it."""
+        while self._commands:
+            self._commands.popleft()()
+
+    def stop(self) -> None:
+        """End the thread and let go of every descriptor."""
+        self._stopping.set()
+        self._poke()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=2)
+
+    def toggle(self, probe: str, on: bool) -> None:
+        """Attach or detach a probe; raises ProbeError for an unknown one."""
+        slot = self._slot(probe)
+        self._command(lambda: self._switch(probe, slot, on))
+
+    def set_option(self, probe: str, option: str, value: Any) -> None:
+        """Change a probe's option; raises ProbeError for an unknown one."""
+        slot = self._slot(probe)
+        if option not in slot.probe.options:
+            raise ProbeError(f"{probe} has no option {option}", _choices(slot.probe.options))
+
+        def change() -> None:
+            if slot.probe.set_option(option, value) and slot.wanted:
+                self._request(probe, slot)
+
+        self._command(change)
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what the kernel side counts; raises ProbeError for a cgroup that is none."""
+        if filters.cgroup is not None:
+            control.cgroup_id(filters.cgroup)
+
+        def change() -> None:
+            self._filters = filters
+            for slot in self._slots.values():
+                # A cgroup that has gone since then is the empty set already.
+                with suppress(ProbeError, OSError):
+                    slot.probe.set_filters(filters)
+
+        self._command(change)
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the time between Frames, in seconds."""
+        self._command(lambda: setattr(self, "_interval", seconds))
+
+    def _slot(self, name: str) -> Slot:
+        try:
+            return self._slots[name]
+        except KeyError:
+            raise ProbeError(f"there is no probe {name}", _choices(self._slots)) from None
+
+    def _command(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self._poke()
+
+    def _poke(self) -> None:
+        with suppress(OSError):  # the descriptor may be closed when we are stopping
+            os.eventfd_write(self._wake, 1)
+
+    # The poller's thread.
+
+    def _run(self) -> None:
+        reason: str | None = None
+        try:
+            reason = self._poll_until_stopped()
+        except Exception as error:  # the dashboard must say so instead of standing still
+            reason = f"polling failed: {error!r}"
+        finally:
+            self._close()
+        if reason is not None and not self._stopping.is_set():
+            self._on_end(reason)
+
+    def _poll_until_stopped(self) -> str | None:
+        due = time.monotonic() + min(self._interval, 0.25)
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now >= due:
+                self._on_frame(self._frame(now))
+                due += self._interval
+                if due < now:  # a stopped or overloaded process does not catch up
+                    due = now + self._interval
+            self._measure(now)
+            due = min(due, now + self._interval)
+            for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+                if key.fileobj is self._sock:
+                    if not self._broker_speaks():
+                        return "the privileged helper has ended; no probe is attached any more"
+                elif key.fileobj == self._wake:
+                    os.eventfd_read(self._wake)
+                else:
+                    self._drain()
+            while self._commands:
+                self._commands.popleft()()
+        return None
+
+    def _close(self) -> None:
+        for slot in self._slots.values():
+            with suppress(OSError):
+                slot.probe.release()
+        self._stop_stats()
+        self._selector.close()
+        self._sock.close()
+        os.close(self._wake)
+
+    def _frame(self, now: float) -> Frame:
+        samples = {name: self._sample(name, slot, now) for name, slot in self._slots.items()}
+        return Frame(
+            time=time.time(),
+            mono=now,
+            interval=self._interval,
+            host=self.host,
+            load=os.getloadavg()[0],
+            filters=self._filters,
+            samples=samples,
+        )
+
+    def _sample(self, name: str, slot: Slot, now: float) -> Sample:
+        if slot.state == "on":
+            try:
+                return slot.probe.read(now)
+            except (ProbeError, OSError, ValueError) as error:
+                self._fail(slot, f"reading {name} failed ({error})", "switch it off and on")
+        return slot.probe.sample_type(state=slot.state, why=slot.why, fix=slot.fix)
+
+    def _drain(self) -> None:
+        for slot in self._slots.values():
+            if slot.probe.wait_fds():
+                slot.probe.drain()
+
+    # Switching probes.
+
+    def _switch(self, name: str, slot: Slot, on: bool) -> None:
+        slot.wanted = on
+        if on and slot.state != "on":
+            slot.state, slot.why, slot.fix = "starting", None, None
+            self._request(name, slot)
+        elif not on:
+            slot.state, slot.why, slot.fix, slot.pending = "off", None, None, None
+            slot.probe.release()
+            self._watch()
+
+    def _request(self, name: str, slot: Slot) -> None:
+        self._requests += 1
+        slot.pending = self._requests
+        message = {"id": self._requests, "probe": name, "params": dict(slot.probe.params())}
+        ipc.send(self._sock, message)
+
+    def _broker_speaks(self) -> bool:
+        received = ipc.receive(self._sock)
+        if received is None:
+            return False
+        message, fds = received
+        if message["id"] == self._stats_request:
+            self._stats_arrived(message, fds)
+            return True
+        slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
+        self._write_log(message.get("log", ""))
+        if slot is None:  # switched off, or asked for anew, meanwhile
+            ipc.close_all(fds)
+            return True
+        slot.pending = None
+        if not message["ok"]:
+            self._fail(slot, message["why"], message["fix"])
+            return True
+        try:
+            slot.probe.set_filters(self._filters)
+            slot.probe.adopt(_unpacked(message, fds))
+            slot.state = "on"
+            self._measure_soon(slot.probe)
+        except (ProbeError, OSError, ValueError) as error:
+            self._fail(slot, f"its maps cannot be read ({error})", "run probetop doctor")
+        self._watch()
+        return True
+
+    def _fail(self, slot: Slot, why: str, fix: str) -> None:
+        slot.state, slot.why, slot.fix = "failed", why, fix
+        slot.probe.release()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Wait on the ring buffers that there are now."""
+        wanted = {fd for slot in self._slots.values() for fd in slot.probe.wait_fds()}
+        for fd in self._waiting_on - wanted:
+            # Closed by its owner: epoll forgot it, the selector did not.
+            with suppress(KeyError, OSError, ValueError):
+                self._selector.unregister(fd)
+        for fd in wanted - self._waiting_on:
+            self._selector.register(fd, selectors.EVENT_READ)
+        self._waiting_on = wanted
+
+    # What the probes cost.
+
+    def _measure(self, now: float) -> None:
+        """Open and close windows of run-time statistics."""
+        probes = [slot.probe for slot in self._slots.values() if slot.state == "on"]
+        if self._stats_fd is not None:
+            if now >= self._next_stats:
+                for probe in probes:
+                    probe.meter.end(now)
+                    if self._cost_always:
+                        probe.meter.begin(now)
+                self._next_stats = now + COST_WINDOW
+                if not self._cost_always:
+                    self._stop_stats()
+                    self._next_stats = now + COST_EVERY - COST_WINDOW
+        elif probes and self._stats_request is None and now >= self._next_stats:
+            self._requests += 1
+            self._stats_request = self._requests
+            ipc.send(self._sock, {"id": self._requests, "op": "stats"})
+
+    def _measure_soon(self, probe: Probe) -> None:
+        """A probe that has just begun is measured now, in a window of full length."""
+        now = time.monotonic()
+        self._next_stats = now
+        if self._stats_fd is not None:
+            probe.meter.begin(now)
+            self._next_stats = now + COST_WINDOW
+
+    def _stats_arrived(self, message: ipc.Message, fds: Sequence[int]) -> None:
+        self._stats_request = None
+        now = time.monotonic()
+        self._next_stats = now + (COST_WINDOW if message["ok"] else COST_EVERY)
+        if not message["ok"]:
+            self._write_log(message["why"])
+            return
+        self._stats_fd = fds[0]
+        for slot in self._slots.values():
+            if slot.state == "on":
+                slot.probe.meter.begin(now)
+
+    def _stop_stats(self) -> None:
+        if self._stats_fd is not None:
+            os.close(self._stats_fd)
+            self._stats_fd = None
+
+    def _write_log(self, text: str) -> None:
+        if self._log is not None and text.strip():
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+                file.write(f"{stamp} {text.rstrip()}\n")
+
+
+def _choices(names: Mapping[str, Any]) -> str:
+    return f"choose from {', '.join(names)}" if names else "it has none"
+
+
+def _unpacked(message: ipc.Message, fds: Sequence[int]) -> Loaded:
+    """The descriptors of a loader's answer by name, in the order in which it sent them."""
+    maps, programs = message["maps"], message["programs"]
+    first, second = len(maps), len(maps) + len(programs)
+    return Loaded(
+        message["facts"],
+        dict(zip(maps, fds[:first], strict=True)),
+        dict(zip(programs, fds[first:second], strict=True)),
+        list(fds[second:]),
+        tuple(message["notes"]),
+    )
+
+
+def _probe(path: str) -> Probe:
+    module, _, name = path.partition(":")
+    return cast(Probe, getattr(import_module(module), name)())
+
+
+def open_live(
+    probe_paths: Mapping[str, str],
+    *,
+    on: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    filters: Filters,
+    interval: float,
+    run_as: str | None = None,
+    cost_always: bool = False,
+    log: str | None = None,
+) -> LiveSource:
+    """Start the broker, give up privileges for good, and return the Source, not yet started.
+
+    `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
+    their options by probe. Call it before any thread starts and before heavy imports, for
+    both processes carry what was imported. Raises ProbeError.
+    """
+    if not kernel.may_load():
+        why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
+        raise ProbeError(why, "run it as root, through sudo")
+    if kernel.arch() is None:
+        raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
+    user = privileges.invoking_user(run_as)
+    # Needed by the loader, but mounting is for us: the mount outlives both.
+    kernel.tracefs()
+    if filters.cgroup is not None:
+        control.cgroup_id(filters.cgroup)
+    _, sock = broker.fork(probe_paths)
+    try:
+        privileges.drop(user)
+    except OSError as error:
+        raise ProbeError(
+            f"cannot give up privileges ({error.strerror})", "run it as root"
+        ) from error
+    probes = {name: _probe(path) for name, path in probe_paths.items()}
+    path = Path(log) if log else None
+    source = LiveSource(sock, probes, interval=interval, cost_always=cost_always, log=path)
+    for name, chosen in options.items():
+        for option, value in chosen.items():
+            source.set_option(name, option, value)
+    source.set_filters(filters)
+    for name in on:
+        source.toggle(name, True)
+    # The loader compiles while the dashboard still imports what it draws with.
+    source.begin()
+    return source

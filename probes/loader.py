@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that imports BCC: compiles, loads, attaches, hands over descriptors, ends.
+
+It is the only file that imports bcc. It lives for less than a second as a child of the
+broker, so that LLVM's 130 MB and its crashes go with it. What BCC and libbpf print goes to
+descriptor 2, which the broker has made a file: it becomes part of the error message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from probes import btf, ipc, kernel
+from probes.base import Attach, Loaded, Plan, ProbeError
+
+HERE = Path(__file__).resolve().parent
+LOG_LIMIT = 16_000
+PR_SET_PDEATHSIG = 1
+SIGKILL = 9
+
+SELFTEST = """
+BPF_F_TABLE("array", u32, u64, counter, 1, 1024);
+int selftest(void *ctx)
+{
+	u32 zero = 0;
+	u64 *value = counter.lookup(&zero);
+
+	if (value)
+		(*value)++;
+	return 0;
+}
+"""
+
+
+def import_bcc() -> Any:
+    """The distribution's BCC module; raises ProbeError with the package to install."""
+    directories = kernel.find_bcc()
+    if not directories:
+        raise ProbeError(*kernel.bcc_hint())
+    # Appended, so that nothing of the distribution's shadows this program's own packages.
+    sys.path.extend(directories)
+    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)
+    try:
+        import bcc
+    except (ImportError, OSError, AttributeError) as error:
+        why = f"BCC in {directories[0]} does not import ({error})"
+        raise ProbeError(why, f"reinstall it: {kernel.bcc_hint()[1]}") from error
+    if not hasattr(bcc, "BPF"):
+        raise ProbeError("the package 'bcc' found first is not BCC", "pip uninstall bcc")
+    return bcc
+
+
+def kernel_version() -> int:
+    """KERNEL_VERSION of the running kernel, as headers would give it."""
+    numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in _release_parts()]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return (major << 16) + (minor << 8) + min(patch, 255)
+
+
+def _release_parts() -> list[str]:
+    return kernel.release().partition("-")[0].split(".")[:3]
+
+
+def compiler_flags(plan: Plan) -> list[str]:
+    """-D for all that the plan wants to know; raises ProbeError for what is not there."""
+    flags = [f"-DPROBETOP_KERNEL_VERSION={kernel_version()}", f"-I{HERE / 'include'}"]
+    flags += [f"-D{name}={value}" for name, value in plan.defines.items()]
+    if plan.offsets or plan.helpers:
+        types = btf.KernelBTF()
+        for macro, path in plan.offsets.items():
+            # "a|b": the field has moved between kernels; the first that exists counts.
+            found = next((o for o in map(types.offset, path.split("|")) if o is not None), None)
+            if found is None:
+                raise ProbeError(f"this kernel's types have no {path}", "report this kernel")
+            flags.append(f"-D{macro}={found}")
+        for macro, name in plan.helpers.items():
+            known = types.enumerator("bpf_func_id", name) is not None
+            flags.append(f"-D{macro}={int(known)}")
+    return flags
+
+
+class Compiler:
+    """BCC, imported once, building one plan after another (two at once crash it)."""
+
+    def __init__(self) -> None:
+        self.bcc = import_bcc()
+        self.lib = self.bcc.libbcc.lib
+
+    def load(self, plan: Plan) -> Loaded:
+        """Compile, load and attach; raises ProbeError."""
+        bcc = self.bcc
+        try:
+            module = bcc.BPF(src_file=str(HERE / plan.source).encode(), cflags=compiler_flags(plan))
+        except Exception as error:  # BCC raises plain Exception
+            raise ProbeError(f"{plan.source} does not compile ({error})", "see the log") from error
+        loaded = Loaded(plan.facts, {}, {}, [])
+        notes: list[str] = []
+        for attach in plan.attach:
+            try:
+                program = self._program(module, attach)
+                loaded.links.append(self._attach(program, attach))
+                loaded.programs[attach.function] = program
+            except ProbeError as error:
+                if not attach.optional:
+                    raise
+                notes.append(error.why)
+        for name in plan.maps:
+            loaded.maps[name] = self.lib.bpf_table_fd(module.module, name.encode())
+        loaded.notes = tuple(notes)
+        self.keep = module
+        return loaded
+
+    def _program(self, module: Any, attach: Attach) -> int:
+        kinds = {
+            "raw_tracepoint": self.bcc.BPF.RAW_TRACEPOINT,
+            "tracepoint": self.bcc.BPF.TRACEPOINT,
+        }
+        try:
+            function = module.load_func(attach.function.encode(), kinds[attach.kind])
+        except Exception as error:
+            why = f"the kernel refused the program {attach.function} ({error})"
+            raise ProbeError(why, "run probetop doctor") from error
+        return int(function.fd)
+
+    def _attach(self, program: int, attach: Attach) -> int:
+        if attach.kind == "raw_tracepoint":
+            fd = self.lib.bpf_attach_raw_tracepoint(program, attach.target.encode())
+        else:
+            if kernel.tracefs() is None:
+                why = "tracefs is not mounted, and mounting it was refused"
+                raise ProbeError(why, "mount -t tracefs tracefs /sys/kernel/tracing")
+            category, _, name = attach.target.partition(":")
+            fd = self.lib.bpf_attach_tracepoint(program, category.encode(), name.encode())
+        if fd < 0:
+            reason = os.strerror(ctypes.get_errno() or -fd)
+            what = f"{attach.kind.replace('_', ' ')} {attach.target}"
+            raise ProbeError(f"cannot attach to the {what} ({reason})", "run probetop doctor")
+        return int(fd)
+
+
+def plan_of(path: str, params: Mapping[str, Any]) -> Plan:
+    """The plan of a probe given as "module:Class"; raises ProbeError."""
+    module, _, name = path.partition(":")
+    plan: Callable[[Mapping[str, Any]], Plan] = getattr(import_module(module), name).plan
+    return plan(params)
+
+
+def printed(log: int) -> str:
+    """The last of what was written to the log file `log`."""
+    size = os.fstat(log).st_size
+    data = os.pread(log, LOG_LIMIT, max(0, size - LOG_LIMIT))
+    return data.decode(errors="replace")
+
+
+def run(sock: socket.socket, log: int) -> None:
+    """Serve requests {"id", "path", "params"} until the broker closes the socket."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    compiler: Compiler | None = None
+    while (request := ipc.receive(sock)) is not None:
+        message, _ = request
+        os.ftruncate(log, 0)
+        os.lseek(log, 0, os.SEEK_SET)
+        try:
+            plan = plan_of(message["path"], message["params"])
+            compiler = compiler or Compiler()
+            loaded = compiler.load(plan)
+        except ProbeError as error:
+            answer = {"ok": False, "why": error.why, "fix": error.fix}
+            ipc.send(sock, {"id": message["id"], **answer, "log": printed(log)})
+            continue
+        answer = {
+            "ok": True,
+            "facts": dict(loaded.facts),
+            "maps": list(loaded.maps),
+            "programs": list(loaded.programs),
+            "links": len(loaded.links),
+            "notes": list(loaded.notes),
+            "log": printed(log),
+        }
+        fds = [*loaded.maps.values(), *loaded.programs.values(), *loaded.links]
+        ipc.send(sock, {"id": message["id"], **answer}, fds)
+        # The reader's copies keep it all alive; these would, as long as this process lives.
+        ipc.close_all(loaded.links)
+
+
+def selftest() -> dict[str, Any]:
+    """Compile and load a small program: {"ok", "bcc", "why", "fix"}."""
+    try:
+        bcc = import_bcc()
+    except ProbeError as error:
+        return {"ok": False, "bcc": None, "why": error.why, "fix": error.fix}
+    version = getattr(bcc, "__version__", None)
+    try:
+        module = bcc.BPF(text=SELFTEST, cflags=compiler_flags(Plan("", (), ())))
+        module.load_func(b"selftest", bcc.BPF.RAW_TRACEPOINT)
+    except Exception as error:
+        why = f"BCC {version} does not compile or load a small program ({error})"
+        return {"ok": False, "bcc": version, "why": why, "fix": "see what it printed above"}
+    return {"ok": True, "bcc": version, "why": None, "fix": None}
+
+
+if __name__ == "__main__":
+    with contextlib.redirect_stdout(sys.stderr):
+        result = selftest()
+    print(json.dumps(result), flush=True)
+    os._exit(0)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BPF maps as memory: mapped arrays, and ring buffers read without a system call.
+
+A descriptor suffices: no privilege, no bpf(2). The layout of a ring buffer's pages is that
+of the kernel's kernel/bpf/ringbuf.c (user ABI, as libbpf reads it).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+from probes.bpfsys import fdinfo
+
+PAGE = mmap.PAGESIZE
+_BUSY = 1 << 31
+_DISCARD = 1 << 30
+_HEADER = struct.Struct("=II")
+
+
+def _rounded(size: int) -> int:
+    return -(-size // PAGE) * PAGE
+
+
+class MappedArray:
+    """The values of an array map made with BPF_F_MMAPABLE, side by side, as memory.
+
+    `memory` is an mmap of whole pages; values are `stride` bytes apart. Takes the descriptor.
+    """
+
+    def __init__(self, fd: int, value_size: int, entries: int, writable: bool = False) -> None:
+        # The kernel rounds a value's size up to eight bytes.
+        self.stride = -(-value_size // 8) * 8
+        self.entries = entries
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        try:
+            self.memory = mmap.mmap(
+                fd, _rounded(self.stride * entries), mmap.MAP_SHARED, protection
+            )
+            self.map_bytes = memory_of(fd)
+        finally:
+            # The mapping alone keeps the map alive.
+            os.close(fd)
+
+    def close(self) -> None:
+        """Unmap; the map ends with its last program and mapping."""
+        self.memory.close()
+
+
+class RingBuffer:
+    """A BPF ring buffer: `drain` yields what was written since, `fd` wakes epoll.
+
+    `entries` is the size in bytes, a power of two. Takes the descriptor.
+    """
+
+    def __init__(self, fd: int, entries: int) -> None:
+        self.fd = fd
+        self._mask = entries - 1
+        self._consumer = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        # The producer's page, then the data twice, so that no record is ever split.
+        self._rest = mmap.mmap(fd, PAGE + 2 * entries, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
+        self.map_bytes = memory_of(fd)
+
+    def drain(self) -> Iterator[memoryview]:
+        """Records in their order, valid until the next one is asked for."""
+        view = memoryview(self._rest)
+        try:
+            position = struct.unpack_from("=Q", self._consumer)[0]
+            while position < struct.unpack_from("=Q", self._rest)[0]:
+                at = PAGE + (position & self._mask)
+                size, _ = _HEADER.unpack_from(self._rest, at)
+                if size & _BUSY:
+                    return
+                length = size & ~_DISCARD
+                if not size & _DISCARD:
+                    yield view[at + 8 : at + 8 + length]
+                position += 8 + -(-length // 8) * 8
+                struct.pack_into("=Q", self._consumer, 0, position)
+        finally:
+            view.release()
+
+    def close(self) -> None:
+        """Unmap and close."""
+        self._consumer.close()
+        self._rest.close()
+        os.close(self.fd)
+
+
+def memory_of(fd: int) -> int | None:
+    """Kernel memory of a map in bytes, as the kernel accounts it."""
+    value = fdinfo(fd).get("memlock")
+    return int(value) if value else None

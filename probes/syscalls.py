@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system-call probe: rates, errors, processes and, when asked for, durations.
+
+From kernel to cell: `syscalls.bpf.c` counts in rows (one per CPU, process and call);
+`RowReader` reads the rows that changed in the epoch that just ended and adds what is new to
+the cumulative mappings of a `SyscallSample`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, cast
+
+from probes import kernel
+from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.control import Control
+from probes.cost import Meter
+from probes.model import syscall_view
+from probes.samples import Filters, Sample, SyscallSample
+from probes.syscall_rows import LatencyReader, RowReader, Totals
+
+LATENCY_SLOTS = 128
+
+
+def geometry(cpus: int) -> dict[str, int]:
+    """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
+
+    64 Ki rows of 64 bytes in all (4 MiB), at most 4096 and at least 1024 for each CPU.
+    """
+    rows = 4096
+    while rows > 1024 and rows * cpus > 65536:
+        rows //= 2
+    slices = 1
+    while slices < cpus and slices < 16:
+        slices *= 2
+    return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices, "PT_HISTS": LATENCY_SLOTS}
+
+
+class SyscallProbe:
+    """System calls by name, process and errno. Option `latency`: their durations too."""
+
+    name: ClassVar[str] = "syscalls"
+    options: ClassVar[Mapping[str, Any]] = {"latency": False}
+    sample_type: ClassVar[type[Sample]] = SyscallSample
+
+    def __init__(self) -> None:
+        self.latency = False
+        self.filters = Filters()
+        self.totals = Totals(kernel.arch() or "x86_64")
+        self.meter = Meter()
+        self._control: Control | None = None
+        self._rows: RowReader | None = None
+        self._latency: LatencyReader | None = None
+        self._loaded_latency = False
+
+    @staticmethod
+    def plan(params: Params) -> Plan:
+        """One program on sys_exit; with `latency` one on sys_enter as well."""
+        sizes = geometry(kernel.possible_cpus())
+        attach = [Attach("raw_tracepoint", "on_exit", "sys_exit")]
+        maps = ["control", "rows", "touched", "others", "errnos"]
+        latency = bool(params.get("latency"))
+        if latency:
+            attach.append(Attach("raw_tracepoint", "on_enter", "sys_enter"))
+            maps += ["slots", "hists", "timing"]
+        field = "status" if kernel.arch() == "x86_64" else "flags"
+        return Plan(
+            source="syscalls.bpf.c",
+            attach=attach,
+            maps=maps,
+            defines={**sizes, **({"LATENCY": 1} if latency else {})},
+            offsets={"OFF_COMPAT": f"task_struct.thread_info.{field}"},
+            helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs"},
+            facts={**sizes, "latency": latency},
+        )
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        """`rows` and `processes` of a stream object."""
+        new = cast(SyscallSample, after)
+        view = syscall_view(cast("SyscallSample | None", before), new, seconds)
+        rows = [
+            {
+                "syscall": row.name,
+                "count": row.count,
+                "errors": row.errors,
+                "errnos": row.errnos,
+                "p50": row.p50,
+                "p99": row.p99,
+                "max": row.maximum,
+                "total": row.total,
+            }
+            for row in view.calls
+        ]
+        processes = [
+            {"pid": row.pid, "comm": row.comm, "count": row.count, "errors": row.errors}
+            for row in view.processes
+        ]
+        return {
+            "rows": rows,
+            "processes": processes,
+            "unattributed": view.unattributed,
+            "sample_every": new.sample_every if new.latency is not None else None,
+        }
+
+    def params(self) -> Params:
+        """Which of the two variants of the program to load."""
+        return {"latency": self.latency}
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Switch over to newly loaded programs: the old ones stop as these begin to count."""
+        facts, maps = loaded.facts, loaded.maps
+        control = Control(maps.pop("control"))
+        rows = RowReader(
+            {name: maps.pop(name) for name in ("rows", "touched", "others", "errnos")},
+            facts["PT_CPUS"],
+            facts["PT_ROWS"],
+        )
+        latency = None
+        if facts["latency"]:
+            sizes = (facts["PT_CPUS"], facts["PT_SLICES"], facts["PT_HISTS"])
+            latency = LatencyReader(maps, *sizes, self.totals.seen())
+        with suppress(ProbeError):  # a cgroup that has gone matches nothing
+            control.set_filters(self.filters)
+        control.next_epoch()
+        if self._control is not None:
+            self._control.enable(False)
+        control.enable(True)
+        self._let_go()
+        self._control, self._rows, self._latency = control, rows, latency
+        arrays = [control.array, *rows.arrays, *(latency.arrays if latency else ())]
+        self.meter.adopt(loaded, [array.map_bytes for array in arrays])
+
+    def release(self) -> None:
+        """Let go of everything; counting starts from zero when it is switched on again."""
+        self._let_go()
+        self.totals = Totals(kernel.arch() or "x86_64", self.totals.generation + 1)
+
+    def _let_go(self) -> None:
+        """Read what is left and close every descriptor."""
+        if self._control is not None:
+            self._control.enable(False)
+            for _ in range(2):
+                self._collect()
+            self._control.close()
+        if self._rows is not None:
+            self._rows.close()
+        if self._latency is not None:
+            self._latency.close()
+        self._control = self._rows = self._latency = None
+        self.totals.latency = None
+        self.meter.release()
+
+    def read(self, now: float) -> SyscallSample:
+        """All that was counted until now."""
+        self._collect()
+        self.meter.events = self.totals.count
+        return self.totals.sample(self.meter.missed(), self.meter.cost(now), self.meter.notes)
+
+    def drain(self) -> None:
+        """There is no ring buffer."""
+
+    def wait_fds(self) -> Sequence[int]:
+        """There is no ring buffer."""
+        return ()
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what is counted from the next call on; raises ProbeError."""
+        if self._control is not None:
+            self._control.set_filters(filters)
+        self.filters = filters
+
+    def set_option(self, option: str, value: Any) -> bool:
+        """`latency` on or off: another variant of the programs."""
+        if option != "latency" or not isinstance(value, bool):
+            raise ProbeError(f"syscalls has no option {option}={value!r}", "it has latency")
+        changed = value != self.latency
+        self.latency = value
+        return changed
+
+    def _collect(self) -> None:
+        if self._control is None or self._rows is None:
+            return
+        called = self._rows.read(self._control, self.totals)
+        if self._latency is not None:
+            self._latency.read(called, self.totals)
