@@ -366,12 +366,14 @@ def open_live(
     run_as: str | None = None,
     cost_always: bool = False,
     log: str | None = None,
+    preload: Callable[[], object] = lambda: None,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
     `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
-    their options by probe. Call it before any thread starts and before heavy imports, for
-    both processes carry what was imported. Raises ProbeError.
+    their options by probe. `preload` imports what is needed from then on: the user that we
+    become may not be able to read where Python lives. Call it before any thread starts and
+    before heavy imports, which the broker would carry too. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -384,12 +386,6 @@ def open_live(
     if filters.cgroup is not None:
         control.cgroup_id(filters.cgroup)
     _, sock = broker.fork(probe_paths)
-    try:
-        privileges.drop(user)
-    except OSError as error:
-        raise ProbeError(
-            f"cannot give up privileges ({error.strerror})", "run it as root"
-        ) from error
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = Path(log) if log else None
     source = LiveSource(sock, probes, interval=interval, cost_always=cost_always, log=path)
@@ -399,6 +395,12 @@ def open_live(
     source.set_filters(filters)
     for name in on:
         source.toggle(name, True)
-    # The loader compiles while the dashboard still imports what it draws with.
+    # The loader compiles while we still import what we draw with.
     source.begin()
+    preload()
+    try:
+        privileges.drop(user)
+    except OSError as error:
+        why = f"cannot give up privileges ({error.strerror})"
+        raise ProbeError(why, "run it as root") from error
     return source

@@ -58,7 +58,7 @@ def table(arch: str) -> Mapping[int, str]:
     """Names by number for x86_64, i386, arm64, arm or x32; empty for any other `arch`."""
     names: dict[int, str] = {}
     try:
-        text = (DATA / f"{arch}.txt").read_text(encoding="ascii")
+        text = (DATA / f"{arch}.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
         return names
     for line in text.splitlines():
