@@ -165,6 +165,6 @@ def perf_enable(event: int) -> None:
 
 def fdinfo(fd: int) -> dict[str, str]:
     """The fields that /proc tells of a descriptor of this process, for example prog_jited."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
         pairs = (line.partition(":") for line in file)
         return {name.strip(): value.strip() for name, _, value in pairs}

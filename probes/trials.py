@@ -102,7 +102,7 @@ def tracepoint() -> str:
 
 def pmu_number(name: str) -> int:
     """The perf type number of a dynamic PMU; raises FileNotFoundError if there is none."""
-    with open(f"{EVENT_SOURCES}/{name}/type", encoding="ascii") as file:
+    with open(f"{EVENT_SOURCES}/{name}/type", encoding="utf-8") as file:
         return int(file.read())
 
 
