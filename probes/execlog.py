@@ -140,7 +140,14 @@ class ExecLog:
 
 def join_args(args: Iterable[str]) -> str:
     """Arguments quoted as for a shell, so that where each begins and ends can be seen."""
-    return " ".join([shlex.quote(arg) for arg in args])
+    return " ".join([_quote(arg) for arg in args])
+
+
+def _quote(arg: str) -> str:
+    """As shlex.quote, but an apostrophe alone is put in double quotes, which people can read."""
+    if "'" in arg and not any(char in '"$`\\!' for char in arg):
+        return f'"{arg}"'
+    return shlex.quote(arg)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines of styled text, and which of their cells differ.
+
+A Line is a tuple of (text, style name) pairs; names are those of `tui.look`. Panes make
+Lines and know nothing of terminals, so a test reads a pane without an application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.cells import get_character_cell_size
+
+from tui.text import clip, safe, width
+
+Span = tuple[str, str]
+Line = tuple[Span, ...]
+Cell = tuple[str, str]
+
+BLANK: Cell = (" ", "")
+GAP = 6
+"""Moving the cursor costs about this many bytes, so a smaller gap is painted over."""
+SOLID = frozenset({"selected", "cursor", "badge", "badge.warn", "badge.bad"})
+"""Styles that colour the background: a space in them is not a blank cell."""
+
+
+def line_text(line: Line) -> str:
+    """The characters of a Line, for searching and for tests."""
+    return "".join([text for text, _ in line])
+
+
+def line_width(line: Iterable[Span]) -> int:
+    """The cells of a Line of safe texts."""
+    return sum([width(text) for text, _ in line])
+
+
+def compose(line: Iterable[Span], cells: int, plain: bool = False) -> Line:
+    """A Line of exactly `cells` cells, everything in it safe, equal styles joined.
+
+    The choke point: whatever is drawn comes through here.
+    """
+    out: list[Span] = []
+    left = cells
+    for text, style in line:
+        if not text:
+            continue
+        text = safe(text, plain)
+        size = width(text)
+        if size > left:
+            text = clip(text, left)
+            text += " " * (left - width(text))
+            size = left
+        if out and out[-1][1] == style:
+            out[-1] = (out[-1][0] + text, style)
+        else:
+            out.append((text, style))
+        left -= size
+        if left <= 0:
+            break
+    if left > 0:
+        out.append((" " * left, ""))
+    return tuple(out)
+
+
+def to_cells(line: Line) -> list[Cell]:
+    """One entry a cell; the second cell of a wide character is empty text."""
+    cells: list[Cell] = []
+    for text, style in line:
+        blank = (" ", style) if style in SOLID else BLANK
+        if text.isascii():
+            cells += [(char, style) if char != " " else blank for char in text]
+            continue
+        for char in text:
+            cells.append((char, style) if char != " " else blank)
+            if get_character_cell_size(char) == 2:
+                cells.append(("", style))
+    return cells
+
+
+def changed_runs(old: Line, new: Line, gap: int = GAP) -> list[tuple[int, int]]:
+    """Where two Lines of one width differ, as (start, end) cells; small gaps are bridged."""
+    if old == new:
+        return []
+    before, after = to_cells(old), to_cells(new)
+    if len(before) != len(after):
+        return [(0, len(after))]
+    runs: list[tuple[int, int]] = []
+    for at, cell in enumerate(after):
+        if before[at] == cell:
+            continue
+        if runs and at - runs[-1][1] < gap:
+            runs[-1] = (runs[-1][0], at + 1)
+        else:
+            runs.append((at, at + 1))
+    return [_whole_characters(run, after) for run in runs]
+
+
+def _whole_characters(run: tuple[int, int], cells: list[Cell]) -> tuple[int, int]:
+    """A run that cuts no wide character in half."""
+    start, end = run
+    if cells[start][0] == "":
+        start -= 1
+    if end < len(cells) and cells[end][0] == "":
+        end += 1
+    return start, end

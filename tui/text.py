@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text that may reach a terminal: made harmless, measured in cells, numbers of steady width.
+
+Whatever a process chose (comm, argv, paths) passes `safe`; `tui.lines.compose` applies it
+to everything that is drawn, so no widget can forget it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from rich.cells import cell_len, get_character_cell_size
+
+_SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1b": "\\e", "\x07": "\\a"}
+_PLAIN = frozenset(map(chr, range(0x20, 0x7F)))
+_DRAWN = _PLAIN | frozenset(map(chr, range(0x2500, 0x25A0))) | frozenset("\u2026\u25b4\u25be")
+"""ASCII, box drawing, block elements and the marks of `tui.look`: safe and one cell wide."""
+UNKNOWN = "-"
+"""What stands for a value that nobody knows."""
+
+
+def _escape(char: str) -> str:
+    short = _SHORT_ESCAPES.get(char)
+    if short is not None:
+        return short
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _joins(char: str) -> bool:
+    """Characters that terminals merge with a neighbour, so that widths no longer add up."""
+    code = ord(char)
+    return 0x1F1E6 <= code <= 0x1F1FF or 0x1F3FB <= code <= 0x1F3FF
+
+
+def _harmless(char: str, plain: bool) -> bool:
+    if char.isascii():
+        return char.isprintable()
+    if plain or not char.isprintable() or _joins(char):
+        return False
+    return get_character_cell_size(char) > 0
+
+
+def safe(text: str, plain: bool = False) -> str:
+    """`text` with everything escaped that would not show as itself in cells of its own.
+
+    Control characters, bidirectional controls, undecodable bytes (surrogate escapes) and
+    zero-width characters become backslash escapes (`\\e`, `\\u202e`, `\\xff`); with `plain`
+    whatever is not ASCII as well. Accents that have a composed form are composed first.
+    """
+    if (_PLAIN if plain else _DRAWN).issuperset(text):
+        return text
+    if not plain:
+        text = unicodedata.normalize("NFC", text)
+    return "".join([c if _harmless(c, plain) else _escape(c) for c in text])
+
+
+def width(text: str) -> int:
+    """The number of cells of a safe text."""
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def clip(text: str, cells: int, mark: str = "") -> str:
+    """At most `cells` cells of a safe text, ending with `mark` if something was cut off."""
+    if width(text) <= cells:
+        return text
+    room = cells - width(mark)
+    if room < 0:
+        return clip(mark, cells)
+    if text.isascii():
+        return text[:room] + mark
+    used = 0
+    for at, char in enumerate(text):
+        used += get_character_cell_size(char)
+        if used > room:
+            return text[:at] + mark
+    return text
+
+
+def fit(text: str, cells: int, right: bool = False, mark: str = "") -> str:
+    """A safe text in exactly `cells` cells: cut off or padded."""
+    text = clip(text, cells, mark)
+    pad = " " * (cells - width(text))
+    return pad + text if right else text + pad
+
+
+def wrap(text: str, cells: int) -> list[str]:
+    """A safe text broken at spaces, or within a word longer than a line, to `cells` cells."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        joined = f"{line} {word}" if line else word
+        if width(joined) <= cells:
+            line = joined
+            continue
+        if line:
+            lines.append(line)
+        while width(word) > cells > 1:
+            head = clip(word, cells)
+            lines.append(head)
+            word = word[len(head) :]
+        line = word
+    return [*lines, line] if line or not lines else lines
+
+
+def fmt_count(value: float | None) -> str:
+    """A number or rate in at most 5 cells, three digits: "7", "3.4", "812", "30.1k", "1.20M".
+
+    Whole numbers stay whole below 1000; a rate below 10 shows one decimal.
+    """
+    if value is None:
+        return UNKNOWN
+    if value < 0:
+        return "-" + fmt_count(-value)
+    if value < 999.5:
+        small = isinstance(value, float) and 0 < value < 9.95
+        return f"{value:.1f}" if small else f"{value:.0f}"
+    for unit in "kMGTPE":
+        value /= 1000
+        if value < 9.995:
+            return f"{value:.2f}{unit}"
+        if value < 99.95:
+            return f"{value:.1f}{unit}"
+        if value < 999.5:
+            return f"{value:.0f}{unit}"
+    return "huge"
+
+
+def fmt_ns(value: float | None) -> str:
+    """A duration in nanoseconds in at most 5 cells: "830ns", "2.1us", "310us", "12ms", "2m05"."""
+    if value is None:
+        return UNKNOWN
+    if value < 999.5:
+        return f"{value:.0f}ns"
+    for unit in ("us", "ms", "s"):
+        value /= 1000
+        if value < 9.95:
+            return f"{value:.1f}{unit}"
+        if value < (99.5 if unit == "s" else 999.5):
+            return f"{value:.0f}{unit}"
+    seconds = round(value)
+    if seconds < 6000:
+        return f"{seconds // 60}m{seconds % 60:02d}"
+    if seconds < 100 * 3600:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}"
+
+
+def fmt_percent(part: float | None, whole: float | None) -> str:
+    """A share in at most 5 cells: "37.1%", "100%"; a dash where there is no whole."""
+    if part is None or not whole:
+        return UNKNOWN
+    share = 100 * part / whole
+    return f"{share:.0f}%" if share >= 99.95 else f"{share:.1f}%"
