@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pane is: Frames in, Lines out. No terminal, no Textual, no maps.
+
+A pane is told of every Frame (`update`) and of keys, and draws itself into any size on
+demand (`lines`). The dashboard adds the title line, the place and the focus.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import ClassVar
+
+from probes.base import Source
+from probes.samples import Frame, Sample
+from tui.lines import Line, Span
+from tui.look import Look, graph, nice_ceiling
+from tui.text import fit, fmt_count, safe, wrap
+
+HISTORY = 600
+"""Ticks of a rate that a pane keeps for its graph."""
+
+
+class Pane:
+    """The base of all panes; a subclass shows the Sample of the probe called `name`.
+
+    `weight` is its share of a row's width. Attributes `look` and `source` are set by the
+    dashboard before anything else happens.
+    """
+
+    name: ClassVar[str] = ""
+    weight: ClassVar[int] = 5
+    least_rows: ClassVar[int] = 5
+
+    def __init__(self) -> None:
+        self.look = Look()
+        self.source: Source | None = None
+        self.sample: Sample | None = None
+        self.waiting = True
+        self.filter = ""
+        self.history: deque[float | None] = deque(maxlen=HISTORY)
+
+    def update(self, before: Frame | None, after: Frame) -> None:
+        """Take in a Frame, and the one before it, which rates are computed from."""
+        self.sample = after.samples.get(self.name)
+        self.waiting = False
+
+    def reset(self) -> None:
+        """Forget what was collected: the next Frame is not later than the last."""
+        self.history.clear()
+
+    @property
+    def state(self) -> str:
+        """The probe's state; "starting" until the first Frame, "off" if that has it not."""
+        if self.waiting:
+            return "starting"
+        return self.sample.state if self.sample is not None else "off"
+
+    def crumbs(self) -> list[str]:
+        """Where in the drill-down the pane is, outermost first."""
+        return []
+
+    def headline(self) -> list[Span]:
+        """The figures for the title line."""
+        return []
+
+    def body(self, width: int, height: int, focused: bool) -> list[Line]:
+        """The pane's lines while its probe runs."""
+        return []
+
+    def lines(self, width: int, height: int, focused: bool = False) -> list[Line]:
+        """Everything below the title line, at most `height` lines."""
+        if height <= 0:
+            return []
+        if self.state == "failed" and self.sample is not None:
+            return failed_lines(self.sample, width)[:height]
+        if self.state == "starting":
+            return [((" starting: being compiled and attached", "dim"),)]
+        if self.state == "off":
+            return []
+        return self.body(width, height, focused)[:height]
+
+    def hints(self) -> list[tuple[str, str]]:
+        """The pane's own keys now, as (key, what it does)."""
+        return []
+
+    def press(self, key: str) -> bool:
+        """Handle one of the pane's own keys; False if it is none. May raise ProbeError."""
+        return False
+
+    def options(self) -> list[tuple[str, str]]:
+        """What the palette lists for this pane, as (key to press, sentence)."""
+        return []
+
+    def move(self, to: str) -> None:
+        """Move the cursor: up, down, pageup, pagedown, home or end."""
+
+    def enter(self) -> bool:
+        """Drill into what the cursor is on; False if there is nothing to see."""
+        return False
+
+    def back(self) -> bool:
+        """One step out of the drill-down; False at the outermost."""
+        return False
+
+    def sort(self, reverse: bool = False) -> None:
+        """Sort by the next column, or with `reverse` the other way round."""
+
+    def set_filter(self, text: str) -> None:
+        """Show only rows that contain `text`, whatever its case."""
+        self.filter = text
+
+    def selected_pid(self) -> int | None:
+        """The process that the cursor is on, for filters in the kernel."""
+        return None
+
+
+def failed_lines(sample: Sample, width: int) -> list[Line]:
+    """Why a probe failed and how to mend it, wrapped."""
+    room = max(10, width - 2)
+    why = wrap(safe(sample.why or "the probe failed and did not say why"), room)
+    lines: list[Line] = [((" " + line, "error"),) for line in why]
+    if sample.fix:
+        lines += [((" " + line, "text"),) for line in wrap(safe(sample.fix), room)]
+    return lines
+
+
+def graph_rows(height: int) -> int:
+    """How many rows of a pane of `height` lines a rate graph may take."""
+    return 0 if height < 12 else 2 if height < 26 else 3
+
+
+def rate_graph(
+    history: deque[float | None], width: int, rows: int, look: Look, interval: float
+) -> list[Line]:
+    """The newest rates as columns, with their scale at the left; empty if there is no room."""
+    label = 8
+    cells = width - label - 1
+    if rows <= 0 or cells < 10:
+        return []
+    values = list(history)[-cells:]
+    top = nice_ceiling(max((v for v in values if v is not None), default=1.0))
+    labels = [""] * rows
+    labels[0] = fmt_count(int(top)) + "/s"
+    if rows > 1:
+        labels[-1] = _span(cells * interval)
+    drawn = graph(values, cells, rows, look.glyphs)
+    return [
+        ((fit(text, label - 1, right=True) + " ", "dim"), (line, "graph"))
+        for text, line in zip(labels, drawn, strict=True)
+    ]
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f}s" if seconds < 120 else f"{seconds / 60:.0f}min"

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exec pane: one row per program, newest first; its rows come from `probes.execlog`."""
+
+from __future__ import annotations
+
+import pwd
+import time
+from functools import lru_cache
+
+from probes.execlog import ExecLog, ExecRow, short_cgroup
+from probes.model import seconds_between
+from probes.samples import ExecSample, Frame
+from tui.lines import Line, Span
+from tui.panes.base import Pane, graph_rows, rate_graph
+from tui.panes.table import Column, Table
+from tui.text import UNKNOWN, fmt_count, fmt_ns, safe, wrap
+
+
+@lru_cache(maxsize=1024)
+def user_name(uid: int | None) -> str:
+    """The name of a user of this machine, else the number; a dash if it is not known."""
+    if uid is None:
+        return UNKNOWN
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def _clock(when: float, form: str = "%H:%M:%S") -> str:
+    return time.strftime(form, time.localtime(when))
+
+
+def _outcome(row: ExecRow) -> Span:
+    text = row.outcome()
+    if row.failed or row.signal:
+        return (text, "bad")
+    if row.exit_code:
+        return (text, "warn")
+    return (text, "dim" if row.replaced or text == UNKNOWN else "good")
+
+
+def _argv(row: ExecRow) -> Span:
+    # A cell is a few hundred wide at most: quoting 4 KiB again for each drawing is waste.
+    text = row.command[:1000] + (" ..." if row.truncated else "")
+    return (text, "dim" if row.failed or not row.args else "text")
+
+
+def _parent(row: ExecRow) -> list[Span]:
+    if row.ppid is None:
+        return [(UNKNOWN, "dim")]
+    return [(row.parent or "?", "proc"), (f" {row.ppid}", "dim")]
+
+
+def _number(value: int | None) -> str:
+    return UNKNOWN if value is None else str(value)
+
+
+def _words(row: ExecRow) -> str:
+    user, group = user_name(row.uid), short_cgroup(row.cgroup)
+    argv = " ".join(row.args or (row.comm,))
+    return f"{row.pid} {row.parent} {user} {group} {row.outcome()} {argv}"
+
+
+def _columns() -> list[Column[ExecRow]]:
+    return [
+        Column("time", 8, lambda r: (_clock(r.time), "dim"), lambda r: r.time, right=False),
+        Column("pid", 7, lambda r: (str(r.pid), "text"), lambda r: r.pid),
+        Column(
+            "user",
+            8,
+            lambda r: (user_name(r.uid), "text"),
+            lambda r: user_name(r.uid),
+            right=False,
+            drop=3,
+            most=12,
+        ),
+        Column("parent", 8, _parent, lambda r: r.parent, right=False, drop=2, most=20),
+        Column(
+            "cgroup",
+            12,
+            lambda r: (short_cgroup(r.cgroup), "dim"),
+            lambda r: short_cgroup(r.cgroup),
+            right=False,
+            drop=5,
+            most=20,
+        ),
+        Column("dur", 5, lambda r: (fmt_ns(r.duration), "text"), lambda r: r.duration),
+        Column("exit", 7, _outcome, lambda r: r.outcome(), right=False),
+        Column("argv", 20, _argv, lambda r: r.command, right=False, grow=True),
+    ]
+
+
+class ExecPane(Pane):
+    """Program executions, as they happen."""
+
+    name = "execs"
+    weight = 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = ExecLog()
+        self.rate: float | None = None
+        self.failed_rate: float | None = None
+        self.dropped = 0
+        self.interval = 1.0
+        self.detail: ExecRow | None = None
+        self.detail_top = 0
+        self.table: Table[ExecRow] = Table(
+            _columns(), lambda row: row.serial, _words, empty="no program was executed yet"
+        )
+
+    def update(self, before: Frame | None, after: Frame) -> None:
+        """Add the interval's events to the log."""
+        super().update(before, after)
+        sample = self.sample
+        self.interval = after.interval
+        if not isinstance(sample, ExecSample):
+            return
+        self.log.add(sample.events)
+        self.dropped += sample.dropped
+        old = before.samples.get(self.name) if before is not None else None
+        self.rate = self.failed_rate = None
+        if sample.state == "on":
+            base = old if isinstance(old, ExecSample) else ExecSample(generation=-1)
+            if base.generation != sample.generation:
+                base = ExecSample()
+            seconds = seconds_between(before, after)
+            self.rate = (sample.execs - base.execs) / seconds
+            self.failed_rate = (sample.failed - base.failed) / seconds
+            self.history.append(self.rate if isinstance(old, ExecSample) else None)
+        self.table.feed(list(reversed(self.log.rows)))
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        super().reset()
+        self.log.clear()
+        self.dropped = 0
+        self.detail = None
+        self.table.feed([])
+
+    def crumbs(self) -> list[str]:
+        """The row that is shown in full."""
+        return [] if self.detail is None else [f"pid {self.detail.pid}"]
+
+    def headline(self) -> list[Span]:
+        """Executions and failures a second."""
+        if self.rate is None:
+            return []
+        out: list[Span] = [(fmt_count(self.rate), "value"), ("/s", "dim"), ("  failed ", "dim")]
+        failed = self.failed_rate or 0.0
+        out += [(fmt_count(failed), "bad" if failed else "dim"), ("/s", "dim")]
+        if self.dropped:
+            out.append((f"  not shown {fmt_count(self.dropped)}", "warn"))
+        return out
+
+    def body(self, width: int, height: int, focused: bool) -> list[Line]:
+        """A rate graph where there is room, and the table; or one row in full."""
+        if self.detail is not None:
+            lines = self._details(self.detail, width)
+            self.detail_top = max(0, min(self.detail_top, len(lines) - height))
+            return lines[self.detail_top :]
+        graphs = rate_graph(self.history, width, graph_rows(height), self.look, self.interval)
+        return graphs + self.table.lines(width, height - len(graphs), self.look, focused)
+
+    def _details(self, row: ExecRow, width: int) -> list[Line]:
+        ended = UNKNOWN if row.ended is None else _clock(row.ended)
+        parent = UNKNOWN if row.ppid is None else f"{row.parent} ({row.ppid})"
+        known = row.uid is not None
+        user = f"{user_name(row.uid)} ({row.uid})" if known else UNKNOWN
+        facts = [
+            ("time", _clock(row.time, "%Y-%m-%d %H:%M:%S")),
+            ("pid", f"{row.pid} ({row.comm})"),
+            ("parent", parent),
+            ("user", user),
+            ("cgroup", row.cgroup or UNKNOWN),
+            ("ended", f"{ended}  after {fmt_ns(row.duration)}" if row.ended else UNKNOWN),
+            ("exit", row.outcome()),
+        ]
+        lines: list[Line] = []
+        for name, value in facts:
+            lines += _fact(name, value, width, _outcome(row)[1] if name == "exit" else "text")
+        cut = ", cut off at 4 KiB by the kernel side" if row.truncated else ""
+        count = f"{len(row.args)} arguments{cut}" if row.args is not None else "not readable"
+        lines += _fact("argv", count, width, "dim")
+        for at, arg in enumerate(row.args or ()):
+            lines += _fact(str(at), arg, width, "text")
+        return lines
+
+    def move(self, to: str) -> None:
+        """Move the cursor, or scroll the row that is shown in full."""
+        if self.detail is None:
+            self.table.move(to)
+            return
+        steps = {"up": -1, "down": 1, "pageup": -10, "pagedown": 10, "home": -9999, "end": 9999}
+        self.detail_top = max(0, self.detail_top + steps.get(to, 0))
+
+    def enter(self) -> bool:
+        """Show the row under the cursor in full."""
+        if self.detail is not None:
+            return False
+        self.detail = self.table.current()
+        self.detail_top = 0
+        if self.detail is not None and self.table.selected is None:
+            self.table.selected = self.detail.serial
+        return self.detail is not None
+
+    def back(self) -> bool:
+        """Back to the table."""
+        if self.detail is None:
+            return False
+        self.detail = None
+        return True
+
+    def sort(self, reverse: bool = False) -> None:
+        """Sort by the next column, or the other way round."""
+        self.table.sort(reverse)
+
+    def set_filter(self, text: str) -> None:
+        """Show rows whose pid, parent, user, cgroup, exit or argv contains `text`."""
+        super().set_filter(text)
+        self.table.set_filter(text)
+
+    def selected_pid(self) -> int | None:
+        """The process of the row under the cursor."""
+        row = self.detail or self.table.current()
+        return row.pid if row is not None else None
+
+
+def _fact(name: str, value: str, width: int, style: str) -> list[Line]:
+    room = max(10, width - 10)
+    first, *rest = wrap(safe(value), room)
+    lines: list[Line] = [((f" {name:>7} ", "head"), (first, style))]
+    return lines + [((" " * 9, ""), (line, style)) for line in rest]

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system-call pane: by call, by process, and from either into the other.
+
+Its numbers are those of `probes.model.syscall_view`, divided by the interval's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from probes.model import CallRow, SyscallView, seconds_between, syscall_view
+from probes.samples import Frame, SyscallSample
+from tui.lines import Line, Span
+from tui.look import bar
+from tui.panes.base import Pane, graph_rows, rate_graph
+from tui.panes.table import Column, Table
+from tui.text import fmt_count, fmt_ns, fmt_percent
+
+LINGER = 10
+"""Intervals for which a row that went quiet keeps its place, so that tables do not flicker."""
+BAR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of either table, in rates a second; `pid` is None for a system call."""
+
+    name: str
+    pid: int | None
+    rate: float
+    errors: float
+    share: float | None
+    call: CallRow | None = None
+    seconds: float = 1.0
+
+    @property
+    def key(self) -> Hashable:
+        """What identifies the row over time."""
+        return self.name if self.pid is None else self.pid
+
+
+def _words(row: Row) -> str:
+    return row.name if row.pid is None else f"{row.name} {row.pid}"
+
+
+def _rate(value: float, style: str) -> Span:
+    return (fmt_count(float(value)), style if value else "dim")
+
+
+def _errnos(row: Row) -> list[Span]:
+    if row.call is None or not row.call.errnos:
+        return [("", "")]
+    out: list[Span] = []
+    for name, count in sorted(row.call.errnos.items(), key=lambda item: (-item[1], item[0])):
+        gap = " " if out else ""
+        out += [(f"{gap}{name} ", "dim"), (fmt_count(count / row.seconds), "text")]
+    return out
+
+
+def _duration(field: str) -> Column[Row]:
+    def value(row: Row) -> float | None:
+        found: float | None = getattr(row.call, field) if row.call is not None else None
+        return found
+
+    name = "max" if field == "maximum" else field
+    return Column(name, 6, lambda row: (fmt_ns(value(row)), "text"), value)
+
+
+def _spent(row: Row) -> float | None:
+    total = row.call.total if row.call is not None else None
+    return None if total is None else total / row.seconds
+
+
+class SyscallPane(Pane):
+    """System calls of the machine in the last interval."""
+
+    name = "syscalls"
+    weight = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view: SyscallView | None = None
+        self.by_process = False
+        self.path: list[Row] = []
+        self.interval = 1.0
+        self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
+        self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[int, Row]]] = {}
+
+    # -- what is shown ----------------------------------------------------------------
+
+    def update(self, before: Frame | None, after: Frame) -> None:
+        """Compute the interval's rates and feed the table in view."""
+        super().update(before, after)
+        sample = self.sample
+        self.interval = after.interval
+        if not isinstance(sample, SyscallSample) or sample.state != "on":
+            self.view = None
+            return
+        old = before.samples.get(self.name) if before is not None else None
+        was = old if isinstance(old, SyscallSample) else None
+        self.view = syscall_view(was, sample, seconds_between(before, after))
+        # Without a Sample before, the counts may be of a longer time than one interval.
+        self.history.append(self.view.count / self.view.seconds if was is not None else None)
+        self._feed(aged=True)
+
+    def reset(self) -> None:
+        """Forget history and quiet rows."""
+        super().reset()
+        self._quiet.clear()
+
+    @property
+    def _place(self) -> tuple[Hashable, ...]:
+        return (self.by_process, *[row.key for row in self.path])
+
+    @property
+    def _shows_processes(self) -> bool:
+        """What the present table lists: each step inwards turns to the other kind."""
+        return self.by_process if not self.path else self.path[-1].pid is None
+
+    @property
+    def latency(self) -> bool:
+        """Whether durations are measured now."""
+        return isinstance(self.sample, SyscallSample) and self.sample.latency is not None
+
+    @property
+    def table(self) -> Table[Row]:
+        """The table in view, made when it is first needed."""
+        place = self._place
+        table = self._tables.get(place)
+        if table is None:
+            if len(self._tables) > 50:
+                self._tables.clear()
+                self._quiet.clear()
+            table = Table(self._columns(), lambda row: row.key, _words, sort=self._rate_column())
+            table.filter = self.filter
+            self._tables[place] = table
+        return table
+
+    def _rate_column(self) -> int:
+        return 2 if self._shows_processes else 1
+
+    def _columns(self) -> list[Column[Row]]:
+        share: Column[Row] = Column(
+            "share", 6, lambda row: (fmt_percent(row.share, 1.0), "text"), None, drop=4
+        )
+        shape: Column[Row] = Column("", BAR, self._bar, None, right=False, drop=6)
+        rate: Column[Row] = Column("/s", 6, lambda r: _rate(r.rate, "value"), lambda r: r.rate)
+        errors: Column[Row] = Column(
+            "err/s", 6, lambda r: _rate(r.errors, "error"), lambda r: r.errors
+        )
+        if self._shows_processes:
+            pid: Column[Row] = Column("pid", 7, lambda r: (str(r.pid), "dim"), lambda r: r.pid)
+            comm: Column[Row] = Column(
+                "process", 16, lambda r: (r.name, "proc"), lambda r: r.name, right=False
+            )
+            return [pid, comm, rate, errors, share, replace(shape, cells=16, grow=False)]
+        call: Column[Row] = Column(
+            "call", 16, lambda r: (r.name, "name" if r.rate else "dim"), lambda r: r.name, False
+        )
+        columns = [call, rate, errors, share, shape]
+        if self.latency and not self.path:
+            columns += [
+                replace(_duration("p50"), drop=3),
+                _duration("p99"),
+                replace(_duration("maximum"), drop=1),
+                Column("time/s", 6, lambda r: (fmt_ns(_spent(r)), "text"), _spent, drop=2),
+            ]
+        if not self.path:
+            columns.append(
+                Column("errors by name", 14, _errnos, None, right=False, drop=5, grow=True)
+            )
+        return columns
+
+    def _bar(self, row: Row) -> Span:
+        cells = 16 if self._shows_processes else BAR
+        return (bar(row.share or 0.0, cells, self.look.glyphs), "bar")
+
+    def _rows(self, view: SyscallView) -> list[Row]:
+        seconds = view.seconds
+        if not self.path:
+            calls: Sequence[CallRow] = view.calls
+            processes = view.processes
+        elif self.path[-1].pid is None:
+            calls, processes = (), view.processes_of(self.path[-1].name)
+        else:
+            calls, processes = view.calls_of(self.path[-1].pid), []
+        if self._shows_processes:
+            whole = sum([row.count for row in processes]) or None
+            return [
+                Row(p.comm, p.pid, p.count / seconds, p.errors / seconds, p.count / (whole or 1))
+                for p in processes
+            ]
+        whole = sum([row.count for row in calls]) or None
+        return [
+            Row(
+                c.name,
+                None,
+                c.count / seconds,
+                c.errors / seconds,
+                c.count / (whole or 1),
+                c,
+                seconds,
+            )
+            for c in calls
+        ]
+
+    def _feed(self, aged: bool = False) -> None:
+        if self.view is None:
+            return
+        rows = self._rows(self.view)
+        quiet = self._quiet.setdefault(self._place, {})
+        active = {row.key for row in rows}
+        for key, (age, row) in list(quiet.items()):
+            if key in active:
+                continue
+            if aged and age + 1 > LINGER:
+                del quiet[key]
+                continue
+            quiet[key] = (age + aged, row)
+            rows.append(row)
+        for row in rows[: len(active)]:
+            quiet[row.key] = (0, Row(row.name, row.pid, 0.0, 0.0, 0.0))
+        table = self.table
+        table.set_columns(self._columns())
+        if table.filter != self.filter:
+            table.filter = self.filter
+        table.feed(rows)
+
+    def crumbs(self) -> list[str]:
+        """The rows drilled into."""
+        start = ["by process"] if self.by_process else []
+        return start + [_words(row) for row in self.path]
+
+    def headline(self) -> list[Span]:
+        """Calls and errors a second, and what is incomplete about them."""
+        view, sample = self.view, self.sample
+        if view is None or not isinstance(sample, SyscallSample):
+            return []
+        out: list[Span] = [
+            (fmt_count(view.count / view.seconds), "value"),
+            ("/s", "dim"),
+            ("  err ", "dim"),
+            _rate(view.errors / view.seconds, "error"),
+            ("/s", "dim"),
+        ]
+        if sample.latency is not None and sample.sample_every > 1:
+            out.append((f"  timed 1 in {sample.sample_every}", "warn"))
+        if view.unattributed > 0:
+            out += [
+                ("  no process ", "warn"),
+                (fmt_count(view.unattributed / view.seconds) + "/s", "warn"),
+            ]
+        if sample.missed:
+            out.append((f"  untimed {fmt_count(sample.missed)}", "warn"))
+        return out
+
+    def body(self, width: int, height: int, focused: bool) -> list[Line]:
+        """A rate graph where there is room, the table, what is to be noted."""
+        if self.view is None:
+            return []
+        rows = graph_rows(height)
+        lines = rate_graph(self.history, width, rows, self.look, self.interval) + self._about()
+        notes = self._notes() if height > 6 else []
+        room = height - len(lines) - len(notes)
+        return lines + self.table.lines(width, room, self.look, focused) + notes
+
+    def _about(self) -> list[Line]:
+        """One line on the system call that was drilled into."""
+        if not self.path or self.path[-1].pid is not None or self.view is None:
+            return []
+        call = next((c for c in self.view.calls if c.name == self.path[-1].name), None)
+        if call is None:
+            return [((" no call in this interval", "dim"),)]
+        seconds = self.view.seconds
+        out: list[Span] = [(" ", "")]
+        if call.p50 is not None:
+            for label, value in (("p50", call.p50), ("p99", call.p99), ("max", call.maximum)):
+                out += [(f"{label} ", "dim"), (f"{fmt_ns(value):<7}", "value")]
+        out += [("err/s ", "dim"), (f"{fmt_count(call.errors / seconds):<6} ", "value")]
+        row = Row(call.name, None, call.count / seconds, 0.0, None, call, seconds)
+        return [(*out, *_errnos(row))]
+
+    def _notes(self) -> list[Line]:
+        return [((" " + note, "dim"),) for note in (self.sample.notes if self.sample else ())]
+
+    # -- what keys do -------------------------------------------------------------------
+
+    def move(self, to: str) -> None:
+        """Move the cursor."""
+        self.table.move(to)
+
+    def enter(self) -> bool:
+        """From a call into its processes, from a process into its calls."""
+        row = self.table.current()
+        if row is None or self.view is None:
+            return False
+        if len(self.path) > 1 and self.path[-2].key == row.key:
+            return self.back()
+        self.path.append(row)
+        self._feed()
+        return True
+
+    def back(self) -> bool:
+        """One step out."""
+        if not self.path:
+            return False
+        self.path.pop()
+        self._feed()
+        return True
+
+    def sort(self, reverse: bool = False) -> None:
+        """Sort by the next column, or the other way round."""
+        self.table.sort(reverse)
+
+    def set_filter(self, text: str) -> None:
+        """Filter the table in view by name or pid."""
+        super().set_filter(text)
+        self.table.set_filter(text)
+
+    def selected_pid(self) -> int | None:
+        """The process under the cursor, or the one drilled into."""
+        row = self.table.current()
+        if row is not None and row.pid is not None:
+            return row.pid
+        return next((row.pid for row in reversed(self.path) if row.pid is not None), None)
+
+    def hints(self) -> list[tuple[str, str]]:
+        """v and l."""
+        view = "by call" if self.by_process else "by process"
+        return [("v", view), ("l", "latency off" if self.latency else "latency")]
+
+    def options(self) -> list[tuple[str, str]]:
+        """What v and l do."""
+        return [
+            ("v", "System calls: by call or by process"),
+            ("l", "System calls: measure latency, or stop (it costs more than counting)"),
+        ]
+
+    def press(self, key: str) -> bool:
+        """v turns between calls and processes, l switches latency."""
+        if key == "v":
+            self.by_process = not self.by_process
+            self.path.clear()
+            self._feed()
+        elif key == "l" and self.source is not None:
+            self.source.set_option(self.name, "latency", not self.latency)
+        else:
+            return False
+        return True

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table that rests: fixed columns, rows that move only when they must, a cursor that
+follows its row. Rows are any objects; a Column says how one of their fields looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from tui.lines import Line, Span, line_width
+from tui.look import Look
+from tui.text import fit, safe, width
+
+R = TypeVar("R")
+K = TypeVar("K", bound=Hashable)
+SLACK = 1.10
+STICKY_ROWS = 300
+"""Rows that are kept from jumping; nobody sees the order of those further down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[R]):
+    """One column: `cell` gives a row's text and style, `value` what to sort by.
+
+    A column with the highest `drop` goes first when room is short, 0 never goes. Of the room
+    that is left, columns get up to `most` cells in order, then the one that may `grow` all.
+    `right` aligns as numbers are.
+    """
+
+    name: str
+    cells: int
+    cell: Callable[[R], Span | list[Span]]
+    value: Callable[[R], float | str | None] | None = None
+    right: bool = True
+    drop: int = 0
+    grow: bool = False
+    most: int = 0
+
+
+def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
+    """Keys by falling value, but near `previous`: one moves up past smaller ones only if it
+    is more than 10 % above at least one of them.
+    """
+    ranked = sorted(values, key=lambda key: -values[key])
+    head = set(ranked[:STICKY_ROWS])
+    kept = [key for key in previous if key in head]
+    known = set(kept)
+    out: list[K] = []
+    for key in kept:
+        _insert(out, key, values, SLACK)
+    for key in ranked[:STICKY_ROWS]:
+        if key not in known:
+            _insert(out, key, values, 1.0)
+    return out + ranked[STICKY_ROWS:]
+
+
+def _insert(out: list[K], key: K, values: Mapping[K, float], slack: float) -> None:
+    value = values[key]
+    place = at = len(out)
+    while at and values[out[at - 1]] < value:
+        at -= 1
+        if value > slack * values[out[at]]:
+            place = at
+    out.insert(place, key)
+
+
+class Table(Generic[R]):
+    """Rows in order, with a cursor, a sort column and a filter.
+
+    `key` identifies a row over time, `text` is what the filter searches. `sort` is the
+    index of a column, None for the order in which rows are fed.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column[R]],
+        key: Callable[[R], Hashable],
+        text: Callable[[R], str],
+        sort: int | None = None,
+        empty: str = "nothing in this interval",
+    ) -> None:
+        self.columns = columns
+        self.key = key
+        self.text = text
+        self.sort_by = self._first_sort = sort
+        self.reverse = False
+        self.filter = ""
+        self.empty = empty
+        self.rows: list[R] = []
+        self.selected: Hashable | None = None
+        self.index = 0
+        self._fed: Sequence[R] = ()
+        self._order: list[Hashable] = []
+        self._rank: dict[Hashable, float] = {}
+        self._offset = 0
+        self._page = 1
+        self._visible: list[int] = list(range(len(columns)))
+
+    def feed(self, rows: Sequence[R]) -> None:
+        """Take the rows of a new interval."""
+        self._fed = rows
+        self._decay(rows)
+        self._arrange()
+
+    def set_columns(self, columns: Sequence[Column[R]]) -> None:
+        """Show other columns; the sort column stays the one of that name, if it is there."""
+        if self.sort_by is not None:
+            name = self.columns[self.sort_by].name
+            names = [column.name for column in columns]
+            self.sort_by = names.index(name) if name in names else self._first_sort
+        if len(columns) != len(self.columns):
+            self._visible = list(range(len(columns)))
+        self.columns = columns
+
+    def _decay(self, rows: Sequence[R]) -> None:
+        """Keeps a falling value's rank from falling at once, so that bursts do not jump."""
+        value = self._value()
+        if value is None:
+            return
+        rank: dict[Hashable, float] = {}
+        for row in rows:
+            key, now = self.key(row), value(row)
+            if isinstance(now, str):
+                return
+            was = self._rank.get(key, 0.0)
+            number = float(now or 0.0)
+            rank[key] = number if number >= was else 0.6 * was + 0.4 * number
+        self._rank = rank
+
+    def _value(self) -> Callable[[R], float | str | None] | None:
+        return None if self.sort_by is None else self.columns[self.sort_by].value
+
+    def _arrange(self) -> None:
+        rows = self._fed
+        if self.filter:
+            wanted = self.filter.lower()
+            rows = [row for row in rows if wanted in self.text(row).lower()]
+        value = self._value()
+        if value is None:
+            self.rows = list(reversed(rows)) if self.reverse else list(rows)
+        elif not self.reverse and self.columns[self.sort_by or 0].right:
+            by_key = {self.key(row): row for row in rows}
+            ranks = {key: self._rank.get(key, 0.0) for key in by_key}
+            self._order = sticky_order(self._order, ranks)
+            self.rows = [by_key[key] for key in self._order]
+        else:
+            self.rows = self._sorted(rows, value)
+        self._find()
+
+    def _sorted(self, rows: Sequence[R], value: Callable[[R], float | str | None]) -> list[R]:
+        known = [row for row in rows if value(row) is not None]
+        unknown = [row for row in rows if value(row) is None]
+        by_text = not self.columns[self.sort_by or 0].right
+        # Numbers fall and texts rise by nature; reversed, it is the other way round.
+        falling = by_text == self.reverse if by_text else not self.reverse
+        return sorted(known, key=value, reverse=falling) + unknown  # type: ignore[arg-type]
+
+    def _find(self) -> None:
+        """Puts the cursor on its row again, wherever that went."""
+        if self.selected is None:
+            self.index = 0
+            return
+        if self.index < len(self.rows) and self.key(self.rows[self.index]) == self.selected:
+            return
+        for at, row in enumerate(self.rows):
+            if self.key(row) == self.selected:
+                self.index = at
+                return
+        self.index = max(0, min(self.index, len(self.rows) - 1))
+
+    def current(self) -> R | None:
+        """The row that the cursor is on."""
+        return self.rows[self.index] if self.index < len(self.rows) else None
+
+    def move(self, to: str) -> None:
+        """Move the cursor: up, down, pageup, pagedown, home (then it stays at the top), end."""
+        steps = {"up": -1, "down": 1, "pageup": -self._page, "pagedown": self._page}
+        last = max(0, len(self.rows) - 1)
+        target = {"home": 0, "end": last}.get(to, self.index + steps.get(to, 0))
+        self.index = max(0, min(target, last))
+        row = self.current()
+        self.selected = None if to == "home" or row is None else self.key(row)
+
+    def sort(self, reverse: bool = False) -> None:
+        """Sort by the next column that can be seen, or turn the present order round."""
+        if reverse:
+            self.reverse = not self.reverse
+        else:
+            able = [at for at in self._visible if self.columns[at].value is not None]
+            if able:
+                later = [at for at in able if self.sort_by is None or at > self.sort_by]
+                self.sort_by = later[0] if later else able[0]
+            self.reverse = False
+            self._rank = {}
+            self._decay(self._fed)
+        self._order = []
+        self._arrange()
+
+    def set_filter(self, text: str) -> None:
+        """Show only rows whose text contains this."""
+        self.filter = text
+        self._arrange()
+
+    def lines(self, cells: int, height: int, look: Look, focused: bool) -> list[Line]:
+        """The heading and as many rows as fit."""
+        widths = self._widths(cells)
+        self._visible = list(widths)
+        lines: list[Line] = [self._heading(widths, look)]
+        room = height - 1
+        self._page = max(1, room - 1)
+        self._scroll(room)
+        if not self.rows:
+            why = f"nothing matches /{safe(self.filter)}" if self.filter else self.empty
+            return [*lines, ((" " + why, "dim"),)]
+        for at in range(self._offset, min(self._offset + room, len(self.rows))):
+            chosen = focused and at == self.index
+            lines.append(self._row(self.rows[at], widths, look, chosen, cells))
+        return lines
+
+    def _scroll(self, room: int) -> None:
+        last = max(0, len(self.rows) - room)
+        low = self.index - room + 1
+        self._offset = max(0, min(max(min(self._offset, self.index), low), last))
+
+    def _widths(self, cells: int) -> dict[int, int]:
+        """The columns that fit, by index, with their widths."""
+        kept = list(range(len(self.columns)))
+
+        def needed() -> int:
+            return 1 + sum([self.columns[at].cells + 1 for at in kept])
+
+        while needed() > cells:
+            droppable = [at for at in kept if self.columns[at].drop]
+            if not droppable:
+                break
+            kept.remove(max(droppable, key=lambda at: (self.columns[at].drop, at)))
+        spare = max(0, cells - needed())
+        widths = {at: self.columns[at].cells for at in kept}
+        growing = next((at for at in kept if self.columns[at].grow), None)
+        for at in kept:
+            # A third at most: the growing column is the one that needs room.
+            more = min(max(0, self.columns[at].most - widths[at]), spare // 3)
+            widths[at] += more
+            spare -= more
+        if growing is not None:
+            widths[growing] += spare
+        return widths
+
+    def _heading(self, widths: Mapping[int, int], look: Look) -> Line:
+        out: list[Span] = [(" ", "")]
+        for at, cells in widths.items():
+            column = self.columns[at]
+            sorted_by = at == self.sort_by
+            mark = (look.glyphs.up if self.reverse else look.glyphs.down) if sorted_by else ""
+            name = mark + column.name if column.right else column.name + mark
+            style = "head.sort" if sorted_by else "head"
+            out += [(fit(name, cells, column.right), style), (" ", "")]
+        return tuple(out)
+
+    def _row(self, row: R, widths: Mapping[int, int], look: Look, chosen: bool, cells: int) -> Line:
+        out: list[Span] = [(" ", "")]
+        for at, size in widths.items():
+            column = self.columns[at]
+            cell = column.cell(row)
+            spans = [cell] if isinstance(cell, tuple) else cell
+            out += fit_spans(spans, size, column.right, look)
+            out.append((" ", ""))
+        if chosen:
+            text = "".join([text for text, _ in out])
+            return ((fit(text, cells), "selected"),)
+        return tuple(out)
+
+
+def fit_spans(spans: Sequence[Span], cells: int, right: bool, look: Look) -> list[Span]:
+    """Spans in exactly `cells` cells, their texts made safe; a cut is marked."""
+    if len(spans) == 1:
+        text, style = spans[0]
+        return [(fit(safe(text, look.plain), cells, right, look.glyphs.more), style)]
+    out: list[Span] = []
+    left = cells
+    for text, style in spans:
+        text = safe(text, look.plain)
+        if width(text) > left:
+            out.append((fit(text, left, mark=look.glyphs.more), style))
+            return out
+        out.append((text, style))
+        left -= width(text)
+    pad = (" " * (cells - line_width(out)), "")
+    return [pad, *out] if right else [*out, pad]
