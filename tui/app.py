@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboard as a program: Frames and keys in, the screen out.
+
+The source's thread leaves each Frame in a mailbox of one and posts one message; the screen
+takes it in one batch, gives it to every pane and repaints the cells that differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterable
+from functools import partial
+from typing import ClassVar
+
+from textual import events
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.timer import Timer
+
+from probes.base import ProbeError, Source
+from probes.samples import Frame
+from tui import look as looks
+from tui.dashboard import DashboardScreen
+from tui.filters import EXAMPLE, parse_filters
+from tui.mailbox import Mailbox
+from tui.messages import FrameReady, SourceEnded
+from tui.prompt import Prompt
+from tui.registry import REGISTRY
+from tui.text import safe
+
+INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+MESSAGE_SECONDS = 6.0
+
+
+class ProbetopApp(App[int]):
+    """Shows a Source. `ended` is the sentence with which the source ended, if it did."""
+
+    # The palette's icon is an emoji, which neither consoles nor all fonts have.
+    CSS = "CommandPalette SearchIcon { display: none; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False),
+        Binding("enter", "enter", "Drill in"),
+        Binding("escape", "step_out", "Back"),
+        *[Binding(entry.key, f"toggle_probe('{entry.name}')", entry.title) for entry in REGISTRY],
+        *[
+            Binding(key, f"move('{key}')", show=False)
+            for key in ("up", "down", "pageup", "pagedown", "home", "end")
+        ],
+        Binding("z", "zoom", "Zoom"),
+        Binding("s", "sort(False)", "Sort"),
+        Binding("S", "sort(True)", "Turn round"),
+        Binding("slash", "filter", "Filter"),
+        Binding("F", "kernel_filter", "Kernel filter"),
+        Binding("p", "only_process", "This process"),
+        Binding("space", "pause", "Pause"),
+        Binding("plus,equals_sign", "interval(1)", "Longer interval"),
+        Binding("minus", "interval(-1)", "Shorter interval"),
+        Binding("question_mark", "help", "Help"),
+    ]
+
+    def __init__(self, source: Source, *, ascii: bool = False) -> None:  # noqa: A002
+        # ansi_color: the user's own sixteen colours, and NO_COLOR that means none at all.
+        super().__init__(ansi_color=True)
+        self.source = source
+        self.look = looks.choose(ascii)
+        self.frame: Frame | None = None
+        self.ended: str | None = None
+        self.paused = False
+        self._wished: dict[str, bool] = {}
+        self._wished_interval: float | None = None
+        self._mailbox = Mailbox()
+        self._message_timer: Timer | None = None
+        panes = [(entry, entry.pane_class()()) for entry in REGISTRY]
+        for _, pane in panes:
+            pane.look, pane.source = self.look, source
+        self.dashboard = DashboardScreen(self.look, panes)
+        self.dashboard.footer.resized = self.dashboard.place
+        self.dashboard.header.state.title = source.title
+
+    # -- Frames -------------------------------------------------------------------------
+
+    def get_default_screen(self) -> Screen[object]:
+        """The dashboard."""
+        return self.dashboard
+
+    def on_mount(self) -> None:
+        """Start the source; a terminal that goes away, or a kill, ends the program cleanly."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            try:
+                loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
+            except (ValueError, RuntimeError, NotImplementedError):
+                break
+        try:
+            self.source.start(self._on_frame, self._on_end)
+        except ProbeError as error:
+            self._on_end(str(error))
+
+    def _on_frame(self, frame: Frame) -> None:
+        if self._mailbox.put(frame):
+            self.post_message(FrameReady())
+
+    def _on_end(self, why: str) -> None:
+        self.post_message(SourceEnded(why))
+
+    def on_frame_ready(self) -> None:
+        """Show the Frame, unless the screen is paused: then the mailbox goes on merging."""
+        if self.paused:
+            return
+        frame = self._mailbox.take()
+        if frame is not None:
+            self.show(frame)
+
+    def show(self, frame: Frame) -> None:
+        """Give a Frame to all panes and repaint what it changed."""
+        before = self.frame
+        widgets = self.dashboard.panes
+        if before is not None and frame.mono <= before.mono:
+            before = None
+            for widget in widgets:
+                widget.pane.reset()
+        was_off = [widget.pane.state == "off" for widget in widgets]
+        for widget in widgets:
+            widget.pane.update(before, frame)
+        self.frame = frame
+        self._wished.clear()
+        self._wished_interval = None
+        header = self.dashboard.header.state
+        header.frame, header.before = frame, before
+        with self.batch_update():
+            if was_off == [widget.pane.state == "off" for widget in widgets]:
+                self.dashboard.repaint()
+            else:
+                self.dashboard.settle()
+
+    def on_source_ended(self, message: SourceEnded) -> None:
+        """Nothing more will come: leave, saying why."""
+        self.ended = message.why
+        self.exit(return_code=1)
+
+    # -- what keys do ---------------------------------------------------------------------
+
+    @property
+    def pane(self) -> str:
+        """The name of the pane in focus."""
+        return self.dashboard.in_focus.entry.name
+
+    def say(self, text: str, style: str = "bad") -> None:
+        """One line in the footer for some seconds."""
+        footer = self.dashboard.footer
+        footer.message = (text, style)
+        footer.repaint()
+        if self._message_timer is not None:
+            self._message_timer.stop()
+        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._hush)
+
+    def _hush(self) -> None:
+        self.dashboard.footer.message = None
+        self.dashboard.footer.repaint()
+
+    def on_key(self, event: events.Key) -> None:
+        """Keys that belong to the pane in focus."""
+        if self.screen is not self.dashboard or event.character is None:
+            return
+        try:
+            if self.dashboard.in_focus.pane.press(event.character):
+                event.prevent_default()
+                self.dashboard.repaint()
+        except ProbeError as error:
+            self.say(str(error))
+
+    def action_toggle_probe(self, name: str) -> None:
+        """Attach or detach a probe; one that failed is tried again."""
+        widget = next(w for w in self.dashboard.panes if w.entry.name == name)
+        # Until a Frame shows the effect of the last press, the next one undoes it.
+        on = not self._wished.get(name, widget.pane.state in ("on", "starting"))
+        try:
+            self.source.toggle(name, on)
+            self._wished[name] = on
+        except ProbeError as error:
+            self.say(str(error))
+            return
+        self.say(f"{widget.entry.title}: {'attaching' if on else 'detaching'}", "dim")
+
+    def action_focus_pane(self, way: int) -> None:
+        """Focus the next pane or the one before."""
+        self.dashboard.step(way)
+
+    def action_move(self, to: str) -> None:
+        """Move the cursor of the pane in focus."""
+        self.dashboard.in_focus.pane.move(to)
+        self.dashboard.repaint()
+
+    def action_enter(self) -> None:
+        """Drill in."""
+        if self.dashboard.in_focus.pane.enter():
+            self.dashboard.repaint()
+
+    def action_step_out(self) -> None:
+        """Out of the drill-down, else of the text filter, else of the zoom."""
+        pane = self.dashboard.in_focus.pane
+        if pane.back():
+            self.dashboard.repaint()
+        elif pane.filter:
+            self._set_text_filter("")
+        elif self.dashboard.zoomed:
+            self.action_zoom()
+
+    def action_zoom(self) -> None:
+        """Give the pane in focus the whole screen, or back."""
+        self.dashboard.zoomed = not self.dashboard.zoomed
+        self.dashboard.place()
+
+    def action_sort(self, reverse: bool) -> None:
+        """Sort by the next column, or turn the order round."""
+        self.dashboard.in_focus.pane.sort(reverse)
+        self.dashboard.repaint()
+
+    def action_filter(self) -> None:
+        """Type a text that rows must contain; it acts while it is typed."""
+        pane = self.dashboard.in_focus.pane
+        self.dashboard.footer.open(
+            Prompt(
+                "filter:",
+                submit=lambda text: None,
+                cancel=lambda: self._set_text_filter(""),
+                changed=self._set_text_filter,
+                text=pane.filter,
+                hint="rows that contain this; enter keeps it, esc clears it",
+            )
+        )
+
+    def _set_text_filter(self, text: str) -> None:
+        self.dashboard.in_focus.pane.set_filter(text)
+        self.dashboard.repaint()
+
+    def action_kernel_filter(self) -> None:
+        """Type what the kernel side shall count."""
+        now = self.frame.filters.describe() if self.frame is not None else ""
+        self.dashboard.footer.open(
+            Prompt("count only:", submit=self._set_kernel_filter, text=now, hint=EXAMPLE)
+        )
+
+    def _set_kernel_filter(self, text: str) -> str | None:
+        try:
+            self.source.set_filters(parse_filters(text))
+        except ProbeError as error:
+            return str(error)
+        return None
+
+    def action_only_process(self) -> None:
+        """Count only the process under the cursor; again: what was counted before, less it."""
+        filters = self.frame.filters if self.frame is not None else None
+        pid = self.dashboard.in_focus.pane.selected_pid()
+        if filters is None:
+            return
+        if filters.pid is not None:
+            pid = None
+        elif pid is None:
+            self.say("the row under the cursor is no process: enter shows those behind it")
+            return
+        try:
+            self.source.set_filters(filters._replace(pid=pid))
+        except ProbeError as error:
+            self.say(str(error))
+
+    def action_pause(self) -> None:
+        """Freeze the screen, or show what came meanwhile."""
+        self.paused = self.dashboard.header.state.paused = not self.paused
+        self.dashboard.header.repaint()
+        self.on_frame_ready()
+
+    def action_interval(self, way: int) -> None:
+        """The next longer or shorter interval."""
+        now = self._wished_interval or (self.frame.interval if self.frame is not None else 1.0)
+        longer = [step for step in INTERVALS if step > now * 1.01]
+        shorter = [step for step in INTERVALS if step < now * 0.99]
+        choice = longer[:1] if way > 0 else shorter[-1:]
+        if not choice:
+            self.say(f"the interval stays at {now:g} s: there is no step beyond", "warn")
+            return
+        try:
+            self.source.set_interval(choice[0])
+            self._wished_interval = choice[0]
+            self.say(f"interval {choice[0]:g} s", "dim")
+        except ProbeError as error:
+            self.say(str(error))
+
+    def action_help(self) -> None:
+        """Show all keys."""
+        extra = [option for widget in self.dashboard.panes for option in widget.pane.options()]
+        self.dashboard.help.open(self.size.width, self.size.height, extra)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the palette lists: toggles, the panes' options, everything that has a key."""
+        for widget in self.dashboard.panes:
+            name, title = widget.entry.name, widget.entry.title
+            does = "detach" if widget.pane.state in ("on", "starting") else "attach"
+            toggle = partial(self.action_toggle_probe, name)
+            yield SystemCommand(f"{title}: {does}", f"key {widget.entry.key}", toggle)
+        for index, widget in enumerate(self.dashboard.panes):
+            for key, what in widget.pane.options():
+                press = partial(self._press, index, key)
+                yield SystemCommand(what, f"key {key}", press)
+        yield SystemCommand("Filter in the kernel", "key F", self.action_kernel_filter)
+        yield SystemCommand("Filter rows by text", "key /", self.action_filter)
+        yield SystemCommand("Pause or go on", "key space", self.action_pause)
+        yield SystemCommand("Zoom the pane in focus", "key z", self.action_zoom)
+        yield SystemCommand("Longer interval", "key +", partial(self.action_interval, 1))
+        yield SystemCommand("Shorter interval", "key -", partial(self.action_interval, -1))
+        yield SystemCommand("Help", "key ?", self.action_help)
+        yield SystemCommand("Quit", "key q", self.action_quit)
+
+    def _press(self, index: int, key: str) -> None:
+        self.dashboard.set_pane(index)
+        try:
+            self.dashboard.in_focus.pane.press(key)
+        except ProbeError as error:
+            self.say(str(error))
+        self.dashboard.repaint()
+
+
+def run_app(source: Source, *, ascii: bool = False) -> int:  # noqa: A002
+    """Show a Source until the user quits or it ends; the source is stopped in any case.
+
+    Returns the program's exit status: 0, 1 with a sentence on stderr when the source ended
+    by itself, 2 without a terminal, 128 and its number for a signal.
+    """
+    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
+        print(
+            "probetop: the dashboard needs a terminal on stdin and stderr: "
+            "for scripts there is 'probetop stream'",
+            file=sys.stderr,
+        )
+        return 2
+    app = ProbetopApp(source, ascii=ascii)
+    try:
+        app.run()
+    finally:
+        source.stop()
+    if app.ended is not None:
+        print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
+        return 1
+    return app.return_code or 0

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where panes go: a pure function of the room, the panes and the focus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+WIDE = 100
+"""Columns from which two panes may stand side by side."""
+VERY_WIDE = 160
+"""Columns from which they always do."""
+TALL = 14
+"""Rows that make a pane comfortable: with fewer, two columns are better than one."""
+
+
+class Place(NamedTuple):
+    """A rectangle in the body; one of height 1 holds the title line only.
+
+    With `wall` its last column is the line that parts it from its neighbour.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    wall: bool = False
+
+
+class Want(NamedTuple):
+    """What a pane asks for: whether it shows anything, its weight, its least rows with title."""
+
+    is_open: bool
+    weight: int = 5
+    least: int = 6
+
+
+def arrange(
+    width: int, height: int, wants: Sequence[Want], focus: int, zoomed: bool = False
+) -> list[Place | None]:
+    """The place of each pane, None for one that is not to be seen.
+
+    Open panes fill rows of one or two in the order given, the last of an odd number takes a
+    whole row; panes that are off, or for which there is no room, fold to a title line at
+    the bottom. The pane in focus is the last to fold. `zoomed` gives it everything.
+    """
+    places: list[Place | None] = [None] * len(wants)
+    if zoomed and 0 <= focus < len(wants):
+        places[focus] = Place(0, 0, width, height)
+        return places
+    shown = [at for at, want in enumerate(wants) if want.is_open]
+    while len(shown) > 1 and _needed(width, height, wants, shown) > height:
+        shown.remove(next(at for at in reversed(shown) if at != focus))
+    folded = [at for at in range(len(wants)) if at not in shown][:height]
+    rows = _rows(width, height - len(folded), shown)
+    _fill(places, width, height - len(folded), wants, rows)
+    for line, at in enumerate(folded):
+        places[at] = Place(0, height - len(folded) + line, width, 1)
+    return places
+
+
+def _rows(width: int, height: int, shown: Sequence[int]) -> list[list[int]]:
+    comfortable = height >= TALL * len(shown) and width < VERY_WIDE
+    across = 1 if width < WIDE or comfortable else 2
+    return [list(shown[at : at + across]) for at in range(0, len(shown), across)]
+
+
+def _needed(width: int, height: int, wants: Sequence[Want], shown: Sequence[int]) -> int:
+    rows = _rows(width, height, shown)
+    open_rows = sum([max(wants[at].least for at in row) for row in rows])
+    return open_rows + len(wants) - len(shown)
+
+
+def _fill(
+    places: list[Place | None],
+    width: int,
+    height: int,
+    wants: Sequence[Want],
+    rows: Sequence[Sequence[int]],
+) -> None:
+    y = 0
+    for number, row in enumerate(rows):
+        tall = (height - y) // (len(rows) - number)
+        x = 0
+        total = sum([wants[at].weight for at in row])
+        for at in row:
+            last = at == row[-1]
+            wide = width - x if last else width * wants[at].weight // total
+            places[at] = Place(x, y, wide, tall, wall=not last)
+            x += wide
+        y += tall

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line at the bottom: keys, or what is being typed, or what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual import events
+
+from tui.lines import Line, Span, line_width
+from tui.look import Look
+from tui.prompt import Prompt
+from tui.text import safe
+from tui.widgets.cells import CellWidget
+
+Hint = tuple[str, str]
+
+
+def hints_line(hints: Sequence[Hint], last: Sequence[Hint], width: int) -> Line:
+    """As many hints as fit, and the `last` ones always."""
+    end: list[Span] = _spans(last)
+    out: list[Span] = [(" ", "")]
+    for hint in hints:
+        more = _spans([hint])
+        if line_width(out) + line_width(more) + line_width(end) > width:
+            break
+        out += more
+    return (*out, *end)
+
+
+def _spans(hints: Sequence[Hint]) -> list[Span]:
+    out: list[Span] = []
+    for key, what in hints:
+        out += [(key, "key"), (f" {what}  ", "dim")]
+    return out
+
+
+class FooterBar(CellWidget):
+    """Keys that do something now; a message for some seconds; a prompt while it is open.
+
+    It takes the keyboard only for the prompt, so that all other keys reach the dashboard.
+    """
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, widget_id="footer")
+        self.hints: list[Hint] = []
+        self.last: list[Hint] = []
+        self.message: Span | None = None
+        self.prompt: Prompt | None = None
+        self.resized: Callable[[], None] = self.repaint
+
+    @property
+    def rows(self) -> int:
+        """Two while something is wrong with what was typed, else one."""
+        return 2 if self.prompt is not None and self.prompt.error else 1
+
+    def draw(self, columns: int, rows: int) -> list[Line]:
+        """The one line, below what is wrong with it."""
+        if self.prompt is not None:
+            line = tuple(self.prompt.spans(self.look.plain))
+            error = self.prompt.error
+            return [((" " + error, "bad"),), line] if error else [line]
+        if self.message is not None:
+            text, style = self.message
+            return [((" ", ""), (safe(text, self.look.plain), style))]
+        return [hints_line(self.hints, self.last, columns)]
+
+    def open(self, prompt: Prompt) -> None:
+        """Begin to take a line."""
+        self.prompt = prompt
+        self.message = None
+        self.can_focus = True
+        self.focus(scroll_visible=False)
+        self.repaint()
+
+    def close(self) -> None:
+        """Give the keyboard back."""
+        self.prompt = None
+        self.can_focus = False
+        self.screen.set_focus(None)
+        self.resized()
+
+    def on_key(self, event: events.Key) -> None:
+        """Every key goes to the prompt while it is open."""
+        prompt = self.prompt
+        if prompt is None or event.key == "ctrl+c":
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "escape":
+            prompt.cancel()
+            self.close()
+        elif event.key == "enter":
+            wrong = prompt.submit(prompt.text)
+            if wrong is None:
+                self.close()
+            else:
+                prompt.error = wrong
+        elif event.is_printable and event.character:
+            prompt.insert(event.character)
+        else:
+            prompt.key(event.key)
+        self.resized()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Pasted text goes in at the cursor."""
+        if self.prompt is not None:
+            event.stop()
+            self.prompt.insert(event.text)
+            self.resized()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line at the top: which machine, what the probes cost it, what was lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from probes.samples import Frame, Sample
+from tui.lines import Line, Span, line_width
+from tui.look import Look
+from tui.text import UNKNOWN, clip, fmt_count, safe
+from tui.widgets.cells import CellWidget
+
+Item = tuple[int, list[Span]]
+"""How soon to leave it out (0 never, the highest first), and what to show."""
+
+
+@dataclass(slots=True)
+class HeaderState:
+    """What the header shows beside the Frame."""
+
+    frame: Frame | None = None
+    before: Frame | None = None
+    title: str = ""
+    paused: bool = False
+    marks: list[Span] = field(default_factory=list)
+
+
+def total_cost(before: Frame | None, after: Frame) -> tuple[float | None, float | None]:
+    """(per cent of one CPU, ns per event) of all probes; None where nothing is known.
+
+    The mean of ns per event weighs each probe by its events of the interval.
+    """
+    shares: list[float] = []
+    weighed = events = 0.0
+    for name, sample in after.samples.items():
+        cost = sample.cost
+        if sample.state != "on":
+            continue
+        if cost.cpu_percent is not None:
+            shares.append(cost.cpu_percent)
+        if cost.ns_per_event is not None:
+            count = _events(before.samples.get(name) if before else None, sample)
+            weighed += cost.ns_per_event * count
+            events += count
+    return (sum(shares) if shares else None, weighed / events if events else None)
+
+
+def _events(before: Sample | None, after: Sample) -> int:
+    if before is None or before.generation != after.generation:
+        return after.cost.events
+    return max(0, after.cost.events - before.cost.events)
+
+
+def _cost(before: Frame | None, frame: Frame) -> list[Span]:
+    percent, ns = total_cost(before, frame)
+    share = UNKNOWN if percent is None else f"{percent:.2f}" if percent < 10 else f"{percent:.1f}"
+    each = UNKNOWN if ns is None else f"{ns:.0f}"
+    style = "warn" if percent is not None and percent >= 5 else "value"
+    return [
+        ("probes ", "dim"),
+        (f"{share:>4}", style),
+        (" %cpu ", "dim"),
+        (f"{each:>3}", "value"),
+        (" ns/event", "dim"),
+    ]
+
+
+def header_line(state: HeaderState, width: int, look: Look) -> Line:
+    """The header in `width` cells; what matters least is left out when room is short."""
+    frame = state.frame
+    items: list[Item] = [(0, [("probetop", "title")])]
+    if state.title:
+        items.append((2, [(f" {clip(safe(state.title), 30, look.glyphs.more)} ", "badge")]))
+    if state.paused:
+        items.append((0, [(" PAUSED ", "badge.warn")]))
+    items += [(0, [mark]) for mark in state.marks]
+    if frame is None:
+        return _join(items, [], width, look)
+    lost = sum([sample.lost for sample in frame.samples.values()])
+    host = frame.host
+    load = UNKNOWN if frame.load is None else f"{frame.load:.2f}"
+    items += [
+        (3, [(safe(host.name), "name")]),
+        (6, [(safe(host.release), "text")]),
+        (8, [(safe(host.arch), "dim")]),
+        (4, [("load ", "dim"), (load, "text")]),
+        (1, _cost(state.before, frame)),
+        (0, [(f" lost {fmt_count(lost)} ", "badge.bad")] if lost else [("lost 0", "dim")]),
+    ]
+    wanted = frame.filters.describe()
+    if wanted:
+        room = max(20, width - 60)
+        items.append((0, [("only ", "warn"), (clip(safe(wanted), room), "warn")]))
+    clock = time.strftime("%H:%M:%S", time.localtime(frame.time))
+    right: list[Item] = [(5, [(f"{frame.interval:g} s", "dim")]), (0, [(clock, "text")])]
+    return _join(items, right, width, look)
+
+
+def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -> Line:
+    left, right = list(left), list(right)
+    while _size(left) + _size(right) + 1 > width:
+        worst = max([*left, *right], key=lambda item: item[0])
+        if worst[0] == 0:
+            break
+        (left if worst in left else right).remove(worst)
+    out: list[Span] = [(" ", "")]
+    for _, spans in left:
+        out += [*spans, ("  ", "")]
+    gap = width - line_width(out) - _size(right)
+    out.append((" " * max(0, gap + 1), ""))
+    for _, spans in right:
+        out += [*spans, ("  ", "")]
+    return tuple(out)
+
+
+def _size(items: Sequence[Item]) -> int:
+    return sum([line_width(spans) + 2 for _, spans in items])
+
+
+class HeaderBar(CellWidget):
+    """The header line."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, widget_id="header")
+        self.state = HeaderState()
+
+    def draw(self, columns: int, rows: int) -> list[Line]:
+        """The one line."""
+        return [header_line(self.state, columns, self.look)]

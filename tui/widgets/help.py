@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The help overlay: every key, and how to read the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import events
+
+from tui.lines import Line, Span, compose
+from tui.look import Look
+from tui.text import fit, wrap
+from tui.widgets.cells import CellWidget
+
+KEYS: tuple[tuple[str, str], ...] = (
+    ("1..9", "probe on, off (detached)"),
+    ("tab", "next pane, shift+tab back"),
+    ("z", "pane on the whole screen"),
+    ("enter", "drill in"),
+    ("esc", "back; clear the text filter"),
+    ("arrows", "move; pgup pgdn home end"),
+    ("s S", "sort by next column; turn"),
+    ("/", "rows that contain a text"),
+    ("F", "filter in the kernel"),
+    ("p", "this process only; all again"),
+    ("space", "pause; probes go on"),
+    ("+ -", "longer, shorter interval"),
+    ("ctrl+p", "command palette"),
+    ("q", "quit; nothing stays behind"),
+)
+READING = (
+    "Rates are per second over the last interval. A dash is a value that nobody knows, never "
+    "0. A row moves up only when it is 10 % ahead. lost: events that the kernel side could "
+    "not hand over. probes: CPU that the probes take, in per cent of one CPU."
+)
+
+
+class HelpOverlay(CellWidget):
+    """A box over the panes; any key closes it."""
+
+    DEFAULT_CSS = """
+    HelpOverlay { layer: overlay; position: absolute; display: none; }
+    """
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, widget_id="help")
+        self.extra: list[tuple[str, str]] = []
+
+    def open(self, columns: int, rows: int, extra: Sequence[tuple[str, str]]) -> None:
+        """Show the box in the middle of a screen of this size."""
+        self.extra = list(extra)
+        width = min(columns, 84)
+        height = min(rows, len(self.content(width - 4)) + 2)
+        self.styles.offset = ((columns - width) // 2, max(0, (rows - height) // 2))
+        self.styles.width = width
+        self.styles.height = height
+        self.display = True
+
+    def close(self) -> None:
+        """Take the box away."""
+        self.display = False
+
+    def content(self, cells: int) -> list[Line]:
+        """What is inside the box, `cells` wide."""
+        half = (len(KEYS) + 1) // 2
+        one = cells // 2
+        lines: list[Line] = []
+        for at in range(half):
+            row: list[Span] = []
+            for key, what in KEYS[at::half]:
+                row += [(fit(key, 8, right=True), "key"), (" " + fit(what, one - 9), "text")]
+            lines.append(tuple(row))
+        for key, what in self.extra:
+            lines.append(((fit(key, 8, right=True), "key"), (" " + what, "text")))
+        lines.append(())
+        lines += [((line, "dim"),) for line in wrap(READING, cells)]
+        return lines
+
+    def draw(self, columns: int, rows: int) -> list[Line]:
+        """The box with its content."""
+        glyphs = self.look.glyphs
+        inner = columns - 4
+        title = f"{glyphs.rule_focus} Help {glyphs.rule_focus} any key closes "
+        out: list[Line] = [((title + glyphs.rule_focus * columns, "rule.focus"),)]
+        wall = (glyphs.wall, "rule.focus")
+        for line in self.content(inner)[: rows - 2]:
+            body = compose(line, inner, self.look.plain)
+            out.append((wall, (" ", ""), *body, (" ", ""), wall))
+        out.append(((glyphs.rule_focus * columns, "rule.focus"),))
+        return out
+
+    def on_click(self, event: events.Click) -> None:
+        """A click closes it too."""
+        event.stop()
+        self.close()

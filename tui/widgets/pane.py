@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pane's place on the screen: its title line, its body, its wall to the neighbour."""
+
+from __future__ import annotations
+
+from textual import events
+
+from tui.arrange import Place
+from tui.lines import Line, Span, compose, line_width
+from tui.look import Look
+from tui.panes.base import Pane
+from tui.registry import Entry
+from tui.text import safe
+from tui.widgets.cells import CellWidget
+
+
+def title_line(pane: Pane, entry: Entry, width: int, focused: bool, look: Look) -> Line:
+    """ "-- 1 System calls > read -- 812k/s  err 1.2k/s -----", `width` cells."""
+    glyphs = look.glyphs
+    rule = glyphs.rule_focus if focused else glyphs.rule
+    style = "rule.focus" if focused else "rule"
+    on = pane.state in ("on", "starting", "failed")
+    name = ("title" if focused else "name") if on else "dim"
+    out: list[Span] = [(rule + " ", style), (entry.key, "key"), (f" {entry.title}", name)]
+    for crumb in pane.crumbs():
+        out += [(f" {glyphs.arrow} ", "dim"), (safe(crumb, look.plain), "name")]
+    out.append((" ", ""))
+    figures = _figures(pane, entry)
+    if figures:
+        out += [(rule + " ", style), *figures, (" ", "")]
+    if pane.filter and on:
+        out += [(rule + " ", style), ("/" + safe(pane.filter, look.plain), "warn"), (" ", "")]
+    out.append((rule * max(0, width - line_width(out)), style))
+    return tuple(out)
+
+
+def _figures(pane: Pane, entry: Entry) -> list[Span]:
+    if pane.state == "off":
+        return [(f"off: press {entry.key}", "dim")]
+    if pane.state == "failed":
+        return [("failed", "bad")]
+    if pane.state == "starting":
+        return [("starting", "dim")]
+    lost = pane.sample.lost if pane.sample is not None else 0
+    more: list[Span] = [("  lost ", "bad"), (str(lost), "bad")] if lost else []
+    return pane.headline() + more
+
+
+class PaneWidget(CellWidget):
+    """Shows one Pane where the dashboard puts it."""
+
+    def __init__(self, look: Look, pane: Pane, entry: Entry) -> None:
+        super().__init__(look, widget_id=f"pane-{entry.name}")
+        self.pane = pane
+        self.entry = entry
+        self.in_focus = False
+        self.place: Place | None = None
+
+    def draw(self, columns: int, rows: int) -> list[Line]:
+        """Title, body, and the wall in the last column where there is a neighbour."""
+        wall = self.place is not None and self.place.wall
+        width = columns - wall
+        title = title_line(self.pane, self.entry, columns, self.in_focus, self.look)
+        body = self.pane.lines(width, rows - 1, self.in_focus)
+        if not wall:
+            return [title, *body]
+        lines = [compose(line, width, self.look.plain) for line in body]
+        lines += [compose((), width)] * (rows - 1 - len(lines))
+        return [title, *[(*line, (self.look.glyphs.wall, "rule")) for line in lines]]
+
+    def put(self, place: Place | None) -> bool:
+        """Take a place on the screen, None for none; True if that is a change."""
+        if place == self.place:
+            return False
+        self.place = place
+        self.display = place is not None
+        if place is not None:
+            self.styles.offset = (place.x, place.y + 1)
+            self.styles.width = place.width
+            self.styles.height = place.height
+        return True
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel moves the cursor."""
+        self._scroll("down", event)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel moves the cursor."""
+        self._scroll("up", event)
+
+    def _scroll(self, way: str, event: events.MouseEvent) -> None:
+        event.stop()
+        for _ in range(3):
+            self.pane.move(way)
+        self.repaint()
