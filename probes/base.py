@@ -48,7 +48,8 @@ class Plan:
     """What the loader compiles, loads and attaches for one probe.
 
     `defines` are -D macros; `offsets` gives macros that become byte offsets from the running
-    kernel's BTF ({"OFF_MM": "task_struct.mm"}), `helpers` macros that are 1 if it has a BPF
+    kernel's BTF ({"OFF_MM": "task_struct.mm"}; with a "?" behind it -1 where there is none),
+    `helpers` macros that are 1 if it has a BPF
     helper ({"PT_DIRECT": "BPF_FUNC_task_pt_regs"}). `facts` goes back to the dashboard.
     """
 

@@ -20,6 +20,17 @@ SIZE = _LAYOUT.size
 _ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE = 0, 8, 16, 64, 72
 PID, COMM, UID, CGROUP = 1, 2, 4, 8
 
+FILTER_OFFSETS = {
+    "OFF_CGROUPS": "task_struct.cgroups",
+    "OFF_DFL_CGRP": "css_set.dfl_cgrp",
+    "OFF_CGROUP_LEVEL": "cgroup.level",
+    "OFF_ANCESTOR_IDS": "cgroup.ancestor_ids?",
+    "OFF_ANCESTORS": "cgroup.ancestors?",
+    "OFF_CGROUP_KN": "cgroup.kn",
+    "OFF_KN_ID": "kernfs_node.id",
+}
+"""What the filters of include/probetop.h need to know. Linux 6.1 made ancestors pointers."""
+
 
 class Control:
     """Writes the control page; takes the map's descriptor."""

@@ -102,14 +102,6 @@ static __always_inline u64 wakeup(struct control *c, struct stats *s, u64 size)
 	return RB_FORCE_WAKEUP;
 }
 
-static __always_inline u64 read_word(u64 address)
-{
-	u64 value = 0;
-
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
-	return value;
-}
-
 /* A process passes if it or its parent is the one looked for. */
 static __always_inline int related(struct control *c, u32 pid, u32 ppid, const char *comm,
 				   const char *parent)
@@ -120,7 +112,7 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
-	if ((f & PT_FILTER_CGROUP) && pt_ancestor_cgroup(c->level) != c->cgroup)
+	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c))
 		return 0;
 	if ((f & PT_FILTER_COMM) && !pt_same_comm(comm, c->comm) &&
 	    !pt_same_comm(parent, c->comm))
@@ -130,7 +122,7 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 
 static __always_inline u64 parent_of_current(void)
 {
-	return read_word((u64)bpf_get_current_task() + OFF_REAL_PARENT);
+	return pt_read((u64)bpf_get_current_task() + OFF_REAL_PARENT);
 }
 
 static __always_inline void describe(struct exec_event *e, s32 ret)
@@ -141,7 +133,7 @@ static __always_inline void describe(struct exec_event *e, s32 ret)
 	e->pid = bpf_get_current_pid_tgid() >> 32;
 	e->time = bpf_ktime_get_ns();
 	e->cgroup = bpf_get_current_cgroup_id();
-	e->ppid = read_word(parent + OFF_TGID);
+	e->ppid = pt_read(parent + OFF_TGID);
 	e->uid = bpf_get_current_uid_gid();
 	e->ret = ret;
 	e->flags = 0;
@@ -178,10 +170,10 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
 		return 0;
 	s->execs++;
-	bpf_probe_read_kernel_str(e->path, PATH, (void *)read_word(ctx->args[2] + OFF_FILENAME));
-	mm = read_word((u64)bpf_get_current_task() + OFF_MM);
-	start = read_word(mm + OFF_ARG_START);
-	length = read_word(mm + OFF_ARG_END) - start;
+	bpf_probe_read_kernel_str(e->path, PATH, (void *)pt_read(ctx->args[2] + OFF_FILENAME));
+	mm = pt_read((u64)bpf_get_current_task() + OFF_MM);
+	start = pt_read(mm + OFF_ARG_START);
+	length = pt_read(mm + OFF_ARG_END) - start;
 	if (length > ARGS) {
 		length = ARGS;
 		e->flags |= TRUNCATED;
@@ -295,7 +287,7 @@ static __always_inline int exit_wanted(struct control *c, struct exit_event *e)
 	u64 parent = parent_of_current();
 
 	bpf_probe_read_kernel_str(name, PT_COMM, (void *)(parent + OFF_COMM));
-	return related(c, e->pid, read_word(parent + OFF_TGID), e->comm, name);
+	return related(c, e->pid, pt_read(parent + OFF_TGID), e->comm, name);
 }
 
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
@@ -310,20 +302,20 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!c || !s)
 		return 0;
 	/* the process ends with its last thread, whichever that is */
-	signals = read_word(task + OFF_SIGNAL);
-	if ((u32)read_word(signals + OFF_LIVE))
+	signals = pt_read(task + OFF_SIGNAL);
+	if ((u32)pt_read(signals + OFF_LIVE))
 		return 0;
 	e.pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(e.comm, PT_COMM);
 	if (c->filters && !exit_wanted(c, &e))
 		return 0;
 	s->exits++;
-	e.code = read_word(task + OFF_EXIT_CODE);
-	if (((u32)read_word(task + OFF_FLAGS) & PF_FORKNOEXEC) && !(e.code & 0x7f))
+	e.code = pt_read(task + OFF_EXIT_CODE);
+	if (((u32)pt_read(task + OFF_FLAGS) & PF_FORKNOEXEC) && !(e.code & 0x7f))
 		return 0;
 	e.type = TYPE_EXIT;
 	e.time = bpf_ktime_get_ns();
-	e.started = read_word(task + OFF_START_TIME);
+	e.started = pt_read(task + OFF_START_TIME);
 	if (events.ringbuf_output(&e, sizeof(e), wakeup(c, s, sizeof(e))))
 		s->lost++;
 	return 0;

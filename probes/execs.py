@@ -18,7 +18,7 @@ from typing import Any, ClassVar, cast
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroups import Cgroups
-from probes.control import Control
+from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.maps import MappedArray, RingBuffer
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
@@ -97,6 +97,7 @@ class ExecProbe:
                 "OFF_EXIT_CODE": "task_struct.exit_code",
                 "OFF_FLAGS": "task_struct.flags",
                 "OFF_START_TIME": "task_struct.start_time",
+                **FILTER_OFFSETS,
             },
             facts={"cpus": cpus, "ring": RING_PAGES * os.sysconf("SC_PAGESIZE")},
         )

@@ -77,8 +77,9 @@ def compiler_flags(plan: Plan) -> list[str]:
     if plan.offsets or plan.helpers:
         types = btf.KernelBTF()
         for macro, path in plan.offsets.items():
-            # "a|b": the field has moved between kernels; the first that exists counts.
-            found = next((o for o in map(types.offset, path.split("|")) if o is not None), None)
+            found = types.offset(path.rstrip("?"))
+            if found is None and path.endswith("?"):
+                found = -1
             if found is None:
                 raise ProbeError(f"this kernel's types have no {path}", "report this kernel")
             flags.append(f"-D{macro}={found}")

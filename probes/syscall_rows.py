@@ -24,6 +24,20 @@ BUCKETS = 1280
 MOST_ROWS = 60_000
 """Most (process, call) pairs that are remembered; beyond, dead processes are forgotten."""
 
+COMMON = """
+read write readv writev pread64 pwrite64 openat openat2 close fstat newfstatat statx lseek fsync
+fdatasync mmap munmap mprotect madvise brk mremap futex nanosleep clock_nanosleep clock_gettime
+epoll_wait epoll_pwait epoll_pwait2 epoll_ctl poll ppoll select pselect6 eventfd2 timerfd_settime
+socket connect bind listen accept accept4 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
+shutdown getsockopt setsockopt getsockname getpeername socketpair sendfile splice copy_file_range
+clone clone3 fork vfork execve execveat wait4 waitid exit_group kill tgkill rt_sigaction
+rt_sigprocmask rt_sigreturn rt_sigtimedwait getpid getppid gettid getuid geteuid getrandom
+access faccessat faccessat2 readlink readlinkat getdents64 getcwd chdir unlink unlinkat rename
+renameat2 mkdir mkdirat fcntl flock ioctl dup dup2 dup3 pipe2 ftruncate fallocate utimensat
+io_uring_enter io_submit io_getevents bpf perf_event_open prctl sched_yield open stat lstat
+""".split()
+"""Calls that have a histogram from the start; any other gets one when it is first seen."""
+
 _ROW = struct.Struct("=QQQII16sIIII")
 _TOUCHED = struct.Struct("=IIIIQ")
 _OTHER = struct.Struct("=QQ")
@@ -63,8 +77,10 @@ class Totals:
         self.missed = 0
 
     def seen(self) -> list[int]:
-        """The indexes of all calls that were counted so far."""
-        return [index for index, name in enumerate(self.names) if name in self.calls]
+        """The indexes of the calls that were counted so far, then of the common ones."""
+        native = {name: index for index, name in enumerate(self.names[:COMPAT])}
+        seen = [index for index, name in enumerate(self.names) if name in self.calls]
+        return seen + [native[name] for name in COMMON if name in native]
 
     def add_calls(self, name: str, count: int, errors: int) -> None:
         """Count calls of one name."""
@@ -233,7 +249,7 @@ class RowReader:
 class LatencyReader:
     """Reads the histograms, and gives one to each call that was ever seen.
 
-    A call made for the first time is timed from the poll after that on; until then its
+    Another call made for the first time is timed from the next poll on; until then its
     durations are counted as missed.
     """
 
@@ -270,8 +286,8 @@ class LatencyReader:
 
     def _assign(self, call: int) -> int | None:
         slot = len(self._slot_of) + 1
-        if slot >= self.per_slice:
-            return None
+        if call in self._slot_of or slot >= self.per_slice:
+            return self._slot_of.get(call)
         self._slot_of[call] = slot
         struct.pack_into("=Q", self.slots.memory, call * 8, slot)
         return slot

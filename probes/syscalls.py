@@ -14,13 +14,13 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
-from probes.control import Control
+from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.model import syscall_view
 from probes.samples import Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Totals
 
-LATENCY_SLOTS = 128
+LATENCY_SLOTS = 192
 
 
 def geometry(cpus: int) -> dict[str, int]:
@@ -70,7 +70,7 @@ class SyscallProbe:
             attach=attach,
             maps=maps,
             defines={**sizes, **({"LATENCY": 1} if latency else {})},
-            offsets={"OFF_COMPAT": f"task_struct.thread_info.{field}"},
+            offsets={"OFF_COMPAT": f"task_struct.thread_info.{field}", **FILTER_OFFSETS},
             helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs"},
             facts={**sizes, "latency": latency},
         )

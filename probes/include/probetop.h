@@ -36,12 +36,34 @@ struct control {
 };
 
 /*
- * Helpers by number, for a BCC older than the kernel does not declare them. The first two
- * give pointers that the verifier lets us read directly, without a call each time.
+ * Helpers by number, for a BCC older than the kernel does not declare them. They give
+ * pointers that the verifier lets us read directly, without a call each time.
  */
 static u64 (*pt_current_task_btf)(void) = (void *)158;
 static u64 (*pt_task_pt_regs)(u64 task) = (void *)175;
-static u64 (*pt_ancestor_cgroup)(int level) = (void *)123;
+
+static __always_inline u64 pt_read(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* Is the current process in the cgroup of the filter, or in one below it? */
+static __always_inline int pt_in_cgroup(struct control *c)
+{
+	u64 group = pt_read(pt_read((u64)bpf_get_current_task() + OFF_CGROUPS) + OFF_DFL_CGRP);
+
+	if ((u32)pt_read(group + OFF_CGROUP_LEVEL) < c->level)
+		return 0;
+#if OFF_ANCESTOR_IDS >= 0
+	return pt_read(group + OFF_ANCESTOR_IDS + 8 * c->level) == c->cgroup;
+#else
+	group = pt_read(group + OFF_ANCESTORS + 8 * c->level);
+	return pt_read(pt_read(group + OFF_CGROUP_KN) + OFF_KN_ID) == c->cgroup;
+#endif
+}
 
 static __always_inline int pt_same_comm(const char *a, const char *b)
 {
@@ -59,7 +81,7 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
-	if ((f & PT_FILTER_CGROUP) && pt_ancestor_cgroup(c->level) != c->cgroup)
+	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c))
 		return 0;
 	if (f & PT_FILTER_COMM) {
 		char comm[PT_COMM] __attribute__((aligned(8))) = {};
