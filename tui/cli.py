@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Exit status: 0, 1 when something cannot be done, 2 for bad input.
+
+Textual is imported only for a dashboard, and only after privileges were given up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import probes
+from probes.base import ProbeError, Source
+from tui.options import (
+    SETTINGS,
+    Options,
+    UsageError,
+    check_path,
+    check_seconds,
+    checked,
+    near,
+    resolve,
+)
+
+COMMANDS = {
+    "doctor": "what this machine allows, and how to mend what it does not",
+    "stream": "print one JSON object an interval",
+    "record": "write a recording that `replay` shows",
+    "replay": "show a recording; needs no privileges",
+    "demo": "show the recording that came with probetop; needs no privileges",
+}
+LIVE = ("stream", "record", None)
+"""Commands, and no command at all, that read the running kernel."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports errors as UsageError, in the same form as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        first, _, rest = message.partition("invalid choice: ")
+        if rest and "COMMAND" in first:
+            word = rest.split("'")[1]
+            raise UsageError(f"unknown command {word!r}", near(word, COMMANDS))
+        raise UsageError(message, f"see `{self.prog} --help`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; it leaves out what was not given, so that the configuration can fill in."""
+    parser = _Parser(
+        prog="probetop",
+        description="A top-like dashboard for what the kernel is doing right now.",
+        epilog="Without a command it is the dashboard. `probetop COMMAND --help` says more.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"probetop {probes.__version__}")
+    _add_settings(parser, live=True, screen=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        if name == "doctor":
+            sub.add_argument("--json", action="store_true", help="as JSON")
+            continue
+        if name == "record":
+            sub.add_argument("file", metavar="OUT", help="the new file")
+            sub.add_argument("--force", action="store_true", help="replace OUT if it is there")
+        if name == "replay":
+            sub.add_argument("file", metavar="FILE", help="a file that `record` wrote")
+        if name in ("stream", "record"):
+            sub.add_argument("--seconds", metavar="N", help="stop after N seconds")
+        _add_settings(sub, live=name in LIVE, screen=name not in LIVE)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> None:
+    for setting in SETTINGS:
+        if not (live if setting.live else screen):
+            continue
+        if setting.metavar is None:
+            parser.add_argument(
+                *setting.flags, dest=setting.name, action="store_true", help=setting.text
+            )
+        else:
+            parser.add_argument(
+                *setting.flags, dest=setting.name, metavar=setting.metavar, help=setting.text
+            )
+    parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit status."""
+    try:
+        return _run(vars(build_parser().parse_args(argv)))
+    except ProbeError as error:
+        line = f"{error.why}; {error.fix}" if error.fix else error.why
+        _complain(line)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(line: str) -> None:
+    """One line on stderr in which nothing acts on a terminal."""
+    if sys.stderr is not None:
+        safe = "".join(c if c.isprintable() else "?" for c in " ".join(line.split()))
+        print(f"probetop: {safe}", file=sys.stderr)
+
+
+def _run(typed: dict[str, Any]) -> int:
+    command = typed.get("command")
+    if command == "doctor":
+        resolve(typed, {}, live=False)
+        from probes.doctor import main as doctor
+
+        return doctor(json=typed.get("json", False))
+    options = _options(typed, live=command in LIVE)
+    if command == "stream":
+        return _stream(options, typed)
+    if command == "record":
+        return _record(options, typed)
+    if command is None:
+        _need_terminal("use `probetop stream` for scripts")
+        return _show(_open_live(options), options)
+    source = _open_recording(command, typed)
+    _need_terminal("run it in a terminal")
+    return _show(source, options)
+
+
+def _options(typed: dict[str, Any], live: bool) -> Options:
+    """The checked settings of the command line and the configuration file."""
+    from tui import config
+
+    return resolve(typed, config.load(typed.get("config")), live)
+
+
+def _need_terminal(fix: str) -> None:
+    for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
+        if stream is None or not stream.isatty():
+            raise UsageError(f"{name}: not a terminal", fix)
+
+
+def _show(source: Source, options: Options) -> int:
+    """The dashboard on any source."""
+    from tui.app import run_app
+
+    return run_app(source, ascii=options.ascii)
+
+
+def _open_recording(command: str, typed: dict[str, Any]) -> Source:
+    from probes.replay import ReplaySource
+
+    if command == "demo":
+        recordings = sorted((Path(__file__).parent / "demo").glob("*.ptrec"))
+        if not recordings:
+            raise ProbeError("the demo recording is missing", "install probetop again")
+        return ReplaySource(recordings[0], loop=True, title="demo")
+    path = checked("FILE", typed["file"], check_path)
+    try:
+        return ReplaySource(path)
+    except ProbeError as error:
+        raise UsageError(error.why, error.fix) from error
+
+
+def _open_live(options: Options) -> Source:
+    """The live kernel; from here on this process has no privileges. Raises ProbeError."""
+    from probes import kernel
+
+    if not kernel.may_load():
+        raise ProbeError(
+            "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)",
+            "run it through sudo, or see a recorded machine with `probetop demo`",
+        )
+    from probes.live import open_live
+    from tui.registry import REGISTRY
+
+    return open_live(
+        {entry.name: entry.probe_path for entry in REGISTRY},
+        on=options.probes,
+        options={"syscalls": {"latency": True}} if options.latency else {},
+        filters=options.filters,
+        interval=options.interval,
+        run_as=options.run_as,
+        cost_always=options.cost_always,
+        log=options.log,
+    )
+
+
+def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
+    """The checked --seconds: None without, else at least one interval."""
+    if "seconds" not in typed:
+        return None
+    seconds: float = checked("--seconds", typed["seconds"], check_seconds)
+    if seconds < options.interval:
+        why = f"--seconds {seconds:g}: shorter than the interval of {options.interval:g}"
+        raise UsageError(why, "give --seconds more, or -i less")
+    return seconds
+
+
+def _stream(options: Options, typed: dict[str, Any]) -> int:
+    from tui.headless import stream
+
+    seconds = _seconds(options, typed)
+    if sys.stdout is None:
+        raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    return stream(_open_live(options), sys.stdout, seconds, _complain)
+
+
+def _record(options: Options, typed: dict[str, Any]) -> int:
+    from tui.headless import check_new, record
+
+    seconds = _seconds(options, typed)
+    path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
+    check_new(path, force)
+    return record(_open_live(options), path, seconds, _complain, force=force)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that read a Source without a screen: `stream` and `record`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, TextIO
+
+from probes.base import ProbeError, Source
+from probes.recording import Writer, printable
+from probes.samples import Frame
+from probes.stream import dumps, stream_object
+from tui.options import UsageError
+from tui.registry import REGISTRY
+
+Complain = Callable[[str], None]
+"""Takes one line for standard error."""
+
+
+class Feed:
+    """A Source's Frames, one after the other, until it ends or a signal asks to."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.ended: str | None = None
+        self.signal: int | None = None
+        self._queue: SimpleQueue[Frame | None] = SimpleQueue()
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames as they come; the source is stopped in the end."""
+        try:
+            self.source.start(self._queue.put, self._end)
+            while (frame := self._queue.get()) is not None and self.signal is None:
+                yield frame
+        finally:
+            self.source.stop()
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP end the Frames, instead of the process."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # What nohup, or a shell for its background jobs, ignores stays ignored.
+        heard = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._signalled) for number in heard}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def status(self, done: bool) -> int:
+        """The exit status: 0 once something was `done`, also when a signal ended it."""
+        if self.ended is not None:
+            return 1
+        return 128 + self.signal if self.signal is not None and not done else 0
+
+    def _end(self, why: str) -> None:
+        self.ended = why
+        self._queue.put(None)
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+        self._queue.put(None)
+
+
+class Settled:
+    """Waits until no probe is starting any more, and tells of those that failed, once."""
+
+    def __init__(self, complain: Complain) -> None:
+        self._complain = complain
+        self._told: set[str] = set()
+
+    def __call__(self, frame: Frame) -> bool:
+        for name, sample in frame.samples.items():
+            if sample.state == "failed" and name not in self._told:
+                self._told.add(name)
+                self._complain(f"{name}: {sample.why}; {sample.fix}")
+        return all(sample.state != "starting" for sample in frame.samples.values())
+
+
+def over(base: Frame, now: Frame, seconds: float | None) -> bool:
+    """Whether the wished time has passed; half an interval early counts, timers are not exact."""
+    return seconds is not None and now.mono - base.mono >= seconds - now.interval / 2
+
+
+def stream(source: Source, out: TextIO, seconds: float | None, complain: Complain) -> int:
+    """Prints the contract's object for every interval in which all probes ran from its start."""
+    kinds = {entry.name: entry.probe_class() for entry in REGISTRY}
+    feed, settled = Feed(source), Settled(complain)
+    base: Frame | None = None
+    last: Frame | None = None
+    with feed.signals():
+        frames = feed.frames()
+        try:
+            for frame in frames:
+                ready = settled(frame)
+                if last is not None and base is not None:
+                    out.write(dumps(stream_object(last, frame, kinds)) + "\n")
+                    out.flush()
+                    if over(base, frame, seconds):
+                        break
+                if ready or last is not None:
+                    base, last = base or frame, frame
+        except BrokenPipeError:
+            # Who reads has seen enough.
+            _discard(out)
+        except OSError as error:
+            _discard(out)
+            why = f"cannot write to standard output: {error.strerror}"
+            raise ProbeError(why, "check where it leads to") from error
+        finally:
+            _close(frames)
+    if feed.ended is not None:
+        complain(feed.ended)
+    return feed.status(done=base is not last)
+
+
+def record(
+    source: Source, path: str, seconds: float | None, complain: Complain, *, force: bool = False
+) -> int:
+    """Writes every Frame to a new file; what was written is whole whenever it ends."""
+    feed, settled = Feed(source), Settled(complain)
+    base: Frame | None = None
+    # The source has given up privileges by now: the file belongs to the invoking user.
+    with feed.signals(), _writer(source, path, force) as writer:
+        frames = feed.frames()
+        try:
+            for frame in frames:
+                writer.write(frame)
+                if settled(frame) and base is None:
+                    base = frame
+                elif base is not None and over(base, frame, seconds):
+                    break
+        finally:
+            _close(frames)
+    if feed.ended is not None:
+        complain(feed.ended)
+    complain(f"{writer.frames} frames, {writer.size / 1000:.0f} kB in {printable(path)}")
+    return feed.status(done=writer.frames > 0)
+
+
+def check_new(path: str, force: bool) -> None:
+    """Raises UsageError if the file is there, before anything is started."""
+    if os.path.lexists(path) and not force:
+        fix = "choose another name, or replace it with --force"
+        raise UsageError(f"OUT {printable(path)}: it exists already", fix)
+
+
+def _writer(source: Source, path: str, force: bool) -> Writer:
+    try:
+        return Writer(path, force=force)
+    except Exception:
+        source.stop()
+        raise
+
+
+def _discard(out: TextIO) -> None:
+    """What is still in the buffer goes nowhere: Python would complain of it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, out.fileno())
+    os.close(null)
+
+
+def _close(frames: Any) -> None:
+    """Stops the source now: a generator left alone would do so some time later."""
+    frames.close()
