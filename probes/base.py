@@ -108,7 +108,7 @@ class Probe(Protocol):
         """The cumulative counters at this moment (`now` is monotonic seconds)."""
 
     def drain(self) -> None:
-        """Empty the ring buffer ahead of the next read, when it says that it fills."""
+        """Take in what the maps hold, ahead of the next read, and set `meter.events`."""
 
     def wait_fds(self) -> Sequence[int]:
         """Descriptors that become readable when `drain` should be called."""

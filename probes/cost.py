@@ -8,11 +8,12 @@ windows the CPU share follows the present rate of events.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from probes import ipc
-from probes.base import Loaded
+from probes.base import Loaded, Probe
 from probes.bpfsys import fdinfo
 from probes.maps import memory_of
 from probes.samples import Cost
@@ -96,3 +97,59 @@ class Meter:
             runs += int(info.get("run_cnt", 0))
             nanoseconds += int(info.get("run_time_ns", 0))
         return _Reading(runs, nanoseconds, self.events, now)
+
+
+class CostWindows:
+    """When run-time statistics are on: WINDOW seconds in EVERY, or always.
+
+    The owner asks the broker when `due` says so, notes the `request`, and hands what comes
+    to `open`; closing the descriptor ends the window.
+    """
+
+    EVERY = 10.0
+    WINDOW = 1.0
+
+    def __init__(self, always: bool) -> None:
+        self.request: int | None = None
+        self._always = always
+        self._fd: int | None = None
+        self._next = 0.0
+
+    def due(self, running: Sequence[Probe], now: float) -> bool:
+        """End a window that is over; True if the next one should be asked for."""
+        if self._fd is None:
+            return bool(running) and self.request is None and now >= self._next
+        if now < self._next:
+            return False
+        for probe in running:
+            probe.drain()  # events and runs have to be of the same moment
+            probe.meter.end(now)
+            if self._always:
+                probe.meter.begin(now)
+        self._next = now + self.WINDOW
+        if not self._always:
+            self.close()
+            self._next = now + self.EVERY - self.WINDOW
+        return False
+
+    def open(self, fd: int | None, running: Sequence[Probe], now: float) -> None:
+        """The descriptor has come (None: refused, so ask again later)."""
+        self.request, self._fd = None, fd
+        self._next = now + (self.EVERY if fd is None else self.WINDOW)
+        if fd is not None:
+            for probe in running:
+                probe.drain()
+                probe.meter.begin(now)
+
+    def begin_soon(self, probe: Probe, now: float) -> None:
+        """Measure a probe that has just begun, in a window of full length."""
+        self._next = now
+        if self._fd is not None:
+            probe.meter.begin(now)
+            self._next = now + self.WINDOW
+
+    def close(self) -> None:
+        """Statistics off, as far as we are concerned."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -142,7 +142,6 @@ class ExecProbe:
         """Counters until now, and the events since the last time."""
         self.drain()
         execs, failed, exits, lost = self._counters()
-        self.meter.events = execs + failed + exits
         events, dropped = tuple(self._events), self._dropped
         self._events, self._dropped = [], 0
         return ExecSample(
@@ -172,6 +171,7 @@ class ExecProbe:
         if over > 0:
             del self._events[:over]
             self._dropped += over
+        self.meter.events = sum(self._counters()[:3])
 
     def wait_fds(self) -> Sequence[int]:
         """The ring buffer's descriptor."""

@@ -23,11 +23,8 @@ from typing import Any, cast
 
 from probes import broker, control, ipc, kernel, privileges
 from probes.base import Loaded, Probe, ProbeError
+from probes.cost import CostWindows
 from probes.samples import Filters, Frame, Host, Sample, State
-
-COST_EVERY = 10.0
-COST_WINDOW = 1.0
-"""Run-time statistics are on for COST_WINDOW seconds in COST_EVERY, for they cost too."""
 
 
 @dataclass(slots=True)
@@ -65,7 +62,6 @@ class LiveSource:
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
         self._interval = interval
         self._filters = Filters()
-        self._cost_always = cost_always
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -74,9 +70,7 @@ class LiveSource:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._waiting_on: set[int] = set()
         self._requests = 0
-        self._stats_request: int | None = None
-        self._stats_fd: int | None = None
-        self._next_stats = 0.0
+        self._windows = CostWindows(cost_always)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_frame: Callable[[Frame], None] = lambda frame: None
@@ -191,7 +185,7 @@ class LiveSource:
         for slot in self._slots.values():
             with suppress(OSError):
                 slot.probe.release()
-        self._stop_stats()
+        self._windows.close()
         self._selector.close()
         self._sock.close()
         os.close(self._wake)
@@ -244,8 +238,9 @@ class LiveSource:
         if received is None:
             return False
         message, fds = received
-        if message["id"] == self._stats_request:
-            self._stats_arrived(message, fds)
+        if message["id"] == self._windows.request:
+            self._write_log(message.get("why", ""))
+            self._windows.open(fds[0] if fds else None, self._running(), time.monotonic())
             return True
         slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
         self._write_log(message.get("log", ""))
@@ -260,7 +255,7 @@ class LiveSource:
             slot.probe.set_filters(self._filters)
             slot.probe.adopt(_unpacked(message, fds))
             slot.state = "on"
-            self._measure_soon(slot.probe)
+            self._windows.begin_soon(slot.probe, time.monotonic())
         except (ProbeError, OSError, ValueError) as error:
             self._fail(slot, f"its maps cannot be read ({error})", "run probetop doctor")
         self._watch()
@@ -282,50 +277,15 @@ class LiveSource:
             self._selector.register(fd, selectors.EVENT_READ)
         self._waiting_on = wanted
 
-    # What the probes cost.
+    def _running(self) -> list[Probe]:
+        return [slot.probe for slot in self._slots.values() if slot.state == "on"]
 
     def _measure(self, now: float) -> None:
-        """Open and close windows of run-time statistics."""
-        probes = [slot.probe for slot in self._slots.values() if slot.state == "on"]
-        if self._stats_fd is not None:
-            if now >= self._next_stats:
-                for probe in probes:
-                    probe.meter.end(now)
-                    if self._cost_always:
-                        probe.meter.begin(now)
-                self._next_stats = now + COST_WINDOW
-                if not self._cost_always:
-                    self._stop_stats()
-                    self._next_stats = now + COST_EVERY - COST_WINDOW
-        elif probes and self._stats_request is None and now >= self._next_stats:
+        """Have the kernel measure the programs' run times, if a window is due."""
+        if self._windows.due(self._running(), now):
             self._requests += 1
-            self._stats_request = self._requests
+            self._windows.request = self._requests
             ipc.send(self._sock, {"id": self._requests, "op": "stats"})
-
-    def _measure_soon(self, probe: Probe) -> None:
-        """A probe that has just begun is measured now, in a window of full length."""
-        now = time.monotonic()
-        self._next_stats = now
-        if self._stats_fd is not None:
-            probe.meter.begin(now)
-            self._next_stats = now + COST_WINDOW
-
-    def _stats_arrived(self, message: ipc.Message, fds: Sequence[int]) -> None:
-        self._stats_request = None
-        now = time.monotonic()
-        self._next_stats = now + (COST_WINDOW if message["ok"] else COST_EVERY)
-        if not message["ok"]:
-            self._write_log(message["why"])
-            return
-        self._stats_fd = fds[0]
-        for slot in self._slots.values():
-            if slot.state == "on":
-                slot.probe.meter.begin(now)
-
-    def _stop_stats(self) -> None:
-        if self._stats_fd is not None:
-            os.close(self._stats_fd)
-            self._stats_fd = None
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and text.strip():

@@ -24,18 +24,21 @@ BUCKETS = 1280
 MOST_ROWS = 60_000
 """Most (process, call) pairs that are remembered; beyond, dead processes are forgotten."""
 
-COMMON = """
-read write readv writev pread64 pwrite64 openat openat2 close fstat newfstatat statx lseek fsync
-fdatasync mmap munmap mprotect madvise brk mremap futex nanosleep clock_nanosleep clock_gettime
-epoll_wait epoll_pwait epoll_pwait2 epoll_ctl poll ppoll select pselect6 eventfd2 timerfd_settime
-socket connect bind listen accept accept4 sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
-shutdown getsockopt setsockopt getsockname getpeername socketpair sendfile splice copy_file_range
-clone clone3 fork vfork execve execveat wait4 waitid exit_group kill tgkill rt_sigaction
-rt_sigprocmask rt_sigreturn rt_sigtimedwait getpid getppid gettid getuid geteuid getrandom
-access faccessat faccessat2 readlink readlinkat getdents64 getcwd chdir unlink unlinkat rename
-renameat2 mkdir mkdirat fcntl flock ioctl dup dup2 dup3 pipe2 ftruncate fallocate utimensat
-io_uring_enter io_submit io_getevents bpf perf_event_open prctl sched_yield open stat lstat
-""".split()
+_COMMON = (
+    "read write readv writev pread64 pwrite64 openat openat2 close fstat newfstatat statx "
+    "lseek fsync fdatasync mmap munmap mprotect madvise brk mremap futex nanosleep "
+    "clock_nanosleep clock_gettime epoll_wait epoll_pwait epoll_pwait2 epoll_ctl poll ppoll "
+    "select pselect6 eventfd2 timerfd_settime socket connect bind listen accept accept4 "
+    "sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockopt setsockopt "
+    "getsockname getpeername socketpair sendfile splice copy_file_range clone clone3 fork "
+    "vfork execve execveat wait4 waitid exit_group kill tgkill rt_sigaction rt_sigprocmask "
+    "rt_sigreturn rt_sigtimedwait getpid getppid gettid getuid geteuid getrandom access "
+    "faccessat faccessat2 readlink readlinkat getdents64 getcwd chdir unlink unlinkat rename "
+    "renameat2 mkdir mkdirat fcntl flock ioctl dup dup2 dup3 pipe2 ftruncate fallocate "
+    "utimensat io_uring_enter io_submit io_getevents bpf perf_event_open prctl sched_yield "
+    "open stat lstat "
+)
+COMMON = tuple(_COMMON.split())
 """Calls that have a histogram from the start; any other gets one when it is first seen."""
 
 _ROW = struct.Struct("=QQQII16sIIII")

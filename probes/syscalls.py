@@ -154,12 +154,13 @@ class SyscallProbe:
 
     def read(self, now: float) -> SyscallSample:
         """All that was counted until now."""
-        self._collect()
-        self.meter.events = self.totals.count
+        self.drain()
         return self.totals.sample(self.meter.missed(), self.meter.cost(now), self.meter.notes)
 
     def drain(self) -> None:
-        """There is no ring buffer."""
+        """Add what the rows hold to the totals."""
+        self._collect()
+        self.meter.events = self.totals.count
 
     def wait_fds(self) -> Sequence[int]:
         """There is no ring buffer."""
