@@ -147,7 +147,9 @@ def fmt_ns(value: float | None) -> str:
         return f"{seconds // 60}m{seconds % 60:02d}"
     if seconds < 100 * 3600:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02d}"
-    return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}"
+    if seconds < 100 * 86400:
+        return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}"
+    return f"{seconds // 86400}d"
 
 
 def fmt_percent(part: float | None, whole: float | None) -> str:

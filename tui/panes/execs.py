@@ -75,7 +75,7 @@ def _columns() -> list[Column[ExecRow]]:
             drop=3,
             most=12,
         ),
-        Column("parent", 8, _parent, lambda r: r.parent, right=False, drop=2, most=20),
+        Column("parent", 8, _parent, lambda r: r.parent, right=False, drop=2, most=20, whole=True),
         Column(
             "cgroup",
             12,

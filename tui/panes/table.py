@@ -9,13 +9,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tui.lines import Line, Span, line_width
+from tui.lines import Line, Span
 from tui.look import Look
 from tui.text import fit, safe, width
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 SLACK = 1.10
+READABLE = 40
+"""Cells that the growing column gets before others get more than they need."""
 STICKY_ROWS = 300
 """Rows that are kept from jumping; nobody sees the order of those further down."""
 
@@ -26,7 +28,8 @@ class Column(Generic[R]):
 
     A column with the highest `drop` goes first when room is short, 0 never goes. Of the room
     that is left, columns get up to `most` cells in order, then the one that may `grow` all.
-    `right` aligns as numbers are.
+    `right` aligns as numbers are. With `whole`, a part of a cell that does not fit is left out
+    rather than cut.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Column(Generic[R]):
     drop: int = 0
     grow: bool = False
     most: int = 0
+    whole: bool = False
 
 
 def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
@@ -96,6 +100,7 @@ class Table(Generic[R]):
         self._rank: dict[Hashable, float] = {}
         self._offset = 0
         self._page = 1
+        self._gaps: dict[int, int] = {}
         self._visible: list[int] = list(range(len(columns)))
 
     def feed(self, rows: Sequence[R]) -> None:
@@ -229,63 +234,75 @@ class Table(Generic[R]):
         kept = list(range(len(self.columns)))
 
         def needed() -> int:
-            return 1 + sum([self.columns[at].cells + 1 for at in kept])
+            return sum([self._gap(kept, at) + self.columns[at].cells for at in kept]) + 1
 
         while needed() > cells:
             droppable = [at for at in kept if self.columns[at].drop]
             if not droppable:
                 break
             kept.remove(max(droppable, key=lambda at: (self.columns[at].drop, at)))
+        self._gaps = {at: self._gap(kept, at) for at in kept}
         spare = max(0, cells - needed())
         widths = {at: self.columns[at].cells for at in kept}
         growing = next((at for at in kept if self.columns[at].grow), None)
+        reserve = max(0, READABLE - widths[growing]) if growing is not None else 0
         for at in kept:
-            # A third at most: the growing column is the one that needs room.
-            more = min(max(0, self.columns[at].most - widths[at]), spare // 3)
+            more = max(0, min(self.columns[at].most - widths[at], spare - reserve))
             widths[at] += more
             spare -= more
         if growing is not None:
             widths[growing] += spare
         return widths
 
+    def _gap(self, kept: Sequence[int], at: int) -> int:
+        """Blanks before a column: two where numbers end and a text begins."""
+        place = kept.index(at)
+        if not place:
+            return 1
+        before, column = self.columns[kept[place - 1]], self.columns[at]
+        return 2 if before.right and not column.right and column.name else 1
+
     def _heading(self, widths: Mapping[int, int], look: Look) -> Line:
-        out: list[Span] = [(" ", "")]
+        out: list[Span] = []
         for at, cells in widths.items():
             column = self.columns[at]
+            out.append((" " * self._gaps[at], ""))
             sorted_by = at == self.sort_by
             mark = (look.glyphs.up if self.reverse else look.glyphs.down) if sorted_by else ""
             name = mark + column.name if column.right else column.name + mark
             style = "head.sort" if sorted_by else "head"
-            out += [(fit(name, cells, column.right), style), (" ", "")]
+            out.append((fit(name, cells, column.right), style))
         return tuple(out)
 
     def _row(self, row: R, widths: Mapping[int, int], look: Look, chosen: bool, cells: int) -> Line:
-        out: list[Span] = [(" ", "")]
+        out: list[Span] = []
         for at, size in widths.items():
             column = self.columns[at]
+            out.append((" " * self._gaps[at], ""))
             cell = column.cell(row)
             spans = [cell] if isinstance(cell, tuple) else cell
-            out += fit_spans(spans, size, column.right, look)
-            out.append((" ", ""))
+            out += fit_spans(spans, size, column.right, look, column.whole)
         if chosen:
             text = "".join([text for text, _ in out])
             return ((fit(text, cells), "selected"),)
         return tuple(out)
 
 
-def fit_spans(spans: Sequence[Span], cells: int, right: bool, look: Look) -> list[Span]:
+def fit_spans(
+    spans: Sequence[Span], cells: int, right: bool, look: Look, whole: bool = False
+) -> list[Span]:
     """Spans in exactly `cells` cells, their texts made safe; a cut is marked."""
-    if len(spans) == 1:
-        text, style = spans[0]
-        return [(fit(safe(text, look.plain), cells, right, look.glyphs.more), style)]
     out: list[Span] = []
     left = cells
     for text, style in spans:
         text = safe(text, look.plain)
         if width(text) > left:
-            out.append((fit(text, left, mark=look.glyphs.more), style))
-            return out
+            if not (out and whole):
+                return [*out, (fit(text, left, mark=look.glyphs.more), style)]
+            break
         out.append((text, style))
         left -= width(text)
-    pad = (" " * (cells - line_width(out)), "")
+    if len(out) == 1:
+        return [(fit(out[0][0], cells, right), out[0][1])]
+    pad = (" " * left, "")
     return [pad, *out] if right else [*out, pad]

@@ -62,9 +62,9 @@ def _cost(before: Frame | None, frame: Frame) -> list[Span]:
     return [
         ("probes ", "dim"),
         (f"{share:>4}", style),
-        (" %cpu ", "dim"),
-        (f"{each:>3}", "value"),
-        (" ns/event", "dim"),
+        ("%cpu", "dim"),
+        (f"{each:>4}", "value"),
+        ("ns/event", "dim"),
     ]
 
 
@@ -81,7 +81,7 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         return _join(items, [], width, look)
     lost = sum([sample.lost for sample in frame.samples.values()])
     host = frame.host
-    load = UNKNOWN if frame.load is None else f"{frame.load:.2f}"
+    load = UNKNOWN if frame.load is None else f"{frame.load:.1f}"
     items += [
         (3, [(safe(host.name), "name")]),
         (6, [(safe(host.release), "text")]),
@@ -101,7 +101,8 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
 
 def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -> Line:
     left, right = list(left), list(right)
-    while _size(left) + _size(right) + 1 > width:
+    # One blank at the left edge; the last item's gap is the one at the right edge.
+    while _size(left) + _size(right) > width:
         worst = max([*left, *right], key=lambda item: item[0])
         if worst[0] == 0:
             break
@@ -109,8 +110,8 @@ def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -
     out: list[Span] = [(" ", "")]
     for _, spans in left:
         out += [*spans, ("  ", "")]
-    gap = width - line_width(out) - _size(right)
-    out.append((" " * max(0, gap + 1), ""))
+    gap = width - line_width(out) - _size(right) + 1
+    out.append((" " * max(0, gap), ""))
     for _, spans in right:
         out += [*spans, ("  ", "")]
     return tuple(out)

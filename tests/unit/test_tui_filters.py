@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel filters as typed in the dashboard."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from probes.base import ProbeError
+from probes.samples import NO_FILTERS, Filters
+from tui.filters import parse_filters
+
+
+def test_what_is_typed_becomes_filters() -> None:
+    pid = os.getpid()
+    assert parse_filters("") == NO_FILTERS
+    assert parse_filters(f" pid={pid}  comm='a b' user=root") == Filters(pid, "a b", 0)
+    assert parse_filters("uid=65000") == Filters(uid=65000)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("nginx", "'nginx' is no filter: write pid=N"),
+        ("pid=", "'pid=' is no filter"),
+        ("pid=x", "pid=x: not a process id"),
+        ("port=1", "there is no filter 'port'"),
+        ("comm=a comm=b", "comm is given twice"),
+        ("uid=1 user=root", "user is given twice"),
+        ("user=no-such-user-here", "no such user"),
+        ("comm=abcdefghijklmnop", "15 bytes"),
+        ("comm='a", "a quote is not closed"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(text: str, why: str) -> None:
+    with pytest.raises(ProbeError) as caught:
+        parse_filters(text)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)

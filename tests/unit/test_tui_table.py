@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables rest: order, cursor and columns change only when they must."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui.lines import compose, line_text, line_width
+from tui.look import Look
+from tui.panes.table import Column, Table, sticky_order
+
+
+@dataclass
+class Item:
+    name: str
+    value: float | None
+
+
+def table(sort: int | None = 1) -> Table[Item]:
+    return Table(
+        [
+            Column("name", 8, lambda r: (r.name, ""), lambda r: r.name, right=False),
+            Column(
+                "n",
+                6,
+                lambda r: (f"{r.value:.0f}" if r.value is not None else "-", ""),
+                lambda r: r.value,
+            ),
+            Column("extra", 10, lambda r: ("x", ""), None, right=False, drop=2),
+            Column("more", 10, lambda r: ("y", ""), None, right=False, drop=1),
+        ],
+        lambda r: r.name,
+        lambda r: r.name,
+        sort,
+    )
+
+
+def names(of: Table[Item]) -> list[str]:
+    return [row.name for row in of.rows]
+
+
+def test_a_row_moves_up_only_when_it_is_more_than_ten_per_cent_ahead() -> None:
+    assert sticky_order(["a", "b"], {"a": 100, "b": 109}) == ["a", "b"]
+    assert sticky_order(["a", "b"], {"a": 100, "b": 111}) == ["b", "a"]
+    assert sticky_order([], {"a": 100, "b": 101}) == ["b", "a"]
+
+
+def test_small_steps_cannot_pile_up_to_a_wrong_order() -> None:
+    values = {"a": 100.0, "b": 108.0, "c": 117.0, "d": 126.0}
+    assert sticky_order(["a", "b", "c", "d"], values)[0] in ("c", "d")
+
+
+@given(st.dictionaries(st.integers(0, 400), st.floats(0, 1e9), max_size=400), st.randoms())
+def test_any_order_holds_every_key_and_is_right_but_for_near_ties(
+    values: dict[int, float], random: object
+) -> None:
+    before = list(values)
+    random.shuffle(before)  # type: ignore[attr-defined]
+    order = sticky_order(before[: len(before) // 2], values)
+    assert sorted(order) == sorted(values)
+    # A further pass changes nothing: the order rests when the values do.
+    assert sticky_order(order[:300], {k: values[k] for k in order[:300]}) == order[:300]
+
+
+def test_the_cursor_stays_at_the_top_until_moved_and_then_follows_its_row() -> None:
+    rows = table()
+    rows.feed([Item("a", 30), Item("b", 20), Item("c", 10)])
+    assert rows.current() == Item("a", 30)
+    rows.feed([Item("a", 10), Item("b", 60), Item("c", 5)])
+    assert rows.current() == Item("b", 60)
+    rows.move("down")
+    rows.feed([Item("a", 900), Item("b", 9), Item("c", 5)])
+    rows.feed([Item("a", 900), Item("b", 9), Item("c", 5)])
+    assert rows.current() == Item("a", 900)
+    assert names(rows)[0] == "a"
+    rows.move("home")
+    rows.feed([Item("a", 1), Item("b", 9000), Item("c", 5)])
+    assert rows.current() == Item("b", 9000)
+
+
+def test_a_row_that_goes_leaves_the_cursor_where_it_was() -> None:
+    rows = table()
+    rows.feed([Item("a", 300), Item("b", 200), Item("c", 100)])
+    rows.move("down")
+    rows.feed([Item("a", 300), Item("c", 100)])
+    assert rows.current() == Item("c", 100)
+    rows.feed([])
+    assert rows.current() is None
+
+
+def test_sorting_goes_through_the_columns_and_turns_round() -> None:
+    rows = table()
+    rows.feed([Item("b", 30), Item("a", 20), Item("c", None)])
+    assert names(rows) == ["b", "a", "c"]
+    rows.sort(reverse=True)
+    assert names(rows) == ["a", "b", "c"]
+    rows.sort()
+    assert names(rows) == ["a", "b", "c"]
+    rows.sort(reverse=True)
+    assert names(rows) == ["c", "b", "a"]
+
+
+def test_a_filter_ignores_case_and_says_when_nothing_matches() -> None:
+    rows = table()
+    rows.feed([Item("Read", 1), Item("write", 2)])
+    rows.set_filter("rea")
+    assert names(rows) == ["Read"]
+    rows.set_filter("[red]\x1b")
+    text = [line_text(line) for line in rows.lines(40, 5, Look(), False)]
+    assert text[1].strip() == "nothing matches /[red]\\e"
+
+
+def test_columns_go_in_the_order_given_and_lines_fit() -> None:
+    rows = table()
+    rows.feed([Item("a", 1)])
+    heads = {n: line_text(rows.lines(n, 5, Look(), False)[0]).split() for n in (60, 35, 20)}
+    assert heads[60] == ["name", "▾n", "extra", "more"]
+    assert heads[35] == ["name", "▾n", "more"]
+    assert heads[20] == ["name", "▾n"]
+    for line in rows.lines(35, 5, Look(), True):
+        assert line_width(compose(line, 35)) == 35
+
+
+def test_the_row_under_the_cursor_is_always_in_view() -> None:
+    rows = table()
+    rows.feed([Item(f"r{at:03}", 1000 - at) for at in range(100)])
+    rows.lines(30, 11, Look(), True)
+    rows.move("end")
+    assert "r099" in line_text(rows.lines(30, 11, Look(), True)[-1])
+    rows.move("pageup")
+    assert rows.index == 90
+    rows.move("home")
+    assert "r000" in line_text(rows.lines(30, 11, Look(), True)[1])
