@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
@@ -73,6 +74,7 @@ class ProbetopApp(App[int]):
         self.paused = False
         self._wished: dict[str, bool] = {}
         self._wished_interval: float | None = None
+        self._stopping: threading.Thread | None = None
         self._mailbox = Mailbox()
         self._message_timer: Timer | None = None
         panes = [(entry, entry.pane_class()()) for entry in REGISTRY]
@@ -137,6 +139,20 @@ class ProbetopApp(App[int]):
                 self.dashboard.repaint()
             else:
                 self.dashboard.settle()
+
+    def exit(
+        self, result: int | None = None, return_code: int = 0, message: object | None = None
+    ) -> None:
+        """Leave; the source is stopped while the terminal is put back as it was."""
+        self.stop_source()
+        super().exit(result, return_code)
+
+    def stop_source(self) -> threading.Thread:
+        """Stop the source, once, in a thread that the caller may wait for."""
+        if self._stopping is None:
+            self._stopping = threading.Thread(target=self.source.stop, name="stop source")
+            self._stopping.start()
+        return self._stopping
 
     def on_source_ended(self, message: SourceEnded) -> None:
         """Nothing more will come: leave, saying why."""
@@ -342,7 +358,7 @@ def run_app(source: Source, *, ascii: bool = False) -> int:  # noqa: A002
     try:
         app.run()
     finally:
-        source.stop()
+        app.stop_source().join()
     if app.ended is not None:
         print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
         return 1

@@ -98,9 +98,11 @@ class DashboardScreen(CellScreen):
         pane = self.in_focus.pane
         keys = [widget.entry.key for widget in self.panes]
         toggle = keys[0] if len(keys) == 1 else f"{keys[0]}-{keys[-1]}"
-        out = [(toggle, "toggle"), ("enter", "drill")]
+        out = [(toggle, "toggle")]
         if pane.crumbs():
-            out[1:] = [("esc", "back"), ("enter", "drill")]
+            out.append(("esc", "back"))
+        if pane.drills:
+            out.append(("enter", "drill"))
         out += pane.hints()
         out += [("/", "filter"), ("F", "kernel filter"), ("s", "sort")]
         out += [("z", "unzoom" if self.zoomed else "zoom"), ("space", "pause"), ("tab", "pane")]

@@ -46,9 +46,11 @@ def run() -> Run:
         source = source or FakeSource()
         app = ProbetopApp(source, ascii=ascii)
         async with app.run_test(size=(columns, rows)) as pilot:
-            for _ in range(ticks):
-                source.push()
-                await pilot.pause()
+            await pilot.pause()
+            for _ in range(ticks - 1):
+                app.show(source.frame())
+            source.push()
+            await pilot.pause()
             yield app, pilot, source
 
     return start

@@ -215,12 +215,14 @@ async def test_the_palette_lists_and_runs_commands(run: Run) -> None:
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
 async def test_quit(run: Run, key: str) -> None:
-    async with run() as (app, pilot, _):
+    async with run() as (app, pilot, source):
         await pilot.press("slash") if key == "ctrl+c" else None
         await pilot.press(key)
         await pilot.pause()
         assert app._exit
         assert app.return_code == 0
+        app.stop_source().join()
+        assert source.stopped
 
 
 async def test_the_end_of_the_source_ends_the_program(run: Run) -> None:

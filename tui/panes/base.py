@@ -94,6 +94,11 @@ class Pane:
     def move(self, to: str) -> None:
         """Move the cursor: up, down, pageup, pagedown, home or end."""
 
+    @property
+    def drills(self) -> bool:
+        """Whether there is anything to drill into now."""
+        return self.state == "on"
+
     def enter(self) -> bool:
         """Drill into what the cursor is on; False if there is nothing to see."""
         return False

@@ -195,6 +195,11 @@ class ExecPane(Pane):
         steps = {"up": -1, "down": 1, "pageup": -10, "pagedown": 10, "home": -9999, "end": 9999}
         self.detail_top = max(0, self.detail_top + steps.get(to, 0))
 
+    @property
+    def drills(self) -> bool:
+        """A row that is shown in full holds nothing further."""
+        return super().drills and self.detail is None
+
     def enter(self) -> bool:
         """Show the row under the cursor in full."""
         if self.detail is not None:

@@ -334,7 +334,7 @@ class SyscallPane(Pane):
         """What v and l do."""
         return [
             ("v", "System calls: by call or by process"),
-            ("l", "System calls: measure latency, or stop (it costs more than counting)"),
+            ("l", "System calls: latency on or off (costs more than counting)"),
         ]
 
     def press(self, key: str) -> bool:

@@ -38,7 +38,7 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
     if pane.state == "off":
         return [(f"off: press {entry.key}", "dim")]
     if pane.state == "failed":
-        return [("failed", "bad")]
+        return [("failed", "bad"), (f"  {entry.key} tries again", "dim")]
     if pane.state == "starting":
         return [("starting", "dim")]
     lost = pane.sample.lost if pane.sample is not None else 0
