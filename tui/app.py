@@ -82,7 +82,7 @@ class ProbetopApp(App[int]):
             pane.look, pane.source = self.look, source
         self.dashboard = DashboardScreen(self.look, panes)
         self.dashboard.footer.resized = self.dashboard.place
-        self.dashboard.header.state.title = source.title
+        self.dashboard.header.state.title = "" if source.live else source.title
 
     # -- Frames -------------------------------------------------------------------------
 

@@ -61,6 +61,14 @@ async def test_ascii(run: Run) -> None:
         assert_snapshot(app, "ascii-80x24")
 
 
+@pytest.mark.parametrize("live", [True, False])
+async def test_data_that_is_not_live_is_marked(run: Run, live: bool) -> None:
+    source = FakeSource("incident.ptrec")
+    source.live = live
+    async with run(120, 40, 2, source) as (app, _, _):
+        assert ("incident.ptrec" in screen(app)[0]) is not live
+
+
 async def test_no_color_sends_no_colour(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     async with run() as (app, pilot, _):

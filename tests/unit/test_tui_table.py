@@ -73,12 +73,21 @@ def test_the_cursor_stays_at_the_top_until_moved_and_then_follows_its_row() -> N
     assert rows.current() == Item("b", 60)
     rows.move("down")
     rows.feed([Item("a", 900), Item("b", 9), Item("c", 5)])
-    rows.feed([Item("a", 900), Item("b", 9), Item("c", 5)])
     assert rows.current() == Item("a", 900)
     assert names(rows)[0] == "a"
     rows.move("home")
     rows.feed([Item("a", 1), Item("b", 9000), Item("c", 5)])
     assert rows.current() == Item("b", 9000)
+
+
+def test_a_pause_does_not_move_a_row_but_a_fall_does() -> None:
+    rows = table()
+    rows.feed([Item("a", 100), Item("b", 50)])
+    for _ in range(2):
+        rows.feed([Item("a", 0), Item("b", 50)])
+        assert names(rows) == ["a", "b"]
+    rows.feed([Item("a", 0), Item("b", 50)])
+    assert names(rows) == ["b", "a"]
 
 
 def test_a_row_that_goes_leaves_the_cursor_where_it_was() -> None:

@@ -97,7 +97,7 @@ class Table(Generic[R]):
         self.index = 0
         self._fed: Sequence[R] = ()
         self._order: list[Hashable] = []
-        self._rank: dict[Hashable, float] = {}
+        self._recent: dict[Hashable, tuple[float, float, float]] = {}
         self._offset = 0
         self._page = 1
         self._gaps: dict[int, int] = {}
@@ -106,7 +106,7 @@ class Table(Generic[R]):
     def feed(self, rows: Sequence[R]) -> None:
         """Take the rows of a new interval."""
         self._fed = rows
-        self._decay(rows)
+        self._remember(rows)
         self._arrange()
 
     def set_columns(self, columns: Sequence[Column[R]]) -> None:
@@ -119,20 +119,17 @@ class Table(Generic[R]):
             self._visible = list(range(len(columns)))
         self.columns = columns
 
-    def _decay(self, rows: Sequence[R]) -> None:
-        """Keeps a falling value's rank from falling at once, so that bursts do not jump."""
+    def _remember(self, rows: Sequence[R]) -> None:
+        """Ranks rows by the highest of their last three values: a pause is no fall."""
         value = self._value()
-        if value is None:
+        if value is None or not self.columns[self.sort_by or 0].right:
             return
-        rank: dict[Hashable, float] = {}
+        recent: dict[Hashable, tuple[float, float, float]] = {}
         for row in rows:
             key, now = self.key(row), value(row)
-            if isinstance(now, str):
-                return
-            was = self._rank.get(key, 0.0)
-            number = float(now or 0.0)
-            rank[key] = number if number >= was else 0.6 * was + 0.4 * number
-        self._rank = rank
+            _, older, newer = self._recent.get(key, (0.0, 0.0, 0.0))
+            recent[key] = (older, newer, float(now or 0.0))
+        self._recent = recent
 
     def _value(self) -> Callable[[R], float | str | None] | None:
         return None if self.sort_by is None else self.columns[self.sort_by].value
@@ -147,7 +144,7 @@ class Table(Generic[R]):
             self.rows = list(reversed(rows)) if self.reverse else list(rows)
         elif not self.reverse and self.columns[self.sort_by or 0].right:
             by_key = {self.key(row): row for row in rows}
-            ranks = {key: self._rank.get(key, 0.0) for key in by_key}
+            ranks = {key: max(self._recent.get(key, (0.0,))) for key in by_key}
             self._order = sticky_order(self._order, ranks)
             self.rows = [by_key[key] for key in self._order]
         else:
@@ -198,8 +195,8 @@ class Table(Generic[R]):
                 later = [at for at in able if self.sort_by is None or at > self.sort_by]
                 self.sort_by = later[0] if later else able[0]
             self.reverse = False
-            self._rank = {}
-            self._decay(self._fed)
+            self._recent = {}
+            self._remember(self._fed)
         self._order = []
         self._arrange()
 
