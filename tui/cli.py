@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ from tui.options import (
     near,
     resolve,
 )
+from tui.registry import REGISTRY
 
 COMMANDS = {
     "doctor": "what this machine allows, and how to mend what it does not",
@@ -129,7 +131,7 @@ def _run(typed: dict[str, Any]) -> int:
         return _record(options, typed)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
-        return _show(_open_live(options), options)
+        return _show(_open_live(options, "tui.app"), options)
     source = _open_recording(command, typed)
     _need_terminal("run it in a terminal")
     return _show(source, options)
@@ -170,8 +172,11 @@ def _open_recording(command: str, typed: dict[str, Any]) -> Source:
         raise UsageError(error.why, error.fix) from error
 
 
-def _open_live(options: Options) -> Source:
-    """The live kernel; from here on this process has no privileges. Raises ProbeError."""
+def _open_live(options: Options, reader: str = "tui.headless") -> Source:
+    """The live kernel; from here on this process has no privileges. Raises ProbeError.
+
+    `reader` is the module that reads it, imported while the probes are being loaded.
+    """
     from probes import kernel
 
     if not kernel.may_load():
@@ -180,7 +185,6 @@ def _open_live(options: Options) -> Source:
             "run it through sudo, or see a recorded machine with `probetop demo`",
         )
     from probes.live import open_live
-    from tui.registry import REGISTRY
 
     return open_live(
         {entry.name: entry.probe_path for entry in REGISTRY},
@@ -191,7 +195,16 @@ def _open_live(options: Options) -> Source:
         run_as=options.run_as,
         cost_always=options.cost_always,
         log=options.log,
+        preload=lambda: _preload(reader),
     )
+
+
+def _preload(reader: str) -> None:
+    """Import what draws: after this, the files may be out of reach (another user's home)."""
+    import_module(reader)
+    if reader == "tui.app":
+        for entry in REGISTRY:
+            entry.pane_class()
 
 
 def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
