@@ -174,6 +174,23 @@ static __always_inline u32 call_index(u64 task, u64 regs)
 	return compat & compat_bit ? nr + CALLS / 2 : nr;
 }
 
+/* A new thread returns 0 from the call that its parent made: that is no call of its own. */
+static __always_inline int is_birth(u32 call, s64 ret)
+{
+	if (ret)
+		return 0;
+#if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
+	if (call == 220)			/* clone */
+		return 1;
+#else
+	if (call >= 56 && call <= 58)		/* clone, fork, vfork */
+		return 1;
+#endif
+	/* clone3; 32-bit fork, clone, vfork, clone3 */
+	return call == 435 || call == CALLS / 2 + 2 || call == CALLS / 2 + 120 ||
+	       call == CALLS / 2 + 190 || call == CALLS / 2 + 435;
+}
+
 #if PT_DIRECT
 #define CURRENT() pt_current_task_btf()
 #else
@@ -289,6 +306,8 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	task = CURRENT();
 	call = call_index(task, ctx->args[0]);
+	if (is_birth(call, ret))
+		return 0;
 	cpu = bpf_get_smp_processor_id();
 	row = row_of((u64)tgid << 32 | (call + 1), cpu, c->epoch);
 	if (row) {
