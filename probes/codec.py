@@ -86,25 +86,43 @@ class _Optional:
         return None if data is None else self.inner.decode(data, old)
 
 
-class _Tuple:
-    """Always as a whole: the sequences in Frames are lists of events, not state."""
+class _Sequence:
+    """A tuple of any length, always as a whole: lists of events are no state."""
 
-    def __init__(self, items: tuple[Codec, ...], repeated: bool) -> None:
-        self.items = items
-        self.repeated = repeated
+    def __init__(self, item: Codec) -> None:
+        self.item = item
 
     def encode(self, new: Any, old: Any) -> Any:
-        return [codec.encode(value, None) for codec, value in zip(self._for(new), new, strict=True)]
+        return [self.item.encode(value, None) for value in new]
 
     def decode(self, data: Any, old: Any) -> Any:
-        if type(data) is not list or not (self.repeated or len(data) == len(self.items)):
-            raise CodecError("not a list of the right length")
-        return tuple(
-            codec.decode(value, None) for codec, value in zip(self._for(data), data, strict=True)
-        )
+        return tuple([self.item.decode(value, None) for value in _list(data)])
 
-    def _for(self, values: Any) -> tuple[Codec, ...]:
-        return self.items * len(values) if self.repeated else self.items
+
+class _Pair:
+    """A tuple of a fixed length, by position: the keys of a mapping."""
+
+    def __init__(self, items: tuple[Codec, ...]) -> None:
+        self.items = items
+        self.blank = (None,) * len(items)
+
+    def encode(self, new: Any, old: Any) -> Any:
+        before = self.blank if old is None else old
+        return [
+            codec.encode(value, was)
+            for codec, value, was in zip(self.items, new, before, strict=True)
+        ]
+
+    def decode(self, data: Any, old: Any) -> Any:
+        if len(_list(data)) != len(self.items):
+            raise CodecError("not a list of the right length")
+        before = self.blank if old is None else old
+        return tuple(
+            [
+                codec.decode(value, was)
+                for codec, value, was in zip(self.items, data, before, strict=True)
+            ]
+        )
 
 
 class _Named:
@@ -139,44 +157,66 @@ class _Named:
 
 
 class _Mapping:
-    """Keys and values in turn; against an older one, those that were set and deleted."""
+    """Sorted keys, each against the one before it, and their values; see `_columns`.
+
+    Against an older mapping only what was set, and the keys that were deleted. Apart and in
+    order, keys and values compress to half of what pairs do.
+    """
 
     def __init__(self, key: Codec, value: Codec) -> None:
         self.key = key
         self.value = value
 
     def encode(self, new: Any, old: Any) -> Any:
-        flat: list[Any] = []
-        for key, value in new.items():
-            was = None if old is None else old.get(key)
-            if was is None or (was is not value and was != value):
-                flat += (self.key.encode(key, None), self.value.encode(value, was))
         if old is None:
-            return flat
-        gone = [self.key.encode(key, None) for key in old if key not in new]
-        return {"set": flat, "del": gone} if gone else {"set": flat}
+            return self._columns(new, list(new), {})
+        changed = [
+            key
+            for key, value in new.items()
+            if (was := old.get(key)) is not value and (was is None or was != value)
+        ]
+        gone = [key for key in old if key not in new]
+        columns = self._columns(new, changed, old)
+        return [*columns, self._keys(gone)] if gone else columns
+
+    def _columns(self, new: Any, keys: list[Any], old: Any) -> list[Any]:
+        encoded = self._keys(keys)
+        return [encoded, [self.value.encode(new[key], old.get(key)) for key in keys]]
+
+    def _keys(self, keys: list[Any]) -> list[Any]:
+        """The encoded keys; sorts the list in place."""
+        keys.sort()
+        before = None
+        out = []
+        for key in keys:
+            out.append(self.key.encode(key, before))
+            before = key
+        return out
 
     def decode(self, data: Any, old: Any) -> Any:
-        if old is None:
-            return self._update({}, data)
-        if type(data) is not dict:
-            raise CodecError("not an object")
-        values = dict(old)
-        for key in _list(data.get("del", [])):
-            values.pop(self.key.decode(key, None), None)
-        return self._update(values, data.get("set"))
-
-    def _update(self, values: dict[Any, Any], flat: Any) -> dict[Any, Any]:
-        if len(_list(flat)) % 2:
+        values: dict[Any, Any] = {} if old is None else dict(old)
+        if len(_list(data)) not in (2, 3):
+            raise CodecError("not a mapping")
+        for key in self._decoded_keys(data[2]) if len(data) == 3 else ():
+            values.pop(key, None)
+        keys = self._decoded_keys(data[0])
+        if len(keys) != len(_list(data[1])):
             raise CodecError("a key without a value")
-        for key_data, data in zip(flat[::2], flat[1::2], strict=True):
-            key = self.key.decode(key_data, None)
-            value = self.value.decode(data, values.get(key))
+        for key, item in zip(keys, data[1], strict=True):
+            value = self.value.decode(item, values.get(key))
             if value is SKIPPED:
                 values.pop(key, None)
             else:
                 values[key] = value
         return values
+
+    def _decoded_keys(self, data: Any) -> list[Any]:
+        before = None
+        keys = []
+        for item in _list(data):
+            before = self.key.decode(item, before)
+            keys.append(before)
+        return keys
 
 
 class _Skipped:
@@ -288,8 +328,9 @@ def codec_for(hint: Any) -> Codec:
     if origin is Literal:
         return _Scalar(type(args[0]), args)
     if origin is tuple:
-        repeated = args[-1] is Ellipsis
-        return _Tuple(tuple(codec_for(arg) for arg in args if arg is not Ellipsis), repeated)
+        if args[-1] is Ellipsis:
+            return _Sequence(codec_for(args[0]))
+        return _Pair(tuple(codec_for(arg) for arg in args))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return _Mapping(codec_for(args[0]), codec_for(args[1]))
     if isinstance(hint, type) and is_dataclass(hint):

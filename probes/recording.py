@@ -4,8 +4,9 @@
 A file is the line "PROBETOP RECORDING 1\\n" (the number is the version), then records. A record is
 a mark ("\\xf5PTK" before a whole Frame, "\\xf5PTD" before the changes since the Frame before),
 the length and the CRC-32 of its payload (little-endian, 32 bits each) and the payload: JSON
-compressed by zlib, see `probes.codec`. Every 60th Frame is whole. Where a record is damaged,
-reading goes on at the next whole Frame.
+compressed by zlib, see `probes.codec`. The CRC of changes goes on from that of the record before,
+so that they are never applied to another Frame. Every 60th Frame is whole. Where a record is
+damaged, reading goes on at the next whole Frame.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from probes.base import ProbeError
 from probes.codec import CodecError, FrameCodec
@@ -96,6 +97,7 @@ class Writer:
         self.size = 0
         self._codec = FrameCodec()
         self._last: Frame | None = None
+        self._checksum = 0
         self._fd = create_file(path, force=force)
         self._append(MAGIC + b"%d\n" % VERSION)
 
@@ -105,9 +107,10 @@ class Writer:
         value = self._codec.encode(frame, None if key else self._last)
         text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
         payload = zlib.compress(text, 6)
-        header = HEADER.pack(KEY if key else DELTA, len(payload), zlib.crc32(payload))
+        checksum = zlib.crc32(payload, 0 if key else self._checksum)
+        header = HEADER.pack(KEY if key else DELTA, len(payload), checksum)
         self._append(header + payload)
-        self._last = frame
+        self._last, self._checksum = frame, checksum
         self.frames += 1
 
     def _append(self, data: bytes) -> None:
@@ -134,6 +137,14 @@ class Writer:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Record(NamedTuple):
+    """A record that was read, and where the next begins."""
+
+    frame: Frame
+    checksum: int
+    end: int
 
 
 class Reader:
@@ -177,7 +188,7 @@ class Reader:
         self.damage = None
         position = self._start
         end = os.fstat(self._fd).st_size
-        last: Frame | None = None
+        last: _Record | None = None
         skipped = places = 0
         while position < end:
             found = self._record(position, last)
@@ -187,27 +198,29 @@ class Reader:
                 position = resume
                 self.damage = _damage(places, skipped)
             else:
-                last, position = found
-                yield last
+                last, position = found, found.end
+                yield found.frame
 
-    def _record(self, position: int, last: Frame | None) -> tuple[Frame, int] | None:
-        """The Frame of the record at `position` and where the next begins; None if damaged."""
+    def _record(self, position: int, last: _Record | None) -> _Record | None:
+        """The record at `position`, which may follow `last`; None if it is damaged."""
         header = os.pread(self._fd, HEADER.size, position)
         if len(header) < HEADER.size:
             return None
         mark, length, checksum = HEADER.unpack(header)
         if mark not in (KEY, DELTA) or length > MAX_RECORD or (mark == DELTA and last is None):
             return None
+        before = last if mark == DELTA else None
         payload = os.pread(self._fd, length, position + HEADER.size)
-        if len(payload) < length or zlib.crc32(payload) != checksum:
+        seed = before.checksum if before else 0
+        if len(payload) < length or zlib.crc32(payload, seed) != checksum:
             return None
         try:
-            frame = self._codec.decode(_parse(payload), last if mark == DELTA else None)
+            frame = self._codec.decode(_parse(payload), before.frame if before else None)
         except (CodecError, ValueError, zlib.error, RecursionError):
             return None
         if not 0 < frame.interval <= 86_400:
             return None
-        return frame, position + HEADER.size + length
+        return _Record(frame, checksum, position + HEADER.size + length)
 
     def _next_key(self, position: int, end: int) -> int:
         """Where the next sound whole Frame begins; `end` if none does."""
