@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -74,6 +75,12 @@ class Loaded:
     programs: dict[str, int]
     links: list[int]
     notes: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Close what nobody has taken over."""
+        for fd in (*self.links, *self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.links, self.programs, self.maps = [], {}, {}
 
 
 class Probe(Protocol):

@@ -52,7 +52,8 @@ class Meter:
         sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
         self._map_bytes = sum(s for s in sizes if s) if any(sizes) else None
         # What is still open of the maps was handed over for its size only.
-        ipc.close_all(list(loaded.maps.values()))
+        loaded.links, loaded.programs = [], {}
+        loaded.close()
 
     def release(self) -> None:
         """Close links and programs: the kernel forgets them. Figures are unknown then."""

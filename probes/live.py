@@ -251,12 +251,14 @@ class LiveSource:
         if not message["ok"]:
             self._fail(slot, message["why"], message["fix"])
             return True
+        loaded = _unpacked(message, fds)
         try:
             slot.probe.set_filters(self._filters)
-            slot.probe.adopt(_unpacked(message, fds))
+            slot.probe.adopt(loaded)
             slot.state = "on"
             self._windows.begin_soon(slot.probe, time.monotonic())
         except (ProbeError, OSError, ValueError) as error:
+            loaded.close()
             self._fail(slot, f"its maps cannot be read ({error})", "run probetop doctor")
         self._watch()
         return True

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 LOG_LIMIT = 16_000
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
+REPORT = "report it, with what --log FILE writes"
 
 SELFTEST = """
 BPF_F_TABLE("array", u32, u64, counter, 1, 1024);
@@ -99,8 +101,9 @@ class Compiler:
     def load(self, plan: Plan) -> Loaded:
         """Compile, load and attach; raises ProbeError."""
         bcc = self.bcc
+        flags = compiler_flags(plan)
         try:
-            module = bcc.BPF(src_file=str(HERE / plan.source).encode(), cflags=compiler_flags(plan))
+            module = bcc.BPF(src_file=str(HERE / plan.source).encode(), cflags=flags)
         except Exception as error:  # BCC raises plain Exception
             raise ProbeError(f"{plan.source} does not compile ({error})", "see the log") from error
         loaded = Loaded(plan.facts, {}, {}, [])
@@ -116,6 +119,8 @@ class Compiler:
                 notes.append(error.why)
         for name in plan.maps:
             loaded.maps[name] = self.lib.bpf_table_fd(module.module, name.encode())
+            if loaded.maps[name] < 0:
+                raise ProbeError(f"{plan.source} has no map {name}", REPORT)
         loaded.notes = tuple(notes)
         self.keep = module
         return loaded
@@ -162,6 +167,11 @@ def printed(log: int) -> str:
     return data.decode(errors="replace")
 
 
+def _refuse(sock: socket.socket, request: ipc.Message, why: str, fix: str, log: int) -> None:
+    answer = {"ok": False, "why": why, "fix": fix, "log": printed(log)}
+    ipc.send(sock, {"id": request["id"], **answer})
+
+
 def run(sock: socket.socket, log: int) -> None:
     """Serve requests {"id", "path", "params"} until the broker closes the socket."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
@@ -177,8 +187,11 @@ def run(sock: socket.socket, log: int) -> None:
             compiler = compiler or Compiler()
             loaded = compiler.load(plan)
         except ProbeError as error:
-            answer = {"ok": False, "why": error.why, "fix": error.fix}
-            ipc.send(sock, {"id": message["id"], **answer, "log": printed(log)})
+            _refuse(sock, message, error.why, error.fix, log)
+            continue
+        except Exception as error:  # a bug must say where it is, for nobody sees this process
+            os.write(2, traceback.format_exc().encode(errors="replace"))
+            _refuse(sock, message, f"the loader failed ({error!r})", REPORT, log)
             continue
         answer = {
             "ok": True,
