@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the dashboard's process may still do, from /proc, and that it works all the same."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.harness import Dashboard, eventually, status_of
+
+pytestmark = pytest.mark.kernel
+
+NOBODY = pwd.getpwnam("nobody")
+NONE = "0" * 16
+
+
+def assert_powerless(pid: int, uid: int, gid: int) -> None:
+    """Every thread of the process: this user four times over, and no capability at all."""
+    threads = os.listdir(f"/proc/{pid}/task")
+    assert len(threads) >= 2
+    for thread in threads:
+        status = status_of(int(thread))
+        assert set(status["Uid"].split()) == {str(uid)}
+        assert set(status["Gid"].split()) == {str(gid)}
+        for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert status[name] == NONE, name
+        assert status["NoNewPrivs"] == "1"
+
+
+def assert_counts(dashboard: Dashboard) -> None:
+    """New calls arrive, as they can only through the maps."""
+    first = dashboard.states(syscalls="on", execs="on")
+    dashboard.line("more calls", lambda line: line.get("calls", 0) > first["calls"])
+    subprocess.run(["/bin/true"], check=True)
+    dashboard.line("one more execution", lambda line: line.get("execs", 0) > first["execs"])
+
+
+def test_plain_root_keeps_its_uid_only() -> None:
+    with Dashboard() as dashboard:
+        assert_counts(dashboard)
+        assert_powerless(dashboard.pid, 0, 0)
+        broker = dashboard.broker()
+        assert broker is not None
+        # The other side of the socket is the one with the power.
+        assert status_of(broker)["CapEff"] != NONE
+        assert dashboard.end() == ""
+
+
+def test_under_sudo_it_is_the_invoking_user() -> None:
+    with Dashboard(SUDO_UID=str(NOBODY.pw_uid), SUDO_GID=str(NOBODY.pw_gid)) as dashboard:
+        assert_counts(dashboard)
+        assert_powerless(dashboard.pid, NOBODY.pw_uid, NOBODY.pw_gid)
+        groups = {int(word) for word in status_of(dashboard.pid)["Groups"].split()}
+        assert groups == set(os.getgrouplist("nobody", NOBODY.pw_gid))
+
+
+def test_sudo_of_a_user_without_a_name() -> None:
+    with Dashboard(SUDO_UID="54321", SUDO_GID="54322") as dashboard:
+        assert_counts(dashboard)
+        assert_powerless(dashboard.pid, 54321, 54322)
+
+
+def test_run_as_a_user() -> None:
+    with Dashboard({"run_as": "nobody"}, SUDO_UID="0", SUDO_GID="0") as dashboard:
+        assert_counts(dashboard)
+        assert_powerless(dashboard.pid, NOBODY.pw_uid, NOBODY.pw_gid)
+        # What was given up is the dashboard's: probes still go off and on.
+        dashboard.command(toggle=("execs", False))
+        dashboard.states(execs="off", syscalls="on")
+        dashboard.command(toggle=("execs", True))
+        assert_counts(dashboard)
+
+
+def test_run_as_nobody_that_there_is() -> None:
+    with Dashboard({"run_as": "no-such-user"}) as dashboard:
+        assert dashboard.process.wait(20) == 1
+        line = dashboard.line("an error", lambda line: True) if not dashboard.lines else None
+        said = line or dashboard.lines[0]
+        assert "no-such-user" in said["error"]
+        assert said["fix"]
+
+
+def test_the_users_log_is_the_users() -> None:
+    """A log that root wrote would be root's for good."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o777)
+        log = Path(directory, "log")
+        paths = {"execs": "tests.kernel.broken:Prints"}
+        with Dashboard({"run_as": "nobody", "log": str(log), "paths": paths}) as dashboard:
+            dashboard.states(execs="failed", syscalls="on")
+            assert dashboard.end() == ""
+        assert "the last line" in log.read_text()
+        assert log.stat().st_uid == NOBODY.pw_uid
+
+
+def test_polling_makes_no_bpf_call(tmp_path: Path) -> None:
+    """Neither while polling, nor when a window of run-time statistics opens and closes."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is missing: install the package strace")
+    out = tmp_path / "calls"
+    with Dashboard() as dashboard:
+        dashboard.states(syscalls="on", execs="on")
+        command = [strace, "-f", "-p", str(dashboard.pid), "-e", "trace=bpf,write", "-o", str(out)]
+        tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            eventually("frames are seen", lambda: out.exists() and "states" in out.read_text())
+            seen = len(dashboard.lines)
+            eventually("more frames", lambda: len(dashboard.lines) > seen + 15)
+            dashboard.command(toggle=("execs", False))
+            dashboard.states(execs="off")
+            dashboard.command(toggle=("execs", True))
+            dashboard.states(execs="on")
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(20)
+    text = out.read_text()
+    assert text.count("write(1") > 15
+    assert "bpf(" not in text

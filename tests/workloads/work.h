@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the workloads share: each says "ready PID", waits for a line, works, says "done"
+ * with its own numbers behind, and waits for the end of its input before it exits. What a
+ * test counts thus happens between two moments that the test knows.
+ */
+#pragma once
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static inline void await(void)
+{
+	int c;
+
+	do
+		c = getchar();
+	while (c != '\n' && c != EOF);
+}
+
+static inline void ready(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 1 << 16);
+	printf("ready %d\n", getpid());
+	await();
+}
+
+static inline int done(const char *what)
+{
+	printf("done %s\n", what);
+	await();
+	return 0;
+}
+
+static inline void must(int ok, const char *what)
+{
+	if (ok)
+		return;
+	perror(what);
+	exit(1);
+}
