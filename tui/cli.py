@@ -145,7 +145,9 @@ def _options(typed: dict[str, Any], live: bool) -> Options:
 
 
 def _need_terminal(fix: str) -> None:
-    for stream, name in ((sys.stdin, "standard input"), (sys.stdout, "standard output")):
+    # Textual draws on standard error; who sends standard output elsewhere wants no dashboard.
+    names = {"standard input": sys.stdin, "standard output": sys.stdout}
+    for name, stream in {**names, "standard error": sys.stderr}.items():
         if stream is None or not stream.isatty():
             raise UsageError(f"{name}: not a terminal", fix)
 

@@ -65,6 +65,7 @@ exec_events = st.builds(
     truncated=st.booleans(),
     ret=st.integers(-4095, 0),
     cgroup=st.none() | text,
+    path=st.none() | text,
 )
 exit_events = st.builds(
     ExitEvent,

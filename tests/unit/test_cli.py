@@ -349,3 +349,20 @@ def test_signals_end_the_stream_cleanly(
     for line in out.getvalue().splitlines():
         json.loads(line)
     assert (status == 0) == (len(out.getvalue()) > 0)
+
+
+def test_the_demo_is_a_sound_recording_of_a_real_kernel() -> None:
+    (path,) = (ROOT / "tui" / "demo").glob("*.ptrec")
+    with Reader(path) as reader:
+        frames = list(reader)
+        assert reader.damage is None
+    assert len(frames) >= 40
+    assert path.stat().st_size < 300_000
+    last = frames[-1].samples
+    assert {name: sample.state for name, sample in last.items()} == {
+        "syscalls": "on",
+        "execs": "on",
+    }
+    assert all(sample.lost == 0 for sample in last.values())
+    # Counting begins in the recording: its loop shows no jump.
+    assert frames[0].samples["syscalls"].cost.events == 0
