@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.samples import Frame, Sample, SyscallSample
+from probes.samples import Counts, Frame, Host, Sample, SyscallSample
 from tests.pilot.fake import FakeSource, failed
 from tui.lines import compose, line_text, line_width
 from tui.panes.base import Pane
@@ -261,3 +261,24 @@ def test_failed_starting_and_off(source: FakeSource) -> None:
     source.states["syscalls"] = Sample(state="off")
     feed(pane, source)
     assert texts(pane) == []
+
+
+def test_of_very_many_processes_the_busiest_are_shown_and_the_filter_finds_the_rest() -> None:
+    matrix = {(pid, "read"): Counts(pid, 0) for pid in range(1, 2001)}
+    sample = SyscallSample(
+        state="on",
+        generation=1,
+        calls={"read": Counts(2_001_000, 0)},
+        matrix=matrix,
+        comms={pid: f"p{pid}" for pid in range(1, 2001)},
+    )
+    frame = Frame(time=1.0, mono=1.0, interval=1.0, host=Host(), samples={"syscalls": sample})
+    pane = SyscallPane()
+    pane.press("v")
+    pane.update(None, frame)
+    assert "p2000" in texts(pane)[4 - 1]
+    assert texts(pane)[-1] == " the 500 busiest; 1500 more were active: / finds them"
+    # Its share is of all, not of those that are shown.
+    assert row(pane, "p2000").split()[4] == "0.1%"
+    pane.set_filter("p17 17")
+    assert row(pane, "p17 ").split()[:3] == ["17", "p17", "17"]

@@ -19,6 +19,8 @@ from tui.text import fmt_count, fmt_ns, fmt_percent
 
 LINGER = 10
 """Intervals for which a row that went quiet keeps its place, so that tables do not flicker."""
+BUSIEST = 500
+"""Processes in the table while it is sorted by rate: nobody scrolls further down."""
 BAR = 8
 
 
@@ -83,6 +85,7 @@ class SyscallPane(Pane):
         self.view: SyscallView | None = None
         self.by_process = False
         self.path: list[Row] = []
+        self.hidden = 0
         self.interval = 1.0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[int, Row]]] = {}
@@ -186,30 +189,42 @@ class SyscallPane(Pane):
         else:
             calls, processes = view.calls_of(self.path[-1].pid), []
         if self._shows_processes:
-            whole = sum([row.count for row in processes]) or None
+            whole = sum([row.count for row in processes]) or 1
+            shown = processes[: self._most()]
+            self.hidden = len(processes) - len(shown)
             return [
-                Row(p.comm, p.pid, p.count / seconds, p.errors / seconds, p.count / (whole or 1))
-                for p in processes
+                Row(p.comm, p.pid, p.count / seconds, p.errors / seconds, p.count / whole)
+                for p in shown
             ]
-        whole = sum([row.count for row in calls]) or None
+        whole = sum([row.count for row in calls]) or 1
+        self.hidden = 0
         return [
             Row(
                 c.name,
                 None,
                 c.count / seconds,
                 c.errors / seconds,
-                c.count / (whole or 1),
+                c.count / whole,
                 c,
                 seconds,
             )
             for c in calls
         ]
 
+    def _most(self) -> int | None:
+        """How many of the busiest are enough: all, where another order or a text is asked for."""
+        table = self.table
+        by_rate = table.sort_by == self._rate_column() and not table.reverse
+        return BUSIEST if by_rate and not self.filter else None
+
     def _feed(self, aged: bool = False) -> None:
         if self.view is None:
             return
         rows = self._rows(self.view)
         quiet = self._quiet.setdefault(self._place, {})
+        if self.hidden:
+            # A row that is not among the busiest now is not known to be quiet.
+            quiet.clear()
         active = {row.key for row in rows}
         for key, (age, row) in list(quiet.items()):
             if key in active:
@@ -282,7 +297,10 @@ class SyscallPane(Pane):
         return [(*out, *_errnos(row))]
 
     def _notes(self) -> list[Line]:
-        return [((" " + note, "dim"),) for note in (self.sample.notes if self.sample else ())]
+        notes = list(self.sample.notes if self.sample else ())
+        if self.hidden:
+            notes.append(f"the {BUSIEST} busiest; {self.hidden} more were active: / finds them")
+        return [((" " + note, "dim"),) for note in notes]
 
     # -- what keys do -------------------------------------------------------------------
 
@@ -312,11 +330,12 @@ class SyscallPane(Pane):
     def sort(self, reverse: bool = False) -> None:
         """Sort by the next column, or the other way round."""
         self.table.sort(reverse)
+        self._feed()
 
     def set_filter(self, text: str) -> None:
         """Filter the table in view by name or pid."""
         super().set_filter(text)
-        self.table.set_filter(text)
+        self._feed()
 
     def selected_pid(self) -> int | None:
         """The process under the cursor, or the one drilled into."""
