@@ -20,6 +20,7 @@ class CellWidget(Widget):
     `painted` counts the cells repainted since the widget was made.
     """
 
+    ALLOW_SELECT = False
     DEFAULT_CSS = "CellWidget { width: 100%; height: 1; }"
 
     def __init__(self, look: Look, *, widget_id: str | None = None) -> None:
