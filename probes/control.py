@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from probes import kernel
@@ -60,12 +61,14 @@ class Control:
         self._put(_WAKE, size)
 
     def set_filters(self, filters: Filters) -> None:
-        """Count only what passes; raises ProbeError for a cgroup that is none."""
+        """Count only what passes; a cgroup that is none, or has gone, contains nothing."""
         bits = 0
         cgroup, level = 0, 0
         if filters.cgroup is not None:
-            cgroup, level = cgroup_id(filters.cgroup)
             bits |= CGROUP
+            # No cgroup has the id 0: not to filter would take everything for what is in it.
+            with suppress(ProbeError, OSError):
+                cgroup, level = cgroup_id(filters.cgroup)
         bits |= PID * (filters.pid is not None)
         bits |= UID * (filters.uid is not None)
         bits |= COMM * (filters.comm is not None)

@@ -36,6 +36,9 @@ class Histogram(NamedTuple):
     total: int
 
 
+NO_HISTOGRAM = Histogram({}, 0, 0)
+
+
 class Cost(NamedTuple):
     """What a probe costs the machine.
 
@@ -156,6 +159,50 @@ class ExecSample(Sample):
         over = max(0, len(events) - MAX_EVENTS)
         dropped = self.dropped + older.dropped + over
         return replace(self, events=events[over:], dropped=dropped)
+
+
+class Spent(NamedTuple):
+    """Cumulative number of calls of a process, and the nanoseconds that they took."""
+
+    n: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One thing whose latency is measured, as the user wrote it (`spec`).
+
+    `mechanism` is how ("fentry", "kprobe", "uprobe", "usdt", "tracepoint", "syscall"),
+    `functions` how many functions it is attached to, `counts_only` that there is no end to
+    it (a single tracepoint or USDT probe): then the histogram holds no durations but `n`.
+    Cumulative: `missed` calls without a duration (under way at the start, the return never
+    came), `overflow` calls that found no space to note their start. `floor` is what the
+    probes themselves need, in ns: an empty function shows about this much.
+    """
+
+    spec: str
+    mechanism: str | None = None
+    state: State = "starting"
+    why: str | None = None
+    fix: str | None = None
+    functions: int = 0
+    counts_only: bool = False
+    histogram: Histogram = NO_HISTOGRAM
+    missed: int = 0
+    overflow: int = 0
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySample(Sample):
+    """How long functions take, by target spec (in the order of adding) and by process.
+
+    `processes` has a key (spec, process id). `comms` are the names of the processes.
+    """
+
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    processes: Mapping[tuple[str, int], Spent] = field(default_factory=dict)
+    comms: Mapping[int, str] = field(default_factory=dict)
 
 
 class Host(NamedTuple):

@@ -22,7 +22,9 @@ UNKNOWN = 511
 ERRNOS = 144
 BUCKETS = 1280
 MOST_ROWS = 60_000
-"""Most (process, call) pairs that are remembered; beyond, dead processes are forgotten."""
+"""Most (process, call) pairs that are remembered; the newest stay."""
+FORGET_EVERY = 10.0
+"""Processes that are gone for one to two of these periods, in seconds, are forgotten."""
 
 _COMMON = (
     "read write readv writev pread64 pwrite64 openat openat2 close fstat newfstatat statx "
@@ -78,6 +80,9 @@ class Totals:
         self.latency: dict[str, Histogram] | None = None
         self.sample_every = 1
         self.missed = 0
+        self.active: set[int] = set()
+        self._gone: set[int] = set()
+        self._next_forget = 0.0
 
     def seen(self) -> list[int]:
         """The indexes of the calls that were counted so far, then of the common ones."""
@@ -98,10 +103,10 @@ class Totals:
         key = (name, "other" if number is None else errno_name(number))
         self.errnos[key] = self.errnos.get(key, 0) + count
 
-    def sample(self, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
+    def sample(self, now: float, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
-        if len(self.matrix) > MOST_ROWS:
-            self._forget()
+        if now >= self._next_forget or len(self.matrix) > MOST_ROWS:
+            self._forget(now)
         return SyscallSample(
             state="on",
             generation=self.generation,
@@ -118,13 +123,20 @@ class Totals:
             missed=self.missed,
         )
 
-    def _forget(self) -> None:
-        """Drop processes that are gone; if that is not enough, the longest known."""
-        alive = {pid for pid in self.comms if os.path.exists(f"/proc/{pid}")}
-        kept = [item for item in self.matrix.items() if item[0][0] in alive]
-        self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
-        pids = {pid for pid, _ in self.matrix}
-        self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
+    def _forget(self, now: float) -> None:
+        """Drop processes that were gone the last time already, and what is too much."""
+        self._next_forget = now + FORGET_EVERY
+        alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        # Under hidepid /proc hides the living: who calls is not gone.
+        gone = self.comms.keys() - alive - self.active
+        self.active = set()
+        forgotten = gone & self._gone
+        self._gone = gone - forgotten
+        if forgotten or len(self.matrix) > MOST_ROWS:
+            kept = [item for item in self.matrix.items() if item[0][0] not in forgotten]
+            self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
+            pids = {pid for pid, _ in self.matrix}
+            self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
 
 
 class RowReader:
@@ -205,6 +217,7 @@ class RowReader:
                 entry[0] += count
                 entry[1] += failed
             name = names[call]
+            totals.active.add(pid)
             pair = (pid, name)
             known = matrix.get(pair)
             matrix[pair] = _NEW(

@@ -155,7 +155,7 @@ class SyscallProbe:
     def read(self, now: float) -> SyscallSample:
         """All that was counted until now."""
         self.drain()
-        return self.totals.sample(self.meter.missed(), self.meter.cost(now), self.meter.notes)
+        return self.totals.sample(now, self.meter.missed(), self.meter.cost(now), self.meter.notes)
 
     def drain(self) -> None:
         """Add what the rows hold to the totals."""
