@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from probes.samples import Filters, Frame, Sample
 
@@ -130,6 +130,19 @@ class Probe(Protocol):
         """
 
 
+class Found(NamedTuple):
+    """Something that can be traced here: the target `spec`, how, and a word about it.
+
+    `cost` is what a call of it will cost more, in ns, as measured on this machine; None when
+    unknown.
+    """
+
+    spec: str
+    mechanism: str
+    note: str = ""
+    cost: float | None = None
+
+
 class Source(Protocol):
     """Where Frames come from: the live kernel, a recording, another machine.
 
@@ -151,10 +164,13 @@ class Source(Protocol):
         """Attach or truly detach a probe."""
 
     def set_option(self, probe: str, option: str, value: Any) -> None:
-        """Change a probe's option, for example syscalls' latency."""
+        """Change a probe's option: syscalls' latency, latency's add and remove (of a target)."""
 
     def set_filters(self, filters: Filters) -> None:
         """Change what is counted."""
 
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames."""
+
+    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
+        """What can be traced here and fits `query`, best first; answers from another thread."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes.base import ProbeError
+from probes.base import Found, ProbeError
 from probes.recording import Reader, printable
 from probes.samples import ExecSample, Frame, Sample
 
@@ -86,6 +86,10 @@ class ReplaySource:
             raise ProbeError(f"an interval of {seconds:g} s is too short", "choose 0.02 or more")
         self.speed = self._interval / seconds
         self._wake.set()
+
+    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
+        """Raises ProbeError: a recording cannot be asked for more than it has."""
+        raise ProbeError("a recording cannot trace anything new", "run probetop live as root")
 
     def _play(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
         count = 0
