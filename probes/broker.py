@@ -5,6 +5,9 @@ It is a child of the dashboard's process, forked before that gave up its privile
 imports neither BCC nor Textual, holds no descriptor of a running probe and ends when the
 dashboard does. Only probes it was started with can be asked for, by name: the unprivileged
 side cannot send it code. Each batch of requests gets a loader of its own.
+
+The environment variable PROBETOP_LOADER_TIMEOUT (seconds) is the time that a probe may take
+to load, for machines far slower than any real one; what is no positive number is ignored.
 """
 
 from __future__ import annotations
@@ -24,8 +27,17 @@ from typing import Any, NoReturn
 
 from probes import bpfsys, ipc
 
-LOADER_TIMEOUT = 10.0
-"""Seconds that one probe may take to load; emulated machines need up to six."""
+
+def _loader_timeout(default: float = 10.0) -> float:
+    try:
+        seconds = float(os.environ.get("PROBETOP_LOADER_TIMEOUT", ""))
+    except ValueError:
+        return default
+    return seconds if 0 < seconds < 86400 else default
+
+
+LOADER_TIMEOUT = _loader_timeout()
+"""Seconds that one probe may take to load; idle emulated machines need up to six."""
 
 LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
@@ -61,7 +73,8 @@ class Broker:
             if self.loader and self.loader.sock in ready:
                 self._loader_speaks()
             elif self.loader and self.loader.request and time.monotonic() > self.loader.deadline:
-                self._loader_failed("the loader did not answer within 10 seconds", True)
+                why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
+                self._loader_failed(why, True)
             if self.sock in ready and not self._dashboard_speaks():
                 break
         self._end_loader(kill=True)
