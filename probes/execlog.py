@@ -4,6 +4,10 @@
 The exec probe sends both as events of their own, in the order of time. A row is made by an
 execution (or a failed attempt at one) and completed by its process's exit; the process that
 executes another program begins a new row and the old one says so.
+
+execvp(3) tries a program in every directory of PATH, so one start of "sh" is some failed
+attempts and then a success, all by one process with the same arguments. Such a search is one
+row, which the success turns into the program's.
 """
 
 from __future__ import annotations
@@ -19,6 +23,12 @@ from functools import lru_cache
 from probes.samples import ExecEvent, ExitEvent
 
 MAX_ROWS = 10_000
+MAX_SEARCHES = 4096
+"""Most searches that are kept open at a time; the oldest is taken to have failed."""
+SEARCH_SECONDS = 0.5
+"""How long a search is open after its last attempt: the next directory follows at once."""
+_ABSENT = frozenset({-errno.ENOENT, -errno.ENOTDIR})
+"""What says no more than that the program is not in this directory."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +37,9 @@ class ExecRow:
 
     `time` and `ended` are Unix seconds, `duration` nanoseconds. `ret` is minus the errno of
     a failed attempt. `replaced` says that the process went on as another program.
-    `serial` numbers rows in the order in which they came.
+    `serial` numbers rows in the order in which they came. `path` is the file as execve was
+    given it, `tries` how many attempts failed: all of a row that failed, those before the
+    program was found of one that runs.
     """
 
     serial: int
@@ -46,6 +58,8 @@ class ExecRow:
     signal: int | None = None
     replaced: bool = False
     ended: float | None = None
+    path: str | None = None
+    tries: int = 0
 
     @property
     def command(self) -> str:
@@ -68,27 +82,48 @@ class ExecRow:
         return "-" if self.exit_code is None else str(self.exit_code)
 
 
+@dataclass(slots=True, eq=False)
+class _Search:
+    """A process's attempts so far: their row, what was tried first, the last one's time."""
+
+    row: ExecRow
+    first: str | None
+    latest: float
+
+
 class ExecLog:
-    """The newest MAX_ROWS rows, oldest first in `rows`."""
+    """The newest MAX_ROWS rows, oldest first in `rows`.
+
+    `failed` counts the rows that failed for good: their process ended or did something else,
+    or made no further attempt for SEARCH_SECONDS.
+    """
 
     def __init__(self, limit: int = MAX_ROWS) -> None:
         self.rows: deque[ExecRow] = deque()
+        self.failed = 0
         self._limit = limit
         self._running: OrderedDict[int, ExecRow] = OrderedDict()
+        self._searches: OrderedDict[int, _Search] = OrderedDict()
         self._serial = 0
 
-    def add(self, events: Iterable[ExecEvent | ExitEvent]) -> None:
-        """Take in events, in the order of time."""
+    def add(self, events: Iterable[ExecEvent | ExitEvent], now: float | None = None) -> None:
+        """Take in events, in the order of time; `now`, in Unix seconds, closes old searches."""
         for event in events:
-            if isinstance(event, ExecEvent):
-                self._executed(event)
-            else:
+            if isinstance(event, ExitEvent):
                 self._exited(event)
+            elif event.ret < 0:
+                self._attempted(event)
+            else:
+                self._executed(event)
+        if now is not None:
+            self._close_before(now - SEARCH_SECONDS)
 
     def clear(self) -> None:
         """Forget everything."""
         self.rows.clear()
+        self.failed = 0
         self._running.clear()
+        self._searches.clear()
 
     def _append(self, row: ExecRow) -> None:
         self.rows.append(row)
@@ -96,35 +131,73 @@ class ExecLog:
             old = self.rows.popleft()
             if self._running.get(old.pid) is old:
                 del self._running[old.pid]
+            search = self._searches.get(old.pid)
+            if search is not None and search.row is old:
+                self._close(old.pid)
 
     def _next(self) -> int:
         self._serial += 1
         return self._serial
 
-    def _executed(self, event: ExecEvent) -> None:
-        row = ExecRow(
-            serial=self._next(),
-            time=event.time,
-            pid=event.pid,
-            comm=event.comm,
-            uid=event.uid,
-            ppid=event.ppid,
-            parent=event.parent,
-            args=event.args,
-            truncated=event.truncated,
-            ret=event.ret,
-            cgroup=event.cgroup,
-        )
-        if not row.failed:
-            before = self._running.pop(event.pid, None)
-            if before is not None:
-                before.replaced = True
-                before.ended = event.time
-                before.duration = max(0, round((event.time - before.time) * 1e9))
-            self._running[event.pid] = row
+    def _attempted(self, event: ExecEvent) -> None:
+        search = self._searches.get(event.pid)
+        if search is not None and self._continues(search, event):
+            row = search.row
+            row.tries += 1
+            # What execvp reports in the end: that a file may not be run, if one was there.
+            if event.ret not in _ABSENT or row.ret in _ABSENT:
+                row.path, row.ret = event.path, event.ret
+            search.latest = event.time
+            self._searches.move_to_end(event.pid)
+            return
+        self._close(event.pid)
+        row = _row(self._next(), event)
+        row.tries = 1
         self._append(row)
+        self._searches[event.pid] = _Search(row, event.path, event.time)
+        if len(self._searches) > MAX_SEARCHES:
+            self._close(next(iter(self._searches)))
+
+    @staticmethod
+    def _continues(search: _Search, event: ExecEvent) -> bool:
+        """Whether this is the next directory, rather than the same attempt once more."""
+        if event.time - search.latest > SEARCH_SECONDS or search.row.args != event.args:
+            return False
+        return event.path is None or event.path != search.first
+
+    def _executed(self, event: ExecEvent) -> None:
+        search = self._searches.get(event.pid)
+        found = search is not None and _finds(search, event)
+        if search is not None and found:
+            del self._searches[event.pid]
+            row = search.row
+            _describe(row, event)
+        else:
+            self._close(event.pid)
+            row = _row(self._next(), event)
+        before = self._running.pop(event.pid, None)
+        if before is not None:
+            before.replaced = True
+            before.ended = event.time
+            before.duration = max(0, round((event.time - before.time) * 1e9))
+        self._running[event.pid] = row
+        if not found:
+            self._append(row)
+
+    def _close(self, pid: int) -> None:
+        """The search of a process, if there is one, has failed."""
+        if self._searches.pop(pid, None) is not None:
+            self.failed += 1
+
+    def _close_before(self, time: float) -> None:
+        while self._searches:
+            pid, search = next(iter(self._searches.items()))
+            if search.latest > time:
+                return
+            self._close(pid)
 
     def _exited(self, event: ExitEvent) -> None:
+        self._close(event.pid)
         row = self._running.pop(event.pid, None)
         if row is None:
             if not event.signal:
@@ -136,6 +209,43 @@ class ExecLog:
         row.duration = event.duration
         row.exit_code = event.exit_code
         row.signal = event.signal
+
+
+def _row(serial: int, event: ExecEvent) -> ExecRow:
+    row = ExecRow(serial, event.time, event.pid, event.comm)
+    _describe(row, event)
+    return row
+
+
+def _describe(row: ExecRow, event: ExecEvent) -> None:
+    row.time, row.comm, row.path = event.time, event.comm, event.path
+    row.uid, row.ppid, row.parent = event.uid, event.ppid, event.parent
+    row.args, row.truncated, row.ret = event.args, event.truncated, event.ret
+    row.cgroup = event.cgroup
+
+
+def _finds(search: _Search, event: ExecEvent) -> bool:
+    """Whether an execution is what the process was searching for.
+
+    The kernel side keeps less of a failed attempt's arguments than of a program's, and a
+    script's program is its interpreter, with the script's path in place of its first argument.
+    """
+    row = search.row
+    if event.time - search.latest > SEARCH_SECONDS or _base(event.path) != _base(row.path):
+        return False
+    tried, args = row.args, event.args
+    if tried is None or args is None:
+        return row.path is not None
+    if tried == args:
+        return True
+    if event.path in args and len(args) > len(tried):
+        return row.truncated or args[len(args) - len(tried) + 1 :] == tried[1:]
+    kept = tried[:-1]
+    return row.truncated and len(args) >= len(tried) and args[: len(kept)] == kept
+
+
+def _base(path: str | None) -> str | None:
+    return None if path is None else path.rpartition("/")[2]
 
 
 def join_args(args: Iterable[str]) -> str:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes import execlog
 from probes.execlog import ExecLog, join_args, short_cgroup
 from probes.samples import ExecEvent, ExitEvent
 
@@ -83,6 +85,115 @@ def test_the_log_is_bounded_and_keeps_the_newest() -> None:
         (10, "-"),
         (1, "SIGKILL"),
     ]
+
+
+def searching(
+    pid: int, *paths: str, ret: int = -2, args: tuple[str, ...] = ("sh", "-c")
+) -> list[ExecEvent]:
+    return [
+        replace(execution(pid, 1.0 + at / 1e4, ret, *args), path=path)
+        for at, path in enumerate(paths)
+    ]
+
+
+def found(pid: int, path: str, *args: str, time: float = 1.1) -> ExecEvent:
+    return replace(execution(pid, time, 0, *args), path=path)
+
+
+def test_a_search_in_path_that_finds_is_one_row() -> None:
+    log = ExecLog()
+    tries = searching(7, "/a/sh", "/b/sh", "/c/sh")
+    log.add([tries[0], *searching(8, "/a/sh"), *tries[1:]], now=1.2)
+    row = log.rows[0]
+    assert (row.pid, row.tries, row.path, row.outcome()) == (7, 3, "/c/sh", "ENOENT")
+    log.add([found(7, "/bin/sh", "sh", "-c"), ending(7, 1.3, code=4)], now=9.0)
+    assert (row.tries, row.path, row.time, row.outcome()) == (3, "/bin/sh", 1.1, "4")
+    assert [one.pid for one in log.rows] == [7, 8]
+    # Process 8 went on searching for nothing; process 7 found what it wanted.
+    assert log.failed == 1
+
+
+def test_a_search_that_finds_nothing_is_one_failure_once_it_is_over() -> None:
+    log = ExecLog()
+    log.add(searching(7, "/a/sh", "/b/sh"), now=1.01)
+    assert log.failed == 0
+    log.add([ending(7, 1.2, code=127)], now=1.2)
+    assert log.failed == 1
+    log.add(searching(8, "/a/sh", "/b/sh"), now=1.4)
+    assert log.failed == 1
+    log.add([], now=2.0)
+    assert log.failed == 2
+    assert [(row.tries, row.failed) for row in log.rows] == [(2, True), (2, True)]
+
+
+def test_a_file_that_may_not_be_run_says_more_than_one_that_is_not_there() -> None:
+    log = ExecLog()
+    first, last = searching(7, "/a/sh", "/c/sh")
+    (denied,) = searching(7, "/b/sh", ret=-13)
+    log.add([first, replace(denied, time=1.00005), last])
+    (row,) = log.rows
+    assert (row.outcome(), row.path, row.tries) == ("EACCES", "/b/sh", 3)
+
+
+def test_other_arguments_another_process_and_the_same_file_again_are_rows_of_their_own() -> None:
+    log = ExecLog()
+    log.add(searching(7, "/a/sh"))
+    log.add(searching(7, "/a/ls", args=("ls",)))
+    log.add(searching(7, "/a/ls", args=("ls",)))
+    log.add([found(7, "/bin/id", "id")], now=1.2)
+    assert [row.outcome() for row in log.rows] == ["ENOENT"] * 3 + ["-"]
+    assert log.rows[-1].tries == 0
+    assert log.failed == 3
+
+
+def test_an_attempt_long_after_the_last_is_no_search() -> None:
+    log = ExecLog()
+    log.add([*searching(7, "/a/sh"), found(7, "/bin/sh", "sh", "-c", time=3.0)])
+    assert [(row.outcome(), row.tries) for row in log.rows] == [("ENOENT", 1), ("-", 0)]
+    assert log.failed == 1
+
+
+@pytest.mark.parametrize(
+    ("tried", "cut", "path", "args"),
+    [
+        (("tool", "-x", "y"), False, "/b/tool", ("/bin/sh", "/b/tool", "-x", "y")),
+        (("tool",), False, "/b/tool", ("/usr/bin/env", "python3", "/b/tool")),
+        (("tool", "a" * 255), True, "/b/tool", ("tool", "a" * 300, "b")),
+        (("tool", "a" * 255), True, "/b/tool", ("/bin/sh", "/b/tool", "a" * 300, "b")),
+    ],
+)
+def test_scripts_and_long_arguments_are_found_too(
+    tried: tuple[str, ...], cut: bool, path: str, args: tuple[str, ...]
+) -> None:
+    log = ExecLog()
+    tries = [replace(event, truncated=cut) for event in searching(7, "/a/tool", args=tried)]
+    log.add([*tries, found(7, path, *args)], now=9.0)
+    (row,) = log.rows
+    assert (row.args, row.path, row.tries, row.truncated) == (args, path, 1, False)
+    assert log.failed == 0
+
+
+def test_another_program_is_not_what_was_searched_for() -> None:
+    log = ExecLog()
+    log.add([*searching(7, "/a/sh"), found(7, "/bin/dash", "sh", "-c")], now=1.1)
+    assert [row.outcome() for row in log.rows] == ["ENOENT", "-"]
+
+
+def test_open_searches_are_bounded_and_none_is_forgotten() -> None:
+    log = ExecLog()
+    for pid in range(1, execlog.MAX_SEARCHES + 11):
+        log.add(searching(pid, "/a/sh"), now=1.0)
+    assert log.failed == 10
+    log.add([], now=5.0)
+    assert log.failed == len(log.rows) == execlog.MAX_SEARCHES + 10
+
+
+def test_a_search_whose_row_has_gone_ends_with_it() -> None:
+    log = ExecLog(limit=2)
+    log.add([*searching(7, "/a/sh"), execution(8), execution(9)])
+    log.add([found(7, "/b/sh", "sh", "-c")], now=1.2)
+    assert [(row.pid, row.tries) for row in log.rows] == [(9, 0), (7, 0)]
+    assert log.failed == 1
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=12), min_size=1))

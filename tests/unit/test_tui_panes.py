@@ -7,8 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.samples import Counts, Frame, Host, Sample, SyscallSample
-from tests.pilot.fake import FakeSource, failed
+from probes.samples import (
+    Counts,
+    ExecEvent,
+    ExecSample,
+    ExitEvent,
+    Frame,
+    Host,
+    Sample,
+    SyscallSample,
+)
+from tests.pilot.fake import NOON, FakeSource, failed
 from tui.lines import compose, line_text, line_width
 from tui.panes.base import Pane
 from tui.panes.execs import ExecPane
@@ -217,6 +226,51 @@ def test_one_program_in_full(source: FakeSource) -> None:
         assert part in shown
     assert pane.back()
     assert not pane.back()
+
+
+def searched(source: FakeSource, *rets: int) -> ExecPane:
+    """A pane after one interval in which a process tried a program in some directories."""
+    events = tuple(
+        ExecEvent(
+            time=NOON + 0.5 + at / 1e4,
+            pid=77,
+            ppid=1,
+            uid=0,
+            comm="make",
+            parent="make",
+            args=("cc", "-c"),
+            truncated=False,
+            ret=ret,
+            cgroup="/",
+            path=f"/opt/{at}/cc",
+        )
+        for at, ret in enumerate(rets)
+    )
+    ended = ExitEvent(time=NOON + 0.9, pid=77, comm="cc", exit_code=127, signal=0, duration=1)
+    failures = sum([ret < 0 for ret in rets])
+    source.states["execs"] = ExecSample(
+        state="on", execs=len(rets) - failures, failed=failures, events=(*events, ended)
+    )
+    pane = ExecPane()
+    feed(pane, source, 1)
+    return pane
+
+
+def test_a_program_that_was_searched_for_says_where_it_was_found(source: FakeSource) -> None:
+    pane = searched(source, -2, -2, 0)
+    assert [line.split()[1] for line in texts(pane, 100, 9)[1:]] == ["77"]
+    assert "tries" not in row(pane, " 77 ")
+    assert headline(pane) == "1.0/s  failed 0/s"
+    assert pane.enter()
+    assert "file /opt/2/cc, found after 2 tries that failed" in "\n".join(texts(pane))
+
+
+def test_a_program_that_was_found_nowhere_is_one_failure(source: FakeSource) -> None:
+    pane = searched(source, -2, -2, -2)
+    assert row(pane, "ENOENT").rstrip().endswith("cc -c  3 tries, last /opt/2/cc")
+    assert headline(pane) == "0/s  failed 1.0/s"
+    assert pane.enter()
+    assert "file /opt/2/cc, the last of 3 tries" in "\n".join(texts(pane))
 
 
 def hostile_panes(source: FakeSource) -> Iterator[Pane]:

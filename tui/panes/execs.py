@@ -40,10 +40,23 @@ def _outcome(row: ExecRow) -> Span:
     return (text, "dim" if row.replaced or text == UNKNOWN else "good")
 
 
-def _argv(row: ExecRow) -> Span:
+def _argv(row: ExecRow) -> list[Span]:
     # A cell is a few hundred wide at most: quoting 4 KiB again for each drawing is waste.
     text = row.command[:1000] + (" ..." if row.truncated else "")
-    return (text, "dim" if row.failed or not row.args else "text")
+    out: list[Span] = [(text, "dim" if row.failed or not row.args else "text")]
+    if row.failed and row.tries > 1:
+        out.append((f"  {row.tries} tries, last {row.path or UNKNOWN}", "dim"))
+    return out
+
+
+def _file(row: ExecRow) -> str:
+    """The file that was executed, and how many others were tried."""
+    path = row.path or UNKNOWN
+    if row.failed:
+        return f"{path}, the last of {row.tries} tries" if row.tries > 1 else path
+    if not row.tries:
+        return path
+    return f"{path}, found after {row.tries} {'tries' if row.tries > 1 else 'try'} that failed"
 
 
 def _parent(row: ExecRow) -> list[Span]:
@@ -117,7 +130,8 @@ class ExecPane(Pane):
         self.interval = after.interval
         if not isinstance(sample, ExecSample):
             return
-        self.log.add(sample.events)
+        failed_before = self.log.failed
+        self.log.add(sample.events, after.time)
         self.dropped += sample.dropped
         old = before.samples.get(self.name) if before is not None else None
         self.rate = self.failed_rate = None
@@ -127,7 +141,7 @@ class ExecPane(Pane):
                 base = ExecSample()
             seconds = seconds_between(before, after)
             self.rate = (sample.execs - base.execs) / seconds
-            self.failed_rate = (sample.failed - base.failed) / seconds
+            self.failed_rate = (self.log.failed - failed_before) / seconds
             self.history.append(self.rate if isinstance(old, ExecSample) else None)
         self.table.feed(list(reversed(self.log.rows)))
 
@@ -144,7 +158,7 @@ class ExecPane(Pane):
         return [] if self.detail is None else [f"pid {self.detail.pid}"]
 
     def headline(self) -> list[Span]:
-        """Executions and failures a second."""
+        """Programs a second, started and not to be started; a search in PATH is one."""
         if self.rate is None:
             return []
         out: list[Span] = [(fmt_count(self.rate), "value"), ("/s", "dim"), ("  failed ", "dim")]
@@ -171,6 +185,7 @@ class ExecPane(Pane):
         facts = [
             ("time", _clock(row.time, "%Y-%m-%d %H:%M:%S")),
             ("pid", f"{row.pid} ({row.comm})"),
+            ("file", _file(row)),
             ("parent", parent),
             ("user", user),
             ("cgroup", row.cgroup or UNKNOWN),
