@@ -13,7 +13,7 @@ from pathlib import Path
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.maps import MappedArray
+from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 
 _LAYOUT = struct.Struct("=QQQQQII16sQQ")
@@ -85,7 +85,7 @@ class Control:
         self.array.close()
 
     def _put(self, offset: int, value: int) -> None:
-        struct.pack_into("=Q", self.array.memory, offset, value)
+        put_word(self.array.memory, offset, value)
 
 
 def cgroup_directory(path: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Iterator
 
 from probes.bpfsys import fdinfo
@@ -18,6 +19,14 @@ PAGE = mmap.PAGESIZE
 _BUSY = 1 << 31
 _DISCARD = 1 << 30
 _HEADER = struct.Struct("=II")
+
+
+def put_word(memory: mmap.mmap, offset: int, value: int) -> None:
+    """Write 64 bits that the kernel reads meanwhile, in one store.
+
+    struct.pack_into would fill them with zeros first, and programs act on that zero.
+    """
+    memory[offset : offset + 8] = value.to_bytes(8, sys.byteorder)
 
 
 def _rounded(size: int) -> int:
@@ -77,7 +86,7 @@ class RingBuffer:
                 if not size & _DISCARD:
                     yield view[at + 8 : at + 8 + length]
                 position += 8 + -(-length // 8) * 8
-                struct.pack_into("=Q", self._consumer, 0, position)
+                put_word(self._consumer, 0, position)
         finally:
             view.release()
 
