@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,14 @@ FLAGS = {
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def program() -> Iterator[Callable[[str], Path]]:
     """A workload by the name of its source, statically linked: its start makes few calls."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("gcc is missing: install the package gcc")
-    directory = tmp_path_factory.mktemp("workloads")
+    # Other users run them too, and pytest's own directories are root's alone.
+    directory = Path(tempfile.mkdtemp(prefix="probetop-workloads-"))
     directory.chmod(0o755)
-    directory.parent.chmod(0o755)
 
     def compiled(name: str) -> Path:
         out = directory / name
@@ -36,7 +37,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             subprocess.run(command, check=True)
         return out
 
-    return compiled
+    yield compiled
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

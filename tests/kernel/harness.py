@@ -133,7 +133,8 @@ class Live:
 
         def judge(frame: Frame) -> bool:
             samples = [frame.samples[name] for name in names]
-            assert not [s.why for s in samples if s.state == "failed"]
+            failures = [sample.why for sample in samples if sample.state == "failed"]
+            assert not failures, failures
             return all(sample.state == "on" for sample in samples)
 
         return self.wait(f"{names} are on", judge)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the probes say that they cost, and that measuring it is over when it is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from probes import bpfsys
+from probes.cost import CostWindows
+from probes.samples import Cost, Frame, SyscallSample
+from tests.kernel.harness import Live, Work, eventually
+
+pytestmark = pytest.mark.kernel
+
+SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
+
+
+def runs(live: Live) -> int:
+    """How often the kernel has counted a run of the system-call probe's programs."""
+    programs = live.probes["syscalls"].meter._programs
+    return sum(int(bpfsys.fdinfo(fd)["run_cnt"]) for fd in programs.values())
+
+
+def test_cost_is_known_after_a_window(calls: Path) -> None:
+    switch = SWITCH.read_text()
+    with Live("syscalls", "execs") as live, Work(calls, "until", "100") as work:
+        work.go()
+        first = live.frames[0].samples["syscalls"].cost
+        assert (first.ns_per_event, first.cpu_percent) == (None, None)
+        frame = live.wait("it is known", lambda f: f.samples["syscalls"].cost.cpu_percent)
+        cost = frame.samples["syscalls"].cost
+        assert cost.ns_per_event is not None
+        assert cost.cpu_percent is not None
+        # The wide limits of any machine: a run is no less than a nanosecond, and not a CPU more.
+        assert 1 < cost.ns_per_event < 100_000
+        assert 0 < cost.cpu_percent <= 100 * (live.source.host.cpus or 1)
+        assert cost.events > 0
+        maps = {name: frame.samples[name].cost.map_bytes for name in ("syscalls", "execs")}
+        # Rows alone are 64 bytes for each of at least 1024 on one CPU; the ring has 512 pages.
+        assert (maps["syscalls"] or 0) > 64 * 1024
+        assert (maps["execs"] or 0) > 512 * 4096
+        work.work()
+        assert SWITCH.read_text() == switch
+        live.source.toggle("syscalls", False)
+        off = live.wait("it is off", lambda f: f.samples["syscalls"].state == "off")
+        assert off.samples["syscalls"].cost == Cost()
+
+
+def test_events_are_those_that_were_counted(calls: Path) -> None:
+    with Live("syscalls", "execs") as live, Work(calls, "number", "100000") as work:
+        before = live.settled()
+        work.work()
+        after = live.settled()
+        for frame in (before, after):
+            sample = frame.samples["syscalls"]
+            assert isinstance(sample, SyscallSample)
+            assert sample.cost.events == sum(n.n for n in sample.calls.values())
+        more = after.samples["syscalls"].cost.events - before.samples["syscalls"].cost.events
+        assert more >= 100_000
+
+
+def test_outside_of_windows_nothing_is_measured(calls: Path) -> None:
+    """The kernel stops counting runs while calls go on; others may have it count at times."""
+    with Live("syscalls") as live, Work(calls, "until", "100") as work:
+        work.go()
+        live.wait("a window is over", lambda f: f.samples["syscalls"].cost.cpu_percent)
+        assert live.source._windows._fd is None
+
+        def idle() -> bool:
+            before, events = runs(live), live.syscalls().cost.events
+            return runs(live) == before and live.syscalls().cost.events > events
+
+        eventually("calls go on and runs are not counted", idle)
+        work.work()
+
+
+def test_windows_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CostWindows, "EVERY", 0.6)
+    monkeypatch.setattr(CostWindows, "WINDOW", 0.2)
+    opened: list[int] = []
+    with Live("syscalls") as live:
+
+        def twice(frame: Frame) -> bool:
+            fd = live.source._windows._fd
+            if fd is not None and (not opened or opened[-1] < 0):
+                opened.append(fd)
+            if fd is None and opened and opened[-1] >= 0:
+                opened.append(-1)
+            return opened.count(-1) >= 2
+
+        live.wait("two windows have come and gone", twice)
+
+
+def test_cost_always_measures_without_a_gap(calls: Path) -> None:
+    with Live("syscalls", cost_always=True) as live, Work(calls, "until", "100") as work:
+        work.go()
+        live.wait("it is known", lambda f: f.samples["syscalls"].cost.cpu_percent)
+        for _ in range(5):
+            before = runs(live)
+            live.settled()
+            assert live.source._windows._fd is not None
+            assert runs(live) > before
+        work.work()
