@@ -25,8 +25,8 @@ from probes.samples import ExecEvent, ExitEvent
 MAX_ROWS = 10_000
 MAX_SEARCHES = 4096
 """Most searches that are kept open at a time; the oldest is taken to have failed."""
-SEARCH_SECONDS = 0.5
-"""How long a search is open after its last attempt: the next directory follows at once."""
+SEARCH_SECONDS = 1.0
+"""How long a search is open: who tries the same for longer than this has failed each second."""
 _ABSENT = frozenset({-errno.ENOENT, -errno.ENOTDIR})
 """What says no more than that the program is not in this directory."""
 
@@ -84,18 +84,17 @@ class ExecRow:
 
 @dataclass(slots=True, eq=False)
 class _Search:
-    """A process's attempts so far: their row, what was tried first, the last one's time."""
+    """A process's attempts so far: their row, and the Unix time of the first."""
 
     row: ExecRow
-    first: str | None
-    latest: float
+    since: float
 
 
 class ExecLog:
     """The newest MAX_ROWS rows, oldest first in `rows`.
 
     `failed` counts the rows that failed for good: their process ended or did something else,
-    or made no further attempt for SEARCH_SECONDS.
+    or SEARCH_SECONDS have passed.
     """
 
     def __init__(self, limit: int = MAX_ROWS) -> None:
@@ -141,29 +140,20 @@ class ExecLog:
 
     def _attempted(self, event: ExecEvent) -> None:
         search = self._searches.get(event.pid)
-        if search is not None and self._continues(search, event):
+        if search is not None and _open(search, event) and search.row.args == event.args:
             row = search.row
             row.tries += 1
             # What execvp reports in the end: that a file may not be run, if one was there.
             if event.ret not in _ABSENT or row.ret in _ABSENT:
                 row.path, row.ret = event.path, event.ret
-            search.latest = event.time
-            self._searches.move_to_end(event.pid)
             return
         self._close(event.pid)
         row = _row(self._next(), event)
         row.tries = 1
         self._append(row)
-        self._searches[event.pid] = _Search(row, event.path, event.time)
+        self._searches[event.pid] = _Search(row, event.time)
         if len(self._searches) > MAX_SEARCHES:
             self._close(next(iter(self._searches)))
-
-    @staticmethod
-    def _continues(search: _Search, event: ExecEvent) -> bool:
-        """Whether this is the next directory, rather than the same attempt once more."""
-        if event.time - search.latest > SEARCH_SECONDS or search.row.args != event.args:
-            return False
-        return event.path is None or event.path != search.first
 
     def _executed(self, event: ExecEvent) -> None:
         search = self._searches.get(event.pid)
@@ -192,7 +182,7 @@ class ExecLog:
     def _close_before(self, time: float) -> None:
         while self._searches:
             pid, search = next(iter(self._searches.items()))
-            if search.latest > time:
+            if search.since > time:
                 return
             self._close(pid)
 
@@ -224,6 +214,10 @@ def _describe(row: ExecRow, event: ExecEvent) -> None:
     row.cgroup = event.cgroup
 
 
+def _open(search: _Search, event: ExecEvent) -> bool:
+    return event.time - search.since < SEARCH_SECONDS
+
+
 def _finds(search: _Search, event: ExecEvent) -> bool:
     """Whether an execution is what the process was searching for.
 
@@ -231,7 +225,7 @@ def _finds(search: _Search, event: ExecEvent) -> bool:
     script's program is its interpreter, with the script's path in place of its first argument.
     """
     row = search.row
-    if event.time - search.latest > SEARCH_SECONDS or _base(event.path) != _base(row.path):
+    if not _open(search, event) or _base(event.path) != _base(row.path):
         return False
     tried, args = row.args, event.args
     if tried is None or args is None:

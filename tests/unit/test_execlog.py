@@ -119,9 +119,9 @@ def test_a_search_that_finds_nothing_is_one_failure_once_it_is_over() -> None:
     assert log.failed == 0
     log.add([ending(7, 1.2, code=127)], now=1.2)
     assert log.failed == 1
-    log.add(searching(8, "/a/sh", "/b/sh"), now=1.4)
+    log.add(searching(8, "/a/sh", "/b/sh"), now=1.9)
     assert log.failed == 1
-    log.add([], now=2.0)
+    log.add([], now=2.1)
     assert log.failed == 2
     assert [(row.tries, row.failed) for row in log.rows] == [(2, True), (2, True)]
 
@@ -135,15 +135,23 @@ def test_a_file_that_may_not_be_run_says_more_than_one_that_is_not_there() -> No
     assert (row.outcome(), row.path, row.tries) == ("EACCES", "/b/sh", 3)
 
 
-def test_other_arguments_another_process_and_the_same_file_again_are_rows_of_their_own() -> None:
+def test_other_arguments_and_another_process_are_rows_of_their_own() -> None:
     log = ExecLog()
     log.add(searching(7, "/a/sh"))
     log.add(searching(7, "/a/ls", args=("ls",)))
-    log.add(searching(7, "/a/ls", args=("ls",)))
     log.add([found(7, "/bin/id", "id")], now=1.2)
-    assert [row.outcome() for row in log.rows] == ["ENOENT"] * 3 + ["-"]
+    assert [row.outcome() for row in log.rows] == ["ENOENT"] * 2 + ["-"]
     assert log.rows[-1].tries == 0
-    assert log.failed == 3
+    assert log.failed == 2
+
+
+def test_who_tries_without_end_has_failed_each_second() -> None:
+    log = ExecLog()
+    (again,) = searching(7, "./gone")
+    for at in range(80):
+        log.add([replace(again, time=1 + at / 8)], now=1 + at / 8)
+    assert log.failed == 9
+    assert [row.tries for row in log.rows] == [8] * 10
 
 
 def test_an_attempt_long_after_the_last_is_no_search() -> None:
@@ -184,7 +192,7 @@ def test_open_searches_are_bounded_and_none_is_forgotten() -> None:
     for pid in range(1, execlog.MAX_SEARCHES + 11):
         log.add(searching(pid, "/a/sh"), now=1.0)
     assert log.failed == 10
-    log.add([], now=5.0)
+    log.add([], now=2.5)
     assert log.failed == len(log.rows) == execlog.MAX_SEARCHES + 10
 
 
