@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control page: where its words lie, and that the kernel never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from probes import control, kernel
+from probes.base import ProbeError
+from probes.control import CGROUP, COMM, PID, SIZE, UID, Control
+from probes.samples import Filters
+
+HEADER = (Path(control.__file__).parent / "include" / "probetop.h").read_text()
+
+
+@pytest.fixture
+def page() -> Iterator[Control]:
+    """A control page in plain shared memory."""
+    fd = os.memfd_create("control")
+    os.ftruncate(fd, 4096)
+    yield (made := Control(fd))
+    made.close()
+
+
+def words(page: Control) -> dict[str, object]:
+    """The page as the header's structure says."""
+    names = re.search(r"struct control \{(.*?)\};", HEADER, re.S)
+    assert names is not None
+    codes = {"u64": "Q", "u32": "I", "char": "16s"}
+    fields = re.findall(r"^\s*(u64|u32|char) (\w+)", names[1], re.M)
+    layout = struct.Struct("=" + "".join(codes[kind] for kind, _ in fields))
+    assert layout.size == SIZE
+    return dict(zip([name for _, name in fields], layout.unpack_from(page.array.memory),
+                    strict=True))  # fmt: skip
+
+
+def test_words_lie_where_the_header_says(page: Control) -> None:
+    page.enable(True)
+    page.next_epoch()
+    page.set_sample(16)
+    page.set_wake(4096)
+    page.set_filters(Filters(pid=7, comm="name", uid=8))
+    assert words(page) == {
+        "enabled": 1,
+        "epoch": 1,
+        "filters": PID | COMM | UID,
+        "cgroup": 0,
+        "level": 0,
+        "pid": 7,
+        "uid": 8,
+        "comm": b"name" + bytes(12),
+        "sample": 16,
+        "wake": 4096,
+    }
+    page.enable(False)
+    assert words(page)["enabled"] == 0
+
+
+def test_filter_bits_are_the_headers() -> None:
+    found = dict(re.findall(r"#define PT_FILTER_(\w+) (\d+)", HEADER))
+    assert {name: int(bit) for name, bit in found.items()} == {
+        "PID": PID,
+        "COMM": COMM,
+        "UID": UID,
+        "CGROUP": CGROUP,
+    }
+
+
+def test_new_page_takes_every_call(page: Control) -> None:
+    assert (words(page)["sample"], words(page)["filters"], words(page)["enabled"]) == (1, 0, 0)
+
+
+def test_epochs_count_up_and_name_the_one_that_ended(page: Control) -> None:
+    assert [page.next_epoch() for _ in range(3)] == [0, 1, 2]
+    assert (page.epoch, words(page)["epoch"]) == (3, 3)
+
+
+def test_root_and_zero_are_values_not_absence(page: Control) -> None:
+    page.set_filters(Filters(uid=0))
+    assert (words(page)["filters"], words(page)["uid"]) == (UID, 0)
+    page.set_filters(Filters())
+    assert words(page)["filters"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("fifteen-bytes-x", b"fifteen-bytes-x\0"),
+        ("sixteen-bytes-xy", b"sixteen-bytes-x\0"),
+        ("\udcff\x1b[", b"\xff\x1b[" + bytes(13)),
+        ("ß" * 9, "ß".encode() * 7 + b"\xc3\0"),
+    ],
+)
+def test_names_are_what_the_kernel_keeps(page: Control, name: str, kept: bytes) -> None:
+    page.set_filters(Filters(comm=name))
+    assert words(page)["comm"] == kept
+
+
+def test_a_word_changes_in_one_store(page: Control) -> None:
+    """Another process writes epochs as fast as it can: none but those is ever seen."""
+    writer = os.fork()
+    if writer == 0:
+        while True:
+            page.next_epoch()
+    try:
+        last = 0
+        for _ in range(300_000):
+            (seen,) = struct.unpack_from("=Q", page.array.memory, 8)
+            assert seen >= last
+            last = seen
+        assert last > 1000
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+
+
+@pytest.fixture
+def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Directories that look like a cgroup2 mount."""
+    for path in (".", "a", "a/b"):
+        (tmp_path / path).mkdir(exist_ok=True)
+        (tmp_path / path / "cgroup.procs").touch()
+    monkeypatch.setattr(kernel, "cgroup2", lambda: tmp_path)
+    return tmp_path
+
+
+def test_cgroup_by_inode_and_depth(page: Control, mount: Path) -> None:
+    for path, level in (("/", 0), ("/a", 1), ("a/b", 2), (str(mount / "a" / "b"), 2)):
+        inode = (mount / path.removeprefix(str(mount)).lstrip("/")).stat().st_ino
+        assert control.cgroup_id(path) == (inode, level)
+        page.set_filters(Filters(cgroup=path))
+        seen = words(page)
+        assert (seen["filters"], seen["cgroup"], seen["level"]) == (CGROUP, inode, level)
+
+
+def test_a_cgroup_that_is_none(page: Control, mount: Path) -> None:
+    with pytest.raises(ProbeError, match="/nothing is no cgroup"):
+        control.cgroup_id("/nothing")
+    # Gone while it was filtered by: still a filter, and no cgroup's id is 0.
+    page.set_filters(Filters(cgroup="/nothing"))
+    assert (words(page)["filters"], words(page)["cgroup"]) == (CGROUP, 0)
+
+
+def test_without_cgroup2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "cgroup2", lambda: None)
+    with pytest.raises(ProbeError, match="no cgroup2 hierarchy") as caught:
+        control.cgroup_id("/")
+    assert "mount -t cgroup2" in caught.value.fix
