@@ -111,11 +111,10 @@ def test_a_word_changes_in_one_store(page: Control) -> None:
             page.next_epoch()
     try:
         last = 0
-        for _ in range(300_000):
+        while last < 1_000_000:
             (seen,) = struct.unpack_from("=Q", page.array.memory, 8)
             assert seen >= last
             last = seen
-        assert last > 1000
     finally:
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
