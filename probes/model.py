@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from probes import hdr
-from probes.samples import Counts, Frame, Histogram, SyscallSample
+from probes.samples import (
+    NO_HISTOGRAM,
+    Counts,
+    Frame,
+    Histogram,
+    LatencySample,
+    Spent,
+    SyscallSample,
+    Target,
+)
 
 K = TypeVar("K")
 NONE = Counts(0, 0)
@@ -157,5 +166,118 @@ def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: fl
         processes=sorted(processes, key=lambda row: (-row.count, row.pid)),
         matrix=matrix,
         unattributed=after.unattributed - old.unattributed,
+        comms=after.comms,
+    )
+
+
+@dataclass(slots=True)
+class TargetRow:
+    """One latency target in an interval; durations in ns, None where there were none.
+
+    `target` is the cumulative one. `count` is None while the target does not run, `spent`
+    holds the interval's durations, `total` is their sum. `missed` and `overflow` are calls
+    of the interval whose duration is not known.
+    """
+
+    target: Target
+    count: int | None = None
+    spent: Histogram = NO_HISTOGRAM
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    p999: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    total: int | None = None
+    missed: int = 0
+    overflow: int = 0
+
+
+@dataclass(slots=True)
+class SpentRow:
+    """One process behind a target in an interval; `total` ns, None if only counted."""
+
+    pid: int
+    comm: str
+    count: int
+    total: int | None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean duration of its calls, in ns."""
+        return None if self.total is None or not self.count else self.total / self.count
+
+
+@dataclass(slots=True)
+class LatencyView:
+    """All latency targets in one interval of `seconds`, in the order of adding."""
+
+    seconds: float
+    targets: list[TargetRow]
+    processes: dict[tuple[str, int], Spent]
+    comms: Mapping[int, str]
+
+    @property
+    def count(self) -> int:
+        """Calls of all targets."""
+        return sum([row.count or 0 for row in self.targets])
+
+    def processes_of(self, spec: str) -> list[SpentRow]:
+        """Who called this target, longest in it first."""
+        timed = any(row.target.spec == spec and not row.target.counts_only for row in self.targets)
+        rows = [
+            SpentRow(pid, self.comms.get(pid, "?"), n.n, n.total if timed else None)
+            for (owner, pid), n in self.processes.items()
+            if owner == spec
+        ]
+        return sorted(rows, key=lambda row: (-(row.total or 0), -row.count, row.pid))
+
+
+def _target_row(before: Target | None, after: Target) -> TargetRow:
+    row = TargetRow(after)
+    if after.state != "on":
+        return row
+    if before is not None and before.histogram.n > after.histogram.n:
+        before = None  # removed and added again: it counts from zero
+    spent = histogram_delta(before.histogram if before else None, after.histogram)
+    row.count = spent.n
+    row.missed = max(0, after.missed - (before.missed if before else 0))
+    row.overflow = max(0, after.overflow - (before.overflow if before else 0))
+    if after.counts_only or not spent.n:
+        return row
+    row.spent = spent
+    row.p50, row.p90, row.p99, row.p999 = [
+        hdr.percentile(spent.buckets, fraction) for fraction in (0.50, 0.90, 0.99, 0.999)
+    ]
+    row.maximum = hdr.maximum(spent.buckets)
+    row.mean = spent.total / spent.n
+    row.total = spent.total
+    return row
+
+
+def spent_delta(
+    before: Mapping[tuple[str, int], Spent], after: Mapping[tuple[str, int], Spent]
+) -> dict[tuple[str, int], Spent]:
+    """As `count_delta`, for calls and the time in them."""
+    delta: dict[tuple[str, int], Spent] = {}
+    for key, new in after.items():
+        old = before.get(key)
+        if old is new or old == new:
+            continue
+        if old is None or new.n < old.n:  # forgotten and back: it counts from zero
+            delta[key] = new
+        else:
+            delta[key] = Spent(new.n - old.n, new.total - old.total)
+    return delta
+
+
+def latency_view(before: LatencySample | None, after: LatencySample, seconds: float) -> LatencyView:
+    """The interval between two Samples."""
+    if before is None or before.generation != after.generation:
+        before = LatencySample(generation=after.generation)
+    return LatencyView(
+        seconds=seconds,
+        targets=[_target_row(before.targets.get(spec), t) for spec, t in after.targets.items()],
+        processes=spent_delta(before.processes, after.processes),
         comms=after.comms,
     )
