@@ -23,7 +23,9 @@ def sample(*targets: Target, generation: int = 1) -> LatencySample:
     )
 
 
-OLD = Target("syscall:read", "syscall", "on", histogram=histogram(*[100] * 50), missed=3)
+OLD = Target(
+    spec="syscall:read", mechanism="syscall", state="on", histogram=histogram(*[100] * 50), missed=3
+)
 NEW = replace(
     OLD,
     histogram=histogram(*[100] * 50, *[1000] * 90, *[50_000] * 9, 3_000_000),
@@ -69,10 +71,14 @@ def test_a_target_that_was_removed_and_added_again_counts_from_zero() -> None:
 
 def test_what_does_not_run_has_no_count_and_what_only_counts_no_durations() -> None:
     counted = Target(
-        "tracepoint:a:b", state="on", counts_only=True, histogram=Histogram({}, 12, 0), missed=0
+        spec="tracepoint:a:b",
+        state="on",
+        counts_only=True,
+        histogram=Histogram({}, 12, 0),
+        missed=0,
     )
-    broken = Target("uprobe:x:y", state="failed", why="no such file")
-    view = latency_view(None, sample(counted, broken, Target("z")), 1.0)
+    broken = Target(spec="uprobe:x:y", state="failed", why="no such file")
+    view = latency_view(None, sample(counted, broken, Target(spec="z")), 1.0)
     assert [row.count for row in view.targets] == [12, None, None]
     assert [row.p50 for row in view.targets] == [None] * 3
     assert view.targets[0].total is None
