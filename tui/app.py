@@ -180,8 +180,13 @@ class ProbetopApp(App[int]):
         self.dashboard.footer.repaint()
 
     def on_key(self, event: events.Key) -> None:
-        """Keys that belong to the pane in focus."""
-        if self.screen is not self.dashboard or event.character is None:
+        """Keys in their order: for what is open over the panes, else for the pane in focus."""
+        if self.screen is not self.dashboard:
+            return
+        if self.dashboard.help.take(event) or self.dashboard.footer.take(event):
+            event.prevent_default()
+            return
+        if event.character is None:
             return
         try:
             if self.dashboard.in_focus.pane.press(event.character):
@@ -189,6 +194,11 @@ class ProbetopApp(App[int]):
                 self.dashboard.repaint()
         except ProbeError as error:
             self.say(str(error))
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Pasted text is for the prompt, and never a row of commands."""
+        if self.screen is self.dashboard:
+            self.dashboard.footer.paste(event.text)
 
     def action_toggle_probe(self, name: str) -> None:
         """Attach or detach a probe; one that failed is tried again."""

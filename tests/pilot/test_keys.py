@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from probes.base import ProbeError
@@ -112,6 +113,26 @@ async def test_a_text_filter_acts_while_it_is_typed_and_no_letter_is_a_command(r
         assert "read" not in shown(app, "syscalls")
         await pilot.press("escape")
         assert "read" in shown(app, "syscalls")
+        assert source.commands == []
+
+
+async def test_what_is_typed_or_pasted_in_one_go_is_no_command(run: Run) -> None:
+    async with run() as (app, pilot, source):
+        for char in "/q1z":
+            app.post_message(events.Key("slash" if char == "/" else char, char))
+        await pilot.pause()
+        assert footer(app) == " filter: q1z"
+        app.post_message(events.Paste("2 rows"))
+        await pilot.pause()
+        assert footer(app) == " filter: q1z2 rows"
+        await pilot.press("escape")
+        app.post_message(events.Paste("q12"))
+        await pilot.pause()
+        for char in "?q":
+            app.post_message(events.Key("question_mark" if char == "?" else char, char))
+        await pilot.pause()
+        assert not app.dashboard.help.display
+        assert app.is_running
         assert source.commands == []
 
 

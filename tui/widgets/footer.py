@@ -38,7 +38,8 @@ def _spans(hints: Sequence[Hint]) -> list[Span]:
 class FooterBar(CellWidget):
     """Keys that do something now; a message for some seconds; a prompt while it is open.
 
-    It takes the keyboard only for the prompt, so that all other keys reach the dashboard.
+    It never has Textual's focus: that comes some time after it was asked for, and what is typed
+    quickly after "/" would still be commands. The application hands over keys in their order.
     """
 
     def __init__(self, look: Look) -> None:
@@ -69,24 +70,18 @@ class FooterBar(CellWidget):
         """Begin to take a line."""
         self.prompt = prompt
         self.message = None
-        self.can_focus = True
-        self.focus(scroll_visible=False)
         self.repaint()
 
     def close(self) -> None:
         """Give the keyboard back."""
         self.prompt = None
-        self.can_focus = False
-        self.screen.set_focus(None)
         self.resized()
 
-    def on_key(self, event: events.Key) -> None:
-        """Every key goes to the prompt while it is open."""
+    def take(self, event: events.Key) -> bool:
+        """Every key goes to the prompt while it is open; False while it is not."""
         prompt = self.prompt
-        if prompt is None or event.key == "ctrl+c":
-            return
-        event.stop()
-        event.prevent_default()
+        if prompt is None:
+            return False
         if event.key == "escape":
             prompt.cancel()
             self.close()
@@ -101,10 +96,10 @@ class FooterBar(CellWidget):
         else:
             prompt.key(event.key)
         self.resized()
+        return True
 
-    def on_paste(self, event: events.Paste) -> None:
-        """Pasted text goes in at the cursor."""
+    def paste(self, text: str) -> None:
+        """Put text in at the prompt's cursor, if it is open."""
         if self.prompt is not None:
-            event.stop()
-            self.prompt.insert(event.text)
+            self.prompt.insert(text)
             self.resized()

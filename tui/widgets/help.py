@@ -55,23 +55,16 @@ class HelpOverlay(CellWidget):
         self.styles.width = width
         self.styles.height = height
         self.display = True
-        # Every key is its own until it closes.
-        self.can_focus = True
-        self.focus(scroll_visible=False)
 
     def close(self) -> None:
         """Take the box away."""
-        if not self.display:
-            return
         self.display = False
-        self.can_focus = False
-        self.screen.set_focus(None)
 
-    def on_key(self, event: events.Key) -> None:
-        """Any key closes it, and does nothing else."""
-        event.stop()
-        event.prevent_default()
+    def take(self, event: events.Key) -> bool:
+        """Any key closes it, and does nothing else; False if it is not open."""
+        was_open = self.display
         self.close()
+        return was_open
 
     def content(self, cells: int) -> list[Line]:
         """What is inside the box, `cells` wide."""
