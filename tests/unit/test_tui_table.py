@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tui.lines import compose, line_text, line_width
 from tui.look import Look
-from tui.panes.table import Column, Table, sticky_order
+from tui.panes.table import PEAK, SLACK, Column, Table, sticky_order
 
 
 @dataclass
@@ -80,14 +81,44 @@ def test_the_cursor_stays_at_the_top_until_moved_and_then_follows_its_row() -> N
     assert rows.current() == Item("b", 9000)
 
 
-def test_a_pause_does_not_move_a_row_but_a_fall_does() -> None:
+def test_a_dip_does_not_move_a_row_but_a_fall_does() -> None:
     rows = table()
     rows.feed([Item("a", 100), Item("b", 50)])
     for _ in range(2):
-        rows.feed([Item("a", 0), Item("b", 50)])
+        rows.feed([Item("a", 30), Item("b", 50)])
         assert names(rows) == ["a", "b"]
-    rows.feed([Item("a", 0), Item("b", 50)])
+    rows.feed([Item("a", 30), Item("b", 50)])
     assert names(rows) == ["b", "a"]
+
+
+def test_a_row_of_few_is_not_above_one_of_many_whatever_it_was() -> None:
+    rows = table()
+    rows.feed([Item("a", 9000), Item("b", 5000)])
+    rows.feed([Item("a", 20), Item("b", 5000)])
+    assert names(rows) == ["b", "a"]
+
+
+def test_rows_of_nothing_sink_at_once_and_rest_there() -> None:
+    rows = table()
+    rows.feed([Item("a", 9000), Item("b", 5000), Item("c", 3), Item("d", 1)])
+    rows.feed([Item("a", 0), Item("b", 0), Item("c", 3), Item("d", 1)])
+    assert names(rows) == ["c", "d", "a", "b"]
+    rows.feed([Item("b", 0), Item("a", 0), Item("d", 1), Item("c", 0)])
+    assert names(rows) == ["d", "c", "a", "b"]
+    rows.feed([Item("b", 5), Item("a", 0), Item("d", 1), Item("c", 0)])
+    assert names(rows) == ["b", "d", "c", "a"]
+
+
+@given(st.lists(st.lists(st.floats(0, 1e6), min_size=6, max_size=6), min_size=1, max_size=12))
+def test_whatever_was_no_row_is_above_one_of_more_than_twice_its_value(
+    intervals: list[list[float]],
+) -> None:
+    rows = table()
+    for values in intervals:
+        rows.feed([Item(str(at), value) for at, value in enumerate(values)])
+    shown = [row.value or 0.0 for row in rows.rows]
+    for above, below in pairwise(shown):
+        assert below <= above * PEAK * SLACK * 1.0001
 
 
 def test_a_row_that_goes_leaves_the_cursor_where_it_was() -> None:

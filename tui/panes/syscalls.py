@@ -17,8 +17,8 @@ from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.table import Column, Table
 from tui.text import fmt_count, fmt_ns, fmt_percent
 
-LINGER = 10
-"""Intervals for which a row that went quiet keeps its place, so that tables do not flicker."""
+LINGER = 10.0
+"""Seconds for which a row stays, below the others, when there are no more calls."""
 BUSIEST = 500
 """Processes in the table while it is sorted by rate: nobody scrolls further down."""
 BAR = 8
@@ -88,7 +88,7 @@ class SyscallPane(Pane):
         self.hidden = 0
         self.interval = 1.0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
-        self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[int, Row]]] = {}
+        self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
 
     # -- what is shown ----------------------------------------------------------------
 
@@ -229,13 +229,15 @@ class SyscallPane(Pane):
         for key, (age, row) in list(quiet.items()):
             if key in active:
                 continue
-            if aged and age + 1 > LINGER:
+            if aged:
+                age += self.view.seconds
+            if age > LINGER:
                 del quiet[key]
                 continue
-            quiet[key] = (age + aged, row)
+            quiet[key] = (age, row)
             rows.append(row)
         for row in rows[: len(active)]:
-            quiet[row.key] = (0, Row(row.name, row.pid, 0.0, 0.0, 0.0))
+            quiet[row.key] = (0.0, Row(row.name, row.pid, 0.0, 0.0, 0.0))
         table = self.table
         table.set_columns(self._columns())
         if table.filter != self.filter:

@@ -16,6 +16,8 @@ from tui.text import fit, safe, width
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 SLACK = 1.10
+PEAK = 2.0
+"""How many times its present value a row may be ranked by, when it was as high just before."""
 READABLE = 40
 """Cells that the growing column gets before others get more than they need."""
 STICKY_ROWS = 300
@@ -120,7 +122,7 @@ class Table(Generic[R]):
         self.columns = columns
 
     def _remember(self, rows: Sequence[R]) -> None:
-        """Ranks rows by the highest of their last three values: a pause is no fall."""
+        """Keeps each row's last three values."""
         value = self._value()
         if value is None or not self.columns[self.sort_by or 0].right:
             return
@@ -130,6 +132,13 @@ class Table(Generic[R]):
             _, older, newer = self._recent.get(key, (0.0, 0.0, 0.0))
             recent[key] = (older, newer, float(now or 0.0))
         self._recent = recent
+
+    def _rank(self, key: Hashable) -> float:
+        """The highest of the last three values, for a dip is no fall; but at most PEAK times the
+        present one: nobody reads a row of few above one of many, and one of none sinks at once.
+        """
+        values = self._recent.get(key, (0.0,))
+        return min(max(values), PEAK * values[-1])
 
     def _value(self) -> Callable[[R], float | str | None] | None:
         return None if self.sort_by is None else self.columns[self.sort_by].value
@@ -144,7 +153,7 @@ class Table(Generic[R]):
             self.rows = list(reversed(rows)) if self.reverse else list(rows)
         elif not self.reverse and self.columns[self.sort_by or 0].right:
             by_key = {self.key(row): row for row in rows}
-            ranks = {key: max(self._recent.get(key, (0.0,))) for key in by_key}
+            ranks = {key: self._rank(key) for key in by_key}
             self._order = sticky_order(self._order, ranks)
             self.rows = [by_key[key] for key in self._order]
         else:
