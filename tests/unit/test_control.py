@@ -105,17 +105,21 @@ def test_names_are_what_the_kernel_keeps(page: Control, name: str, kept: bytes) 
 
 def test_a_word_changes_in_one_store(page: Control) -> None:
     """Another process writes epochs as fast as it can: none but those is ever seen."""
+    cpus = sorted(os.sched_getaffinity(0))
     writer = os.fork()
     if writer == 0:
+        os.sched_setaffinity(0, cpus[-1:])
         while True:
             page.next_epoch()
     try:
+        os.sched_setaffinity(0, cpus[:1])
         last = 0
         while last < 1_000_000:
             (seen,) = struct.unpack_from("=Q", page.array.memory, 8)
             assert seen >= last
             last = seen
     finally:
+        os.sched_setaffinity(0, cpus)
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
 
