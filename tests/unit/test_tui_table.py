@@ -85,9 +85,9 @@ def test_a_dip_does_not_move_a_row_but_a_fall_does() -> None:
     rows = table()
     rows.feed([Item("a", 100), Item("b", 50)])
     for _ in range(2):
-        rows.feed([Item("a", 30), Item("b", 50)])
+        rows.feed([Item("a", 80), Item("b", 95)])
         assert names(rows) == ["a", "b"]
-    rows.feed([Item("a", 30), Item("b", 50)])
+    rows.feed([Item("a", 80), Item("b", 95)])
     assert names(rows) == ["b", "a"]
 
 
@@ -110,7 +110,7 @@ def test_rows_of_nothing_sink_at_once_and_rest_there() -> None:
 
 
 @given(st.lists(st.lists(st.floats(0, 1e6), min_size=6, max_size=6), min_size=1, max_size=12))
-def test_whatever_was_no_row_is_above_one_of_more_than_twice_its_value(
+def test_whatever_was_no_row_is_above_one_of_many_more(
     intervals: list[list[float]],
 ) -> None:
     rows = table()

@@ -156,4 +156,5 @@ def rate_graph(
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds:.0f}s" if seconds < 120 else f"{seconds / 60:.0f}min"
+    """How long ago the left edge is."""
+    return f"-{seconds:.0f}s" if seconds < 120 else f"-{seconds / 60:.0f}min"

@@ -16,7 +16,7 @@ from tui.text import fit, safe, width
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 SLACK = 1.10
-PEAK = 2.0
+PEAK = 1.25
 """How many times its present value a row may be ranked by, when it was as high just before."""
 READABLE = 40
 """Cells that the growing column gets before others get more than they need."""

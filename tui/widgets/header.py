@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span, line_width
 from tui.look import Look
-from tui.text import UNKNOWN, clip, fmt_count, safe
+from tui.text import UNKNOWN, clip, fmt_count, fmt_ns, safe
 from tui.widgets.cells import CellWidget
 
 Item = tuple[int, list[Span]]
@@ -57,14 +57,13 @@ def _events(before: Sample | None, after: Sample) -> int:
 def _cost(before: Frame | None, frame: Frame) -> list[Span]:
     percent, ns = total_cost(before, frame)
     share = UNKNOWN if percent is None else f"{percent:.2f}" if percent < 10 else f"{percent:.1f}"
-    each = UNKNOWN if ns is None else f"{ns:.0f}"
     style = "warn" if percent is not None and percent >= 5 else "value"
     return [
         ("probes ", "dim"),
         (f"{share:>4}", style),
         ("%cpu", "dim"),
-        (f"{each:>4}", "value"),
-        ("ns/event", "dim"),
+        (f"{fmt_ns(ns):>6}", "value"),
+        ("/event", "dim"),
     ]
 
 
