@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the system-call probe's maps, with a kernel played by the test."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from probes import syscall_rows
+from probes.control import Control
+from probes.samples import NO_COST, Counts
+from probes.syscall_names import errno_name
+from probes.syscall_rows import (
+    CALLS,
+    COMPAT,
+    ERRNOS,
+    UNKNOWN,
+    RowReader,
+    Totals,
+    call_name,
+    errno_of,
+)
+
+SOURCE = (Path(syscall_rows.__file__).parent / "syscalls.bpf.c").read_text()
+CPUS, ROWS = 2, 64
+READ, WRITE = 0, 1
+"""Numbers of the two calls on x86_64, whose names these tests use."""
+
+
+def test_constants_are_the_sources() -> None:
+    found = {name: int(value) for name, value in re.findall(r"#define (\w+)\s+(\d+)\b", SOURCE)}
+    assert (found["CALLS"], found["UNKNOWN"], found["ERRNOS"]) == (CALLS, UNKNOWN, ERRNOS)
+
+
+def test_calls_have_names() -> None:
+    assert call_name(READ, "x86_64") == "read"
+    assert call_name(COMPAT + 3, "x86_64") == "compat:read"
+    assert call_name(510, "x86_64") == "syscall_510"
+    assert call_name(UNKNOWN, "x86_64") == "unknown"
+    assert call_name(COMPAT + UNKNOWN, "x86_64") == "compat:unknown"
+    for arch in ("x86_64", "arm64"):
+        names = [call_name(index, arch) for index in range(CALLS)]
+        assert len(set(names)) == CALLS
+
+
+def errno_index(number: int) -> int:
+    """`errno_index` of the source, run by this test: its conditions are Python too."""
+    body = re.search(r"errno_index\(u32 e\)\n\{\n(.*?)\n\}", SOURCE, re.S)
+    assert body is not None
+    branches = re.findall(r"if \((.*?)\)\n\t\treturn (.*?);", body[1])
+    assert branches
+    for condition, value in branches:
+        if eval(condition.replace("&&", "and"), {"e": number}):
+            return int(eval(value, {"e": number, "ERRNOS": ERRNOS}))
+    return ERRNOS - 1
+
+
+def test_shared_errnos_are_the_ones_that_the_kernel_counts() -> None:
+    exact = 0
+    for number in range(1, 4096):
+        index = errno_index(number)
+        assert 0 < index < ERRNOS
+        if index < ERRNOS - 1:
+            assert errno_of(index) == number
+            exact += 1
+    assert errno_of(ERRNOS - 1) is None
+    assert exact >= 133 + 5
+
+
+def layout(pid: int, call: int) -> int:
+    return pid << 32 | (call + 1)
+
+
+class Kernel:
+    """Writes the maps as the BPF program does."""
+
+    def __init__(self, control: Control) -> None:
+        sizes = {
+            "rows": 64 * CPUS * ROWS,
+            "touched": (24 + 8 * ROWS) * CPUS,
+            "others": 16 * CPUS * CALLS,
+            "errnos": 8 * CALLS * ERRNOS,
+        }
+        self.control = control
+        self.maps = {name: os.memfd_create(name) for name in sizes}
+        for name, size in sizes.items():
+            os.ftruncate(self.maps[name], -(-size // 4096) * 4096)
+
+    def _add(self, name: str, at: int, code: str, more: int = 1) -> None:
+        old = struct.unpack(f"={code}", os.pread(self.maps[name], struct.calcsize(f"={code}"), at))
+        os.pwrite(self.maps[name], struct.pack(f"={code}", old[0] + more), at)
+
+    def row(self, cpu: int, index: int, *words: object) -> None:
+        """Set a row: calls, errors, key, comm, errno, its count, errno, its count."""
+        calls, errors, key, comm, *errs = words
+        errs = [*errs, 0, 0, 0, 0][:4]
+        data = struct.pack("=QQQII16sIIII", calls, errors, key, self.control.epoch, 0, comm, *errs)
+        os.pwrite(self.maps["rows"], data, 64 * (cpu * ROWS + index))
+
+    def touch(self, cpu: int, index: int, epoch: int | None = None) -> None:
+        """Note that a row changed."""
+        epoch = self.control.epoch if epoch is None else epoch
+        side, base = epoch & 1, cpu * (24 + 8 * ROWS)
+        (noted,) = struct.unpack("=I", os.pread(self.maps["touched"], 4, base + 4 * side))
+        (count,) = struct.unpack("=I", os.pread(self.maps["touched"], 4, base + 8 + 4 * side))
+        count = count if noted == epoch else 0
+        entry = struct.pack("=I", cpu * ROWS + index)
+        os.pwrite(self.maps["touched"], entry, base + 24 + 4 * (side * ROWS + count))
+        os.pwrite(self.maps["touched"], struct.pack("=I", epoch), base + 4 * side)
+        os.pwrite(self.maps["touched"], struct.pack("=I", count + 1), base + 8 + 4 * side)
+
+    def other(self, cpu: int, call: int, failed: bool = False) -> None:
+        """A call without a row."""
+        self._add("touched", cpu * (24 + 8 * ROWS) + 16, "Q")
+        self._add("others", 16 * (cpu * CALLS + call), "Q")
+        self._add("others", 16 * (cpu * CALLS + call) + 8, "Q", int(failed))
+
+    def errno(self, call: int, number: int, more: int = 1) -> None:
+        """An error that is counted in the table for all."""
+        self._add("errnos", 8 * (call * ERRNOS + errno_index(number)), "Q", more)
+
+
+@pytest.fixture
+def control() -> Iterator[Control]:
+    fd = os.memfd_create("control")
+    os.ftruncate(fd, 4096)
+    made = Control(fd)
+    made.next_epoch()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kernel(control: Control) -> Iterator[Kernel]:
+    made = Kernel(control)
+    yield made
+    for fd in made.maps.values():
+        os.close(fd)
+
+
+@pytest.fixture
+def reader(kernel: Kernel) -> Iterator[RowReader]:
+    made = RowReader({name: os.dup(fd) for name, fd in kernel.maps.items()}, CPUS, ROWS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def totals() -> Totals:
+    return Totals("x86_64")
+
+
+def test_rows_of_all_cpus_add_up(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    for cpu, calls in ((0, 10), (1, 5)):
+        kernel.row(cpu, 3, calls, 2, layout(7, READ), b"name\0junk", 11, 2)
+        kernel.touch(cpu, 3)
+    assert reader.read(control, totals) == {READ}
+    assert totals.calls == {"read": Counts(15, 4)}
+    assert totals.matrix == {(7, "read"): Counts(15, 4)}
+    assert totals.errnos == {("read", "EAGAIN"): 4}
+    assert totals.comms == {7: "name"}
+    assert totals.count == 15
+    assert reader.read(control, totals) == set()
+    assert totals.count == 15
+
+
+def test_only_what_is_new_is_added(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    for calls, errors in ((10, 1), (25, 4)):
+        kernel.row(0, 0, calls, errors, layout(7, WRITE), b"a", 32, errors)
+        kernel.touch(0, 0)
+        reader.read(control, totals)
+    assert totals.calls == {"write": Counts(25, 4)}
+    assert totals.errnos == {("write", "EPIPE"): 4}
+
+
+def test_late_entry_of_the_last_epoch_is_read_once(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    """A program that read the epoch before it ended, and noted its row after."""
+    kernel.row(0, 0, 1, 0, layout(7, READ), b"a")
+    kernel.touch(0, 0)
+    reader.read(control, totals)
+    kernel.row(0, 9, 5, 0, layout(8, READ), b"b")
+    kernel.touch(0, 9, epoch=control.epoch - 1)
+    reader.read(control, totals)
+    reader.read(control, totals)
+    assert totals.matrix == {(7, "read"): Counts(1, 0), (8, "read"): Counts(5, 0)}
+
+
+def test_row_with_a_new_owner_counts_for_it_alone(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    kernel.row(0, 0, 100, 9, layout(7, READ), b"old", 4, 5, 11, 4)
+    kernel.touch(0, 0)
+    for _ in range(4):
+        reader.read(control, totals)
+    # Calls and errors go on, the errnos begin anew.
+    kernel.row(0, 0, 103, 11, layout(8, WRITE), b"new", 4, 2)
+    kernel.touch(0, 0)
+    reader.read(control, totals)
+    assert totals.matrix == {(7, "read"): Counts(100, 9), (8, "write"): Counts(3, 2)}
+    assert totals.errnos == {
+        ("read", "EINTR"): 5,
+        ("read", "EAGAIN"): 4,
+        ("write", "EINTR"): 2,
+    }
+    assert totals.comms == {7: "old", 8: "new"}
+
+
+def test_errno_counts_wrap_at_32_bits(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    for errors, count in ((2**32 - 1, 2**32 - 1), (2**32 + 4, 4)):
+        kernel.row(0, 0, errors, errors, layout(7, READ), b"a", 11, count)
+        kernel.touch(0, 0)
+        reader.read(control, totals)
+    assert totals.errnos == {("read", "EAGAIN"): 2**32 + 4}
+    assert totals.calls == {"read": Counts(2**32 + 4, 2**32 + 4)}
+
+
+def test_calls_without_a_row_are_counted_by_name(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    kernel.other(0, READ)
+    kernel.other(1, READ, failed=True)
+    kernel.other(1, COMPAT + 3)
+    kernel.errno(READ, 11)
+    for _ in range(3):
+        reader.read(control, totals)
+    assert totals.calls == {"read": Counts(2, 1), "compat:read": Counts(1, 0)}
+    assert totals.unattributed == 3
+    assert totals.matrix == {}
+    assert totals.errnos == {("read", "EAGAIN"): 1}
+    kernel.other(1, READ)
+    reader.read(control, totals)
+    assert (totals.calls["read"], totals.unattributed) == (Counts(3, 1), 4)
+
+
+def test_shared_errnos(kernel: Kernel, control: Control, reader: RowReader, totals: Totals) -> None:
+    kernel.row(0, 0, 10, 10, layout(7, READ), b"a", 1, 3, 2, 3)
+    kernel.touch(0, 0)
+    kernel.errno(READ, 512, 2)
+    kernel.errno(READ, 3)
+    kernel.errno(READ, 4000)
+    reader.read(control, totals)
+    kernel.row(0, 0, 11, 11, layout(7, READ), b"a", 1, 3, 2, 3)
+    kernel.touch(0, 0)
+    kernel.errno(READ, 3)
+    reader.read(control, totals)
+    assert totals.errnos == {
+        ("read", "EPERM"): 3,
+        ("read", "ENOENT"): 3,
+        ("read", errno_name(512)): 2,
+        ("read", "ESRCH"): 2,
+        ("read", "other"): 1,
+    }
+    assert sum(totals.errnos.values()) == totals.calls["read"].errors
+
+
+def test_hostile_names_are_kept(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    kernel.row(0, 0, 1, 0, layout(7, READ), b"\xff\x1b[31m\0gone")
+    kernel.touch(0, 0)
+    reader.read(control, totals)
+    assert totals.comms == {7: "\udcff\x1b[31m"}
+
+
+def test_sample_shares_what_did_not_change(
+    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+) -> None:
+    pid = os.getpid()
+    kernel.row(0, 0, 1, 0, layout(pid, READ), b"a")
+    kernel.row(0, 1, 1, 0, layout(pid, WRITE), b"a")
+    for index in (0, 1):
+        kernel.touch(0, index)
+    reader.read(control, totals)
+    first = totals.sample(1.0, 0, NO_COST, ())
+    kernel.row(0, 1, 5, 0, layout(pid, WRITE), b"a")
+    kernel.touch(0, 1)
+    reader.read(control, totals)
+    second = totals.sample(2.0, 0, NO_COST, ())
+    assert first.calls == {"read": Counts(1, 0), "write": Counts(1, 0)}
+    assert second.calls == {"read": Counts(1, 0), "write": Counts(5, 0)}
+    assert second.matrix[pid, "read"] is first.matrix[pid, "read"]
+
+
+def test_processes_that_are_gone_are_forgotten_and_totals_stay(totals: Totals) -> None:
+    pid, dead = os.getpid(), 2**22 + 1
+    for owner in (pid, dead):
+        totals.matrix[owner, "read"] = Counts(3, 0)
+        totals.comms[owner] = "x"
+    totals.add_calls("read", 6, 0)
+    now = 1000.0
+    assert dead in totals.sample(now, 0, NO_COST, ()).comms
+    for _ in range(3):
+        now += syscall_rows.FORGET_EVERY
+        sample = totals.sample(now, 0, NO_COST, ())
+    assert sample.matrix == {(pid, "read"): Counts(3, 0)}
+    assert sample.comms == {pid: "x"}
+    assert sample.calls == {"read": Counts(6, 0)}
+
+
+def test_remembered_pairs_are_bounded(totals: Totals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syscall_rows, "MOST_ROWS", 100)
+    for number in range(1000):
+        totals.matrix[number, "read"] = Counts(1, 0)
+        totals.comms[number] = "x"
+    sample = totals.sample(0.0, 0, NO_COST, ())
+    assert 0 < len(sample.matrix) <= 100
+    assert (999, "read") in sample.matrix
+    assert sample.comms.keys() == {pid for pid, _ in sample.matrix}
