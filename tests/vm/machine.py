@@ -70,18 +70,19 @@ def run(
     command: Sequence[str | Path],
     *,
     environment: Mapping[str, str] | None = None,
+    read: Sequence[Path] = (),
     write: Sequence[Path] = (),
     limit: float = 300,
     attempts: int = 2,
 ) -> Run:
     """Run a command in the checkout's directory; a guest that dies is given another try.
 
-    `write` are directories that the guest shares with the host, at the same path; `limit` is
-    of wall-clock seconds, each attempt's.
+    `write` are directories that the guest may change, at the same path as here, `read` those
+    that it needs to see where it has another root. `limit` is of wall-clock seconds, each
+    attempt's.
     """
-    shares = [("rw", path) for path in write]
-    if boot.root != Path("/"):
-        shares.insert(0, ("ro", CHECKOUT))
+    seen = () if boot.root == Path("/") else (CHECKOUT, *read)
+    shares = [*(("ro", path) for path in seen), *(("rw", path) for path in write)]
     words = [str(word) for word in command]
     lines = [f"export {shlex.quote(f'{k}={v}')}\n" for k, v in (environment or {}).items()]
     lines += [f"cd {shlex.quote(str(CHECKOUT))} || exit\n", f"exec {shlex.join(words)}\n"]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boots other kernels and runs the tests of guest/ in each; `./test.sh --vm` asks for it.
+
+PROBETOP_VM holds the names of kernels ("default", "all", or as in tests.vm.kernels).
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import STRICT
+from tests.vm import kernels, machine, workloads
+from tests.vm.kernels import Kernel, Unavailable
+
+ASKED = os.environ.get("PROBETOP_VM", "").split()
+LIMIT = 600.0
+"""Wall-clock seconds for a guest's tests; about 90 on an idle machine."""
+
+PYTEST = ("-m", "pytest", "-c", "tests/vm/guest/guest.ini", "tests/vm/guest")
+
+pytestmark = pytest.mark.vm
+
+
+def run_tests(kernel: Kernel, work: Path) -> machine.Run:
+    """Run the guest tests on a kernel; `work` is an empty directory that it may fill."""
+    boot = kernels.prepare(kernel)
+    work.chmod(0o755)
+    workloads.build(kernels.MACHINES[kernel.arch], work)
+    # Only what is pure Python is used from here: pytest and what it needs.
+    library = Path(sysconfig.get_path("purelib"))
+    environment = {
+        "CI": "1",
+        "PROBETOP_GUEST": "1",
+        "PROBETOP_GUEST_RELEASE": boot.release,
+        "PROBETOP_LOADER_TIMEOUT": "60",
+        "PROBETOP_WORKLOADS": str(work),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": f"{machine.CHECKOUT}:{library}",
+    }
+    command = [boot.python, *PYTEST]
+    return machine.run(boot, command, environment=environment, read=[library, work], limit=LIMIT)
+
+
+@pytest.mark.parametrize("name", [k.name for k in kernels.choose(ASKED or ["default"])])
+def test_guest(name: str, record_property: Callable[[str, object], None]) -> None:
+    if not ASKED:
+        pytest.skip("other kernels: ./test.sh --vm")
+    (kernel,) = kernels.choose([name])
+    with tempfile.TemporaryDirectory(prefix="probetop-workloads-") as work:
+        try:
+            done = run_tests(kernel, Path(work))
+        except Unavailable as error:
+            if STRICT:
+                pytest.fail(f"guests must run in CI, but {error}")
+            pytest.skip(str(error))
+    assert done.status == 0, f"status {done.status} on {name}:\n{done.report()}"
+    summary = done.output.strip().splitlines()[-1].strip("= ")
+    record_property("guest", f"{name}: {summary}; {done.seconds:.0f} s with its boot")
