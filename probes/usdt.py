@@ -12,61 +12,86 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_SHT_NOTE, _PT_LOAD = 7, 1
+from probes.base import ProbeError
+from probes.elf import Elf
+from probes.near import did_you_mean, near, quote
+
+_SHT_NOTE = 7
 
 
 @dataclass(frozen=True, slots=True)
 class UsdtProbe:
-    """One static probe: offsets into the file of its instruction and its reference counter.
+    """One place of a static probe: file offsets of its instruction and its reference counter.
 
-    `semaphore` is 0 for a probe that needs no reference counter.
+    `semaphore` is 0 for a probe that needs no reference counter. `arguments` is how the
+    compiler describes them, one word each: "-4@%eax 8@16(%rsp)" is a signed 4-byte value in
+    a register and an unsigned 8-byte one in memory.
     """
 
     provider: str
     name: str
     offset: int
     semaphore: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    name: str
-    kind: int
-    address: int
-    offset: int
-    size: int
+    arguments: str = ""
 
 
 def usdt_probes(path: str) -> list[UsdtProbe]:
-    """The static probes of a 64-bit little-endian ELF file; empty when it has none or is no ELF.
+    """The static probes of an ELF file, each as often as it was compiled in.
 
-    Raises OSError when the file cannot be read.
+    Empty when the file has none, is no ELF file of this machine or is damaged. Raises
+    OSError when it cannot be read.
     """
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[:6] != b"\x7fELF\x02\x01":
-        return []
+    with open(path, "rb"):
+        pass
     try:
-        return list(_probes(data))
-    except (struct.error, IndexError, ValueError, OverflowError):
-        # A damaged file has no probes that could be trusted.
+        return read_probes(path)
+    except ProbeError:
         return []
 
 
-def _probes(data: bytes) -> Iterator[UsdtProbe]:
-    sections = {section.name: section for section in _sections(data)}
-    notes, base = sections.get(".note.stapsdt"), sections.get(".stapsdt.base")
+def read_probes(path: str) -> list[UsdtProbe]:
+    """As `usdt_probes`, but raises ProbeError for what is no ELF file of this machine."""
+    with Elf(path) as elf:
+        try:
+            return list(_probes(elf))
+        except (struct.error, IndexError, ValueError):
+            # A damaged file has no probes that could be trusted.
+            return []
+
+
+def find_probes(path: str, provider: str, name: str) -> list[UsdtProbe]:
+    """Every place of one static probe, `provider` "" for any; raises ProbeError for none."""
+    known = read_probes(path)
+    found = [p for p in known if p.name == name and provider in ("", p.provider)]
+    if found:
+        return found
+    if not known:
+        why = f"{quote(path)} has no static probes (USDT)"
+        raise ProbeError(why, "use a build that has them (--enable-dtrace, systemtap-sdt-dev)")
+    full = list(dict.fromkeys(f"{p.provider}:{p.name}" for p in known))
+    names = [text for text in full if text.endswith(f":{name}")]
+    names = names or near(f"{provider}:{name}" if provider else name, full)
+    names = names or [n for p in near(name, {p.name for p in known}) for n in full if n.endswith(p)]
+    shown = quote(f"{provider}:{name}" if provider else name)
+    otherwise = f"it has {', '.join(full[:5])}{' and others' if len(full) > 5 else ''}"
+    raise ProbeError(f"{quote(path)} has no static probe {shown}", did_you_mean(names, otherwise))
+
+
+def _probes(elf: Elf) -> Iterator[UsdtProbe]:
+    notes, base = elf.section(".note.stapsdt"), elf.section(".stapsdt.base")
     if notes is None or notes.kind != _SHT_NOTE:
         return
-    segments = _segments(data)
-    for description in _notes(data[notes.offset : notes.offset + notes.size]):
+    for description in _notes(elf.data(notes)):
         address, linked_base, semaphore = struct.unpack_from("<3Q", description)
-        provider, name = description[24:].split(b"\0")[:2]
+        provider, name, arguments = (
+            part.decode("utf-8", "replace") for part in description[24:].split(b"\0")[:3]
+        )
         # Prelinking moves sections without changing the notes.
         moved = base.address - linked_base if base else 0
-        counter = _offset(segments, semaphore + moved) if semaphore else 0
-        offset = _offset(segments, address + moved)
-        yield UsdtProbe(provider.decode(), name.decode(), offset, counter)
+        counter = _offset(elf, semaphore + moved) if semaphore else 0
+        # What a file's author named with control characters must not reach a terminal.
+        if provider.isprintable() and name.isprintable():
+            yield UsdtProbe(provider, name, _offset(elf, address + moved), counter, arguments)
 
 
 def _notes(data: bytes) -> Iterator[bytes]:
@@ -79,28 +104,8 @@ def _notes(data: bytes) -> Iterator[bytes]:
         at += size + 3 & ~3
 
 
-def _sections(data: bytes) -> list[_Section]:
-    table = struct.unpack_from("<Q", data, 0x28)[0]
-    size, count, names = struct.unpack_from("<3H", data, 0x3A)
-    headers = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
-    strings = headers[names][4]
-
-    def name(at: int) -> str:
-        return data[strings + at : data.index(b"\0", strings + at)].decode()
-
-    return [_Section(name(h[0]), h[1], h[3], h[4], h[5]) for h in headers]
-
-
-def _segments(data: bytes) -> list[tuple[int, int, int]]:
-    """(address, file offset, size in the file) of what is loaded."""
-    table = struct.unpack_from("<Q", data, 0x20)[0]
-    size, count = struct.unpack_from("<2H", data, 0x36)
-    headers = [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
-    return [(h[3], h[2], h[5]) for h in headers if h[0] == _PT_LOAD]
-
-
-def _offset(segments: list[tuple[int, int, int]], address: int) -> int:
-    for start, offset, size in segments:
-        if start <= address < start + size:
-            return address - start + offset
-    raise ValueError(f"address {address:#x} is in no segment")
+def _offset(elf: Elf, address: int) -> int:
+    offset = elf.offset(address)
+    if offset is None:
+        raise ValueError(f"address {address:#x} is in no segment")
+    return offset

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which file, and which places in it, a target of user space means.
+
+A name becomes a file through a process's memory maps, PATH or the dynamic linker's
+cache; a file's symbol or static probe becomes the file offsets that uprobes attach to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from probes import elf, kernel
+from probes.base import ProbeError
+from probes.near import did_you_mean, near, quote
+from probes.specs import Spec
+from probes.usdt import find_probes
+
+LIMIT = 64
+"""Most functions that one wildcard is attached to."""
+INSIDE = "no function is known to begin here"
+LD_CACHE = "/etc/ld.so.cache"
+LIBRARY_DIRECTORIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+_CACHE_MAGIC = b"glibc-ld.so.cache1.1"
+_CACHE_ARCH = {"x86_64": 0x0300, "arm64": 0x0A00}
+
+
+class Mapping(NamedTuple):
+    """A file that a process executes code of: as the process names it, and as we open it."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a uprobe goes: `offset` in bytes from the beginning of the file `path`.
+
+    `no_return` is why a return probe must not be added here, for it would crash the traced
+    program or never fire; "" where a call can be timed. `semaphore` is the file offset of
+    a static probe's reference counter, 0 for none.
+    """
+
+    path: str
+    name: str
+    offset: int
+    no_return: str = ""
+    semaphore: int = 0
+
+
+def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place]:
+    """Every place that a uprobe or usdt target means (of a pair: its first half).
+
+    Functions under several names are there once. Raises ProbeError for a file, function or
+    static probe that is not there, and for a wildcard that matches none or over `limit`.
+    """
+    path = find_binary(spec.path, pid)
+    if spec.kind == "usdt":
+        found = find_probes(path, spec.provider, spec.name)
+        why = "a static probe is one instant"
+        return [Place(path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore) for p in found]
+    if not spec.symbol:
+        return [_at_address(path, spec.offset or 0)]
+    if spec.wildcard and spec.symbol not in elf.functions(path):
+        return _matching(path, spec.symbol, limit)
+    function = elf.function(path, spec.symbol)
+    if not spec.offset:
+        why = no_return(path, spec.symbol)
+        return [Place(path, spec.symbol, function.offset, why)]
+    if function.size and spec.offset >= function.size:
+        raise ProbeError(
+            f"{spec.symbol} of {quote(path)} is {function.size} bytes long, so that "
+            f"+{spec.offset:#x} is behind its end",
+            "give an offset inside of it",
+        )
+    name = f"{spec.symbol}+{spec.offset:#x}"
+    return [Place(path, name, function.offset + spec.offset, INSIDE)]
+
+
+def no_return(path: str, symbol: str) -> str:
+    """Why a function's return cannot be probed safely, "" where it can."""
+    if elf.is_go(path):
+        return "Go moves its stacks, and a return probe would crash the program"
+    if symbol == "_start":
+        return "a program's first instruction is not called, so that it never returns"
+    if is_fragment(symbol):
+        return "it is a part of a function, entered by a jump"
+    return ""
+
+
+def is_fragment(symbol: str) -> bool:
+    """Whether a symbol is the rarely run part of a function, which a compiler put elsewhere."""
+    return ".cold" in symbol and re.search(r"\.cold(\.|$)", symbol) is not None
+
+
+def _at_address(path: str, address: int) -> Place:
+    offset = elf.address_offset(path, address)
+    names = [name for name, f in elf.functions(path).items() if f.offset == offset and not f.ifunc]
+    if not names:
+        return Place(path, f"{address:#x}", offset, INSIDE)
+    name = min(names, key=len)
+    return Place(path, name, offset, no_return(path, name))
+
+
+def _matching(path: str, pattern: str, limit: int) -> list[Place]:
+    fits = pattern_of(pattern).fullmatch
+    found = {
+        function.offset: name
+        for name, function in sorted(elf.functions(path).items(), reverse=True)
+        if not function.ifunc and fits(name) and not is_fragment(name)
+    }
+    check_matches(pattern, len(found), limit, f" of {quote(path)}")
+    names = sorted((name, offset) for offset, name in found.items())
+    return [Place(path, name, offset, no_return(path, name)) for name, offset in names]
+
+
+def pattern_of(text: str) -> re.Pattern[str]:
+    """A pattern of * and ?, where all else stands for itself; to be matched in full."""
+    return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+def check_matches(pattern: str, count: int, limit: int, where: str = "") -> None:
+    """Raises ProbeError unless a wildcard matches from one to `limit` functions."""
+    if count > limit:
+        why = f"{quote(pattern)} matches {count} functions{where}, and {limit} at once is the most"
+        raise ProbeError(why, "make the pattern longer")
+    if not count:
+        why = f"{quote(pattern)} matches no function{where} that can be traced"
+        raise ProbeError(why, "make the pattern shorter, or look with f")
+
+
+def find_binary(
+    name: str,
+    pid: int | None = None,
+    *,
+    proc: str = "/proc",
+    cache: str = LD_CACHE,
+    directories: Iterable[str] = LIBRARY_DIRECTORIES,
+) -> str:
+    """The path of a program or library named by its path, "bash", "libc" or "libc.so.6".
+
+    With a process, what that process has mapped comes first and absolute paths are its own
+    (a container's); then the path returned goes through /proc/PID/root where it sees other
+    files than we do. Raises ProbeError for a name that means nothing or several files.
+    """
+    if pid is not None and not os.path.isdir(f"{proc}/{pid}"):
+        raise ProbeError(f"there is no process {pid}", "check the pid")
+    if "/" in name:
+        path = os.path.abspath(name)
+        return root_of(pid, proc) + path if pid is not None else path
+    if pid is not None:
+        found = [m.path for m in mappings(pid, proc) if _is_called(name, os.path.basename(m.name))]
+        if found:
+            return _only(name, found, f"process {pid}")
+    program = shutil.which(name)
+    if program is not None and not _is_library(name):
+        return program
+    libraries = _libraries(name, cache, directories)
+    if libraries:
+        return _only(name, libraries, "this machine")
+    if program is not None:
+        return program
+    raise _unknown(name, pid, proc, cache)
+
+
+def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
+    """The files that a process executes code of, its program first; raises ProbeError."""
+    try:
+        with open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+    except OSError as error:
+        why = f"the memory map of process {pid} cannot be read ({error.strerror})"
+        raise ProbeError(why, "name the file by its path instead of by the pid") from error
+    found: dict[str, Mapping] = {}
+    root = root_of(pid, proc)
+    for fields in lines:
+        if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
+            continue
+        # What the kernel escapes in this file is the newline alone.
+        name = fields[5].replace("\\012", "\n")
+        path = root + name
+        if name.endswith(" (deleted)"):
+            # The file was replaced, by an upgrade for example; this still leads to it.
+            name = name.removesuffix(" (deleted)")
+            path = f"{proc}/{pid}/map_files/{_range(fields[0])}"
+        found.setdefault(name, Mapping(name, path))
+    return list(found.values())
+
+
+def _range(text: str) -> str:
+    """A range of addresses as map_files has it, without the leading zeros of maps."""
+    return "-".join(f"{int(address, 16):x}" for address in text.split("-"))
+
+
+def root_of(pid: int, proc: str = "/proc") -> str:
+    """What to put before a process's absolute paths: "" where it sees the same files."""
+    try:
+        same = os.readlink(f"{proc}/{pid}/ns/mnt") == os.readlink(f"{proc}/self/ns/mnt")
+        if same and os.readlink(f"{proc}/{pid}/root") == "/":
+            return ""
+    except OSError:
+        pass
+    return f"{proc}/{pid}/root"
+
+
+def _is_library(name: str) -> bool:
+    return name.startswith("lib") or ".so" in name
+
+
+def _is_called(name: str, base: str) -> bool:
+    """Whether a file of that base name is meant: "libc" is libc.so.6 and libc-2.31.so."""
+    if base == name:
+        return True
+    rest = base.removeprefix(name)
+    return rest != base and re.fullmatch(r"(-[\d.]+)?\.so(\.[\d.]+)?", rest) is not None
+
+
+def _only(name: str, paths: Iterable[str], where: str) -> str:
+    """The one of `paths`, which are one file perhaps under several names."""
+    files = {os.path.realpath(path): path for path in paths}
+    if len(files) > 1:
+        why = f"{quote(name)} means {len(files)} files of {where}: {', '.join(sorted(files))}"
+        raise ProbeError(why, "give the path of one")
+    return next(iter(files.values()))
+
+
+def _libraries(name: str, cache: str, directories: Iterable[str]) -> list[str]:
+    """Files of libraries of that name: from the linker's cache, else from directories."""
+    cached = list(cached_libraries(cache))
+    if cached:
+        return [path for base, path in cached if _is_called(name, base)]
+    return [
+        entry.path
+        for directory in directories
+        if os.path.isdir(directory)
+        for entry in os.scandir(directory)
+        if _is_called(name, entry.name)
+    ]
+
+
+def cached_libraries(cache: str = LD_CACHE) -> Iterator[tuple[str, str]]:
+    """(name, path) of this architecture's libraries in ld.so.cache; nothing if unreadable.
+
+    The layout is glibc's: sysdeps/generic/dl-cache.h, struct cache_file_new.
+    """
+    try:
+        data = Path(cache).read_bytes()
+    except OSError:
+        return
+    # A cache of an old format may lie before the one of today.
+    start = data.find(_CACHE_MAGIC)
+    if start < 0:
+        return
+    data = data[start:]
+    wanted = _CACHE_ARCH.get(kernel.arch() or "")
+    try:
+        (count,) = struct.unpack_from("<I", data, 20)
+        entries = list(struct.iter_unpack("<4IQ", data[48 : 48 + 24 * count]))
+    except struct.error:
+        return
+    for flags, key, value, _, _ in entries:
+        if flags & 0xFF00 == wanted:
+            yield _text(data, key), _text(data, value)
+
+
+def _text(data: bytes, at: int) -> str:
+    return os.fsdecode(data[at : data.find(b"\0", at)])
+
+
+def _unknown(name: str, pid: int | None, proc: str, cache: str) -> ProbeError:
+    if pid is not None:
+        known = [os.path.basename(mapping.name) for mapping in mappings(pid, proc)]
+        why = f"process {pid} runs no code of a file called {quote(name)}"
+        listed = f"it uses {', '.join(known[:6])}{' and others' if len(known) > 6 else ''}"
+        return ProbeError(why, did_you_mean(near(name, known), listed))
+    known = sorted({base.partition(".so")[0] for base, _ in cached_libraries(cache)})
+    why = f"there is no program or library called {quote(name)}"
+    return ProbeError(why, did_you_mean(near(name, known), "give its path"))
