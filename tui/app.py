@@ -33,7 +33,8 @@ from tui.registry import REGISTRY
 from tui.text import safe
 
 INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-MESSAGE_SECONDS = 6.0
+MESSAGE_SECONDS, NEWS_SECONDS = 6.0, 2.0
+"""How long a line that says what is wrong is shown, and one that says what was done."""
 
 
 class ProbetopApp(App[int]):
@@ -173,7 +174,8 @@ class ProbetopApp(App[int]):
         footer.repaint()
         if self._message_timer is not None:
             self._message_timer.stop()
-        self._message_timer = self.set_timer(MESSAGE_SECONDS, self._hush)
+        seconds = NEWS_SECONDS if style == "dim" else MESSAGE_SECONDS
+        self._message_timer = self.set_timer(seconds, self._hush)
 
     def _hush(self) -> None:
         self.dashboard.footer.message = None

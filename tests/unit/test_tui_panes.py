@@ -179,7 +179,7 @@ def test_losses_and_samples_are_said(source: FakeSource) -> None:
     assert "timed 1 in 16" in headline(pane)
     # The fake's clock went on by two seconds.
     assert "no process 250/s" in headline(pane)
-    assert "untimed 7" in headline(pane)
+    assert "untimed 3.5/s" in headline(pane)
     assert texts(pane)[-1] == " compat calls are not counted"
 
 

@@ -86,6 +86,7 @@ class SyscallPane(Pane):
         self.by_process = False
         self.path: list[Row] = []
         self.hidden = 0
+        self.untimed = 0
         self.interval = 1.0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
@@ -103,6 +104,8 @@ class SyscallPane(Pane):
         old = before.samples.get(self.name) if before is not None else None
         was = old if isinstance(old, SyscallSample) else None
         self.view = syscall_view(was, sample, seconds_between(before, after))
+        same = was is not None and was.generation == sample.generation
+        self.untimed = sample.missed - (was.missed if was is not None and same else 0)
         # Without a Sample before, the counts may be of a longer time than one interval.
         self.history.append(self.view.count / self.view.seconds if was is not None else None)
         self._feed(aged=True)
@@ -268,8 +271,8 @@ class SyscallPane(Pane):
                 ("  no process ", "warn"),
                 (fmt_count(view.unattributed / view.seconds) + "/s", "warn"),
             ]
-        if sample.missed:
-            out.append((f"  untimed {fmt_count(sample.missed)}", "warn"))
+        if self.untimed > 0:
+            out.append((f"  untimed {fmt_count(self.untimed / view.seconds)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:

@@ -10,19 +10,19 @@ from textual import events
 from tui.lines import Line, Span, line_width
 from tui.look import Look
 from tui.prompt import Prompt
-from tui.text import safe
+from tui.text import fit, safe, width
 from tui.widgets.cells import CellWidget
 
 Hint = tuple[str, str]
 
 
-def hints_line(hints: Sequence[Hint], last: Sequence[Hint], width: int) -> Line:
+def hints_line(hints: Sequence[Hint], last: Sequence[Hint], cells: int) -> Line:
     """As many hints as fit, and the `last` ones always."""
     end: list[Span] = _spans(last)
     out: list[Span] = [(" ", "")]
     for hint in hints:
         more = _spans([hint])
-        if line_width(out) + line_width(more) + line_width(end) > width:
+        if line_width(out) + line_width(more) + line_width(end) > cells:
             break
         out += more
     return (*out, *end)
@@ -63,7 +63,13 @@ class FooterBar(CellWidget):
             return [((" " + error, "bad"),), line] if error else [line]
         if self.message is not None:
             text, style = self.message
-            return [((" ", ""), (safe(text, self.look.plain), style))]
+            edge = _spans(self.last)
+            said = safe(text, self.look.plain)
+            room = columns - 3 - line_width(edge)
+            # What went wrong is more than two keys, where there is not room for both.
+            if width(said) > room:
+                return [((" ", ""), (said, style))]
+            return [((" ", ""), (fit(said, room + 2), style), *edge)]
         return [hints_line(self.hints, self.last, columns)]
 
     def open(self, prompt: Prompt) -> None:
