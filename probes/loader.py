@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import socket
 import sys
 import traceback
@@ -75,6 +76,7 @@ def _release_parts() -> list[str]:
 def compiler_flags(plan: Plan) -> list[str]:
     """-D for all that the plan wants to know; raises ProbeError for what is not there."""
     flags = [f"-DPROBETOP_KERNEL_VERSION={kernel_version()}", f"-I{HERE / 'include'}"]
+    flags.append("-Werror=implicit-function-declaration")
     flags += [f"-D{name}={value}" for name, value in plan.defines.items()]
     if plan.offsets or plan.helpers:
         types = btf.KernelBTF()
@@ -91,6 +93,24 @@ def compiler_flags(plan: Plan) -> list[str]:
     return flags
 
 
+def source_of(name: str, seen: set[str] | None = None) -> str:
+    """A program's text with our own headers in it, each once.
+
+    BCC rewrites map operations in the main file only, so what has maps cannot be included.
+    """
+    seen = set() if seen is None else seen
+    seen.add(name)
+    path = HERE / name if name.endswith(".bpf.c") else HERE / "include" / name
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        included = re.fullmatch(r'#include "(.+)"', line)
+        if included is None:
+            lines.append(line)
+        elif included[1] not in seen:
+            lines.append(source_of(included[1], seen))
+    return "\n".join(line for line in lines if line != "#pragma once") + "\n"
+
+
 class Compiler:
     """BCC, imported once, building one plan after another (two at once crash it)."""
 
@@ -103,7 +123,7 @@ class Compiler:
         bcc = self.bcc
         flags = compiler_flags(plan)
         try:
-            module = bcc.BPF(src_file=str(HERE / plan.source).encode(), cflags=flags)
+            module = bcc.BPF(text=source_of(plan.source).encode(), cflags=flags)
         except Exception as error:  # BCC raises plain Exception
             raise ProbeError(f"{plan.source} does not compile ({error})", "see the log") from error
         loaded = Loaded(plan.facts, {}, {}, [])

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading the system-call probe's maps: rows, errnos and histograms into cumulative totals.
 
-Layouts and the epoch protocol are those of `syscalls.bpf.c`. A poll costs about a
-microsecond for each row that changed, and nothing for the others.
+Layouts are those of `syscalls.bpf.c`; `probes.rows` reads what it shares with others.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from collections.abc import Iterable, Mapping
 
 from probes.control import Control
 from probes.maps import MappedArray
-from probes.samples import Cost, Counts, Histogram, SyscallSample
+from probes.rows import Change, Histograms, RowTable, name_of_comm
+from probes.samples import NO_HISTOGRAM, Cost, Counts, Histogram, SyscallSample
 from probes.syscall_names import errno_name, name_of
 
 CALLS = 1024
 COMPAT = CALLS // 2
 UNKNOWN = 511
 ERRNOS = 144
-BUCKETS = 1280
 MOST_ROWS = 60_000
 """Most (process, call) pairs that are remembered; the newest stay."""
 FORGET_EVERY = 10.0
@@ -43,10 +42,7 @@ _COMMON = (
 COMMON = tuple(_COMMON.split())
 """Calls that have a histogram from the start; any other gets one when it is first seen."""
 
-_ROW = struct.Struct("=QQQII16sIIII")
-_TOUCHED = struct.Struct("=IIIIQ")
 _OTHER = struct.Struct("=QQ")
-_HIST = 16 + 4 * BUCKETS
 _NEW = tuple.__new__
 
 
@@ -140,31 +136,23 @@ class Totals:
 
 
 class RowReader:
-    """Reads the row tables of all CPUs. Takes the maps' descriptors."""
+    """Reads what is counted by process and call. Takes the maps' descriptors."""
 
     def __init__(self, maps: Mapping[str, int], cpus: int, rows: int) -> None:
-        self.cpus = cpus
-        self.rows = MappedArray(maps["rows"], _ROW.size, cpus * rows)
-        self.touched = MappedArray(maps["touched"], _TOUCHED.size + 8 * rows, cpus)
+        self.table = RowTable(maps["rows"], maps["touched"], cpus, rows)
         self.others = MappedArray(maps["others"], _OTHER.size, cpus * CALLS)
         self.errnos = MappedArray(maps["errnos"], 8, CALLS * ERRNOS)
-        self.arrays = (self.rows, self.touched, self.others, self.errnos)
-        self._per_cpu = rows
-        self._last: dict[int, tuple[int, int, int, int, int]] = {}
-        self._others_seen = [0] * cpus
+        self.arrays = (*self.table.arrays, self.others, self.errnos)
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
-        self._read_of_epoch = [0] * cpus
 
     def read(self, control: Control, totals: Totals) -> set[int]:
         """Add what is new since the last read; returns the indexes of the calls made."""
         called: dict[int, list[int]] = {}
-        # First what entered the last epoch's list after it was read; then the list is reused.
-        for cpu in range(self.cpus):
-            self._list(cpu, control.epoch - 1, self._read_of_epoch[cpu], called, totals)
-        ended = control.next_epoch()
-        for cpu in range(self.cpus):
-            self._read_of_epoch[cpu] = self._list(cpu, ended, 0, called, totals)
+        for change in self.table.changes(control):
+            self._add(change, called, totals)
+        for cpu in self.table.others:
+            self._read_others(cpu, called, totals)
         for index, (count, errors) in called.items():
             totals.add_calls(totals.names[index], count, errors)
             if errors:
@@ -176,63 +164,23 @@ class RowReader:
         for array in self.arrays:
             array.close()
 
-    def _list(
-        self, cpu: int, epoch: int, start: int, called: dict[int, list[int]], totals: Totals
-    ) -> int:
-        """Read the rows in one CPU's list of an epoch from entry `start` on; its length."""
-        base = cpu * self.touched.stride
-        memory = self.touched.memory
-        header = _TOUCHED.unpack_from(memory, base)
-        side = epoch & 1
-        if header[4] != self._others_seen[cpu]:
-            self._others_seen[cpu] = header[4]
-            self._read_others(cpu, called, totals)
-        if header[side] != epoch & 0xFFFFFFFF:
-            return 0
-        count = header[2 + side]
-        if count > start:
-            at = base + _TOUCHED.size + 4 * (side * self._per_cpu + start)
-            indexes = struct.unpack_from(f"={count - start}I", memory, at)
-            self._read_rows(indexes, called, totals)
-        return int(count)
-
-    def _read_rows(
-        self, indexes: Iterable[int], called: dict[int, list[int]], totals: Totals
-    ) -> None:
-        memory, last, matrix, names = self.rows.memory, self._last, totals.matrix, totals.names
-        for index in indexes:
-            row = _ROW.unpack_from(memory, index * 64)
-            calls, errors, key, _, _, comm, e0, n0, e1, n1 = row
-            old = last.get(index, (0, 0, 0, 0, 0))
-            last[index] = (calls, errors, key, n0, n1)
-            count = calls - old[0]
-            if count <= 0 or not key:
-                continue
-            failed = errors - old[1]
-            call, pid = (key & 0xFFFFFFFF) - 1, key >> 32
-            entry = called.get(call)
-            if entry is None:
-                called[call] = [count, failed]
-            else:
-                entry[0] += count
-                entry[1] += failed
-            name = names[call]
-            totals.active.add(pid)
-            pair = (pid, name)
-            known = matrix.get(pair)
-            matrix[pair] = _NEW(
-                Counts,
-                (count, failed) if known is None else (known[0] + count, known[1] + failed),
-            )
-            text = comm.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            if totals.comms.get(pid) != text:
-                totals.comms[pid] = text
-            if failed:
-                same = old[2] == key
-                if e0 and (more := (n0 - (old[3] if same else 0)) & 0xFFFFFFFF):
-                    totals.add_errno(name, e0, more)
-                if e1 and (more := (n1 - (old[4] if same else 0)) & 0xFFFFFFFF):
-                    totals.add_errno(name, e1, more)
+    def _add(self, change: Change, called: dict[int, list[int]], totals: Totals) -> None:
+        pid, call, count, failed, comm, errnos = change
+        entry = called.setdefault(call, [0, 0])
+        entry[0] += count
+        entry[1] += failed
+        name = totals.names[call]
+        totals.active.add(pid)
+        known = totals.matrix.get((pid, name))
+        totals.matrix[pid, name] = _NEW(
+            Counts, (count, failed) if known is None else (known[0] + count, known[1] + failed)
+        )
+        text = name_of_comm(comm)
+        if totals.comms.get(pid) != text:
+            totals.comms[pid] = text
+        for errno, more in errnos:
+            if more:
+                totals.add_errno(name, errno, more)
 
     def _read_others(self, cpu: int, called: dict[int, list[int]], totals: Totals) -> None:
         """Calls that found no row: counted by name, without a process."""
@@ -269,17 +217,11 @@ class LatencyReader:
     durations are counted as missed.
     """
 
-    def __init__(
-        self, maps: dict[str, int], cpus: int, slices: int, hists: int, seen: Iterable[int]
-    ) -> None:
-        self.slices, self.per_slice = slices, hists
+    def __init__(self, maps: dict[str, int], slices: int, hists: int, seen: Iterable[int]) -> None:
         self.slots = MappedArray(maps.pop("slots"), 8, CALLS, writable=True)
-        self.hists = MappedArray(maps.pop("hists"), _HIST, slices * hists)
-        self.timing = MappedArray(maps.pop("timing"), 64, cpus)
-        self.arrays = (self.slots, self.hists, self.timing)
+        self.hists = Histograms(maps.pop("hists"), slices, hists)
+        self.arrays = (self.slots, self.hists.array)
         self._slot_of: dict[int, int] = {}
-        self._buckets: dict[tuple[int, int], bytes] = {}
-        self._cpus = cpus
         for call in seen:
             self._assign(call)
 
@@ -290,10 +232,12 @@ class LatencyReader:
         for call in called:
             slot = self._slot_of.get(call) or self._assign(call)
             if slot is not None:
-                self._read_histogram(call, slot, totals)
-        totals.missed = sum(
-            struct.unpack_from("=Q", self.timing.memory, cpu * 64)[0] for cpu in range(self._cpus)
-        )
+                name = totals.names[call]
+                old = totals.latency.get(name, NO_HISTOGRAM)
+                totals.latency[name] = self.hists.read(slot, old)
+        # What has no slot counts in slot 0.
+        slots = (0, *self._slot_of.values())
+        totals.missed = sum(self.hists.counters(slot)[1] for slot in slots)
 
     def close(self) -> None:
         """Unmap everything."""
@@ -302,40 +246,8 @@ class LatencyReader:
 
     def _assign(self, call: int) -> int | None:
         slot = len(self._slot_of) + 1
-        if call in self._slot_of or slot >= self.per_slice:
+        if call in self._slot_of or slot >= self.hists.per_slice:
             return self._slot_of.get(call)
         self._slot_of[call] = slot
         struct.pack_into("=Q", self.slots.memory, call * 8, slot)
         return slot
-
-    def _read_histogram(self, call: int, slot: int, totals: Totals) -> None:
-        assert totals.latency is not None
-        name = totals.names[call]
-        old = totals.latency.get(name) or Histogram({}, 0, 0)
-        buckets: dict[int, int] | None = None
-        total = 0
-        for piece in range(self.slices):
-            at = (piece * self.per_slice + slot) * self.hists.stride
-            data = self.hists.memory[at : at + _HIST]
-            total += struct.unpack_from("=Q", data)[0]
-            before = self._buckets.get((slot, piece))
-            if before == data:
-                continue
-            self._buckets[slot, piece] = data
-            buckets = dict(old.buckets) if buckets is None else buckets
-            _add_buckets(buckets, before or bytes(_HIST), data)
-        if buckets is not None:
-            totals.latency[name] = Histogram(buckets, sum(buckets.values()), total)
-
-
-def _add_buckets(buckets: dict[int, int], before: bytes, data: bytes) -> None:
-    """Add what grew between two readings, looking only into the stretches that differ."""
-    for at in range(16, _HIST, 128):
-        if before[at : at + 128] == data[at : at + 128]:
-            continue
-        first = (at - 16) // 4
-        old, new = (struct.unpack_from("=32I", raw, at) for raw in (before, data))
-        for offset in range(32):
-            grown = (new[offset] - old[offset]) & 0xFFFFFFFF
-            if grown:
-                buckets[first + offset] = buckets.get(first + offset, 0) + grown

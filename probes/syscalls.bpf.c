@@ -7,43 +7,18 @@
  *   rows     a hash table per CPU of (process, call) -> calls, errors, two errnos
  *   touched  per CPU the rows that changed in this epoch and in the one before
  *   others   calls that found no row, per CPU and call: counted, without a process
- *   errnos   errors that did not fit into their row, per call and errno
+ *   errnos   errors that did not fit into their row, or had none, per call and errno
  *   slots    (LATENCY, written by user space) the histogram that a call has, 0 for none
- *   hists    (LATENCY) the histograms;  timing  (LATENCY) what was missed
+ *   hists    (LATENCY) the histograms, and what was missed; slot 0 is of calls without one
  *
  * What one system call costs: no hash map, no atomic, no lock, one cache line written.
  * With LATENCY two clock reads and one more line on either side.
- *
- * A row's counters only ever grow; a row that rested for three epochs, which user space has
- * read since, may be given to another key. Its old and new owner cannot be confused: the
- * old one had no call since the last poll, so all that was added since is the new one's.
  */
-#include "probetop.h"
+#include "rows.h"
 
-#define WAYS 8			/* rows tried for one key */
 #define CALLS 1024		/* 0..511 native, 512..1023 32-bit compat calls */
 #define UNKNOWN 511
 #define ERRNOS 144		/* 1..133 as they are, 512..530 from 134 on, 143 the rest */
-
-struct row {
-	u64 calls;
-	u64 errors;
-	u64 key;		/* process id << 32 | call + 1; 0: free */
-	u32 epoch;		/* of the last call */
-	u32 pad;
-	char comm[PT_COMM];	/* as of this epoch's first call */
-	struct {
-		u32 errno;
-		u32 count;
-	} errs[2];
-};
-
-struct touched {
-	u32 epoch[2];
-	u32 count[2];
-	u64 others;		/* how often others was counted in */
-	u32 index[2][PT_ROWS];
-};
 
 struct other {
 	u64 calls;
@@ -51,8 +26,6 @@ struct other {
 };
 
 BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
-BPF_F_TABLE("array", u32, struct row, rows, PT_CPUS * PT_ROWS, PT_MMAPABLE);
-BPF_F_TABLE("array", u32, struct touched, touched, PT_CPUS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, struct other, others, PT_CPUS * CALLS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, errnos, CALLS * ERRNOS, PT_MMAPABLE);
 
@@ -65,88 +38,35 @@ static __always_inline u32 errno_index(u32 e)
 	return ERRNOS - 1;
 }
 
-/* First call of this row in this epoch: note it for the reader, refresh the name. */
-static __always_inline void touch(struct row *row, u32 index, u32 epoch, u32 cpu)
+/* An error that has no place in a row. */
+static __always_inline void count_shared(u32 call, u32 e)
 {
-	struct touched *t = touched.lookup(&cpu);
-	u32 side = epoch & 1, n;
+	u32 index = call * ERRNOS + errno_index(e);
+	u64 *shared = errnos.lookup(&index);
 
-	row->epoch = epoch;
-	bpf_get_current_comm(row->comm, PT_COMM);
-	if (!t)
-		return;
-	if (t->epoch[side] != epoch) {
-		t->epoch[side] = epoch;
-		t->count[side] = 0;
-	}
-	n = t->count[side];
-	if (n >= PT_ROWS)
-		return;
-	t->index[side][n] = index;
-	t->count[side] = n + 1;
-}
-
-/* The row of this key on this CPU, made if need be; NULL when all its ways are in use. */
-static __always_inline struct row *row_of(u64 key, u32 cpu, u32 epoch)
-{
-	u32 hash = (u32)((key * 0x9e3779b97f4a7c15ULL) >> 40);
-	struct row *row;
-	u32 index, way;
-
-#pragma unroll
-	for (way = 0; way < WAYS; way++) {
-		index = cpu * PT_ROWS + ((hash + way) & (PT_ROWS - 1));
-		row = rows.lookup(&index);
-		if (!row)
-			return NULL;
-		if (row->key == key) {
-			if (row->epoch != epoch)
-				touch(row, index, epoch, cpu);
-			return row;
-		}
-	}
-#pragma unroll
-	for (way = 0; way < WAYS; way++) {
-		index = cpu * PT_ROWS + ((hash + way) & (PT_ROWS - 1));
-		row = rows.lookup(&index);
-		if (!row)
-			return NULL;
-		if (!row->key || epoch - row->epoch >= 3) {
-			row->errs[0].errno = row->errs[0].count = 0;
-			row->errs[1].errno = row->errs[1].count = 0;
-			row->key = key;
-			touch(row, index, epoch, cpu);
-			return row;
-		}
-	}
-	return NULL;
+	if (shared)
+		__sync_fetch_and_add(shared, 1);
 }
 
 static __always_inline void count_error(struct row *row, u32 call, u32 e)
 {
-	u64 *shared;
-	u32 index;
-
-	row->errors++;
-	if (row->errs[0].errno == e) {
-		row->errs[0].count++;
+	row->sum++;
+	if (row->extra[0].id == e) {
+		row->extra[0].count++;
 		return;
 	}
-	if (!row->errs[0].errno) {
-		row->errs[0].errno = e;
-		row->errs[0].count = 1;
+	if (!row->extra[0].id) {
+		row->extra[0].id = e;
+		row->extra[0].count = 1;
 		return;
 	}
-	if (!row->errs[1].errno)
-		row->errs[1].errno = e;
-	if (row->errs[1].errno == e) {
-		row->errs[1].count++;
+	if (!row->extra[1].id)
+		row->extra[1].id = e;
+	if (row->extra[1].id == e) {
+		row->extra[1].count++;
 		return;
 	}
-	index = call * ERRNOS + errno_index(e);
-	shared = errnos.lookup(&index);
-	if (shared)
-		__sync_fetch_and_add(shared, 1);
+	count_shared(call, e);
 }
 
 #define LOAD(type, base, offset) (*(type *)((base) + (offset)))
@@ -198,6 +118,8 @@ static __always_inline int is_birth(u32 call, s64 ret)
 #endif
 
 #ifdef LATENCY
+#include "hist.h"
+
 #define STARTS 65536
 
 struct start {
@@ -206,29 +128,10 @@ struct start {
 	u32 generation;
 };
 
-struct hist {
-	u64 total;
-	u64 count;
-	u32 buckets[PT_BUCKETS];
-};
-
-struct timing {
-	u64 missed;	/* returns whose start was overwritten, or that had no histogram */
-	u64 pad[7];
-};
-
 BPF_F_TABLE("array", u32, struct start, starts, STARTS, 0);
 BPF_F_TABLE("array", u32, u64, slots, CALLS, PT_MMAPABLE);
-BPF_F_TABLE("array", u32, struct hist, hists, PT_SLICES * PT_HISTS, PT_MMAPABLE);
-BPF_F_TABLE("array", u32, struct timing, timing, PT_CPUS, PT_MMAPABLE);
 
 #define NEVER (1ULL << 63)	/* start.time: this call is not one of those timed */
-
-#if PT_SLICES < PT_CPUS
-#define ADD(place, n) __sync_fetch_and_add(&(place), n)
-#else
-#define ADD(place, n) ((place) += (n))
-#endif
 
 int on_enter(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -250,42 +153,23 @@ int on_enter(struct bpf_raw_tracepoint_args *ctx)
 
 static __always_inline void time_call(u32 call, u32 cpu)
 {
-	u32 tid = bpf_get_current_pid_tgid(), index = tid & (STARTS - 1), place;
+	u32 tid = bpf_get_current_pid_tgid(), index = tid & (STARTS - 1);
 	struct start *s = starts.lookup(&index);
-	struct timing *t = timing.lookup(&cpu);
+	u64 *slot = slots.lookup(&call);
 	struct hist *h;
-	u64 spent, bucket;
-	u64 *slot;
 
-	if (!s || !t)
+	if (!s || !slot)
 		return;
-	if (s->tid != tid) {
-		t->missed++;
+	h = pt_hist(cpu, *slot < PT_HISTS ? *slot : 0);
+	if (!h)
+		return;
+	if (s->tid != tid || !*slot) {
+		PT_ADD(h->missed, 1);
 		return;
 	}
 	s->tid = 0;
-	if (s->time == NEVER)
-		return;
-	slot = slots.lookup(&call);
-	if (!slot)
-		return;
-	if (!*slot || *slot >= PT_HISTS) {
-		t->missed++;
-		return;
-	}
-	spent = bpf_ktime_get_ns() - s->time;
-	place = (cpu & (PT_SLICES - 1)) * PT_HISTS + *slot;
-	h = hists.lookup(&place);
-	if (!h)
-		return;
-	bucket = pt_bucket(spent);
-	/* the compiler must not check another copy than the one it indexes with */
-	asm volatile("" : "+r"(bucket));
-	if (bucket >= PT_BUCKETS)
-		return;
-	ADD(h->buckets[bucket], 1);
-	ADD(h->count, 1);
-	ADD(h->total, spent);
+	if (s->time != NEVER)
+		pt_record(h, bpf_ktime_get_ns() - s->time);
 }
 #endif
 
@@ -293,7 +177,6 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0, cpu, call, tgid, index;
 	struct control *c = control.lookup(&zero);
-	struct touched *t;
 	struct other *other;
 	s64 ret = ctx->args[1];
 	struct row *row;
@@ -309,9 +192,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (is_birth(call, ret))
 		return 0;
 	cpu = bpf_get_smp_processor_id();
-	row = row_of((u64)tgid << 32 | (call + 1), cpu, c->epoch);
+	row = pt_row((u64)tgid << 32 | (call + 1), cpu, c->epoch);
 	if (row) {
-		row->calls++;
+		row->count++;
 		if (ret < 0 && ret >= -4095)
 			count_error(row, call, -ret);
 	} else {
@@ -319,12 +202,11 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		other = others.lookup(&index);
 		if (!other)
 			return 0;
-		t = touched.lookup(&cpu);
-		if (t)
-			t->others++;
 		other->calls++;
-		if (ret < 0 && ret >= -4095)
+		if (ret < 0 && ret >= -4095) {
 			other->errors++;
+			count_shared(call, -ret);
+		}
 	}
 #ifdef LATENCY
 	time_call(call, cpu);

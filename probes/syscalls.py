@@ -63,7 +63,7 @@ class SyscallProbe:
         latency = bool(params.get("latency"))
         if latency:
             attach.append(Attach("raw_tracepoint", "on_enter", "sys_enter"))
-            maps += ["slots", "hists", "timing"]
+            maps += ["slots", "hists"]
         field = "status" if kernel.arch() == "x86_64" else "flags"
         return Plan(
             source="syscalls.bpf.c",
@@ -119,7 +119,7 @@ class SyscallProbe:
         )
         latency = None
         if facts["latency"]:
-            sizes = (facts["PT_CPUS"], facts["PT_SLICES"], facts["PT_HISTS"])
+            sizes = (facts["PT_SLICES"], facts["PT_HISTS"])
             latency = LatencyReader(maps, *sizes, self.totals.seen())
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters)

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * A hash table per CPU of (process, what) -> counters, in memory that user space maps.
+ *
+ * User space reads
+ *   rows     the counters, PT_ROWS (a power of two) for each of PT_CPUS
+ *   touched  per CPU the rows that changed in this epoch and in the one before
+ *
+ * An event costs one lookup and one cache line, which no other CPU writes: no hash map, no
+ * atomic, no lock. The first event of a row in an epoch also notes the process's name.
+ *
+ * A row's counters only ever grow; a row that rested for three epochs, which user space has
+ * read since, may be given to another key. Its old and new owner cannot be confused: the
+ * old one had no event since the last poll, so all that was added since is the new one's.
+ */
+#pragma once
+
+#include "probetop.h"
+
+#define PT_WAYS 8		/* rows tried for one key */
+
+struct row {
+	u64 count;
+	u64 sum;
+	u64 key;		/* process id << 32 | what + 1; 0: free */
+	u32 epoch;		/* of the last event */
+	u32 pad;
+	char comm[PT_COMM];	/* as of this epoch's first event */
+	struct {
+		u32 id;
+		u32 count;
+	} extra[2];		/* cleared with a new key, otherwise the program's */
+};
+
+struct touched {
+	u32 epoch[2];
+	u32 count[2];
+	u64 others;		/* events that found no row */
+	u32 index[2][PT_ROWS];
+};
+
+BPF_F_TABLE("array", u32, struct row, rows, PT_CPUS * PT_ROWS, PT_MMAPABLE);
+BPF_F_TABLE("array", u32, struct touched, touched, PT_CPUS, PT_MMAPABLE);
+
+static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 cpu)
+{
+	struct touched *t = touched.lookup(&cpu);
+	u32 side = epoch & 1, n;
+
+	row->epoch = epoch;
+	bpf_get_current_comm(row->comm, PT_COMM);
+	if (!t)
+		return;
+	if (t->epoch[side] != epoch) {
+		t->epoch[side] = epoch;
+		t->count[side] = 0;
+	}
+	n = t->count[side];
+	if (n >= PT_ROWS)
+		return;
+	t->index[side][n] = index;
+	t->count[side] = n + 1;
+}
+
+/* The row of this key on this CPU, made if need be; NULL when all its ways are in use. */
+static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
+{
+	u32 hash = (u32)((key * 0x9e3779b97f4a7c15ULL) >> 40);
+	struct touched *t;
+	struct row *row;
+	u32 index, way;
+
+#pragma unroll
+	for (way = 0; way < PT_WAYS; way++) {
+		index = cpu * PT_ROWS + ((hash + way) & (PT_ROWS - 1));
+		row = rows.lookup(&index);
+		if (!row)
+			return NULL;
+		if (row->key == key) {
+			if (row->epoch != epoch)
+				pt_touch(row, index, epoch, cpu);
+			return row;
+		}
+	}
+#pragma unroll
+	for (way = 0; way < PT_WAYS; way++) {
+		index = cpu * PT_ROWS + ((hash + way) & (PT_ROWS - 1));
+		row = rows.lookup(&index);
+		if (!row)
+			return NULL;
+		if (!row->key || epoch - row->epoch >= 3) {
+			row->extra[0].id = row->extra[0].count = 0;
+			row->extra[1].id = row->extra[1].count = 0;
+			row->key = key;
+			pt_touch(row, index, epoch, cpu);
+			return row;
+		}
+	}
+	t = touched.lookup(&cpu);
+	if (t)
+		t->others++;
+	return NULL;
+}
