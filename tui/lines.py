@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from rich.cells import get_character_cell_size
 
+from tui.look import HEAT_256
 from tui.text import clip, safe, width
 
 Span = tuple[str, str]
@@ -20,7 +21,10 @@ Cell = tuple[str, str]
 BLANK: Cell = (" ", "")
 GAP = 6
 """Moving the cursor costs about this many bytes, so a smaller gap is painted over."""
-SOLID = frozenset({"selected", "cursor", "badge", "badge.warn", "badge.bad"})
+SOLID = frozenset(
+    {"selected", "cursor", "badge", "badge.warn", "badge.bad"}
+    | {f"heat{step}" for step in range(1, len(HEAT_256) + 1)}
+)
 """Styles that colour the background: a space in them is not a blank cell."""
 
 

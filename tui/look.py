@@ -14,6 +14,9 @@ from functools import lru_cache
 
 from rich.style import Style
 
+HEAT_256 = (53, 60, 61, 31, 36, 71, 143, 221)
+"""From cold to hot in the colour cube that terminals of 256 colours share."""
+_HEAT_16 = ("blue", "blue", "cyan", "cyan", "green", "yellow", "yellow", "red")
 _STYLES: dict[str, tuple[str, str]] = {
     # name: (with colours, without)
     "title": ("bold cyan", "bold"),
@@ -39,6 +42,9 @@ _STYLES: dict[str, tuple[str, str]] = {
     "badge.warn": ("bold yellow reverse", "bold reverse"),
     "badge.bad": ("bold red reverse", "bold reverse"),
     "": ("", ""),
+    # The heatmap's steps, from few to many: backgrounds of 256 colours, else the sixteen.
+    **{f"heat{n}": (f"on color({code})", "") for n, code in enumerate(HEAT_256, 1)},
+    **{f"heat.{name}": (name, "") for name in ("blue", "cyan", "green", "yellow", "red")},
 }
 
 
@@ -47,7 +53,8 @@ class Glyphs:
     """The characters that drawings are made of.
 
     `bar` and `column` go from an eighth to a full cell, growing rightwards and upwards; a
-    terminal that lacks the parts has fewer steps.
+    terminal that lacks the parts has fewer steps. `shade` goes from few to many; `corner`,
+    `tick` (of a horizontal axis) and `notch` (of a vertical one) are parts of axes.
     """
 
     bar: str
@@ -60,21 +67,44 @@ class Glyphs:
     up: str
     arrow: str
     dot: str
+    shade: str = "░▒▓█"
+    corner: str = "└"
+    tick: str = "┴"
+    notch: str = "┤"
 
 
 UNICODE = Glyphs("▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█", "─", "━", "│", "…", "▾", "▴", ">", "·")
 CONSOLE = Glyphs("▌█", "▄█", "─", "═", "│", "~", "▼", "▲", ">", "·")
 """The Linux console's fonts hold 256 or 512 glyphs: those of code page 437 are there."""
-ASCII = Glyphs("#", ".:|#", "-", "=", "|", "~", "v", "^", ">", ".")
+ASCII = Glyphs(
+    "#",
+    ".:|#",
+    "-",
+    "=",
+    "|",
+    "~",
+    "v",
+    "^",
+    ">",
+    ".",
+    ".:-=+*#%@",
+    corner="+",
+    tick="+",
+    notch="+",
+)
 
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about drawing that depends on the terminal; `plain` draws ASCII only."""
+    """Everything about drawing that depends on the terminal; `plain` draws ASCII only.
+
+    With `many` there are 256 colours, else the terminal's own sixteen.
+    """
 
     glyphs: Glyphs = UNICODE
     colour: bool = True
     plain: bool = False
+    many: bool = False
     _cache: dict[str, Style | None] = field(default_factory=dict, compare=False, repr=False)
 
     def style(self, name: str) -> Style | None:
@@ -84,13 +114,31 @@ class Look:
             self._cache[name] = Style.parse(definition) if definition else None
         return self._cache[name]
 
+    @property
+    def heat(self) -> list[tuple[str, str]]:
+        """The steps of a heatmap, from few to many: (character, style name)."""
+        shade = self.glyphs.shade
+        if self.plain or not self.colour:
+            return [(char, "") for char in shade]
+        if self.many:
+            return [(" ", f"heat{n}") for n in range(1, len(HEAT_256) + 1)]
+        steps = [shade[0], *shade[1:3], *shade[1:3], shade[2], shade[3], shade[3]]
+        return [(char, f"heat.{name}") for char, name in zip(steps, _HEAT_16, strict=True)]
+
 
 def choose(plain: bool = False, environ: Mapping[str, str] = os.environ) -> Look:
     """The look for this terminal: `plain` or a locale that is not UTF-8 means ASCII."""
     encoding = locale.getencoding().lower().replace("-", "")
     plain = plain or encoding != "utf8"
     glyphs = ASCII if plain else CONSOLE if environ.get("TERM") == "linux" else UNICODE
-    return Look(glyphs, colour="NO_COLOR" not in environ, plain=plain)
+    return Look(glyphs, "NO_COLOR" not in environ, plain, _has_256(environ))
+
+
+def _has_256(environ: Mapping[str, str]) -> bool:
+    """As Rich tells it, which would turn other colours into the nearest of sixteen."""
+    kind = environ.get("TERM", "").lower().rpartition("-")[2]
+    deep = environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit")
+    return deep or kind in ("256color", "kitty")
 
 
 @lru_cache(maxsize=4096)

@@ -88,6 +88,19 @@ def fit(text: str, cells: int, right: bool = False, mark: str = "") -> str:
     return pad + text if right else text + pad
 
 
+def shorten(text: str, cells: int, mark: str) -> str:
+    """At most `cells` cells of a safe text, cut in the middle: the end says most of a path."""
+    if width(text) <= cells:
+        return text
+    room = cells - width(mark)
+    if room < 4:
+        return clip(text, cells, mark)
+    tail = text[-(room - room // 3) :]
+    while width(tail) > room - room // 3:
+        tail = tail[1:]
+    return clip(text, room - width(tail)) + mark + tail
+
+
 def wrap(text: str, cells: int) -> list[str]:
     """A safe text broken at spaces, or within a word longer than a line, to `cells` cells."""
     lines: list[str] = []

@@ -9,9 +9,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tui.lines import Line, Span
+from tui.lines import Line, Span, line_width
 from tui.look import Look
-from tui.text import fit, safe, width
+from tui.text import fit, safe, shorten, width
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
@@ -31,7 +31,7 @@ class Column(Generic[R]):
     A column with the highest `drop` goes first when room is short, 0 never goes. Of the room
     that is left, columns get up to `most` cells in order, then the one that may `grow` all.
     `right` aligns as numbers are. With `whole`, a part of a cell that does not fit is left out
-    rather than cut.
+    rather than cut; with `middle` a text is cut in the middle.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Column(Generic[R]):
     grow: bool = False
     most: int = 0
     whole: bool = False
+    middle: bool = False
 
 
 def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
@@ -76,7 +77,8 @@ class Table(Generic[R]):
     """Rows in order, with a cursor, a sort column and a filter.
 
     `key` identifies a row over time, `text` is what the filter searches. `sort` is the
-    index of a column, None for the order in which rows are fed.
+    index of a column, None for the order in which rows are fed. A row for which `instead`
+    gives a text shows that after its first column, and no other.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Table(Generic[R]):
         text: Callable[[R], str],
         sort: int | None = None,
         empty: str = "nothing in this interval",
+        instead: Callable[[R], Span | None] = lambda row: None,
     ) -> None:
         self.columns = columns
         self.key = key
@@ -94,6 +97,7 @@ class Table(Generic[R]):
         self.reverse = False
         self.filter = ""
         self.empty = empty
+        self.instead = instead
         self.rows: list[R] = []
         self.selected: Hashable | None = None
         self.index = 0
@@ -214,6 +218,12 @@ class Table(Generic[R]):
         self.filter = text
         self._arrange()
 
+    def needs(self) -> int:
+        """The cells at which every column has all that it can use."""
+        every = list(range(len(self.columns)))
+        sizes = [max(column.cells, column.most) for column in self.columns]
+        return sum([self._gap(every, at) + sizes[at] for at in every]) + 1
+
     def lines(self, cells: int, height: int, look: Look, focused: bool) -> list[Line]:
         """The heading and as many rows as fit."""
         widths = self._widths(cells)
@@ -282,11 +292,19 @@ class Table(Generic[R]):
 
     def _row(self, row: R, widths: Mapping[int, int], look: Look, chosen: bool, cells: int) -> Line:
         out: list[Span] = []
+        instead = self.instead(row)
         for at, size in widths.items():
             column = self.columns[at]
+            if out and instead is not None:
+                room = cells - line_width(out) - 1
+                out += [(" ", ""), *fit_spans([instead], room, False, look)]
+                break
             out.append((" " * self._gaps[at], ""))
             cell = column.cell(row)
             spans = [cell] if isinstance(cell, tuple) else cell
+            if column.middle:
+                more = look.glyphs.more
+                spans = [(shorten(safe(t, look.plain), size, more), style) for t, style in spans]
             out += fit_spans(spans, size, column.right, look, column.whole)
         if chosen:
             text = "".join([text for text, _ in out])
