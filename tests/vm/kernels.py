@@ -3,6 +3,8 @@
 
 Nothing is installed and the host's own apt state stays as it is: packages are looked up and
 downloaded with a private apt state and unpacked below CACHE, once.
+
+    python -m tests.vm.kernels NAME...      prints which kernels these names choose
 """
 
 from __future__ import annotations
@@ -261,7 +263,7 @@ def _output(command: Sequence[str], cwd: Path | None = None) -> str:
     try:
         done = subprocess.run(command, cwd=cwd, stdin=-3, stdout=-1, stderr=-1, text=True)
     except FileNotFoundError:
-        raise Unavailable(f"{command[0]} is missing: ./test.sh --vm installs it") from None
+        raise Unavailable(f"{command[0]} is missing: as root, ./test.sh --vm installs it") from None
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
         raise Unavailable(f"{command[0]} failed: {said[0]}")
@@ -288,3 +290,10 @@ def _new(path: Path) -> Iterator[Path]:
         work.rename(path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    try:
+        print(*(kernel.name for kernel in choose(sys.argv[1:])))
+    except ValueError as unknown:
+        sys.exit(f"probetop: {unknown}")

@@ -107,7 +107,9 @@ def _attempt(boot: Boot, archive: bytes, shares: Sequence[tuple[str, Path]], lim
         except subprocess.TimeoutExpired:
             late = True
         except FileNotFoundError as error:
-            raise Unavailable(f"{error.filename} is missing: ./test.sh --vm installs it") from None
+            raise Unavailable(
+                f"{error.filename} is missing: as root, ./test.sh --vm installs it"
+            ) from None
         word, _, status = (work / "control").read_text().strip().partition(" ")
         number = int(status) if word == "status" else LIMITED if late else DIED
         output = (work / "output").read_text(errors="replace").replace("\r\n", "\n")

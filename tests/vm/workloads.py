@@ -24,7 +24,7 @@ def build(machine: str, directory: Path) -> None:
     native = machine == platform.machine()
     compiler = "gcc" if native else f"{machine}-linux-gnu-gcc"
     if shutil.which(compiler) is None:
-        raise Unavailable(f"{compiler} is missing: ./test.sh --vm installs it")
+        raise Unavailable(f"{compiler} is missing: as root, ./test.sh --vm installs it")
     include = directory / "include" / "sys"
     include.mkdir(parents=True)
     # These two are the same for all machines, but lie among this one's own headers.
