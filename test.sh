@@ -4,6 +4,10 @@
 # ./test.sh [PYTEST ARGS]: sets up what is missing, then style, types and all
 # tests that this machine can run. pytest's summary is the last line; the status
 # is 0 only when everything passed.
+#
+# ./test.sh --vm [KERNEL...] [PYTEST ARGS]: the tests in emulated machines that boot
+# other kernels: x86_64-5.10, arm64-6.12 and so on, "default" (an x86_64 and an arm64 one)
+# or "all". With PROBETOP_VM=KERNELS in the environment they come after all the others.
 set -u
 
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -15,9 +19,18 @@ source "$root/setup.sh"
 # What the tests run, and the package that has it where they differ (Debian's names).
 tools=(gcc bpftool tmux strace setpriv:util-linux unshare:util-linux capsh:libcap2-bin)
 
+# What emulated machines need beside them; what runs in an arm64 one is compiled here.
+vm_tools=(qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
+	busybox:busybox-static depmod:kmod zstd aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu)
+
 # Prints the packages that are missing here.
 missing_packages() {
 	local tool
+	if [[ -n ${PROBETOP_VM-} ]]; then
+		tools+=("${vm_tools[@]}")
+		[[ -f /usr/aarch64-linux-gnu/include/stdio.h ]] || printf 'libc6-dev-arm64-cross\n'
+		compgen -G '/usr/include/*/sys/sdt.h' >/dev/null || printf 'systemtap-sdt-dev\n'
+	fi
 	for tool in "${tools[@]}"; do
 		command -v "${tool%%:*}" >/dev/null || printf '%s\n' "${tool##*:}"
 	done
@@ -42,7 +55,23 @@ set_up() {
 	unlock_setup
 }
 
+only=()
+if [[ ${1-} == --vm ]]; then
+	shift
+	PROBETOP_VM=
+	while (($#)) && [[ $1 != -* ]]; do
+		PROBETOP_VM+="$1 "
+		shift
+	done
+	export PROBETOP_VM=${PROBETOP_VM:-default}
+	only=(tests/vm)
+fi
+
 set_up
+if [[ -n ${PROBETOP_VM-} ]]; then
+	# shellcheck disable=SC2086
+	"$venv/bin/python" -m tests.vm.kernels $PROBETOP_VM >/dev/null || exit 2
+fi
 failed=()
 dirs=()
 for dir in probes tui tests bench; do
@@ -60,7 +89,7 @@ check "ruff format" "$venv/bin/ruff" format --check "${dirs[@]}"
 check "mypy --strict" "$venv/bin/mypy" --strict "${dirs[@]}"
 
 printf '== pytest\n'
-PROBETOP_STATIC_FAILED="${failed[*]-}" "$venv/bin/python" -m pytest "$@"
+PROBETOP_STATIC_FAILED="${failed[*]-}" "$venv/bin/python" -m pytest "$@" "${only[@]}"
 status=$?
 ((${#failed[@]} == 0)) || status=1
 exit "$status"
