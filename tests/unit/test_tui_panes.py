@@ -97,6 +97,27 @@ def test_from_a_call_into_its_processes_and_from_there_into_their_calls(
     assert not pane.back()
 
 
+def test_a_filter_is_for_the_table_that_it_was_typed_for(source: FakeSource) -> None:
+    pane = SyscallPane()
+    feed(pane, source)
+    pane.set_filter("recv")
+    pane.enter()
+    assert (pane.crumbs(), pane.filter) == (["recvfrom"], "")
+    assert row(pane, "postgres")
+    pane.set_filter("nginx")
+    assert not any("postgres" in text for text in texts(pane))
+    pane.back()
+    assert pane.filter == "recv"
+    feed(pane, source)
+    assert row(pane, "recvfrom")
+    assert not any("openat" in text for text in texts(pane))
+    pane.press("v")
+    assert pane.filter == ""
+    pane.press("v")
+    pane.enter()
+    assert pane.filter == ""
+
+
 def test_by_process_and_into_its_calls(source: FakeSource) -> None:
     pane = SyscallPane()
     feed(pane, source)

@@ -139,7 +139,6 @@ class SyscallPane(Pane):
                 self._tables.clear()
                 self._quiet.clear()
             table = Table(self._columns(), lambda row: row.key, _words, sort=self._rate_column())
-            table.filter = self.filter
             self._tables[place] = table
         return table
 
@@ -321,7 +320,9 @@ class SyscallPane(Pane):
         if len(self.path) > 1 and self.path[-2].key == row.key:
             return self.back()
         self.path.append(row)
-        self._feed()
+        # What was looked for among calls is not looked for among their processes.
+        self.table.filter = ""
+        self._moved()
         return True
 
     def back(self) -> bool:
@@ -329,8 +330,13 @@ class SyscallPane(Pane):
         if not self.path:
             return False
         self.path.pop()
-        self._feed()
+        self._moved()
         return True
+
+    def _moved(self) -> None:
+        """Another table is in view: it has the filter that it had."""
+        self.filter = self.table.filter
+        self._feed()
 
     def sort(self, reverse: bool = False) -> None:
         """Sort by the next column, or the other way round."""
@@ -366,7 +372,7 @@ class SyscallPane(Pane):
         if key == "v":
             self.by_process = not self.by_process
             self.path.clear()
-            self._feed()
+            self._moved()
         elif key == "l" and self.source is not None:
             self.source.set_option(self.name, "latency", not self.latency)
         else:
