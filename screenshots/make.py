@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's pictures: the dashboard on the running kernel, as SVG (and PNG) in this folder.
+
+    sudo .venv/bin/python -m screenshots.make [--seconds N]
+
+It starts bench/workload.py in a control group of its own and shows that group only, so that
+nothing of the machine's other work is in the pictures. It takes about two minutes: the graphs
+fill up. PNGs, for looking at, need rsvg-convert or chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import html
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from probes.base import ProbeError
+from probes.kernel import cgroup2
+from probes.live import LiveSource, open_live
+from probes.samples import Filters
+from tui.app import ProbetopApp
+from tui.registry import REGISTRY
+
+HERE = Path(__file__).resolve().parent
+WORKLOAD = HERE.parent / "bench" / "workload.py"
+SLICE = "shop.slice"
+WIDE, SMALL = (120, 40), (80, 24)
+MOST_BYTES = 300_000
+FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
+
+
+def picture(app: ProbetopApp) -> str:
+    """The screen as SVG that asks no server for a font."""
+    svg = app.export_screenshot(title="probetop", simplify=True)
+    svg = re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family:\s*[^;]*;", f"font-family: {FONTS};", svg)
+    svg = re.sub(r"terminal-\d+", "terminal", svg)
+    svg = re.sub(r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>([^<]*)', _tight, svg)
+    return "\n".join([line.rstrip() for line in svg.splitlines()]) + "\n"
+
+
+def _tight(match: re.Match[str]) -> str:
+    """One text without the blanks around it, which not every program takes for text."""
+    x, y, length, rest, text = match.groups()
+    bare = text.replace("&#160;", " ")
+    cell = float(length) / len(html.unescape(bare))
+    start = float(x) + cell * (len(bare) - len(bare.lstrip(" ")))
+    inner = bare.strip(" ")
+    length = cell * len(html.unescape(inner))
+    shown = inner.replace(" ", "&#160;")
+    return f'x="{start:g}"{y} textLength="{length:g}"{rest}>{shown}'
+
+
+class Photographer:
+    """Presses keys, waits for what the kernel says next, and keeps what it sees."""
+
+    def __init__(self, app: ProbetopApp, pilot: Pilot[int]) -> None:
+        self.app, self.pilot = app, pilot
+        self.pictures: dict[str, str] = {}
+
+    async def press(self, *keys: str, ticks: int = 0) -> None:
+        """Type, and wait for some intervals."""
+        await self.pilot.press(*keys)
+        await self.wait(ticks)
+
+    async def wait(self, ticks: int) -> None:
+        """Wait until this many further Frames are on the screen; raises ProbeError at an end."""
+        for _ in range(ticks):
+            before = self.app.frame
+            while self.app.frame is before:
+                if self.app.ended is not None:
+                    raise ProbeError(self.app.ended, "run probetop doctor")
+                await asyncio.sleep(0.02)
+        await self.pilot.pause()
+
+    async def take(self, name: str, size: tuple[int, int]) -> None:
+        """A picture of the screen at this size."""
+        if self.app.size != size:
+            await self.pilot.resize_terminal(*size)
+            await self.wait(1)
+        self.pictures[name] = picture(self.app)
+
+
+async def session(source: LiveSource, seconds: int) -> dict[str, str]:
+    """A look around, as somebody with a slow shop would have it; SVGs by name."""
+    app = ProbetopApp(source)
+    async with app.run_test(size=WIDE) as pilot:
+        camera = Photographer(app, pilot)
+        await camera.wait(3)
+        failed = [s.why for s in (app.frame.samples if app.frame else {}).values() if s.why]
+        if failed:
+            raise ProbeError(failed[0] or "a probe failed", "run probetop doctor")
+        await camera.press("l", ticks=seconds)
+        await camera.take("overview-120x40", WIDE)
+        await camera.take("overview-80x24", SMALL)
+        await pilot.resize_terminal(*WIDE)
+        # Who waits for a queue in vain, and which program is it that was not found?
+        await camera.press("slash", *"recvfrom", "enter", "enter", ticks=2)
+        await camera.press("tab", "slash", *"enoent", "enter", "enter", ticks=2)
+        await camera.take("drilled-120x40", WIDE)
+        app.exit()
+    return camera.pictures
+
+
+def convert(svg: Path) -> None:
+    """A PNG beside the SVG, if something that makes one is installed."""
+    png = svg.with_suffix(".png")
+    if shutil.which("rsvg-convert"):
+        command = ["rsvg-convert", "-o", str(png), str(svg)]
+    elif shutil.which("chromium"):
+        flags = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={png}"]
+        command = ["chromium", *flags, svg.as_uri()]
+    else:
+        return
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def photograph(seconds: int) -> int:
+    """Takes and writes all pictures, with an exit status."""
+    try:
+        write(seconds)
+    except ProbeError as error:
+        print(f"screenshots: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write(seconds: int) -> None:
+    """Takes and writes all pictures; from the start of the source on without privileges."""
+    source = open_live(
+        {entry.name: entry.probe_path for entry in REGISTRY},
+        on=[entry.name for entry in REGISTRY if entry.on_at_start],
+        options={},
+        filters=Filters(cgroup=f"/{SLICE}"),
+        interval=1.0,
+    )
+    for name, svg in asyncio.run(session(source, seconds)).items():
+        path = HERE / f"{name}.svg"
+        path.write_text(svg, encoding="utf-8")
+        size = path.stat().st_size
+        print(f"{path.relative_to(HERE.parent)}  {size / 1000:.0f} kB")
+        if size > MOST_BYTES or "url(http" in svg:
+            raise ProbeError(f"{path.name} is too large or asks for a font", "look at it")
+        convert(path)
+
+
+def wait_for_slice(workload: subprocess.Popen[bytes]) -> None:
+    """Returns once the workload has made its control group, or has ended."""
+    mount = cgroup2()
+    while mount is not None and workload.poll() is None:
+        if any((mount / SLICE).glob("*/cgroup.procs")):
+            return
+        time.sleep(0.05)
+
+
+def main() -> int:
+    """Runs the workload, and the photographer meanwhile."""
+    parser = argparse.ArgumentParser(description="Makes the README's pictures.")
+    parser.add_argument("--seconds", type=int, default=110, help="before the first picture")
+    parser.add_argument("--photograph", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.photograph:
+        return photograph(args.seconds)
+    # The pictures are of a common terminal, whatever this is run from.
+    os.environ |= {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    os.environ.pop("NO_COLOR", None)
+    length = str(args.seconds + 60)
+    command = ["/usr/bin/python3", str(WORKLOAD), "--slice", SLICE, "--seconds", length]
+    workload = subprocess.Popen(command)
+    try:
+        wait_for_slice(workload)
+        # A process of its own: it gives up the privileges that ending the workload needs.
+        again = [sys.executable, "-m", "screenshots.make", *sys.argv[1:], "--photograph"]
+        return subprocess.run(again, cwd=HERE.parent, check=False).returncode
+    finally:
+        workload.send_signal(signal.SIGTERM)
+        workload.wait(20)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
