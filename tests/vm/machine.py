@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a command as root in another kernel: QEMU's emulation of a whole machine, without KVM.
 
-    python -m tests.vm.machine x86_64-6.12 [--write DIR] [--limit S] COMMAND...
+    python -m tests.vm.machine [--write DIR] [--limit S] x86_64-6.12 COMMAND...
 
 The guest sees this machine's root directory (or, for another architecture, a root of its
 own and the checkout), can change nothing in it, and writes to the host only below --write.
