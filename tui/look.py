@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from rich.style import Style
 
-HEAT_256 = (53, 60, 61, 31, 36, 71, 143, 221)
+HEAT_256 = (239, 60, 61, 31, 36, 71, 143, 221)
 """From cold to hot in the colour cube that terminals of 256 colours share."""
 _HEAT_16 = ("blue", "blue", "cyan", "cyan", "green", "yellow", "yellow", "red")
 _STYLES: dict[str, tuple[str, str]] = {

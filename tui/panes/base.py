@@ -23,13 +23,15 @@ HISTORY = 600
 class Pane:
     """The base of all panes; a subclass shows the Sample of the probe called `name`.
 
-    `weight` is its share of a row's width. Attributes `look` and `source` are set by the
-    dashboard before anything else happens.
+    `weight` is its share of a row's width. A pane that `finds` takes what the search for
+    things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
+    Attributes `look` and `source` are set by the dashboard before anything else happens.
     """
 
     name: ClassVar[str] = ""
     weight: ClassVar[int] = 5
     least_rows: ClassVar[int] = 5
+    finds: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.look = Look()
@@ -113,6 +115,9 @@ class Pane:
     def set_filter(self, text: str) -> None:
         """Show only rows that contain `text`, whatever its case."""
         self.filter = text
+
+    def select(self, row: str) -> None:
+        """Put the cursor on the row of this name, now or when there is one."""
 
     def selected_pid(self) -> int | None:
         """The process that the cursor is on, for filters in the kernel."""

@@ -282,12 +282,14 @@ class Table(Generic[R]):
         out: list[Span] = []
         for at, cells in widths.items():
             column = self.columns[at]
-            out.append((" " * self._gaps[at], ""))
             sorted_by = at == self.sort_by
             mark = (look.glyphs.up if self.reverse else look.glyphs.down) if sorted_by else ""
             name = mark + column.name if column.right else column.name + mark
             style = "head.sort" if sorted_by else "head"
-            out.append((fit(name, cells, column.right), style))
+            # A name that fills its column has its mark in the gap before it.
+            over = column.right and len(name) > cells
+            out.append((" " * (self._gaps[at] - over), ""))
+            out.append((fit(name, cells + over, column.right), style))
         return tuple(out)
 
     def _row(self, row: R, widths: Mapping[int, int], look: Look, chosen: bool, cells: int) -> Line:

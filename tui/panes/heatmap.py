@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durations over time: a column an interval, a row a range of durations, colour for calls.
+
+Columns keep their place: when the room is full, all move left by a quarter of it. A map that
+moved by one column each time would be sent anew each time, at ten times the bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import deque
+from collections.abc import Mapping, Sequence
+from math import ceil, log10
+from typing import NamedTuple
+
+from tui.lines import Line, Span, line_width
+from tui.look import Look
+from tui.panes.scale import Scale, quarters
+from tui.text import fit, fmt_count
+
+COLUMNS = 240
+"""Intervals that are kept for each target."""
+CLOCK = 20
+"""Columns from one time on the axis to the next."""
+LABEL = 5
+LEAST_ROWS = 5
+_COUNT_BITS = 48
+_DECADES = 4
+"""From the palest colour to the fullest: ten thousand times as many calls."""
+
+
+class Moment(NamedTuple):
+    """An interval: Unix seconds of its end, its length in seconds."""
+
+    time: float
+    seconds: float
+
+
+class Heat:
+    """What the last intervals of each target held, in quarters of a power of two.
+
+    A column packs (position, count) pairs into 64 bits each, in rising order: a hundred
+    targets must not cost the memory that a hundred dictionaries an interval would.
+    """
+
+    def __init__(self) -> None:
+        self.tick = 0
+        self.moments: deque[Moment] = deque(maxlen=COLUMNS)
+        self._columns: dict[str, deque[array[int]]] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.tick = 0
+        self.moments.clear()
+        self._columns.clear()
+
+    def add(self, moment: Moment, spent: Mapping[str, Mapping[int, int]]) -> None:
+        """Take in an interval: buckets by target. Targets that are not there are forgotten."""
+        self.tick += 1
+        self.moments.append(moment)
+        place = quarters()
+        for spec in [spec for spec in self._columns if spec not in spent]:
+            del self._columns[spec]
+        for spec, buckets in spent.items():
+            sums: dict[int, int] = {}
+            for bucket, count in buckets.items():
+                sums[place[bucket]] = sums.get(place[bucket], 0) + count
+            packed = array("Q", [at << _COUNT_BITS | n for at, n in sorted(sums.items())])
+            self._columns.setdefault(spec, deque(maxlen=COLUMNS)).append(packed)
+
+    def extent(self, spec: str) -> tuple[int, int] | None:
+        """The lowest position that counted anything and the one after the highest."""
+        filled = [column for column in self._columns.get(spec, ()) if column]
+        if not filled:
+            return None
+        low = min([column[0] for column in filled]) >> _COUNT_BITS
+        high = max([column[-1] for column in filled]) >> _COUNT_BITS
+        return low, high + 1
+
+    def window(self, cells: int) -> tuple[int, int]:
+        """The ticks to be shown in `cells` cells: the first, and the one after the last."""
+        cells = min(cells, COLUMNS)
+        step = max(1, cells // 4)
+        return max(0, -(-(self.tick - cells) // step) * step), self.tick
+
+    def rates(self, spec: str, first: int, low: int, step: int, rows: int) -> list[list[float]]:
+        """Calls a second by row (the lowest first) and tick, from tick `first` on.
+
+        A row holds `step` positions, the lowest begins at `low`.
+        """
+        columns = list(self._columns.get(spec, ()))
+        missing = self.tick - first - len(columns)
+        shown = columns[max(0, -missing) :]
+        out = [[0.0] * (self.tick - first) for _ in range(rows)]
+        start = self.tick - len(self.moments)
+        moments = list(self.moments)
+        for at, column in enumerate(shown, max(0, missing)):
+            seconds = moments[first + at - start].seconds
+            for packed in column:
+                row = ((packed >> _COUNT_BITS) - low) // step
+                if 0 <= row < rows:
+                    out[row][at] += (packed & (1 << _COUNT_BITS) - 1) / seconds
+        return out
+
+
+def level(rate: float, top: float, steps: int) -> int:
+    """The step, from 1 to `steps`, of a rate on a scale that ends at `top`; 0 for none."""
+    if rate <= 0:
+        return 0
+    return max(1, steps - int(-log10(rate / top) * steps / _DECADES))
+
+
+def ceiling(rates: Sequence[Sequence[float]]) -> float:
+    """The power of ten that no rate exceeds: a scale that moves seldom."""
+    most = max([max(row, default=0.0) for row in rates], default=0.0)
+    return float(10.0 ** ceil(log10(most) - 1e-9)) if most > 0 else 1.0
+
+
+def heat_lines(
+    heat: Heat, spec: str, scale: Scale, width: int, height: int, look: Look
+) -> list[Line]:
+    """The heatmap in exactly `height` lines: a title with the colours' meaning, rows, axis."""
+    cells, rows = width - LABEL - 2, height - 2
+    step = -(-(scale.high - scale.low) // rows)
+    low = max(0, scale.low - (rows * step - (scale.high - scale.low)) // 2)
+    shown = Scale(low, low + rows * step)
+    first, end = heat.window(cells)
+    rates = heat.rates(spec, first, low, step, rows)
+    top = ceiling(rates)
+    labels = dict(shown.labels(rows))
+    lines: list[Line] = [_title(heat, top, width, look)]
+    for row in range(rows - 1, -1, -1):
+        text = labels.get(row, "")
+        side = look.glyphs.notch if text else look.glyphs.wall
+        label = (" " + fit(text, LABEL, right=True), "dim")
+        lines.append((label, (side, "dim"), *_cells(rates[row], top, look)))
+    lines.append(((" " * (LABEL + 1), ""), *_time_axis(heat, first, end, cells, look)))
+    return lines
+
+
+def _cells(rates: Sequence[float], top: float, look: Look) -> list[Span]:
+    steps = look.heat
+    out: list[Span] = []
+    for rate in rates:
+        at = level(rate, top, len(steps))
+        char, style = steps[at - 1] if at else (" ", "")
+        if out and out[-1][1] == style:
+            out[-1] = (out[-1][0] + char, style)
+        else:
+            out.append((char, style))
+    return out
+
+
+def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
+    seconds = heat.moments[-1].seconds if heat.moments else 1.0
+    low = top / 10**_DECADES
+    legend: list[Span] = [
+        (f"calls/s {low:g} " if low < 1 else f"calls/s {fmt_count(int(low))} ", "dim"),
+        *look.heat,
+        (f" {fmt_count(int(top)) if top >= 1 else f'{top:g}'}", "dim"),
+    ]
+    for words in (f" over time, a column is {seconds:.2g} s", " over time", ""):
+        gap = width - len(words) - line_width(legend) - 1
+        if gap >= 2:
+            return ((words, "dim"), (" " * gap, ""), *legend)
+    return (("", ""),)
+
+
+def _time_axis(heat: Heat, first: int, end: int, cells: int, look: Look) -> list[Span]:
+    """The axis, with the clock every so many columns: it moves only when they do."""
+    glyphs = look.glyphs
+    axis = [glyphs.rule] * cells
+    start = heat.tick - len(heat.moments)
+    for tick in range(-(-first // CLOCK) * CLOCK, end, CLOCK):
+        when = heat.moments[tick - start].time
+        text = glyphs.tick + time.strftime("%H:%M:%S", time.localtime(when))
+        at = tick - first
+        if at + len(text) <= cells:
+            axis[at : at + len(text)] = text
+    return [(glyphs.corner, "dim"), ("".join(axis), "dim")]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durations of one interval as columns over a logarithmic axis, percentiles marked on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probes.model import TargetRow
+from tui.lines import Line, Span
+from tui.look import Look, graph, nice_ceiling
+from tui.panes.scale import Scale, spread
+from tui.text import fit
+
+LABEL = 5
+"""Cells for a label left of the axis."""
+LEAST_ROWS = 5
+"""Two rows of columns, the title, the axis and its labels."""
+
+
+def histogram_lines(
+    row: TargetRow, scale: Scale, title: Sequence[Span], width: int, height: int, look: Look
+) -> list[Line]:
+    """The histogram in exactly `height` lines, its title among them."""
+    cells, rows = width - LABEL - 2, height - 3
+    counts = spread(row.spent.buckets, scale, cells)
+    whole = row.spent.n or 1
+    shares: list[float | None] = [100 * count / whole for count in counts]
+    top = nice_ceiling(max([share or 0.0 for share in shares], default=1.0))
+    wall = look.glyphs.wall
+    lines: list[Line] = [tuple(title)]
+    for at, drawn in enumerate(graph(shares, cells, rows, look.glyphs)):
+        label = f"{top:g}%" if at == 0 and row.spent.n else ""
+        side = look.glyphs.notch if label else wall
+        lines.append((_label(label), (side, "dim"), (drawn, "graph")))
+    lines.append((_label(""), *_axis(row, scale, cells, look)))
+    lines.append((_label(""), (" ", ""), *_labels(scale, cells)))
+    return lines
+
+
+def _label(text: str) -> Span:
+    return (" " + fit(text, LABEL, right=True), "dim")
+
+
+def _axis(row: TargetRow, scale: Scale, cells: int, look: Look) -> list[Span]:
+    """The axis with its ticks; a percentile's mark stands at its cell, its name behind it."""
+    glyphs = look.glyphs
+    axis = [(glyphs.rule, "dim")] * cells
+    for cell, _ in scale.labels(cells, gap=2):
+        axis[cell] = (glyphs.tick, "dim")
+    marks = [
+        (scale.place(value, cells), name)
+        for name, value in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99))
+        if value is not None
+    ]
+    ends = [cell for cell, _ in marks[1:]] + [cells]
+    for (cell, name), end in zip(marks, ends, strict=True):
+        room = end - cell - 1
+        text = next((t for t in (name, name[1:]) if len(t) <= room), "")
+        axis[cell] = (glyphs.up, "warn")
+        axis[cell + 1 : cell + 1 + len(text)] = [(char, "value") for char in text]
+    return [(glyphs.corner, "dim"), *axis]
+
+
+def _labels(scale: Scale, cells: int) -> list[Span]:
+    out, at = "", 0
+    for cell, text in scale.labels(cells, gap=2):
+        start = max(at, min(cell - (len(text) - 1) // 2, cells - len(text)))
+        out += " " * (start - at) + text
+        at = start + len(text)
+    return [(out, "dim")]

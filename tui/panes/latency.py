@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latency pane: targets, the spread of the selected one's durations, who is behind it.
+
+Its numbers are those of `probes.model.latency_view`, divided by the interval's length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from probes.model import LatencyView, SpentRow, latency_view, seconds_between
+from probes.samples import Frame, LatencySample
+from tui.lines import Line, Span, compose
+from tui.look import bar
+from tui.panes import heatmap, histogram
+from tui.panes.base import Pane
+from tui.panes.heatmap import Heat, Moment, heat_lines
+from tui.panes.histogram import histogram_lines
+from tui.panes.scale import Scale, settle
+from tui.panes.table import Column, Table
+from tui.panes.targets import BAR, Behind, Row, instead, mechanism, process_columns, target_columns
+from tui.text import fmt_count, fmt_ns, safe, shorten, wrap
+
+LINGER = 10
+"""Intervals for which a process that went quiet keeps its row, so that rows do not flicker."""
+SIDE = 64
+"""Columns that drawings need to stand beside the table."""
+PAIR = 72
+"""Columns that they need to stand beside each other."""
+VIEWS = ("both", "histogram", "heatmap", "table")
+
+
+def _why(row: Row, cells: int) -> list[Line]:
+    """Why a target failed and how to mend it, wrapped; nothing for one that did not."""
+    target = row.target.target
+    if target.state != "failed":
+        return []
+    room = max(10, cells - 2)
+    why = wrap(safe(target.why or "it did not say why"), room)
+    fix = wrap(safe(target.fix), room) if target.fix else []
+    return [*[((" " + line, "error"),) for line in why], *[((" " + line, "text"),) for line in fix]]
+
+
+class LatencyPane(Pane):
+    """How long functions take."""
+
+    name = "latency"
+    weight = 6
+    finds = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view: LatencyView | None = None
+        self.heat = Heat()
+        self.drilled: str | None = None
+        self.shows = VIEWS[0]
+        self._removing: set[str] = set()
+        self._scales: dict[str, Scale] = {}
+        self._quiet: dict[int, tuple[int, Behind]] = {}
+        self.table: Table[Row] = Table(
+            target_columns([]),
+            lambda row: row.spec,
+            lambda row: f"{row.spec} {mechanism(row)}",
+            empty="no targets: press f to find a function to time",
+            instead=instead,
+        )
+        self.processes = self._process_table()
+
+    def _process_table(self) -> Table[Behind]:
+        shape: Column[Behind] = Column(
+            "", BAR, lambda r: (bar(r.share or 0.0, BAR, self.look.glyphs), "bar"), right=False
+        )
+        return Table(
+            process_columns(replace(shape, drop=2)),
+            lambda row: row.process.pid,
+            lambda row: f"{row.process.comm} {row.process.pid}",
+            sort=3,
+            empty="no process called it in this interval",
+        )
+
+    # -- what is shown ----------------------------------------------------------------
+
+    def update(self, before: Frame | None, after: Frame) -> None:
+        """Compute the interval's rates, and add a column to the heatmap."""
+        super().update(before, after)
+        sample = self.sample
+        if not isinstance(sample, LatencySample) or sample.state != "on":
+            self.view = None
+            self.heat.clear()
+            return
+        old = before.samples.get(self.name) if before is not None else None
+        was = old if isinstance(old, LatencySample) else None
+        seconds = seconds_between(before, after)
+        self.view = view = latency_view(was, sample, seconds)
+        spent = {row.target.spec: row.spent.buckets for row in view.targets}
+        # Without a Sample before, the counts may be of a longer time than one interval.
+        if was is not None and was.state == "on":
+            self.heat.add(Moment(after.time, seconds), spent)
+        self._removing &= set(spent)
+        self._scales = {spec: at for spec, at in self._scales.items() if spec in spent}
+        if self.drilled is not None and self.drilled not in spent:
+            self.drilled = None
+        self._feed(aged=True)
+
+    def reset(self) -> None:
+        """Forget the heatmap and quiet rows."""
+        super().reset()
+        self.heat.clear()
+        self._quiet.clear()
+
+    def _feed(self, aged: bool = False) -> None:
+        view = self.view
+        if view is None:
+            return
+        rows = [Row(t, view.seconds, t.target.spec in self._removing) for t in view.targets]
+        self.table.set_columns(target_columns(rows))
+        self.table.filter = "" if self.drilled else self.filter
+        self.table.feed(rows)
+        if self.drilled is not None:
+            self.processes.filter = self.filter
+            self.processes.feed(self._behind(view, self.drilled, aged))
+
+    def _behind(self, view: LatencyView, spec: str, aged: bool) -> list[Behind]:
+        found = view.processes_of(spec)
+        timed = any(row.total for row in found)
+        whole = sum([(row.total if timed else row.count) or 0 for row in found]) or 1
+        rows = [
+            Behind(p, view.seconds, ((p.total if timed else p.count) or 0) / whole) for p in found
+        ]
+        active = {row.process.pid for row in rows}
+        for pid, (age, row) in list(self._quiet.items()):
+            if pid in active:
+                continue
+            if aged and age + 1 > LINGER:
+                del self._quiet[pid]
+                continue
+            self._quiet[pid] = (age + aged, row)
+            rows.append(row)
+        for row in rows[: len(active)]:
+            total = None if row.process.total is None else 0
+            none = SpentRow(row.process.pid, row.process.comm, 0, total)
+            self._quiet[row.process.pid] = (0, Behind(none, view.seconds, 0.0))
+        return rows
+
+    def crumbs(self) -> list[str]:
+        """The target drilled into."""
+        return [] if self.drilled is None else [shorten(safe(self.drilled), 40, "...")]
+
+    def headline(self) -> list[Span]:
+        """Targets and calls a second, and what is incomplete about them."""
+        view = self.view
+        if view is None:
+            return []
+        broken = len([1 for row in view.targets if row.target.state == "failed"])
+        many = len(view.targets)
+        out: list[Span] = [
+            (str(many), "value"),
+            (" target  " if many == 1 else " targets  ", "dim"),
+            (fmt_count(view.count / view.seconds), "value"),
+            (" calls/s", "dim"),
+        ]
+        if broken:
+            out.append((f"  {broken} failed", "bad"))
+        for word, count in (
+            ("missed", sum([row.missed for row in view.targets])),
+            ("overflow", sum([row.overflow for row in view.targets])),
+        ):
+            if count:
+                out.append((f"  {word} {fmt_count(count / view.seconds)}/s", "warn"))
+        return out
+
+    def body(self, width: int, height: int, focused: bool) -> list[Line]:
+        """The table, and beside or below it what the selected target's durations look like."""
+        view, row = self.view, self.selected()
+        if view is None:
+            return []
+        if row is None or self.shows == "table" or height < 14:
+            return self._tables(row, width, height, focused, alone=True)
+        notes = len(self._notes(row, height))
+        rows = max(len(self.table.rows), len(self.processes.rows) if self.drilled else 0, 1)
+        upper = max(6, height * 2 // 5)
+        beside = min(self.table.needs(), max(PAIR, width - SIDE - 1))
+        # A table that is all seen above the drawings leaves them more room than one beside.
+        if width - beside > SIDE and 1 + rows + notes > upper:
+            left = self._tables(row, beside, height, focused)
+            right = self._drawings(row, width - beside - 1, height)
+            return self._beside(left, right, beside, height)
+        upper = min(1 + rows + notes, upper)
+        lines = self._tables(row, width, upper, focused)
+        lines += [()] * (upper - len(lines))
+        return lines + self._drawings(row, width, height - upper)
+
+    def _beside(self, left: list[Line], right: list[Line], cells: int, height: int) -> list[Line]:
+        wall = (self.look.glyphs.wall, "rule")
+        left += [()] * (height - len(left))
+        right += [()] * (height - len(right))
+        return [
+            (*compose(one, cells, self.look.plain), wall, *two)
+            for one, two in zip(left, right, strict=True)
+        ]
+
+    def selected(self) -> Row | None:
+        """The target that is drawn: the one drilled into, else the one under the cursor."""
+        if self.drilled is None:
+            return self.table.current()
+        return next((row for row in self.table.rows if row.spec == self.drilled), None)
+
+    def _tables(
+        self, row: Row | None, width: int, height: int, focused: bool, alone: bool = False
+    ) -> list[Line]:
+        notes = self._notes(row, height)
+        if alone and focused and row is not None:
+            notes = _why(row, width)[: height // 3] or notes
+        room = height - len(notes)
+        table = self.processes if self.drilled is not None else self.table
+        return table.lines(width, room, self.look, focused) + notes
+
+    def _notes(self, row: Row | None, height: int) -> list[Line]:
+        """What the marks mean; why the selected target failed, where there is no other room."""
+        notes: list[Line] = []
+        near = [row] if row is not None and row.is_near else []
+        near += [other for other in self.table.rows if other.is_near]
+        if near:
+            floor = near[0].target.target.floor
+            notes.append(((f" ~ near the probe's own floor of {fmt_ns(floor)}", "dim"),))
+        if self.sample is not None:
+            notes += [((" " + note, "dim"),) for note in self.sample.notes]
+        return notes[: height // 6]
+
+    # -- drawings ---------------------------------------------------------------------
+
+    def _drawings(self, row: Row, width: int, height: int) -> list[Line]:
+        target = row.target.target
+        if target.state == "failed" or height < histogram.LEAST_ROWS:
+            return [(), *_why(row, width)]
+        extent = self.heat.extent(row.spec)
+        if target.state != "on" or target.counts_only or extent is None:
+            why = "only counted, for it has no end: two events joined by a comma are timed"
+            state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
+            said = state or (why if target.counts_only else "no call has ended yet")
+            return [(), *[((" " + line, "dim"),) for line in wrap(said, max(10, width - 2))]]
+        scale = self._scales[row.spec] = settle(self._scales.get(row.spec), *extent)
+        spread, warmth = self.shows != "heatmap", self.shows != "histogram"
+        if not (spread and warmth):
+            draw = self._histogram if spread else self._heatmap
+            return draw(row, scale, width, height)
+        if height >= (18 if width < 2 * PAIR else 26):
+            upper = height * 2 // 5
+            lines = self._histogram(row, scale, width, upper)
+            return lines + self._heatmap(row, scale, width, height - upper)
+        if width < PAIR:
+            return self._histogram(row, scale, width, height)
+        half = width // 2
+        left = self._histogram(row, scale, half, height)
+        right = self._heatmap(row, scale, width - half, height)
+        plain = self.look.plain
+        return [(*compose(a, half, plain), *b) for a, b in zip(left, right, strict=True)]
+
+    def _histogram(self, row: Row, scale: Scale, width: int, height: int) -> list[Line]:
+        spec = shorten(safe(row.spec), max(12, width // 2), self.look.glyphs.more)
+        calls = "call" if row.target.count == 1 else "calls"
+        title: list[Span] = [
+            (f" {spec}  ", "name"),
+            (f"{fmt_count(row.target.count)} {calls} in {row.seconds:.2g} s", "dim"),
+        ]
+        return histogram_lines(row.target, scale, title, width, height, self.look)
+
+    def _heatmap(self, row: Row, scale: Scale, width: int, height: int) -> list[Line]:
+        if height < heatmap.LEAST_ROWS:
+            return [()] * height
+        return heat_lines(self.heat, row.spec, scale, width, height, self.look)
+
+    # -- what keys do -------------------------------------------------------------------
+
+    def move(self, to: str) -> None:
+        """Move the cursor."""
+        (self.processes if self.drilled is not None else self.table).move(to)
+
+    @property
+    def drills(self) -> bool:
+        """A process holds nothing further."""
+        return super().drills and self.drilled is None
+
+    def enter(self) -> bool:
+        """From a target to the processes behind it."""
+        row = self.table.current()
+        if self.drilled is not None or row is None or row.target.target.state != "on":
+            return False
+        self.drilled = row.spec
+        self.processes = self._process_table()
+        self._quiet.clear()
+        self._feed()
+        return True
+
+    def back(self) -> bool:
+        """Back to the targets."""
+        if self.drilled is None:
+            return False
+        self.table.selected = self.drilled
+        self.drilled = None
+        self._feed()
+        return True
+
+    def select(self, row: str) -> None:
+        """Put the cursor on the target of this spec, as soon as there is one."""
+        self.drilled = None
+        self.table.selected = row
+
+    def sort(self, reverse: bool = False) -> None:
+        """Sort by the next column, or the other way round."""
+        if self.drilled is not None:
+            self.processes.sort(reverse)
+        else:
+            self.table.sort(reverse)
+
+    def set_filter(self, text: str) -> None:
+        """Filter the table in view: targets by spec and mechanism, processes by name and pid."""
+        super().set_filter(text)
+        self._feed()
+
+    def selected_pid(self) -> int | None:
+        """The process under the cursor."""
+        behind = self.processes.current() if self.drilled is not None else None
+        return None if behind is None else behind.process.pid
+
+    def hints(self) -> list[tuple[str, str]]:
+        """d and v."""
+        remove = [("d", "remove")] if self.drilled is None and self.table.rows else []
+        return [*remove, ("v", "view")]
+
+    def options(self) -> list[tuple[str, str]]:
+        """What d and v do."""
+        return [
+            ("d", "Latency: remove the selected target (delete does the same)"),
+            ("v", "Latency: histogram and heatmap, one of them, or the table alone"),
+        ]
+
+    def press(self, key: str) -> bool:
+        """d, delete and backspace remove the selected target, v changes what is drawn."""
+        if key in ("d", "delete", "backspace"):
+            return self._remove()
+        if key == "v":
+            self.shows = VIEWS[(VIEWS.index(self.shows) + 1) % len(VIEWS)]
+            return True
+        return False
+
+    def _remove(self) -> bool:
+        row = self.table.current()
+        if self.drilled is not None or row is None or self.source is None:
+            return False
+        self.source.set_option(self.name, "remove", row.spec)
+        self._removing.add(row.spec)
+        self._feed()
+        return True

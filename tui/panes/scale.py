@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A logarithmic axis of durations: where a bucket lies on it, and where its labels stand.
+
+Positions count quarters of a power of two from 1 ns: 1 us (1000 ns) is at 39.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from math import log2
+from typing import NamedTuple
+
+from probes import hdr
+
+OCTAVE = 4
+"""Positions in a power of two."""
+LEAST = 4 * OCTAVE
+"""The shortest axis: four powers of two, so that there is a label or two on it."""
+SLACK = 2 * OCTAVE
+"""Empty space at one end that is left as it is rather than to move everything."""
+_SECOND = 10**9
+_UNITS = (("ns", 1), ("us", 10**3), ("ms", 10**6))
+_MAJOR = (
+    *[(n * unit, f"{n}{name}") for name, unit in _UNITS for n in (1, 10, 100)],
+    *[(n * _SECOND, name) for n, name in ((1, "1s"), (10, "10s"), (60, "1m"), (600, "10m"))],
+    (3600 * _SECOND, "1h"),
+)
+_MINOR = (
+    *[(n * unit, f"{n}{name}") for name, unit in _UNITS for n in (2, 5, 20, 50, 200, 500)],
+    *[(n * _SECOND, name) for n, name in ((2, "2s"), (5, "5s"), (20, "20s"), (30, "30s"))],
+    *[(n * 60 * _SECOND, name) for n, name in ((2, "2m"), (5, "5m"), (20, "20m"), (30, "30m"))],
+    (7200 * _SECOND, "2h"),
+    (4 * 3600 * _SECOND, "4h"),
+)
+
+
+@cache
+def edges() -> tuple[float, ...]:
+    """The position of each bucket's lower end, and after the last of its upper end."""
+    lows = [hdr.bounds(bucket)[0] for bucket in range(hdr.BUCKETS)]
+    ends = [*lows, hdr.bounds(hdr.BUCKETS - 1)[1]]
+    return tuple([OCTAVE * log2(max(1, low)) for low in ends])
+
+
+@cache
+def quarters() -> tuple[int, ...]:
+    """The whole position that the middle of each bucket falls on."""
+    ends = edges()
+    return tuple([int((ends[at] + ends[at + 1]) / 2) for at in range(hdr.BUCKETS)])
+
+
+class Scale(NamedTuple):
+    """An axis from position `low` to below `high`."""
+
+    low: int
+    high: int
+
+    def place(self, duration: float, cells: int) -> int:
+        """The cell of a duration in ns, on an axis of `cells` cells."""
+        part = (OCTAVE * log2(max(1.0, duration)) - self.low) / (self.high - self.low)
+        return max(0, min(cells - 1, int(part * cells)))
+
+    def labels(self, cells: int, gap: int = 0) -> list[tuple[int, str]]:
+        """Round durations as (cell, text), as many as fit.
+
+        With a `gap` the texts stand along the axis with so many blanks between them, without
+        they stand across it and need two cells each.
+        """
+        for marks in (sorted(_MAJOR + _MINOR), _MAJOR, _MAJOR[::2], _MAJOR[::3]):
+            out = self._within(marks, cells)
+            needed = [len(text) + gap if gap else 2 for _, text in out]
+            pairs = zip(out, out[1:], needed, strict=False)
+            if all(later[0] - earlier[0] >= need for earlier, later, need in pairs):
+                break
+        return out
+
+    def _within(
+        self, marks: tuple[tuple[int, str], ...] | list[tuple[int, str]], cells: int
+    ) -> list[tuple[int, str]]:
+        return [
+            (self.place(value, cells), text)
+            for value, text in marks
+            if self.low <= OCTAVE * log2(value) < self.high
+        ]
+
+
+def settle(before: Scale | None, low: int, high: int) -> Scale:
+    """An axis that holds the positions from `low` to below `high`, whole powers of two.
+
+    It stays as it was `before` while that does, and wastes little: an axis that moved with
+    every duration could not be read.
+    """
+    low = low // OCTAVE * OCTAVE
+    high = -(-high // OCTAVE) * OCTAVE
+    if before is not None:
+        under, over = low - before.low, before.high - high
+        if 0 <= under <= SLACK and 0 <= over <= SLACK:
+            return before
+    lack = LEAST - (high - low)
+    if lack > 0:
+        low = max(0, low - lack // (2 * OCTAVE) * OCTAVE)
+        high = low + LEAST
+    return Scale(low, high)
+
+
+def spread(buckets: Mapping[int, int], scale: Scale, cells: int) -> list[float]:
+    """Counts by cell; a bucket across several cells is shared out among them by length."""
+    out = [0.0] * cells
+    ends = edges()
+    size = cells / (scale.high - scale.low)
+    for bucket, count in buckets.items():
+        start = (ends[bucket] - scale.low) * size
+        end = (ends[bucket + 1] - scale.low) * size
+        first = max(0, min(cells - 1, int(start)))
+        last = max(first, min(cells - 1, int(end)))
+        if first == last or end <= start:
+            out[first] += count
+            continue
+        for cell in range(first, last + 1):
+            part = (min(end, cell + 1) - max(start, cell)) / (end - start)
+            out[cell] += count * max(0.0, part)
+    return out

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows and columns of the latency pane: a target, and a process behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from probes.model import SpentRow, TargetRow
+from tui.lines import Span
+from tui.panes.table import Column
+from tui.text import fmt_count, fmt_ns, fmt_percent, safe, width
+
+NEAR = 2.0
+"""A duration below so many times the probe's own floor says little."""
+LONGEST = 64
+READABLE = 36
+"""Cells of a target's name that go before columns of less importance."""
+BAR = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A target of the interval; `removing` while it is asked to go."""
+
+    target: TargetRow
+    seconds: float
+    removing: bool = False
+
+    @property
+    def spec(self) -> str:
+        """The target as it was written."""
+        return self.target.target.spec
+
+    @property
+    def floor(self) -> float:
+        """Below this, in ns, durations are mostly the probe's own."""
+        return NEAR * (self.target.target.floor or 0.0)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether half of its calls are so short."""
+        return self.target.p50 is not None and self.target.p50 < self.floor
+
+    @property
+    def rate(self) -> float | None:
+        """Calls a second."""
+        return None if self.target.count is None else self.target.count / self.seconds
+
+    @property
+    def missed(self) -> float:
+        """Calls a second without a duration."""
+        return (self.target.missed + self.target.overflow) / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A process behind a target, in rates a second; `share` of the target's time or calls."""
+
+    process: SpentRow
+    seconds: float
+    share: float | None
+
+
+def mechanism(row: Row) -> str:
+    """How a target is measured, and at how many functions."""
+    target = row.target.target
+    many = f" x{target.functions}" if target.functions > 1 else ""
+    return (target.mechanism or "") + many
+
+
+def instead(row: Row) -> Span | None:
+    """What stands in place of numbers while a target has none."""
+    target = row.target.target
+    if row.removing:
+        return ("removing", "dim")
+    if target.state == "failed":
+        fix = f": {target.fix}" if target.fix else ""
+        return (f"failed: {target.why or 'it did not say why'}{fix}", "error")
+    if target.state == "starting":
+        return ("starting", "dim")
+    return None
+
+
+def _duration(name: str, field: str, drop: int = 0) -> Column[Row]:
+    def value(row: Row) -> float | None:
+        found: float | None = getattr(row.target, field)
+        return found
+
+    def cell(row: Row) -> Span:
+        found = value(row)
+        if found is not None and found < row.floor:
+            return ("~" + fmt_ns(found), "dim")
+        return (fmt_ns(found), "dim" if found is None else "text")
+
+    return Column(name, 6, cell, value, drop=drop)
+
+
+def _spent(row: Row) -> float | None:
+    total = row.target.total
+    return None if total is None else total / row.seconds
+
+
+def _calls(rate: float | None) -> Span:
+    return (fmt_count(rate), "value" if rate else "dim")
+
+
+def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
+    """Columns as wide as these rows want them."""
+    shown = list(rows)
+    longest = max([width(safe(row.spec)) for row in shown], default=0)
+    how = max([len(mechanism(row)) for row in shown], default=0)
+    return [
+        Column(
+            "target",
+            max(8, min(longest, READABLE)),
+            lambda r: (r.spec, "name" if r.rate else "text"),
+            lambda r: r.spec,
+            right=False,
+            most=max(8, min(longest, LONGEST)),
+            middle=True,
+        ),
+        Column("how", max(3, how), lambda r: (mechanism(r), "dim"), mechanism, right=False, drop=6),
+        Column("calls/s", 7, lambda r: _calls(r.rate), lambda r: r.rate),
+        _duration("p50", "p50"),
+        _duration("p90", "p90", drop=2),
+        _duration("p99", "p99"),
+        _duration("p99.9", "p999", drop=4),
+        _duration("max", "maximum"),
+        _duration("mean", "mean", drop=3),
+        Column("time/s", 6, lambda r: (fmt_ns(_spent(r)), "text"), _spent, drop=1),
+        Column(
+            "miss/s",
+            6,
+            lambda r: (fmt_count(r.missed), "warn" if r.missed else "dim"),
+            lambda r: r.missed,
+            drop=5,
+        ),
+    ]
+
+
+def process_columns(shape: Column[Behind]) -> list[Column[Behind]]:
+    """Columns of processes, `shape` last."""
+
+    def spent(row: Behind) -> float | None:
+        total = row.process.total
+        return None if total is None else total / row.seconds
+
+    def calls(row: Behind) -> float:
+        return row.process.count / row.seconds
+
+    return [
+        Column("pid", 7, lambda r: (str(r.process.pid), "dim"), lambda r: r.process.pid),
+        Column(
+            "process", 16, lambda r: (r.process.comm, "proc"), lambda r: r.process.comm, right=False
+        ),
+        Column("calls/s", 7, lambda r: _calls(calls(r)), calls),
+        Column("time/s", 6, lambda r: (fmt_ns(spent(r)), "text"), spent),
+        Column("mean", 6, lambda r: (fmt_ns(r.process.mean), "text"), lambda r: r.process.mean),
+        Column("share", 6, lambda r: (fmt_percent(r.share, 1.0), "text"), None, drop=1),
+        shape,
+    ]
