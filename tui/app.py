@@ -35,6 +35,7 @@ from tui.text import safe
 INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 MESSAGE_SECONDS, NEWS_SECONDS = 6.0, 2.0
 """How long a line that says what is wrong is shown, and one that says what was done."""
+FIND = "Find a function, a tracepoint or another thing to time"
 
 
 class ProbetopApp(App[int]):
@@ -56,6 +57,7 @@ class ProbetopApp(App[int]):
         Binding("z", "zoom", "Zoom"),
         Binding("s", "sort(False)", "Sort"),
         Binding("S", "sort(True)", "Turn round"),
+        Binding("f", "find", "Find"),
         Binding("slash", "filter", "Filter"),
         Binding("F", "kernel_filter", "Kernel filter"),
         Binding("p", "only_process", "This process"),
@@ -267,6 +269,27 @@ class ProbetopApp(App[int]):
         self.dashboard.in_focus.pane.set_filter(text)
         self.dashboard.repaint()
 
+    def action_find(self) -> None:
+        """Search for what can be traced here, and add it to the pane that takes it."""
+        if self.dashboard.finding is not None:
+            self.dashboard.finder.open(self.source.search, self._add_found)
+
+    def _add_found(self, spec: str) -> str | None:
+        index = self.dashboard.finding
+        if index is None:
+            return None
+        widget = self.dashboard.panes[index]
+        try:
+            self.source.set_option(widget.entry.name, "add", spec)
+            if widget.pane.state == "off":
+                self.source.toggle(widget.entry.name, True)
+        except ProbeError as error:
+            return str(error)
+        widget.pane.select(spec)
+        self.dashboard.set_pane(index)
+        self.say(f"{widget.entry.title}: adding {spec}", "dim")
+        return None
+
     def action_kernel_filter(self) -> None:
         """Type what the kernel side shall count."""
         now = self.frame.filters.describe() if self.frame is not None else ""
@@ -322,6 +345,8 @@ class ProbetopApp(App[int]):
     def action_help(self) -> None:
         """Show all keys."""
         extra = [option for widget in self.dashboard.panes for option in widget.pane.options()]
+        if self.dashboard.finding is not None:
+            extra.append(("f", FIND))
         self.dashboard.help.open(self.size.width, self.size.height, extra)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -335,6 +360,8 @@ class ProbetopApp(App[int]):
             for key, what in widget.pane.options():
                 press = partial(self._press, index, key)
                 yield SystemCommand(what, f"key {key}", press)
+        if self.dashboard.finding is not None:
+            yield SystemCommand(FIND, "key f", self.action_find)
         yield SystemCommand("Filter in the kernel", "key F", self.action_kernel_filter)
         yield SystemCommand("Filter rows by text", "key /", self.action_filter)
         yield SystemCommand("Pause or go on", "key space", self.action_pause)

@@ -15,6 +15,7 @@ from tui.look import Look
 from tui.panes.base import Pane
 from tui.registry import Entry
 from tui.widgets.compositor import CellScreen
+from tui.widgets.finder import FinderOverlay
 from tui.widgets.footer import FooterBar
 from tui.widgets.header import HeaderBar
 from tui.widgets.help import HelpOverlay
@@ -49,6 +50,7 @@ class DashboardScreen(CellScreen):
         self.header = HeaderBar(look)
         self.footer = FooterBar(look)
         self.help = HelpOverlay(look)
+        self.finder = FinderOverlay(look)
         self.panes = [PaneWidget(look, pane, entry) for entry, pane in panes]
         self.focus_index = 0
         self.zoomed = False
@@ -60,15 +62,22 @@ class DashboardScreen(CellScreen):
         yield from self.panes
         yield self.footer
         yield self.help
+        yield self.finder
 
     @property
     def in_focus(self) -> PaneWidget:
         """The pane that keys go to."""
         return self.panes[self.focus_index]
 
+    @property
+    def finding(self) -> int | None:
+        """The pane that takes what a search adds; None if there is none."""
+        return next((at for at, w in enumerate(self.panes) if w.pane.finds), None)
+
     def on_resize(self, event: events.Resize) -> None:
         """A terminal of another size: everything is placed anew."""
         self.help.close()
+        self.finder.place(event.size.width, event.size.height)
         self.place(event.size.width, event.size.height)
 
     def place(self, columns: int = 0, rows: int = 0) -> None:
@@ -103,6 +112,8 @@ class DashboardScreen(CellScreen):
             out.append(("esc", "back"))
         if pane.drills:
             out.append(("enter", "drill"))
+        if self.finding is not None:
+            out.append(("f", "find"))
         out += pane.hints()
         out += [("/", "filter"), ("F", "kernel filter"), ("s", "sort")]
         out += [("z", "unzoom" if self.zoomed else "zoom"), ("space", "pause"), ("tab", "pane")]

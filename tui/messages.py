@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.message import Message
+
+from probes.base import Found
 
 
 class FrameReady(Message):
@@ -16,3 +20,12 @@ class SourceEnded(Message):
     def __init__(self, why: str) -> None:
         super().__init__()
         self.why = why
+
+
+class SearchAnswered(Message):
+    """What was found for a query; another may have been typed meanwhile."""
+
+    def __init__(self, query: str, found: Sequence[Found]) -> None:
+        super().__init__()
+        self.query = query
+        self.found = found

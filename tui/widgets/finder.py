@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search dialog over the panes: it asks while one types, and adds what Enter takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from textual import events
+from textual.timer import Timer
+
+from probes.base import Found, ProbeError
+from tui.finder import Finder
+from tui.lines import Line, compose
+from tui.look import Look
+from tui.messages import SearchAnswered
+from tui.widgets.cells import CellWidget
+
+PAUSE = 0.08
+"""Seconds without a key before the source is asked."""
+WIDEST, HIGHEST = 110, 22
+MOVES = ("up", "down", "pageup", "pagedown")
+Search = Callable[[str, Callable[[Sequence[Found]], None]], None]
+
+
+class FinderOverlay(CellWidget):
+    """A box over the panes; while it is open, every key is its own."""
+
+    DEFAULT_CSS = """
+    FinderOverlay { layer: overlay; position: absolute; display: none; }
+    """
+
+    def __init__(self, look: Look) -> None:
+        super().__init__(look, widget_id="finder")
+        self.finder: Finder | None = None
+        self._search: Search = lambda query, on_found: None
+        self._timer: Timer | None = None
+
+    def open(self, search: Search, add: Callable[[str], str | None]) -> None:
+        """Begin to take a query. `search` answers from any thread, `add` takes a spec."""
+        self._search = search
+        self.finder = Finder(add, self._typed)
+        self.place(self.screen.size.width, self.screen.size.height)
+        self.display = True
+        self.can_focus = True
+        self.focus(scroll_visible=False)
+        self._ask()
+
+    def place(self, columns: int, rows: int) -> None:
+        """Put the box in the middle of a screen of this size."""
+        width, height = min(columns, WIDEST), min(max(3, rows - 2), HIGHEST)
+        self.styles.offset = ((columns - width) // 2, max(0, (rows - height) // 2))
+        self.styles.width, self.styles.height = width, height
+
+    def close(self) -> None:
+        """Take the box away and give the keyboard back."""
+        if self.finder is None:
+            return
+        self.finder = None
+        self.display = False
+        self.can_focus = False
+        self.screen.set_focus(None)
+
+    def _typed(self, query: str) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(PAUSE, self._ask)
+
+    def _ask(self) -> None:
+        finder = self.finder
+        if finder is None:
+            return
+        query = finder.query
+
+        def on_found(found: Sequence[Found]) -> None:
+            self.post_message(SearchAnswered(query, found))
+
+        try:
+            self._search(query, on_found)
+        except ProbeError as error:
+            finder.answer(query, ())
+            finder.error = str(error)
+        self.repaint()
+
+    def on_search_answered(self, message: SearchAnswered) -> None:
+        """Show what was found, unless something else was typed meanwhile."""
+        message.stop()
+        if self.finder is not None and self.finder.answer(message.query, message.found):
+            self.repaint()
+
+    def on_key(self, event: events.Key) -> None:
+        """Every key goes to the dialog."""
+        finder = self.finder
+        if finder is None or event.key == "ctrl+c":
+            return
+        event.stop()
+        event.prevent_default()
+        if event.key == "escape" or (event.key == "enter" and finder.enter()):
+            self.close()
+            return
+        if event.key in MOVES:
+            finder.move(event.key)
+        elif event.is_printable and event.character:
+            finder.prompt.insert(event.character)
+        else:
+            finder.prompt.key(event.key)
+        self.repaint()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Pasted text goes in at the cursor."""
+        if self.finder is not None:
+            event.stop()
+            self.finder.prompt.insert(event.text)
+            self.repaint()
+
+    def draw(self, columns: int, rows: int) -> list[Line]:
+        """The box with its content."""
+        if self.finder is None:
+            return []
+        glyphs, inner = self.look.glyphs, columns - 2
+        rule = glyphs.rule_focus
+        title = f"{rule} Find what to time {rule} enter adds, esc closes "
+        wall = (glyphs.wall, "rule.focus")
+        body = self.finder.lines(inner, rows - 2, self.look)
+        return [
+            ((title + rule * columns, "rule.focus"),),
+            *[(wall, *compose(line, inner, self.look.plain), wall) for line in body],
+            ((rule * columns, "rule.focus"),),
+        ]
