@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from probes import hdr
-from probes.base import ProbeError
+from probes.base import Found, ProbeError
 from probes.samples import (
     NO_FILTERS,
     Cost,
@@ -22,6 +22,8 @@ from probes.samples import (
     Sample,
     SyscallSample,
 )
+from tests.pilot.fake_latency import FOUND, FakeLatency, wobble
+from tui import registry
 
 NOON = 1_700_000_000.0
 HOSTILE_COMM = "\x1b[31mpwn\x07"
@@ -97,11 +99,6 @@ PROGRAMS = (
 )
 
 
-def _wobble(tick: int, salt: int) -> float:
-    """A factor from 0.95 to 1.05 that looks random and is not."""
-    return 0.95 + ((tick * 7919 + salt * 104_729) % 1000) / 10_000
-
-
 class FakeSource:
     """Pushes Frames when told to; remembers commands; fails with `errors` by command name."""
 
@@ -118,7 +115,10 @@ class FakeSource:
         self.latency = False
         self.lost = 0
         self.stopped = False
-        self.on = {"syscalls": True, "execs": True}
+        self.on = dict.fromkeys(registry.names(), True)
+        self.latencies = FakeLatency(PROCESSES)
+        self.queries: list[str] = []
+        self.answering = True
         self._totals: dict[str, list[int]] = {name: [0, 0] for name in CALLS}
         self._matrix: dict[tuple[int, str], list[int]] = {}
         self._errnos: dict[tuple[str, str], int] = {}
@@ -140,7 +140,12 @@ class FakeSource:
 
     def set_option(self, probe: str, option: str, value: object) -> None:
         self._command("set_option", probe, option, value)
-        self.latency = bool(value)
+        if option == "latency":
+            self.latency = bool(value)
+        elif option == "add":
+            self.latencies.add(str(value))
+        elif option == "remove":
+            self.latencies.remove(str(value))
 
     def set_filters(self, filters: Filters) -> None:
         self._command("set_filters", filters)
@@ -149,6 +154,14 @@ class FakeSource:
     def set_interval(self, seconds: float) -> None:
         self._command("set_interval", seconds)
         self.interval = seconds
+
+    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
+        self.queries.append(query)
+        error = self.errors.get("search")
+        if error is not None:
+            raise error
+        if self.answering:
+            on_found([found for found in FOUND if query.lower() in found.spec])
 
     def _command(self, *command: object) -> None:
         self.commands.append(command)
@@ -169,6 +182,8 @@ class FakeSource:
         """The next Frame."""
         self.tick += 1
         samples: dict[str, Sample] = {"syscalls": self._syscalls(), "execs": self._exec_sample()}
+        if "latency" in self.on:
+            samples["latency"] = self.latencies.sample(self.tick)
         for name, on in self.on.items():
             if not on:
                 samples[name] = type(samples[name])(state="off")
@@ -185,7 +200,7 @@ class FakeSource:
 
     def _syscalls(self) -> SyscallSample:
         for salt, (name, (count, errors)) in enumerate(CALLS.items()):
-            factor = _wobble(self.tick, salt)
+            factor = wobble(self.tick, salt)
             total = self._totals[name]
             total[0] += round(count * factor)
             total[1] += round(errors * factor)
@@ -220,7 +235,7 @@ class FakeSource:
     def _time(self, name: str, count: int, salt: int) -> None:
         buckets, total = self._histograms.get(name, ({}, 0))
         for part, factor in ((0.5, 1), (0.45, 3), (0.05, 40)):
-            nanoseconds = int(400 * (salt + 1) ** 2 * factor * _wobble(self.tick, salt))
+            nanoseconds = int(400 * (salt + 1) ** 2 * factor * wobble(self.tick, salt))
             bucket = hdr.index(nanoseconds)
             n = max(1, int(count * part))
             buckets[bucket] = buckets.get(bucket, 0) + n
