@@ -174,6 +174,8 @@ def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
     try:
         with open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
             lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+    except FileNotFoundError as error:
+        raise ProbeError(f"there is no process {pid}", "check the pid") from error
     except OSError as error:
         why = f"the memory map of process {pid} cannot be read ({error.strerror})"
         raise ProbeError(why, "name the file by its path instead of by the pid") from error

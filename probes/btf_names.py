@@ -28,9 +28,9 @@ def describes(data: bytes, name: str, base: bytes = b"") -> bool:
     start += header
     word = b"\0" + name.encode("utf-8", "replace") + b"\0"
     base_strings = _strings(base)
-    places = [base_strings.find(word) + 1]
-    inner = _strings(data).find(word) + 1
-    places.append(inner and inner + len(base_strings))
+    # A module's first string has no zero before it, which adding the kernel's last gives.
+    inner = (b"\0" + _strings(data)).find(word)
+    places = (base_strings.find(word) + 1, inner + len(base_strings) if inner >= 0 else 0)
     for at in filter(None, places):
         # Static, global and external functions differ in the low bits.
         for linkage in range(3):

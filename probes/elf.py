@@ -85,7 +85,7 @@ class Elf:
             self._read_headers()
         except struct.error as error:
             self.close()
-            raise ProbeError(f"{quote(path)} is damaged: it ends too early", "") from error
+            raise ProbeError(f"{quote(path)} is damaged", "name an intact file") from error
         except BaseException:
             self.close()
             raise
@@ -103,25 +103,26 @@ class Elf:
         self._fd = -1
 
     def _read_headers(self) -> None:
+        self._size = os.fstat(self._fd).st_size
         head = os.pread(self._fd, 64, 0)
         _check(self.path, head)
         self.kind, self.machine = struct.unpack_from("<2H", head, 16)
         segments, sections = struct.unpack_from("<2Q", head, 32)
         size, count, width, number, names = struct.unpack_from("<5H", head, 54)
-        table = os.pread(self._fd, size * count, segments)
+        table = self._read(size * count, segments)
         rows = [struct.unpack_from("<2I4Q", table, at * size) for at in range(count)]
         # Address, file offset and size in the file of what is loaded.
         self.segments: list[tuple[int, int, int]] = [
             (r[3], r[2], r[5]) for r in rows if r[0] == _PT_LOAD
         ]
-        first = os.pread(self._fd, 64, sections) if sections else bytes(64)
+        first = self._read(64, sections) if sections else bytes(64)
         # More sections than 16 bits count are counted in the first one.
         number = number or struct.unpack_from("<Q", first, 32)[0]
         names = names if names != 0xFFFF else struct.unpack_from("<I", first, 40)[0]
-        if not sections or width < 64 or number > 1 << 20:
+        if not sections or width < 64 or width * number > self._size:
             self.sections: list[Section] = []
             return
-        table = os.pread(self._fd, width * number, sections)
+        table = self._read(width * number, sections)
         raw = [struct.unpack_from("<2I4QI", table, at * width) for at in range(number)]
         unnamed = [Section("", r[1], r[3], r[4], r[5], r[6]) for r in raw]
         text = self.data(unnamed[names]) if names < number else b""
@@ -137,9 +138,14 @@ class Elf:
         """What a section holds; nothing for None and for one that is not in the file."""
         if section is None or section.kind == _NOBITS:
             return b""
-        if section.size > _MOST:
-            raise ProbeError(f"{quote(self.path)} is damaged: section {section.name} is too big")
-        return os.pread(self._fd, section.size, section.offset)
+        return self._read(section.size, section.offset)
+
+    def _read(self, size: int, offset: int) -> bytes:
+        """Bytes of the file; raises ProbeError where it cannot have them."""
+        if size > min(self._size, _MOST) or offset > self._size:
+            why = f"{quote(self.path)} is damaged: it names what is behind its end"
+            raise ProbeError(why, "name an intact file")
+        return os.pread(self._fd, size, offset)
 
     def offset(self, address: int) -> int | None:
         """The file offset of an address; None for one that is not loaded from the file."""
@@ -236,15 +242,15 @@ def functions(path: str, debug_root: str = DEBUG_ROOT) -> Mapping[str, Function]
     global one, then the first. Raises ProbeError for what is no ELF file of this machine.
     The last 64 files are remembered until they change.
     """
-    return _functions(path, debug_root, _version(path))
+    return _functions(path, debug_root, version_of(path))
 
 
 def is_go(path: str) -> bool:
     """Whether a file was built by the Go compiler, whose stacks move; raises ProbeError."""
-    return _is_go(path, _version(path))
+    return _is_go(path, version_of(path))
 
 
-def _version(path: str) -> tuple[int, ...]:
+def version_of(path: str) -> tuple[int, ...]:
     """What changes with a file's content; nothing for one that cannot be read."""
     try:
         found = os.stat(path)
