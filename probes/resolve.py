@@ -23,7 +23,9 @@ from probes.near import did_you_mean, near, quote
 
 Mechanism = Literal["fentry", "kprobe"]
 
-_PREFIXES = ("__pfx_", "__cfi_", "__pi_", "__SCT__", "__ksymtab", "__ftrace_invalid_address")
+_NO_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
+"""What kallsyms calls modules, but no probe by name reaches."""
+_PREFIXES = (".", "__pfx_", "__cfi_", "__pi_", "__SCT__", "__ksymtab", "__ftrace_invalid_address")
 """Beginnings of symbols that are no function of their own."""
 _SUFFIXES = {
     "isra": "changed the arguments of",
@@ -102,7 +104,9 @@ class Kernel:
             end = at + len(word)
             if data[end : end + 1] in (b"\n", b"\t", b""):
                 line = data[end : data.find(b"\n", end)]
-                found.append((data[at - 1 : at].decode(), line.strip(b"\t[]").decode()))
+                module = line.strip(b"\t[]").decode()
+                if module not in _NO_MODULES:
+                    found.append((data[at - 1 : at].decode(), module))
             at = data.find(word, end)
         return found
 
@@ -120,7 +124,7 @@ class Kernel:
         for name, module in rows:
             if name in found:
                 again.add(name)
-            elif not name.startswith(_PREFIXES) and not module.startswith("__"):
+            elif not name.startswith(_PREFIXES) and module not in _NO_MODULES:
                 found[name] = module
         for name in again:
             del found[name]

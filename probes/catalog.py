@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be timed on this machine, found by a few letters: the dashboard's finder.
+
+A query is words to look for. "k:vfs" looks among kernel functions for kprobes, and so on
+for every kind of target. "/usr/bin/bash:read" or "libc:mal" looks among the functions and
+static probes of that file, "pid:123:mal" among those of all files of that process. Reading
+tracefs takes privileges, so this runs where the loader does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache, cached_property
+from heapq import nsmallest
+from operator import itemgetter
+from typing import NamedTuple
+
+from probes import kernel as machine
+from probes import syscall_names
+from probes.base import ProbeError
+from probes.binaries import cached_libraries, find_binary, is_fragment, mappings
+from probes.elf import functions, is_go, version_of
+from probes.fuzzy import Index, Key
+from probes.near import readable
+from probes.resolve import Kernel, Mechanism, this_kernel
+from probes.specs import KINDS, PRESETS, Kind
+from probes.tracepoints import tracepoints
+from probes.usdt import read_probes
+
+PAIRS = (
+    ("start", "done"),
+    ("start", "end"),
+    ("start", "stop"),
+    ("begin", "end"),
+    ("entry", "return"),
+    ("entry", "exit"),
+    ("enter", "exit"),
+)
+"""Ends of the names of two probes that are the beginning and the end of one thing."""
+
+_RANKS = {"preset": 0, "syscall": 1, "usdt": 2, "file": 3, "tracepoint": 4, "uprobe": 5, "func": 5}
+"""Which of equally good matches comes first."""
+_DEFAULT_KINDS: frozenset[Kind] = frozenset(
+    ("preset", "syscall", "tracepoint", "func", "uprobe", "usdt")
+)
+_FILE_KINDS: frozenset[Kind] = frozenset(("uprobe", "usdt"))
+_REMEMBERED = 64
+
+
+class Entry(NamedTuple):
+    """One thing that can be traced.
+
+    `spec` is what to add as a target; one that ends with ":" or "/" is the beginning of a
+    further query. `mechanism` is how ("fentry", "kprobe", "uprobe", "usdt", "tracepoint",
+    "syscall"), or "file" or "directory". `cost` is for the caller to fill in.
+    """
+
+    spec: str
+    mechanism: str
+    note: str = ""
+    cost: str | None = None
+
+
+class _List:
+    """Texts that a query is compared with, and how to make an entry of one."""
+
+    def __init__(self, texts: list[str], rank: int, entry: Callable[[int], Entry]) -> None:
+        self._index = Index(texts, rank)
+        self._entry = entry
+
+    def search(self, query: str, limit: int) -> list[tuple[Key, Entry]]:
+        found = self._index.search(query, limit)
+        return [(key, self._entry(number)) for key, number in found]
+
+
+def _listed(rows: Iterable[tuple[str, Entry]], rank: int) -> _List:
+    pairs = list(rows)
+    return _List([text for text, _ in pairs], rank, lambda number: pairs[number][1])
+
+
+class Catalog:
+    """What a kernel and its files offer, read when it is first asked for and then kept.
+
+    `fentry` and `kprobes` say whether this kernel allows these mechanisms at all (to be
+    found by trying them); with neither, its functions are not offered.
+    """
+
+    def __init__(
+        self, kernel: Kernel | None = None, *, fentry: bool = True, kprobes: bool = True
+    ) -> None:
+        self.kernel = kernel or this_kernel()
+        self._allowed = {"fentry": fentry, "kprobe": kprobes, "func": fentry or kprobes}
+        self._lists: dict[tuple[object, ...], _List] = {}
+
+    def search(
+        self, query: str, limit: int = 50, kinds: Collection[Kind] | None = None
+    ) -> list[Entry]:
+        """The best entries for a query, best first; only those of `kinds` if given.
+
+        Raises ProbeError, one sentence for the user, when a file or process that the query
+        names cannot be read.
+        """
+        query = query.strip()
+        wanted: frozenset[Kind] = frozenset(kinds or _DEFAULT_KINDS)
+        word, colon, rest = query.partition(":")
+        if colon and word in KINDS:
+            kind, query = KINDS[word], rest.strip()
+            wanted = frozenset([kind]) if not kinds or kind in wanted else frozenset()
+        lists = self._in_files(query, wanted) if wanted & _FILE_KINDS else None
+        if lists is None:
+            lists = [(query, self._list(kind)) for kind in sorted(wanted - _FILE_KINDS)]
+            if wanted & _FILE_KINDS:
+                rows = _names_of_files(query, programs=wanted <= _FILE_KINDS)
+                lists.append((query, _listed(rows, _RANKS["file"])))
+        found = [result for words, entries in lists for result in entries.search(words, limit)]
+        return [entry for _, entry in nsmallest(limit, found, key=itemgetter(0))]
+
+    def load(self) -> None:
+        """Read the lists of the kernel now, so that the first search need not."""
+        for kind in _DEFAULT_KINDS - _FILE_KINDS:
+            self._list(kind)
+
+    def _list(self, kind: Kind) -> _List:
+        known = self._lists.get((kind,))
+        if known is None:
+            known = self._lists[(kind,)] = self._read_list(kind)
+        return known
+
+    def _read_list(self, kind: Kind) -> _List:
+        if kind == "preset":
+            rows = ((name, Entry(name, "tracepoint", what)) for name, what in PRESETS.items())
+            return _listed(rows, _RANKS[kind])
+        if kind == "syscall":
+            arch = machine.machine()
+            names = syscall_names.table(syscall_names.ALIASES.get(arch, arch)).values()
+            note = "a system call, from its start to its end"
+            rows = ((name, Entry(f"syscall:{name}", "syscall", note)) for name in names)
+            return _listed(rows, _RANKS[kind])
+        if kind == "tracepoint":
+            known = tracepoints(self.kernel.where.tracefs)
+            return _listed(_tracepoint_rows(known), _RANKS[kind])
+        return self._functions(kind)
+
+    def _functions(self, kind: Kind) -> _List:
+        """Kernel functions, for "func" with the mechanism that it would take."""
+        if not self._allowed[kind]:
+            return _listed((), _RANKS["func"])
+        kernel, allowed = self.kernel, self._allowed
+        only: Mechanism | None = None
+        if kind == "kprobe" or not allowed["fentry"]:
+            only = "kprobe"
+        elif kind == "fentry" or not allowed["kprobe"]:
+            only = "fentry"
+        names = kernel.traceable(only)
+
+        def entry(number: int) -> Entry:
+            name = names[number]
+            module = kernel.functions[name]
+            mechanism = only or ("fentry" if module or name in kernel.btf_ids else "kprobe")
+            note = f"a function of the module {module}" if module else "a kernel function"
+            return Entry(f"{kind}:{name}", mechanism, note)
+
+        return _List(names, _RANKS["func"], entry)
+
+    def _in_files(self, query: str, wanted: frozenset[Kind]) -> list[tuple[str, _List]] | None:
+        """(query, list) of each file that the query names, None if it names none."""
+        process = re.match(r"pid:(\d{1,9})(?::|$)", query)
+        if process:
+            paths = [mapping.path for mapping in mappings(int(process[1]))]
+            words = query[process.end() :]
+            return [(words, found) for path in paths for found in self._process_file(path, wanted)]
+        named = self._named_file(query)
+        if named is None:
+            return None
+        name, path, words = named
+        return [(words, found) for found in self._file(name, path, wanted)]
+
+    def _named_file(self, query: str) -> tuple[str, str, str] | None:
+        """(name as typed, path, what is looked for in it) if a query names a file."""
+        if "/" in query.partition(":")[0]:
+            ends = [found.start() for found in re.finditer(":", query)] + [len(query)]
+            for end in ends:
+                if os.path.isfile(query[:end]):
+                    return query[:end], os.path.abspath(query[:end]), query[end + 1 :]
+            return None
+        name, colon, words = query.partition(":")
+        if not colon or not name or name in self._categories:
+            return None
+        try:
+            return name, find_binary(name), words
+        except ProbeError:
+            # It may be the beginning of something else.
+            return None
+
+    @cached_property
+    def _categories(self) -> frozenset[str]:
+        return frozenset(category for category, _ in tracepoints(self.kernel.where.tracefs))
+
+    def _process_file(self, path: str, wanted: frozenset[Kind]) -> list[_List]:
+        try:
+            return self._file(path, path, wanted)
+        except ProbeError:
+            # One file that cannot be read must not hide the others of the process.
+            return []
+
+    def _file(self, name: str, path: str, wanted: frozenset[Kind]) -> list[_List]:
+        """Static probes and functions of a file; raises ProbeError if it is no ELF file."""
+        key = ("file", name, path, version_of(path))
+        found = []
+        for kind, read in (("usdt", _usdt_rows), ("uprobe", _uprobe_rows)):
+            if kind not in wanted:
+                continue
+            known = self._lists.get((kind, *key))
+            if known is None:
+                known = self._lists[(kind, *key)] = _listed(read(name, path), _RANKS[kind])
+                self._forget()
+            found.append(known)
+        return found
+
+    def _forget(self) -> None:
+        """Keep the lists of the last files only."""
+        files = [key for key in self._lists if len(key) > 1]
+        for key in files[:-_REMEMBERED]:
+            del self._lists[key]
+
+
+def _tracepoint_rows(known: Collection[tuple[str, str]]) -> Iterator[tuple[str, Entry]]:
+    names = set(known)
+    for category, name in sorted(known):
+        end = _end_of(category, name, names)
+        start = f"tracepoint:{category}:{name}"
+        if end:
+            spec = f"{start},tracepoint:{category}:{end}"
+            note = f"from {name} to {end} on the same thread"
+            yield f"{category}:{name} {end}", Entry(spec, "tracepoint", note)
+        yield f"{category}:{name}", Entry(start, "tracepoint", "a tracepoint, counted")
+
+
+def _end_of(group: str, name: str, known: Collection[tuple[str, str]]) -> str:
+    """The probe that ends what the probe `name` begins, "" if the group has none."""
+    ends = (name.removesuffix(a) + b for a, b in PAIRS if name.endswith(a))
+    return next((end for end in ends if (group, end) in known), "")
+
+
+def _usdt_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
+    counts = Counter((probe.provider, probe.name) for probe in read_probes(path))
+    for (provider, probe), count in sorted(counts.items()):
+        end = _end_of(provider, probe, counts)
+        start = f"usdt:{name}:{provider}:{probe}"
+        if end:
+            spec = f"{start},usdt:{name}:{provider}:{end}"
+            note = f"from {probe} to {end} on the same thread"
+            yield f"{provider}:{probe} {end}", Entry(spec, "usdt", note)
+        note = (
+            f"a static probe in {count} places, counted" if count > 1 else "a static probe, counted"
+        )
+        yield f"{provider}:{probe}", Entry(start, "usdt", note)
+
+
+def _uprobe_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
+    name_of_file = os.path.basename(path)
+    note = "a Go function, counted" if is_go(path) else f"a function of {name_of_file}"
+    for symbol, function in functions(path).items():
+        # What the grammar of targets does not take cannot be offered.
+        if function.ifunc or is_fragment(symbol) or ":" in symbol or symbol[0].isdigit():
+            continue
+        plain = readable(symbol)
+        yield plain or symbol, Entry(f"uprobe:{name}:{symbol}", "uprobe", plain or note)
+
+
+def _names_of_files(query: str, programs: bool) -> Iterator[tuple[str, Entry]]:
+    """Files and directories whose names begin as a query does, or that it may mean.
+
+    Without `programs`, a name without a slash is only looked for as a whole, or as a library.
+    """
+    directory, slash, base = query.rpartition("/")
+    if slash:
+        try:
+            found = sorted(os.scandir(directory + "/"), key=lambda entry: entry.name)
+        except (OSError, ValueError):
+            return
+        for entry in found:
+            path = f"{directory}/{entry.name}"
+            if not entry.name.startswith(base) or not path.isprintable():
+                continue
+            if entry.is_dir():
+                yield path, Entry(path + "/", "directory")
+            elif _may_run(entry):
+                yield path, Entry(path + ":", "file")
+        return
+    if programs:
+        yield from _programs(query)
+    elif re.fullmatch(r"[\w.+-]+", query) and (program := shutil.which(query)):
+        yield query, Entry(query + ":", "file", program)
+    if programs or query.startswith("lib"):
+        yield from _libraries(query)
+
+
+def _programs(query: str) -> Iterator[tuple[str, Entry]]:
+    """Programs on PATH whose names begin as a query does."""
+    seen = set()
+    for directory in os.get_exec_path():
+        try:
+            found = [entry for entry in os.scandir(directory) if entry.name.startswith(query)]
+        except OSError:
+            continue
+        for entry in found:
+            if entry.name not in seen and entry.path.isprintable() and _may_run(entry):
+                seen.add(entry.name)
+                yield entry.name, Entry(entry.name + ":", "file", entry.path)
+
+
+def _libraries(query: str) -> Iterator[tuple[str, Entry]]:
+    """Libraries that the dynamic linker knows and whose names contain a query, each once."""
+    seen = set()
+    # The longest names first: those have the version that programs use.
+    for base, path in sorted(cached_libraries(), key=lambda pair: -len(pair[0])):
+        if query.lower() in base.lower() and path.isprintable():
+            file = os.path.realpath(path)
+            if file not in seen:
+                seen.add(file)
+                yield base, Entry(base + ":", "file", path)
+
+
+def _may_run(entry: os.DirEntry[str]) -> bool:
+    """Whether a file's code may be run: it is executable, or a shared library."""
+    try:
+        return entry.is_file() and (".so" in entry.name or bool(entry.stat().st_mode & 0o111))
+    except OSError:
+        return False
+
+
+@cache
+def _catalog(fentry: bool, kprobes: bool) -> Catalog:
+    return Catalog(fentry=fentry, kprobes=kprobes)
+
+
+def search(
+    query: str,
+    limit: int = 50,
+    kinds: Collection[Kind] | None = None,
+    *,
+    fentry: bool = True,
+    kprobes: bool = True,
+) -> list[Entry]:
+    """`Catalog.search` of the running kernel, whose lists are read at the first call only."""
+    return _catalog(fentry, kprobes).search(query, limit, kinds)
