@@ -187,13 +187,13 @@ class ProbetopApp(App[int]):
         """Keys in their order: for what is open over the panes, else for the pane in focus."""
         if self.screen is not self.dashboard:
             return
-        if self.dashboard.help.take(event) or self.dashboard.footer.take(event):
+        board = self.dashboard
+        if board.help.take(event) or board.finder.take(event) or board.footer.take(event):
             event.prevent_default()
             return
-        if event.character is None:
-            return
+        key = event.character if event.is_printable and event.character else event.key
         try:
-            if self.dashboard.in_focus.pane.press(event.character):
+            if board.in_focus.pane.press(key):
                 event.prevent_default()
                 self.dashboard.repaint()
         except ProbeError as error:
@@ -202,7 +202,9 @@ class ProbetopApp(App[int]):
     def on_paste(self, event: events.Paste) -> None:
         """Pasted text is for the prompt, and never a row of commands."""
         if self.screen is self.dashboard:
-            self.dashboard.footer.paste(event.text)
+            board = self.dashboard
+            if not board.finder.paste(event.text):
+                board.footer.paste(event.text)
 
     def action_toggle_probe(self, name: str) -> None:
         """Attach or detach a probe; one that failed is tried again."""

@@ -41,8 +41,6 @@ class FinderOverlay(CellWidget):
         self.finder = Finder(add, self._typed)
         self.place(self.screen.size.width, self.screen.size.height)
         self.display = True
-        self.can_focus = True
-        self.focus(scroll_visible=False)
         self._ask()
 
     def place(self, columns: int, rows: int) -> None:
@@ -52,13 +50,9 @@ class FinderOverlay(CellWidget):
         self.styles.width, self.styles.height = width, height
 
     def close(self) -> None:
-        """Take the box away and give the keyboard back."""
-        if self.finder is None:
-            return
+        """Take the box away; an answer that comes yet is to nobody."""
         self.finder = None
         self.display = False
-        self.can_focus = False
-        self.screen.set_focus(None)
 
     def _typed(self, query: str) -> None:
         if self._timer is not None:
@@ -87,30 +81,29 @@ class FinderOverlay(CellWidget):
         if self.finder is not None and self.finder.answer(message.query, message.found):
             self.repaint()
 
-    def on_key(self, event: events.Key) -> None:
-        """Every key goes to the dialog."""
+    def take(self, event: events.Key) -> bool:
+        """Every key goes to the dialog while it is open; False while it is not."""
         finder = self.finder
-        if finder is None or event.key == "ctrl+c":
-            return
-        event.stop()
-        event.prevent_default()
+        if finder is None:
+            return False
         if event.key == "escape" or (event.key == "enter" and finder.enter()):
             self.close()
-            return
-        if event.key in MOVES:
+        elif event.key in MOVES:
             finder.move(event.key)
         elif event.is_printable and event.character:
             finder.prompt.insert(event.character)
         else:
             finder.prompt.key(event.key)
         self.repaint()
+        return True
 
-    def on_paste(self, event: events.Paste) -> None:
-        """Pasted text goes in at the cursor."""
-        if self.finder is not None:
-            event.stop()
-            self.finder.prompt.insert(event.text)
-            self.repaint()
+    def paste(self, text: str) -> bool:
+        """Put text in at the cursor; False if the dialog is not open."""
+        if self.finder is None:
+            return False
+        self.finder.prompt.insert(text)
+        self.repaint()
+        return True
 
     def draw(self, columns: int, rows: int) -> list[Line]:
         """The box with its content."""
