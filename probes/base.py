@@ -30,18 +30,34 @@ class ProbeError(Exception):
         self.log = log
 
 
-@dataclass(frozen=True, slots=True)
+Mechanism = Literal[
+    "raw_tracepoint", "tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "fentry", "fexit"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
     """One program of a BPF source file and the event that it is attached to.
 
-    `target` is "sys_exit" for a raw tracepoint, "syscalls:sys_exit_execve" for a tracepoint.
-    An `optional` one that this kernel does not have is left out and noted.
+    `target` is "sys_exit" for a raw tracepoint, "syscalls:sys_exit_execve" for a tracepoint,
+    a function of the kernel; uprobes have `path`, `offset` in the file and, for a static
+    probe that is off until somebody listens, the offset of its `counter`. `patch` replaces
+    64-bit constants of the program. An `optional` one that this kernel does not have is left
+    out and noted; those of one `group` are attached all or none, and a failure of the group
+    is noted with it.
     """
 
-    kind: Literal["raw_tracepoint", "tracepoint"]
+    kind: Mechanism
     function: str
-    target: str
+    target: str = ""
     optional: bool = False
+    group: int | None = None
+    patch: Mapping[int, int] = field(default_factory=dict)
+    path: str = ""
+    name: str = ""
+    offset: int = 0
+    counter: int = 0
+    pid: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +66,9 @@ class Plan:
 
     `defines` are -D macros; `offsets` gives macros that become byte offsets from the running
     kernel's BTF ({"OFF_MM": "task_struct.mm"}; with a "?" behind it -1 where there is none),
-    `helpers` macros that are 1 if it has a BPF
-    helper ({"PT_DIRECT": "BPF_FUNC_task_pt_regs"}). `facts` goes back to the dashboard.
+    `helpers` macros that are 1 if it has a BPF helper. `facts` goes back to the dashboard;
+    `calibrate` may add to them, before anything is attached: it is given the maps by name
+    and a function that attaches.
     """
 
     source: str
@@ -61,13 +78,15 @@ class Plan:
     offsets: Mapping[str, str] = field(default_factory=dict)
     helpers: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    calibrate: Callable[[Mapping[str, int], Callable[[Attach], int]], Params] | None = None
 
 
 @dataclass(slots=True)
 class Loaded:
     """The descriptors of a probe that runs in the kernel; closing them all removes it.
 
-    `maps` and `programs` are by name, `links` keep the programs attached.
+    `maps` and `programs` are by name, `links` keep the programs attached; `groups` has the
+    group of each link, `failures` why and how to mend it for groups that are not attached.
     """
 
     facts: Mapping[str, Any]
@@ -75,6 +94,8 @@ class Loaded:
     programs: dict[str, int]
     links: list[int]
     notes: tuple[str, ...] = ()
+    groups: list[int | None] = field(default_factory=list)
+    failures: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def close(self) -> None:
         """Close what nobody has taken over."""

@@ -84,17 +84,20 @@ def prog_load(
     attach_type: int = 0,
     btf_id: int = 0,
     kern_version: int = 0,
+    name: str = "probetop",
 ) -> int:
     """Loads a program of `kind` (PROG_*); returns its descriptor, raises VerifierError."""
     code = ctypes.create_string_buffer(insns, len(insns))
     text = ctypes.create_string_buffer(licence.encode())
+    # The kernel takes 15 characters of [A-Za-z0-9_.]; longer ones are cut, not refused.
+    label = name.encode()[:15]
     log = ctypes.create_string_buffer(_LOG_SIZE)
     addresses = [ctypes.addressof(item) for item in (code, text, log)]
 
     def attr(level: int) -> bytes:
         head = struct.pack("=2I2Q", kind, len(insns) // 8, *addresses[:2])
         logging = struct.pack("=2IQ", level, _LOG_SIZE if level else 0, addresses[2] * level)
-        names = struct.pack("=2I16sI", kern_version, 0, b"probetop", 0)
+        names = struct.pack("=2I16sI", kern_version, 0, label, 0)
         btf = struct.pack("=3IQ2IQ4I", attach_type, 0, 0, 0, 0, 0, 0, 0, btf_id, 0, 0)
         return head + logging + names + btf
 

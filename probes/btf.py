@@ -14,7 +14,7 @@ from ctypes import c_char_p, c_int, c_uint32, c_void_p
 from probes.base import ProbeError
 
 _LIBRARIES = ("libbpf.so.1", "libbpf.so.0", "libbcc_bpf.so.0", "libbcc.so.0")
-_STRUCT, _UNION, _ENUM = 4, 5, 6
+_STRUCT, _UNION, _ENUM, _FUNCTION = 4, 5, 6, 12
 _KINDS_THROUGH = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 
 
@@ -53,6 +53,11 @@ class KernelBTF:
                 return None
             total, at = total + found[0], found[1]
         return total // 8
+
+    def function_id(self, name: str) -> int | None:
+        """The type id of a kernel function, which fentry needs; None if there is none."""
+        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNCTION))
+        return found if found > 0 else None
 
     def enumerator(self, enum: str, name: str) -> int | None:
         """The value of one name of an enum, None where this kernel has it not."""

@@ -112,7 +112,7 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
-	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c))
+	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
 	if ((f & PT_FILTER_COMM) && !pt_same_comm(comm, c->comm) &&
 	    !pt_same_comm(parent, c->comm))

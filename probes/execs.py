@@ -46,6 +46,10 @@ def split_args(raw: bytes) -> tuple[str, ...]:
     return tuple(part.decode("utf-8", "surrogateescape") for part in parts)
 
 
+def _syscall(function: str, name: str) -> Attach:
+    return Attach(kind="tracepoint", function=function, target=f"syscalls:{name}", optional=True)
+
+
 class ExecProbe:
     """Program executions and process ends."""
 
@@ -69,17 +73,17 @@ class ExecProbe:
     def plan(params: Params) -> Plan:
         """Scheduler events for what succeeds, the two system calls for what fails."""
         calls = [
-            Attach("tracepoint", f"{side}_{call}", f"syscalls:sys_{side}_{call}", optional=True)
+            _syscall(f"{side}_{call}", f"sys_{side}_{call}")
             for side in ("enter", "exit")
             for call in ("execve", "execveat")
         ]
-        calls[3] = Attach("tracepoint", "exit_execve", "syscalls:sys_exit_execveat", optional=True)
+        calls[3] = _syscall("exit_execve", "sys_exit_execveat")
         cpus = kernel.possible_cpus()
         return Plan(
             source="execs.bpf.c",
             attach=[
-                Attach("raw_tracepoint", "on_exec", "sched_process_exec"),
-                Attach("raw_tracepoint", "on_exit", "sched_process_exit"),
+                Attach(kind="raw_tracepoint", function="on_exec", target="sched_process_exec"),
+                Attach(kind="raw_tracepoint", function="on_exit", target="sched_process_exit"),
                 *calls,
             ],
             maps=["control", "stats", "events", "scratch", "pending"],

@@ -310,6 +310,8 @@ def _unpacked(message: ipc.Message, fds: Sequence[int]) -> Loaded:
         dict(zip(programs, fds[first:second], strict=True)),
         list(fds[second:]),
         tuple(message["notes"]),
+        message["groups"],
+        {group: (why, fix) for group, why, fix in message["failures"]},
     )
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from probes import btf, ipc, kernel
-from probes.base import Attach, Loaded, Plan, ProbeError
+from probes.attach import Attacher
+from probes.base import Loaded, Plan, ProbeError
 
 HERE = Path(__file__).resolve().parent
 LOG_LIMIT = 16_000
@@ -73,23 +74,21 @@ def _release_parts() -> list[str]:
     return kernel.release().partition("-")[0].split(".")[:3]
 
 
-def compiler_flags(plan: Plan) -> list[str]:
+def compiler_flags(plan: Plan, types: btf.KernelBTF) -> list[str]:
     """-D for all that the plan wants to know; raises ProbeError for what is not there."""
     flags = [f"-DPROBETOP_KERNEL_VERSION={kernel_version()}", f"-I{HERE / 'include'}"]
     flags.append("-Werror=implicit-function-declaration")
     flags += [f"-D{name}={value}" for name, value in plan.defines.items()]
-    if plan.offsets or plan.helpers:
-        types = btf.KernelBTF()
-        for macro, path in plan.offsets.items():
-            found = types.offset(path.rstrip("?"))
-            if found is None and path.endswith("?"):
-                found = -1
-            if found is None:
-                raise ProbeError(f"this kernel's types have no {path}", "report this kernel")
-            flags.append(f"-D{macro}={found}")
-        for macro, name in plan.helpers.items():
-            known = types.enumerator("bpf_func_id", name) is not None
-            flags.append(f"-D{macro}={int(known)}")
+    for macro, path in plan.offsets.items():
+        found = types.offset(path.rstrip("?"))
+        if found is None and path.endswith("?"):
+            found = -1
+        if found is None:
+            raise ProbeError(f"this kernel's types have no {path}", "report this kernel")
+        flags.append(f"-D{macro}={found}")
+    for macro, name in plan.helpers.items():
+        known = types.enumerator("bpf_func_id", name) is not None
+        flags.append(f"-D{macro}={int(known)}")
     return flags
 
 
@@ -112,7 +111,7 @@ def source_of(name: str, seen: set[str] | None = None) -> str:
 
 
 class Compiler:
-    """BCC, imported once, building one plan after another (two at once crash it)."""
+    """BCC, imported once, compiling one plan after another (two at once crash it)."""
 
     def __init__(self) -> None:
         self.bcc = import_bcc()
@@ -120,57 +119,59 @@ class Compiler:
 
     def load(self, plan: Plan) -> Loaded:
         """Compile, load and attach; raises ProbeError."""
-        bcc = self.bcc
-        flags = compiler_flags(plan)
+        types = btf.KernelBTF()
+        flags = compiler_flags(plan, types)
         try:
-            module = bcc.BPF(text=source_of(plan.source).encode(), cflags=flags)
+            module = self.bcc.BPF(text=source_of(plan.source).encode(), cflags=flags)
         except Exception as error:  # BCC raises plain Exception
             raise ProbeError(f"{plan.source} does not compile ({error})", "see the log") from error
+        self.keep = module
         loaded = Loaded(plan.facts, {}, {}, [])
-        notes: list[str] = []
-        for attach in plan.attach:
-            try:
-                program = self._program(module, attach)
-                loaded.links.append(self._attach(program, attach))
-                loaded.programs[attach.function] = program
-            except ProbeError as error:
-                if not attach.optional:
-                    raise
-                notes.append(error.why)
         for name in plan.maps:
             loaded.maps[name] = self.lib.bpf_table_fd(module.module, name.encode())
             if loaded.maps[name] < 0:
                 raise ProbeError(f"{plan.source} has no map {name}", REPORT)
-        loaded.notes = tuple(notes)
-        self.keep = module
+        attacher = Attacher(lambda name: self._instructions(module, name), types.function_id)
+        if plan.calibrate is not None:
+            loaded.facts = {**plan.facts, **plan.calibrate(loaded.maps, attacher.attach)}
+        _attach_all(plan, attacher, loaded)
+        loaded.programs = attacher.programs
         return loaded
 
-    def _program(self, module: Any, attach: Attach) -> int:
-        kinds = {
-            "raw_tracepoint": self.bcc.BPF.RAW_TRACEPOINT,
-            "tracepoint": self.bcc.BPF.TRACEPOINT,
-        }
-        try:
-            function = module.load_func(attach.function.encode(), kinds[attach.kind])
-        except Exception as error:
-            why = f"the kernel refused the program {attach.function} ({error})"
-            raise ProbeError(why, "run probetop doctor") from error
-        return int(function.fd)
+    def _instructions(self, module: Any, function: str) -> bytes:
+        name = function.encode()
+        start = self.lib.bpf_function_start(module.module, name)
+        if not start:
+            raise ProbeError(f"there is no program {function}", REPORT)
+        return ctypes.string_at(start, self.lib.bpf_function_size(module.module, name))
 
-    def _attach(self, program: int, attach: Attach) -> int:
-        if attach.kind == "raw_tracepoint":
-            fd = self.lib.bpf_attach_raw_tracepoint(program, attach.target.encode())
-        else:
-            if kernel.tracefs() is None:
-                why = "tracefs is not mounted, and mounting it was refused"
-                raise ProbeError(why, "mount -t tracefs tracefs /sys/kernel/tracing")
-            category, _, name = attach.target.partition(":")
-            fd = self.lib.bpf_attach_tracepoint(program, category.encode(), name.encode())
-        if fd < 0:
-            reason = os.strerror(ctypes.get_errno() or -fd)
-            what = f"{attach.kind.replace('_', ' ')} {attach.target}"
-            raise ProbeError(f"cannot attach to the {what} ({reason})", "run probetop doctor")
-        return int(fd)
+
+def _attach_all(plan: Plan, attacher: Attacher, loaded: Loaded) -> None:
+    """Attach everything; what is optional, or of a group, may fail by itself."""
+    notes: list[str] = []
+    for wish in plan.attach:
+        if wish.group in loaded.failures:
+            continue
+        try:
+            loaded.links.append(attacher.attach(wish))
+            loaded.groups.append(wish.group)
+        except ProbeError as error:
+            if wish.group is not None:
+                loaded.failures[wish.group] = (error.why, error.fix)
+                _detach(loaded, wish.group)
+            elif wish.optional:
+                notes.append(error.why)
+            else:
+                raise
+    loaded.notes = tuple(notes)
+
+
+def _detach(loaded: Loaded, group: int) -> None:
+    """Detach what is attached of a group already."""
+    pairs = list(zip(loaded.links, loaded.groups, strict=True))
+    ipc.close_all([fd for fd, of in pairs if of == group])
+    loaded.links = [fd for fd, of in pairs if of != group]
+    loaded.groups = [of for _, of in pairs if of != group]
 
 
 def plan_of(path: str, params: Mapping[str, Any]) -> Plan:
@@ -220,6 +221,8 @@ def run(sock: socket.socket, log: int) -> None:
             "programs": list(loaded.programs),
             "links": len(loaded.links),
             "notes": list(loaded.notes),
+            "groups": loaded.groups,
+            "failures": [[group, *words] for group, words in loaded.failures.items()],
             "log": printed(log),
         }
         fds = [*loaded.maps.values(), *loaded.programs.values(), *loaded.links]
@@ -236,7 +239,7 @@ def selftest() -> dict[str, Any]:
         return {"ok": False, "bcc": None, "why": error.why, "fix": error.fix}
     version = getattr(bcc, "__version__", None)
     try:
-        module = bcc.BPF(text=SELFTEST, cflags=compiler_flags(Plan("", (), ())))
+        module = bcc.BPF(text=SELFTEST, cflags=compiler_flags(Plan("", (), ()), btf.KernelBTF()))
         module.load_func(b"selftest", bcc.BPF.RAW_TRACEPOINT)
     except Exception as error:
         why = f"BCC {version} does not compile or load a small program ({error})"

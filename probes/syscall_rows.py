@@ -19,7 +19,7 @@ from probes.syscall_names import errno_name, name_of
 CALLS = 1024
 COMPAT = CALLS // 2
 UNKNOWN = 511
-ERRNOS = 144
+ERRNOS = 160
 MOST_ROWS = 60_000
 """Most (process, call) pairs that are remembered; the newest stay."""
 FORGET_EVERY = 10.0
@@ -58,7 +58,7 @@ def errno_of(index: int) -> int | None:
     """The errno that a cell of the shared error table counts; None for all the others."""
     if index < 134:
         return index
-    return index - 134 + 512 if index < ERRNOS - 1 else None
+    return index - 134 + 512 if index < 154 else None
 
 
 class Totals:

@@ -18,7 +18,7 @@
 
 #define CALLS 1024		/* 0..511 native, 512..1023 32-bit compat calls */
 #define UNKNOWN 511
-#define ERRNOS 144		/* 1..133 as they are, 512..530 from 134 on, 143 the rest */
+#define ERRNOS 160		/* 1..133 as they are, 512..531 from 134 on, 159 the rest */
 
 struct other {
 	u64 calls;
@@ -33,7 +33,7 @@ static __always_inline u32 errno_index(u32 e)
 {
 	if (e < 134)
 		return e;
-	if (e >= 512 && e < 521)
+	if (e >= 512 && e < 532)
 		return e - 512 + 134;
 	return ERRNOS - 1;
 }

@@ -26,9 +26,9 @@ LATENCY_SLOTS = 192
 def geometry(cpus: int) -> dict[str, int]:
     """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
 
-    64 Ki rows of 64 bytes in all (4 MiB), at most 4096 and at least 1024 for each CPU.
+    64 Ki rows of 64 bytes in all (4 MiB), at most 16,384 and at least 1024 for each CPU.
     """
-    rows = 4096
+    rows = 16384
     while rows > 1024 and rows * cpus > 65536:
         rows //= 2
     slices = 1
@@ -58,11 +58,11 @@ class SyscallProbe:
     def plan(params: Params) -> Plan:
         """One program on sys_exit; with `latency` one on sys_enter as well."""
         sizes = geometry(kernel.possible_cpus())
-        attach = [Attach("raw_tracepoint", "on_exit", "sys_exit")]
+        attach = [Attach(kind="raw_tracepoint", function="on_exit", target="sys_exit")]
         maps = ["control", "rows", "touched", "others", "errnos"]
         latency = bool(params.get("latency"))
         if latency:
-            attach.append(Attach("raw_tracepoint", "on_enter", "sys_enter"))
+            attach.append(Attach(kind="raw_tracepoint", function="on_enter", target="sys_enter"))
             maps += ["slots", "hists"]
         field = "status" if kernel.arch() == "x86_64" else "flags"
         return Plan(

@@ -50,10 +50,10 @@ static __always_inline u64 pt_read(u64 address)
 	return value;
 }
 
-/* Is the current process in the cgroup of the filter, or in one below it? */
-static __always_inline int pt_in_cgroup(struct control *c)
+/* Is a task in the cgroup of the filter, or in one below it? */
+static __always_inline int pt_in_cgroup(struct control *c, u64 task)
 {
-	u64 group = pt_read(pt_read((u64)bpf_get_current_task() + OFF_CGROUPS) + OFF_DFL_CGRP);
+	u64 group = pt_read(pt_read(task + OFF_CGROUPS) + OFF_DFL_CGRP);
 
 	if ((u32)pt_read(group + OFF_CGROUP_LEVEL) < c->level)
 		return 0;
@@ -81,7 +81,7 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
-	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c))
+	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
 	if (f & PT_FILTER_COMM) {
 		char comm[PT_COMM] __attribute__((aligned(8))) = {};
@@ -92,6 +92,29 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 	}
 	return 1;
 }
+
+#ifdef OFF_CRED
+/* As pt_wanted, for a task that is not the current one. */
+static __always_inline int pt_task_wanted(struct control *c, u64 task)
+{
+	u64 f = c->filters;
+
+	if ((f & PT_FILTER_PID) && (u32)pt_read(task + OFF_TGID) != c->pid)
+		return 0;
+	if ((f & PT_FILTER_UID) && (u32)pt_read(pt_read(task + OFF_CRED) + OFF_UID) != c->uid)
+		return 0;
+	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, task))
+		return 0;
+	if (f & PT_FILTER_COMM) {
+		char comm[PT_COMM] __attribute__((aligned(8))) = {};
+
+		bpf_probe_read_kernel_str(comm, PT_COMM, (void *)(task + OFF_COMM));
+		if (!pt_same_comm(comm, c->comm))
+			return 0;
+	}
+	return 1;
+}
+#endif
 
 #define PT_BUCKETS 1280
 

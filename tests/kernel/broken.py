@@ -79,13 +79,16 @@ class LacksOffset(ExecProbe):
         return replace(plan, offsets={**plan.offsets, "OFF_MM": "task_struct.no_such_member"})
 
 
+NOWHERE = Attach(kind="raw_tracepoint", function="on_exec", target="nowhere")
+
+
 class LacksTracepoint(ExecProbe):
     """A kernel without a tracepoint that is needed."""
 
     @staticmethod
     def plan(params: Params) -> Plan:
         plan = ExecProbe.plan(params)
-        return replace(plan, attach=[*plan.attach, Attach("raw_tracepoint", "on_exec", "nowhere")])
+        return replace(plan, attach=[*plan.attach, NOWHERE])
 
 
 class LacksOptional(ExecProbe):

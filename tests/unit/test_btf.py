@@ -88,7 +88,7 @@ def test_helpers_by_their_number() -> None:
 
 @needs_btf
 def test_plans_become_flags() -> None:
-    flags = compiler_flags(SyscallProbe.plan({}))
+    flags = compiler_flags(SyscallProbe.plan({}), btf.KernelBTF())
     values = dict(flag[2:].split("=") for flag in flags if flag.startswith("-DOFF_"))
     assert values.keys() == SyscallProbe.plan({}).offsets.keys()
     # Of the two ways in which kernels keep a cgroup's ancestors this one has one.

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading compiled instructions and attaching them, by bpf(2) and perf_event_open(2) alone.
+
+BCC only compiles: what it wrote is loaded here, so that one compilation serves any number
+of targets (constants in the instructions are replaced) and every kernel and BCC alike.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from probes import bpfsys, kernel
+from probes.base import Attach, ProbeError
+
+Instructions = Callable[[str], bytes]
+"""The compiled instructions of a function, by its name."""
+
+_LDDW = 0x18
+_ATTACH_FEXIT = 25
+_TYPES = {
+    "raw_tracepoint": bpfsys.PROG_RAW_TRACEPOINT,
+    "tracepoint": bpfsys.PROG_TRACEPOINT,
+    "kprobe": bpfsys.PROG_KPROBE,
+    "kretprobe": bpfsys.PROG_KPROBE,
+    "uprobe": bpfsys.PROG_KPROBE,
+    "uretprobe": bpfsys.PROG_KPROBE,
+    "fentry": bpfsys.PROG_TRACING,
+    "fexit": bpfsys.PROG_TRACING,
+}
+_DOCTOR = "run probetop doctor"
+
+
+def patched(code: bytes, values: Mapping[int, int]) -> bytes:
+    """Instructions in which 64-bit constants (the keys) are replaced by values.
+
+    A 64-bit load is two instructions (struct bpf_insn), each with half of the constant.
+    """
+    result = bytearray(code)
+    for at in range(0, len(code) - 8, 8):
+        opcode, registers, _, low = struct.unpack_from("<BBhI", code, at)
+        if opcode != _LDDW or registers >> 4:
+            continue
+        (high,) = struct.unpack_from("<I", code, at + 12)
+        value = values.get(high << 32 | low)
+        if value is not None:
+            struct.pack_into("<I", result, at + 4, value & 0xFFFFFFFF)
+            struct.pack_into("<I", result, at + 12, value >> 32)
+    return bytes(result)
+
+
+class Attacher:
+    """Loads programs, each variant once, and attaches them.
+
+    `programs` are all that were loaded, by a name of their own; the caller closes them.
+    """
+
+    def __init__(self, instructions: Instructions, function_id: Callable[[str], int | None]):
+        self.programs: dict[str, int] = {}
+        self._instructions = instructions
+        self._function_id = function_id
+        self._loaded: dict[object, int] = {}
+
+    def attach(self, wish: Attach) -> int:
+        """Load what is needed and attach it: the descriptor that keeps it attached.
+
+        Raises ProbeError.
+        """
+        program = self._program(wish)
+        try:
+            if wish.kind == "raw_tracepoint":
+                return bpfsys.raw_tracepoint_open(program, wish.target)
+            if wish.kind in ("fentry", "fexit"):
+                return bpfsys.raw_tracepoint_open(program, None)
+            event = self._event(wish)
+        except OSError as error:
+            raise _refused(wish, error) from error
+        try:
+            bpfsys.perf_set_bpf(event, program)
+            bpfsys.perf_enable(event)
+        except OSError as error:
+            os.close(event)
+            raise _refused(wish, error) from error
+        return event
+
+    def _program(self, wish: Attach) -> int:
+        traced = wish.target if wish.kind in ("fentry", "fexit") else ""
+        key = (wish.function, _TYPES[wish.kind], traced, tuple(sorted(wish.patch.items())))
+        if key not in self._loaded:
+            fd = self._load(wish)
+            self._loaded[key] = fd
+            name = wish.function
+            self.programs[name if name not in self.programs else f"{name}.{fd}"] = fd
+        return self._loaded[key]
+
+    def _load(self, wish: Attach) -> int:
+        code = patched(self._instructions(wish.function), wish.patch)
+        attach_type = btf_id = 0
+        if wish.kind in ("fentry", "fexit"):
+            attach_type = bpfsys.ATTACH_FENTRY if wish.kind == "fentry" else _ATTACH_FEXIT
+            found = self._function_id(wish.target)
+            if found is None:
+                why = f"{wish.target} is not in the kernel's types, which fentry needs"
+                raise ProbeError(why, f"write kprobe:{wish.target}")
+            btf_id = found
+        try:
+            return bpfsys.prog_load(
+                _TYPES[wish.kind], code, attach_type=attach_type, btf_id=btf_id, name=wish.function
+            )
+        except OSError as error:
+            os.write(2, getattr(error, "log", "").encode(errors="replace"))
+            if wish.kind in ("fentry", "fexit"):
+                raise _refused(wish, error) from error
+            why = f"the kernel refused the program {wish.function} ({error.strerror})"
+            raise ProbeError(why, _DOCTOR) from error
+
+    def _event(self, wish: Attach) -> int:
+        """The perf event whose occurrences run the program."""
+        if wish.kind == "tracepoint":
+            return bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, _tracepoint_id(wish), cpu=0)
+        user = wish.kind.startswith("u")
+        pmu = "uprobe" if user else "kprobe"
+        number = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
+        if number is None:
+            raise _absent(pmu)
+        name = ctypes.create_string_buffer((wish.path if user else wish.target).encode())
+        config = (wish.kind.endswith("retprobe")) | wish.counter << 32
+        return bpfsys.perf_event_open(
+            int(number),
+            config,
+            pid=wish.pid,
+            cpu=0 if wish.pid < 0 else -1,
+            config1=ctypes.addressof(name),
+            config2=wish.offset,
+        )
+
+
+def _tracepoint_id(wish: Attach) -> int:
+    tracefs = kernel.tracefs()
+    if tracefs is None:
+        why = "tracefs is not mounted, and mounting it was refused"
+        raise ProbeError(why, "mount -t tracefs tracefs /sys/kernel/tracing")
+    category, _, name = wish.target.partition(":")
+    text = kernel.read_text(Path(tracefs) / "events" / category / name / "id")
+    if text is None:
+        raise ProbeError(f"this kernel has no tracepoint {wish.target}", _DOCTOR)
+    return int(text)
+
+
+def _absent(pmu: str) -> ProbeError:
+    if pmu == "kprobe":
+        why = "this kernel was built without kprobes (CONFIG_KPROBES)"
+        return ProbeError(why, "use a tracepoint, a preset or uprobe, or another kernel")
+    why = "this kernel was built without uprobes (CONFIG_UPROBES)"
+    return ProbeError(why, "use a tracepoint or a preset, or another kernel")
+
+
+def _refused(wish: Attach, error: OSError) -> ProbeError:
+    """Why an event refused the program, by what the errno means there."""
+    what = f"{wish.kind.replace('_', ' ')} {wish.name or wish.target or wish.path}"
+    number = error.errno
+    if wish.kind in ("fentry", "fexit") and number in (errno.EPERM, errno.EOPNOTSUPP, 524):
+        word = "EPERM" if number == errno.EPERM else "not supported"
+        why = f"this kernel refuses fentry ({word}; lockdown, or an old kernel on this CPU)"
+        return ProbeError(why, f"write kprobe:{wish.target}, if there are kprobes")
+    if wish.kind == "raw_tracepoint" and number == errno.ENOENT:
+        return ProbeError(f"this kernel has no raw tracepoint {wish.target}", _DOCTOR)
+    if wish.kind in ("kprobe", "kretprobe") and number in (errno.EINVAL, errno.EADDRNOTAVAIL):
+        why = f"the kernel lets no kprobe into {wish.target} (inlined, notrace or blacklisted)"
+        return ProbeError(why, "trace what calls it, or what it calls")
+    if number in (errno.EMFILE, errno.ENFILE):
+        return ProbeError("too few file descriptors are free", "raise ulimit -n, or trace less")
+    if number == errno.ENOSPC:
+        return ProbeError("the kernel has no more probes or perf events to give", "trace less")
+    return ProbeError(f"cannot attach to the {what} ({error.strerror})", _DOCTOR)
