@@ -153,7 +153,11 @@ class Kernel:
     @cached_property
     def btf_ids(self) -> Mapping[str, int]:
         """The kernel's own functions that its BTF describes -> their type numbers."""
-        return dict(btf_names.btf_functions(self._vmlinux))
+        found: dict[str, int] = {}
+        for name, number in btf_names.btf_functions(self._vmlinux):
+            # libbpf takes the first of several, too.
+            found.setdefault(name, number)
+        return found
 
     def _in_btf(self, name: str, module: str) -> bool:
         if module:
@@ -179,9 +183,10 @@ class Kernel:
         if found.patchable is False:
             why = f"the kernel lets no probe into {name} (notrace)"
             raise ProbeError(why, "trace what calls it, or what it calls")
-        if not found.kprobe and (mechanism == "kprobe" or not found.fentry):
+        if found.blacklisted and mechanism != "fentry":
             why = f"kprobes refuse {name}, for it runs while a probe is handled (blacklist)"
-            raise ProbeError(why, f"write fentry:{name}" if found.fentry else "trace what calls it")
+            only = f"trace what calls it, or write fentry:{name} if it must be"
+            raise ProbeError(why, only if found.fentry else "trace what calls it")
         return found
 
     def _describe(self, name: str, module: str) -> KernelFunction:
@@ -191,17 +196,16 @@ class Kernel:
 
     def _no_fentry(self, found: KernelFunction) -> ProbeError:
         name = found.name
+        if found.patchable is False:
+            why = f"fentry cannot trace {name}: the kernel lets no probe into it (notrace)"
+            return ProbeError(why, "trace what calls it, or what it calls")
         fix = f"write kprobe:{name}, or func:{name} for what is possible"
         if not self._vmlinux:
             return ProbeError(
                 "fentry needs the kernel's type information (BTF), which is not there", fix
             )
-        if not found.btf:
-            return ProbeError(
-                f"fentry cannot trace {name}: the kernel's BTF does not describe it", fix
-            )
-        why = f"fentry cannot trace {name}: the kernel lets no probe into it (notrace)"
-        return ProbeError(why, "trace what calls it, or what it calls")
+        why = f"fentry cannot trace {name}: the kernel's BTF does not describe it"
+        return ProbeError(why, fix)
 
     def _absent(self, name: str) -> ProbeError:
         """Why there is no function of that name."""
@@ -241,18 +245,16 @@ class Kernel:
     def traceable(self, mechanism: Mechanism | None = None) -> list[str]:
         """Every function that `mechanism` (None: either) may trace, sorted.
 
+        Without what kprobes refuse, for fentry in the midst of handling a probe is no better.
         A module's functions are taken to have BTF; one that has not says so when attached.
         """
         names = {name for name in self.functions if not is_fragment(name)}
         blocked = self.blacklist or frozenset()
         if self.patchable is not None:
             names &= self.patchable
-        if mechanism == "kprobe":
-            names -= blocked
-        elif mechanism == "fentry":
+        names -= blocked
+        if mechanism == "fentry":
             names = {n for n in names if n in self.btf_ids or self.functions[n]}
-        elif blocked:
-            names = {n for n in names if n not in blocked or n in self.btf_ids}
         return sorted(names)
 
     def expand(
