@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""probetop without its screen, attached until its input ends.
+
+    python -m bench.attached '{"on": ["syscalls"], "latency": false, "always": false}'
+
+It opens the live source as the dashboard does, polls it once a second, and says "on" once all
+probes run; `always` leaves the kernel's run-time statistics on (--cost always).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from probes.live import open_live
+from probes.samples import NO_FILTERS, Frame
+from tui.registry import REGISTRY
+
+
+def main() -> int:
+    """Runs until end of input."""
+    wish = json.loads(sys.argv[1])
+    source = open_live(
+        {entry.name: entry.probe_path for entry in REGISTRY},
+        on=wish["on"],
+        options={"syscalls": {"latency": True}} if wish["latency"] else {},
+        filters=NO_FILTERS,
+        interval=1.0,
+        cost_always=wish["always"],
+    )
+    said = False
+
+    def on_frame(frame: Frame) -> None:
+        nonlocal said
+        states = {name: frame.samples[name].state for name in wish["on"]}
+        if not said and all(state == "on" for state in states.values()):
+            said = True
+            print("on", flush=True)
+        if "failed" in states.values():
+            print(f"failed: {[frame.samples[name].why for name in wish['on']]}", flush=True)
+
+    source.start(on_frame, lambda why: print(f"ended: {why}", flush=True))
+    sys.stdin.read()
+    source.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

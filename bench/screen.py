@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dashboards in a terminal of our own: what they send, what they take, how soon they are there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from bench.measure import ROOT, BenchError
+
+SETTLE_SECONDS = 6.0
+"""What a program does at its start is not what it does."""
+_SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[PX^_\]].*?(?:\x1b\\|\x07)|[ -/]*[0-~])", re.S)
+
+
+class Taken(NamedTuple):
+    """What a dashboard took: per cent of one CPU, bytes a second, MB (PSS), processes."""
+
+    cpu: float
+    bytes: float
+    memory: float
+    processes: int
+
+
+class Began(NamedTuple):
+    """Milliseconds from the start to the first frame and to all probes on, and to quit."""
+
+    frame: float
+    probes: float
+    quit: float
+
+
+def probetop_command() -> list[str]:
+    """What a user types, where this checkout is set up; else the same less its set-up."""
+    stamp = ROOT / ".venv" / "stamp-run"
+    if stamp.is_file() and stamp.read_text().startswith(f"{ROOT}\n"):
+        return [str(ROOT / "run.sh")]
+    return [sys.executable, "-P", "-m", "tui.cli"]
+
+
+class Terminal:
+    """A program in a pseudo-terminal, whose output is read, counted and thrown away."""
+
+    def __init__(
+        self, command: Sequence[str], columns: int, rows: int, environment: Mapping[str, str]
+    ) -> None:
+        self.master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("=4H", rows, columns, 0, 0))
+        common = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        ours = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORTERM")}
+        self.begun = time.monotonic()
+        self.process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=ROOT,
+            start_new_session=True,
+            env={**ours, **common, **environment},
+        )
+        os.close(slave)
+        self.received = 0
+
+    def read(self, seconds: float, on_data: Callable[[bytes], object] = bytes) -> None:
+        """Read for this long, or until `on_data` returns True or the program has ended."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            ready, _, _ = select.select([self.master], [], [], min(left, 0.05))
+            if not ready:
+                if self.process.poll() is not None:
+                    return
+                continue
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:  # EIO: nobody has it open any more
+                return
+            self.received += len(data)
+            if on_data(data) is True:
+                return
+
+    def tree(self) -> list[psutil.Process]:
+        """The program and what it has started."""
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def close(self) -> None:
+        """End it, if it has not ended."""
+        if self.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in reversed(self.tree()):
+                    process.send_signal(signal.SIGKILL)
+            self.read(1.0)
+        self.process.wait(5)
+        os.close(self.master)
+
+
+def _cpu_ns(processes: Sequence[psutil.Process]) -> int:
+    """Nanoseconds on a CPU of all threads, by the scheduler's own account."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+                total += int(path.read_text().split()[0])
+    return total
+
+
+def _memory(processes: Sequence[psutil.Process]) -> float:
+    return sum([process.memory_full_info().pss for process in processes]) / 1e6
+
+
+def taken(
+    command: Sequence[str],
+    size: tuple[int, int],
+    seconds: float,
+    environment: Mapping[str, str],
+    keys: bytes = b"",
+) -> Taken:
+    """What a dashboard takes once it has started; `keys` are typed first."""
+    terminal = Terminal(command, *size, environment)
+    try:
+        terminal.read(SETTLE_SECONDS / 2)
+        if keys:
+            os.write(terminal.master, keys)
+        terminal.read(SETTLE_SECONDS / 2)
+        processes = terminal.tree()
+        cpu, received, begun = _cpu_ns(processes), terminal.received, time.monotonic()
+        terminal.read(seconds)
+        spent = time.monotonic() - begun
+        if terminal.process.poll() is not None:
+            raise BenchError(f"{' '.join(command)} ended by itself")
+        return Taken(
+            (_cpu_ns(processes) - cpu) / spent / 1e7,
+            (terminal.received - received) / spent,
+            _memory(processes),
+            len(processes),
+        )
+    finally:
+        terminal.close()
+
+
+def began(size: tuple[int, int] = (120, 40)) -> Began:
+    """How long probetop takes to show itself, to have both probes on the screen, and to quit."""
+    terminal = Terminal(probetop_command(), *size, {})
+    seen = bytearray()
+    times: dict[str, float] = {}
+    # Headings of the tables: they are drawn once a probe is on.
+    wanted = {"frame": b"System calls", "syscalls": b"share", "execs": b"argv"}
+
+    def look(data: bytes) -> bool:
+        seen.extend(data)
+        text = _SEQUENCE.sub(b"", bytes(seen))
+        for name, word in wanted.items():
+            if name not in times and word in text:
+                times[name] = (time.monotonic() - terminal.begun) * 1000
+        return len(times) == len(wanted)
+
+    try:
+        terminal.read(20, look)
+        if len(times) < len(wanted):
+            raise BenchError(f"probetop showed {sorted(times)} only")
+        terminal.read(1.0)
+        asked = time.monotonic()
+        os.write(terminal.master, b"q")
+        while terminal.process.poll() is None and time.monotonic() < asked + 10:
+            terminal.read(0.01)
+        quit_ms = (time.monotonic() - asked) * 1000
+        return Began(times["frame"], max(times["syscalls"], times["execs"]), quit_ms)
+    finally:
+        terminal.close()
