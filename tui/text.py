@@ -70,7 +70,7 @@ def clip(text: str, cells: int, mark: str = "") -> str:
         return text
     room = cells - width(mark)
     if room < 0:
-        return clip(mark, cells)
+        return clip(mark, cells) if mark else ""
     if text.isascii():
         return text[:room] + mark
     used = 0

@@ -52,7 +52,7 @@ def _axis(row: TargetRow, scale: Scale, cells: int, look: Look) -> list[Span]:
         for name, value in (("p50", row.p50), ("p90", row.p90), ("p99", row.p99))
         if value is not None
     ]
-    ends = [cell for cell, _ in marks[1:]] + [cells]
+    ends = [*[cell for cell, _ in marks], cells][1:]
     for (cell, name), end in zip(marks, ends, strict=True):
         room = end - cell - 1
         text = next((t for t in (name, name[1:]) if len(t) <= room), "")
@@ -65,6 +65,7 @@ def _labels(scale: Scale, cells: int) -> list[Span]:
     out, at = "", 0
     for cell, text in scale.labels(cells, gap=2):
         start = max(at, min(cell - (len(text) - 1) // 2, cells - len(text)))
-        out += " " * (start - at) + text
-        at = start + len(text)
+        if start + len(text) <= cells:
+            out += " " * (start - at) + text
+            at = start + len(text)
     return [(out, "dim")]

@@ -27,6 +27,8 @@ SIDE = 64
 """Columns that drawings need to stand beside the table."""
 PAIR = 72
 """Columns that they need to stand beside each other."""
+DRAWN, NARROW = 14, 36
+"""Lines and columns with which a pane has room for drawings."""
 VIEWS = ("both", "histogram", "heatmap", "table")
 
 
@@ -174,19 +176,21 @@ class LatencyPane(Pane):
         view, row = self.view, self.selected()
         if view is None:
             return []
-        if row is None or self.shows == "table" or height < 14:
-            return self._tables(row, width, height, focused, alone=True)
-        notes = len(self._notes(row, height))
+        notes = self._notes(row, height)
+        if row is None or self.shows == "table" or height < DRAWN or width < NARROW:
+            if focused and row is not None:
+                notes = _why(row, width)[: height // 3] or notes
+            return self._table(width, height, notes, focused)
         rows = max(len(self.table.rows), len(self.processes.rows) if self.drilled else 0, 1)
         upper = max(6, height * 2 // 5)
         beside = min(self.table.needs(), max(PAIR, width - SIDE - 1))
         # A table that is all seen above the drawings leaves them more room than one beside.
-        if width - beside > SIDE and 1 + rows + notes > upper:
-            left = self._tables(row, beside, height, focused)
+        if width - beside > SIDE and 1 + rows + len(notes) > upper:
+            left = self._table(beside, height, notes, focused)
             right = self._drawings(row, width - beside - 1, height)
             return self._beside(left, right, beside, height)
-        upper = min(1 + rows + notes, upper)
-        lines = self._tables(row, width, upper, focused)
+        upper = min(1 + rows + len(notes), upper)
+        lines = self._table(width, upper, notes, focused)
         lines += [()] * (upper - len(lines))
         return lines + self._drawings(row, width, height - upper)
 
@@ -205,18 +209,12 @@ class LatencyPane(Pane):
             return self.table.current()
         return next((row for row in self.table.rows if row.spec == self.drilled), None)
 
-    def _tables(
-        self, row: Row | None, width: int, height: int, focused: bool, alone: bool = False
-    ) -> list[Line]:
-        notes = self._notes(row, height)
-        if alone and focused and row is not None:
-            notes = _why(row, width)[: height // 3] or notes
-        room = height - len(notes)
+    def _table(self, width: int, height: int, notes: list[Line], focused: bool) -> list[Line]:
         table = self.processes if self.drilled is not None else self.table
-        return table.lines(width, room, self.look, focused) + notes
+        return table.lines(width, height - len(notes), self.look, focused) + notes
 
     def _notes(self, row: Row | None, height: int) -> list[Line]:
-        """What the marks mean; why the selected target failed, where there is no other room."""
+        """What the marks mean, and what the probe says of itself."""
         notes: list[Line] = []
         near = [row] if row is not None and row.is_near else []
         near += [other for other in self.table.rows if other.is_near]
@@ -225,7 +223,7 @@ class LatencyPane(Pane):
             notes.append(((f" ~ near the probe's own floor of {fmt_ns(floor)}", "dim"),))
         if self.sample is not None:
             notes += [((" " + note, "dim"),) for note in self.sample.notes]
-        return notes[: height // 6]
+        return notes[: height // 7]
 
     # -- drawings ---------------------------------------------------------------------
 

@@ -67,13 +67,11 @@ class Scale(NamedTuple):
         With a `gap` the texts stand along the axis with so many blanks between them, without
         they stand across it and need two cells each.
         """
-        for marks in (sorted(_MAJOR + _MINOR), _MAJOR, _MAJOR[::2], _MAJOR[::3]):
-            out = self._within(marks, cells)
-            needed = [len(text) + gap if gap else 2 for _, text in out]
-            pairs = zip(out, out[1:], needed, strict=False)
-            if all(later[0] - earlier[0] >= need for earlier, later, need in pairs):
-                break
-        return out
+        for marks in (sorted(_MAJOR + _MINOR), _MAJOR, _MAJOR[::2]):
+            found = self._within(marks, cells)
+            if _apart(found, gap) == found:
+                return found
+        return _apart(self._within(_MAJOR, cells), gap)
 
     def _within(
         self, marks: tuple[tuple[int, str], ...] | list[tuple[int, str]], cells: int
@@ -83,6 +81,16 @@ class Scale(NamedTuple):
             for value, text in marks
             if self.low <= OCTAVE * log2(value) < self.high
         ]
+
+
+def _apart(labels: list[tuple[int, str]], gap: int) -> list[tuple[int, str]]:
+    """Those labels that leave each other room, from the first on."""
+    out: list[tuple[int, str]] = []
+    for cell, text in labels:
+        needed = (len(out[-1][1]) + gap if gap else 2) if out else 0
+        if not out or cell - out[-1][0] >= needed:
+            out.append((cell, text))
+    return out
 
 
 def settle(before: Scale | None, low: int, high: int) -> Scale:

@@ -298,7 +298,7 @@ class Table(Generic[R]):
         for at, size in widths.items():
             column = self.columns[at]
             if out and instead is not None:
-                room = cells - line_width(out) - 1
+                room = max(0, cells - line_width(out) - 1)
                 out += [(" ", ""), *fit_spans([instead], room, False, look)]
                 break
             out.append((" " * self._gaps[at], ""))

@@ -120,7 +120,7 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
             most=max(8, min(longest, LONGEST)),
             middle=True,
         ),
-        Column("how", max(3, how), lambda r: (mechanism(r), "dim"), mechanism, right=False, drop=6),
+        Column("how", max(3, how), lambda r: (mechanism(r), "dim"), mechanism, right=False, drop=5),
         Column("calls/s", 7, lambda r: _calls(r.rate), lambda r: r.rate),
         _duration("p50", "p50"),
         _duration("p90", "p90", drop=2),
@@ -134,7 +134,7 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
             6,
             lambda r: (fmt_count(r.missed), "warn" if r.missed else "dim"),
             lambda r: r.missed,
-            drop=5,
+            drop=6,
         ),
     ]
 
@@ -155,7 +155,7 @@ def process_columns(shape: Column[Behind]) -> list[Column[Behind]]:
             "process", 16, lambda r: (r.process.comm, "proc"), lambda r: r.process.comm, right=False
         ),
         Column("calls/s", 7, lambda r: _calls(calls(r)), calls),
-        Column("time/s", 6, lambda r: (fmt_ns(spent(r)), "text"), spent),
+        Column("time/s", 7, lambda r: (fmt_ns(spent(r)), "text"), spent),
         Column("mean", 6, lambda r: (fmt_ns(r.process.mean), "text"), lambda r: r.process.mean),
         Column("share", 6, lambda r: (fmt_percent(r.share, 1.0), "text"), None, drop=1),
         shape,
