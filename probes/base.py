@@ -144,11 +144,14 @@ class Probe(Protocol):
     def set_filters(self, filters: Filters) -> None:
         """Change what the kernel side counts, at once and without reloading."""
 
-    def set_option(self, option: str, value: Any) -> bool:
-        """Take an option's new value; True if the probe must be loaded anew for it.
+    def check_option(self, option: str, value: Any) -> None:
+        """Raises ProbeError for a value that the option cannot have; callable anywhere."""
 
-        Raises ProbeError for an unknown option or value.
-        """
+    def set_option(self, option: str, value: Any) -> bool:
+        """Take an option's new value; True if the loader must be asked for it."""
+
+    def refuse(self, why: str, fix: str) -> bool:
+        """What the loader was asked for failed; True if what runs already goes on."""
 
 
 class Found(NamedTuple):

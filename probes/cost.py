@@ -46,14 +46,28 @@ class Meter:
         self._last: tuple[float, int] | None = None
 
     def adopt(self, loaded: Loaded, mapped: Iterable[int | None]) -> None:
-        """Take over descriptors; `mapped` are the sizes of the maps already taken."""
-        self._links, self._programs = loaded.links, loaded.programs
+        """Take over descriptors, beside those already there.
+
+        `mapped` are the sizes of the maps already taken.
+        """
+        self._links += loaded.links
+        for name, fd in loaded.programs.items():
+            self._programs[f"{name}.{fd}" if name in self._programs else name] = fd
         self.notes = loaded.notes
         sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
-        self._map_bytes = sum(s for s in sizes if s) if any(sizes) else None
+        if any(sizes):
+            self._map_bytes = (self._map_bytes or 0) + sum(s for s in sizes if s)
         # What is still open of the maps was handed over for its size only.
         loaded.links, loaded.programs = [], {}
         loaded.close()
+
+    def forget(self, programs: Iterable[int], mapped: Iterable[int | None]) -> None:
+        """Close some of the programs, with the sizes of the maps that end with them."""
+        gone = set(programs)
+        ipc.close_all(list(gone))
+        self._programs = {name: fd for name, fd in self._programs.items() if fd not in gone}
+        if self._map_bytes is not None:
+            self._map_bytes -= sum(size for size in mapped if size)
 
     def release(self) -> None:
         """Close links and programs: the kernel forgets them. Figures are unknown then."""

@@ -187,9 +187,18 @@ class ExecProbe:
             self._control.set_filters(filters)
         self.filters = filters
 
+    def check_option(self, option: str, value: Any) -> None:
+        """Raises ProbeError: there is no option."""
+        raise ProbeError(f"execs has no option {option}", "it has none")
+
+    def refuse(self, why: str, fix: str) -> bool:
+        """There is nothing to ask for while it runs."""
+        return False
+
     def set_option(self, option: str, value: Any) -> bool:
         """There is none."""
-        raise ProbeError(f"execs has no option {option}", "it has none")
+        self.check_option(option, value)
+        return False
 
     def _counters(self) -> list[int]:
         totals = [0, 0, 0, 0]

@@ -106,6 +106,7 @@ class LiveSource:
         slot = self._slot(probe)
         if option not in slot.probe.options:
             raise ProbeError(f"{probe} has no option {option}", _choices(slot.probe.options))
+        slot.probe.check_option(option, value)
 
         def change() -> None:
             if slot.probe.set_option(option, value) and slot.wanted:
@@ -249,7 +250,8 @@ class LiveSource:
             return True
         slot.pending = None
         if not message["ok"]:
-            self._fail(slot, message["why"], message["fix"])
+            if not slot.probe.refuse(message["why"], message["fix"]):
+                self._fail(slot, message["why"], message["fix"])
             return True
         loaded = _unpacked(message, fds)
         try:

@@ -31,6 +31,11 @@ def name_of_comm(raw: bytes) -> str:
     return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
+def slices_for(cpus: int) -> int:
+    """In how many parts histograms are kept: one for each CPU up to 16, a power of two."""
+    return min(16, 1 << (cpus - 1).bit_length())
+
+
 class RowTable:
     """The rows of all CPUs, `per_cpu` each. Takes the maps' descriptors.
 

@@ -17,6 +17,7 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.model import syscall_view
+from probes.rows import slices_for
 from probes.samples import Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Totals
 
@@ -31,10 +32,12 @@ def geometry(cpus: int) -> dict[str, int]:
     rows = 16384
     while rows > 1024 and rows * cpus > 65536:
         rows //= 2
-    slices = 1
-    while slices < cpus and slices < 16:
-        slices *= 2
-    return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices, "PT_HISTS": LATENCY_SLOTS}
+    return {
+        "PT_CPUS": cpus,
+        "PT_ROWS": rows,
+        "PT_SLICES": slices_for(cpus),
+        "PT_HISTS": LATENCY_SLOTS,
+    }
 
 
 class SyscallProbe:
@@ -172,11 +175,21 @@ class SyscallProbe:
             self._control.set_filters(filters)
         self.filters = filters
 
-    def set_option(self, option: str, value: Any) -> bool:
-        """`latency` on or off: another variant of the programs."""
+    def check_option(self, option: str, value: Any) -> None:
+        """Raises ProbeError unless it is `latency`, on or off."""
         if option != "latency" or not isinstance(value, bool):
             raise ProbeError(f"syscalls has no option {option}={value!r}", "it has latency")
-        changed = value != self.latency
+
+    def refuse(self, why: str, fix: str) -> bool:
+        """The variant that was asked for failed: go on as before, if there was a before."""
+        self.latency = self._latency is not None
+        self.meter.notes = (why,)
+        return self._control is not None
+
+    def set_option(self, option: str, value: Any) -> bool:
+        """`latency` on or off: another variant of the programs."""
+        self.check_option(option, value)
+        changed = self.latency is not value
         self.latency = value
         return changed
 

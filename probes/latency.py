@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The latency probe: how long functions, and the time between events, take.
+
+From kernel to cell: `latency.bpf.c` puts durations into a histogram for each target and into
+rows of (process, target); what was loaded together is a `Unit`, so that a target added
+later disturbs no other; `LatencyProbe.read` makes Targets of their histograms.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+from probes import hdr, kernel, specs
+from probes.base import Loaded, Params, Plan, ProbeError
+from probes.control import FILTER_OFFSETS, Control
+from probes.cost import Meter
+from probes.latency_plan import CALIBRATION, DEFAULTS, SLOTS, Wish, measured, wish
+from probes.model import TargetRow, latency_view
+from probes.rows import Histograms, RowTable, name_of_comm, slices_for
+from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
+
+MOST_ROWS = 20_000
+"""Most (target, process) pairs that are remembered; the newest stay."""
+THREADS, PAIRS = 8192, 16384
+"""Threads inside of traced functions, and begun pairs of events, at the same time."""
+
+
+def geometry(cpus: int) -> dict[str, int]:
+    """Sizes by the number of possible CPUs."""
+    rows = 1024
+    while rows > 128 and rows * cpus > 16384:
+        rows //= 2
+    return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": SLOTS}
+
+
+class Unit:
+    """Targets that were loaded together: their descriptors and maps."""
+
+    def __init__(self, loaded: Loaded, filters: Filters, meter: Meter) -> None:
+        facts, maps = loaded.facts, loaded.maps
+        self.meter = meter
+        self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
+        self.control = Control(maps.pop("control"))
+        rows = maps.pop("rows"), maps.pop("touched")
+        self.rows = RowTable(*rows, facts["PT_CPUS"], facts["PT_ROWS"])
+        self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
+        self.links: dict[int, list[int]] = {slot: [] for slot in self.slots}
+        for fd, group in zip(loaded.links, loaded.groups, strict=True):
+            self.links[cast(int, group)].append(fd)
+        loaded.links = []
+        self._programs = list(loaded.programs.values())
+        arrays = (self.control.array, *self.rows.arrays, self.hists.array)
+        self._sizes = [array.map_bytes for array in arrays]
+        meter.adopt(loaded, self._sizes)
+        with suppress(ProbeError):  # a cgroup that has gone matches nothing
+            self.control.set_filters(filters)
+        self.control.next_epoch()
+        self.control.enable(True)
+
+    def drop(self, slot: int) -> None:
+        """Detach one target."""
+        self.slots.pop(slot, None)
+        for fd in self.links.pop(slot, ()):
+            os.close(fd)
+
+    def close(self) -> None:
+        """Detach all and unmap."""
+        self.control.enable(False)
+        for slot in list(self.links):
+            self.drop(slot)
+        self.control.close()
+        self.rows.close()
+        self.hists.close()
+        self.meter.forget(self._programs, self._sizes)
+
+
+class LatencyProbe:
+    """Durations by target. Options: `targets` (all of them), `add` and `remove` (one)."""
+
+    name: ClassVar[str] = "latency"
+    options: ClassVar[Mapping[str, Any]] = {"targets": (), "add": None, "remove": None}
+    sample_type: ClassVar[type[Sample]] = LatencySample
+
+    def __init__(self) -> None:
+        self.filters = Filters()
+        self.meter = Meter()
+        self.generation = 0
+        self.by_default = True
+        self._specs: list[str] = list(DEFAULTS)
+        self._units: list[Unit] = []
+        self._targets: dict[str, Target] = {}
+        self._processes: dict[tuple[str, int], Spent] = {}
+        self._comms: dict[int, str] = {}
+        self._forget_all()
+
+    @staticmethod
+    def plan(params: Params) -> Plan:
+        """Programs for each target that this machine has; the others are in the facts."""
+        wishes: list[Wish] = []
+        targets: list[dict[str, Any]] = []
+        errors: list[tuple[str, str, str]] = []
+        for text in params["targets"]:
+            try:
+                if len(targets) >= CALIBRATION:
+                    raise ProbeError(f"{CALIBRATION} targets at once are the most", "remove some")
+                made = wish(text, len(targets), params.get("pid"))
+            except ProbeError as error:
+                errors.append((text, error.why, error.fix))
+                continue
+            targets.append(made.facts(text, len(targets)))
+            wishes.append(made)
+        sizes = geometry(kernel.possible_cpus())
+        # tracepoint pairs and presets run as "tracepoint", system calls as "syscall"
+        mechanisms = {w.mechanism for w in wishes if not w.counts_only}
+        return Plan(
+            source="latency.bpf.c",
+            attach=[one for w in wishes for one in w.attach],
+            maps=["control", "rows", "touched", "hists", "stacks", "empty", "pairs"],
+            defines={**sizes, "PT_THREADS": THREADS, "PT_PAIRS": PAIRS},
+            offsets={
+                **FILTER_OFFSETS,
+                "OFF_PID": "task_struct.pid",
+                "OFF_TGID": "task_struct.tgid",
+                "OFF_COMM": "task_struct.comm",
+                "OFF_CRED": "task_struct.cred",
+                "OFF_UID": "cred.uid",
+                # Linux 5.14 renamed it.
+                "OFF_STATE_NEW": "task_struct.__state?",
+                "OFF_STATE_OLD": "task_struct.state?",
+            },
+            facts={**sizes, "targets": targets, "errors": errors},
+            calibrate=measured(mechanisms),
+        )
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        """`targets` of a stream object."""
+        new = cast(LatencySample, after)
+        view = latency_view(cast("LatencySample | None", before), new, seconds)
+        return {"targets": [_target_object(row) for row in view.targets]}
+
+    def params(self) -> Params:
+        """The targets that are still to be loaded."""
+        wanted = [spec for spec in self._specs if self._targets[spec].state == "starting"]
+        return {"targets": wanted, "pid": self.filters.pid}
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Take over targets beside those that run already."""
+        errors = {spec: (why, fix) for spec, why, fix in loaded.facts["errors"]}
+        specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
+        errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
+        unit = Unit(loaded, self.filters, self.meter)
+        floors = loaded.facts.get("floors", {})
+        for slot, facts in list(unit.slots.items()):
+            spec = facts["spec"]
+            if spec in errors or spec not in self._targets:
+                unit.drop(slot)
+                continue
+            floor = "syscall" if facts["mechanism"] == "tracepoint" else facts["mechanism"]
+            self._targets[spec] = Target(
+                spec=spec,
+                state="on",
+                mechanism=facts["mechanism"],
+                functions=facts["functions"],
+                counts_only=facts["counts_only"],
+                floor=floors.get(floor, floors.get(facts["mechanism"])),
+            )
+        for spec, (why, fix) in errors.items():
+            self._failed(spec, why, fix)
+        self._units.append(unit)
+        self._close_empty()
+
+    def refuse(self, why: str, fix: str) -> bool:
+        """Loading failed as a whole: targets that run already go on. True if there are any."""
+        for spec, target in list(self._targets.items()):
+            if target.state == "starting":
+                self._targets[spec] = replace(target, state="failed", why=why, fix=fix)
+        return bool(self._units)
+
+    def release(self) -> None:
+        """Detach everything; counting starts from zero when it is switched on again."""
+        for unit in self._units:
+            unit.close()
+        self._units = []
+        self.meter.release()
+        self.generation += 1
+        self._forget_all()
+
+    def read(self, now: float) -> LatencySample:
+        """All that was measured until now."""
+        self.drain()
+        return LatencySample(
+            state="on",
+            generation=self.generation,
+            lost=self.meter.missed(),
+            cost=self.meter.cost(now),
+            notes=self.meter.notes,
+            targets=self._targets.copy(),
+            processes=self._processes.copy(),
+            comms=self._comms.copy(),
+        )
+
+    def drain(self) -> None:
+        """Add what the maps hold to the totals."""
+        for unit in self._units:
+            for pid, slot, count, total, comm, _ in unit.rows.changes(unit.control):
+                facts = unit.slots.get(slot)
+                if facts is not None:
+                    self._charge(facts, pid, count, total, comm)
+            for slot, facts in unit.slots.items():
+                self._update(unit, slot, facts["spec"])
+        if len(self._processes) > MOST_ROWS:
+            self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
+            pids = {pid for _, pid in self._processes}
+            self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+        self.meter.events = sum(target.histogram.n for target in self._targets.values())
+
+    def wait_fds(self) -> Sequence[int]:
+        """There is no ring buffer."""
+        return ()
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what is measured from the next call on; raises ProbeError."""
+        for unit in self._units:
+            unit.control.set_filters(filters)
+        self.filters = filters
+
+    def check_option(self, option: str, value: Any) -> None:
+        """Raises ProbeError for what is no target, or is there already."""
+        for text in value if option == "targets" else [value]:
+            spec = specs.parse(text).text
+            if option == "add" and spec in self._targets:
+                raise ProbeError(f"{spec} is traced already", "see its row")
+            if option == "remove" and spec not in self._targets:
+                raise ProbeError(f"{spec} is not among the targets", "see the pane's rows")
+
+    def set_option(self, option: str, value: Any) -> bool:
+        """Change the targets; True if there are new ones to load."""
+        self.check_option(option, value)
+        if option == "targets":
+            self.by_default = False
+            self._specs = list(dict.fromkeys(specs.parse(text).text for text in value))
+            self._forget_all()
+            return True
+        spec = specs.parse(value).text
+        if option == "add":
+            self._specs.append(spec)
+            self._targets[spec] = Target(spec=spec)
+            return True
+        self._remove(spec)
+        return False
+
+    def _forget_all(self) -> None:
+        self._targets = {spec: Target(spec=spec) for spec in self._specs}
+        self._processes, self._comms = {}, {}
+
+    def _failed(self, spec: str, why: str, fix: str) -> None:
+        if spec not in self._targets:
+            return
+        if self.by_default and spec in DEFAULTS:
+            # Nobody asked for it, and this kernel has it not.
+            self._specs.remove(spec)
+            del self._targets[spec]
+            return
+        self._targets[spec] = Target(spec=spec, state="failed", why=why, fix=fix)
+
+    def _remove(self, spec: str) -> None:
+        self._specs = [other for other in self._specs if other != spec]
+        self._targets.pop(spec, None)
+        self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
+        for unit in self._units:
+            for slot, facts in list(unit.slots.items()):
+                if facts["spec"] == spec:
+                    unit.drop(slot)
+        self._close_empty()
+
+    def _close_empty(self) -> None:
+        for unit in [unit for unit in self._units if not unit.slots]:
+            unit.close()
+            self._units.remove(unit)
+
+    def _charge(
+        self, facts: Mapping[str, Any], pid: int, count: int, total: int, comm: bytes
+    ) -> None:
+        key = (facts["spec"], pid)
+        old = self._processes.get(key, Spent(0, 0))
+        self._processes[key] = Spent(old.n + count, old.total + total)
+        if facts["foreign"]:
+            if pid not in self._comms:
+                name = "swapper" if pid == 0 else kernel.read_text(f"/proc/{pid}/comm")
+                self._comms[pid] = name or "?"
+            return
+        text = name_of_comm(comm)
+        if self._comms.get(pid) != text:
+            self._comms[pid] = text
+
+    def _update(self, unit: Unit, slot: int, spec: str) -> None:
+        old = self._targets[spec]
+        count, missed, overflow = unit.hists.counters(slot)
+        if (count, missed, overflow) == (old.histogram.n, old.missed, old.overflow):
+            return
+        if old.counts_only:
+            histogram = Histogram({}, count, 0)
+        else:
+            histogram = unit.hists.read(slot, old.histogram)
+        self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
+
+
+def _target_object(row: TargetRow) -> dict[str, Any]:
+    """One target as the contract has it; `buckets` are [from, to, count] in ns."""
+    target = row.target
+    return {
+        "spec": target.spec,
+        "mechanism": target.mechanism,
+        "state": target.state,
+        "why": target.why,
+        "fix": target.fix,
+        "functions": target.functions,
+        "counts_only": target.counts_only,
+        "count": row.count,
+        "p50": row.p50,
+        "p90": row.p90,
+        "p99": row.p99,
+        "p999": row.p999,
+        "max": row.maximum,
+        "mean": row.mean,
+        "total": row.total,
+        "missed": row.missed,
+        "overflow": row.overflow,
+        "floor": target.floor,
+        "buckets": [[*hdr.bounds(i), n] for i, n in sorted(row.spent.buckets.items())],
+    }

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From targets as users write them to programs and events. Runs in the loader, as root."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from probes import binaries, hdr, kernel, resolve, specs, tracepoints
+from probes.base import Attach, ProbeError
+from probes.control import Control
+from probes.rows import Histograms, slices_for
+from probes.samples import NO_HISTOGRAM, Filters
+
+SLOTS = 128
+CALIBRATION = SLOTS - 1
+"""The slot in which the probes' own floor is measured; targets have those below it."""
+
+_PATCH = 0x50544F5000000000
+TARGET, FIELDS, OFFSET_A, SIZE_A, OFFSET_B, SIZE_B = range(_PATCH + 1, _PATCH + 7)
+"""The constants of latency.bpf.c."""
+
+DEFAULTS = ("runq", "blockio", "softirq", "irq")
+"""What is shown when nobody asked for anything, as far as this kernel has it."""
+
+_PAIRS = {
+    "blockio": "tracepoint:block:block_rq_issue,tracepoint:block:block_rq_complete@dev,sector",
+    "softirq": "tracepoint:irq:softirq_entry,tracepoint:irq:softirq_exit",
+    "irq": "tracepoint:irq:irq_handler_entry,tracepoint:irq:irq_handler_exit",
+}
+_SWITCHES = {
+    "runq": (
+        ("runq_wakeup", "sched_wakeup"),
+        ("runq_wakeup", "sched_wakeup_new"),
+        ("runq_switch", "sched_switch"),
+    ),
+    "offcpu": (("offcpu_switch", "sched_switch"),),
+}
+_RETURNS = {
+    "kprobe": ("kretprobe", "function_leave", "function_enter"),
+    "uprobe": ("uretprobe", "function_leave", "function_enter"),
+    "fentry": ("fexit", "trampoline_leave", "trampoline_enter"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How one target is measured.
+
+    `foreign`: the process that is charged is not the one that runs when the time is taken,
+    so its name has to be looked up.
+    """
+
+    mechanism: str
+    attach: tuple[Attach, ...]
+    functions: int = 1
+    counts_only: bool = False
+    foreign: bool = False
+
+    def facts(self, spec: str, slot: int) -> dict[str, Any]:
+        """What the dashboard is told of the target."""
+        return {
+            "spec": spec,
+            "slot": slot,
+            "mechanism": self.mechanism,
+            "functions": self.functions,
+            "counts_only": self.counts_only,
+            "foreign": self.foreign,
+        }
+
+
+def wish(text: str, slot: int, pid: int | None = None) -> Wish:
+    """What to attach for a target; raises ProbeError if this machine has it not."""
+    spec = specs.parse(text)
+    made = _wish(spec, pid)
+    attach = tuple(
+        replace(one, group=slot, patch={TARGET: slot, FIELDS: 0, **one.patch})
+        for one in made.attach
+    )
+    return replace(made, attach=attach)
+
+
+def _wish(spec: specs.Spec, pid: int | None) -> Wish:
+    if spec.kind == "preset":
+        return _preset(spec.name)
+    if spec.kind == "syscall":
+        resolve.syscall_number(spec.name)
+        return _syscall(spec.name)
+    if spec.kind == "tracepoint":
+        return _tracepoints(spec)
+    if spec.kind in ("uprobe", "usdt"):
+        return _user(spec, pid)
+    return _function(spec)
+
+
+def _preset(name: str) -> Wish:
+    if name in _PAIRS:
+        pair = _tracepoints(specs.parse(_PAIRS[name]))
+        return replace(pair, foreign=True)
+    attach = tuple(
+        Attach(kind="raw_tracepoint", function=function, target=target)
+        for function, target in _SWITCHES[name]
+    )
+    return Wish("tracepoint", attach, foreign=True)
+
+
+def _syscall(name: str) -> Wish:
+    start, end = f"syscalls:sys_enter_{name}", f"syscalls:sys_exit_{name}"
+    attach = (
+        Attach(kind="tracepoint", function="pair_end", target=end),
+        Attach(kind="tracepoint", function="pair_begin", target=start),
+    )
+    return Wish("syscall", attach)
+
+
+def _tracepoints(spec: specs.Spec) -> Wish:
+    tracefs = kernel.tracefs()
+    halves = [spec] if spec.end is None else [spec.end, spec]
+    attach = []
+    for half in halves:
+        function = "event" if spec.end is None else "pair_end" if half is spec.end else "pair_begin"
+        tracepoints.tracepoint_format(tracefs, half.provider, half.name)
+        keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields)
+        if len(keys) > 2:
+            raise ProbeError(f"{spec} is joined by {len(keys)} fields", "name two at most")
+        patch = {FIELDS: len(keys)}
+        for field, offset, size in zip(keys, (OFFSET_A, OFFSET_B), (SIZE_A, SIZE_B), strict=False):
+            patch |= {offset: field.offset, size: field.size}
+        # A field that is not used has a size that the verifier takes.
+        patch = {OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8} | patch
+        target = f"{half.provider}:{half.name}"
+        attach.append(Attach(kind="tracepoint", function=function, target=target, patch=patch))
+    return Wish(
+        "tracepoint", tuple(attach), counts_only=spec.end is None, foreign=bool(spec.fields)
+    )
+
+
+def _user(spec: specs.Spec, pid: int | None) -> Wish:
+    found = binaries.places(spec, pid)
+    if spec.end is not None:
+        ends = _places(binaries.places(spec.end, pid), "pair_end")
+        return Wish("usdt", (*ends, *_places(found, "pair_begin")), len(found))
+    if any(place.no_return for place in found):
+        return Wish(spec.kind, _places(found, "event"), len(found), counts_only=True)
+    _, leave, enter = _RETURNS["uprobe"]
+    # Returns first: a call that begins between the two is missed, not half seen.
+    attach = (
+        *(replace(one, kind="uretprobe") for one in _places(found, leave)),
+        *_places(found, enter),
+    )
+    return Wish("uprobe", attach, len(found))
+
+
+def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
+    return tuple(
+        Attach(
+            kind="uprobe",
+            function=function,
+            path=place.path,
+            name=place.name,
+            offset=place.offset,
+            counter=place.semaphore,
+        )
+        for place in found
+    )
+
+
+def _function(spec: specs.Spec) -> Wish:
+    """A kernel function, or up to 64 by a wildcard, by the mechanism that is there."""
+    mechanism = spec.kind
+    if mechanism == "func":
+        mechanism = "fentry" if fentry_works() else "kprobe"
+    wanted: Any = mechanism
+    known = resolve.this_kernel()
+    if spec.wildcard:
+        names = [f.name for f in known.expand(spec.symbol, wanted)]
+    else:
+        names = [known.function(spec.symbol, wanted).name]
+    back, leave, enter = _RETURNS[mechanism]
+    attach: list[Attach] = []
+    for name in names:
+        attach.append(Attach(kind=back, function=leave, target=name))  # type: ignore[arg-type]
+        attach.append(Attach(kind=mechanism, function=enter, target=name))  # type: ignore[arg-type]
+    return Wish(mechanism, tuple(attach), len(names))
+
+
+@cache
+def fentry_works() -> bool:
+    """Whether this kernel lets us attach by fentry, found out by trying."""
+    from probes import trials
+
+    try:
+        trials.fentry()
+    except (OSError, trials.Unavailable, trials.Untried):
+        return False
+    return True
+
+
+def measured(mechanisms: Iterable[str]) -> Callable[..., Mapping[str, Any]]:
+    """A calibration (see Plan): the floor of each mechanism in ns, from an almost empty call."""
+    wanted = sorted(set(mechanisms))
+
+    def calibrate(maps: Mapping[str, int], attach: Callable[[Attach], int]) -> Mapping[str, Any]:
+        control = Control(os.dup(maps["control"]))
+        hists = Histograms(os.dup(maps["hists"]), slices_for(kernel.possible_cpus()), SLOTS)
+        control.set_filters(Filters(pid=os.getpid()))
+        control.next_epoch()
+        control.enable(True)
+        floors: dict[str, float] = {}
+        seen = NO_HISTOGRAM
+        for mechanism in wanted:
+            with suppress(ProbeError, OSError):
+                _call(mechanism, attach)
+            found = hists.read(CALIBRATION, seen)
+            if found is not seen:
+                new = {i: n - seen.buckets.get(i, 0) for i, n in found.buckets.items()}
+                floor = hdr.percentile(new, 0.5)
+                if floor is not None:
+                    floors[mechanism] = floor
+            seen = found
+        control.enable(False)
+        control.set_filters(Filters())
+        control.close()
+        hists.close()
+        return {"floors": floors}
+
+    return calibrate
+
+
+def _call(mechanism: str, attach: Callable[[Attach], int], times: int = 400) -> None:
+    """Attach to something that does next to nothing, and have it done."""
+    function: Callable[[], object] = os.getpid
+    if mechanism in ("uprobe", "usdt"):
+        libc = ctypes.CDLL(None)
+        function = libc.gnu_get_libc_version
+        made = _user(specs.parse("uprobe:libc:gnu_get_libc_version"), os.getpid())
+    elif mechanism in ("kprobe", "fentry"):
+        prefix = "x64" if kernel.arch() == "x86_64" else "arm64"
+        made = _function(specs.parse(f"{mechanism}:__{prefix}_sys_getpid"))
+    else:
+        made = _syscall("getpid")
+    links: list[int] = []
+    try:
+        for one in made.attach:
+            patch = {TARGET: CALIBRATION, FIELDS: 0, OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8}
+            links.append(attach(replace(one, patch=patch)))
+        for _ in range(times):
+            function()
+    finally:
+        for fd in links:
+            os.close(fd)
