@@ -35,7 +35,7 @@ def _columns(found: Sequence[Found]) -> list[Column[Found]]:
         ),
         Column("how", 10, lambda f: (f.mechanism, "text"), right=False),
         Column("cost", 6, _cost, drop=2),
-        Column("", 10, lambda f: (f.note, "dim"), right=False, drop=1, grow=True),
+        Column("", 10, lambda f: (f.note, "dim"), right=False, drop=1, most=80),
     ]
 
 

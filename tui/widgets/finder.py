@@ -41,6 +41,8 @@ class FinderOverlay(CellWidget):
         self.finder = Finder(add, self._typed)
         self.place(self.screen.size.width, self.screen.size.height)
         self.display = True
+        # What was drawn is of the search before.
+        self._drawn = []
         self._ask()
 
     def place(self, columns: int, rows: int) -> None:
@@ -88,7 +90,8 @@ class FinderOverlay(CellWidget):
             return False
         if event.key == "escape" or (event.key == "enter" and finder.enter()):
             self.close()
-        elif event.key in MOVES:
+            return True
+        if event.key in MOVES:
             finder.move(event.key)
         elif event.is_printable and event.character:
             finder.prompt.insert(event.character)
