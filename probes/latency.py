@@ -25,7 +25,7 @@ from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Tar
 
 MOST_ROWS = 20_000
 """Most (target, process) pairs that are remembered; the newest stay."""
-THREADS, PAIRS = 8192, 16384
+THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
 
 
@@ -114,8 +114,7 @@ class LatencyProbe:
             targets.append(made.facts(text, len(targets)))
             wishes.append(made)
         sizes = geometry(kernel.possible_cpus())
-        # tracepoint pairs and presets run as "tracepoint", system calls as "syscall"
-        mechanisms = {w.mechanism for w in wishes if not w.counts_only}
+        floors = {facts["floor"] for facts in targets if not facts["counts_only"]}
         return Plan(
             source="latency.bpf.c",
             attach=[one for w in wishes for one in w.attach],
@@ -133,7 +132,7 @@ class LatencyProbe:
                 "OFF_STATE_OLD": "task_struct.state?",
             },
             facts={**sizes, "targets": targets, "errors": errors},
-            calibrate=measured(mechanisms),
+            calibrate=measured(floors),
         )
 
     @staticmethod
@@ -160,14 +159,13 @@ class LatencyProbe:
             if spec in errors or spec not in self._targets:
                 unit.drop(slot)
                 continue
-            floor = "syscall" if facts["mechanism"] == "tracepoint" else facts["mechanism"]
             self._targets[spec] = Target(
                 spec=spec,
                 state="on",
                 mechanism=facts["mechanism"],
                 functions=facts["functions"],
                 counts_only=facts["counts_only"],
-                floor=floors.get(floor, floors.get(facts["mechanism"])),
+                floor=None if facts["counts_only"] else floors.get(facts["floor"]),
             )
         for spec, (why, fix) in errors.items():
             self._failed(spec, why, fix)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from probes import binaries, hdr, kernel, resolve, specs, tracepoints
+from probes import binaries, empty, hdr, kernel, resolve, specs, tracepoints
 from probes.base import Attach, ProbeError
 from probes.control import Control
 from probes.rows import Histograms, slices_for
@@ -53,7 +52,8 @@ class Wish:
     """How one target is measured.
 
     `foreign`: the process that is charged is not the one that runs when the time is taken,
-    so its name has to be looked up.
+    so its name has to be looked up. `floor` names the calibration that tells what an empty
+    call of it would show; "" is the mechanism's own.
     """
 
     mechanism: str
@@ -61,6 +61,7 @@ class Wish:
     functions: int = 1
     counts_only: bool = False
     foreign: bool = False
+    floor: str = ""
 
     def facts(self, spec: str, slot: int) -> dict[str, Any]:
         """What the dashboard is told of the target."""
@@ -71,6 +72,7 @@ class Wish:
             "functions": self.functions,
             "counts_only": self.counts_only,
             "foreign": self.foreign,
+            "floor": self.floor or self.mechanism,
         }
 
 
@@ -144,7 +146,8 @@ def _user(spec: specs.Spec, pid: int | None) -> Wish:
     found = binaries.places(spec, pid)
     if spec.end is not None:
         ends = _places(binaries.places(spec.end, pid), "pair_end")
-        return Wish("usdt", (*ends, *_places(found, "pair_begin")), len(found))
+        attach = (*ends, *_places(found, "pair_begin"))
+        return Wish("usdt", attach, len(found), floor=empty.PUSH)
     if any(place.no_return for place in found):
         return Wish(spec.kind, _places(found, "event"), len(found), counts_only=True)
     _, leave, enter = _RETURNS["uprobe"]
@@ -153,7 +156,7 @@ def _user(spec: specs.Spec, pid: int | None) -> Wish:
         *(replace(one, kind="uretprobe") for one in _places(found, leave)),
         *_places(found, enter),
     )
-    return Wish("uprobe", attach, len(found))
+    return Wish("uprobe", attach, len(found), floor=empty.kind_of(found[0].path, found[0].offset))
 
 
 def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
@@ -235,18 +238,21 @@ def measured(mechanisms: Iterable[str]) -> Callable[..., Mapping[str, Any]]:
 def _call(mechanism: str, attach: Callable[[Attach], int], times: int = 400) -> None:
     """Attach to something that does next to nothing, and have it done."""
     function: Callable[[], object] = os.getpid
-    if mechanism in ("uprobe", "usdt"):
-        libc = ctypes.CDLL(None)
-        function = libc.gnu_get_libc_version
-        made = _user(specs.parse("uprobe:libc:gnu_get_libc_version"), os.getpid())
+    if mechanism in empty.KINDS:
+        place, function = empty.function(mechanism)
+        _, leave, enter = _RETURNS["uprobe"]
+        made: tuple[Attach, ...] = (
+            *(replace(one, kind="uretprobe") for one in _places([place], leave)),
+            *_places([place], enter),
+        )
     elif mechanism in ("kprobe", "fentry"):
         prefix = "x64" if kernel.arch() == "x86_64" else "arm64"
-        made = _function(specs.parse(f"{mechanism}:__{prefix}_sys_getpid"))
+        made = _function(specs.parse(f"{mechanism}:__{prefix}_sys_getpid")).attach
     else:
-        made = _syscall("getpid")
+        made = _syscall("getpid").attach
     links: list[int] = []
     try:
-        for one in made.attach:
+        for one in made:
             patch = {TARGET: CALIBRATION, FIELDS: 0, OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8}
             links.append(attach(replace(one, patch=patch)))
         for _ in range(times):

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Empty functions of our own, to find out what a uprobe itself adds to a measured call.
+
+What a uprobe costs depends on the instruction that it replaces: some are emulated by the
+kernel (below a microsecond), others executed out of line in single steps (several), and the
+time of that is inside of what is measured. So there is one empty function for each kind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Callable
+
+from probes import kernel
+from probes.base import ProbeError
+from probes.binaries import Place
+
+PUSH, ENDBR, OTHER = "uprobe push", "uprobe endbr", "uprobe other"
+KINDS = (PUSH, ENDBR, OTHER)
+
+# Machine code, each function 16 bytes apart: first instruction of its kind, then a return.
+_X86 = {
+    PUSH: b"\x55\x5d\xc3",  # push %rbp; pop %rbp; ret
+    ENDBR: b"\xf3\x0f\x1e\xfa\xc3",  # endbr64; ret
+    OTHER: b"\x31\xc0\xc3",  # xor %eax,%eax; ret
+}
+_ARM = dict.fromkeys(KINDS, b"\x00\x00\x80\xd2\xc0\x03\x5f\xd6")  # mov x0,#0; ret
+
+
+def kind_of(path: str, offset: int) -> str:
+    """Which of KINDS the instruction at an offset of a file is."""
+    if kernel.arch() != "x86_64":
+        return OTHER
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            first = file.read(4)
+    except OSError:
+        return OTHER
+    if first.startswith(b"\xf3\x0f\x1e\xfa"):
+        return ENDBR
+    # push of a register, of r8 to r15, and nop are emulated
+    pushed = first[1:2] if first.startswith(b"\x41") else first[:1]
+    return PUSH if pushed and (0x50 <= pushed[0] <= 0x57 or first[:1] == b"\x90") else OTHER
+
+
+def function(kind: str) -> tuple[Place, Callable[[], object]]:
+    """Where an empty function of a kind is, and the function; raises ProbeError, OSError."""
+    code = (_X86 if kernel.arch() == "x86_64" else _ARM)[kind]
+    fd = os.memfd_create("probetop-empty", 0)
+    os.write(fd, code.ljust(mmap.PAGESIZE, b"\0"))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, *[ctypes.c_size_t] * 5]
+    address = libc.mmap(None, mmap.PAGESIZE, 5, mmap.MAP_PRIVATE, fd, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        raise ProbeError("this kernel lets nobody execute a file in memory", "")
+    place = Place(f"/proc/{os.getpid()}/fd/{fd}", kind, 0)
+    return place, ctypes.CFUNCTYPE(ctypes.c_int)(address)
