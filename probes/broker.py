@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from probes import bpfsys, ipc
+from probes.searcher import Searcher
 
 
 def _loader_timeout(default: float = 10.0) -> float:
@@ -64,6 +65,7 @@ class Broker:
         self.queue: deque[ipc.Message] = deque()
         self.loader: Loader | None = None
         self.spawn = spawn or self._fork_loader
+        self.searcher = Searcher(self._answer, sock.close)
 
     def serve(self) -> None:
         """Answer requests until the dashboard is gone."""
@@ -75,17 +77,29 @@ class Broker:
             elif self.loader and self.loader.request and time.monotonic() > self.loader.deadline:
                 why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
                 self._loader_failed(why, True)
+            if self.searcher.sock in ready:
+                self.searcher.speak()
+            elif self.searcher.timeout() == 0:
+                self.searcher.close()
             if self.sock in ready and not self._dashboard_speaks():
                 break
         self._end_loader(kill=True)
+        self.searcher.close(kill=True)
+
+    def _answer(self, message: ipc.Message) -> None:
+        ipc.send(self.sock, message)
 
     def _wait(self) -> list[socket.socket]:
         sockets = [self.sock]
-        timeout = None
+        timeouts = []
         if self.loader:
             sockets.append(self.loader.sock)
-            timeout = max(0.0, self.loader.deadline - time.monotonic())
-        ready, _, _ = select.select(sockets, [], [], timeout)
+            timeouts.append(max(0.0, self.loader.deadline - time.monotonic()))
+        idle = self.searcher.timeout()
+        if self.searcher.sock is not None and idle is not None:
+            sockets.append(self.searcher.sock)
+            timeouts.append(idle)
+        ready, _, _ = select.select(sockets, [], [], min(timeouts, default=None))
         return ready
 
     def _dashboard_speaks(self) -> bool:
@@ -96,6 +110,8 @@ class Broker:
         ipc.close_all(fds)
         if message.get("op") == "stats":
             self._stats(message)
+        elif message.get("op") == "search":
+            self.searcher.ask(message)
         elif message.get("probe") in self.paths:
             self.queue.append(message)
         else:
@@ -171,6 +187,8 @@ class Broker:
                 # The dashboard's end must see EOF when the broker dies, whatever we do.
                 self.sock.close()
                 ours.close()
+                if self.searcher.sock is not None:
+                    self.searcher.sock.close()
                 from probes import loader
 
                 loader.run(theirs, log)

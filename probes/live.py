@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from probes import broker, control, ipc, kernel, privileges
-from probes.base import Loaded, Probe, ProbeError
+from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CostWindows
 from probes.samples import Filters, Frame, Host, Sample, State
 
@@ -71,6 +71,7 @@ class LiveSource:
         self._waiting_on: set[int] = set()
         self._requests = 0
         self._windows = CostWindows(cost_always)
+        self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_frame: Callable[[Frame], None] = lambda frame: None
@@ -131,6 +132,16 @@ class LiveSource:
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames, in seconds."""
         self._command(lambda: setattr(self, "_interval", seconds))
+
+    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
+        """Ask what can be traced; only the newest question is sure to be answered."""
+
+        def ask() -> None:
+            self._requests += 1
+            self._searches = {self._requests: on_found}
+            ipc.send(self._sock, {"id": self._requests, "op": "search", "query": query})
+
+        self._command(ask)
 
     def _slot(self, name: str) -> Slot:
         try:
@@ -242,6 +253,11 @@ class LiveSource:
         if message["id"] == self._windows.request:
             self._write_log(message.get("why", ""))
             self._windows.open(fds[0] if fds else None, self._running(), time.monotonic())
+            return True
+        on_found = self._searches.pop(message["id"], None)
+        if on_found is not None:
+            found = message["found"] if message["ok"] else [("", "", message["why"], None)]
+            on_found([Found(*entry) for entry in found])
             return True
         slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
         self._write_log(message.get("log", ""))
