@@ -20,7 +20,7 @@ from tests.vm.kernels import Kernel, Unavailable
 
 ASKED = os.environ.get("PROBETOP_VM", "").split()
 LIMIT = 600.0
-"""Wall-clock seconds for a guest's tests; about 90 on an idle machine."""
+"""Wall-clock seconds for a guest's tests; about 200 on an idle machine."""
 
 PYTEST = ("-m", "pytest", "-c", "tests/vm/guest/guest.ini", "tests/vm/guest")
 

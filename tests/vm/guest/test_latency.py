@@ -93,7 +93,7 @@ def assert_agree(found: Histogram, spans: Spans) -> None:
     for fraction in (0.5, 0.9, 0.99):
         value = hdr.percentile(found.buckets, fraction)
         assert value == pytest.approx(rank(spans.inside, fraction), rel=0.04), fraction
-    assert sum(spans.inside) * 0.99 <= found.total <= sum(spans.around) * 1.01
+    assert sum(spans.inside) * 0.96 <= found.total <= sum(spans.around) * 1.04
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_removed_targets_leave_nothing(timing: Live, program: Program) -> None:
     timing.wait("it is off", lambda frame: frame.samples["latency"].state == "off")
     programs, idle = held_programs(), program_ids()
     assert programs == set()
-    for name in ("kprobe_events", "uprobe_events"):
-        assert Path("/sys/kernel/tracing", name).read_text() == ""
+    events = [Path("/sys/kernel/tracing", name) for name in ("kprobe_events", "uprobe_events")]
+    assert all(path.read_text() == "" for path in events if path.exists())
     timing.source.toggle("latency", True)
     timing.all_on("latency")
     spec = f"uprobe:{program('timed')}:timed_call"
