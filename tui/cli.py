@@ -93,7 +93,11 @@ def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> 
             )
         else:
             parser.add_argument(
-                *setting.flags, dest=setting.name, metavar=setting.metavar, help=setting.text
+                *setting.flags,
+                dest=setting.name,
+                metavar=setting.metavar,
+                help=setting.text,
+                action="append" if setting.many else "store",
             )
     parser.add_argument("--config", metavar="FILE", help="read settings from this TOML file")
 
@@ -191,7 +195,7 @@ def _open_live(options: Options, reader: str = "tui.headless") -> Source:
     return open_live(
         {entry.name: entry.probe_path for entry in REGISTRY},
         on=options.probes,
-        options={"syscalls": {"latency": True}} if options.latency else {},
+        options=_probe_options(options),
         filters=options.filters,
         interval=options.interval,
         run_as=options.run_as,
@@ -199,6 +203,15 @@ def _open_live(options: Options, reader: str = "tui.headless") -> Source:
         log=options.log,
         preload=lambda: _preload(reader),
     )
+
+
+def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
+    chosen: dict[str, dict[str, Any]] = {}
+    if options.latency:
+        chosen["syscalls"] = {"latency": True}
+    if options.targets:
+        chosen["latency"] = {"targets": options.targets}
+    return chosen
 
 
 def _preload(reader: str) -> None:

@@ -93,5 +93,10 @@ def _typed(name: str, key: str, value: Any) -> Any:
 
 def _example(key: str) -> str:
     examples = {"interval": "1.0", "pid": "123", "latency": "true", "ascii": "true"}
-    examples |= {"probes": '["syscalls"]', "cost": '"always"', "cgroup": '"/system.slice"'}
+    examples |= {
+        "function": '["uprobe:libc:malloc"]',
+        "probes": '["syscalls"]',
+        "cost": '"always"',
+        "cgroup": '"/system.slice"',
+    }
     return examples.get(key, '"name"')

@@ -34,7 +34,8 @@ class UsageError(ProbeError):
 class Setting(NamedTuple):
     """One option. `metavar` is None for a switch.
 
-    A `live` one needs the running kernel, the others a screen.
+    A `live` one needs the running kernel, the others a screen. One of `many` may be given
+    several times; the value is a tuple then.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Setting(NamedTuple):
     check: Callable[[Any], Any]
     kinds: tuple[type, ...] = (str,)
     live: bool = True
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Options:
     filters: Filters = NO_FILTERS
     probes: tuple[str, ...] = ()
     latency: bool = False
+    targets: tuple[str, ...] = ()
     cost_always: bool = False
     run_as: str | None = None
     log: str | None = None
@@ -179,6 +182,13 @@ def check_cost(raw: Any) -> bool:
     return bool(raw == "always")
 
 
+def check_target(raw: Any) -> str:
+    """A latency target in its normal form."""
+    from probes.specs import parse
+
+    return parse(str(raw)).text
+
+
 def check_path(raw: Any) -> str:
     """A file name that a file system can take."""
     if not raw or "\0" in raw:
@@ -207,6 +217,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "latency", ("--latency",), None, "time system calls (costs more)", _as_is, (bool,)
+    ),
+    Setting(
+        "function", ("-f", "--function"), "SPEC", "time this, e.g. uprobe:libc:malloc, runq",
+        check_target, (list,), many=True,
     ),
     Setting(
         "cost", ("--cost",), "WHEN", "measure the probes' cost: always, or sampled (default)",
@@ -247,19 +261,29 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
                 raise UsageError(why, "leave it out")
         elif setting.name in typed:
             where = "/".join(setting.flags)
-            values[setting.name] = checked(where, typed[setting.name], setting.check)
+            values[setting.name] = _value(setting, where, typed[setting.name])
         elif setting.name in config:
-            values[setting.name] = checked(*config[setting.name], setting.check)
+            values[setting.name] = _value(setting, *config[setting.name])
     at_start = tuple(entry.name for entry in registry.REGISTRY if entry.on_at_start)
+    on = values.get("probes", at_start)
+    if values.get("function") and "latency" not in on:
+        on = (*on, "latency")
     return Options(
         interval=values.get("interval", 1.0),
         filters=Filters(
             values.get("pid"), values.get("comm"), values.get("user"), values.get("cgroup")
         ),
-        probes=values.get("probes", at_start),
+        probes=on,
         latency=values.get("latency", False),
+        targets=values.get("function", ()),
         cost_always=values.get("cost", False),
         run_as=values.get("run-as"),
         log=values.get("log"),
         ascii=values.get("ascii", False),
     )
+
+
+def _value(setting: Setting, where: str, raw: Any) -> Any:
+    if setting.many:
+        return tuple(dict.fromkeys(checked(where, one, setting.check) for one in raw))
+    return checked(where, raw, setting.check)

@@ -48,6 +48,9 @@ REGISTRY: tuple[Entry, ...] = (
         "tui.panes.syscalls:SyscallPane",
     ),
     Entry("2", "execs", "Execs", "probes.execs:ExecProbe", "tui.panes.execs:ExecPane"),
+    Entry(
+        "3", "latency", "Latency", "probes.latency:LatencyProbe", "tui.panes.latency:LatencyPane"
+    ),
 )
 
 
