@@ -169,7 +169,8 @@ def _unpack_kernel(kernel: Kernel, directory: Path) -> None:
     apt = Apt(kernel.arch, kernel.suites)
     package = newest(apt.cache("pkgnames", "linux-image-").split(), kernel)
     if package is None:
-        raise Unavailable(f"{', '.join(kernel.suites)}: no kernel {kernel.version}")
+        where = f"{_archive(kernel.suites[0])} {' '.join(kernel.suites)}"
+        raise Unavailable(f"there is no kernel {kernel.version} in {where}: is it reachable?")
     release = package.removeprefix("linux-image-")
     # Newer packages have the image, the modules and the configuration apart.
     depends = apt.cache("show", "--no-all-versions", package)
@@ -203,8 +204,16 @@ def vmlinux(image: bytes) -> bytes:
         return zlib.decompressobj(31).decompress(payload)
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
         # The kernel's build appends the length, which zstd takes for garbage.
-        return subprocess.run(["zstd", "-dqc"], input=payload[:-4], stdout=-1, check=True).stdout
+        return unzstd(payload[:-4])
     return image
+
+
+def unzstd(data: bytes) -> bytes:
+    """What zstd had compressed."""
+    try:
+        return subprocess.run(["zstd", "-dqc"], input=data, stdout=-1, check=True).stdout
+    except FileNotFoundError:
+        raise Unavailable("zstd is missing: as root, ./test.sh --vm installs it") from None
 
 
 def _root(arch: str) -> Path:

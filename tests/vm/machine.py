@@ -164,7 +164,7 @@ def _modules(directory: Path) -> Iterator[tuple[str, bytes]]:
         if path.endswith(".xz"):
             data = lzma.decompress(data)
         elif path.endswith(".zst"):
-            data = subprocess.run(["zstd", "-dqc"], input=data, stdout=-1, check=True).stdout
+            data = kernels.unzstd(data)
         yield Path(path).name.partition(".")[0] + ".ko", data
 
 
