@@ -4,7 +4,8 @@
     python -m bench.attached '{"on": ["syscalls"], "latency": false, "always": false}'
 
 It opens the live source as the dashboard does, polls it once a second, and says "on" once all
-probes run; `always` leaves the kernel's run-time statistics on (--cost always).
+probes run and the kernel's run-time statistics, which are on for a second at the start and
+then for one in ten, are off again; with `always` they stay on (--cost always).
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import sys
 from probes.live import open_live
 from probes.samples import NO_FILTERS, Frame
 from tui.registry import REGISTRY
+
+STATISTICS_SECONDS = 3.0
+"""The first window of statistics and a poll are over by then, the second window is not near."""
 
 
 def main() -> int:
@@ -28,14 +32,17 @@ def main() -> int:
         interval=1.0,
         cost_always=wish["always"],
     )
+    since: float | None = None
     said = False
 
     def on_frame(frame: Frame) -> None:
-        nonlocal said
+        nonlocal since, said
         states = {name: frame.samples[name].state for name in wish["on"]}
-        if not said and all(state == "on" for state in states.values()):
-            said = True
-            print("on", flush=True)
+        if all(state == "on" for state in states.values()):
+            since = frame.mono if since is None else since
+            if not said and (wish["always"] or frame.mono - since >= STATISTICS_SECONDS):
+                said = True
+                print("on", flush=True)
         if "failed" in states.values():
             print(f"failed: {[frame.samples[name].why for name in wish['on']]}", flush=True)
 

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes import bpfsys
+from tui.registry import REGISTRY
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 START_SECONDS = 20.0
-ALONE_SECONDS = 20.0
+ALONE_SECONDS = 6.0
 GET_NEXT_ID, GET_FD_BY_ID = 11, 13
 """Commands of bpf(2): the next program's id, a descriptor of a program."""
 TRACING = frozenset({2, 5, 7, 17, 26})
@@ -33,6 +34,7 @@ TRACING = frozenset({2, 5, 7, 17, 26})
 KTIME_GET_NS = 5
 """Number of the helper bpf_ktime_get_ns."""
 
+AT_START = tuple(entry.name for entry in REGISTRY if entry.on_at_start)
 EMPTY = bpfsys.RETURN_0
 CLOCK = bpfsys.insn(bpfsys.CALL, imm=KTIME_GET_NS) + bpfsys.RETURN_0
 
@@ -186,9 +188,10 @@ def call_variants(has: Callable[[str], object]) -> dict[str, Attach]:
         "one empty program": lambda: bare((EMPTY, "sys_exit")),
         "two empty programs": lambda: bare(*[(EMPTY, name) for name in both]),
         "two programs that read the clock": lambda: bare(*[(CLOCK, name) for name in both]),
-        "probetop": lambda: probetop("syscalls"),
-        "probetop, its cost measured": lambda: probetop("syscalls", always=True),
-        "probetop with latency": lambda: probetop("syscalls", latency=True),
+        "probetop, system calls": lambda: probetop("syscalls"),
+        "the same with --cost always": lambda: probetop("syscalls", always=True),
+        "probetop, system calls with --latency": lambda: probetop("syscalls", latency=True),
+        "probetop, all probes on at its start": lambda: probetop(*AT_START),
     }
     if has("syscount"):
         out["syscount (libbpf-tools)"] = lambda: tool("syscount", "-d", "999")
@@ -200,8 +203,8 @@ def exec_variants(has: Callable[[str], object]) -> dict[str, Attach]:
     """What is compared for its cost to the start of a program."""
     out: dict[str, Attach] = {
         "nothing": nullcontext,
-        "probetop's exec probe": lambda: probetop("execs"),
-        "both probes": lambda: probetop("syscalls", "execs"),
+        "probetop, execs": lambda: probetop("execs"),
+        "probetop, all probes on at its start": lambda: probetop(*AT_START),
     }
     if has("execsnoop"):
         out["execsnoop (libbpf-tools)"] = lambda: tool("execsnoop")

@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.measure import ROOT, BenchError
+from bench.measure import AT_START, ROOT, BenchError
 
 SETTLE_SECONDS = 6.0
 """What a program does at its start is not what it does."""
+HEADINGS = {"syscalls": b"share", "execs": b"argv", "latency": b"mean"}
+"""Headings of the panes' tables: they are drawn once the probe is on."""
 _SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[PX^_\]].*?(?:\x1b\\|\x07)|[ -/]*[0-~])", re.S)
 
 
@@ -127,15 +129,11 @@ def taken(
     size: tuple[int, int],
     seconds: float,
     environment: Mapping[str, str],
-    keys: bytes = b"",
 ) -> Taken:
-    """What a dashboard takes once it has started; `keys` are typed first."""
+    """What a dashboard takes once it has started."""
     terminal = Terminal(command, *size, environment)
     try:
-        terminal.read(SETTLE_SECONDS / 2)
-        if keys:
-            os.write(terminal.master, keys)
-        terminal.read(SETTLE_SECONDS / 2)
+        terminal.read(SETTLE_SECONDS)
         processes = terminal.tree()
         cpu, received, begun = _cpu_ns(processes), terminal.received, time.monotonic()
         terminal.read(seconds)
@@ -153,12 +151,11 @@ def taken(
 
 
 def began(size: tuple[int, int] = (120, 40)) -> Began:
-    """How long probetop takes to show itself, to have both probes on the screen, and to quit."""
+    """How long probetop takes to show itself, to have all probes on the screen, and to quit."""
     terminal = Terminal(probetop_command(), *size, {})
     seen = bytearray()
     times: dict[str, float] = {}
-    # Headings of the tables: they are drawn once a probe is on.
-    wanted = {"frame": b"System calls", "syscalls": b"share", "execs": b"argv"}
+    wanted = {"frame": b"System calls", **{name: HEADINGS[name] for name in AT_START}}
 
     def look(data: bytes) -> bool:
         seen.extend(data)
@@ -178,6 +175,6 @@ def began(size: tuple[int, int] = (120, 40)) -> Began:
         while terminal.process.poll() is None and time.monotonic() < asked + 10:
             terminal.read(0.01)
         quit_ms = (time.monotonic() - asked) * 1000
-        return Began(times["frame"], max(times["syscalls"], times["execs"]), quit_ms)
+        return Began(times["frame"], max(times[name] for name in AT_START), quit_ms)
     finally:
         terminal.close()

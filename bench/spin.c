@@ -3,7 +3,8 @@
  * What does one system call take?   spin CPU RUNS CALLS
  *
  * Pinned to a CPU, it makes CALLS getppid calls RUNS times over and prints the nanoseconds a
- * call of the fastest run: what disturbs a run makes it longer, never shorter.
+ * call of the fastest run: what disturbs a run makes it longer, never shorter. A run should
+ * be shorter than the time slice that the scheduler gives to others meanwhile.
  */
 #define _GNU_SOURCE
 #include <sched.h>
