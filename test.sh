@@ -74,7 +74,7 @@ if [[ -n ${PROBETOP_VM-} ]]; then
 fi
 failed=()
 dirs=()
-for dir in probes tui tests bench; do
+for dir in probes tui tests bench screenshots; do
 	[[ -d $dir ]] && dirs+=("$dir")
 done
 # check NAME COMMAND...: a failure is remembered, and the tests run all the same.
