@@ -17,22 +17,9 @@ from tests.pilot.fake import FakeSource
 from tests.pilot.fake_latency import FOUND
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_keys import tick, write
-from tui import registry
 from tui.app import FIND, ProbetopApp
 
-ENTRY = registry.Entry(
-    "3", "latency", "Latency", "probes.latency:LatencyProbe", "tui.panes.latency:LatencyPane"
-)
 SIZES = [(80, 24), (120, 40), (200, 60)]
-
-
-@pytest.fixture(autouse=True)
-def _with_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dashboard of which the latency pane is a part."""
-    if "latency" not in registry.names():
-        entries = (*registry.REGISTRY, ENTRY)
-        monkeypatch.setattr("tui.registry.REGISTRY", entries)
-        monkeypatch.setattr("tui.app.REGISTRY", entries)
 
 
 async def focus(app: ProbetopApp, pilot: Pilot[int], *keys: str) -> None:

@@ -31,7 +31,9 @@ KEYS: tuple[tuple[str, str], ...] = (
 READING = (
     "Rates are per second over the last interval. A dash is a value that nobody knows, never "
     "0. A row moves up only when it is 10 % ahead. lost: events that the kernel side could "
-    "not hand over. probes: CPU that the probes take, in per cent of one CPU."
+    "not hand over. probes: CPU that the probes take, in per cent of one CPU. ~: a duration "
+    "near what the probe itself takes. miss: calls whose duration is not known. The heatmap's "
+    "columns are intervals, its rows durations, its colours calls per second."
 )
 
 
