@@ -15,7 +15,7 @@ from tui.panes.table import Column, Table
 from tui.prompt import Prompt
 from tui.text import fmt_ns, safe, width, wrap
 
-HINT = "a function, a tracepoint, a binary: vfs_read, malloc, uprobe:/usr/bin/bash:readline"
+HINT = "a name or the start of a spec: sched_switch, vfs_read, uprobe:libc:malloc"
 EXACT = "*?,@"
 """A spec that holds one of these is meant as it stands: no search finds it."""
 AS_TYPED = "as typed"

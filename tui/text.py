@@ -165,6 +165,11 @@ def fmt_ns(value: float | None) -> str:
     return f"{seconds // 86400}d"
 
 
+def fmt_seconds(value: float) -> str:
+    """The length of an interval, to a tenth of a second so that it rests: "1", "0.5"."""
+    return f"{max(0.1, value):.1f}".removesuffix(".0")
+
+
 def fmt_percent(part: float | None, whole: float | None) -> str:
     """A share in at most 5 cells: "37.1%", "100%"; a dash where there is no whole."""
     if part is None or not whole:

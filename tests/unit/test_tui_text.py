@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len, get_character_cell_size
 
-from tui.text import clip, fit, fmt_count, fmt_ns, fmt_percent, safe, width, wrap
+from tui.text import (
+    clip,
+    fit,
+    fmt_count,
+    fmt_ns,
+    fmt_percent,
+    fmt_seconds,
+    safe,
+    shorten,
+    width,
+    wrap,
+)
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=60)
 """Every code point, surrogates among them."""
@@ -130,6 +141,27 @@ def test_durations(value: float | None, shown: str) -> None:
 @given(st.floats(0, 8e16))
 def test_durations_fit_five_cells(value: float) -> None:
     assert len(fmt_ns(value)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.97, "1"), (1.04, "1"), (0.5, "0.5"), (0.1, "0.1"), (10.02, "10")]
+)
+def test_the_length_of_an_interval_rests(value: float, shown: str) -> None:
+    assert fmt_seconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "cells", "shown"),
+    [
+        ("uprobe:/usr/bin/bash:readline", 17, "uprob…sh:readline"),
+        ("short", 5, "short"),
+        ("日本語プロセス", 9, "日…ロセス"),
+        ("abcdef", 3, "ab…"),
+    ],
+)
+def test_the_middle_is_what_can_be_spared(text: str, cells: int, shown: str) -> None:
+    assert shorten(text, cells, "…") == shown
+    assert width(shown) <= cells
 
 
 def test_a_share_of_nothing_is_unknown() -> None:

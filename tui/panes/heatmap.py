@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tui.lines import Line, Span, line_width
 from tui.look import Look
 from tui.panes.scale import Scale, quarters
-from tui.text import fit, fmt_count
+from tui.text import fit, fmt_count, fmt_seconds
 
 COLUMNS = 240
 """Intervals that are kept for each target."""
@@ -160,7 +160,7 @@ def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
         *look.heat,
         (f" {fmt_count(int(top)) if top >= 1 else f'{top:g}'}", "dim"),
     ]
-    for words in (f" over time, a column is {seconds:.2g} s", " over time", ""):
+    for words in (f" over time, a column is {fmt_seconds(seconds)} s", " over time", ""):
         gap = width - len(words) - line_width(legend) - 1
         if gap >= 2:
             return ((words, "dim"), (" " * gap, ""), *legend)

@@ -19,7 +19,7 @@ from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale, settle
 from tui.panes.table import Column, Table
 from tui.panes.targets import BAR, Behind, Row, instead, mechanism, process_columns, target_columns
-from tui.text import fmt_count, fmt_ns, safe, shorten, wrap
+from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
 
 LINGER = 10
 """Intervals for which a process that went quiet keeps its row, so that rows do not flicker."""
@@ -217,7 +217,8 @@ class LatencyPane(Pane):
         """What the marks mean, and what the probe says of itself."""
         notes: list[Line] = []
         near = [row] if row is not None and row.is_near else []
-        near += [other for other in self.table.rows if other.is_near]
+        if self.drilled is None:
+            near += [other for other in self.table.rows if other.is_near]
         if near:
             floor = near[0].target.target.floor
             notes.append(((f" ~ near the probe's own floor of {fmt_ns(floor)}", "dim"),))
@@ -259,7 +260,7 @@ class LatencyPane(Pane):
         calls = "call" if row.target.count == 1 else "calls"
         title: list[Span] = [
             (f" {spec}  ", "name"),
-            (f"{fmt_count(row.target.count)} {calls} in {row.seconds:.2g} s", "dim"),
+            (f"{fmt_count(row.target.count)} {calls} in {fmt_seconds(row.seconds)} s", "dim"),
         ]
         return histogram_lines(row.target, scale, title, width, height, self.look)
 
