@@ -3,8 +3,9 @@
 
 It is a child of the dashboard's process, forked before that gave up its privileges; it
 imports neither BCC nor Textual, holds no descriptor of a running probe and ends when the
-dashboard does. Only probes it was started with can be asked for, by name: the unprivileged
-side cannot send it code. Each batch of requests gets a loader of its own.
+dashboard does; descriptors that are given back it closes. Only probes that it was started
+with can be asked for, by name: the unprivileged side cannot send it code. Each batch of
+requests gets a loader of its own.
 
 The environment variable PROBETOP_LOADER_TIMEOUT (seconds) is the time that a probe may take
 to load, for machines far slower than any real one; what is no positive number is ignored.
@@ -63,6 +64,7 @@ class Broker:
         self.sock = sock
         self.paths = dict(paths)
         self.queue: deque[ipc.Message] = deque()
+        self.doomed: list[int] = []
         self.loader: Loader | None = None
         self.spawn = spawn or self._fork_loader
         self.searcher = Searcher(self._answer, sock.close)
@@ -83,8 +85,13 @@ class Broker:
                 self.searcher.close()
             if self.sock in ready and not self._dashboard_speaks():
                 break
+        self._close_doomed()
         self._end_loader(kill=True)
         self.searcher.close(kill=True)
+
+    def _close_doomed(self) -> None:
+        doomed, self.doomed = self.doomed, []
+        ipc.close_all(doomed)
 
     def _answer(self, message: ipc.Message) -> None:
         ipc.send(self.sock, message)
@@ -107,8 +114,14 @@ class Broker:
         if received is None:
             return False
         message, fds = received
+        if message.get("op") == "close":
+            # Detaching waits for the kernel. Who closes last waits: that is to be us.
+            self.doomed += fds
+            return True
         ipc.close_all(fds)
-        if message.get("op") == "stats":
+        if message.get("op") == "closed":
+            self._close_doomed()
+        elif message.get("op") == "stats":
             self._stats(message)
         elif message.get("op") == "search":
             self.searcher.ask(message)

@@ -9,7 +9,7 @@ windows the CPU share follows the present rate of events.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from probes import ipc
@@ -30,12 +30,15 @@ class _Reading:
 class Meter:
     """Holds a probe's links and program descriptors and reads their statistics.
 
-    `events` is set by the probe: the cumulative number of events that it counted.
+    `events` is set by the probe: the cumulative number of events that it counted. `dispose`
+    closes links and programs: detaching waits for the kernel, which its owner may let
+    somebody else do.
     """
 
     def __init__(self) -> None:
         self.events = 0
         self.notes: tuple[str, ...] = ()
+        self.dispose: Callable[[Sequence[int]], None] = ipc.close_all
         self._links: list[int] = []
         self._programs: dict[str, int] = {}
         self._map_bytes: int | None = None
@@ -64,14 +67,14 @@ class Meter:
     def forget(self, programs: Iterable[int], mapped: Iterable[int | None]) -> None:
         """Close some of the programs, with the sizes of the maps that end with them."""
         gone = set(programs)
-        ipc.close_all(list(gone))
+        self.dispose(list(gone))
         self._programs = {name: fd for name, fd in self._programs.items() if fd not in gone}
         if self._map_bytes is not None:
             self._map_bytes -= sum(size for size in mapped if size)
 
     def release(self) -> None:
         """Close links and programs: the kernel forgets them. Figures are unknown then."""
-        ipc.close_all([*self._links, *self._programs.values()])
+        self.dispose([*self._links, *self._programs.values()])
         self._links, self._programs = [], {}
         self._map_bytes = self._window = self._load = self._ns_per_run = self._last = None
 

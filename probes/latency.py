@@ -8,7 +8,6 @@ later disturbs no other; `LatencyProbe.read` makes Targets of their histograms.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -64,8 +63,7 @@ class Unit:
     def drop(self, slot: int) -> None:
         """Detach one target."""
         self.slots.pop(slot, None)
-        for fd in self.links.pop(slot, ()):
-            os.close(fd)
+        self.meter.dispose(self.links.pop(slot, []))
 
     def close(self) -> None:
         """Detach all and unmap."""

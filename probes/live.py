@@ -60,6 +60,8 @@ class LiveSource:
         )
         self._sock = sock
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
+        for probe in probes.values():
+            probe.meter.dispose = self._dispose
         self._interval = interval
         self._filters = Filters()
         self._log = log
@@ -296,6 +298,16 @@ class LiveSource:
         for fd in wanted - self._waiting_on:
             self._selector.register(fd, selectors.EVENT_READ)
         self._waiting_on = wanted
+
+    def _dispose(self, fds: Sequence[int]) -> None:
+        """Have the broker close the last copies: the kernel takes its time to detach."""
+        if fds:
+            # Too many in flight, or nobody there: then closing below is what detaches.
+            with suppress(OSError):
+                ipc.send(self._sock, {"op": "close"}, fds)
+            ipc.close_all(fds)
+            with suppress(OSError):
+                ipc.send(self._sock, {"op": "closed"})
 
     def _running(self) -> list[Probe]:
         return [slot.probe for slot in self._slots.values() if slot.state == "on"]

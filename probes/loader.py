@@ -189,8 +189,19 @@ def printed(log: int) -> str:
 
 
 def _refuse(sock: socket.socket, request: ipc.Message, why: str, fix: str, log: int) -> None:
-    answer = {"ok": False, "why": why, "fix": fix, "log": printed(log)}
+    text = printed(log)
+    told = first_complaint(text)
+    answer = {"ok": False, "why": f"{why}: {told}" if told else why, "fix": fix, "log": text}
     ipc.send(sock, {"id": request["id"], **answer})
+
+
+def first_complaint(text: str) -> str:
+    """The line of a compiler's or verifier's output that says what is wrong, "" without any."""
+    for pattern in (r"error: (.+)", r"((?:invalid|unknown|jump out|R\d+ ).+)"):
+        found = re.search(pattern, text)
+        if found:
+            return found[1].strip()[:200]
+    return ""
 
 
 def run(sock: socket.socket, log: int) -> None:
