@@ -2,7 +2,7 @@
 """Durations over time: a column an interval, a row a range of durations, colour for calls.
 
 Columns keep their place: when the room is full, all move left by a quarter of it. A map that
-moved by one column each time would be sent anew each time, at ten times the bytes.
+moved by one column each time would be sent anew each time.
 """
 
 from __future__ import annotations
