@@ -88,11 +88,20 @@ def rank(values: Sequence[int], fraction: float) -> int:
 
 
 def assert_agree(found: Histogram, spans: Spans) -> None:
-    """No call missing, none too many, and percentiles within 4 % of the workload's own."""
+    """No call missing, none too many, and percentiles within 4 % of the workload's own.
+
+    A probe's clock is read within its traps, which are part of what is around the call; they
+    are long where traps are emulated, so what is right lies between inside and around. An
+    interrupt between two clocks makes another order: of 500 calls one may have another rank.
+    """
     assert found.n == CALLS == len(spans.inside)
     for fraction in (0.5, 0.9, 0.99):
         value = hdr.percentile(found.buckets, fraction)
-        assert value == pytest.approx(rank(spans.inside, fraction), rel=0.04), fraction
+        inside = rank(spans.inside, fraction - 0.002)
+        around = rank(spans.around, fraction + 0.002)
+        print(f"p{fraction * 100:g}: {value} ns, the workload: {inside} to {around}")
+        assert value is not None
+        assert inside * 0.96 <= value <= around * 1.04
     assert sum(spans.inside) * 0.96 <= found.total <= sum(spans.around) * 1.04
 
 
