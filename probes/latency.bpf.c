@@ -50,6 +50,7 @@ struct stack {
 	u32 depth;
 	u32 pad;
 	struct frame frames[DEPTH];
+	u32 function[DEPTH];	/* the address of each one's entry, as far as it tells them apart */
 };
 
 struct pair_key {
@@ -104,12 +105,28 @@ static __always_inline u32 thread_id(void)
 	return tid ? tid : 1U << 31 | bpf_get_smp_processor_id();
 }
 
+#if defined(__aarch64__) || defined(__TARGET_ARCH_arm64)
+#define IP(ctx) ((u32)(ctx)->pc)
+#else
+#define IP(ctx) ((u32)(ctx)->ip)
+#endif
+
 /*
- * Calls of one target nest like their stack frames. A frame at or below the new call's stack
- * pointer has been left without a return (a long jump, a return that was not delivered).
- * Only frames of the same stack are compared: an interrupt has another one.
+ * Calls of one target nest like their stack frames. A frame below the new call's stack
+ * pointer has been left without a return (a long jump, a return that was not delivered), and
+ * so has one at it, unless another function began there: that has jumped to this one as its
+ * last deed, and both will return. A thread has one stack in user space, as the kernel's own
+ * return probes have it; in the kernel only frames of the same stack are compared, for an
+ * interrupt has another one.
  */
-static __always_inline void enter(u32 target, u64 sp)
+static __always_inline int is_left(u64 top, u32 top_ip, u64 sp, u32 ip)
+{
+	if (!sp || top > sp || (top == sp && top_ip != ip))
+		return 0;
+	return !(sp >> 63) || top >> THREAD_STACK_BITS == sp >> THREAD_STACK_BITS;
+}
+
+static __always_inline void enter(u32 target, u64 sp, u32 ip)
 {
 	struct thread_key key = {.tid = thread_id(), .target = target};
 	struct control *c = enabled();
@@ -135,11 +152,11 @@ static __always_inline void enter(u32 target, u64 sp)
 	}
 	depth = s->depth;
 	for (i = 0; i < DEPTH; i++) {
-		struct frame *top = &s->frames[(depth - 1) & (DEPTH - 1)];
+		u32 top = (depth - 1) & (DEPTH - 1);
 
-		if (!depth || depth > DEPTH || !sp || top->sp > sp)
+		if (!depth || depth > DEPTH)
 			break;
-		if (top->sp >> THREAD_STACK_BITS != sp >> THREAD_STACK_BITS)
+		if (!is_left(s->frames[top].sp, s->function[top], sp, ip))
 			break;
 		depth--;
 		PT_ADD(h->missed, 1);
@@ -150,6 +167,7 @@ static __always_inline void enter(u32 target, u64 sp)
 		return;
 	}
 	s->frames[depth & (DEPTH - 1)].sp = sp;
+	s->function[depth & (DEPTH - 1)] = ip;
 	s->depth = depth + 1;
 	/* the clock last, for what we do before it is not the function's time */
 	s->frames[depth & (DEPTH - 1)].time = bpf_ktime_get_ns();
@@ -173,8 +191,8 @@ static __always_inline void leave(u32 target, u64 sp)
 		return;
 	s = stacks.lookup(&key);
 	if (!s || !s->depth) {
-		/* with filters this was a call that did not pass, else one begun before us */
-		if (!c->filters)
+		/* a call that did not pass the filters, else one begun before us */
+		if (!c->filters || pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
 			PT_ADD(h->missed, 1);
 		return;
 	}
@@ -197,7 +215,7 @@ static __always_inline void leave(u32 target, u64 sp)
 
 int function_enter(struct pt_regs *ctx)
 {
-	enter(PATCH_TARGET, ctx->sp);
+	enter(PATCH_TARGET, ctx->sp, IP(ctx));
 	return 0;
 }
 
@@ -207,10 +225,30 @@ int function_leave(struct pt_regs *ctx)
 	return 0;
 }
 
+/* A thread that ends inside of calls returns from none of them. */
+int thread_end(void *ctx)
+{
+	u32 target = PATCH_TARGET;
+	struct thread_key key = {.tid = thread_id(), .target = target};
+	struct control *c = enabled();
+	struct hist *h = hist_of(target);
+	struct stack *s;
+
+	if (!c || !h)
+		return 0;
+	s = stacks.lookup(&key);
+	if (!s)
+		return 0;
+	/* what is deeper was counted when it began */
+	PT_ADD(h->missed, s->depth < DEPTH ? s->depth : DEPTH);
+	stacks.delete(&key);
+	return 0;
+}
+
 /* fentry and fexit know no stack pointer; the kernel runs them in pairs. */
 int trampoline_enter(void *ctx)
 {
-	enter(PATCH_TARGET, 0);
+	enter(PATCH_TARGET, 0, 0);
 	return 0;
 }
 
@@ -258,21 +296,18 @@ static __always_inline void begin(struct control *c, struct pair_key *key, u32 t
 	pairs.update(key, &b);
 }
 
-static __always_inline void end(struct control *c, struct pair_key *key, u32 tgid, int strict)
+/* Returns 0 if nobody saw the beginning. */
+static __always_inline int end(struct control *c, struct pair_key *key, u32 tgid)
 {
 	u64 now = bpf_ktime_get_ns();
 	struct hist *h = hist_of(key->target);
 	struct begun *b = pairs.lookup(key);
 
-	if (!h)
-		return;
-	if (!b) {
-		if (strict && !c->filters)
-			PT_ADD(h->missed, 1);
-		return;
-	}
+	if (!h || !b)
+		return 0;
 	record(c, h, key->target, tgid ? tgid : b->tgid, now - b->time);
 	pairs.delete(key);
+	return 1;
 }
 
 int pair_begin(void *ctx)
@@ -293,11 +328,20 @@ int pair_end(void *ctx)
 {
 	struct pair_key key = {.target = PATCH_TARGET};
 	struct control *c = enabled();
+	u64 fields = PATCH_FIELDS;
+	struct hist *h;
 
 	if (!c)
 		return 0;
 	pair_key_of(ctx, &key);
-	end(c, &key, 0, 1);
+	if (end(c, &key, 0))
+		return 0;
+	/* what did not pass the filters is not missed; joined by fields, it was anybody's */
+	if (c->filters && (fields || !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
+		return 0;
+	h = hist_of(key.target);
+	if (h)
+		PT_ADD(h->missed, 1);
 	return 0;
 }
 
@@ -329,7 +373,7 @@ int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 	key.a = (u32)pt_read(next + OFF_PID);
 	tgid = pt_read(next + OFF_TGID);
 	if (key.a && (!c->filters || pt_task_wanted(c, next)))
-		end(c, &key, tgid, 0);
+		end(c, &key, tgid);
 	return 0;
 }
 
@@ -347,6 +391,6 @@ int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 		begin(c, &key, 0);
 	key.a = (u32)pt_read(next + OFF_PID);
 	if (key.a && (!c->filters || pt_task_wanted(c, next)))
-		end(c, &key, pt_read(next + OFF_TGID), 0);
+		end(c, &key, pt_read(next + OFF_TGID));
 	return 0;
 }

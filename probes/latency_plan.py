@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,16 +24,16 @@ CALIBRATION = SLOTS - 1
 _PATCH = 0x50544F5000000000
 TARGET, FIELDS, OFFSET_A, SIZE_A, OFFSET_B, SIZE_B = range(_PATCH + 1, _PATCH + 7)
 """The constants of latency.bpf.c."""
+NO_KEY = {FIELDS: 0, OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8}
+"""The thread is the key; fields that are not used have sizes that the verifier takes."""
 
 DEFAULTS = ("runq", "blockio", "softirq", "irq")
 """What is shown when nobody asked for anything, as far as this kernel has it."""
 
-_PAIRS = {
-    "blockio": "tracepoint:block:block_rq_issue,tracepoint:block:block_rq_complete@dev,sector",
-    "softirq": "tracepoint:irq:softirq_entry,tracepoint:irq:softirq_exit",
-    "irq": "tracepoint:irq:irq_handler_entry,tracepoint:irq:irq_handler_exit",
-}
-_SWITCHES = {
+_RAW = {
+    "blockio": (("pair_end", "block_rq_complete"), ("pair_begin", "block_rq_issue")),
+    "softirq": (("pair_end", "softirq_exit"), ("pair_begin", "softirq_entry")),
+    "irq": (("pair_end", "irq_handler_exit"), ("pair_begin", "irq_handler_entry")),
     "runq": (
         ("runq_wakeup", "sched_wakeup"),
         ("runq_wakeup", "sched_wakeup_new"),
@@ -40,6 +41,11 @@ _SWITCHES = {
     ),
     "offcpu": (("offcpu_switch", "sched_switch"),),
 }
+"""Presets as programs on raw tracepoints.
+
+Those have a guard against recursion each, where programs on tracepoints share one: a hard
+interrupt within a soft one would be lost there.
+"""
 _RETURNS = {
     "kprobe": ("kretprobe", "function_leave", "function_enter"),
     "uprobe": ("uretprobe", "function_leave", "function_enter"),
@@ -81,8 +87,7 @@ def wish(text: str, slot: int, pid: int | None = None) -> Wish:
     spec = specs.parse(text)
     made = _wish(spec, pid)
     attach = tuple(
-        replace(one, group=slot, patch={TARGET: slot, FIELDS: 0, **one.patch})
-        for one in made.attach
+        replace(one, group=slot, patch={TARGET: slot, **NO_KEY, **one.patch}) for one in made.attach
     )
     return replace(made, attach=attach)
 
@@ -101,14 +106,22 @@ def _wish(spec: specs.Spec, pid: int | None) -> Wish:
 
 
 def _preset(name: str) -> Wish:
-    if name in _PAIRS:
-        pair = _tracepoints(specs.parse(_PAIRS[name]))
-        return replace(pair, foreign=True)
-    attach = tuple(
+    attach = [
         Attach(kind="raw_tracepoint", function=function, target=target)
-        for function, target in _SWITCHES[name]
-    )
-    return Wish("tracepoint", attach, foreign=True)
+        for function, target in _RAW[name]
+    ]
+    if name == "blockio":
+        # The request itself is the key: the first argument, before Linux 5.11 of issue the second.
+        attach = [
+            replace(one, patch={FIELDS: 1, OFFSET_A: _request_offset(one.target), SIZE_A: 8})
+            for one in attach
+        ]
+    return Wish("tracepoint", tuple(attach), foreign=True)
+
+
+def _request_offset(target: str) -> int:
+    old = tuple(int(n) for n in re.findall(r"\d+", kernel.release())[:2]) < (5, 11)
+    return 8 if old and target == "block_rq_issue" else 0
 
 
 def _syscall(name: str) -> Wish:
@@ -133,8 +146,6 @@ def _tracepoints(spec: specs.Spec) -> Wish:
         patch = {FIELDS: len(keys)}
         for field, offset, size in zip(keys, (OFFSET_A, OFFSET_B), (SIZE_A, SIZE_B), strict=False):
             patch |= {offset: field.offset, size: field.size}
-        # A field that is not used has a size that the verifier takes.
-        patch = {OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8} | patch
         target = f"{half.provider}:{half.name}"
         attach.append(Attach(kind="tracepoint", function=function, target=target, patch=patch))
     return Wish(
@@ -252,9 +263,8 @@ def _call(mechanism: str, attach: Callable[[Attach], int], times: int = 400) -> 
         made = _syscall("getpid").attach
     links: list[int] = []
     try:
-        for one in made:
-            patch = {TARGET: CALIBRATION, FIELDS: 0, OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8}
-            links.append(attach(replace(one, patch=patch)))
+        patch = {TARGET: CALIBRATION, **NO_KEY}
+        links.extend(attach(replace(one, patch=patch)) for one in made)
         for _ in range(times):
             function()
     finally:
