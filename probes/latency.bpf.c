@@ -119,18 +119,12 @@ static __always_inline u32 thread_id(void)
  * return probes have it; in the kernel only frames of the same stack are compared, for an
  * interrupt has another one.
  */
-static __always_inline int is_left(u64 top, u32 top_ip, u64 sp, u32 ip)
-{
-	if (!sp || top > sp || (top == sp && top_ip != ip))
-		return 0;
-	return !(sp >> 63) || top >> THREAD_STACK_BITS == sp >> THREAD_STACK_BITS;
-}
-
 static __always_inline void enter(u32 target, u64 sp, u32 ip)
 {
 	struct thread_key key = {.tid = thread_id(), .target = target};
 	struct control *c = enabled();
 	struct hist *h = hist_of(target);
+	u64 same_stack = (u64)((s64)sp >> 63) << THREAD_STACK_BITS;
 	struct stack *s;
 	u32 zero = 0, depth, i;
 
@@ -153,10 +147,13 @@ static __always_inline void enter(u32 target, u64 sp, u32 ip)
 	depth = s->depth;
 	for (i = 0; i < DEPTH; i++) {
 		u32 top = (depth - 1) & (DEPTH - 1);
+		u64 above = s->frames[top].sp;
 
-		if (!depth || depth > DEPTH)
+		if (!depth || depth > DEPTH || !sp || above > sp)
 			break;
-		if (!is_left(s->frames[top].sp, s->function[top], sp, ip))
+		if ((above ^ sp) & same_stack)
+			break;
+		if (above == sp && s->function[top] != ip)
 			break;
 		depth--;
 		PT_ADD(h->missed, 1);
@@ -166,11 +163,14 @@ static __always_inline void enter(u32 target, u64 sp, u32 ip)
 		s->depth = depth + 1;
 		return;
 	}
-	s->frames[depth & (DEPTH - 1)].sp = sp;
-	s->function[depth & (DEPTH - 1)] = ip;
 	s->depth = depth + 1;
+	/* the compiler must leave the check to where the verifier sees it */
+	asm volatile("" : "+r"(depth));
+	depth &= DEPTH - 1;
+	s->frames[depth].sp = sp;
+	s->function[depth] = ip;
 	/* the clock last, for what we do before it is not the function's time */
-	s->frames[depth & (DEPTH - 1)].time = bpf_ktime_get_ns();
+	s->frames[depth].time = bpf_ktime_get_ns();
 }
 
 /*

@@ -17,7 +17,7 @@ from probes import hdr, kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
-from probes.latency_plan import CALIBRATION, DEFAULTS, SLOTS, Wish, measured, wish
+from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, wish
 from probes.model import TargetRow, latency_view
 from probes.rows import Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
@@ -28,12 +28,13 @@ THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
 
 
-def geometry(cpus: int) -> dict[str, int]:
-    """Sizes by the number of possible CPUs."""
+def geometry(cpus: int, targets: int) -> dict[str, int]:
+    """Sizes by the numbers of possible CPUs and of targets, behind which one is measured."""
     rows = 1024
     while rows > 128 and rows * cpus > 16384:
         rows //= 2
-    return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": SLOTS}
+    hists = targets + 1
+    return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": hists}
 
 
 class Unit:
@@ -103,15 +104,15 @@ class LatencyProbe:
         errors: list[tuple[str, str, str]] = []
         for text in params["targets"]:
             try:
-                if len(targets) >= CALIBRATION:
-                    raise ProbeError(f"{CALIBRATION} targets at once are the most", "remove some")
+                if len(targets) >= MOST_TARGETS:
+                    raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
                 made = wish(text, len(targets), params.get("pid"))
             except ProbeError as error:
                 errors.append((text, error.why, error.fix))
                 continue
             targets.append(made.facts(text, len(targets)))
             wishes.append(made)
-        sizes = geometry(kernel.possible_cpus())
+        sizes = geometry(kernel.possible_cpus(), len(targets))
         floors = {facts["floor"] for facts in targets if not facts["counts_only"]}
         return Plan(
             source="latency.bpf.c",
@@ -130,7 +131,7 @@ class LatencyProbe:
                 "OFF_STATE_OLD": "task_struct.state?",
             },
             facts={**sizes, "targets": targets, "errors": errors},
-            calibrate=measured(floors),
+            calibrate=measured(floors, len(targets)),
         )
 
     @staticmethod

@@ -17,9 +17,8 @@ from probes.control import Control
 from probes.rows import Histograms, slices_for
 from probes.samples import NO_HISTOGRAM, Filters
 
-SLOTS = 128
-CALIBRATION = SLOTS - 1
-"""The slot in which the probes' own floor is measured; targets have those below it."""
+MOST_TARGETS = 127
+"""Most targets that are loaded together."""
 
 _PATCH = 0x50544F5000000000
 TARGET, FIELDS, OFFSET_A, SIZE_A, OFFSET_B, SIZE_B = range(_PATCH + 1, _PATCH + 7)
@@ -46,6 +45,7 @@ _RAW = {
 Those have a guard against recursion each, where programs on tracepoints share one: a hard
 interrupt within a soft one would be lost there.
 """
+_THREAD_END = Attach(kind="raw_tracepoint", function="thread_end", target="sched_process_exit")
 _RETURNS = {
     "kprobe": ("kretprobe", "function_leave", "function_enter"),
     "uprobe": ("uretprobe", "function_leave", "function_enter"),
@@ -164,6 +164,7 @@ def _user(spec: specs.Spec, pid: int | None) -> Wish:
     _, leave, enter = _RETURNS["uprobe"]
     # Returns first: a call that begins between the two is missed, not half seen.
     attach = (
+        _THREAD_END,
         *(replace(one, kind="uretprobe") for one in _places(found, leave)),
         *_places(found, enter),
     )
@@ -196,7 +197,7 @@ def _function(spec: specs.Spec) -> Wish:
     else:
         names = [known.function(spec.symbol, wanted).name]
     back, leave, enter = _RETURNS[mechanism]
-    attach: list[Attach] = []
+    attach = [_THREAD_END]
     for name in names:
         attach.append(Attach(kind=back, function=leave, target=name))  # type: ignore[arg-type]
         attach.append(Attach(kind=mechanism, function=enter, target=name))  # type: ignore[arg-type]
@@ -215,13 +216,16 @@ def fentry_works() -> bool:
     return True
 
 
-def measured(mechanisms: Iterable[str]) -> Callable[..., Mapping[str, Any]]:
-    """A calibration (see Plan): the floor of each mechanism in ns, from an almost empty call."""
+def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str, Any]]:
+    """A calibration (see Plan): the floor of each mechanism in ns, from an almost empty call.
+
+    It takes the slot of the histograms behind those of the targets.
+    """
     wanted = sorted(set(mechanisms))
 
     def calibrate(maps: Mapping[str, int], attach: Callable[[Attach], int]) -> Mapping[str, Any]:
         control = Control(os.dup(maps["control"]))
-        hists = Histograms(os.dup(maps["hists"]), slices_for(kernel.possible_cpus()), SLOTS)
+        hists = Histograms(os.dup(maps["hists"]), slices_for(kernel.possible_cpus()), slot + 1)
         control.set_filters(Filters(pid=os.getpid()))
         control.next_epoch()
         control.enable(True)
@@ -229,8 +233,8 @@ def measured(mechanisms: Iterable[str]) -> Callable[..., Mapping[str, Any]]:
         seen = NO_HISTOGRAM
         for mechanism in wanted:
             with suppress(ProbeError, OSError):
-                _call(mechanism, attach)
-            found = hists.read(CALIBRATION, seen)
+                _call(mechanism, attach, slot)
+            found = hists.read(slot, seen)
             if found is not seen:
                 new = {i: n - seen.buckets.get(i, 0) for i, n in found.buckets.items()}
                 floor = hdr.percentile(new, 0.5)
@@ -246,7 +250,7 @@ def measured(mechanisms: Iterable[str]) -> Callable[..., Mapping[str, Any]]:
     return calibrate
 
 
-def _call(mechanism: str, attach: Callable[[Attach], int], times: int = 400) -> None:
+def _call(mechanism: str, attach: Callable[[Attach], int], slot: int, times: int = 400) -> None:
     """Attach to something that does next to nothing, and have it done."""
     function: Callable[[], object] = os.getpid
     if mechanism in empty.KINDS:
@@ -263,7 +267,7 @@ def _call(mechanism: str, attach: Callable[[Attach], int], times: int = 400) -> 
         made = _syscall("getpid").attach
     links: list[int] = []
     try:
-        patch = {TARGET: CALIBRATION, **NO_KEY}
+        patch = {TARGET: slot, **NO_KEY}
         links.extend(attach(replace(one, patch=patch)) for one in made)
         for _ in range(times):
             function()

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the latency probe stand on: targets that are added, waited for, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from probes import hdr
+from probes.model import TargetRow, histogram_delta, latency_view
+from probes.samples import Frame, Histogram, LatencySample, Target
+from tests.kernel.harness import Live
+
+PATHS = {"latency": "probes.latency:LatencyProbe"}
+
+
+class Timing(Live):
+    """A source with the latency probe and these targets, each of which has been decided."""
+
+    def __init__(self, *targets: str, **settings: Any) -> None:
+        settings.setdefault("options", {"latency": {"targets": list(targets)}})
+        super().__init__("latency", paths=PATHS, **settings)
+
+    def __enter__(self) -> Timing:
+        return self
+
+    def latency(self) -> LatencySample:
+        """The settled counters."""
+        return cast(LatencySample, self.settled().samples["latency"])
+
+    def now(self) -> Mapping[str, Target]:
+        """The settled targets."""
+        return self.latency().targets
+
+    def decided(self, *specs: str) -> list[Target]:
+        """Wait until these targets are on, or have failed."""
+
+        def judge(frame: Frame) -> list[Target]:
+            known = targets_of(frame)
+            found = [known[spec] for spec in specs if spec in known]
+            done = len(found) == len(specs) and all(t.state in ("on", "failed") for t in found)
+            return found if done else []
+
+        return judge(self.wait(f"{specs} are decided", judge))
+
+    def add(self, *specs: str) -> list[Target]:
+        """Add targets and wait until they are on."""
+        for spec in specs:
+            self.source.set_option("latency", "add", spec)
+        found = self.decided(*specs)
+        assert all(target.state == "on" for target in found), found
+        return found
+
+    def remove(self, spec: str) -> None:
+        """Remove a target and wait until it is gone."""
+        self.source.set_option("latency", "remove", spec)
+        self.wait(f"{spec} is gone", lambda frame: spec not in targets_of(frame))
+
+
+def targets_of(frame: Frame) -> Mapping[str, Target]:
+    """The latency targets in a Frame."""
+    return cast(LatencySample, frame.samples["latency"]).targets
+
+
+def rows(before: LatencySample, after: LatencySample) -> dict[str, TargetRow]:
+    """Every target in the interval between two Samples."""
+    return {row.target.spec: row for row in latency_view(before, after, 1).targets}
+
+
+def since(before: LatencySample, after: LatencySample, spec: str) -> tuple[Histogram, int, int]:
+    """A target's durations between two Samples, what was missed, and what found no space."""
+    old, new = before.targets[spec], after.targets[spec]
+    return (
+        histogram_delta(old.histogram, new.histogram),
+        new.missed - old.missed,
+        new.overflow - old.overflow,
+    )
+
+
+def durations(record: Path, depth: int | None = None) -> list[int]:
+    """What a workload wrote of its calls (at one depth), ascending ns."""
+    lines = [line.split() for line in record.read_text().splitlines()]
+    return sorted(int(line[0]) for line in lines if depth is None or int(line[1]) == depth)
+
+
+def rank(values: Sequence[int], fraction: float) -> int:
+    """The value that `fraction` of them do not exceed."""
+    return values[max(0, -int(-len(values) * fraction // 1) - 1)]
+
+
+def assert_agree(
+    found: Histogram,
+    truth: Sequence[int],
+    fractions: Sequence[float] = (0.5, 0.9, 0.99),
+    around: Sequence[int] | None = None,
+) -> None:
+    """No call missing, none too many; percentiles within 4 % of the workload's own clock."""
+    assert found.n == len(truth)
+    for fraction in fractions:
+        value = hdr.percentile(found.buckets, fraction)
+        assert value == pytest.approx(rank(truth, fraction), rel=0.04), fraction
+    # The clock inside reads later and earlier than the probes do: never less in all.
+    assert sum(truth) <= found.total <= 1.04 * sum(around or truth)
+
+
+def by_pid(before: LatencySample, after: LatencySample, spec: str) -> dict[int, int]:
+    """Calls of a target between two Samples, by process."""
+    processes = latency_view(before, after, 1).processes_of(spec)
+    return {row.pid: row.count for row in processes if row.count}
