@@ -9,6 +9,7 @@ perf_event.h; fields after the last one named here are zero.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -35,7 +36,8 @@ PERF_TIMES = 3
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _FLAG_FD_CLOEXEC = 8
 _ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5, kernel 4.1
-_LOG_SIZE = 1 << 16
+_LOG_SIZE = 1 << 18
+_LOAD_TRIES = 5
 
 
 def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
@@ -101,16 +103,24 @@ def prog_load(
         btf = struct.pack("=3IQ2IQ4I", attach_type, 0, 0, 0, 0, 0, 0, 0, btf_id, 0, 0)
         return head + logging + names + btf
 
-    try:
-        return _bpf(_PROG_LOAD, attr(0))
-    except OSError:
-        # Only a refused program pays for the verifier's log.
+    first = None
+    for _ in range(_LOAD_TRIES):
         try:
-            return _bpf(_PROG_LOAD, attr(1))
-        except OSError as again:
-            error = VerifierError(again.errno, again.strerror)
-            error.log = log.value.decode(errors="replace")
-            raise error from None
+            return _bpf(_PROG_LOAD, attr(0))
+        except OSError as refused:
+            first = refused
+            if refused.errno != errno.EAGAIN:  # a signal came while the verifier ran
+                break
+    assert first is not None
+    # Only a refused program pays for the verifier's log.
+    try:
+        return _bpf(_PROG_LOAD, attr(1))
+    except OSError as again:
+        # A log that is cut short must not hide why the program was refused.
+        told = first if again.errno == errno.ENOSPC else again
+        error = VerifierError(told.errno, told.strerror)
+        error.log = log.value.decode(errors="replace")
+        raise error from None
 
 
 def raw_tracepoint_open(prog: int, name: str | None) -> int:
