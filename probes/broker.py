@@ -67,7 +67,7 @@ class Broker:
         self.doomed: list[int] = []
         self.loader: Loader | None = None
         self.spawn = spawn or self._fork_loader
-        self.searcher = Searcher(self._answer, sock.close)
+        self.searcher = Searcher(self._answer, self._forget)
 
     def serve(self) -> None:
         """Answer requests until the dashboard is gone."""
@@ -92,6 +92,12 @@ class Broker:
     def _close_doomed(self) -> None:
         doomed, self.doomed = self.doomed, []
         ipc.close_all(doomed)
+
+    def _forget(self) -> None:
+        """In a child that is no loader: who waits for us to close these would wait for it too."""
+        self.sock.close()
+        if self.loader is not None:
+            self.loader.sock.close()
 
     def _answer(self, message: ipc.Message) -> None:
         ipc.send(self.sock, message)

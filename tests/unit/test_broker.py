@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from probes import bpfsys, broker, ipc
+from probes import bpfsys, broker, ipc, searcher
 from probes.broker import Broker
 
 Play = Callable[[socket.socket, int], None]
@@ -128,6 +128,39 @@ def test_a_batch_is_one_loaders_work_in_order(bench: Callable[[Play], Bench]) ->
     while one.broker.loader is not None and time.monotonic() < end:
         time.sleep(0.01)
     assert one.broker.loader is None
+
+
+def test_a_search_that_began_meanwhile_keeps_no_loader_alive(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(sock: socket.socket) -> None:
+        while (received := ipc.receive(sock)) is not None:
+            ipc.send(sock, {"id": received[0]["id"], "ok": True, "found": []})
+
+    monkeypatch.setattr(searcher, "serve", search)
+    read, write = os.pipe()
+
+    def slow(sock: socket.socket, log: int) -> None:
+        os.read(read, 1)
+        obedient(sock, log)
+
+    one = bench(slow)
+    one.ask(id=1, probe="one")
+    one.ask(id=2, op="search", query="malloc")
+    assert one.answer()[0]["id"] == 2
+    (pid,) = one.loaders
+    os.write(write, b"g")
+    message, fds = one.answer()
+    ipc.close_all([*fds, read, write])
+    assert message["id"] == 1
+    # The loader has nothing more to do, and ends although the searcher goes on.
+    end = time.monotonic() + 10
+    while one.broker.loader is not None or os.path.exists(f"/proc/{pid}"):
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError("the loader waits for a socket that the searcher holds")
+        time.sleep(0.01)
+    assert one.broker.searcher.sock is not None
 
 
 @pytest.mark.parametrize("probe", ["three", "", None, "one.two:Three"])
