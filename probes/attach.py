@@ -87,6 +87,13 @@ class Attacher:
             raise _refused(wish, error) from error
         return event
 
+    def forget(self) -> None:
+        """Close all programs; those that are attached stay so until their events close."""
+        for fd in self.programs.values():
+            os.close(fd)
+        self.programs.clear()
+        self._loaded.clear()
+
     def _program(self, wish: Attach) -> int:
         traced = wish.target if wish.kind in ("fentry", "fexit") else ""
         key = (wish.function, _TYPES[wish.kind], traced, tuple(sorted(wish.patch.items())))

@@ -18,6 +18,7 @@ from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, wish
+from probes.maps import memory_of
 from probes.model import TargetRow, latency_view
 from probes.rows import Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
@@ -54,8 +55,9 @@ class Unit:
         loaded.links = []
         self._programs = list(loaded.programs.values())
         arrays = (self.control.array, *self.rows.arrays, self.hists.array)
-        self._sizes = [array.map_bytes for array in arrays]
-        meter.adopt(loaded, self._sizes)
+        mapped = [array.map_bytes for array in arrays]
+        self._sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
+        meter.adopt(loaded, mapped)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             self.control.set_filters(filters)
         self.control.next_epoch()

@@ -134,6 +134,7 @@ class Compiler:
         attacher = Attacher(lambda name: self._instructions(module, name), types.function_id)
         if plan.calibrate is not None:
             loaded.facts = {**plan.facts, **plan.calibrate(loaded.maps, attacher.attach)}
+            attacher.forget()
         _attach_all(plan, attacher, loaded)
         loaded.programs = attacher.programs
         return loaded
