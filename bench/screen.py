@@ -121,7 +121,12 @@ def _cpu_ns(processes: Sequence[psutil.Process]) -> int:
 
 
 def _memory(processes: Sequence[psutil.Process]) -> float:
-    return sum([process.memory_full_info().pss for process in processes]) / 1e6
+    """MB of their own and their part of what they share."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().pss
+    return total / 1e6
 
 
 def taken(
@@ -140,11 +145,10 @@ def taken(
         spent = time.monotonic() - begun
         if terminal.process.poll() is not None:
             raise BenchError(f"{' '.join(command)} ended by itself")
+        share = (_cpu_ns(processes) - cpu) / spent / 1e7
+        processes = terminal.tree()
         return Taken(
-            (_cpu_ns(processes) - cpu) / spent / 1e7,
-            (terminal.received - received) / spent,
-            _memory(processes),
-            len(processes),
+            share, (terminal.received - received) / spent, _memory(processes), len(processes)
         )
     finally:
         terminal.close()
