@@ -53,20 +53,25 @@ def target(frame: Frame, spec: str) -> Target | None:
     return targets(frame).get(spec)
 
 
-def measure(
-    live: Live, spec: str, work: Work, record: Path, comm: str | None = None
-) -> tuple[Histogram, Target, Spans]:
-    """What the probe counted while the workload worked, the target's last state, the truth."""
-    live.source.set_option("latency", "add", spec)
-    live.source.set_filters(Filters(comm=comm) if comm else Filters(pid=work.pid))
+def add(live: Live, spec: str) -> None:
+    """Add a target, and wait until it is on."""
 
     def decided(frame: Frame) -> bool:
         found = target(frame, spec)
         assert found is None or found.state != "failed", (found.why, found.fix)
         return found is not None and found.state == "on"
 
+    live.source.set_option("latency", "add", spec)
+    live.wait(f"{spec} is on", decided)
+
+
+def measure(
+    live: Live, spec: str, work: Work, record: Path, comm: str | None = None
+) -> tuple[Histogram, Target, Spans]:
+    """What the probe counted while the workload worked, the target's last state, the truth."""
+    live.source.set_filters(Filters(comm=comm) if comm else Filters(pid=work.pid))
     try:
-        live.wait(f"{spec} is on", decided)
+        add(live, spec)
         before = target(live.settled(), spec)
         work.work()
         after = target(live.settled(), spec)
@@ -172,9 +177,7 @@ def test_removed_targets_leave_nothing(timing: Live, program: Program) -> None:
     assert all(path.read_text() == "" for path in events if path.exists())
     timing.source.toggle("latency", True)
     timing.all_on("latency")
-    spec = f"uprobe:{program('timed')}:timed_call"
-    timing.source.set_option("latency", "add", spec)
-    timing.wait("it is on", lambda f: (found := target(f, spec)) and found.state == "on")
+    add(timing, f"uprobe:{program('timed')}:timed_call")
     assert program_ids() > idle
     timing.source.toggle("latency", False)
     timing.wait("it is gone", lambda _: program_ids() <= idle)
