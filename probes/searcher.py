@@ -31,6 +31,7 @@ class Searcher:
         self._answer = answer
         self._forget = forget
         self._pid = 0
+        self._asked: int | None = None
         self._deadline = 0.0
 
     def ask(self, message: ipc.Message) -> None:
@@ -39,6 +40,7 @@ class Searcher:
             self._start()
         assert self.sock is not None
         self._deadline = time.monotonic() + IDLE_SECONDS
+        self._asked = message["id"]
         ipc.send(self.sock, {"id": message["id"], "query": str(message.get("query", ""))[:500]})
 
     def timeout(self) -> float | None:
@@ -51,7 +53,13 @@ class Searcher:
         received = ipc.receive(self.sock)
         if received is None:
             self.close()
+            asked, self._asked = self._asked, None
+            if asked is not None:
+                why = "the search ended without an answer"
+                self._answer({"id": asked, "ok": False, "why": why, "fix": "ask again"})
             return
+        if received[0]["id"] == self._asked:
+            self._asked = None
         self._answer(received[0])
 
     def close(self, kill: bool = False) -> None:
