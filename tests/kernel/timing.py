@@ -22,7 +22,8 @@ class Timing(Live):
 
     def __init__(self, *targets: str, **settings: Any) -> None:
         settings.setdefault("options", {"latency": {"targets": list(targets)}})
-        super().__init__("latency", paths=PATHS, **settings)
+        settings.setdefault("paths", PATHS)
+        super().__init__("latency", **settings)
 
     def __enter__(self) -> Timing:
         return self
