@@ -110,14 +110,14 @@ class Terminal:
         os.close(self.master)
 
 
-def _cpu_ns(processes: Sequence[psutil.Process]) -> int:
-    """Nanoseconds on a CPU of all threads, by the scheduler's own account."""
-    total = 0
+def _cpu_ns(processes: Sequence[psutil.Process]) -> dict[Path, int]:
+    """Nanoseconds on a CPU by thread, by the scheduler's own account."""
+    out: dict[Path, int] = {}
     for process in processes:
-        with contextlib.suppress(OSError):
-            for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
-                total += int(path.read_text().split()[0])
-    return total
+        for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                out[path] = int(path.read_text().split()[0])
+    return out
 
 
 def _memory(processes: Sequence[psutil.Process]) -> float:
@@ -145,8 +145,10 @@ def taken(
         spent = time.monotonic() - begun
         if terminal.process.poll() is not None:
             raise BenchError(f"{' '.join(command)} ended by itself")
-        share = (_cpu_ns(processes) - cpu) / spent / 1e7
         processes = terminal.tree()
+        # A thread that began meanwhile counts from zero; one that ended takes its part along.
+        used = sum([ns - cpu.get(path, 0) for path, ns in _cpu_ns(processes).items()])
+        share = used / spent / 1e7
         return Taken(
             share, (terminal.received - received) / spent, _memory(processes), len(processes)
         )
