@@ -95,7 +95,8 @@ class Attacher:
         self._loaded.clear()
 
     def _program(self, wish: Attach) -> int:
-        traced = wish.target if wish.kind in ("fentry", "fexit") else ""
+        # A tracing program is of one function, and of one of its ends.
+        traced = (wish.kind, wish.target) if wish.kind in ("fentry", "fexit") else None
         key = (wish.function, _TYPES[wish.kind], traced, tuple(sorted(wish.patch.items())))
         if key not in self._loaded:
             fd = self._load(wish)
