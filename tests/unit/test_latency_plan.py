@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From targets to programs and events, on a kernel and with files that the test makes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes import binaries, empty, kernel, latency, latency_plan, loader, resolve, specs
+from probes.base import Attach, ProbeError
+from probes.latency import LatencyProbe, geometry
+from probes.latency_plan import (
+    DEFAULTS,
+    FIELDS,
+    MOST_TARGETS,
+    NO_KEY,
+    OFFSET_A,
+    OFFSET_B,
+    SIZE_A,
+    SIZE_B,
+    TARGET,
+    wish,
+)
+from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, usdt_note
+
+SOURCE = (Path(latency.__file__).parent / "latency.bpf.c").read_text()
+FORMAT = """name: {name}
+ID: 7
+format:
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;
+
+\tfield:dev_t dev;\toffset:8;\tsize:4;\tsigned:0;
+\tfield:sector_t sector;\toffset:{sector};\tsize:8;\tsigned:0;
+\tfield:unsigned int nr;\toffset:32;\tsize:4;\tsigned:0;
+\tfield:char rwbs[8];\toffset:40;\tsize:8;\tsigned:0;
+"""
+
+
+@pytest.fixture(autouse=True)
+def tracefs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tracefs with two tracepoints, whose fields are not at the same places."""
+    root = tmp_path / "tracing"
+    for name, sector in (("issue", 16), ("complete", 24)):
+        directory = root / "events" / "block" / name
+        directory.mkdir(parents=True)
+        (directory / "format").write_text(FORMAT.format(name=name, sector=sector))
+    monkeypatch.setattr(kernel, "tracefs", lambda: root)
+    return root
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """An ELF file with four functions and two static probes."""
+    names = ("main", "work_a", "work_b", "_start")
+    rows: list[Any] = [(name, FUNC, GLOBAL, 16 * at, 16) for at, name in enumerate(names)]
+    notes = usdt_note("app", "begin", 0x80) + usdt_note("app", "end", 0x90)
+    notes += usdt_note("app", "end", 0xA0)
+    path = tmp_path / "program"
+    path.write_bytes(ElfFile(symtab=rows, notes=notes).build())
+    return str(path)
+
+
+def of(text: str, slot: int = 0) -> list[tuple[str, str, str]]:
+    """(kind, program, event) of what is attached for a target, in its order."""
+    return [(a.kind, a.function, a.target or a.name) for a in wish(text, slot).attach]
+
+
+def test_constants_are_the_sources() -> None:
+    found = {name: int(n) for name, n in re.findall(r"#define PATCH_(\w+) PATCH\((\d+)\)", SOURCE)}
+    ours = {"TARGET": TARGET, "FIELDS": FIELDS, "OFFSET_A": OFFSET_A, "SIZE_A": SIZE_A}
+    ours |= {"OFFSET_B": OFFSET_B, "SIZE_B": SIZE_B}
+    assert {name: value & 0xFF for name, value in ours.items()} == found
+    prefix = re.search(r"%0 = (0x[0-9a-f]+)\" #n", SOURCE)
+    assert prefix is not None
+    for name, value in ours.items():
+        assert value == int(f"{prefix[1]}{found[name]:02d}", 16), name
+
+
+def test_every_program_is_in_the_source(program: str) -> None:
+    defined = set(re.findall(r"^int (\w+)\(", SOURCE, re.M))
+    targets = [*specs.PRESETS, "syscall:read", "tracepoint:block:issue"]
+    targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin"]
+    used = {one.function for target in targets for one in wish(target, 0).attach}
+    used |= {name for pair in latency_plan._RETURNS.values() for name in pair[1:]}
+    assert used == defined
+
+
+def test_every_attachment_has_its_slot_and_all_constants(program: str) -> None:
+    for text in (*specs.PRESETS, "syscall:read", f"uprobe:{program}:main", "t:block:issue"):
+        made = wish(text, 42)
+        assert made.attach
+        for one in made.attach:
+            assert one.group == 42
+            assert one.patch[TARGET] == 42
+            assert set(one.patch) == {TARGET, *NO_KEY}
+            # What the verifier takes: a size that a field has, and that fits the key.
+            assert one.patch[SIZE_A] in (1, 2, 4, 8)
+            assert one.patch[SIZE_B] in (1, 2, 4, 8)
+
+
+def test_system_calls_end_before_they_begin() -> None:
+    """What is attached first sees ends without beginnings, and never the other way round."""
+    assert of("syscall:read") == [
+        ("tracepoint", "pair_end", "syscalls:sys_exit_read"),
+        ("tracepoint", "pair_begin", "syscalls:sys_enter_read"),
+    ]
+    assert wish("syscall:read", 0).mechanism == "syscall"
+    with pytest.raises(ProbeError, match="no system call 'raed'"):
+        wish("syscall:raed", 0)
+
+
+def test_a_pair_is_joined_by_fields_where_each_has_them() -> None:
+    made = wish("tracepoint:block:issue,tracepoint:block:complete@dev,sector", 3)
+    end, begin = made.attach
+    assert (end.function, end.target) == ("pair_end", "block:complete")
+    assert (begin.function, begin.target) == ("pair_begin", "block:issue")
+    common = {TARGET: 3, FIELDS: 2, OFFSET_A: 8, SIZE_A: 4, SIZE_B: 8}
+    assert end.patch == {**common, OFFSET_B: 24}
+    assert begin.patch == {**common, OFFSET_B: 16}
+    assert (made.foreign, made.counts_only, made.mechanism) == (True, False, "tracepoint")
+
+
+def test_a_pair_without_fields_is_joined_by_the_thread() -> None:
+    made = wish("t:block:issue,t:block:complete", 3)
+    assert {one.patch[FIELDS] for one in made.attach} == {0}
+    assert not made.foreign
+    single = wish("t:block:issue", 3)
+    assert [one.function for one in single.attach] == ["event"]
+    assert single.counts_only
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("t:block:issue,t:block:complete@dev,sector,nr", "joined by 3 fields"),
+        ("t:block:issue,t:block:complete@sectr", "no field 'sectr'"),
+        ("t:block:issue,t:block:complete@rwbs", "is text"),
+        ("t:block:issue,t:block:completed", "no tracepoint 'block:completed'"),
+    ],
+)
+def test_pairs_that_cannot_be(text: str, why: str) -> None:
+    with pytest.raises(ProbeError, match=why) as caught:
+        wish(text, 0)
+    assert caught.value.fix
+
+
+def test_functions_of_a_program(program: str) -> None:
+    made = wish(f"uprobe:{program}:main", 0)
+    assert of(f"uprobe:{program}:main") == [
+        ("raw_tracepoint", "thread_end", "sched_process_exit"),
+        ("uretprobe", "function_leave", "main"),
+        ("uprobe", "function_enter", "main"),
+    ]
+    assert {one.offset for one in made.attach[1:]} == {CODE_AT}
+    assert {one.path for one in made.attach[1:]} == {program}
+    assert (made.mechanism, made.counts_only, made.functions) == ("uprobe", False, 1)
+    assert made.facts("x", 0)["floor"] in empty.KINDS
+
+
+def test_a_wildcard_has_all_returns_before_any_entry(program: str) -> None:
+    made = wish(f"uprobe:{program}:work_*", 0)
+    assert made.functions == 2
+    kinds = [one.kind for one in made.attach]
+    assert kinds == ["raw_tracepoint", "uretprobe", "uretprobe", "uprobe", "uprobe"]
+
+
+@pytest.mark.parametrize("symbol", ["main+0x4", "0x403000", "_start"])
+def test_what_does_not_return_is_counted(program: str, symbol: str) -> None:
+    address = 0x400000 + CODE_AT + 0x2000 + 5
+    text = f"uprobe:{program}:{address:#x}" if symbol == "0x403000" else f"u:{program}:{symbol}"
+    made = wish(text, 0)
+    assert [(one.kind, one.function) for one in made.attach] == [("uprobe", "event")]
+    assert made.counts_only
+
+
+def test_static_probes(program: str) -> None:
+    single = wish(f"usdt:{program}:app:end", 0)
+    # It was compiled in twice, and either counts.
+    assert [one.function for one in single.attach] == ["event", "event"]
+    assert single.counts_only
+    assert single.mechanism == "usdt"
+    pair = wish(f"usdt:{program}:app:begin,usdt:{program}:app:end", 0)
+    assert [one.function for one in pair.attach] == ["pair_end", "pair_end", "pair_begin"]
+    assert not pair.counts_only
+    assert not pair.foreign
+    with pytest.raises(ProbeError, match="no static probe"):
+        wish(f"usdt:{program}:app:begun", 0)
+
+
+def test_the_semaphore_of_a_static_probe(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def places(spec: object, pid: int | None = None) -> list[binaries.Place]:
+        return [binaries.Place(program, "a:b", 16, "one instant", semaphore=0x40)]
+
+    monkeypatch.setattr(binaries, "places", places)
+    (one,) = wish(f"usdt:{program}:a:b", 0).attach
+    assert (one.offset, one.counter) == (16, 0x40)
+
+
+@pytest.mark.parametrize(
+    ("release", "offset"),
+    [("5.10.0-30-amd64", 8), ("5.11.0", 0), ("6.18.44", 0), ("6.1.0-13-arm64", 0), ("7.3", 0)],
+)
+def test_block_requests_by_their_address(
+    monkeypatch: pytest.MonkeyPatch, release: str, offset: int
+) -> None:
+    """Before Linux 5.11 the first argument of block_rq_issue was the queue."""
+    monkeypatch.setattr(kernel, "release", lambda: release)
+    places = {one.target: one.patch[OFFSET_A] for one in wish("blockio", 0).attach}
+    assert places == {"block_rq_issue": offset, "block_rq_complete": 0}
+
+
+def test_presets_are_all_there() -> None:
+    assert set(latency_plan._RAW) == set(specs.PRESETS)
+    assert set(DEFAULTS) <= set(specs.PRESETS)
+    for name in specs.PRESETS:
+        made = wish(name, 0)
+        assert made.foreign
+        assert {one.kind for one in made.attach} == {"raw_tracepoint"}
+
+
+class Functions:
+    """A kernel with three functions."""
+
+    asked: tuple[str, str]
+
+    def function(self, name: str, mechanism: str) -> resolve.KernelFunction:
+        self.asked = name, mechanism
+        return resolve.KernelFunction(name)
+
+    def expand(self, pattern: str, mechanism: str) -> list[resolve.KernelFunction]:
+        self.asked = pattern, mechanism
+        return [resolve.KernelFunction(name) for name in ("vfs_a", "vfs_b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fentry", "mechanism"),
+    [
+        ("func:vfs_read", True, "fentry"),
+        ("func:vfs_read", False, "kprobe"),
+        ("kprobe:vfs_read", True, "kprobe"),
+        ("fentry:vfs_read", False, "fentry"),
+        ("kprobe:vfs_*", True, "kprobe"),
+    ],
+)
+def test_functions_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, text: str, fentry: bool, mechanism: str
+) -> None:
+    known = Functions()
+    monkeypatch.setattr(resolve, "this_kernel", lambda: known)
+    monkeypatch.setattr(latency_plan, "fentry_works", lambda: fentry)
+    made = wish(text, 0)
+    assert made.mechanism == mechanism
+    assert known.asked == (text.partition(":")[2], mechanism)
+    names = ["vfs_a", "vfs_b"] if "*" in text else ["vfs_read"]
+    assert made.functions == len(names)
+    ends = {"kprobe": ("kretprobe", "kprobe"), "fentry": ("fexit", "fentry")}[mechanism]
+    expected = [(kind, name) for name in names for kind in ends]
+    assert [(one.kind, one.target) for one in made.attach[1:]] == expected
+    assert made.attach[0].function == "thread_end"
+
+
+def test_the_plan_keeps_what_is_wrong_apart(program: str) -> None:
+    wanted = ["runq", f"uprobe:{program}:none", f"uprobe:{program}:main", "syscall:raed"]
+    plan = LatencyProbe.plan({"targets": wanted, "pid": None})
+    targets = plan.facts["targets"]
+    assert [(t["spec"], t["slot"]) for t in targets] == [
+        ("runq", 0),
+        (f"uprobe:{program}:main", 1),
+    ]
+    assert [spec for spec, _, _ in plan.facts["errors"]] == [wanted[1], wanted[3]]
+    assert all(why and fix for _, why, fix in plan.facts["errors"])
+    assert {one.group for one in plan.attach} == {0, 1}
+    assert plan.calibrate is not None
+    # Behind the targets there is one slot more, in which the floor is measured.
+    assert plan.defines["PT_HISTS"] == 3
+    assert plan.facts["PT_HISTS"] == 3
+
+
+def test_more_than_the_most_are_told_so() -> None:
+    wanted = [f"t:block:{'issue' if n % 2 else 'complete'}" for n in range(MOST_TARGETS + 3)]
+    plan = LatencyProbe.plan({"targets": wanted, "pid": None})
+    assert len(plan.facts["targets"]) == MOST_TARGETS
+    errors = plan.facts["errors"]
+    assert len(errors) == 3
+    assert all(f"{MOST_TARGETS} targets at once are the most" in why for _, why, _ in errors)
+
+
+def test_no_targets_are_a_plan_too() -> None:
+    plan = LatencyProbe.plan({"targets": [], "pid": None})
+    assert list(plan.attach) == []
+    assert plan.defines["PT_HISTS"] == 1
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 16, 64, 512, 4096])
+def test_maps_are_bounded_on_machines_of_any_size(cpus: int) -> None:
+    sizes = geometry(cpus, MOST_TARGETS)
+    assert sizes["PT_ROWS"] & (sizes["PT_ROWS"] - 1) == 0
+    assert sizes["PT_ROWS"] >= 128
+    assert sizes["PT_SLICES"] <= 16
+    assert sizes["PT_SLICES"] * sizes["PT_HISTS"] * 5152 < 16 << 20
+    assert sizes["PT_ROWS"] * cpus * 64 <= max(16384, 128 * cpus) * 64
+
+
+def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One histogram for all mechanisms, one after the other: each has its own calls only."""
+    from probes import hdr
+    from probes.samples import Histogram
+
+    reads = iter(
+        [
+            Histogram({hdr.index(1000): 100}, 100, 100_000),
+            Histogram({hdr.index(1000): 100, hdr.index(5000): 100}, 200, 600_000),
+        ]
+    )
+    called: list[tuple[str, int]] = []
+
+    class Hists:
+        def __init__(self, fd: int, slices: int, slots: int) -> None:
+            assert slots == 8
+
+        def read(self, slot: int, old: Histogram) -> Histogram:
+            assert slot == 7
+            return next(reads)
+
+        def close(self) -> None:
+            pass
+
+    class Page:
+        def __init__(self, fd: int) -> None:
+            self.log: list[object] = []
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *values: self.log.append((name, values))
+
+    def call(mechanism: str, attach: object, slot: int) -> None:
+        called.append((mechanism, slot))
+
+    monkeypatch.setattr(latency_plan, "Histograms", Hists)
+    monkeypatch.setattr(latency_plan, "Control", Page)
+    monkeypatch.setattr(latency_plan, "_call", call)
+    monkeypatch.setattr(os, "dup", lambda fd: fd)
+    calibrate = latency_plan.measured(["syscall", "uprobe push", "syscall"], 7)
+
+    def nothing(one: Attach) -> int:
+        return -1
+
+    found = calibrate({"control": 0, "hists": 0}, nothing)["floors"]
+    assert called == [("syscall", 7), ("uprobe push", 7)]
+    assert found["syscall"] == pytest.approx(1000, rel=0.04)
+    assert found["uprobe push"] == pytest.approx(5000, rel=0.04)
+
+
+def test_the_source_compiles_from_headers_of_its_own() -> None:
+    text = loader.source_of("latency.bpf.c")
+    assert text.count("struct control {") == 1
+    assert '#include "' not in text

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading row tables and histograms, with a kernel played by the test as rows.h has it."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from probes import control as control_of
+from probes import hdr, rows
+from probes.control import Control
+from probes.rows import Histograms, RowTable, name_of_comm, slices_for
+from probes.samples import NO_HISTOGRAM
+
+CPUS, ROWS, WAYS, REST = 2, 8, 8, 3
+ROW, TOUCHED = 64, 24 + 8 * ROWS
+HEADERS = Path(rows.__file__).parent / "include"
+
+
+def test_layouts_are_the_headers() -> None:
+    text = (HEADERS / "rows.h").read_text()
+    assert int(re.search(r"#define PT_WAYS (\d+)", text)[1]) == WAYS  # type: ignore[index]
+    assert f"epoch - row->epoch >= {REST}" in text
+    fields = re.search(r"struct hist \{(.*?)\};", (HEADERS / "hist.h").read_text(), re.S)
+    assert fields is not None
+    assert re.findall(r"u64 (\w+);", fields[1]) == ["total", "count", "missed", "overflow"]
+    assert rows._ROW.size == ROW
+    assert rows._HIST_SIZE == 32 + 4 * hdr.BUCKETS
+
+
+class Kernel:
+    """The maps, and `event` as the programs' pt_row: the same choice of rows, the same lists."""
+
+    def __init__(self) -> None:
+        self.fds = {name: os.memfd_create(name) for name in ("rows", "touched", "control")}
+        os.ftruncate(self.fds["rows"], -(-CPUS * ROWS * ROW // 4096) * 4096)
+        os.ftruncate(self.fds["touched"], 4096)
+        os.ftruncate(self.fds["control"], 4096)
+        self.control = Control(os.dup(self.fds["control"]))
+        self.table = RowTable(os.dup(self.fds["rows"]), os.dup(self.fds["touched"]), CPUS, ROWS)
+        assert control_of.SIZE <= 4096
+
+    def close(self) -> None:
+        self.control.close()
+        self.table.close()
+        for fd in self.fds.values():
+            os.close(fd)
+
+    def event(self, cpu: int, pid: int, what: int, spent: int, comm: bytes = b"a") -> bool:
+        """One event; False if it found no row."""
+        epoch, key = self.control.epoch, pid << 32 | (what + 1)
+        spots = [cpu * ROWS + (pid * 7 + what + way) % ROWS for way in range(WAYS)]
+        known = [self.row(spot) for spot in spots]
+        own = [spot for spot, row in zip(spots, known, strict=True) if row[2] == key]
+        free = [
+            spot
+            for spot, row in zip(spots, known, strict=True)
+            if not row[2] or epoch - row[3] >= REST
+        ]
+        if not own and not free:
+            at = cpu * TOUCHED + 16
+            (others,) = struct.unpack("=Q", os.pread(self.fds["touched"], 8, at))
+            os.pwrite(self.fds["touched"], struct.pack("=Q", others + 1), at)
+            return False
+        spot = (own or free)[0]
+        count, total, old, at_epoch, name = self.row(spot)
+        if old != key or at_epoch != epoch:
+            self.touch(cpu, spot, epoch)
+            name = comm
+        row = struct.pack("=QQQII16s16x", count + 1, total + spent, key, epoch, 0, name)
+        os.pwrite(self.fds["rows"], row, spot * ROW)
+        return True
+
+    def row(self, spot: int) -> tuple[int, int, int, int, bytes]:
+        data = os.pread(self.fds["rows"], 48, spot * ROW)
+        count, total, key, epoch, _, comm = struct.unpack("=QQQII16s", data)
+        return count, total, key, epoch, comm
+
+    def touch(self, cpu: int, spot: int, epoch: int) -> None:
+        base, side = cpu * TOUCHED, epoch & 1
+        head = list(struct.unpack("=4I", os.pread(self.fds["touched"], 16, base)))
+        if head[side] != epoch:
+            head[side], head[2 + side] = epoch, 0
+        at = base + 24 + 4 * (side * ROWS + head[2 + side])
+        os.pwrite(self.fds["touched"], struct.pack("=I", spot), at)
+        head[2 + side] += 1
+        os.pwrite(self.fds["touched"], struct.pack("=4I", *head), base)
+
+    def changes(self) -> list[tuple[int, int, int, int, bytes]]:
+        return [change[:5] for change in self.table.changes(self.control)]
+
+
+@pytest.fixture
+def played() -> Iterator[Kernel]:
+    made = Kernel()
+    # The programs count from the first epoch on, which is not 0: rows of epoch 0 are free.
+    for _ in range(REST):
+        made.control.next_epoch()
+    yield made
+    made.close()
+
+
+def test_what_was_added_comes_once(played: Kernel) -> None:
+    for _ in range(5):
+        assert played.event(0, 100, 3, 10, b"one")
+    assert played.event(1, 100, 3, 7, b"one")
+    found = played.changes()
+    assert sorted(change[:4] for change in found) == [(100, 3, 1, 7), (100, 3, 5, 50)]
+    assert {name_of_comm(change[4]) for change in found} == {"one"}
+    assert played.changes() == []
+    played.event(0, 100, 3, 1)
+    assert [change[:4] for change in played.changes()] == [(100, 3, 1, 1)]
+
+
+def test_events_between_the_readings_are_not_lost(played: Kernel) -> None:
+    """A row that is in the list already goes on counting after its list was read."""
+    played.event(0, 1, 0, 1)
+    first = played.changes()
+    played.event(0, 1, 0, 2)
+    # Now it is in the new epoch's list; the old one's must not bring it twice.
+    assert [change[2:4] for change in first + played.changes()] == [(1, 1), (1, 2)]
+
+
+def test_a_full_table_says_so(played: Kernel) -> None:
+    for pid in range(1, ROWS + 1):
+        assert played.event(0, pid, 0, 1)
+    assert not played.event(0, 999, 0, 1)
+    played.changes()
+    assert played.table.others == {0}
+    # Once more, for what the counter says may rise before the row's own.
+    played.changes()
+    assert played.table.others == {0}
+    played.changes()
+    assert played.table.others == set()
+
+
+def test_a_row_that_rested_has_a_new_owner(played: Kernel) -> None:
+    for pid in range(1, ROWS + 1):
+        played.event(0, pid, 0, 1)
+    for _ in range(REST):
+        played.changes()
+    assert played.event(0, 999, 5, 4)
+    assert [change[:4] for change in played.changes()] == [(999, 5, 1, 4)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sums_are_exact_at_any_time_of_reading(played: Kernel, seed: int) -> None:
+    chance = random.Random(seed)
+    truth: Counter[tuple[int, int]] = Counter()
+    spent: Counter[tuple[int, int]] = Counter()
+    found: Counter[tuple[int, int]] = Counter()
+    total: Counter[tuple[int, int]] = Counter()
+    lost = 0
+
+    def read() -> None:
+        for pid, what, count, ns, _ in played.changes():
+            found[pid, what] += count
+            total[pid, what] += ns
+
+    for _ in range(2000):
+        if chance.random() < 0.05:
+            read()
+            continue
+        key = (chance.randrange(1, 12), chance.randrange(2))
+        ns = chance.randrange(1000)
+        if played.event(chance.randrange(CPUS), *key, ns):
+            truth[key] += 1
+            spent[key] += ns
+        else:
+            lost += 1
+    read()
+    read()
+    assert +found == +truth
+    assert +total == +spent
+    assert lost + sum(truth.values()) > 1500
+
+
+def test_slices() -> None:
+    assert [slices_for(n) for n in (1, 2, 3, 4, 5, 16, 17, 512)] == [1, 2, 4, 4, 8, 16, 16, 16]
+
+
+def test_names_of_processes() -> None:
+    assert name_of_comm(b"bash\0garbage\0\0\0\0") == "bash"
+    assert name_of_comm(b"x" * 16) == "x" * 16
+    assert os.fsencode(name_of_comm(b"\xff\xfe\0")) == b"\xff\xfe"
+
+
+class Hists:
+    """A map of histograms that the test writes."""
+
+    def __init__(self, slices: int, slots: int) -> None:
+        self.slices, self.slots = slices, slots
+        self.fd = os.memfd_create("hists")
+        self.stride = -(-rows._HIST_SIZE // 8) * 8
+        size = -(-self.stride * slices * slots // 4096) * 4096
+        os.ftruncate(self.fd, size)
+        self.reader = Histograms(os.dup(self.fd), slices, slots)
+
+    def add(self, piece: int, slot: int, ns: int, times: int = 1) -> None:
+        base = (piece * self.slots + slot) * self.stride
+        total, count = struct.unpack("=2Q", os.pread(self.fd, 16, base))
+        os.pwrite(self.fd, struct.pack("=2Q", total + ns * times, count + times), base)
+        at = base + 32 + 4 * hdr.index(ns)
+        (old,) = struct.unpack("=I", os.pread(self.fd, 4, at))
+        os.pwrite(self.fd, struct.pack("=I", old + times & 0xFFFFFFFF), at)
+
+    def put(self, piece: int, slot: int, missed: int, overflow: int) -> None:
+        base = (piece * self.slots + slot) * self.stride
+        os.pwrite(self.fd, struct.pack("=2Q", missed, overflow), base + 16)
+
+    def close(self) -> None:
+        self.reader.close()
+        os.close(self.fd)
+
+
+@pytest.fixture
+def hists() -> Iterator[Hists]:
+    made = Hists(slices=4, slots=3)
+    yield made
+    made.close()
+
+
+def test_slices_are_summed_and_slots_are_apart(hists: Hists) -> None:
+    for piece in range(4):
+        hists.add(piece, 1, 1000, 10)
+        hists.add(piece, 2, 50 + piece)
+    found = hists.reader.read(1, NO_HISTOGRAM)
+    assert found == ({hdr.index(1000): 40}, 40, 40_000)
+    other = hists.reader.read(2, NO_HISTOGRAM)
+    assert (other.n, other.total) == (4, 206)
+    assert hists.reader.read(0, NO_HISTOGRAM) is NO_HISTOGRAM or not hists.reader.counters(0)[0]
+
+
+def test_what_did_not_change_is_the_same_object(hists: Hists) -> None:
+    hists.add(0, 0, 123)
+    first = hists.reader.read(0, NO_HISTOGRAM)
+    assert hists.reader.read(0, first) is first
+    hists.add(3, 0, 1 << 43)
+    second = hists.reader.read(0, first)
+    assert second.n == 2
+    # A Sample may be kept: the one before is as it was.
+    assert first == ({hdr.index(123): 1}, 1, 123)
+
+
+def test_every_bucket_arrives(hists: Hists) -> None:
+    lows = [hdr.bounds(bucket)[0] for bucket in range(hdr.BUCKETS)]
+    for low in lows:
+        hists.add(0, 1, low)
+    found = hists.reader.read(1, NO_HISTOGRAM)
+    assert found.buckets == dict.fromkeys(range(hdr.BUCKETS), 1)
+    assert found.total == sum(lows)
+
+
+def test_a_bucket_of_32_bits_goes_round(hists: Hists) -> None:
+    hists.add(0, 1, 5, 0xFFFFFFF0)
+    first = hists.reader.read(1, NO_HISTOGRAM)
+    hists.add(0, 1, 5, 0x20)
+    assert hists.reader.read(1, first).n == 0xFFFFFFF0 + 0x20
+
+
+def test_counters(hists: Hists) -> None:
+    hists.add(0, 1, 5, 3)
+    hists.add(2, 1, 5, 4)
+    hists.put(1, 1, missed=10, overflow=100)
+    hists.put(3, 1, missed=1, overflow=2)
+    assert hists.reader.counters(1) == (7, 11, 102)
+    assert hists.reader.counters(0) == (0, 0, 0)
