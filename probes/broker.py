@@ -132,7 +132,9 @@ class Broker:
         elif message.get("op") == "search":
             self.searcher.ask(message)
         elif message.get("probe") in self.paths:
-            self.queue.append(message)
+            # Who asks again for a probe does not want what was asked for before.
+            older = [m for m in self.queue if m["probe"] != message["probe"]]
+            self.queue = deque([*older, message])
         else:
             self._refuse(message, f"there is no probe {message.get('probe')!r}", "")
         return True

@@ -305,7 +305,11 @@ static __always_inline int end(struct control *c, struct pair_key *key, u32 tgid
 
 	if (!h || !b)
 		return 0;
-	record(c, h, key->target, tgid ? tgid : b->tgid, now - b->time);
+	if (!tgid)
+		tgid = b->tgid;
+	/* what began before the filter was set may be somebody else's */
+	if (!(c->filters & PT_FILTER_PID) || tgid == c->pid)
+		record(c, h, key->target, tgid, now - b->time);
 	pairs.delete(key);
 	return 1;
 }
