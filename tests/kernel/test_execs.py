@@ -50,6 +50,7 @@ def run(*command: str | bytes | Path) -> int:
 def test_numbered_executions_come_once_in_order_and_whole(live: Live, program: Program) -> None:
     tiny = str(program("tiny"))
     live.settled()
+    live.settled()
     since = len(live.events())
     wanted = [("tiny", str(n), f"--name=value {n}", "") for n in range(300)]
     pids = []
@@ -73,6 +74,7 @@ def test_numbered_executions_come_once_in_order_and_whole(live: Live, program: P
 def test_a_3_kB_argument_is_whole(live: Live, program: Program) -> None:
     tiny = str(program("tiny"))
     long = "".join(f"{n:04d}," for n in range(600))
+    live.settled()
     since = len(live.events())
     run(tiny, long, "last")
     live.settled()
@@ -87,6 +89,7 @@ def test_long_argument_vectors_are_marked(
 ) -> None:
     """`size` counts the zero behind each argument, as the kernel stores them."""
     tiny = str(program("tiny"))
+    live.settled()
     since = len(live.events())
     rest = size - len(tiny) - 1
     words = [f"{n:06d}" * 10 for n in range(rest // 61)]
@@ -152,6 +155,7 @@ def rows(live: Live, since: int) -> list[ExecRow]:
 )
 def test_the_end_is_joined(live: Live, script: str, outcome: str) -> None:
     live.settled()
+    live.settled()
     since = len(live.events())
     started = time.monotonic()
     process = subprocess.Popen(["/bin/sh", "-c", f"sleep 0.15; {script}"])
@@ -168,6 +172,7 @@ def test_the_end_is_joined(live: Live, script: str, outcome: str) -> None:
 
 
 def test_exec_of_exec_is_one_process_with_two_rows(live: Live) -> None:
+    live.settled()
     since = len(live.events())
     pid = run("/bin/sh", "-c", "exec /bin/sh -c 'exit 3'")
     live.settled()
@@ -178,6 +183,7 @@ def test_exec_of_exec_is_one_process_with_two_rows(live: Live) -> None:
 
 def test_execution_from_another_thread_is_the_processs(live: Live, program: Program) -> None:
     tiny, thread_exec = str(program("tiny")), program("thread_exec")
+    live.settled()
     since = len(live.events())
     work = Work(thread_exec, tiny, "from", "thread")
     work.go()
@@ -193,6 +199,7 @@ def test_execution_from_another_thread_is_the_processs(live: Live, program: Prog
 
 def test_failing_execution_from_another_thread(live: Live, program: Program) -> None:
     thread_exec = program("thread_exec")
+    live.settled()
     since = len(live.events())
     work = Work(thread_exec, "/nonexistent", "x", stderr=subprocess.DEVNULL)
     work.go()
@@ -220,6 +227,7 @@ HOSTILE = [
 def test_hostile_arguments_arrive_as_they_are(live: Live, program: Program) -> None:
     before = live.settled()
     tiny = program("tiny")
+    live.settled()
     since = len(live.events())
     run(tiny, *HOSTILE)
     live.settled()
@@ -244,6 +252,7 @@ def test_hostile_arguments_arrive_as_they_are(live: Live, program: Program) -> N
 def test_hostile_file_name(live: Live, program: Program, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/\x1b[7m\xff"
     shutil.copy(os.fsencode(program("tiny")), name)
+    live.settled()
     since = len(live.events())
     pid = run(name)
     live.settled()
@@ -349,6 +358,7 @@ def test_counters_and_events_agree_at_leisure(live: Live) -> None:
 
 
 def test_killed_from_outside(live: Live) -> None:
+    live.settled()
     since = len(live.events())
     process = subprocess.Popen(["/bin/sleep", "1000"])
     live.wait(
