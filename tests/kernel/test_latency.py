@@ -37,6 +37,10 @@ def live(program: Program, spec: Callable[[str], str]) -> Iterator[Timing]:
         yield source
 
 
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
+"""Fractions that tell one level of a recursion from the next."""
+
+
 class Run:
     """One run of the workload, and what the probe saw of it."""
 
@@ -79,8 +83,7 @@ def test_recursion(live: Timing, program: Program, tmp_path: Path, levels: int) 
     run = Run(live, program("functions"), f"recursion{levels}", 100, tmp_path / "record")
     found, missed, overflow = run.of("recursion")
     assert (found.n, missed, overflow) == (100 * levels, 0, 0)
-    # Every level has its own duration, so these fractions tell one level from the next.
-    assert_agree(found, durations(tmp_path / "record"), (0.05, 0.25, 0.5, 0.75, 0.9, 0.95))
+    assert_agree(found, durations(tmp_path / "record"), LEVELS, 0.01)
 
 
 def test_deeper_than_the_stack_of_starts(live: Timing, program: Program, tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_deeper_than_the_stack_of_starts(live: Timing, program: Program, tmp_pat
     found, missed, overflow = run.of("recursion")
     assert (found.n, missed, overflow) == (3200, 0, 800)
     outer = sorted(ns for depth in range(32) for ns in durations(tmp_path / "record", depth))
-    assert_agree(found, outer, (0.05, 0.25, 0.5, 0.75, 0.9, 0.95))
+    assert_agree(found, outer, LEVELS, 0.01)
 
 
 @pytest.mark.parametrize("what", ["jumps", "big_jumps"])
@@ -163,7 +166,7 @@ def test_functions_that_jump_into_one_another(live: Timing, program: Program) ->
     run = Run(live, program("functions"), "tail", 500)
     found, missed, overflow = run.of("tail_*")
     assert (found.n, missed, overflow) == (1000, 0, 0)
-    assert 500 * 60_000 <= found.total <= 500 * 60_000 * 1.5
+    assert 500 * 60_000 <= found.total <= 500 * 60_000 * 2
 
 
 def test_calls_under_way_at_attach(program: Program, spec: Callable[[str], str]) -> None:

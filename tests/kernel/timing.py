@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
-
-import pytest
 
 from probes import hdr
 from probes.model import TargetRow, histogram_delta, latency_view
@@ -89,22 +88,28 @@ def durations(record: Path, depth: int | None = None) -> list[int]:
 
 def rank(values: Sequence[int], fraction: float) -> int:
     """The value that `fraction` of them do not exceed."""
-    return values[max(0, -int(-len(values) * fraction // 1) - 1)]
+    return values[min(len(values), max(1, math.ceil(len(values) * fraction))) - 1]
 
 
 def assert_agree(
     found: Histogram,
     truth: Sequence[int],
     fractions: Sequence[float] = (0.5, 0.9, 0.99),
-    around: Sequence[int] | None = None,
+    slack: float = 0.002,
 ) -> None:
-    """No call missing, none too many; percentiles within 4 % of the workload's own clock."""
+    """No call missing, none too many; percentiles within 4 % of the workload's own clock.
+
+    An interrupt between the two clocks makes another order: `slack` is the share of calls
+    that may be before or behind their rank.
+    """
     assert found.n == len(truth)
     for fraction in fractions:
         value = hdr.percentile(found.buckets, fraction)
-        assert value == pytest.approx(rank(truth, fraction), rel=0.04), fraction
+        low, high = rank(truth, fraction - slack), rank(truth, fraction + slack)
+        assert value is not None
+        assert low * 0.96 <= value <= high * 1.04, fraction
     # The clock inside reads later and earlier than the probes do: never less in all.
-    assert sum(truth) <= found.total <= 1.04 * sum(around or truth)
+    assert sum(truth) <= found.total <= 1.04 * sum(truth)
 
 
 def by_pid(before: LatencySample, after: LatencySample, spec: str) -> dict[int, int]:
