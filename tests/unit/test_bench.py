@@ -10,7 +10,16 @@ from contextlib import contextmanager, nullcontext
 import pytest
 
 from bench import measure
-from bench.cost import Table, as_markdown, as_text, difference_table
+from bench.cost import (
+    BEGIN,
+    END,
+    README,
+    RESULTS,
+    Table,
+    as_markdown,
+    as_text,
+    difference_table,
+)
 from bench.screen import _SEQUENCE
 from screenshots.make import _tight
 
@@ -74,3 +83,12 @@ def test_blanks_around_a_text_of_a_picture_become_its_place() -> None:
     assert re.sub(pattern, _tight, text) == (
         '<text x="24.4" y="20" textLength="36.6" c="d">a&#160;&lt;</text>'
     )
+
+
+def test_the_readme_quotes_no_figure_that_was_not_measured() -> None:
+    text = README.read_text(encoding="utf-8")
+    quoted = text.partition(BEGIN)[2].partition(END)[0]
+    rows = [line for line in quoted.splitlines() if line.startswith("| ")]
+    measured = RESULTS.read_text(encoding="utf-8").splitlines()
+    assert len(rows) > 10
+    assert [row for row in rows if row not in measured] == []
