@@ -208,8 +208,10 @@ static __always_inline void leave(u32 target, u64 sp)
 		depth--;
 		PT_ADD(h->missed, 1);
 	}
-	top = &s->frames[(depth - 1) & (DEPTH - 1)];
-	s->depth = depth - 1;
+	s->depth = --depth;
+	/* as above */
+	asm volatile("" : "+r"(depth));
+	top = &s->frames[depth & (DEPTH - 1)];
 	record(c, h, target, bpf_get_current_pid_tgid() >> 32, now - top->time);
 }
 
