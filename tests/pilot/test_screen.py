@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from probes.samples import Sample
+from probes.samples import Filters, Sample
 from tests.pilot.conftest import Run, screen, shown
 from tests.pilot.fake import FakeSource, failed
 from tests.pilot.snapshot import assert_snapshot
@@ -142,3 +142,14 @@ def test_textual_is_slowed_down_before_it_is_imported() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["15", "none"]
+
+
+async def test_the_header_keeps_whatever_fits(run: Run) -> None:
+    source = FakeSource()
+    source.filters = Filters(cgroup="/system.slice/shop.service")
+    async with run(80, 24, 2, source) as (app, _, _):
+        head = screen(app)[0]
+        assert "only cgroup=/system" in head
+        # What the probes cost matters more than the host, but there is no room for it.
+        assert "%cpu" not in head
+        assert "web-3" in head

@@ -99,13 +99,13 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
 
 
 def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -> Line:
-    left, right = list(left), list(right)
     # One blank at the left edge; the last item's gap is the one at the right edge.
-    while _size(left) + _size(right) > width:
-        worst = max([*left, *right], key=lambda item: item[0])
-        if worst[0] == 0:
-            break
-        (left if worst in left else right).remove(worst)
+    every = [*left, *right]
+    kept: list[Item] = [item for item in every if item[0] == 0]
+    for item in sorted(every, key=lambda item: item[0]):
+        if item[0] and _size([*kept, item]) <= width:
+            kept.append(item)
+    left, right = [item for item in left if item in kept], [i for i in right if i in kept]
     out: list[Span] = [(" ", "")]
     for _, spans in left:
         out += [*spans, ("  ", "")]
