@@ -116,9 +116,11 @@ def test_request_reaches_the_loader_and_its_descriptors_come_back(
 
 def test_a_batch_is_one_loaders_work_in_order(bench: Callable[[Play], Bench]) -> None:
     one = bench(obedient)
-    for number in range(6):
-        one.ask(id=number, probe="one")
-    answers = [one.answer() for _ in range(6)]
+    names = [f"probe{number}" for number in range(6)]
+    one.broker.paths |= dict.fromkeys(names, "nowhere:Nothing")
+    for number, name in enumerate(names):
+        one.ask(id=number, probe=name)
+    answers = [one.answer() for _ in names]
     for _, fds in answers:
         ipc.close_all(fds)
     assert [message["id"] for message, _ in answers] == list(range(6))
@@ -128,6 +130,21 @@ def test_a_batch_is_one_loaders_work_in_order(bench: Callable[[Play], Bench]) ->
     while one.broker.loader is not None and time.monotonic() < end:
         time.sleep(0.01)
     assert one.broker.loader is None
+
+
+def test_of_several_requests_for_a_probe_the_last_is_answered(
+    bench: Callable[[Play], Bench],
+) -> None:
+    one = bench(obedient)
+    for number in range(6):
+        one.ask(id=number, probe="one")
+    answered = []
+    while 5 not in answered:
+        message, fds = one.answer()
+        ipc.close_all(fds)
+        answered.append(message["id"])
+    # What was under way is finished; what waited behind it is not begun.
+    assert answered == sorted(set(answered))
 
 
 def test_a_search_that_began_meanwhile_keeps_no_loader_alive(
