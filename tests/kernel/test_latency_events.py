@@ -211,10 +211,11 @@ def test_sleeps_are_as_long_as_the_program_says(live: Timing, calls: Path) -> No
     assert row.p99 == pytest.approx(p99, rel=0.04)
     assert row.maximum == pytest.approx(longest, rel=0.04)
     assert row.total == pytest.approx(total, rel=0.02)
-    # Asleep it is off the CPU, but for the way there and back.
+    # Asleep it is off the CPU, but for the way there and back; and but for a sleep that was
+    # over before it got there, for a virtual machine may stand still for a millisecond.
     off = rows(before, after)["offcpu"]
     assert off.count is not None
-    assert off.count >= 300
+    assert off.count >= 285
     assert off.p50 == pytest.approx(p50, rel=0.04)
 
 
