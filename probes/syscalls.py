@@ -27,9 +27,10 @@ LATENCY_SLOTS = 192
 def geometry(cpus: int) -> dict[str, int]:
     """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
 
-    64 Ki rows of 64 bytes in all (4 MiB), at most 16,384 and at least 1024 for each CPU.
+    64 Ki rows of 64 bytes in all (4 MiB), at most 4096 and at least 1024 for each CPU: a
+    larger list of touched rows takes the compiler seconds.
     """
-    rows = 16384
+    rows = 4096
     while rows > 1024 and rows * cpus > 65536:
         rows //= 2
     return {
