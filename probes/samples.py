@@ -205,6 +205,72 @@ class LatencySample(Sample):
     comms: Mapping[int, str] = field(default_factory=dict)
 
 
+class Reading(NamedTuple):
+    """Cumulative count of one perf event as the counters gave it, never scaled.
+
+    `enabled` is for how many nanoseconds the event was wanted, `running` for how many a
+    counter really counted it: less where the kernel shares counters among events.
+    """
+
+    value: int
+    enabled: int
+    running: int
+
+
+class TaskTimes(NamedTuple):
+    """What a process did with CPUs, cumulative: nanoseconds on one, switches away from it.
+
+    `migrations` are moves to another CPU, `wait` nanoseconds runnable without a CPU (None
+    where the kernel does not keep that).
+    """
+
+    clock: int
+    switches: int
+    migrations: int
+    wait: int | None
+
+
+class CpuTimes(NamedTuple):
+    """What a CPU did, cumulative: nanoseconds with a process and without, switches, wait.
+
+    `wait` is what those that got this CPU had waited for one, in ns (None: not kept).
+    """
+
+    busy: int
+    idle: int
+    switches: int
+    wait: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PmcSample(Sample):
+    """Hardware and software counters, by CPU and by process, since the probe was switched on.
+
+    `events` are what is counted, in the order of showing, by perf's names ("cycles",
+    "page-faults"); `absent` has those of the set that are not, each with why. `hardware`
+    tells whether any of them is a hardware counter, `reason` why not. Keys of `readings` are
+    (process id, event), of `cpu_readings` (CPU, event); process 0 is idle. A CPU's readings
+    are of all that ran there, idle too, as `perf stat -C` has it. `kinds` names the PMU of a
+    CPU where there are several kinds of them, `sockets` its socket. `unattributed` counts
+    switches of processes that found no row.
+    """
+
+    hardware: bool = False
+    reason: str | None = None
+    event_set: str = "base"
+    mode: Literal["all", "user", "kernel"] = "all"
+    events: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+    tasks: Mapping[int, TaskTimes] = field(default_factory=dict)
+    readings: Mapping[tuple[int, str], Reading] = field(default_factory=dict)
+    cpus: Mapping[int, CpuTimes] = field(default_factory=dict)
+    cpu_readings: Mapping[tuple[int, str], Reading] = field(default_factory=dict)
+    comms: Mapping[int, str] = field(default_factory=dict)
+    kinds: Mapping[int, str] = field(default_factory=dict)
+    sockets: Mapping[int, int] = field(default_factory=dict)
+    unattributed: int = 0
+
+
 class Host(NamedTuple):
     """The machine that the data is from."""
 
