@@ -17,7 +17,7 @@ venv=$root/.venv
 source "$root/setup.sh"
 
 # What the tests run, and the package that has it where they differ (Debian's names).
-tools=(gcc bpftool tmux strace setpriv:util-linux unshare:util-linux capsh:libcap2-bin)
+tools=(gcc bpftool tmux strace cpio setpriv:util-linux unshare:util-linux capsh:libcap2-bin)
 
 # What emulated machines need beside them; what runs in an arm64 one is compiled here.
 vm_tools=(qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
@@ -29,8 +29,8 @@ missing_packages() {
 	if [[ -n ${PROBETOP_VM-} ]]; then
 		tools+=("${vm_tools[@]}")
 		[[ -f /usr/aarch64-linux-gnu/include/stdio.h ]] || printf 'libc6-dev-arm64-cross\n'
-		compgen -G '/usr/include/*/sys/sdt.h' >/dev/null || printf 'systemtap-sdt-dev\n'
 	fi
+	compgen -G '/usr/include/*/sys/sdt.h' >/dev/null || printf 'systemtap-sdt-dev\n'
 	for tool in "${tools[@]}"; do
 		command -v "${tool%%:*}" >/dev/null || printf '%s\n' "${tool##*:}"
 	done
