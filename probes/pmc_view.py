@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What two Samples of counters say about the time between them: counts, IPC, misses, shares.
+
+Everything here is pure. Where the kernel shared counters among events, a count is scaled as
+`perf stat` does it, value * enabled / running; its `share` says so. What is not known is None:
+an event that is not there, one that never got a counter, a ratio without a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
+
+SCALED_BELOW = 0.995
+"""An event that was counted for less than this share of the time has a scaled count."""
+IDLE = 0
+"""The process id under which Samples have what CPUs did without a process."""
+
+
+class Count(NamedTuple):
+    """One event in an interval: its count, scaled where `share` of the time is below 1."""
+
+    value: float | None
+    share: float | None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the count is an estimate from a part of the time."""
+        return self.value is not None and self.share is not None and self.share < SCALED_BELOW
+
+
+UNKNOWN = Count(None, None)
+Readings = Mapping[tuple[int, str], Reading]
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
+
+
+@dataclass(slots=True)
+class Counters:
+    """An interval of a process, a CPU or the machine; times in ns.
+
+    `clock` is the time on a CPU (of a CPU: with a process), `wait` the time runnable without
+    one, `counts` what was counted by event.
+    """
+
+    clock: int
+    switches: int
+    wait: int | None
+    counts: dict[str, Count] = field(default_factory=dict)
+
+    def count(self, event: str) -> float | None:
+        """How often the event happened."""
+        return self.counts.get(event, UNKNOWN).value
+
+    def per_ki(self, event: str) -> float | None:
+        """How often it happened in 1000 instructions."""
+        per_instruction = _ratio(self.count(event), self.count("instructions"))
+        return None if per_instruction is None else 1000 * per_instruction
+
+    def ratio(self, event: str, of: str) -> float | None:
+        """The share of events `of` that were this one."""
+        return _ratio(self.count(event), self.count(of))
+
+    def is_scaled(self, *events: str) -> bool:
+        """Whether any of these is an estimate."""
+        return any(self.counts.get(event, UNKNOWN).scaled for event in events)
+
+    @property
+    def ipc(self) -> float | None:
+        """Instructions a cycle."""
+        return self.ratio("instructions", "cycles")
+
+    @property
+    def running(self) -> float | None:
+        """For which share of the time the least lucky event that ran at all was counted.
+
+        0.0 if none ran, None if none was wanted.
+        """
+        shares = [count.share for count in self.counts.values() if count.share is not None]
+        return min([share for share in shares if share > 0], default=0.0) if shares else None
+
+
+@dataclass(slots=True)
+class TaskRow(Counters):
+    """One process in an interval."""
+
+    pid: int = 0
+    comm: str = "?"
+    migrations: int = 0
+
+
+@dataclass(slots=True)
+class CpuRow(Counters):
+    """One CPU in an interval; `clock` ns with a process, `idle` ns without.
+
+    `kind` names its PMU where there are several kinds.
+    """
+
+    cpu: int = 0
+    idle: int = 0
+    kind: str | None = None
+    socket: int | None = None
+
+    @property
+    def busy(self) -> float | None:
+        """The share of the time that a process was on it."""
+        return _ratio(self.clock, self.clock + self.idle)
+
+
+@dataclass(slots=True)
+class PmcView:
+    """All counters in one interval of `seconds`; processes are sorted, the most active first.
+
+    `machine` is the sum of the CPUs, idle among it; a count that is unknown of one of them is
+    unknown of all. Processes that did not run have no row.
+    """
+
+    seconds: float
+    sample: PmcSample
+    machine: CpuRow
+    cpus: list[CpuRow]
+    processes: list[TaskRow]
+    unattributed: int
+
+    def gigahertz(self, row: Counters) -> float | None:
+        """Cycles per ns on a CPU: how fast the clock really was; None of user or kernel alone."""
+        return _ratio(row.count("cycles"), row.clock) if self.sample.mode == "all" else None
+
+
+def scaled(before: Reading | None, after: Reading) -> Count:
+    """The count between two readings of one event."""
+    if before is None or after.enabled < before.enabled or after.value < before.value:
+        before = Reading(0, 0, 0)  # forgotten and back: it counts from zero
+    value, enabled, running = [new - old for new, old in zip(after, before, strict=True)]
+    if enabled <= 0:
+        return UNKNOWN
+    if running <= 0:
+        return Count(None, 0.0)
+    if running >= enabled:
+        return Count(float(value), 1.0)
+    return Count(value * enabled / running, running / enabled)
+
+
+def _counts(key: int, events: Iterable[str], old: Readings, new: Readings) -> dict[str, Count]:
+    found: dict[str, Count] = {}
+    for event in events:
+        after = new.get((key, event))
+        if after is not None:
+            found[event] = scaled(old.get((key, event)), after)
+    return found
+
+
+def _less(new: int | None, old: int | None) -> int | None:
+    return None if new is None else max(0, new - (old or 0))
+
+
+def _task_row(pid: int, before: PmcSample, after: PmcSample) -> TaskRow:
+    new = after.tasks[pid]
+    old = before.tasks.get(pid)
+    if old is None or new.clock < old.clock or new.switches < old.switches:
+        old = TaskTimes(0, 0, 0, 0)
+    return TaskRow(
+        clock=new.clock - old.clock,
+        switches=new.switches - old.switches,
+        wait=_less(new.wait, old.wait),
+        counts=_counts(pid, after.events, before.readings, after.readings),
+        pid=pid,
+        comm=after.comms.get(pid, "?"),
+        migrations=max(0, new.migrations - old.migrations),
+    )
+
+
+def _cpu_row(cpu: int, before: PmcSample, after: PmcSample) -> CpuRow:
+    new = after.cpus[cpu]
+    old = before.cpus.get(cpu)
+    if old is None or new.busy < old.busy or new.switches < old.switches:
+        old = CpuTimes(0, 0, 0, 0)
+    return CpuRow(
+        clock=new.busy - old.busy,
+        switches=new.switches - old.switches,
+        wait=_less(new.wait, old.wait),
+        counts=_counts(cpu, after.events, before.cpu_readings, after.cpu_readings),
+        cpu=cpu,
+        idle=max(0, new.idle - old.idle),
+        kind=after.kinds.get(cpu),
+        socket=after.sockets.get(cpu),
+    )
+
+
+def sum_of(cpus: Iterable[CpuRow], events: Iterable[str]) -> CpuRow:
+    """Several CPUs as one; a share of running is that of all their counters together."""
+    rows = list(cpus)
+    whole = CpuRow(clock=0, switches=0, wait=0 if rows else None)
+    for row in rows:
+        whole.clock += row.clock
+        whole.idle += row.idle
+        whole.switches += row.switches
+        whole.wait = None if whole.wait is None or row.wait is None else whole.wait + row.wait
+    for event in events:
+        # A CPU of another kind may not have the event at all: that is no gap.
+        found = [row.counts[event] for row in rows if event in row.counts]
+        shares = [count.share for count in found if count.share is not None]
+        if not shares:
+            continue
+        values = [count.value for count in found if count.share is not None]
+        known = [value for value in values if value is not None]
+        value = sum(known) if len(known) == len(values) else None
+        whole.counts[event] = Count(value, sum(shares) / len(shares))
+    return whole
+
+
+def _active(before: PmcSample, after: PmcSample) -> list[int]:
+    old = before.tasks
+    return [
+        pid
+        for pid, new in after.tasks.items()
+        if pid != IDLE and (was := old.get(pid)) is not new and was != new
+    ]
+
+
+def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcView:
+    """The interval between two Samples.
+
+    `before` is None, or of another generation, when counting began in this interval: then all
+    that `after` holds counts.
+    """
+    if before is None or before.generation != after.generation:
+        before = PmcSample(generation=after.generation)
+    cpus = [_cpu_row(cpu, before, after) for cpu in sorted(after.cpus)]
+    processes = [_task_row(pid, before, after) for pid in _active(before, after)]
+    processes.sort(key=lambda row: (-(row.count("cycles") or 0.0), -row.clock, row.pid))
+    return PmcView(
+        seconds=seconds,
+        sample=after,
+        machine=sum_of(cpus, after.events),
+        cpus=cpus,
+        processes=processes,
+        unattributed=max(0, after.unattributed - before.unattributed),
+    )
+
+
+# -- the stream ---------------------------------------------------------------------------
+
+_OWN_FIELDS = frozenset(
+    ["pid", "comm", "cpu", "kind", "socket", "ipc", "running", "busy", "idle", "wait"]
+    + ["task_clock", "context_switches", "migrations"]
+)
+
+
+def field_name(event: str) -> str:
+    """The stream's name of an event: "cache-misses" is cache_misses."""
+    name = event.replace("-", "_")
+    return f"event_{name}" if name in _OWN_FIELDS else name
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _row_fields(row: Counters, sample: PmcSample) -> dict[str, Any]:
+    """What rows of CPUs and of processes have in common; those that must be there are."""
+    return {
+        "cycles": None,
+        "instructions": None,
+        **{field_name(event): _whole(row.count(event)) for event in sample.events},
+        "ipc": row.ipc,
+        "running": row.running if sample.hardware else None,
+        "context_switches": row.switches,
+        "wait": row.wait,
+    }
+
+
+def _cpu_fields(row: CpuRow, sample: PmcSample) -> dict[str, Any]:
+    return {
+        "cpu": row.cpu,
+        **_row_fields(row, sample),
+        "busy": row.clock,
+        "idle": row.idle,
+        "kind": row.kind,
+        "socket": row.socket,
+    }
+
+
+def _process_fields(row: TaskRow, sample: PmcSample) -> dict[str, Any]:
+    return {
+        "pid": row.pid,
+        "comm": row.comm,
+        "page_faults": None,
+        **_row_fields(row, sample),
+        "task_clock": row.clock,
+        "migrations": row.migrations,
+    }
+
+
+def pmc_contract(before: PmcSample | None, after: PmcSample, seconds: float) -> dict[str, Any]:
+    """The probe's own fields of a stream object.
+
+    `cpus` and `processes` have every event by its name, whole numbers, scaled where `running`
+    is below 1; `shares` has that by event, of the whole machine. Times are ns. What is not
+    known, or has no counter, is None.
+    """
+    view = pmc_view(before, after, seconds)
+    return {
+        "hardware": after.hardware,
+        "reason": after.reason,
+        "event_set": after.event_set,
+        "mode": after.mode,
+        "events": list(after.events),
+        "absent": dict(after.absent),
+        "shares": {event: count.share for event, count in view.machine.counts.items()},
+        "cpus": [_cpu_fields(row, after) for row in view.cpus],
+        "processes": [_process_fields(row, after) for row in view.processes],
+        "unattributed": view.unattributed,
+    }
