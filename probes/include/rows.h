@@ -42,13 +42,14 @@ struct touched {
 BPF_F_TABLE("array", u32, struct row, rows, PT_CPUS * PT_ROWS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, struct touched, touched, PT_CPUS, PT_MMAPABLE);
 
-static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 cpu)
+static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 cpu, int named)
 {
 	struct touched *t = touched.lookup(&cpu);
 	u32 side = epoch & 1, n;
 
 	row->epoch = epoch;
-	bpf_get_current_comm(row->comm, PT_COMM);
+	if (named)
+		bpf_get_current_comm(row->comm, PT_COMM);
 	if (!t)
 		return;
 	if (t->epoch[side] != epoch) {
@@ -62,8 +63,11 @@ static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 
 	t->count[side] = n + 1;
 }
 
-/* The row of this key on this CPU, made if need be; NULL when all its ways are in use. */
-static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
+/*
+ * The row of this key on this CPU, made if need be; NULL when all its ways are in use. Where
+ * it is not `named`, the caller writes what stands in place of the current process's name.
+ */
+static __always_inline struct row *pt_row_of(u64 key, u32 cpu, u32 epoch, int named)
 {
 	u32 hash = (u32)((key * 0x9e3779b97f4a7c15ULL) >> 40);
 	struct touched *t;
@@ -78,7 +82,7 @@ static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
 			return NULL;
 		if (row->key == key) {
 			if (row->epoch != epoch)
-				pt_touch(row, index, epoch, cpu);
+				pt_touch(row, index, epoch, cpu, named);
 			return row;
 		}
 	}
@@ -92,7 +96,7 @@ static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
 			row->extra[0].id = row->extra[0].count = 0;
 			row->extra[1].id = row->extra[1].count = 0;
 			row->key = key;
-			pt_touch(row, index, epoch, cpu);
+			pt_touch(row, index, epoch, cpu, named);
 			return row;
 		}
 	}
@@ -100,4 +104,9 @@ static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
 	if (t)
 		t->others++;
 	return NULL;
+}
+
+static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
+{
+	return pt_row_of(key, cpu, epoch, 1);
 }
