@@ -246,10 +246,10 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
 
 # -- the stream ---------------------------------------------------------------------------
 
-_OWN_FIELDS = frozenset(
-    ["pid", "comm", "cpu", "kind", "socket", "ipc", "running", "busy", "idle", "wait"]
-    + ["task_clock", "context_switches", "migrations"]
-)
+_OWN_FIELDS = frozenset((
+    "pid", "comm", "cpu", "kind", "socket", "ipc", "running", "busy", "idle", "wait",
+    "task_clock", "context_switches", "migrations",
+))  # fmt: skip
 
 
 def field_name(event: str) -> str:

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PMC pane: is the CPU working or waiting, and for whom.
+
+    -- 4 PMC -- base  user+kernel  IPC 0.81  ran 62% ------------------------------------
+     cpu0 0.61 ######        42.1%   cpu1 1.92 ########      57.0%     tui.panes.cpu_strip
+     IPC 0.81 machine                                                  tui.panes.pmc_graphs
+     pid     process   cpu  cyc/s  IPC  miss/ki  brmiss ...            tui.panes.pmc_columns
+     * scaled: counted for 62% of the time or more                     notes
+
+Its numbers are those of `probes.pmc_view`. Enter shows a process's counters one by one
+(`tui.panes.pmc_detail`). Without hardware counters it shows what is known without.
+"""
+
+from __future__ import annotations
+
+from probes.model import seconds_between
+from probes.pmc_view import PmcView, TaskRow, pmc_view
+from probes.samples import Frame, PmcSample
+from tui.lines import Line, Span
+from tui.panes import cpu_strip, pmc_detail
+from tui.panes.base import Pane
+from tui.panes.pmc_columns import (
+    IPC,
+    MODES,
+    SETS,
+    Row,
+    columns,
+    first_sort,
+    fmt_share,
+    fmt_small,
+    never_ran,
+    note_of_marks,
+    words,
+)
+from tui.panes.pmc_graphs import SIDE, Past, graphs
+from tui.panes.table import Table
+from tui.text import fmt_count, safe, wrap
+
+LINGER = 10
+"""Intervals for which a process that does not run keeps its row, and marks their column."""
+BUSIEST = 500
+"""Processes in the table while it is sorted by use: nobody scrolls further down."""
+PATIENCE = 5
+"""Intervals in which an event set that was asked for may come."""
+DRAWN = 16
+"""Lines from which a pane has room for graphs."""
+MODE_WORDS = {"all": "user+kernel", "user": "user only", "kernel": "kernel only"}
+
+
+class PmcPane(Pane):
+    """Hardware counters by CPU and by process."""
+
+    name = "pmc"
+    weight = 6
+    reading = (
+        "IPC: instructions a cycle; under 1 (yellow) and 0.5 (red) the CPU waits more than it "
+        "works: look for stalls. /ki: in 1000 instructions. brmiss: branches mispredicted, "
+        "costly over 3 % (8 %). Cache misses over 5 (20) /ki: memory is the limit. *: scaled, "
+        "for counters were shared; ran: for how much of the time. wait: runnable, without CPU."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view: PmcView | None = None
+        self.past = Past()
+        self.drilled: TaskRow | None = None
+        self.interval = 1.0
+        self.hidden = 0
+        self._marks = 0
+        self._own_events = False
+        self._asked: dict[str, tuple[str, int]] = {}
+        self._quiet: dict[int, tuple[int, str]] = {}
+        self._tables: dict[bool, Table[Row]] = {}
+        self.items = pmc_detail.table()
+
+    # -- what is shown ----------------------------------------------------------------
+
+    def update(self, before: Frame | None, after: Frame) -> None:
+        """Compute the interval's counts and feed the table in view."""
+        super().update(before, after)
+        sample = self.sample
+        self.interval = after.interval
+        if not isinstance(sample, PmcSample) or sample.state != "on":
+            self.view = None
+            return
+        old = before.samples.get(self.name) if before is not None else None
+        was = old if isinstance(old, PmcSample) else None
+        self.view = view = pmc_view(was, sample, seconds_between(before, after))
+        self._answered(sample)
+        self._own_events |= sample.event_set not in SETS
+        scaled = any(count.scaled for count in view.machine.counts.values())
+        self._marks = LINGER if scaled else max(0, self._marks - 1)
+        # Without a Sample before, the counts may be of a longer time than one interval.
+        if was is not None and was.state == "on" and was.generation == sample.generation:
+            self.past.add(view)
+        self._feed(aged=True)
+
+    def reset(self) -> None:
+        """Forget the past and quiet rows."""
+        super().reset()
+        self.past.clear()
+        self._quiet.clear()
+
+    @property
+    def table(self) -> Table[Row]:
+        """The processes: sorted by cycles where those are counted, else by time on CPUs."""
+        sample = self.sample
+        assert isinstance(sample, PmcSample)
+        if sample.hardware not in self._tables:
+            shown = columns(sample, False)
+            sort = first_sort(shown, sample.hardware)
+            empty = "no process ran in this interval"
+            self._tables[sample.hardware] = Table(
+                shown, lambda row: row.pid, words, sort=sort, empty=empty
+            )
+        return self._tables[sample.hardware]
+
+    def _feed(self, aged: bool = False) -> None:
+        view = self.view
+        if view is None:
+            return
+        if self.drilled is not None:
+            found = next((r for r in view.processes if r.pid == self.drilled.pid), None)
+            row = found or TaskRow(0, 0, 0, pid=self.drilled.pid, comm=self.drilled.comm)
+            self.drilled = row
+            self.items.filter = self.filter
+            self.items.feed(pmc_detail.items(row, view))
+        table = self.table
+        shown = view.processes[: self._most(view)]
+        self.hidden = len(view.processes) - len(shown)
+        rows = [Row(task, view) for task in shown] + self._resting(view, aged)
+        table.set_columns(columns(view.sample, self._marks > 0))
+        table.filter = self.filter if self.drilled is None else ""
+        table.feed(rows)
+
+    def _most(self, view: PmcView) -> int | None:
+        """How many of the busiest are enough: all, where another order or a text is asked for."""
+        table = self.table
+        by_use = table.sort_by == first_sort(table.columns, view.sample.hardware)
+        return BUSIEST if by_use and not table.reverse and not self.filter else None
+
+    def _resting(self, view: PmcView, aged: bool) -> list[Row]:
+        """Rows of processes that ran a moment ago, so that rows do not flicker."""
+        active = {task.pid: (0, task.comm) for task in view.processes}
+        out = []
+        for pid, (age, comm) in self._quiet.items():
+            if pid in active or age + aged > LINGER:
+                continue
+            active[pid] = (age + aged, comm)
+            out.append(Row(TaskRow(0, 0, None, pid=pid, comm=comm), view, quiet=True))
+        self._quiet = active
+        return out if not self.hidden else []
+
+    def crumbs(self) -> list[str]:
+        """The process drilled into."""
+        return [] if self.drilled is None else [f"{self.drilled.comm} {self.drilled.pid}"]
+
+    def headline(self) -> list[Span]:
+        """What is counted, for how much of the time, and what that says of the machine."""
+        view = self.view
+        if view is None:
+            return []
+        sample, machine = view.sample, view.machine
+        out: list[Span] = []
+        if sample.hardware:
+            out += [(sample.event_set, "value"), (f"  {MODE_WORDS[sample.mode]}", "dim")]
+            out += [("  IPC ", "dim"), (fmt_small(machine.ipc), IPC.style(machine.ipc))]
+            running = machine.running
+            scaled = running is not None and running < 0.995
+            out.append((f"  ran {fmt_share(running)}", "warn" if scaled else "dim"))
+            missing = never_ran(view)
+            if missing:
+                out.append((f"  {len(missing)} never ran", "warn"))
+        else:
+            out += [("no hardware counters", "warn")]
+        out += [("  cpu ", "dim"), (fmt_share(machine.busy), "value")]
+        out += [("  ctx ", "dim"), (fmt_count(machine.switches / view.seconds), "value")]
+        out.append(("/s", "dim"))
+        if view.unattributed:
+            out.append((f"  no process {fmt_count(view.unattributed / view.seconds)}/s", "warn"))
+        return out
+
+    def body(self, width: int, height: int, focused: bool) -> list[Line]:
+        """CPUs, graphs where there is room, the table, what is to be noted."""
+        view = self.view
+        if view is None:
+            return []
+        notes = self._notes(view, width)[: height // 6] if height > 7 else []
+        if self.drilled is not None:
+            return self._one_process(view, width, height, focused)
+        lines = cpu_strip.strip(view, width, cpu_strip.rows_for(height), self.look)
+        if height >= DRAWN:
+            lines += self._graphs(view, width, height)
+        room = height - len(lines) - len(notes)
+        return lines + self.table.lines(width, room, self.look, focused) + notes
+
+    def _one_process(self, view: PmcView, width: int, height: int, focused: bool) -> list[Line]:
+        """What is derived, a graph where there is room, the counters one by one."""
+        row = self.drilled
+        ran = row if row is not None and (row.clock or row.switches) else None
+        lines = pmc_detail.summary(ran, view, width)[: max(1, height // 3)]
+        if height >= DRAWN:
+            lines += self._graphs(view, width, height)
+        mark = note_of_marks(view) if height >= DRAWN else None
+        notes: list[Line] = [((" " + mark, "dim"),)] if mark else []
+        room = height - len(lines) - len(notes)
+        return lines + self.items.lines(width, room, self.look, focused) + notes
+
+    def _graphs(self, view: PmcView, width: int, height: int) -> list[Line]:
+        rows = max(4, height // 5) if width < SIDE else max(3, height // 5)
+        pid = self._chosen()
+        who = ("machine", pid) if pid is None else (f"{self._comm(pid)} {pid}", pid)
+        safe_who = (safe(who[0], self.look.plain), who[1])
+        return graphs(self.past, view, safe_who, (width, rows), self.look, self.interval)
+
+    def _chosen(self) -> int | None:
+        """The process that is drawn, None for the machine: the cursor at rest chooses none."""
+        if self.drilled is not None:
+            return self.drilled.pid
+        row = self.table.current() if self.table.selected is not None else None
+        return None if row is None else row.pid
+
+    def _comm(self, pid: int) -> str:
+        sample = self.sample
+        assert isinstance(sample, PmcSample)
+        return sample.comms.get(pid, "?")
+
+    def _notes(self, view: PmcView, width: int) -> list[Line]:
+        """Why there is no hardware, what the mark means, what was left out."""
+        sample = view.sample
+        notes: list[tuple[str, str]] = []
+        if not sample.hardware and sample.reason:
+            notes.append((sample.reason, "warn"))
+        marks = note_of_marks(view)
+        if marks:
+            notes.append((marks, "dim"))
+        missing = never_ran(view)
+        if missing:
+            notes.append((f"never ran, no counter was free: {', '.join(missing)}", "warn"))
+        if sample.hardware and sample.absent:
+            absent = ", ".join(sample.absent)
+            notes.append((f"not on this machine: {absent}; enter says why", "dim"))
+        notes += [(note, "dim") for note in sample.notes]
+        if self.hidden:
+            more = f"the {BUSIEST} busiest; {self.hidden} more ran: / finds them"
+            notes.append((more, "dim"))
+        return [
+            ((" " + line, style),)
+            for text, style in notes
+            for line in wrap(safe(text, self.look.plain), max(10, width - 2))
+        ]
+
+    # -- what keys do -------------------------------------------------------------------
+
+    def move(self, to: str) -> None:
+        """Move the cursor."""
+        if self.view is not None:
+            (self.items if self.drilled is not None else self.table).move(to)
+
+    @property
+    def drills(self) -> bool:
+        """A counter holds nothing further."""
+        return super().drills and self.drilled is None
+
+    def enter(self) -> bool:
+        """From a process to its counters, one by one."""
+        if self.view is None or self.drilled is not None:
+            return False
+        row = self.table.current()
+        if row is None:
+            return False
+        self.drilled = row.task
+        self.items = pmc_detail.table()
+        self.filter = ""
+        self._feed()
+        return True
+
+    def back(self) -> bool:
+        """Back to the processes."""
+        if self.drilled is None:
+            return False
+        self.drilled = None
+        self.filter = ""
+        self._feed()
+        return True
+
+    def sort(self, reverse: bool = False) -> None:
+        """Sort by the next column, or the other way round."""
+        if self.view is None:
+            return
+        (self.items if self.drilled is not None else self.table).sort(reverse)
+        self._feed()
+
+    def set_filter(self, text: str) -> None:
+        """Filter processes by name and pid, counters by name."""
+        super().set_filter(text)
+        self._feed()
+
+    def selected_pid(self) -> int | None:
+        """The process under the cursor, or the one drilled into."""
+        if self.drilled is not None:
+            return self.drilled.pid
+        row = self.table.current() if self.view is not None else None
+        return None if row is None else row.pid
+
+    def hints(self) -> list[tuple[str, str]]:
+        """g and u."""
+        return [("g", "next set"), ("u", "user/kernel")] if self.view is not None else []
+
+    def options(self) -> list[tuple[str, str]]:
+        """What g and u do."""
+        return [
+            ("g", f"PMC: next event set ({', '.join(SETS)})"),
+            ("u", "PMC: count user and kernel, user only, or kernel only"),
+        ]
+
+    def press(self, key: str) -> bool:
+        """g takes the next event set, u the next of user and kernel."""
+        sample = self.sample
+        if not isinstance(sample, PmcSample) or self.source is None or key not in ("g", "u"):
+            return False
+        if key == "g":
+            sets = (*SETS, "custom") if self._own_events else SETS
+            self._ask("set", sets, sample.event_set)
+        else:
+            self._ask("mode", MODES, sample.mode)
+        return True
+
+    def _ask(self, option: str, choices: tuple[str, ...], now: str) -> None:
+        """The choice after the present one; until a Frame shows it, after the last asked for."""
+        last, _ = self._asked.get(option, (now, 0))
+        at = choices.index(last) if last in choices else -1
+        choice = choices[(at + 1) % len(choices)]
+        assert self.source is not None
+        self.source.set_option(self.name, option, choice)
+        self._asked[option] = (choice, PATIENCE)
+
+    def _answered(self, sample: PmcSample) -> None:
+        """Forget what was asked for once it is there, or does not come."""
+        now = {"set": sample.event_set, "mode": sample.mode}
+        self._asked = {
+            option: (choice, left - 1)
+            for option, (choice, left) in self._asked.items()
+            if left > 0 and choice != now[option]
+        }

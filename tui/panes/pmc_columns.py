@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of the PMC pane: what each event set is read for, rules of thumb, columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from probes.pmc_view import Counters, PmcView, TaskRow
+from probes.samples import PmcSample
+from tui.lines import Span
+from tui.panes.table import Column
+from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent
+
+SETS = ("base", "cache", "branch", "stalls", "tlb")
+"""Event sets in the order in which a key goes through them."""
+MODES = ("all", "user", "kernel")
+FIXED = ("cycles", "instructions", "page-faults", "major-faults")
+"""Events that have columns of their own, or none, in every set."""
+
+
+class Thumb(NamedTuple):
+    """A rule of thumb: beyond `warn` look, beyond `bad` it is a problem; `why` it is."""
+
+    warn: float
+    bad: float
+    why: str
+    low: bool = False
+
+    def style(self, value: float | None) -> str:
+        """The colour of a value."""
+        if value is None:
+            return "dim"
+        if self.low:
+            return "error" if value < self.bad else "warn" if value < self.warn else "text"
+        return "error" if value > self.bad else "warn" if value > self.warn else "text"
+
+
+IPC = Thumb(1.0, 0.5, "IPC under 0.5: the CPU waits more than it works, look for stalls", low=True)
+PLAIN = Thumb(float("inf"), float("inf"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure made of events: its column's `head`, a graph's `title`, how it is computed.
+
+    `value` gets an interval's counters and its seconds. All `events` must be counted.
+    """
+
+    head: str
+    title: str
+    events: tuple[str, ...]
+    value: Callable[[Counters, float], float | None]
+    show: Callable[[float | None], str]
+    thumb: Thumb = PLAIN
+
+
+def fmt_small(value: float | None) -> str:
+    """A ratio in at most 5 cells, with two decimals below 10: "0.54", "21.3", "1.20k"."""
+    if value is None or value >= 999.5:
+        return fmt_count(value)
+    if 0 < value < 0.005:
+        return "<0.01"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def fmt_share(value: float | None) -> str:
+    """A share of 1 as a percentage."""
+    return fmt_percent(value, 1.0)
+
+
+def per_ki(head: str, event: str, thumb: Thumb = PLAIN) -> Metric:
+    """How often an event happens in 1000 instructions."""
+    title = f"{event} per 1000 instructions"
+    return Metric(
+        head, title, (event, "instructions"), lambda c, s: c.per_ki(event), fmt_small, thumb
+    )
+
+
+def share(head: str, event: str, of: str, thumb: Thumb = PLAIN) -> Metric:
+    """The share of events `of` that were this one."""
+    title = f"{event} of {of}"
+    return Metric(head, title, (event, of), lambda c, s: c.ratio(event, of), fmt_share, thumb)
+
+
+def rate(head: str, event: str) -> Metric:
+    """How often an event happens a second."""
+
+    def value(counters: Counters, seconds: float) -> float | None:
+        count = counters.count(event)
+        return None if count is None else count / seconds
+
+    return Metric(head, f"{event} a second", (event,), value, fmt_count)
+
+
+CACHE = Thumb(5.0, 20.0, "over 20 cache misses per 1000 instructions: memory is the limit")
+BRANCHES = Thumb(0.03, 0.08, "over 8 % of branches mispredicted: unpredictable data or code")
+FRONT = Thumb(0.2, 0.4, "front end stalled over 40 %: code does not come in fast enough")
+BACK = Thumb(0.3, 0.6, "back end stalled over 60 %: waits for memory or for execution units")
+TLB = Thumb(1.0, 5.0, "over 5 dTLB misses per 1000 instructions: try huge pages")
+METRICS: dict[str, tuple[Metric, ...]] = {
+    "base": (
+        per_ki("miss/ki", "cache-misses", CACHE),
+        share("brmiss", "branch-misses", "branches", BRANCHES),
+    ),
+    "cache": (
+        per_ki("miss/ki", "cache-misses", CACHE),
+        share("miss%", "cache-misses", "cache-references"),
+        per_ki("L1d/ki", "L1-dcache-load-misses"),
+        per_ki("LLC/ki", "LLC-load-misses"),
+    ),
+    "branch": (
+        share("brmiss", "branch-misses", "branches", BRANCHES),
+        per_ki("brm/ki", "branch-misses"),
+        per_ki("br/ki", "branches"),
+    ),
+    "stalls": (
+        share("back", "stalled-cycles-backend", "cycles", BACK),
+        share("front", "stalled-cycles-frontend", "cycles", FRONT),
+        rate("bus/s", "bus-cycles"),
+    ),
+    "tlb": (
+        per_ki("dTLB/ki", "dTLB-load-misses", TLB),
+        share("dTLB%", "dTLB-load-misses", "dTLB-loads"),
+        per_ki("iTLB/ki", "iTLB-load-misses"),
+    ),
+}
+
+
+def metrics(sample: PmcSample) -> list[Metric]:
+    """The figures of this set of which everything is counted."""
+    known = METRICS.get(sample.event_set)
+    if known is None:
+        own = [event for event in sample.events if event not in FIXED]
+        return [rate(event[:9] + "/s", event) for event in own]
+    return [metric for metric in known if set(metric.events) <= set(sample.events)]
+
+
+def advice(row: Counters, view: PmcView) -> list[str]:
+    """What the rules of thumb have to say of a process."""
+    out = [IPC.why] if row.ipc is not None and row.ipc < IPC.bad else []
+    return out + [
+        metric.thumb.why
+        for metric in metrics(view.sample)
+        if metric.thumb.style(metric.value(row, view.seconds)) == "error"
+    ]
+
+
+# -- the table ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A process in an interval; `quiet` while it has not run lately."""
+
+    task: TaskRow
+    view: PmcView
+    quiet: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The process id, by which the row is known over time."""
+        return self.task.pid
+
+    def rate(self, count: float | None) -> float | None:
+        """A count of the interval, a second."""
+        return None if count is None else count / self.view.seconds
+
+
+def words(row: Row) -> str:
+    """What a text filter searches."""
+    return f"{row.task.comm} {row.task.pid}"
+
+
+def _marked(text: str, row: Row, marks: bool, *events: str) -> str:
+    """With a mark behind an estimate; its cell is kept free where there are any."""
+    if not marks:
+        return text
+    return text + ("*" if text != UNKNOWN and row.task.is_scaled(*events) else " ")
+
+
+def _number(
+    name: str,
+    cells: int,
+    value: Callable[[Row], float | None],
+    show: Callable[[float | None], str] = fmt_count,
+    drop: int = 0,
+) -> Column[Row]:
+    """A column of what the kernel itself counts."""
+    return Column(
+        name, cells, lambda r: (show(value(r)), "text" if value(r) else "dim"), value, drop=drop
+    )
+
+
+def _metric_column(metric: Metric, marks: bool, drop: int) -> Column[Row]:
+    def value(row: Row) -> float | None:
+        return metric.value(row.task, row.view.seconds)
+
+    def cell(row: Row) -> Span:
+        found = value(row)
+        return (_marked(metric.show(found), row, marks, *metric.events), metric.thumb.style(found))
+
+    return Column(metric.head, max(6, len(metric.head)) + marks, cell, value, drop=drop)
+
+
+def _cycles(marks: bool) -> Column[Row]:
+    def value(row: Row) -> float | None:
+        return row.rate(row.task.count("cycles"))
+
+    def cell(row: Row) -> Span:
+        return (_marked(fmt_count(value(row)), row, marks, "cycles"), "value")
+
+    return Column("cyc/s", 6 + marks, cell, value)
+
+
+def _ipc(marks: bool) -> Column[Row]:
+    def cell(row: Row) -> Span:
+        text = _marked(fmt_small(row.task.ipc), row, marks, "cycles", "instructions")
+        return (text, IPC.style(row.task.ipc))
+
+    return Column("IPC", 5 + marks, cell, lambda r: r.task.ipc)
+
+
+def _first_columns() -> list[Column[Row]]:
+    return [
+        Column("pid", 7, lambda r: (str(r.pid), "dim"), lambda r: r.pid),
+        Column(
+            "process",
+            12,
+            lambda r: (r.task.comm, "dim" if r.quiet else "proc"),
+            lambda r: r.task.comm,
+            right=False,
+            most=16,
+        ),
+        Column(
+            "cpu",
+            6,
+            lambda r: (
+                fmt_percent(r.task.clock, 1e9 * r.view.seconds),
+                "dim" if r.quiet else "value",
+            ),
+            lambda r: r.task.clock,
+        ),
+    ]
+
+
+def _slice(row: Row) -> float | None:
+    return row.task.clock / row.task.switches if row.task.switches else None
+
+
+def _last_columns() -> list[Column[Row]]:
+    """What is true without any hardware, the most telling last to go."""
+    return [
+        _number("wait/s", 6, lambda r: r.rate(r.task.wait), fmt_ns, drop=3),
+        _number("ctx/s", 6, lambda r: r.rate(r.task.switches), drop=4),
+        _number("flt/s", 6, lambda r: r.rate(r.task.count("page-faults")), drop=5),
+        _number("migr/s", 6, lambda r: r.rate(r.task.migrations), drop=6),
+        _number("slice", 6, _slice, fmt_ns, drop=8),
+    ]
+
+
+def columns(sample: PmcSample, marks: bool) -> list[Column[Row]]:
+    """The columns for what this Sample counts; with `marks` there is a cell for them."""
+    if not sample.hardware:
+        unknown = [replace(_cycles(False), drop=10), replace(_ipc(False), drop=9)]
+        return [*_first_columns(), *_last_columns(), *unknown]
+    found = metrics(sample)
+    out = _first_columns()
+    if "cycles" in sample.events:
+        out.append(_cycles(marks))
+    if {"cycles", "instructions"} <= set(sample.events):
+        out.append(_ipc(marks))
+    out += [_metric_column(one, marks, min(at, 2)) for at, one in enumerate(found)]
+    out += _last_columns()
+    if "cycles" in sample.events and sample.mode == "all":
+        clock = _number("GHz", 5, lambda r: r.view.gigahertz(r.task), fmt_small, drop=7)
+        out.append(clock)
+    return out
+
+
+def first_sort(shown: Sequence[Column[Row]], hardware: bool) -> int:
+    """The column to sort by at first: cycles, else the time on CPUs."""
+    names = [column.name for column in shown]
+    return names.index("cyc/s" if hardware and "cyc/s" in names else "cpu")
+
+
+def note_of_marks(view: PmcView) -> str | None:
+    """What the mark means, with the share of the time that the counters ran."""
+    running = view.machine.running
+    if not running or not any(count.scaled for count in view.machine.counts.values()):
+        return None
+    return f"* scaled: more events than counters, each counted {fmt_share(running)} of the time"
+
+
+def never_ran(view: PmcView) -> list[str]:
+    """Events that were wanted and got no counter in the interval."""
+    counts = view.machine.counts
+    return [event for event in view.sample.events if event in counts and counts[event].share == 0]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process's counters, a line each, and why those that are missing are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from probes.pmc_view import Count, Counters, PmcView, TaskRow
+from tui.lines import Line, Span
+from tui.panes.pmc_columns import IPC, advice, fmt_share, fmt_small, metrics
+from tui.panes.table import Column, Table
+from tui.text import fmt_count, fmt_ns, fmt_percent, wrap
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A counter of the process: a second, in 1000 instructions, how long it really ran.
+
+    `why` says why there is none, or why there is no number.
+    """
+
+    name: str
+    rate: float | None = None
+    per_ki: float | None = None
+    share: float | None = None
+    show: Callable[[float | None], str] = fmt_count
+    scaled: bool = False
+    why: str = ""
+
+
+def table() -> Table[Item]:
+    """The table of a process's counters, in the order in which they are fed."""
+    return Table(
+        [
+            Column("counter", 22, _name, lambda r: r.name, right=False, most=32, middle=True),
+            Column("/s", 8, _rate, lambda r: r.rate),
+            Column("per 1k instr", 12, _per_ki, lambda r: r.per_ki, drop=1),
+            Column("ran", 6, _ran, lambda r: r.share, drop=2),
+            Column("", 12, lambda r: (r.why, "warn"), None, right=False, drop=3, grow=True),
+        ],
+        lambda item: item.name,
+        lambda item: item.name,
+        empty="nothing is counted",
+        instead=lambda r: ("-  " + r.why, "dim") if r.why and r.rate is None else None,
+    )
+
+
+def _name(item: Item) -> Span:
+    return (item.name, "dim" if item.rate is None else "name")
+
+
+def _rate(item: Item) -> Span:
+    mark = "*" if item.scaled else " "
+    return (item.show(item.rate) + mark, "value" if item.rate else "dim")
+
+
+def _per_ki(item: Item) -> Span:
+    return (fmt_small(item.per_ki), "text" if item.per_ki else "dim")
+
+
+def _ran(item: Item) -> Span:
+    style = "dim" if item.share is None else "warn" if item.scaled or not item.share else "text"
+    return (fmt_share(item.share), style)
+
+
+def items(row: TaskRow, view: PmcView) -> list[Item]:
+    """Everything that is known of a process, then what is not and why."""
+    sample = view.sample
+    out = [_event(event, row.counts.get(event), row, view) for event in sample.events]
+    out += [
+        _kept("task clock", float(row.clock), row, view, fmt_ns),
+        _kept("run-queue wait", row.wait, row, view, fmt_ns),
+        _kept("context switches", float(row.switches), row, view),
+        _kept("migrations", float(row.migrations), row, view),
+    ]
+    out += [Item(event, why=why) for event, why in sample.absent.items()]
+    return out
+
+
+def _event(event: str, count: Count | None, row: Counters, view: PmcView) -> Item:
+    if count is None or count.share is None:
+        return Item(event, why="not counted in this interval")
+    if count.value is None:
+        return Item(event, why="never ran: no counter was free for it")
+    per_ki = row.per_ki(event) if event != "instructions" else None
+    rate = count.value / view.seconds
+    return Item(event, rate, per_ki, count.share, scaled=count.scaled)
+
+
+def _kept(
+    name: str,
+    value: float | None,
+    row: Counters,
+    view: PmcView,
+    show: Callable[[float | None], str] = fmt_count,
+) -> Item:
+    """What is no event of perf's: nothing is shared, so nothing is scaled."""
+    if value is None:
+        return Item(name, why="this kernel does not keep it")
+    instructions = row.count("instructions")
+    per_ki = 1000 * value / instructions if instructions and show is fmt_count else None
+    return Item(name, value / view.seconds, per_ki, show=show)
+
+
+def summary(row: TaskRow | None, view: PmcView, width: int) -> list[Line]:
+    """The derived figures in a line, and what rules of thumb say of them."""
+    if row is None:
+        return [((" did not run in this interval", "dim"),)]
+    figures: list[tuple[str, str, str]] = [
+        ("cpu", fmt_percent(row.clock, 1e9 * view.seconds), "value")
+    ]
+    if view.sample.hardware:
+        figures.append(("IPC", fmt_small(row.ipc), IPC.style(row.ipc)))
+        for metric in metrics(view.sample):
+            value = metric.value(row, view.seconds)
+            figures.append((metric.head, metric.show(value), metric.thumb.style(value)))
+        if view.sample.mode == "all":
+            figures.append(("GHz", fmt_small(view.gigahertz(row)), "text"))
+    line: list[Span] = [(" ", "")]
+    for name, text, style in figures:
+        line += [(f"{name} ", "dim"), (f"{text:<7}", style)]
+    said = [text for why in advice(row, view) for text in wrap(why, max(10, width - 2))]
+    return [tuple(line), *[((" " + text, "warn"),) for text in said]]

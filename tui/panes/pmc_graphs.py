@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two figures over time, of the machine and of its busiest processes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from probes.pmc_view import Counters, CpuRow, PmcView
+from tui.lines import Line, Span, compose, line_width
+from tui.look import Look, graph, nice_ceiling
+from tui.panes.pmc_columns import fmt_share, fmt_small, metrics
+from tui.text import fit, fmt_ns
+
+KEPT = 300
+"""Intervals that are remembered: more than a graph has cells."""
+FOLLOWED = 64
+"""Processes whose figures are remembered: a selected one is among the busiest."""
+LABEL = 7
+SIDE = 80
+"""Columns from which the two graphs stand beside each other."""
+
+
+class Figure(NamedTuple):
+    """What a graph is of: its name, how a value is shown, the least that its scale covers."""
+
+    name: str
+    show: Callable[[float | None], str]
+    least: float
+
+
+Pair = tuple[float | None, float | None]
+
+
+class Moment(NamedTuple):
+    """The two figures of one interval, of the machine and by process."""
+
+    machine: Pair
+    tasks: Mapping[int, Pair]
+
+
+class Past:
+    """What was, as long as the same things were counted."""
+
+    def __init__(self) -> None:
+        self._moments: deque[Moment] = deque(maxlen=KEPT)
+        self._kind: tuple[object, ...] = ()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._moments.clear()
+
+    def add(self, view: PmcView) -> None:
+        """Remember an interval; what was counted differently before is forgotten."""
+        sample = view.sample
+        kind = (sample.hardware, sample.event_set, sample.mode, sample.events)
+        if kind != self._kind:
+            self.clear()
+            self._kind = kind
+        tasks = {row.pid: _pair(row, view) for row in view.processes[:FOLLOWED]}
+        self._moments.append(Moment(_pair(view.machine, view), tasks))
+
+    def of(self, pid: int | None, which: int) -> list[float | None]:
+        """One of the two figures, of a process or of the machine, the oldest first."""
+        none = (None, None)
+        pairs = [m.machine if pid is None else m.tasks.get(pid, none) for m in self._moments]
+        return [pair[which] for pair in pairs]
+
+
+def figures(view: PmcView) -> tuple[Figure, Figure]:
+    """What the two graphs show: IPC and misses, else use of CPUs and the wait for them."""
+    if not view.sample.hardware:
+        return (
+            Figure("CPU use", fmt_share, 0.01),
+            Figure("run-queue wait a second", fmt_ns, 1000.0),
+        )
+    found = metrics(view.sample)
+    if not found:
+        return Figure("IPC", fmt_small, 1.0), Figure("run-queue wait a second", fmt_ns, 1000.0)
+    least = 0.01 if found[0].show is fmt_share else 1.0
+    return Figure("IPC", fmt_small, 1.0), Figure(found[0].title, found[0].show, least)
+
+
+def _pair(row: Counters, view: PmcView) -> Pair:
+    wait = None if row.wait is None else row.wait / view.seconds
+    if not view.sample.hardware:
+        if isinstance(row, CpuRow):
+            return row.busy, wait
+        return row.clock / (1e9 * view.seconds), wait
+    found = metrics(view.sample)
+    return row.ipc, found[0].value(row, view.seconds) if found else wait
+
+
+def graphs(
+    past: Past,
+    view: PmcView,
+    who: tuple[str, int | None],
+    size: tuple[int, int],
+    look: Look,
+    interval: float,
+) -> list[Line]:
+    """Both graphs in `size` (columns, lines) cells, one above the other where it is narrow.
+
+    `who` is the name and process id of what is shown.
+    """
+    width, height = size
+    both = figures(view)
+    values = [past.of(who[1], which) for which in (0, 1)]
+    if width < SIDE:
+        upper = height // 2
+        rows = (upper, height - upper)
+        return [
+            line
+            for figure, value, many in zip(both, values, rows, strict=True)
+            for line in _one(figure, value, who[0], width, many, look, interval)
+        ]
+    half = width // 2
+    left = _one(both[0], values[0], who[0], half, height, look, interval)
+    right = _one(both[1], values[1], who[0], width - half, height, look, interval)
+    return [(*compose(one, half, look.plain), *two) for one, two in zip(left, right, strict=True)]
+
+
+def _one(
+    figure: Figure,
+    values: list[float | None],
+    who: str,
+    width: int,
+    height: int,
+    look: Look,
+    interval: float,
+) -> list[Line]:
+    """A line of title and `height` - 1 lines of columns with their scale."""
+    now = values[-1] if values else None
+    title: list[Span] = [(f" {figure.name} ", "dim"), (f"{figure.show(now):<5}", "value")]
+    title.append((" " + who, "dim"))
+    rows, cells = height - 1, width - LABEL - 2
+    if rows < 1 or cells < 10:
+        return [tuple(title)] + [()] * rows
+    shown = values[-cells:]
+    top = nice_ceiling(max((v for v in shown if v is not None), default=0.0) / figure.least)
+    labels = [""] * rows
+    labels[0] = figure.show(top * figure.least)
+    span = f"-{cells * interval:.0f}s"
+    if rows > 1:
+        labels[-1] = span
+    else:
+        title.append((" " * max(1, width - line_width(title) - len(span) - 1) + span, "dim"))
+    parts = [None if v is None else v / figure.least for v in shown]
+    drawn = graph(parts, cells, rows, look.glyphs)
+    return [
+        tuple(title),
+        *[
+            ((fit(label, LABEL, right=True) + " ", "dim"), (line, "graph"))
+            for label, line in zip(labels, drawn, strict=True)
+        ],
+    ]
