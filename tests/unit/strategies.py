@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from probes.samples import (
     Cost,
     Counts,
+    CpuTimes,
     ExecEvent,
     ExecSample,
     ExitEvent,
@@ -15,8 +16,11 @@ from probes.samples import (
     Frame,
     Histogram,
     Host,
+    PmcSample,
+    Reading,
     Sample,
     SyscallSample,
+    TaskTimes,
 )
 
 # Surrogates stand for bytes that are no UTF-8: what a process may call itself.
@@ -85,7 +89,38 @@ exec_samples = st.builds(
     dropped=counters,
     **common,
 )
-samples: st.SearchStrategy[Sample] = syscall_samples | exec_samples | st.builds(Sample, **common)
+events = st.sampled_from(["cycles", "instructions", "cache-misses", "page-faults", "pid", "a=r1"])
+readings = st.builds(Reading, counters, counters, counters)
+cpus = st.integers(0, 4095)
+pmc_samples = st.builds(
+    PmcSample,
+    hardware=st.booleans(),
+    reason=st.none() | text,
+    event_set=st.sampled_from(["base", "tlb", "custom"]),
+    mode=st.sampled_from(["all", "user", "kernel"]),
+    events=st.lists(events, unique=True, max_size=4).map(tuple),
+    absent=st.dictionaries(events, text, max_size=2),
+    tasks=st.dictionaries(
+        st.integers(0, 3),
+        st.builds(TaskTimes, counters, counters, counters, st.none() | counters),
+        max_size=3,
+    ),
+    readings=st.dictionaries(st.tuples(st.integers(0, 3), events), readings, max_size=5),
+    cpus=st.dictionaries(
+        st.integers(0, 3),
+        st.builds(CpuTimes, counters, counters, counters, st.none() | counters),
+        max_size=3,
+    ),
+    cpu_readings=st.dictionaries(st.tuples(st.integers(0, 3), events), readings, max_size=5),
+    comms=st.dictionaries(st.integers(0, 3), text, max_size=2),
+    kinds=st.dictionaries(cpus, text, max_size=2),
+    sockets=st.dictionaries(cpus, st.integers(0, 7), max_size=2),
+    unattributed=counters,
+    **common,
+)
+samples: st.SearchStrategy[Sample] = (
+    syscall_samples | exec_samples | pmc_samples | st.builds(Sample, **common)
+)
 frames = st.builds(
     Frame,
     time=times,
@@ -96,5 +131,5 @@ frames = st.builds(
     filters=st.builds(
         Filters, st.none() | pids, st.none() | text, st.none() | pids, st.none() | text
     ),
-    samples=st.dictionaries(st.sampled_from(["syscalls", "execs", "other"]), samples),
+    samples=st.dictionaries(st.sampled_from(["syscalls", "execs", "pmc", "other"]), samples),
 )
