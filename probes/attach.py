@@ -12,18 +12,21 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from probes import bpfsys, kernel
+from probes import bpfsys, kernel, returns
 from probes.base import Attach, ProbeError
 
 Instructions = Callable[[str], bytes]
 """The compiled instructions of a function, by its name."""
 
 _LDDW = 0x18
-_ATTACH_FEXIT = 25
+_BY_BTF = {"btf_tracepoint": 23, "fentry": bpfsys.ATTACH_FENTRY, "fexit": 25}
+"""Attach types of the programs that the kernel knows the arguments of."""
 _TYPES = {
     "raw_tracepoint": bpfsys.PROG_RAW_TRACEPOINT,
+    "btf_tracepoint": bpfsys.PROG_TRACING,
     "tracepoint": bpfsys.PROG_TRACEPOINT,
     "kprobe": bpfsys.PROG_KPROBE,
     "kretprobe": bpfsys.PROG_KPROBE,
@@ -31,6 +34,7 @@ _TYPES = {
     "uretprobe": bpfsys.PROG_KPROBE,
     "fentry": bpfsys.PROG_TRACING,
     "fexit": bpfsys.PROG_TRACING,
+    "timer": bpfsys.PROG_PERF_EVENT,
 }
 _DOCTOR = "run probetop doctor"
 
@@ -74,7 +78,7 @@ class Attacher:
         try:
             if wish.kind == "raw_tracepoint":
                 return bpfsys.raw_tracepoint_open(program, wish.target)
-            if wish.kind in ("fentry", "fexit"):
+            if wish.kind in _BY_BTF:
                 return bpfsys.raw_tracepoint_open(program, None)
             event = self._event(wish)
         except OSError as error:
@@ -96,7 +100,7 @@ class Attacher:
 
     def _program(self, wish: Attach) -> int:
         # A tracing program is of one function, and of one of its ends.
-        traced = (wish.kind, wish.target) if wish.kind in ("fentry", "fexit") else None
+        traced = (wish.kind, wish.target) if wish.kind in _BY_BTF else None
         key = (wish.function, _TYPES[wish.kind], traced, tuple(sorted(wish.patch.items())))
         if key not in self._loaded:
             fd = self._load(wish)
@@ -107,14 +111,8 @@ class Attacher:
 
     def _load(self, wish: Attach) -> int:
         code = patched(self._instructions(wish.function), wish.patch)
-        attach_type = btf_id = 0
-        if wish.kind in ("fentry", "fexit"):
-            attach_type = bpfsys.ATTACH_FENTRY if wish.kind == "fentry" else _ATTACH_FEXIT
-            found = self._function_id(wish.target)
-            if found is None:
-                why = f"{wish.target} is not in the kernel's types, which fentry needs"
-                raise ProbeError(why, f"write kprobe:{wish.target}")
-            btf_id = found
+        attach_type = _BY_BTF.get(wish.kind, 0)
+        btf_id = self._btf_id(wish) if attach_type else 0
         try:
             return bpfsys.prog_load(
                 _TYPES[wish.kind], code, attach_type=attach_type, btf_id=btf_id, name=wish.function
@@ -126,19 +124,39 @@ class Attacher:
             why = f"the kernel refused the program {wish.function} ({error.strerror})"
             raise ProbeError(why, _DOCTOR) from error
 
+    def _btf_id(self, wish: Attach) -> int:
+        if wish.kind == "btf_tracepoint":
+            found = self._function_id(f"btf_trace_{wish.target}")
+            if found is None:
+                why = f"this kernel's types have no tracepoint {wish.target}"
+                raise ProbeError(why, _DOCTOR)
+            return found
+        found = self._function_id(wish.target)
+        if found is None:
+            why = f"{wish.target} is not in the kernel's types, which fentry needs"
+            raise ProbeError(why, f"write kprobe:{wish.target}")
+        return found
+
     def _event(self, wish: Attach) -> int:
         """The perf event whose occurrences run the program."""
+        if wish.kind == "timer":
+            kind, config = bpfsys.PERF_SOFTWARE, bpfsys.PERF_CPU_CLOCK
+            return bpfsys.perf_event_open(kind, config, cpu=wish.cpu, period=wish.period)
         if wish.kind == "tracepoint":
             return bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, _tracepoint_id(wish), cpu=0)
+        number = returns.define(wish.target) if wish.kind == "kretprobe" else None
+        if number is not None:
+            with suppress(OSError):  # what was defined may have been tidied up just now
+                return bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, number, cpu=0)
         user = wish.kind.startswith("u")
         pmu = "uprobe" if user else "kprobe"
-        number = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
-        if number is None:
+        kind = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
+        if kind is None:
             raise _absent(pmu)
         name = ctypes.create_string_buffer((wish.path if user else wish.target).encode())
         config = (wish.kind.endswith("retprobe")) | wish.counter << 32
         return bpfsys.perf_event_open(
-            int(number),
+            int(kind),
             config,
             pid=wish.pid,
             cpu=0 if wish.pid < 0 else -1,

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from probes import bpfsys, ipc
+from probes import bpfsys, ipc, returns
 from probes.searcher import Searcher
 
 
@@ -40,6 +40,9 @@ def _loader_timeout(default: float = 10.0) -> float:
 
 LOADER_TIMEOUT = _loader_timeout()
 """Seconds that one probe may take to load; idle emulated machines need up to six."""
+
+TIDY_SECONDS = 2.0
+"""How long the broker waits for what is in use when the dashboard has gone."""
 
 LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
@@ -88,10 +91,15 @@ class Broker:
         self._close_doomed()
         self._end_loader(kill=True)
         self.searcher.close(kill=True)
+        # The dashboard may still be about to close its descriptors.
+        last = time.monotonic() + TIDY_SECONDS
+        while not returns.tidy() and time.monotonic() < last:
+            time.sleep(0.02)
 
     def _close_doomed(self) -> None:
         doomed, self.doomed = self.doomed, []
         ipc.close_all(doomed)
+        returns.tidy()
 
     def _forget(self) -> None:
         """In a child that is no loader: who waits for us to close these would wait for it too."""
@@ -178,6 +186,8 @@ class Broker:
         self.loader.request = None
         ipc.send(self.sock, message, fds)
         ipc.close_all(fds)
+        # What was measured with, or did not attach, is not in use any more.
+        returns.tidy()
 
     def _loader_failed(self, why: str, kill: bool) -> None:
         loader = self.loader
