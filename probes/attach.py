@@ -150,13 +150,13 @@ class Attacher:
                 return bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, number, cpu=0)
         user = wish.kind.startswith("u")
         pmu = "uprobe" if user else "kprobe"
-        kind = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
-        if kind is None:
+        pmu_type = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
+        if pmu_type is None:
             raise _absent(pmu)
         name = ctypes.create_string_buffer((wish.path if user else wish.target).encode())
         config = (wish.kind.endswith("retprobe")) | wish.counter << 32
         return bpfsys.perf_event_open(
-            int(kind),
+            int(pmu_type),
             config,
             pid=wish.pid,
             cpu=0 if wish.pid < 0 else -1,
