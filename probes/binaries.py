@@ -19,8 +19,9 @@ from typing import NamedTuple
 from probes import elf, kernel
 from probes.base import ProbeError
 from probes.near import did_you_mean, near, quote
+from probes.operands import Argument
 from probes.specs import Spec
-from probes.usdt import find_probes
+from probes.usdt import arguments_of, find_probes
 
 LIMIT = 64
 """Most functions that one wildcard is attached to."""
@@ -43,8 +44,8 @@ class Place:
     """Where a uprobe goes: `offset` in bytes from the beginning of the file `path`.
 
     `no_return` is why a return probe must not be added here, for it would crash the traced
-    program or never fire; "" where a call can be timed. `semaphore` is the file offset of
-    a static probe's reference counter, 0 for none.
+    program or never fire; "" where a call can be timed. A static probe has the file offset
+    of its reference counter (`semaphore`, 0 for none) and its `arguments`.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Place:
     offset: int
     no_return: str = ""
     semaphore: int = 0
+    arguments: tuple[Argument, ...] = ()
 
 
 def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place]:
@@ -64,7 +66,10 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
     if spec.kind == "usdt":
         found = find_probes(path, spec.provider, spec.name)
         why = "a static probe is one instant"
-        return [Place(path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore) for p in found]
+        return [
+            Place(path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore, arguments_of(path, p))
+            for p in found
+        ]
     if not spec.symbol:
         return [_at_address(path, spec.offset or 0)]
     if spec.wildcard and spec.symbol not in elf.functions(path):

@@ -8,50 +8,16 @@
  * User space maps, and reads without a system call:
  *   control  the control page: enabled, epoch, filters
  *   hists    per target the durations, what was missed and what found no space
- *   rows     per CPU, process and target: calls and nanoseconds
+ *   rows     per CPU, process (or text of an argument) and target: calls and nanoseconds
  *   touched  per CPU the rows that changed
  *
  * What a call costs beside the mechanism itself: two clock reads and two hash lookups.
  */
-#include "rows.h"
-#include "hist.h"
-
-#define DEPTH 32		/* nested calls of one target by one thread */
-#define THREAD_STACK_BITS 14	/* stacks of the kernel are aligned and at least so large */
-
-/* Constants that the loader replaces; the numbers are those of probes/latency.py. */
-#define PATCH(n)								\
-	({									\
-		u64 __v;							\
-		asm volatile("%0 = 0x50544f50000000" #n " ll" : "=r"(__v));	\
-		__v;								\
-	})
-#define PATCH_TARGET PATCH(01)
-#define PATCH_FIELDS PATCH(02)	/* how many fields are the key; 0: the thread is */
-#define PATCH_OFFSET_A PATCH(03)
-#define PATCH_SIZE_A PATCH(04)
-#define PATCH_OFFSET_B PATCH(05)
-#define PATCH_SIZE_B PATCH(06)
+#include "target.h"
+#include "nesting.h"
 
 /* Linux 5.14 renamed the field. */
 #define OFF_STATE (OFF_STATE_NEW >= 0 ? OFF_STATE_NEW : OFF_STATE_OLD)
-
-struct thread_key {
-	u32 tid;
-	u32 target;
-};
-
-struct frame {
-	u64 time;
-	u64 sp;		/* stack pointer at the entry; 0 if unknown */
-};
-
-struct stack {
-	u32 depth;
-	u32 pad;
-	struct frame frames[DEPTH];
-	u32 function[DEPTH];	/* the address of each one's entry, as far as it tells them apart */
-};
 
 struct pair_key {
 	u64 a;
@@ -66,154 +32,7 @@ struct begun {
 	u32 pad;
 };
 
-BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
-BPF_TABLE("lru_hash", struct thread_key, struct stack, stacks, PT_THREADS);
-BPF_TABLE("percpu_array", u32, struct stack, empty, 1);
 BPF_TABLE("lru_hash", struct pair_key, struct begun, pairs, PT_PAIRS);
-
-static __always_inline struct control *enabled(void)
-{
-	u32 zero = 0;
-	struct control *c = control.lookup(&zero);
-
-	return c && c->enabled ? c : NULL;
-}
-
-static __always_inline struct hist *hist_of(u32 target)
-{
-	return target < PT_HISTS ? pt_hist(bpf_get_smp_processor_id(), target) : NULL;
-}
-
-static __always_inline void record(struct control *c, struct hist *h, u32 target, u32 tgid,
-				   u64 spent)
-{
-	struct row *row;
-
-	pt_record(h, spent);
-	row = pt_row((u64)tgid << 32 | (target + 1), bpf_get_smp_processor_id(), c->epoch);
-	if (row) {
-		row->count++;
-		row->sum += spent;
-	}
-}
-
-/* The idle threads of all CPUs share the number 0: there the CPU stands for the thread. */
-static __always_inline u32 thread_id(void)
-{
-	u32 tid = bpf_get_current_pid_tgid();
-
-	return tid ? tid : 1U << 31 | bpf_get_smp_processor_id();
-}
-
-#if defined(__aarch64__) || defined(__TARGET_ARCH_arm64)
-#define IP(ctx) ((u32)(ctx)->pc)
-#else
-#define IP(ctx) ((u32)(ctx)->ip)
-#endif
-
-/*
- * Calls of one target nest like their stack frames. A frame below the new call's stack
- * pointer has been left without a return (a long jump, a return that was not delivered), and
- * so has one at it, unless another function began there: that has jumped to this one as its
- * last deed, and both will return. A thread has one stack in user space, as the kernel's own
- * return probes have it; in the kernel only frames of the same stack are compared, for an
- * interrupt has another one.
- */
-static __always_inline void enter(u32 target, u64 sp, u32 ip)
-{
-	struct thread_key key = {.tid = thread_id(), .target = target};
-	struct control *c = enabled();
-	struct hist *h = hist_of(target);
-	u64 same_stack = (u64)((s64)sp >> 63) << THREAD_STACK_BITS;
-	struct stack *s;
-	u32 zero = 0, depth, i;
-
-	if (!c || !h)
-		return;
-	if (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
-		return;
-	s = stacks.lookup(&key);
-	if (!s) {
-		s = empty.lookup(&zero);
-		if (!s)
-			return;
-		stacks.update(&key, s);
-		s = stacks.lookup(&key);
-		if (!s) {
-			PT_ADD(h->overflow, 1);
-			return;
-		}
-	}
-	depth = s->depth;
-	for (i = 0; i < DEPTH; i++) {
-		u32 top = (depth - 1) & (DEPTH - 1);
-		u64 above = s->frames[top].sp;
-
-		if (!depth || depth > DEPTH || !sp || above > sp)
-			break;
-		if ((above ^ sp) & same_stack)
-			break;
-		if (above == sp && s->function[top] != ip)
-			break;
-		depth--;
-		PT_ADD(h->missed, 1);
-	}
-	if (depth >= DEPTH) {
-		PT_ADD(h->overflow, 1);
-		s->depth = depth + 1;
-		return;
-	}
-	s->depth = depth + 1;
-	/* the compiler must leave the check to where the verifier sees it */
-	asm volatile("" : "+r"(depth));
-	depth &= DEPTH - 1;
-	s->frames[depth].sp = sp;
-	s->function[depth] = ip;
-	/* the clock last, for what we do before it is not the function's time */
-	s->frames[depth].time = bpf_ktime_get_ns();
-}
-
-/*
- * A return belongs to the innermost frame whose stack pointer fits: the return has popped
- * the return address, and a trampoline may have saved registers (up to 32 bytes away).
- */
-static __always_inline void leave(u32 target, u64 sp)
-{
-	u64 now = bpf_ktime_get_ns();
-	struct thread_key key = {.tid = thread_id(), .target = target};
-	struct control *c = enabled();
-	struct hist *h = hist_of(target);
-	struct stack *s;
-	struct frame *top;
-	u32 depth, i;
-
-	if (!c || !h)
-		return;
-	s = stacks.lookup(&key);
-	if (!s || !s->depth) {
-		/* a call that did not pass the filters, else one begun before us */
-		if (!c->filters || pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
-			PT_ADD(h->missed, 1);
-		return;
-	}
-	depth = s->depth;
-	if (depth > DEPTH) {
-		s->depth = depth - 1;
-		return;
-	}
-	for (i = 0; i < DEPTH; i++) {
-		top = &s->frames[(depth - 1) & (DEPTH - 1)];
-		if (!sp || !top->sp || top->sp + 32 > sp || depth <= 1)
-			break;
-		depth--;
-		PT_ADD(h->missed, 1);
-	}
-	s->depth = --depth;
-	/* as above */
-	asm volatile("" : "+r"(depth));
-	top = &s->frames[depth & (DEPTH - 1)];
-	record(c, h, target, bpf_get_current_pid_tgid() >> 32, now - top->time);
-}
 
 int function_enter(struct pt_regs *ctx)
 {
@@ -223,7 +42,7 @@ int function_enter(struct pt_regs *ctx)
 
 int function_leave(struct pt_regs *ctx)
 {
-	leave(PATCH_TARGET, ctx->sp);
+	leave(ctx, PATCH_TARGET, ctx->sp);
 	return 0;
 }
 
@@ -256,7 +75,7 @@ int trampoline_enter(void *ctx)
 
 int trampoline_leave(void *ctx)
 {
-	leave(PATCH_TARGET, 0);
+	leave(ctx, PATCH_TARGET, 0);
 	return 0;
 }
 
@@ -271,23 +90,85 @@ int event(void *ctx)
 	if (!c || !h || (c->filters && !pt_wanted(c, tgid)))
 		return 0;
 	PT_ADD(h->count, 1);
-	row = pt_row((u64)tgid << 32 | (target + 1), bpf_get_smp_processor_id(), c->epoch);
+	row = row_of(ctx, c, target, tgid);
 	if (row)
 		row->count++;
 	return 0;
 }
 
-static __always_inline void pair_key_of(void *ctx, struct pair_key *key)
+/* An event that carries a number: how large it is takes the place of how long. */
+int value_event(void *ctx)
 {
-	u64 fields = PATCH_FIELDS;
+	u32 target = PATCH_TARGET, tgid = bpf_get_current_pid_tgid() >> 32;
+	struct control *c = enabled();
+	struct hist *h = hist_of(target);
+	u64 value, how = PATCH_HOW_A;
 
-	if (!fields) {
-		key->a = thread_id();
-		return;
+	if (!c || !h || (c->filters && !pt_wanted(c, tgid)))
+		return 0;
+	/* there is no bucket for less than nothing */
+	if (!pt_operand(ctx, how, PATCH_AT_A, &value) || ((how & HOW_SIGNED) && (s64)value < 0)) {
+		PT_ADD(h->missed, 1);
+		return 0;
 	}
-	bpf_probe_read_kernel(&key->a, PATCH_SIZE_A, ctx + PATCH_OFFSET_A);
-	if (fields > 1)
-		bpf_probe_read_kernel(&key->b, PATCH_SIZE_B, ctx + PATCH_OFFSET_B);
+	record(ctx, c, h, target, tgid, value);
+	return 0;
+}
+
+/* Two static probes on one thread. */
+int nest_begin(void *ctx)
+{
+	nest(PATCH_TARGET);
+	return 0;
+}
+
+int nest_end(void *ctx)
+{
+	unnest(ctx, PATCH_TARGET);
+	return 0;
+}
+
+/* As thread_end; those that were overwritten are counted already. */
+int nest_thread_end(void *ctx)
+{
+	u32 target = PATCH_TARGET, depth, missed = 0, i;
+	struct thread_key key = {.tid = thread_id(), .target = target};
+	struct control *c = enabled();
+	struct hist *h = hist_of(target);
+	struct stack *s;
+
+	if (!c || !h)
+		return 0;
+	s = stacks.lookup(&key);
+	if (!s)
+		return 0;
+	depth = s->depth;
+#pragma unroll
+	for (i = 0; i < DEPTH; i++) {
+		u32 owner = s->function[i];
+
+		/* the start of one that is still inside, and in the place that it had */
+		missed += depth - 1 - owner < DEPTH && ((owner ^ i) & (DEPTH - 1)) == 0;
+		/* one after the other: all at once do not fit into registers and stack */
+		asm volatile("" : "+r"(missed) : : "memory");
+	}
+	PT_ADD(h->missed, missed);
+	stacks.delete(&key);
+	return 0;
+}
+
+/* Returns 0 if a value that is the key could not be read. */
+static __always_inline int pair_key_of(void *ctx, struct pair_key *key)
+{
+	u64 how_a = PATCH_HOW_A, how_b = PATCH_HOW_B;
+
+	if (!how_a) {
+		key->a = thread_id();
+		return 1;
+	}
+	if (!pt_operand(ctx, how_a, PATCH_AT_A, &key->a))
+		return 0;
+	return !how_b || pt_operand(ctx, how_b, PATCH_AT_B, &key->b);
 }
 
 static __always_inline void begin(struct control *c, struct pair_key *key, u32 tgid)
@@ -299,7 +180,7 @@ static __always_inline void begin(struct control *c, struct pair_key *key, u32 t
 }
 
 /* Returns 0 if nobody saw the beginning. */
-static __always_inline int end(struct control *c, struct pair_key *key, u32 tgid)
+static __always_inline int end(void *ctx, struct control *c, struct pair_key *key, u32 tgid)
 {
 	u64 now = bpf_ktime_get_ns();
 	struct hist *h = hist_of(key->target);
@@ -311,7 +192,7 @@ static __always_inline int end(struct control *c, struct pair_key *key, u32 tgid
 		tgid = b->tgid;
 	/* what began before the filter was set may be somebody else's */
 	if (!(c->filters & PT_FILTER_PID) || tgid == c->pid)
-		record(c, h, key->target, tgid, now - b->time);
+		record(ctx, c, h, key->target, tgid, now - b->time);
 	pairs.delete(key);
 	return 1;
 }
@@ -324,8 +205,8 @@ int pair_begin(void *ctx)
 
 	if (!c || (c->filters && !pt_wanted(c, tgid)))
 		return 0;
-	pair_key_of(ctx, &key);
-	begin(c, &key, tgid);
+	if (pair_key_of(ctx, &key))
+		begin(c, &key, tgid);
 	return 0;
 }
 
@@ -334,16 +215,15 @@ int pair_end(void *ctx)
 {
 	struct pair_key key = {.target = PATCH_TARGET};
 	struct control *c = enabled();
-	u64 fields = PATCH_FIELDS;
+	u64 joined = PATCH_HOW_A;
 	struct hist *h;
 
 	if (!c)
 		return 0;
-	pair_key_of(ctx, &key);
-	if (end(c, &key, 0))
+	if (pair_key_of(ctx, &key) && end(ctx, c, &key, 0))
 		return 0;
-	/* what did not pass the filters is not missed; joined by fields, it was anybody's */
-	if (c->filters && (fields || !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
+	/* what did not pass the filters is not missed; joined by values, it was anybody's */
+	if (c->filters && (joined || !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
 		return 0;
 	h = hist_of(key.target);
 	if (h)
@@ -379,7 +259,7 @@ int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 	key.a = (u32)pt_read(next + OFF_PID);
 	tgid = pt_read(next + OFF_TGID);
 	if (key.a && (!c->filters || pt_task_wanted(c, next)))
-		end(c, &key, tgid);
+		end(ctx, c, &key, tgid);
 	return 0;
 }
 
@@ -397,6 +277,6 @@ int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 		begin(c, &key, 0);
 	key.a = (u32)pt_read(next + OFF_PID);
 	if (key.a && (!c->filters || pt_task_wanted(c, next)))
-		end(c, &key, pt_read(next + OFF_TGID));
+		end(ctx, c, &key, pt_read(next + OFF_TGID));
 	return 0;
 }

@@ -19,7 +19,7 @@ from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, wish
 from probes.maps import memory_of
-from probes.model import TargetRow, latency_view
+from probes.model import LatencyView, TargetRow, latency_view
 from probes.rows import Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 
@@ -96,6 +96,7 @@ class LatencyProbe:
         self._targets: dict[str, Target] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
         self._comms: dict[int, str] = {}
+        self._texts: dict[tuple[str, str], Spent] = {}
         self._forget_all()
 
     @staticmethod
@@ -115,7 +116,7 @@ class LatencyProbe:
             targets.append(made.facts(text, len(targets)))
             wishes.append(made)
         sizes = geometry(kernel.possible_cpus(), len(targets))
-        floors = {facts["floor"] for facts in targets if not facts["counts_only"]}
+        floors = {facts["floor"] for facts in targets if _is_timed(facts)}
         return Plan(
             source="latency.bpf.c",
             attach=[one for w in wishes for one in w.attach],
@@ -141,7 +142,12 @@ class LatencyProbe:
         """`targets` of a stream object."""
         new = cast(LatencySample, after)
         view = latency_view(cast("LatencySample | None", before), new, seconds)
-        return {"targets": [_target_object(row) for row in view.targets]}
+        return {
+            "targets": [
+                {**_target_object(row), "behind": _behind_objects(view, row)}
+                for row in view.targets
+            ]
+        }
 
     def params(self) -> Params:
         """The targets that are still to be loaded."""
@@ -166,7 +172,9 @@ class LatencyProbe:
                 mechanism=facts["mechanism"],
                 functions=facts["functions"],
                 counts_only=facts["counts_only"],
-                floor=None if facts["counts_only"] else floors.get(facts["floor"]),
+                floor=floors.get(facts["floor"]) if _is_timed(facts) else None,
+                unit=facts["unit"],
+                by_text=facts["by_text"],
             )
         for spec, (why, fix) in errors.items():
             self._failed(spec, why, fix)
@@ -201,6 +209,7 @@ class LatencyProbe:
             targets=self._targets.copy(),
             processes=self._processes.copy(),
             comms=self._comms.copy(),
+            texts=self._texts.copy(),
         )
 
     def drain(self) -> None:
@@ -216,6 +225,8 @@ class LatencyProbe:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+        if len(self._texts) > MOST_ROWS:
+            self._texts = dict(list(self._texts.items())[-MOST_ROWS // 2 :])
         self.meter.events = sum(target.histogram.n for target in self._targets.values())
 
     def wait_fds(self) -> Sequence[int]:
@@ -255,7 +266,7 @@ class LatencyProbe:
 
     def _forget_all(self) -> None:
         self._targets = {spec: Target(spec=spec) for spec in self._specs}
-        self._processes, self._comms = {}, {}
+        self._processes, self._comms, self._texts = {}, {}, {}
 
     def _failed(self, spec: str, why: str, fix: str) -> None:
         if spec not in self._targets:
@@ -271,6 +282,7 @@ class LatencyProbe:
         self._specs = [other for other in self._specs if other != spec]
         self._targets.pop(spec, None)
         self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
+        self._texts = {k: v for k, v in self._texts.items() if k[0] != spec}
         for unit in self._units:
             for slot, facts in list(unit.slots.items()):
                 if facts["spec"] == spec:
@@ -285,6 +297,11 @@ class LatencyProbe:
     def _charge(
         self, facts: Mapping[str, Any], pid: int, count: int, total: int, comm: bytes
     ) -> None:
+        if facts["by_text"]:
+            text = name_of_comm(comm)
+            old = self._texts.get((facts["spec"], text), Spent(0, 0))
+            self._texts[facts["spec"], text] = Spent(old.n + count, old.total + total)
+            return
         key = (facts["spec"], pid)
         old = self._processes.get(key, Spent(0, 0))
         self._processes[key] = Spent(old.n + count, old.total + total)
@@ -309,6 +326,19 @@ class LatencyProbe:
         self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
 
 
+def _behind_objects(view: LatencyView, row: TargetRow) -> list[dict[str, Any]]:
+    """Who called a target: processes, or the texts that calls are told apart by."""
+    found = view.behind(row.target.spec)
+    if row.target.by_text:
+        return [{"text": r.comm, "count": r.count, "total": r.total} for r in found]
+    return [{"pid": r.pid, "comm": r.comm, "count": r.count, "total": r.total} for r in found]
+
+
+def _is_timed(facts: Mapping[str, Any]) -> bool:
+    """Whether a target has durations: not where events are counted, or values measured."""
+    return bool(not facts["counts_only"] and facts["unit"])
+
+
 def _target_object(row: TargetRow) -> dict[str, Any]:
     """One target as the contract has it; `buckets` are [from, to, count] in ns."""
     target = row.target
@@ -320,6 +350,7 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "fix": target.fix,
         "functions": target.functions,
         "counts_only": target.counts_only,
+        "unit": target.unit,
         "count": row.count,
         "p50": row.p50,
         "p90": row.p90,

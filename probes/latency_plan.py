@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from probes import binaries, empty, hdr, kernel, resolve, specs, tracepoints
 from probes.base import Attach, ProbeError
 from probes.control import Control
+from probes.near import quote
+from probes.operands import RECORD, SIGNED, Operand
 from probes.rows import Histograms, slices_for
 from probes.samples import NO_HISTOGRAM, Filters
 
@@ -21,10 +23,10 @@ MOST_TARGETS = 127
 """Most targets that are loaded together."""
 
 _PATCH = 0x50544F5000000000
-TARGET, FIELDS, OFFSET_A, SIZE_A, OFFSET_B, SIZE_B = range(_PATCH + 1, _PATCH + 7)
-"""The constants of latency.bpf.c."""
-NO_KEY = {FIELDS: 0, OFFSET_A: 0, SIZE_A: 8, OFFSET_B: 0, SIZE_B: 8}
-"""The thread is the key; fields that are not used have sizes that the verifier takes."""
+TARGET, HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT = range(_PATCH + 1, _PATCH + 8)
+"""The constants of include/target.h."""
+NO_VALUES = dict.fromkeys((HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT), 0)
+"""The thread is the key of a pair, and the process is charged."""
 
 DEFAULTS = ("runq", "blockio", "softirq", "irq")
 """What is shown when nobody asked for anything, as far as this kernel has it."""
@@ -59,7 +61,8 @@ class Wish:
 
     `foreign`: the process that is charged is not the one that runs when the time is taken,
     so its name has to be looked up. `floor` names the calibration that tells what an empty
-    call of it would show; "" is the mechanism's own.
+    call of it would show; "" is the mechanism's own. `unit` is "" for values that are no
+    durations; `by_text` says that texts are charged instead of processes.
     """
 
     mechanism: str
@@ -68,6 +71,8 @@ class Wish:
     counts_only: bool = False
     foreign: bool = False
     floor: str = ""
+    unit: Literal["ns", ""] = "ns"
+    by_text: bool = False
 
     def facts(self, spec: str, slot: int) -> dict[str, Any]:
         """What the dashboard is told of the target."""
@@ -78,6 +83,8 @@ class Wish:
             "functions": self.functions,
             "counts_only": self.counts_only,
             "foreign": self.foreign,
+            "unit": self.unit,
+            "by_text": self.by_text,
             "floor": self.floor or self.mechanism,
         }
 
@@ -87,7 +94,8 @@ def wish(text: str, slot: int, pid: int | None = None) -> Wish:
     spec = specs.parse(text)
     made = _wish(spec, pid)
     attach = tuple(
-        replace(one, group=slot, patch={TARGET: slot, **NO_KEY, **one.patch}) for one in made.attach
+        replace(one, group=slot, patch={TARGET: slot, **NO_VALUES, **one.patch})
+        for one in made.attach
     )
     return replace(made, attach=attach)
 
@@ -100,7 +108,9 @@ def _wish(spec: specs.Spec, pid: int | None) -> Wish:
         return _syscall(spec.name)
     if spec.kind == "tracepoint":
         return _tracepoints(spec)
-    if spec.kind in ("uprobe", "usdt"):
+    if spec.kind == "usdt":
+        return _usdt(spec, pid)
+    if spec.kind == "uprobe":
         return _user(spec, pid)
     return _function(spec)
 
@@ -113,7 +123,7 @@ def _preset(name: str) -> Wish:
     if name == "blockio":
         # The request itself is the key: the first argument, before Linux 5.11 of issue the second.
         attach = [
-            replace(one, patch={FIELDS: 1, OFFSET_A: _request_offset(one.target), SIZE_A: 8})
+            replace(one, patch={HOW_A: RECORD | 8, AT_A: _request_offset(one.target)})
             for one in attach
         ]
     return Wish("tracepoint", tuple(attach), foreign=True)
@@ -138,27 +148,82 @@ def _tracepoints(spec: specs.Spec) -> Wish:
     halves = [spec] if spec.end is None else [spec.end, spec]
     attach = []
     for half in halves:
-        function = "event" if spec.end is None else "pair_end" if half is spec.end else "pair_begin"
         tracepoints.tracepoint_format(tracefs, half.provider, half.name)
         keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields)
-        if len(keys) > 2:
-            raise ProbeError(f"{spec} is joined by {len(keys)} fields", "name two at most")
-        patch = {FIELDS: len(keys)}
-        for field, offset, size in zip(keys, (OFFSET_A, OFFSET_B), (SIZE_A, SIZE_B), strict=False):
-            patch |= {offset: field.offset, size: field.size}
+        patch: dict[int, int] = {}
+        for field, how, at in zip(keys, (HOW_A, HOW_B), (AT_A, AT_B), strict=False):
+            patch |= {how: RECORD | field.size | SIGNED * field.signed, at: field.offset}
+        function = "pair_end" if half is spec.end else "pair_begin"
+        if spec.end is None:
+            function = "value_event" if spec.fields else "event"
         target = f"{half.provider}:{half.name}"
         attach.append(Attach(kind="tracepoint", function=function, target=target, patch=patch))
-    return Wish(
-        "tracepoint", tuple(attach), counts_only=spec.end is None, foreign=bool(spec.fields)
+    joined = spec.end is not None and bool(spec.fields)
+    return Wish("tracepoint", tuple(attach), foreign=joined, **_measures(spec))
+
+
+def _measures(spec: specs.Spec) -> dict[str, Any]:
+    """What the histogram of a static probe or tracepoint, or of a pair of them, holds."""
+    single = spec.end is None
+    return {
+        "counts_only": single and not spec.fields,
+        "unit": "" if single and spec.fields else "ns",
+        "by_text": bool(spec.text_field),
+    }
+
+
+def _usdt(spec: specs.Spec, pid: int | None) -> Wish:
+    """One static probe, counted or measured by an argument, or a pair of them."""
+    starts = binaries.places(spec, pid)
+    if spec.end is None:
+        function = "value_event" if spec.fields else "event"
+        attach = _arguments(starts, function, spec.fields, spec.text_field)
+        return Wish("usdt", attach, len(starts), **_measures(spec))
+    begin, end = ("pair_begin", "pair_end") if spec.fields else ("nest_begin", "nest_end")
+    ends = binaries.places(spec.end, pid)
+    attach = (
+        # The text is read where the duration is known: at the end.
+        *_arguments(ends, end, spec.fields, spec.text_field),
+        *_arguments(starts, begin, spec.fields, ""),
     )
+    if not spec.fields:
+        attach = (replace(_THREAD_END, function="nest_thread_end"), *attach)
+    return Wish("usdt", attach, len(starts), floor=empty.PUSH, **_measures(spec))
+
+
+def _arguments(
+    found: Iterable[binaries.Place], function: str, fields: Sequence[str], text_field: str
+) -> tuple[Attach, ...]:
+    """Programs at places of a static probe, which read their arguments; raises ProbeError."""
+    made = []
+    for place, attach in zip(found, _places(found, function), strict=True):
+        patch: dict[int, int] = {}
+        wanted = [*zip(fields, (HOW_A, HOW_B), (AT_A, AT_B), strict=False)]
+        wanted += [(text_field, HOW_TEXT, AT_TEXT)] if text_field else []
+        for name, how, at in wanted:
+            operand = _operand(place, name)
+            patch |= {how: operand.how, at: operand.at}
+        made.append(replace(attach, patch=patch))
+    return tuple(made)
+
+
+def _operand(place: binaries.Place, name: str) -> Operand:
+    number = int(name.removeprefix("arg"))
+    known = place.arguments
+    if number >= len(known):
+        has = ", ".join(f"arg{at} {one.describe()}" for at, one in enumerate(known))
+        why = f"the static probe {quote(place.name)} has no {name}"
+        raise ProbeError(why, f"choose from {has}" if has else "it carries no arguments")
+    argument = known[number]
+    if argument.operand is None:
+        what = "a floating-point number" if "f@" in argument.text else quote(argument.text)
+        why = f"{name} of the static probe {quote(place.name)} is {what}, which cannot be read"
+        raise ProbeError(why, "name another argument, or none")
+    return argument.operand
 
 
 def _user(spec: specs.Spec, pid: int | None) -> Wish:
     found = binaries.places(spec, pid)
-    if spec.end is not None:
-        ends = _places(binaries.places(spec.end, pid), "pair_end")
-        attach = (*ends, *_places(found, "pair_begin"))
-        return Wish("usdt", attach, len(found), floor=empty.PUSH)
     if any(place.no_return for place in found):
         return Wish(spec.kind, _places(found, "event"), len(found), counts_only=True)
     _, leave, enter = _RETURNS["uprobe"]
@@ -267,7 +332,7 @@ def _call(mechanism: str, attach: Callable[[Attach], int], slot: int, times: int
         made = _syscall("getpid").attach
     links: list[int] = []
     try:
-        patch = {TARGET: slot, **NO_KEY}
+        patch = {TARGET: slot, **NO_VALUES}
         links.extend(attach(replace(one, patch=patch)) for one in made)
         for _ in range(times):
             function()

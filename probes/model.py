@@ -195,9 +195,13 @@ class TargetRow:
 
 @dataclass(slots=True)
 class SpentRow:
-    """One process behind a target in an interval; `total` ns, None if only counted."""
+    """One process behind a target in an interval; `total` ns, None if only counted.
 
-    pid: int
+    Where calls are told apart by a text, `pid` is None and `comm` the text; where values are
+    measured, `total` is their sum.
+    """
+
+    pid: int | None
     comm: str
     count: int
     total: int | None
@@ -216,21 +220,26 @@ class LatencyView:
     targets: list[TargetRow]
     processes: dict[tuple[str, int], Spent]
     comms: Mapping[int, str]
+    texts: dict[tuple[str, str], Spent] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """Calls of all targets."""
         return sum([row.count or 0 for row in self.targets])
 
-    def processes_of(self, spec: str) -> list[SpentRow]:
-        """Who called this target, longest in it first."""
+    def behind(self, spec: str) -> list[SpentRow]:
+        """Who called this target (or with which text), longest in it first."""
         timed = any(row.target.spec == spec and not row.target.counts_only for row in self.targets)
-        rows = [
-            SpentRow(pid, self.comms.get(pid, "?"), n.n, n.total if timed else None)
-            for (owner, pid), n in self.processes.items()
-            if owner == spec
+        found: list[tuple[int | None, str, Spent]] = [
+            *(
+                (pid, self.comms.get(pid, "?"), n)
+                for (of, pid), n in self.processes.items()
+                if of == spec
+            ),
+            *((None, text, n) for (of, text), n in self.texts.items() if of == spec),
         ]
-        return sorted(rows, key=lambda row: (-(row.total or 0), -row.count, row.pid))
+        rows = [SpentRow(pid, name, n.n, n.total if timed else None) for pid, name, n in found]
+        return sorted(rows, key=lambda row: (-(row.total or 0), -row.count, row.pid or 0, row.comm))
 
 
 def _target_row(before: Target | None, after: Target) -> TargetRow:
@@ -255,11 +264,9 @@ def _target_row(before: Target | None, after: Target) -> TargetRow:
     return row
 
 
-def spent_delta(
-    before: Mapping[tuple[str, int], Spent], after: Mapping[tuple[str, int], Spent]
-) -> dict[tuple[str, int], Spent]:
+def spent_delta(before: Mapping[K, Spent], after: Mapping[K, Spent]) -> dict[K, Spent]:
     """As `count_delta`, for calls and the time in them."""
-    delta: dict[tuple[str, int], Spent] = {}
+    delta: dict[K, Spent] = {}
     for key, new in after.items():
         old = before.get(key)
         if old is new or old == new:
@@ -280,4 +287,5 @@ def latency_view(before: LatencySample | None, after: LatencySample, seconds: fl
         targets=[_target_row(before.targets.get(spec), t) for spec, t in after.targets.items()],
         processes=spent_delta(before.processes, after.processes),
         comms=after.comms,
+        texts=spent_delta(before.texts, after.texts),
     )

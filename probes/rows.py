@@ -14,7 +14,9 @@ from probes.control import Control
 from probes.maps import MappedArray
 from probes.samples import Histogram
 
-_ROW = struct.Struct("=QQQII16sIIII")
+# The name as well as the extras behind it, which a text of 31 bytes may stand in place of.
+_ROW = struct.Struct("=QQQII32s")
+_EXTRAS = struct.Struct("=IIII")
 _TOUCHED = struct.Struct("=IIIIQ")
 _HIST = struct.Struct("=QQQQ")
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
@@ -23,7 +25,11 @@ MASK = 0xFFFFFFFF
 
 Extra = tuple[int, int]
 Change = tuple[int, int, int, int, bytes, tuple[Extra, ...]]
-"""Process id, what, count and sum added, the process's name, (id, count added) of extras."""
+"""Process id, what, count and sum added, name, (id, count added) of extras.
+
+The name may have the extras behind its zero; rows that are not of a process have a hash and
+a text instead of its id and its name.
+"""
 
 
 def name_of_comm(raw: bytes) -> str:
@@ -90,8 +96,8 @@ class RowTable:
     def _rows(self, indexes: tuple[int, ...]) -> Iterator[Change]:
         memory, last = self.rows.memory, self._last
         for index in indexes:
-            row = _ROW.unpack_from(memory, index * 64)
-            count, total, key, _, _, comm, id0, n0, id1, n1 = row
+            count, total, key, _, _, comm = _ROW.unpack_from(memory, index * 64)
+            id0, n0, id1, n1 = _EXTRAS.unpack_from(comm, 16)
             old = last.get(index, (0, 0, 0, 0, 0))
             last[index] = (count, total, key, n0, n1)
             if count == old[0] or not key:

@@ -177,7 +177,9 @@ class Target:
     it (a single tracepoint or USDT probe): then the histogram holds no durations but `n`.
     Cumulative: `missed` calls without a duration (under way at the start, the return never
     came), `overflow` calls that found no space to note their start. `floor` is what the
-    probes themselves need, in ns: an empty function shows about this much.
+    probes themselves need, in ns: an empty function shows about this much. With a `unit` of
+    "" the histogram holds values of an argument or field, and `missed` those that could not
+    be read or were below zero. `by_text` says that calls are told apart by a text.
     """
 
     spec: str
@@ -191,6 +193,8 @@ class Target:
     missed: int = 0
     overflow: int = 0
     floor: float | None = None
+    unit: Literal["ns", ""] = "ns"
+    by_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +202,14 @@ class LatencySample(Sample):
     """How long functions take, by target spec (in the order of adding) and by process.
 
     `processes` has a key (spec, process id). `comms` are the names of the processes.
+    `texts` has a key (spec, text), for targets whose calls are told apart by an argument's
+    text; it may be cut, to 31 bytes.
     """
 
     targets: Mapping[str, Target] = field(default_factory=dict)
     processes: Mapping[tuple[str, int], Spent] = field(default_factory=dict)
     comms: Mapping[int, str] = field(default_factory=dict)
+    texts: Mapping[tuple[str, str], Spent] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):

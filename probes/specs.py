@@ -7,17 +7,21 @@
     uprobe:PATH:F  u:PATH:F             a function of a program or library
     uprobe:PATH:F+16  uprobe:PATH:0x1c  an instruction, by its place or its address
     usdt:PATH:PROVIDER:NAME  U:...      a static probe; two with a comma between are a pair
-    tracepoint:CATEGORY:NAME  t:...     a tracepoint; two are a pair, @FIELD,FIELD joins them
+    tracepoint:CATEGORY:NAME  t:...     a tracepoint; two with a comma between are a pair
+    PAIR@FIELD,FIELD                    ends belong to starts with the same values (else thread)
+    PROBE@FIELD                         how large a value is, of a probe or tracepoint by itself
+    ...@str(arg1)                       calls told apart by a text, of static probes
     syscall:NAME                        a system call
     runq blockio softirq irq offcpu     presets
 
-F may hold the wildcards * and ?. PATH may be a bare name (bash, libc).
+F may hold the wildcards * and ?. PATH may be a bare name (bash, libc). FIELD is a field of
+a tracepoint's record, or arg0, arg1 and so on of a static probe.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from probes.base import ProbeError
@@ -74,6 +78,9 @@ _FORMS = {
 _PAIR = re.compile(r",(?=(?:usdt|U|tracepoint|t):)")
 _KERNEL_NAME = re.compile(r"[\w.$*?]+", re.ASCII)
 _WORD = re.compile(r"\w+", re.ASCII)
+_AT = re.compile(r"(.*)@([^@:/]*)", re.DOTALL)
+_ARGUMENT = re.compile(r"arg[0-9]{1,2}")
+_TEXT = re.compile(r"str\(\s*(\w*)\s*\)", re.ASCII)
 _OFFSET = re.compile(r"(.+)\+(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})", re.DOTALL)
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 
@@ -86,8 +93,10 @@ class Spec:
     (None when none was given), or with an empty `symbol` an address as the ELF file numbers
     it. USDT has `path`, `provider` ("" for any) and `name`; tracepoints `provider` (their
     category) and `name`; system calls and presets `name`. `end` is the second of a pair,
-    `fields` join a pair of tracepoints (none: the thread). `wildcard` tells that `symbol`
-    holds * or ?; a symbol with exactly that name comes first, for Go's contain asterisks.
+    `fields` join a pair (none: the thread); of a single one, the value that is measured.
+    `text_field` is the argument
+    whose text tells calls apart. `wildcard` tells that `symbol` holds
+    * or ?; a symbol with exactly that name comes first, for Go's contain asterisks.
     """
 
     text: str
@@ -99,6 +108,7 @@ class Spec:
     name: str = ""
     end: Spec | None = None
     fields: tuple[str, ...] = ()
+    text_field: str = ""
     wildcard: bool = False
 
     def __str__(self) -> str:
@@ -226,7 +236,7 @@ def _syscall(name: str) -> Spec:
 
 
 def _pair(kind: Kind, text: str) -> Spec:
-    """A static probe or tracepoint, or two of them."""
+    """A static probe or tracepoint, or two of them, with what is behind an @."""
     parts = _PAIR.split(text)
     if len(parts) > 2:
         raise ProbeError(
@@ -235,30 +245,56 @@ def _pair(kind: Kind, text: str) -> Spec:
         )
     if len(parts) == 2 and _kind(parts[1])[0] != kind:
         raise ProbeError("the two ends of a pair must be of one kind", f"write two of {kind}")
-    at = joined = ""
-    if kind == "tracepoint":
-        parts[-1], at, joined = parts[-1].partition("@")
+    for early in parts[:-1]:
+        if _AT.fullmatch(early):
+            why = f"{quote(early)} has an @, which belongs behind the second of a pair"
+            raise ProbeError(why, "write START,END@FIELD")
+    found = _AT.fullmatch(parts[-1])
+    joined = None
+    if found is not None:
+        parts[-1], joined = found[1], found[2]
     one = _usdt if kind == "usdt" else _tracepoint
-    specs = [one(_kind(part)[1].strip()) for part in parts]
-    fields = tuple(field.strip() for field in joined.split(",")) if at else ()
-    if at and len(specs) == 1:
-        raise ProbeError(
-            f"@ joins the two ends of a pair, but {quote(parts[0])} is one tracepoint",
-            "leave it out, or add the second with a comma before the @",
-        )
-    for field in fields:
-        if not _WORD.fullmatch(field):
+    start, *rest = [one(_kind(part)[1].strip()) for part in parts]
+    fields: tuple[str, ...] = ()
+    text_field = ""
+    if joined is not None:
+        fields, text_field = _fields(kind, joined, single=not rest)
+    end = rest[0] if rest else None
+    normal = f"{start},{end}" if end else start.text
+    behind = [*fields, *([f"str({text_field})"] if text_field else [])]
+    normal += "@" + ",".join(behind) if behind else ""
+    return replace(start, text=normal, end=end, fields=fields, text_field=text_field)
+
+
+def _fields(kind: Kind, joined: str, single: bool) -> tuple[tuple[str, ...], str]:
+    """What is behind the @: fields, and the argument of str()."""
+    fields: list[str] = []
+    texts: list[str] = []
+    for word in joined.split(","):
+        word = word.strip()
+        inner = _TEXT.fullmatch(word)
+        name = inner[1] if inner else word
+        if kind == "usdt" and not _ARGUMENT.fullmatch(name):
             raise ProbeError(
-                f"{quote(field)} is no name of a field",
+                f"{quote(word)} is no argument of a static probe",
+                "write arg0, arg1 and so on, or str(arg0) for a text",
+            )
+        if inner and kind != "usdt":
+            why = "texts of tracepoints cannot be read here, only those of static probes"
+            raise ProbeError(why, "name a field that is a number")
+        if not _WORD.fullmatch(name):
+            raise ProbeError(
+                f"{quote(word)} is no name of a field",
                 "write the fields that both tracepoints have, @dev,sector",
             )
-    if len(specs) == 1:
-        return specs[0]
-    start, end = specs
-    normal = f"{start},{end}" + ("@" + ",".join(fields) if fields else "")
-    return Spec(
-        normal, kind, start.path, provider=start.provider, name=start.name, end=end, fields=fields
-    )
+        (texts if inner else fields).append(name)
+    if len(fields) > 2 or len(texts) > 1:
+        why = f"{quote(joined)} names too much behind the @"
+        raise ProbeError(why, "two fields and one text are the most")
+    if single and len(fields) > 1:
+        why = f"one event has one value to measure, and {quote(joined)} names {len(fields)}"
+        raise ProbeError(why, "name one, or add the second event of a pair before the @")
+    return tuple(fields), "".join(texts)
 
 
 def _usdt(rest: str) -> Spec:

@@ -12,9 +12,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from probes import kernel
 from probes.base import ProbeError
 from probes.elf import Elf
 from probes.near import did_you_mean, near, quote
+from probes.operands import Argument, arguments
 
 _SHT_NOTE = 7
 
@@ -24,8 +26,7 @@ class UsdtProbe:
     """One place of a static probe: file offsets of its instruction and its reference counter.
 
     `semaphore` is 0 for a probe that needs no reference counter. `arguments` is how the
-    compiler describes them, one word each: "-4@%eax 8@16(%rsp)" is a signed 4-byte value in
-    a register and an unsigned 8-byte one in memory.
+    compiler describes them, see `probes.operands`; `address` the instruction's as linked.
     """
 
     provider: str
@@ -33,6 +34,7 @@ class UsdtProbe:
     offset: int
     semaphore: int
     arguments: str = ""
+    address: int = 0
 
 
 def usdt_probes(path: str) -> list[UsdtProbe]:
@@ -77,13 +79,26 @@ def find_probes(path: str, provider: str, name: str) -> list[UsdtProbe]:
     raise ProbeError(f"{quote(path)} has no static probe {shown}", did_you_mean(names, otherwise))
 
 
+def arguments_of(path: str, probe: UsdtProbe) -> tuple[Argument, ...]:
+    """The arguments of a static probe at one of its places; raises ProbeError, OSError."""
+
+    def locate(name: str) -> int | None:
+        # Variables of the file are named relative to the probe's own instruction.
+        with Elf(path) as elf:
+            found = (s.address for s in elf.symbols() if s.name == name and s.defined)
+            address = next(found, None)
+        return None if address is None else address - probe.address
+
+    return tuple(arguments(probe.arguments, kernel.arch() or "", locate))
+
+
 def _probes(elf: Elf) -> Iterator[UsdtProbe]:
     notes, base = elf.section(".note.stapsdt"), elf.section(".stapsdt.base")
     if notes is None or notes.kind != _SHT_NOTE:
         return
     for description in _notes(elf.data(notes)):
         address, linked_base, semaphore = struct.unpack_from("<3Q", description)
-        provider, name, arguments = (
+        provider, name, noted = (
             part.decode("utf-8", "replace") for part in description[24:].split(b"\0")[:3]
         )
         # Prelinking moves sections without changing the notes.
@@ -91,7 +106,8 @@ def _probes(elf: Elf) -> Iterator[UsdtProbe]:
         counter = _offset(elf, semaphore + moved) if semaphore else 0
         # What a file's author named with control characters must not reach a terminal.
         if provider.isprintable() and name.isprintable():
-            yield UsdtProbe(provider, name, _offset(elf, address + moved), counter, arguments)
+            place = address + moved
+            yield UsdtProbe(provider, name, _offset(elf, place), counter, noted, place)
 
 
 def _notes(data: bytes) -> Iterator[bytes]:

@@ -114,5 +114,11 @@ def assert_agree(
 
 def by_pid(before: LatencySample, after: LatencySample, spec: str) -> dict[int, int]:
     """Calls of a target between two Samples, by process."""
-    processes = latency_view(before, after, 1).processes_of(spec)
-    return {row.pid: row.count for row in processes if row.count}
+    found = latency_view(before, after, 1).behind(spec)
+    return {row.pid: row.count for row in found if row.count and row.pid is not None}
+
+
+def by_text(before: LatencySample, after: LatencySample, spec: str) -> dict[str, int]:
+    """Calls of a target between two Samples, by the text of its argument."""
+    found = latency_view(before, after, 1).behind(spec)
+    return {row.comm: row.count for row in found if row.count and row.pid is None}

@@ -15,11 +15,13 @@ from probes.base import ProbeError
 from probes.near import mangled, near, readable
 from probes.usdt import UsdtProbe, find_probes, usdt_probes
 from tests.unit.elf_file import (
+    ADDRESS,
     CODE_AT,
     FUNC,
     GLOBAL,
     IFUNC,
     LOCAL,
+    MOVED,
     OBJECT,
     ElfFile,
     Row,
@@ -197,9 +199,10 @@ def test_addresses_become_offsets(tmp_path: Path) -> None:
 def test_static_probes_with_their_arguments(tmp_path: Path) -> None:
     notes = usdt_note("app", "start", 8, "-4@%eax") + usdt_note("app", "start", 16)
     path = written(tmp_path / "x", ElfFile(notes=notes + usdt_note("lib", "done", 24)))
+    at = ADDRESS + CODE_AT + MOVED
     start = [
-        UsdtProbe("app", "start", CODE_AT + 8, 0, "-4@%eax"),
-        UsdtProbe("app", "start", CODE_AT + 16, 0, ""),
+        UsdtProbe("app", "start", CODE_AT + 8, 0, "-4@%eax", at + 8),
+        UsdtProbe("app", "start", CODE_AT + 16, 0, "", at + 16),
     ]
     assert find_probes(path, "app", "start") == start
     assert find_probes(path, "", "start") == start

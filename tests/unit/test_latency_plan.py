@@ -15,20 +15,24 @@ from probes import binaries, empty, kernel, latency, latency_plan, loader, resol
 from probes.base import Attach, ProbeError
 from probes.latency import LatencyProbe, geometry
 from probes.latency_plan import (
+    AT_A,
+    AT_B,
+    AT_TEXT,
     DEFAULTS,
-    FIELDS,
+    HOW_A,
+    HOW_B,
+    HOW_TEXT,
     MOST_TARGETS,
-    NO_KEY,
-    OFFSET_A,
-    OFFSET_B,
-    SIZE_A,
-    SIZE_B,
+    NO_VALUES,
     TARGET,
     wish,
 )
+from probes.operands import RECORD, SIGNED
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, usdt_note
 
-SOURCE = (Path(latency.__file__).parent / "latency.bpf.c").read_text()
+HERE = Path(latency.__file__).parent
+SOURCE = (HERE / "latency.bpf.c").read_text()
+CONSTANTS = (HERE / "include" / "target.h").read_text()
 FORMAT = """name: {name}
 ID: 7
 format:
@@ -72,11 +76,12 @@ def of(text: str, slot: int = 0) -> list[tuple[str, str, str]]:
 
 
 def test_constants_are_the_sources() -> None:
-    found = {name: int(n) for name, n in re.findall(r"#define PATCH_(\w+) PATCH\((\d+)\)", SOURCE)}
-    ours = {"TARGET": TARGET, "FIELDS": FIELDS, "OFFSET_A": OFFSET_A, "SIZE_A": SIZE_A}
-    ours |= {"OFFSET_B": OFFSET_B, "SIZE_B": SIZE_B}
+    rows = re.findall(r"#define PATCH_(\w+) PATCH\((\d+)\)", CONSTANTS)
+    found = {name: int(n) for name, n in rows}
+    ours = {"TARGET": TARGET, "HOW_A": HOW_A, "AT_A": AT_A, "HOW_B": HOW_B, "AT_B": AT_B}
+    ours |= {"HOW_TEXT": HOW_TEXT, "AT_TEXT": AT_TEXT}
     assert {name: value & 0xFF for name, value in ours.items()} == found
-    prefix = re.search(r"%0 = (0x[0-9a-f]+)\" #n", SOURCE)
+    prefix = re.search(r"%0 = (0x[0-9a-f]+)\" #n", CONSTANTS)
     assert prefix is not None
     for name, value in ours.items():
         assert value == int(f"{prefix[1]}{found[name]:02d}", 16), name
@@ -85,7 +90,8 @@ def test_constants_are_the_sources() -> None:
 def test_every_program_is_in_the_source(program: str) -> None:
     defined = set(re.findall(r"^int (\w+)\(", SOURCE, re.M))
     targets = [*specs.PRESETS, "syscall:read", "tracepoint:block:issue"]
-    targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin"]
+    targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin", "t:block:issue@nr"]
+    targets += [f"usdt:{program}:app:begin,usdt:{program}:app:end"]
     used = {one.function for target in targets for one in wish(target, 0).attach}
     used |= {name for pair in latency_plan._RETURNS.values() for name in pair[1:]}
     assert used == defined
@@ -98,10 +104,7 @@ def test_every_attachment_has_its_slot_and_all_constants(program: str) -> None:
         for one in made.attach:
             assert one.group == 42
             assert one.patch[TARGET] == 42
-            assert set(one.patch) == {TARGET, *NO_KEY}
-            # What the verifier takes: a size that a field has, and that fits the key.
-            assert one.patch[SIZE_A] in (1, 2, 4, 8)
-            assert one.patch[SIZE_B] in (1, 2, 4, 8)
+            assert set(one.patch) == {TARGET, *NO_VALUES}
 
 
 def test_system_calls_end_before_they_begin() -> None:
@@ -120,15 +123,15 @@ def test_a_pair_is_joined_by_fields_where_each_has_them() -> None:
     end, begin = made.attach
     assert (end.function, end.target) == ("pair_end", "block:complete")
     assert (begin.function, begin.target) == ("pair_begin", "block:issue")
-    common = {TARGET: 3, FIELDS: 2, OFFSET_A: 8, SIZE_A: 4, SIZE_B: 8}
-    assert end.patch == {**common, OFFSET_B: 24}
-    assert begin.patch == {**common, OFFSET_B: 16}
+    common = {**NO_VALUES, TARGET: 3, HOW_A: RECORD | 4, AT_A: 8, HOW_B: RECORD | 8}
+    assert end.patch == {**common, AT_B: 24}
+    assert begin.patch == {**common, AT_B: 16}
     assert (made.foreign, made.counts_only, made.mechanism) == (True, False, "tracepoint")
 
 
 def test_a_pair_without_fields_is_joined_by_the_thread() -> None:
     made = wish("t:block:issue,t:block:complete", 3)
-    assert {one.patch[FIELDS] for one in made.attach} == {0}
+    assert {one.patch[HOW_A] for one in made.attach} == {0}
     assert not made.foreign
     single = wish("t:block:issue", 3)
     assert [one.function for one in single.attach] == ["event"]
@@ -138,7 +141,7 @@ def test_a_pair_without_fields_is_joined_by_the_thread() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("t:block:issue,t:block:complete@dev,sector,nr", "joined by 3 fields"),
+        ("t:block:issue,t:block:complete@dev,sector,nr", "names too much"),
         ("t:block:issue,t:block:complete@sectr", "no field 'sectr'"),
         ("t:block:issue,t:block:complete@rwbs", "is text"),
         ("t:block:issue,t:block:completed", "no tracepoint 'block:completed'"),
@@ -186,11 +189,71 @@ def test_static_probes(program: str) -> None:
     assert single.counts_only
     assert single.mechanism == "usdt"
     pair = wish(f"usdt:{program}:app:begin,usdt:{program}:app:end", 0)
-    assert [one.function for one in pair.attach] == ["pair_end", "pair_end", "pair_begin"]
+    assert [one.function for one in pair.attach] == [
+        "nest_thread_end",
+        *["nest_end", "nest_end", "nest_begin"],
+    ]
     assert not pair.counts_only
     assert not pair.foreign
     with pytest.raises(ProbeError, match="no static probe"):
         wish(f"usdt:{program}:app:begun", 0)
+
+
+def test_an_event_that_is_measured_by_a_field() -> None:
+    made = wish("t:block:issue@nr", 3)
+    (one,) = made.attach
+    assert (one.function, one.patch[HOW_A], one.patch[AT_A]) == ("value_event", RECORD | 4, 32)
+    assert (made.unit, made.counts_only, made.foreign) == ("", False, False)
+    with pytest.raises(ProbeError, match="rwbs of block:issue is text"):
+        wish("t:block:issue@rwbs", 3)
+
+
+@pytest.fixture
+def carrying(tmp_path: Path) -> str:
+    """An ELF file whose static probes carry arguments, one of them at two places."""
+    constants = "4@$7" if kernel.arch() == "x86_64" else "4@7"
+    notes = usdt_note("app", "begin", 0x80, f"{constants} 8f@nowhere")
+    notes += usdt_note("app", "end", 0x90, f"{constants} -8{constants[1:-1]}3")
+    notes += usdt_note("app", "end", 0xA0, f"-{constants} -8{constants[1:-1]}4")
+    path = tmp_path / "carrying"
+    path.write_bytes(ElfFile(notes=notes).build())
+    return str(path)
+
+
+def test_each_place_of_a_static_probe_has_its_own_arguments(carrying: str) -> None:
+    made = wish(f"usdt:{carrying}:app:end@arg1,str(arg0)", 0)
+    assert [one.function for one in made.attach] == ["value_event", "value_event"]
+    places = [(one.patch[HOW_A], one.patch[AT_A]) for one in made.attach]
+    assert places == [(SIGNED | 8, 3), (SIGNED | 8, 4)]
+    assert [one.patch[HOW_TEXT] for one in made.attach] == [4, SIGNED | 4]
+    assert {one.patch[AT_TEXT] for one in made.attach} == {7}
+    assert (made.unit, made.by_text, made.counts_only) == ("", True, False)
+
+
+def test_a_pair_of_static_probes_joined_by_arguments(carrying: str) -> None:
+    made = wish(f"usdt:{carrying}:app:begin,usdt:{carrying}:app:end@arg0", 0)
+    assert [one.function for one in made.attach] == ["pair_end", "pair_end", "pair_begin"]
+    assert (made.unit, made.by_text) == ("ns", False)
+
+
+def test_the_text_is_read_at_the_end_of_a_pair(carrying: str) -> None:
+    made = wish(f"usdt:{carrying}:app:begin,usdt:{carrying}:app:end@str(arg0)", 0)
+    texts = {one.function: one.patch[HOW_TEXT] for one in made.attach}
+    assert texts == {"nest_thread_end": 0, "nest_end": SIGNED | 4, "nest_begin": 0}
+    assert made.by_text
+
+
+@pytest.mark.parametrize(
+    ("argument", "why", "fix"),
+    [
+        ("arg2", "has no arg2", "choose from arg0 u32, arg1 f64"),
+        ("arg1", "is a floating-point number", "name another argument"),
+    ],
+)
+def test_arguments_that_cannot_be_read(carrying: str, argument: str, why: str, fix: str) -> None:
+    with pytest.raises(ProbeError, match=why) as caught:
+        wish(f"usdt:{carrying}:app:begin@{argument}", 0)
+    assert fix in caught.value.fix
 
 
 def test_the_semaphore_of_a_static_probe(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +274,7 @@ def test_block_requests_by_their_address(
 ) -> None:
     """Before Linux 5.11 the first argument of block_rq_issue was the queue."""
     monkeypatch.setattr(kernel, "release", lambda: release)
-    places = {one.target: one.patch[OFFSET_A] for one in wish("blockio", 0).attach}
+    places = {one.target: one.patch[AT_A] for one in wish("blockio", 0).attach}
     assert places == {"block_rq_issue": offset, "block_rq_complete": 0}
 
 

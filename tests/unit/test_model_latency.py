@@ -96,7 +96,7 @@ def test_the_processes_behind_a_target_longest_in_it_first() -> None:
         },
         comms={1: "one"},
     )
-    rows = latency_view(before, after, 1.0).processes_of("syscall:read")
+    rows = latency_view(before, after, 1.0).behind("syscall:read")
     assert [(row.pid, row.comm, row.count, row.total, row.mean) for row in rows] == [
         (2, "?", 1, 9000, 9000.0),
         (1, "one", 4, 400, 100.0),

@@ -124,7 +124,7 @@ def heat_lines(
     cells, rows = width - LABEL - 2, height - 2
     step = -(-(scale.high - scale.low) // rows)
     low = max(0, scale.low - (rows * step - (scale.high - scale.low)) // 2)
-    shown = Scale(low, low + rows * step)
+    shown = scale._replace(low=low, high=low + rows * step)
     first, end = heat.window(cells)
     rates = heat.rates(spec, first, low, step, rows)
     top = ceiling(rates)

@@ -18,7 +18,7 @@ from tui.panes.heatmap import Heat, Moment, heat_lines
 from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale, settle
 from tui.panes.table import Column, Table
-from tui.panes.targets import BAR, Behind, Row, instead, mechanism, process_columns, target_columns
+from tui.panes.targets import BAR, Behind, Row, behind_columns, instead, mechanism, target_columns
 from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
 
 LINGER = 10
@@ -58,7 +58,7 @@ class LatencyPane(Pane):
         self.shows = VIEWS[0]
         self._removing: set[str] = set()
         self._scales: dict[str, Scale] = {}
-        self._quiet: dict[int, tuple[int, Behind]] = {}
+        self._quiet: dict[int | str, tuple[int, Behind]] = {}
         self.table: Table[Row] = Table(
             target_columns([]),
             lambda row: row.spec,
@@ -68,16 +68,16 @@ class LatencyPane(Pane):
         )
         self.processes = self._process_table()
 
-    def _process_table(self) -> Table[Behind]:
+    def _process_table(self, by_text: bool = False) -> Table[Behind]:
         shape: Column[Behind] = Column(
             "", BAR, lambda r: (bar(r.share or 0.0, BAR, self.look.glyphs), "bar"), right=False
         )
         return Table(
-            process_columns(replace(shape, drop=2)),
-            lambda row: row.process.pid,
-            lambda row: f"{row.process.comm} {row.process.pid}",
-            sort=3,
-            empty="no process called it in this interval",
+            behind_columns(replace(shape, drop=2), by_text),
+            lambda row: row.key,
+            lambda row: f"{row.process.comm} {row.process.pid or ''}",
+            sort=2 if by_text else 3,
+            empty=f"no {'call' if by_text else 'process called it'} in this interval",
         )
 
     # -- what is shown ----------------------------------------------------------------
@@ -123,25 +123,27 @@ class LatencyPane(Pane):
             self.processes.feed(self._behind(view, self.drilled, aged))
 
     def _behind(self, view: LatencyView, spec: str, aged: bool) -> list[Behind]:
-        found = view.processes_of(spec)
+        found = view.behind(spec)
         timed = any(row.total for row in found)
         whole = sum([(row.total if timed else row.count) or 0 for row in found]) or 1
+        values = any(row.is_value for row in self.table.rows if row.spec == spec)
         rows = [
-            Behind(p, view.seconds, ((p.total if timed else p.count) or 0) / whole) for p in found
+            Behind(p, view.seconds, ((p.total if timed else p.count) or 0) / whole, values)
+            for p in found
         ]
-        active = {row.process.pid for row in rows}
-        for pid, (age, row) in list(self._quiet.items()):
-            if pid in active:
+        active = {row.key for row in rows}
+        for key, (age, row) in list(self._quiet.items()):
+            if key in active:
                 continue
             if aged and age + 1 > LINGER:
-                del self._quiet[pid]
+                del self._quiet[key]
                 continue
-            self._quiet[pid] = (age + aged, row)
+            self._quiet[key] = (age + aged, row)
             rows.append(row)
         for row in rows[: len(active)]:
             total = None if row.process.total is None else 0
             none = SpentRow(row.process.pid, row.process.comm, 0, total)
-            self._quiet[row.process.pid] = (0, Behind(none, view.seconds, 0.0))
+            self._quiet[row.key] = (0, Behind(none, view.seconds, 0.0, values))
         return rows
 
     def crumbs(self) -> list[str]:
@@ -216,6 +218,8 @@ class LatencyPane(Pane):
     def _notes(self, row: Row | None, height: int) -> list[Line]:
         """What the marks mean, and what the probe says of itself."""
         notes: list[Line] = []
+        if row is not None and row.is_value:
+            notes.append(((" values, no durations: time/s is their sum a second", "dim"),))
         near = [row] if row is not None and row.is_near else []
         if self.drilled is None:
             near += [other for other in self.table.rows if other.is_near]
@@ -238,7 +242,9 @@ class LatencyPane(Pane):
             state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
             said = state or (why if target.counts_only else "no call has ended yet")
             return [(), *[((" " + line, "dim"),) for line in wrap(said, max(10, width - 2))]]
-        scale = self._scales[row.spec] = settle(self._scales.get(row.spec), *extent)
+        scale = self._scales[row.spec] = settle(
+            self._scales.get(row.spec), *extent, unit=row.target.target.unit
+        )
         spread, warmth = self.shows != "heatmap", self.shows != "histogram"
         if not (spread and warmth):
             draw = self._histogram if spread else self._heatmap
@@ -286,7 +292,7 @@ class LatencyPane(Pane):
         if self.drilled is not None or row is None or row.target.target.state != "on":
             return False
         self.drilled = row.spec
-        self.processes = self._process_table()
+        self.processes = self._process_table(row.target.target.by_text)
         self._quiet.clear()
         self._feed()
         return True

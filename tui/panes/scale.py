@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A logarithmic axis of durations: where a bucket lies on it, and where its labels stand.
+"""A logarithmic axis of durations or values: where a bucket lies on it, and its labels.
 
-Positions count quarters of a power of two from 1 ns: 1 us (1000 ns) is at 39.9.
+Positions count quarters of a power of two from 1 ns (or 1): 1 us (1000 ns) is at 39.9.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ _MINOR = (
     (7200 * _SECOND, "2h"),
     (4 * 3600 * _SECOND, "4h"),
 )
+_PREFIXES = ("", "k", "M", "G", "T")
+_VALUES = tuple(
+    [
+        (n * 10**power, f"{n * 10 ** (power % 3)}{_PREFIXES[power // 3]}")
+        for power in range(14)
+        for n in (1, 2, 5)
+    ]
+)
 
 
 @cache
@@ -51,27 +59,29 @@ def quarters() -> tuple[int, ...]:
 
 
 class Scale(NamedTuple):
-    """An axis from position `low` to below `high`."""
+    """An axis from position `low` to below `high`, of durations or (unit "") plain values."""
 
     low: int
     high: int
+    unit: str = "ns"
 
     def place(self, duration: float, cells: int) -> int:
-        """The cell of a duration in ns, on an axis of `cells` cells."""
+        """The cell of a duration in ns (or a value), on an axis of `cells` cells."""
         part = (OCTAVE * log2(max(1.0, duration)) - self.low) / (self.high - self.low)
         return max(0, min(cells - 1, int(part * cells)))
 
     def labels(self, cells: int, gap: int = 0) -> list[tuple[int, str]]:
-        """Round durations as (cell, text), as many as fit.
+        """Round durations or values as (cell, text), as many as fit.
 
         With a `gap` the texts stand along the axis with so many blanks between them, without
         they stand across it and need two cells each.
         """
-        for marks in (sorted(_MAJOR + _MINOR), _MAJOR, _MAJOR[::2]):
+        major, minor = (_MAJOR, _MINOR) if self.unit else (_VALUES[::3], _VALUES)
+        for marks in (sorted({*major, *minor}), major, major[::2]):
             found = self._within(marks, cells)
             if _apart(found, gap) == found:
                 return found
-        return _apart(self._within(_MAJOR, cells), gap)
+        return _apart(self._within(major, cells), gap)
 
     def _within(
         self, marks: tuple[tuple[int, str], ...] | list[tuple[int, str]], cells: int
@@ -93,7 +103,7 @@ def _apart(labels: list[tuple[int, str]], gap: int) -> list[tuple[int, str]]:
     return out
 
 
-def settle(before: Scale | None, low: int, high: int) -> Scale:
+def settle(before: Scale | None, low: int, high: int, unit: str = "ns") -> Scale:
     """An axis that holds the positions from `low` to below `high`, whole powers of two.
 
     It stays as it was `before` while that does, and wastes little: an axis that moved with
@@ -109,7 +119,7 @@ def settle(before: Scale | None, low: int, high: int) -> Scale:
     if lack > 0:
         low = max(0, low - lack // (2 * OCTAVE) * OCTAVE)
         high = low + LEAST
-    return Scale(low, high)
+    return Scale(low, high, unit)
 
 
 def spread(buckets: Mapping[int, int], scale: Scale, cells: int) -> list[float]:

@@ -33,6 +33,17 @@ class Row:
         return self.target.target.spec
 
     @property
+    def is_value(self) -> bool:
+        """Whether values of an argument or field are measured, and no durations."""
+        return not self.target.target.unit
+
+    def amount(self, value: float | None) -> str:
+        """A duration, or a value, as it is shown."""
+        if not self.is_value:
+            return fmt_ns(value)
+        return fmt_count(None if value is None else round(value))
+
+    @property
     def floor(self) -> float:
         """Below this, in ns, durations are mostly the probe's own."""
         return NEAR * (self.target.target.floor or 0.0)
@@ -55,11 +66,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A process behind a target, in rates a second; `share` of the target's time or calls."""
+    """A process or text behind a target, in rates a second; `share` of its time or calls."""
 
     process: SpentRow
     seconds: float
     share: float | None
+    is_value: bool = False
+
+    @property
+    def key(self) -> int | str:
+        """What tells it from the others of its target."""
+        return self.process.comm if self.process.pid is None else self.process.pid
+
+    def amount(self, value: float | None) -> str:
+        """A duration, or a value, as it is shown."""
+        if not self.is_value:
+            return fmt_ns(value)
+        return fmt_count(None if value is None else round(value))
 
 
 def mechanism(row: Row) -> str:
@@ -90,8 +113,8 @@ def _duration(name: str, field: str, drop: int = 0) -> Column[Row]:
     def cell(row: Row) -> Span:
         found = value(row)
         if found is not None and found < row.floor:
-            return ("~" + fmt_ns(found), "dim")
-        return (fmt_ns(found), "dim" if found is None else "text")
+            return ("~" + row.amount(found), "dim")
+        return (row.amount(found), "dim" if found is None else "text")
 
     return Column(name, 6, cell, value, drop=drop)
 
@@ -128,7 +151,7 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
         _duration("p99.9", "p999", drop=4),
         _duration("max", "maximum"),
         _duration("mean", "mean", drop=3),
-        Column("time/s", 6, lambda r: (fmt_ns(_spent(r)), "text"), _spent, drop=1),
+        Column("time/s", 6, lambda r: (r.amount(_spent(r)), "text"), _spent, drop=1),
         Column(
             "miss/s",
             6,
@@ -139,8 +162,8 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
     ]
 
 
-def process_columns(shape: Column[Behind]) -> list[Column[Behind]]:
-    """Columns of processes, `shape` last."""
+def behind_columns(shape: Column[Behind], by_text: bool) -> list[Column[Behind]]:
+    """Columns of processes, or of texts; `shape` last."""
 
     def spent(row: Behind) -> float | None:
         total = row.process.total
@@ -149,14 +172,20 @@ def process_columns(shape: Column[Behind]) -> list[Column[Behind]]:
     def calls(row: Behind) -> float:
         return row.process.count / row.seconds
 
-    return [
+    def called(row: Behind) -> Span:
+        return (row.process.comm, "proc")
+
+    name: list[Column[Behind]] = [
         Column("pid", 7, lambda r: (str(r.process.pid), "dim"), lambda r: r.process.pid),
-        Column(
-            "process", 16, lambda r: (r.process.comm, "proc"), lambda r: r.process.comm, right=False
-        ),
+        Column("process", 16, called, lambda r: r.process.comm, right=False),
+    ]
+    if by_text:
+        name = [Column("text", 16, called, lambda r: r.process.comm, right=False, most=31)]
+    return [
+        *name,
         Column("calls/s", 7, lambda r: _calls(calls(r)), calls),
-        Column("time/s", 7, lambda r: (fmt_ns(spent(r)), "text"), spent),
-        Column("mean", 6, lambda r: (fmt_ns(r.process.mean), "text"), lambda r: r.process.mean),
+        Column("time/s", 7, lambda r: (r.amount(spent(r)), "text"), spent),
+        Column("mean", 6, lambda r: (r.amount(r.process.mean), "text"), lambda r: r.process.mean),
         Column("share", 6, lambda r: (fmt_percent(r.share, 1.0), "text"), None, drop=1),
         shape,
     ]

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/*
+ * A target of the latency probe: the constants that make a program its own, the control page,
+ * and where its durations and those who are charged with them are recorded.
+ */
+#pragma once
+
+#include "rows.h"
+#include "hist.h"
+#include "operand.h"
+
+/* Constants that the loader replaces; the numbers are those of probes/latency_plan.py. */
+#define PATCH(n)								\
+	({									\
+		u64 __v;							\
+		asm volatile("%0 = 0x50544f50000000" #n " ll" : "=r"(__v));	\
+		__v;								\
+	})
+#define PATCH_TARGET PATCH(01)
+#define PATCH_HOW_A PATCH(02)	/* two values, the key of a pair or what is measured; how = 0: none */
+#define PATCH_AT_A PATCH(03)
+#define PATCH_HOW_B PATCH(04)
+#define PATCH_AT_B PATCH(05)
+#define PATCH_HOW_TEXT PATCH(06)	/* the address of a text to tell calls apart by; 0: none */
+#define PATCH_AT_TEXT PATCH(07)
+
+#define TEXT 32			/* bytes of it that are kept, with the zero */
+
+BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
+
+static __always_inline struct control *enabled(void)
+{
+	u32 zero = 0;
+	struct control *c = control.lookup(&zero);
+
+	return c && c->enabled ? c : NULL;
+}
+
+static __always_inline struct hist *hist_of(u32 target)
+{
+	return target < PT_HISTS ? pt_hist(bpf_get_smp_processor_id(), target) : NULL;
+}
+
+/* The idle threads of all CPUs share the number 0: there the CPU stands for the thread. */
+static __always_inline u32 thread_id(void)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+
+	return tid ? tid : 1U << 31 | bpf_get_smp_processor_id();
+}
+
+/* The row of a text: its hash takes the place of a process id, itself that of the name. */
+static __always_inline struct row *text_row(void *ctx, u64 how, u32 target, u64 epoch)
+{
+	u64 text[TEXT / 8] = {}, address, hash, *to;
+	struct row *row;
+
+	if (!pt_operand(ctx, how, PATCH_AT_TEXT, &address))
+		return NULL;
+	/* what is not in memory is charged to the empty text */
+	bpf_probe_read_user_str(text, TEXT, (void *)address);
+	hash = text[0] * 0x9e3779b97f4a7c15ULL + text[1];
+	hash = (hash ^ hash >> 29) * 0xbf58476d1ce4e5b9ULL + text[2];
+	hash = (hash ^ hash >> 32) * 0x94d049bb133111ebULL + text[3];
+	hash = (hash ^ hash >> 29) * 0xbf58476d1ce4e5b9ULL;
+	row = pt_row_of(hash >> 32 << 32 | (target + 1), bpf_get_smp_processor_id(), epoch, 0);
+	if (!row)
+		return NULL;
+	/* the name and the extras, which lie behind it and serve nobody here */
+	to = (u64 *)row->comm;
+	to[0] = text[0];
+	to[1] = text[1];
+	to[2] = text[2];
+	to[3] = text[3];
+	return row;
+}
+
+/* Who is charged: the process, or what the event's text says. */
+static __always_inline struct row *row_of(void *ctx, struct control *c, u32 target, u32 tgid)
+{
+	u64 how = PATCH_HOW_TEXT;
+
+	if (how)
+		return text_row(ctx, how, target, c->epoch);
+	return pt_row((u64)tgid << 32 | (target + 1), bpf_get_smp_processor_id(), c->epoch);
+}
+
+static __always_inline void record(void *ctx, struct control *c, struct hist *h, u32 target,
+				   u32 tgid, u64 value)
+{
+	struct row *row;
+
+	pt_record(h, value);
+	row = row_of(ctx, c, target, tgid);
+	if (row) {
+		row->count++;
+		row->sum += value;
+	}
+}
