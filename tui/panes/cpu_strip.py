@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from probes.pmc_view import CpuRow, PmcView, sum_of
-from tui.lines import Line, Span
+from tui.lines import Line, Span, compose
 from tui.look import Look, bar
 from tui.panes.pmc_columns import IPC, fmt_share, fmt_small
 from tui.text import UNKNOWN
@@ -173,4 +173,4 @@ def _line(name: str, many: int, row: CpuRow, view: PmcView, width: int, look: Lo
     value = _ipc(row, view)
     cells = min(LONGEST_BAR, max(0, width - len(head) - (5 if value else 0) - 8))
     figure = (f" {fmt_share(row.busy):>6}", "text")
-    return ((head, "dim"), *value, _bar(row, cells, view, look), figure)
+    return compose(((head, "dim"), *value, _bar(row, cells, view, look), figure), width)

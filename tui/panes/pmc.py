@@ -13,7 +13,10 @@ Its numbers are those of `probes.pmc_view`. Enter shows a process's counters one
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from probes.model import seconds_between
+from probes.pmc_events import CUSTOM, MODES, SETS
 from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.samples import Frame, PmcSample
 from tui.lines import Line, Span
@@ -21,8 +24,6 @@ from tui.panes import cpu_strip, pmc_detail
 from tui.panes.base import Pane
 from tui.panes.pmc_columns import (
     IPC,
-    MODES,
-    SETS,
     Row,
     columns,
     first_sort,
@@ -47,6 +48,14 @@ DRAWN = 16
 MODE_WORDS = {"all": "user+kernel", "user": "user only", "kernel": "kernel only"}
 
 
+class Asked(NamedTuple):
+    """An option's value that was asked for, the one it had, the intervals left to wait."""
+
+    choice: str
+    before: str
+    left: int
+
+
 class PmcPane(Pane):
     """Hardware counters by CPU and by process."""
 
@@ -68,7 +77,7 @@ class PmcPane(Pane):
         self.hidden = 0
         self._marks = 0
         self._own_events = False
-        self._asked: dict[str, tuple[str, int]] = {}
+        self._asked: dict[str, Asked] = {}
         self._quiet: dict[int, tuple[int, str]] = {}
         self._tables: dict[bool, Table[Row]] = {}
         self.items = pmc_detail.table()
@@ -320,26 +329,26 @@ class PmcPane(Pane):
         if not isinstance(sample, PmcSample) or self.source is None or key not in ("g", "u"):
             return False
         if key == "g":
-            sets = (*SETS, "custom") if self._own_events else SETS
+            sets = (*SETS, CUSTOM) if self._own_events else tuple(SETS)
             self._ask("set", sets, sample.event_set)
         else:
-            self._ask("mode", MODES, sample.mode)
+            self._ask("mode", tuple(MODES), sample.mode)
         return True
 
     def _ask(self, option: str, choices: tuple[str, ...], now: str) -> None:
-        """The choice after the present one; until a Frame shows it, after the last asked for."""
-        last, _ = self._asked.get(option, (now, 0))
+        """The choice after the present one; until a Frame shows another, after the last asked."""
+        last = self._asked[option].choice if option in self._asked else now
         at = choices.index(last) if last in choices else -1
         choice = choices[(at + 1) % len(choices)]
         assert self.source is not None
         self.source.set_option(self.name, option, choice)
-        self._asked[option] = (choice, PATIENCE)
+        self._asked[option] = Asked(choice, now, PATIENCE)
 
     def _answered(self, sample: PmcSample) -> None:
-        """Forget what was asked for once it is there, or does not come."""
+        """Forget what was asked for once something changed, or if it does not come."""
         now = {"set": sample.event_set, "mode": sample.mode}
         self._asked = {
-            option: (choice, left - 1)
-            for option, (choice, left) in self._asked.items()
-            if left > 0 and choice != now[option]
+            option: asked._replace(left=asked.left - 1)
+            for option, asked in self._asked.items()
+            if asked.left > 0 and asked.before == now[option]
         }

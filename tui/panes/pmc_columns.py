@@ -13,10 +13,8 @@ from tui.lines import Span
 from tui.panes.table import Column
 from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent
 
-SETS = ("base", "cache", "branch", "stalls", "tlb")
-"""Event sets in the order in which a key goes through them."""
-MODES = ("all", "user", "kernel")
-FIXED = ("cycles", "instructions", "page-faults", "major-faults")
+FAULTS = ("page-faults", "major-faults")
+FIXED = ("cycles", "instructions", *FAULTS)
 """Events that have columns of their own, or none, in every set."""
 
 
@@ -271,7 +269,7 @@ def columns(sample: PmcSample, marks: bool) -> list[Column[Row]]:
         out.append(_cycles(marks))
     if {"cycles", "instructions"} <= set(sample.events):
         out.append(_ipc(marks))
-    out += [_metric_column(one, marks, min(at, 2)) for at, one in enumerate(found)]
+    out += [_metric_column(one, marks, min(at, 1) + 1) for at, one in enumerate(found)]
     out += _last_columns()
     if "cycles" in sample.events and sample.mode == "all":
         clock = _number("GHz", 5, lambda r: r.view.gigahertz(r.task), fmt_small, drop=7)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from probes.pmc_view import Count, Counters, PmcView, TaskRow
 from tui.lines import Line, Span
-from tui.panes.pmc_columns import IPC, advice, fmt_share, fmt_small, metrics
+from tui.panes.pmc_columns import FAULTS, IPC, advice, fmt_share, fmt_small, metrics
 from tui.panes.table import Column, Table
 from tui.text import fmt_count, fmt_ns, fmt_percent, wrap
 
@@ -67,7 +67,8 @@ def _ran(item: Item) -> Span:
 def items(row: TaskRow, view: PmcView) -> list[Item]:
     """Everything that is known of a process, then what is not and why."""
     sample = view.sample
-    out = [_event(event, row.counts.get(event), row, view) for event in sample.events]
+    events = sorted(sample.events, key=lambda event: event in FAULTS)
+    out = [_event(event, row.counts.get(event), row, view) for event in events]
     out += [
         _kept("task clock", float(row.clock), row, view, fmt_ns),
         _kept("run-queue wait", row.wait, row, view, fmt_ns),
