@@ -346,10 +346,13 @@ class ProbetopApp(App[int]):
 
     def action_help(self) -> None:
         """Show all keys."""
-        extra = [option for widget in self.dashboard.panes for option in widget.pane.options()]
+        focus = self.dashboard.in_focus.pane
+        extra = list(focus.options())
         if self.dashboard.finding is not None:
             extra.append(("f", FIND))
-        self.dashboard.help.open(self.size.width, self.size.height, extra)
+        others = [widget.pane for widget in self.dashboard.panes if widget.pane is not focus]
+        extra += [option for pane in others for option in pane.options()]
+        self.dashboard.help.open(self.size.width, self.size.height, extra, focus.reading)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the palette lists: toggles, the panes' options, everything that has a key."""

@@ -95,6 +95,10 @@ def _example(key: str) -> str:
     examples = {"interval": "1.0", "pid": "123", "latency": "true", "ascii": "true"}
     examples |= {
         "function": '["uprobe:libc:malloc"]',
+        "event": '["cycles", "instructions"]',
+        "event-set": '"cache"',
+        "user-only": "true",
+        "kernel-only": "true",
         "probes": '["syscalls"]',
         "cost": '"always"',
         "cgroup": '"/system.slice"',

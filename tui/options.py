@@ -57,6 +57,9 @@ class Options:
     probes: tuple[str, ...] = ()
     latency: bool = False
     targets: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    event_set: str | None = None
+    event_mode: str | None = None
     cost_always: bool = False
     run_as: str | None = None
     log: str | None = None
@@ -189,6 +192,22 @@ def check_target(raw: Any) -> str:
     return parse(str(raw)).text
 
 
+def check_event(raw: Any) -> str:
+    """One or more events for the counters, as perf writes them."""
+    from probes.pmc_events import check_events
+
+    return ",".join(check_events([str(raw)]))
+
+
+def check_event_set(raw: Any) -> str:
+    """The name of an event set."""
+    from probes.pmc_events import SETS
+
+    if raw not in SETS:
+        raise ProbeError("no such event set", near(str(raw), SETS))
+    return str(raw)
+
+
 def check_path(raw: Any) -> str:
     """A file name that a file system can take."""
     if not raw or "\0" in raw:
@@ -221,6 +240,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "function", ("-f", "--function"), "SPEC", "time this, e.g. uprobe:libc:malloc, runq",
         check_target, (list,), many=True,
+    ),
+    Setting(
+        "event", ("--event",), "SPEC", "count this: a name of perf's, NAME=rNNN, cpu/event=.../",
+        check_event, (list,), many=True,
+    ),
+    Setting(
+        "event-set", ("--event-set",), "NAME", "count base (default), cache, branch, stalls or tlb",
+        check_event_set,
+    ),
+    Setting(
+        "user-only", ("--user-only",), None, "events of user space only", _as_is, (bool,)
+    ),
+    Setting(
+        "kernel-only", ("--kernel-only",), None, "events of the kernel only", _as_is, (bool,)
     ),
     Setting(
         "cost", ("--cost",), "WHEN", "measure the probes' cost: always, or sampled (default)",
@@ -264,23 +297,51 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
             values[setting.name] = _value(setting, where, typed[setting.name])
         elif setting.name in config:
             values[setting.name] = _value(setting, *config[setting.name])
-    at_start = tuple(entry.name for entry in registry.REGISTRY if entry.on_at_start)
-    on = values.get("probes", at_start)
-    if values.get("function") and "latency" not in on:
-        on = (*on, "latency")
+    events, event_set, event_mode = _counted(values)
     return Options(
         interval=values.get("interval", 1.0),
         filters=Filters(
             values.get("pid"), values.get("comm"), values.get("user"), values.get("cgroup")
         ),
-        probes=on,
+        probes=_on_at_start(values, bool(event_set or event_mode)),
         latency=values.get("latency", False),
         targets=values.get("function", ()),
+        events=events,
+        event_set=event_set,
+        event_mode=event_mode,
         cost_always=values.get("cost", False),
         run_as=values.get("run-as"),
         log=values.get("log"),
         ascii=values.get("ascii", False),
     )
+
+
+def _on_at_start(values: Mapping[str, Any], counts: bool) -> tuple[str, ...]:
+    """The probes to start with: those named, and those that something was asked of."""
+    at_start = tuple(entry.name for entry in registry.REGISTRY if entry.on_at_start)
+    on: tuple[str, ...] = values.get("probes", at_start)
+    if values.get("function") and "latency" not in on:
+        on = (*on, "latency")
+    if counts and "pmc" not in on:
+        on = (*on, "pmc")
+    return on
+
+
+def _counted(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None, str | None]:
+    """The events, the event set and the mode of the counters; raises UsageError."""
+    user, kernel_only = values.get("user-only", False), values.get("kernel-only", False)
+    if user and kernel_only:
+        raise UsageError("--user-only: nothing is left with --kernel-only", "leave one out")
+    mode = "user" if user else "kernel" if kernel_only else None
+    events: tuple[str, ...] = values.get("event", ())
+    if not events:
+        return (), values.get("event-set"), mode
+    from probes.pmc_events import CUSTOM, check_events
+
+    try:
+        return tuple(check_events(list(events))), CUSTOM, mode
+    except ProbeError as error:
+        raise UsageError(f"--event: {error.why}", error.fix) from error
 
 
 def _value(setting: Setting, where: str, raw: Any) -> Any:

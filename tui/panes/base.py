@@ -25,6 +25,7 @@ class Pane:
 
     `weight` is its share of a row's width. A pane that `finds` takes what the search for
     things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
+    `reading` is for the help: how to read what it shows.
     Attributes `look` and `source` are set by the dashboard before anything else happens.
     """
 
@@ -32,6 +33,7 @@ class Pane:
     weight: ClassVar[int] = 5
     least_rows: ClassVar[int] = 5
     finds: ClassVar[bool] = False
+    reading: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self.look = Look()

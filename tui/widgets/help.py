@@ -31,10 +31,13 @@ KEYS: tuple[tuple[str, str], ...] = (
 READING = (
     "Rates are per second over the last interval. A dash is a value that nobody knows, never "
     "0. A row moves up only when it is 10 % ahead. lost: events that the kernel side could "
-    "not hand over. probes: CPU that the probes take, in per cent of one CPU. ~: a duration "
-    "near what the probe itself takes. miss: calls whose duration is not known. The heatmap's "
-    "columns are intervals, its rows durations, its colours calls per second."
+    "not hand over. probes: CPU that the probes take, in per cent of one CPU."
 )
+DURATIONS = (
+    "~: a duration near what the probe itself takes. miss: calls whose duration is not known. "
+    "The heatmap's columns are intervals, its rows durations, its colours calls per second."
+)
+"""What is said where the pane in focus has nothing of its own to explain."""
 
 
 class HelpOverlay(CellWidget):
@@ -47,11 +50,22 @@ class HelpOverlay(CellWidget):
     def __init__(self, look: Look) -> None:
         super().__init__(look, widget_id="help")
         self.extra: list[tuple[str, str]] = []
+        self.reading = DURATIONS
 
-    def open(self, columns: int, rows: int, extra: Sequence[tuple[str, str]]) -> None:
-        """Show the box in the middle of a screen of this size."""
+    def open(
+        self, columns: int, rows: int, extra: Sequence[tuple[str, str]], reading: str = ""
+    ) -> None:
+        """Show the box in the middle of a screen of this size.
+
+        Of `extra`, (key, what it does), the last are left out where there is no room;
+        `reading` explains what the pane in focus shows.
+        """
         self.extra = list(extra)
+        self.reading = reading or DURATIONS
         width = min(columns, 84)
+        over = len(self.content(width - 4)) + 2 - rows
+        if over > 0:
+            self.extra = self.extra[: max(0, len(self.extra) - over)]
         height = min(rows, len(self.content(width - 4)) + 2)
         self.styles.offset = ((columns - width) // 2, max(0, (rows - height) // 2))
         self.styles.width = width
@@ -81,7 +95,7 @@ class HelpOverlay(CellWidget):
         for key, what in self.extra:
             lines.append(((fit(key, 8, right=True), "key"), (" " + what, "text")))
         lines.append(())
-        lines += [((line, "dim"),) for line in wrap(READING, cells)]
+        lines += [((line, "dim"),) for line in wrap(f"{READING} {self.reading}", cells)]
         return lines
 
     def draw(self, columns: int, rows: int) -> list[Line]:
