@@ -155,27 +155,51 @@ def _counts(key: int, events: Iterable[str], old: Readings, new: Readings) -> di
     return found
 
 
+def _unshared(cpus: Iterable[CpuRow]) -> set[str]:
+    """Events that had a counter of their own all the time, on every CPU that has them."""
+    lowest: dict[str, float] = {}
+    for row in cpus:
+        for event, count in row.counts.items():
+            if count.share is not None:
+                lowest[event] = min(count.share, lowest.get(event, 1.0))
+    return {event for event, share in lowest.items() if share >= SCALED_BELOW}
+
+
 def _less(new: int | None, old: int | None) -> int | None:
     return None if new is None else max(0, new - (old or 0))
 
 
-def _task_row(pid: int, before: PmcSample, after: PmcSample) -> TaskRow:
+def _task_row(
+    pid: int, before: PmcSample, after: PmcSample, events: Iterable[str], unshared: set[str]
+) -> TaskRow:
     new = after.tasks[pid]
     old = before.tasks.get(pid)
     if old is None or new.clock < old.clock or new.switches < old.switches:
         old = TaskTimes(0, 0, 0, 0)
+    counts = _counts(pid, events, before.readings, after.readings)
+    for event in unshared & counts.keys():
+        # A stint's length and the time that its counters ran come from two clocks.
+        counts[event] = _unscaled(pid, event, before, after)
     return TaskRow(
         clock=new.clock - old.clock,
         switches=new.switches - old.switches,
         wait=_less(new.wait, old.wait),
-        counts=_counts(pid, after.events, before.readings, after.readings),
+        counts=counts,
         pid=pid,
         comm=after.comms.get(pid, "?"),
         migrations=max(0, new.migrations - old.migrations),
     )
 
 
-def _cpu_row(cpu: int, before: PmcSample, after: PmcSample) -> CpuRow:
+def _unscaled(pid: int, event: str, before: PmcSample, after: PmcSample) -> Count:
+    """The count of an event that was counted all the time."""
+    new = after.readings[pid, event]
+    old = before.readings.get((pid, event))
+    value = new.value - (old.value if old is not None and old.value <= new.value else 0)
+    return Count(float(value), 1.0)
+
+
+def _cpu_row(cpu: int, before: PmcSample, after: PmcSample, events: Iterable[str]) -> CpuRow:
     new = after.cpus[cpu]
     old = before.cpus.get(cpu)
     if old is None or new.busy < old.busy or new.switches < old.switches:
@@ -184,7 +208,7 @@ def _cpu_row(cpu: int, before: PmcSample, after: PmcSample) -> CpuRow:
         clock=new.busy - old.busy,
         switches=new.switches - old.switches,
         wait=_less(new.wait, old.wait),
-        counts=_counts(cpu, after.events, before.cpu_readings, after.cpu_readings),
+        counts=_counts(cpu, events, before.cpu_readings, after.cpu_readings),
         cpu=cpu,
         idle=max(0, new.idle - old.idle),
         kind=after.kinds.get(cpu),
@@ -227,17 +251,23 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
     """The interval between two Samples.
 
     `before` is None, or of another generation, when counting began in this interval: then all
-    that `after` holds counts.
+    that `after` holds counts. Events that began in it are unknown, for others did not.
     """
+    events = after.events
     if before is None or before.generation != after.generation:
         before = PmcSample(generation=after.generation)
-    cpus = [_cpu_row(cpu, before, after) for cpu in sorted(after.cpus)]
-    processes = [_task_row(pid, before, after) for pid in _active(before, after)]
+    elif before.events:
+        # What began within the interval is not to be compared with what went on.
+        events = tuple(event for event in events if event in before.events)
+    cpus = [_cpu_row(cpu, before, after, events) for cpu in sorted(after.cpus)]
+    unshared = _unshared(cpus)
+    active = _active(before, after)
+    processes = [_task_row(pid, before, after, events, unshared) for pid in active]
     processes.sort(key=lambda row: (-(row.count("cycles") or 0.0), -row.clock, row.pid))
     return PmcView(
         seconds=seconds,
         sample=after,
-        machine=sum_of(cpus, after.events),
+        machine=sum_of(cpus, events),
         cpus=cpus,
         processes=processes,
         unattributed=max(0, after.unattributed - before.unattributed),

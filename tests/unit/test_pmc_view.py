@@ -168,6 +168,35 @@ def test_events_that_got_no_counter_are_told_from_those_that_are_shared() -> Non
     assert row.running == 0.62
 
 
+def test_what_had_a_counter_all_the_time_is_exact_whatever_two_clocks_say() -> None:
+    """The length of a short stint and the time that its counters ran differ by a little."""
+    after = later(
+        tasks={**BASE.tasks, 7: TaskTimes(2000, 11, 1, 300)},
+        readings={(7, "page-faults"): Reading(1002, 2000, 1900)},
+        cpus={0: CpuTimes(1900, 100, 21, 40)},
+        cpu_readings={(0, "page-faults"): Reading(1000, 1000, 999)},
+    )
+    (row,) = pmc_view(BASE, after, 1.0).processes
+    assert row.counts["page-faults"] == Count(1000.0, 1.0)
+    shared = replace(after, cpu_readings={(0, "page-faults"): Reading(1000, 1000, 900)})
+    (row,) = pmc_view(BASE, shared, 1.0).processes
+    assert row.counts["page-faults"] == Count(1000 * 1000 / 900, 0.9)
+
+
+def test_an_event_that_began_in_the_interval_is_unknown() -> None:
+    counts = {"cycles": 2100, "instructions": 1050, "bus-cycles": 40}
+    after = later(
+        events=("cycles", "instructions", "bus-cycles"),
+        tasks={**BASE.tasks, 7: TaskTimes(2000, 14, 3, 450)},
+        readings=readings(7, counts, 2000, 2000),
+    )
+    (row,) = pmc_view(BASE, after, 1.0).processes
+    assert row.count("cycles") == 2000
+    assert row.count("bus-cycles") is None
+    (row,) = pmc_view(None, after, 1.0).processes
+    assert row.count("bus-cycles") == 40
+
+
 def test_a_new_generation_counts_from_zero() -> None:
     after = later(generation=2)
     (row,) = pmc_view(BASE, after, 1.0).processes
