@@ -69,6 +69,25 @@ static __always_inline void count_error(struct row *row, u32 call, u32 e)
 	count_shared(call, e);
 }
 
+#if !defined(__TARGET_ARCH_arm64) && !defined(__aarch64__) && OFF_XOL >= 0 && OFF_XOL_VADDR >= 0
+#define URETPROBE 335
+
+/*
+ * Since Linux 6.11 the end of a function that a return probe waits for is a system call,
+ * which takes its number away. It comes from the page that the kernel put into the process.
+ */
+static __always_inline int is_uretprobe(u64 task, u64 regs)
+{
+	u64 ip = pt_read(regs + offsetof(struct pt_regs, ip));
+	u64 area = pt_read(pt_read(task + OFF_MM) + OFF_XOL);
+
+	return area && ip - pt_read(area + OFF_XOL_VADDR) < 4096;
+}
+#else
+#define URETPROBE UNKNOWN
+#define is_uretprobe(task, regs) 0
+#endif
+
 #define LOAD(type, base, offset) (*(type *)((base) + (offset)))
 
 /* The number of the call that this thread returns from, as an index below CALLS. */
@@ -90,7 +109,7 @@ static __always_inline u32 call_index(u64 task, u64 regs)
 	bpf_probe_read_kernel(&nr, 4, (void *)(regs + at_nr));
 #endif
 	if (nr >= UNKNOWN)
-		nr = UNKNOWN;
+		nr = is_uretprobe(task, regs) ? URETPROBE : UNKNOWN;
 	return compat & compat_bit ? nr + CALLS / 2 : nr;
 }
 
@@ -191,6 +210,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	call = call_index(task, ctx->args[0]);
 	if (is_birth(call, ret))
 		return 0;
+	/* what it returns is what the function does, and no errno */
+	if (URETPROBE != UNKNOWN && call == URETPROBE)
+		ret = 0;
 	cpu = bpf_get_smp_processor_id();
 	row = pt_row((u64)tgid << 32 | (call + 1), cpu, c->epoch);
 	if (row) {

@@ -74,7 +74,13 @@ class SyscallProbe:
             attach=attach,
             maps=maps,
             defines={**sizes, **({"LATENCY": 1} if latency else {})},
-            offsets={"OFF_COMPAT": f"task_struct.thread_info.{field}", **FILTER_OFFSETS},
+            offsets={
+                "OFF_COMPAT": f"task_struct.thread_info.{field}",
+                "OFF_MM": "task_struct.mm",
+                "OFF_XOL": "mm_struct.uprobes_state.xol_area?",
+                "OFF_XOL_VADDR": "xol_area.vaddr?",
+                **FILTER_OFFSETS,
+            },
             helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs"},
             facts={**sizes, "latency": latency},
         )

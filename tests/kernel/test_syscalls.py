@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from probes import hdr, kernel
 from probes.model import SyscallView, count_delta, int_delta, syscall_view
-from probes.samples import Counts, Filters, SyscallSample
+from probes.samples import Counts, Filters, LatencySample, SyscallSample
 from probes.syscall_names import errno_name, name_of
-from tests.kernel.harness import Live, Work
+from tests.kernel.harness import PATHS, Live, Work
 
 pytestmark = pytest.mark.kernel
 
@@ -295,3 +297,23 @@ def test_errnos_table_matches_the_kernels(live: Live) -> None:
     for name in ("ENOENT", "ENOTDIR", "ENAMETOOLONG"):
         assert delta["chdir", name] >= 1
     assert mine(syscall_view(before, after, 1), os.getpid())["chdir"].errors == 3
+
+
+@pytest.mark.skipif(ARCH != "x86_64", reason="arm64 has no call for it")
+def test_return_probes_make_calls_that_have_a_name(program: Callable[[str], Path]) -> None:
+    """From Linux 6.11 on; the functions that are timed may return what looks like an errno."""
+    path = program("functions")
+    paths = {**PATHS, "latency": "probes.latency:LatencyProbe"}
+    target = f"uprobe:{path}:minus_one"
+    options = {"latency": {"targets": [target]}}
+    with (
+        Live("syscalls", "latency", paths=paths, options=options) as live,
+        Work(path, "minus_one", "5000") as work,
+    ):
+        before, after = observe(live, work)
+        (timed,) = cast(LatencySample, live.settled().samples["latency"]).targets.values()
+    assert timed.histogram.n == 5000
+    made = mine(syscall_view(before, after, 1), work.pid)
+    release = tuple(int(n) for n in re.findall(r"\d+", kernel.release())[:2])
+    assert made.get("uretprobe") == (Counts(5000, 0) if release >= (6, 11) else None)
+    assert "unknown" not in made

@@ -181,6 +181,13 @@ TRACED void shared(void)
 	asm volatile("" ::: "memory");
 }
 
+/* Returns what an errno looks like. */
+TRACED long minus_one(void)
+{
+	asm volatile("" ::: "memory");
+	return -1;
+}
+
 static void *on_thread(void *index)
 {
 	cpu_set_t set;
@@ -374,6 +381,8 @@ static void calls(const char *what)
 			empty();
 		else if (is(what, "shared"))
 			shared();
+		else if (is(what, "minus_one"))
+			minus_one();
 		else if (is(what, "nested"))	/* outer, and inner twice */
 			outer(duration());
 		else if (is(what, "landing"))	/* landing returns once and is left four times */
