@@ -18,7 +18,16 @@ from tui.panes.heatmap import Heat, Moment, heat_lines
 from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale, settle
 from tui.panes.table import Column, Table
-from tui.panes.targets import BAR, Behind, Row, behind_columns, instead, mechanism, target_columns
+from tui.panes.targets import (
+    BAR,
+    Behind,
+    Row,
+    behind_columns,
+    instead,
+    label,
+    mechanism,
+    target_columns,
+)
 from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
 
 LINGER = 10
@@ -148,7 +157,7 @@ class LatencyPane(Pane):
 
     def crumbs(self) -> list[str]:
         """The target drilled into."""
-        return [] if self.drilled is None else [shorten(safe(self.drilled), 40, "...")]
+        return [] if self.drilled is None else [shorten(safe(label(self.drilled)), 40, "...")]
 
     def headline(self) -> list[Span]:
         """Targets and calls a second, and what is incomplete about them."""
@@ -262,7 +271,7 @@ class LatencyPane(Pane):
         return [(*compose(a, half, plain), *b) for a, b in zip(left, right, strict=True)]
 
     def _histogram(self, row: Row, scale: Scale, width: int, height: int) -> list[Line]:
-        spec = shorten(safe(row.spec), max(12, width // 2), self.look.glyphs.more)
+        spec = shorten(safe(label(row.spec)), max(12, width // 2), self.look.glyphs.more)
         calls = "call" if row.target.count == 1 else "calls"
         title: list[Span] = [
             (f" {spec}  ", "name"),

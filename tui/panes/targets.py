@@ -85,6 +85,14 @@ class Behind:
         return fmt_count(None if value is None else round(value))
 
 
+def label(spec: str) -> str:
+    """A target as it is shown: of a pair what both ends share stands there once."""
+    start, comma, end = spec.partition(",")
+    kind, _, name = start.rpartition(":")
+    shared = kind + ":"
+    return f"{shared}{name},{end.removeprefix(shared)}" if comma and name else spec
+
+
 def mechanism(row: Row) -> str:
     """How a target is measured, and at how many functions."""
     target = row.target.target
@@ -131,13 +139,13 @@ def _calls(rate: float | None) -> Span:
 def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
     """Columns as wide as these rows want them."""
     shown = list(rows)
-    longest = max([width(safe(row.spec)) for row in shown], default=0)
+    longest = max([width(safe(label(row.spec))) for row in shown], default=0)
     how = max([len(mechanism(row)) for row in shown], default=0)
     return [
         Column(
             "target",
             max(8, min(longest, READABLE)),
-            lambda r: (r.spec, "name" if r.rate else "text"),
+            lambda r: (label(r.spec), "name" if r.rate else "text"),
             lambda r: r.spec,
             right=False,
             most=max(8, min(longest, LONGEST)),
