@@ -163,7 +163,7 @@ def find_binary(
         found = [m.path for m in mappings(pid, proc) if _is_called(name, os.path.basename(m.name))]
         if found:
             return _only(name, found, f"process {pid}")
-    program = shutil.which(name)
+    program = _program(name)
     if program is not None and not _is_library(name):
         return program
     libraries = _libraries(name, cache, directories)
@@ -172,6 +172,28 @@ def find_binary(
     if program is not None:
         return program
     raise _unknown(name, pid, proc, cache)
+
+
+def _program(name: str) -> str | None:
+    """The first program of that name in PATH; raises ProbeError for a script before it."""
+    script = shutil.which(name)
+    if script is None or not _is_script(script):
+        return script
+    folders = os.get_exec_path()
+    later = [shutil.which(name, path=folder) for folder in folders]
+    found = next((path for path in later if path and not _is_script(path)), None)
+    if found is None:
+        return script
+    why = f"the first {quote(name)} in PATH is a script ({script}), which has no functions"
+    raise ProbeError(why, f"write {found}, a program further on in PATH, or what the script runs")
+
+
+def _is_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
 
 
 def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache, cached_property
 from heapq import nsmallest
@@ -26,6 +25,7 @@ from probes.binaries import cached_libraries, find_binary, is_fragment, mappings
 from probes.elf import functions, is_go, version_of
 from probes.fuzzy import Index, Key
 from probes.near import readable
+from probes.operands import arguments
 from probes.resolve import Kernel, Mechanism, this_kernel
 from probes.specs import KINDS, PRESETS, Kind
 from probes.tracepoints import tracepoints
@@ -247,17 +247,20 @@ def _end_of(group: str, name: str, known: Collection[tuple[str, str]]) -> str:
 
 
 def _usdt_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
-    counts = Counter((probe.provider, probe.name) for probe in read_probes(path))
-    for (provider, probe), count in sorted(counts.items()):
-        end = _end_of(provider, probe, counts)
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in read_probes(path):
+        places.setdefault((one.provider, one.name), []).append(one.arguments)
+    for (provider, probe), noted in sorted(places.items()):
+        end = _end_of(provider, probe, places)
         start = f"usdt:{name}:{provider}:{probe}"
         if end:
             spec = f"{start},usdt:{name}:{provider}:{end}"
             note = f"from {probe} to {end} on the same thread"
             yield f"{provider}:{probe} {end}", Entry(spec, "usdt", note)
-        note = (
-            f"a static probe in {count} places, counted" if count > 1 else "a static probe, counted"
-        )
+        where = f" in {len(noted)} places" if len(noted) > 1 else ""
+        carried = arguments(noted[0], machine.arch() or "")
+        listed = ", ".join(f"@arg{at} {arg.describe()}" for at, arg in enumerate(carried))
+        note = f"a static probe{where}, counted{'; ' if listed else ''}{listed}"
         yield f"{provider}:{probe}", Entry(start, "usdt", note)
 
 

@@ -113,6 +113,23 @@ def test_without_a_cache_libraries_are_looked_for(tmp_path: Path, content: bytes
     assert found == str(library)
 
 
+def test_a_script_before_a_program_on_path(
+    tmp_path: Path, binary: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv("PATH", f"{tmp_path / 'first'}:{tmp_path / 'second'}")
+    script, program = tmp_path / "first" / "run", tmp_path / "second" / "run"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert find_binary("run") == str(script)
+    program.write_bytes(Path(binary).read_bytes())
+    program.chmod(0o755)
+    with pytest.raises(ProbeError, match="first 'run' in PATH is a script") as caught:
+        find_binary("run")
+    assert f"write {program}" in caught.value.fix
+
+
 def test_programs_are_found_on_path_and_paths_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

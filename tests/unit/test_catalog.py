@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from probes import kernel
 from probes.base import ProbeError
 from probes.catalog import Catalog, Entry
 from probes.fuzzy import Index
@@ -112,7 +113,8 @@ def app(tmp_path: Path) -> str:
         ("memcpy", IFUNC, GLOBAL, 3, 1),
         ("run.cold", FUNC, GLOBAL, 4, 1),
     ]
-    notes = usdt_note("p", "gc__start", 8) + usdt_note("p", "gc__done", 9)
+    carried = "-4@5 8@6" if kernel.arch() == "arm64" else "-4@$5 8@$6"
+    notes = usdt_note("p", "gc__start", 8, carried) + usdt_note("p", "gc__done", 9)
     path = tmp_path / "app"
     path.write_bytes(
         ElfFile(symtab=list(symbols), notes=notes + usdt_note("p", "gc__done", 10)).build()
@@ -135,6 +137,8 @@ def test_functions_and_static_probes_of_a_file(catalog: Catalog, app: str) -> No
         f"uprobe:{app}:_ZN3app4stopEv", "uprobe", "app::stop"
     )
     assert catalog.search(f"U:{app}:gc__done")[0].note == "a static probe in 2 places, counted"
+    begun = next(e for e in catalog.search(f"U:{app}:gc__start") if "," not in e.spec)
+    assert begun.note == "a static probe, counted; @arg0 i32, @arg1 u64"
     assert specs(catalog.search(f"u:{app}:")) == [
         f"uprobe:{app}:run",
         f"uprobe:{app}:_ZN3app4stopEv",
