@@ -31,7 +31,16 @@ class ProbeError(Exception):
 
 
 Mechanism = Literal[
-    "raw_tracepoint", "tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe", "fentry", "fexit"
+    "raw_tracepoint",
+    "btf_tracepoint",
+    "tracepoint",
+    "kprobe",
+    "kretprobe",
+    "uprobe",
+    "uretprobe",
+    "fentry",
+    "fexit",
+    "timer",
 ]
 
 
@@ -39,12 +48,16 @@ Mechanism = Literal[
 class Attach:
     """One program of a BPF source file and the event that it is attached to.
 
-    `target` is "sys_exit" for a raw tracepoint, "syscalls:sys_exit_execve" for a tracepoint,
+    `target` is "sys_exit" for a raw tracepoint (a BTF tracepoint is one whose program may
+    read what it is given directly), "syscalls:sys_exit_execve" for a tracepoint,
     a function of the kernel; uprobes have `path`, `offset` in the file and, for a static
     probe that is off until somebody listens, the offset of its `counter`. `patch` replaces
     64-bit constants of the program. An `optional` one that this kernel does not have is left
     out and noted; those of one `group` are attached all or none, and a failure of the group
-    is noted with it.
+    is noted with it. A timer goes off every `period` ns on one `cpu`.
+
+    `keeper` is the map of perf events, and the index in it, that keeps the event attached in
+    the place of a descriptor of its own.
     """
 
     kind: Mechanism
@@ -58,6 +71,9 @@ class Attach:
     offset: int = 0
     counter: int = 0
     pid: int = -1
+    cpu: int = 0
+    period: int = 0
+    keeper: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

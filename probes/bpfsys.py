@@ -19,17 +19,21 @@ from collections.abc import Iterable
 _NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 
 # Commands of bpf(2).
-_MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS = 0, 5, 17, 28, 32
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD = 0, 2, 5
+_RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ENABLE_STATS = 17, 28, 32
 
 MAP_ARRAY, MAP_RINGBUF = 2, 27
 MAP_MMAPABLE = 1 << 10
 
-PROG_KPROBE, PROG_TRACEPOINT, PROG_RAW_TRACEPOINT, PROG_TRACING = 2, 5, 17, 26
+PROG_KPROBE, PROG_TRACEPOINT, PROG_PERF_EVENT = 2, 5, 7
+PROG_RAW_TRACEPOINT, PROG_TRACING = 17, 26
 ATTACH_FENTRY = 24
 
-PERF_HARDWARE, PERF_SOFTWARE, PERF_TRACEPOINT = 0, 1, 2
+PERF_HARDWARE, PERF_SOFTWARE, PERF_TRACEPOINT, PERF_HW_CACHE, PERF_RAW = 0, 1, 2, 3, 4
 PERF_CPU_CYCLES = 0
-PERF_DISABLED, PERF_EXCLUDE_KERNEL, PERF_EXCLUDE_HV = 1 << 0, 1 << 5, 1 << 6
+PERF_CPU_CLOCK, PERF_PAGE_FAULTS = 0, 2
+PERF_DISABLED = 1 << 0
+PERF_EXCLUDE_USER, PERF_EXCLUDE_KERNEL, PERF_EXCLUDE_HV = 1 << 4, 1 << 5, 1 << 6
 PERF_TIMES = 3
 """read_format: the count, the time enabled and the time running, 64 bits each."""
 
@@ -71,6 +75,13 @@ def _bpf(command: int, attr: bytes) -> int:
 def map_create(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
     """A map of `kind` (MAP_*) with sizes in bytes; returns its descriptor."""
     return _bpf(_MAP_CREATE, struct.pack("=5I52x", kind, key, value, entries, flags))
+
+
+def map_update(fd: int, key: int, value: int) -> None:
+    """Sets the entry of a map whose keys and values have 32 bits, such as descriptors."""
+    words = [ctypes.c_uint32(number) for number in (key, value)]
+    addresses = [ctypes.addressof(word) for word in words]
+    _bpf(_MAP_UPDATE, struct.pack("=2I3Q", fd, 0, *addresses, 0))
 
 
 class VerifierError(OSError):
@@ -150,15 +161,15 @@ def perf_event_open(
     config2: int = 0,
     flags: int = 0,
     read_format: int = 0,
+    period: int = 0,
 ) -> int:
     """A perf event of `kind` (PERF_* or a PMU's number); returns its descriptor.
 
     `flags` are PERF_DISABLED and its like; `config1` and `config2` may be addresses,
-    which must stay valid during the call.
+    which must stay valid during the call. Every `period` occurrences it overflows.
     """
-    attr = struct.pack(
-        "=2I5Q2I2Q", kind, _ATTR_SIZE, config, 0, 0, read_format, flags, 0, 0, config1, config2
-    )
+    head = struct.pack("=2I2Q", kind, _ATTR_SIZE, config, period)
+    attr = head + struct.pack("=3Q2I2Q", 0, read_format, flags, 0, 0, config1, config2)
     buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
     integers: Iterable[int] = (pid, cpu, -1)
     return _syscall(

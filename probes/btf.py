@@ -14,7 +14,7 @@ from ctypes import c_char_p, c_int, c_uint32, c_void_p
 from probes.base import ProbeError
 
 _LIBRARIES = ("libbpf.so.1", "libbpf.so.0", "libbcc_bpf.so.0", "libbcc.so.0")
-_STRUCT, _UNION, _ENUM, _FUNCTION = 4, 5, 6, 12
+_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION = 4, 5, 6, 8, 12
 _KINDS_THROUGH = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 
 
@@ -55,8 +55,12 @@ class KernelBTF:
         return total // 8
 
     def function_id(self, name: str) -> int | None:
-        """The type id of a kernel function, which fentry needs; None if there is none."""
-        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNCTION))
+        """The type id of a kernel function, which fentry needs; None if there is none.
+
+        A tracepoint's is that of the type "btf_trace_NAME".
+        """
+        kind = _TYPEDEF if name.startswith("btf_trace_") else _FUNCTION
+        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
         return found if found > 0 else None
 
     def enumerator(self, enum: str, name: str) -> int | None:

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from probes import btf, ipc, kernel
+from probes import bpfsys, btf, ipc, kernel
 from probes.attach import Attacher
 from probes.base import Loaded, Plan, ProbeError
 
@@ -154,7 +154,11 @@ def _attach_all(plan: Plan, attacher: Attacher, loaded: Loaded) -> None:
         if wish.group in loaded.failures:
             continue
         try:
-            loaded.links.append(attacher.attach(wish))
+            link = attacher.attach(wish)
+            if wish.keeper is not None:
+                _keep(loaded.maps[wish.keeper[0]], wish.keeper[1], link)
+                continue
+            loaded.links.append(link)
             loaded.groups.append(wish.group)
         except ProbeError as error:
             if wish.group is not None:
@@ -164,7 +168,15 @@ def _attach_all(plan: Plan, attacher: Attacher, loaded: Loaded) -> None:
                 notes.append(error.why)
             else:
                 raise
-    loaded.notes = tuple(notes)
+    loaded.notes = tuple(dict.fromkeys(notes))
+
+
+def _keep(events: int, index: int, link: int) -> None:
+    """Have a map of perf events keep one attached."""
+    try:
+        bpfsys.map_update(events, index, link)
+    finally:
+        os.close(link)
 
 
 def _detach(loaded: Loaded, group: int) -> None:

@@ -17,6 +17,7 @@ from probes.samples import Histogram
 # The name as well as the extras behind it, which a text of 31 bytes may stand in place of.
 _ROW = struct.Struct("=QQQII32s")
 _EXTRAS = struct.Struct("=IIII")
+ROW_SIZE = 64
 _TOUCHED = struct.Struct("=IIIIQ")
 _HIST = struct.Struct("=QQQQ")
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
@@ -43,14 +44,14 @@ def slices_for(cpus: int) -> int:
 
 
 class RowTable:
-    """The rows of all CPUs, `per_cpu` each. Takes the maps' descriptors.
+    """The rows of all CPUs, `per_cpu` each, `wide` more words in each. Takes descriptors.
 
     After `changes`, `others` names the CPUs on which events found no row since then.
     """
 
-    def __init__(self, rows: int, touched: int, cpus: int, per_cpu: int) -> None:
+    def __init__(self, rows: int, touched: int, cpus: int, per_cpu: int, wide: int = 0) -> None:
         self.cpus, self.per_cpu = cpus, per_cpu
-        self.rows = MappedArray(rows, _ROW.size, cpus * per_cpu)
+        self.rows = MappedArray(rows, ROW_SIZE + 8 * wide, cpus * per_cpu)
         self.touched = MappedArray(touched, _TOUCHED.size + 8 * per_cpu, cpus)
         self.arrays = (self.rows, self.touched)
         self.others: set[int] = set()
@@ -61,17 +62,22 @@ class RowTable:
 
     def changes(self, control: Control) -> Iterator[Change]:
         """What was added since the last time, row by row; begins a new epoch."""
+        for indexes in self.lists(control):
+            yield from self._rows(indexes)
+
+    def lists(self, control: Control) -> Iterator[tuple[int, ...]]:
+        """The indexes of the rows that changed, list by list; begins a new epoch."""
         # What found no row is looked at once more: the counter of that rises first.
         settling, self.others = self._settling, set()
         # First what entered the last epoch's list after it was read; then the list is reused.
         for cpu in range(self.cpus):
             start = self._read_of_epoch[cpu]
-            yield from self._rows(self._list(cpu, control.epoch - 1, start))
+            yield self._list(cpu, control.epoch - 1, start)
         ended = control.next_epoch()
         for cpu in range(self.cpus):
             indexes = self._list(cpu, ended, 0)
             self._read_of_epoch[cpu] = len(indexes)
-            yield from self._rows(indexes)
+            yield indexes
         self._settling, self.others = self.others, self.others | settling
 
     def close(self) -> None:
@@ -94,9 +100,9 @@ class RowTable:
         return struct.unpack_from(f"={count - start}I", self.touched.memory, at)
 
     def _rows(self, indexes: tuple[int, ...]) -> Iterator[Change]:
-        memory, last = self.rows.memory, self._last
+        memory, stride, last = self.rows.memory, self.rows.stride, self._last
         for index in indexes:
-            count, total, key, _, _, comm = _ROW.unpack_from(memory, index * 64)
+            count, total, key, _, _, comm = _ROW.unpack_from(memory, index * stride)
             id0, n0, id1, n1 = _EXTRAS.unpack_from(comm, 16)
             old = last.get(index, (0, 0, 0, 0, 0))
             last[index] = (count, total, key, n0, n1)

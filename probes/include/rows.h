@@ -30,6 +30,9 @@ struct row {
 		u32 id;
 		u32 count;
 	} extra[2];		/* cleared with a new key, otherwise the program's */
+#ifdef PT_WIDE
+	u64 wide[PT_WIDE];	/* the program's, and only ever growing as well */
+#endif
 };
 
 struct touched {

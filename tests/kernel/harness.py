@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from probes import bpfsys, broker
 from probes.live import LiveSource
@@ -81,7 +81,7 @@ class Live:
                 self.close()
                 raise
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -218,7 +218,7 @@ class Work:
         self.stdout.close()
         return self.process.wait(DEADLINE)
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

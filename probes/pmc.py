@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The counter probe: cycles, instructions and misses, and what the scheduler did, for whom.
+
+From kernel to cell: `pmc.bpf.c` charges what the counters gained to the process that leaves
+a CPU; `CounterReader` adds up what is new; `pmc_view` makes counts and ratios of two Samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, cast
+
+from probes import kernel
+from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.control import FILTER_OFFSETS, Control
+from probes.cost import Meter
+from probes.near import did_you_mean, near, quote
+from probes.pmc_events import CUSTOM, MODES, SETS, Mode, check_events, kinds, wanted
+from probes.pmc_open import fill, offered
+from probes.pmc_rows import CounterReader, Totals
+from probes.pmc_view import pmc_contract
+from probes.samples import Filters, PmcSample, Sample
+
+TICK = 50_000_000
+"""ns after which a process that keeps its CPU is charged at the latest."""
+
+ARRAY = "counters"
+"""The map of perf events; they end when it is closed."""
+
+Wish = tuple[str, Mode, tuple[str, ...]]
+"""Set, mode, and the events of the set "custom"."""
+
+
+def geometry(cpus: int, slots: int) -> dict[str, int]:
+    """Sizes by the number of possible CPUs: rows of a CPU's table, counters of a CPU.
+
+    64 Ki rows in all, at most 4096 for a CPU.
+    """
+    rows = 4096
+    while rows > 256 and rows * cpus > 65536:
+        rows //= 2
+    return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLOTS": slots}
+
+
+class PmcProbe:
+    """Counters by CPU and process. Options: `set`, `mode`, and `events` of the user's own."""
+
+    name: ClassVar[str] = "pmc"
+    options: ClassVar[Mapping[str, Any]] = {"set": "base", "mode": "all", "events": ()}
+    sample_type: ClassVar[type[Sample]] = PmcSample
+
+    def __init__(self) -> None:
+        self.filters = Filters()
+        self.totals = Totals()
+        self.meter = Meter()
+        self._wish: Wish = ("base", "all", ())
+        self._running: Wish | None = None
+        self._facts: Mapping[str, Any] = {}
+        self._control: Control | None = None
+        self._reader: CounterReader | None = None
+        self._kinds: Mapping[int, str] = {}
+        self._sockets: Mapping[int, int] = {}
+
+    @staticmethod
+    def plan(params: Params) -> Plan:
+        """Programs on switches and migrations, and a timer on each CPU."""
+        offer = offered(wanted(params["set"], params["mode"], params["events"]))
+        cpus, events = kernel.possible_cpus(), offer.events
+        sizes = geometry(cpus, max(1, len(events)))
+        timers = sizes["PT_SLOTS"] * cpus
+        return Plan(
+            source="pmc.bpf.c",
+            attach=[
+                Attach(kind="btf_tracepoint", function="on_switch", target="sched_switch"),
+                Attach(kind="btf_tracepoint", function="on_migrate", target="sched_migrate_task"),
+                *(_timer(cpu, timers + cpu) for cpu in kernel.online_cpus()),
+            ],
+            maps=["control", "cpus", "rows", "touched", "delays", ARRAY],
+            defines=sizes,
+            offsets={
+                **FILTER_OFFSETS,
+                "OFF_PID": "task_struct.pid",
+                "OFF_TGID": "task_struct.tgid",
+                "OFF_COMM": "task_struct.comm",
+                "OFF_CRED": "task_struct.cred",
+                "OFF_UID": "cred.uid",
+                "OFF_RUN_DELAY": "task_struct.sched_info.run_delay?",
+                # Linux 5.16 moved it for all architectures, some had it there before.
+                "OFF_CPU_OLD": "task_struct.cpu?",
+                "OFF_CPU_NEW": "task_struct.thread_info.cpu?",
+            },
+            facts={
+                **sizes,
+                "wish": [params["set"], params["mode"], list(params["events"])],
+                "events": [event.name for event in events],
+                "hardware": any(event.hardware for event in events),
+                "absent": offer.absent,
+                "reason": offer.reason,
+                "wait": os.path.exists("/proc/self/schedstat"),
+            },
+            calibrate=lambda maps, _: {"partly": fill(events, maps[ARRAY], cpus)},
+        )
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        """`cpus`, `processes` and what is counted, of a stream object."""
+        return pmc_contract(cast("PmcSample | None", before), cast(PmcSample, after), seconds)
+
+    def params(self) -> Params:
+        """The events to open."""
+        event_set, mode, events = self._wish
+        return {"set": event_set, "mode": mode, "events": list(events)}
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Switch over to newly loaded programs, which counted up to here without charging."""
+        facts, maps = loaded.facts, loaded.maps
+        control = Control(maps.pop("control"))
+        reader = CounterReader(maps, facts, facts["events"], facts["wait"])
+        # The events end with this descriptor: it is as good as a link.
+        loaded.links.append(maps.pop(ARRAY))
+        with suppress(ProbeError):  # a cgroup that has gone matches nothing
+            control.set_filters(self.filters)
+        control.next_epoch()
+        if self._control is not None:
+            self._control.enable(False)
+        reader.start()
+        control.enable(True)
+        self._let_go()
+        event_set, mode, events = facts["wish"]
+        if self._running is not None and self._running[1] != mode:
+            # What was counted in user space is no part of what the kernel did.
+            self.totals = Totals(self.totals.generation + 1)
+        self.totals.keep_events(facts["events"])
+        self._running = (event_set, mode, tuple(events))
+        self._facts, self._control, self._reader = facts, control, reader
+        self._kinds, self._sockets = kinds(), sockets()
+        self.meter.adopt(loaded, [array.map_bytes for array in (control.array, *reader.arrays)])
+
+    def release(self) -> None:
+        """Let go of everything; counting starts from zero when it is switched on again."""
+        self._let_go()
+        self._running = None
+        self.totals = Totals(self.totals.generation + 1)
+
+    def _let_go(self) -> None:
+        """Read what is left and close every descriptor."""
+        if self._control is not None:
+            self._control.enable(False)
+            for _ in range(2):
+                self._collect()
+            self._control.close()
+        if self._reader is not None:
+            self._reader.close()
+        self._control = self._reader = None
+        self.meter.release()
+
+    def read(self, now: float) -> PmcSample:
+        """All that was counted until now."""
+        self.drain()
+        facts = self._facts
+        event_set, mode, _ = self._running or self._wish
+        partly = [f"{name} is {why}" for name, why in facts["partly"].items()]
+        return self.totals.sample(
+            now,
+            lost=self.meter.missed(),
+            cost=self.meter.cost(now),
+            notes=(*self.meter.notes, *partly),
+            hardware=facts["hardware"],
+            reason=facts["reason"],
+            event_set=event_set,
+            mode=mode,
+            events=tuple(facts["events"]),
+            absent=facts["absent"],
+            kinds=self._kinds,
+            sockets=self._sockets,
+        )
+
+    def drain(self) -> None:
+        """Add what the maps hold to the totals."""
+        self._collect()
+        self.meter.events = self.totals.switches
+
+    def wait_fds(self) -> Sequence[int]:
+        """There is no ring buffer."""
+        return ()
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what is charged from the next switch on; raises ProbeError."""
+        if self._control is not None:
+            self._control.set_filters(filters)
+        self.filters = filters
+
+    def check_option(self, option: str, value: Any) -> None:
+        """Raises ProbeError for a set or mode that there is not, and for what is no event."""
+        if option == "events":
+            check_events(value)
+            return
+        choices = {"set": list(SETS), "mode": list(MODES)}.get(option)
+        if choices is None:
+            raise ProbeError(f"pmc has no option {option}", "it has set, mode and events")
+        if option == "set" and value == CUSTOM and self._wish[2]:
+            return
+        if value not in choices:
+            fix = did_you_mean(near(str(value), choices), f"choose from {', '.join(choices)}")
+            raise ProbeError(f"{quote(str(value))} is no {option} of counters", fix)
+
+    def set_option(self, option: str, value: Any) -> bool:
+        """Another set, mode or list of events: other counters have to be opened."""
+        self.check_option(option, value)
+        event_set, mode, events = before = self._wish
+        if option == "events":
+            event_set, events = CUSTOM, tuple(check_events(value))
+        elif option == "set":
+            event_set = value
+        else:
+            mode = value
+        self._wish = (event_set, mode, events)
+        return self._wish != before
+
+    def refuse(self, why: str, fix: str) -> bool:
+        """What was asked for failed: go on as before, if there was a before."""
+        self.meter.notes = (f"{why}: {fix}" if fix else why,)
+        if self._running is None:
+            return False
+        self._wish = self._running
+        return True
+
+    def _collect(self) -> None:
+        if self._control is not None and self._reader is not None:
+            self._reader.read(self._control, self.totals)
+
+
+def _timer(cpu: int, index: int) -> Attach:
+    return Attach(
+        kind="timer",
+        function="on_tick",
+        name=f"of CPU {cpu}",
+        optional=True,
+        cpu=cpu,
+        period=TICK,
+        keeper=(ARRAY, index),
+    )
+
+
+def sockets() -> dict[int, int]:
+    """The socket of each CPU that runs, where it is known."""
+    out: dict[int, int] = {}
+    for cpu in kernel.online_cpus():
+        path = f"/sys/devices/system/cpu/cpu{cpu}/topology/physical_package_id"
+        text = kernel.read_text(path)
+        if text is not None and text.isdigit():
+            out[cpu] = int(text)
+    return out

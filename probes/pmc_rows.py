@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the counter probe's maps into cumulative totals, by process and by CPU.
+
+Layouts are those of `pmc.bpf.c`; `probes.rows` knows which rows changed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from probes.control import Control
+from probes.maps import MappedArray
+from probes.rows import RowTable, name_of_comm
+from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
+
+RAN, MIGRATED = 0, 1
+"""What a row is about."""
+MOST_PROCESSES = 20_000
+"""Most processes that are remembered; the newest stay."""
+FORGET_EVERY = 10.0
+"""Processes that are gone for one to two of these periods, in seconds, are forgotten."""
+
+_COMM, _COMM_AT, _WIDE_AT = 16, 32, 64
+_CPU_WORDS = 8
+_NEW = tuple.__new__
+NO_TIMES = TaskTimes(0, 0, 0, 0)
+NO_READING = Reading(0, 0, 0)
+
+
+class Totals:
+    """The cumulative mappings behind a PmcSample; they outlive a change of the programs."""
+
+    def __init__(self, generation: int = 0) -> None:
+        self.generation = generation
+        self.tasks: dict[int, TaskTimes] = {}
+        self.readings: dict[tuple[int, str], Reading] = {}
+        self.cpus: dict[int, CpuTimes] = {}
+        self.cpu_readings: dict[tuple[int, str], Reading] = {}
+        self.comms: dict[int, str] = {}
+        self.unattributed = 0
+        self.active: set[int] = set()
+        self._gone: set[int] = set()
+        self._next_forget = 0.0
+
+    @property
+    def switches(self) -> int:
+        """All switches that were counted."""
+        return sum(times.switches for times in self.cpus.values())
+
+    def keep_events(self, events: Iterable[str]) -> None:
+        """Let go of the counts of all other events."""
+        kept = set(events)
+        self.readings = {key: r for key, r in self.readings.items() if key[1] in kept}
+        self.cpu_readings = {key: r for key, r in self.cpu_readings.items() if key[1] in kept}
+
+    def sample(self, now: float, **fields: Any) -> PmcSample:
+        """An immutable copy; unchanged entries are the same objects as in the last one."""
+        if now >= self._next_forget or len(self.tasks) > MOST_PROCESSES:
+            self._forget(now)
+        return PmcSample(
+            state="on",
+            generation=self.generation,
+            tasks=self.tasks.copy(),
+            readings=self.readings.copy(),
+            cpus=self.cpus.copy(),
+            cpu_readings=self.cpu_readings.copy(),
+            comms=self.comms.copy(),
+            unattributed=self.unattributed,
+            **fields,
+        )
+
+    def _forget(self, now: float) -> None:
+        """Drop processes that were gone the last time already, and what is too much."""
+        self._next_forget = now + FORGET_EVERY
+        alive = {0, *(int(name) for name in os.listdir("/proc") if name.isdigit())}
+        # Under hidepid /proc hides the living: who runs is not gone.
+        gone = self.tasks.keys() - alive - self.active
+        self.active = set()
+        forgotten = gone & self._gone
+        self._gone = gone - forgotten
+        if not forgotten and len(self.tasks) <= MOST_PROCESSES:
+            return
+        kept = [item for item in self.tasks.items() if item[0] not in forgotten]
+        self.tasks = dict(kept[-(MOST_PROCESSES * 3 // 4) :])
+        self.comms = {pid: comm for pid, comm in self.comms.items() if pid in self.tasks}
+        self.readings = {key: r for key, r in self.readings.items() if key[0] in self.tasks}
+
+
+class CounterReader:
+    """Reads what one load of the programs counted. Takes the maps' descriptors.
+
+    `events` are the names of the counters by their slots; without `wait` the kernel does not
+    keep how long threads wait.
+    """
+
+    def __init__(
+        self, maps: dict[str, int], sizes: Mapping[str, int], events: Sequence[str], wait: bool
+    ) -> None:
+        self.events, self.wait = tuple(events), wait
+        slots, self.cpus = sizes["PT_SLOTS"], sizes["PT_CPUS"]
+        self._words = struct.Struct(f"={2 + 1 + 2 * slots}Q")
+        self._row = struct.Struct(f"=QQQ{_COMM_AT - 24 + 32}x{1 + 2 * slots}Q")
+        self._cpu = struct.Struct(f"={_CPU_WORDS + 3 * slots}Q")
+        rows = maps.pop("rows"), maps.pop("touched")
+        self.table = RowTable(*rows, self.cpus, sizes["PT_ROWS"], wide=1 + 2 * slots)
+        self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
+        self.arrays = (*self.table.arrays, self.states)
+        self._rows_seen: dict[int, tuple[int, ...]] = {}
+        self._cpus_seen: dict[int, tuple[int, ...]] = {}
+        self._nothing = (0,) * (3 + 1 + 2 * slots)
+
+    def start(self) -> None:
+        """From here on what CPUs do counts: what their counters had before does not."""
+        for cpu in range(self.cpus):
+            self._cpus_seen[cpu] = self._state(cpu)
+
+    def read(self, control: Control, totals: Totals) -> None:
+        """Add what is new since the last read."""
+        fresh: dict[int, list[int]] = {}
+        moved: dict[int, int] = {}
+        for indexes in self.table.lists(control):
+            self._read_rows(indexes, fresh, moved, totals)
+        for pid, gained in fresh.items():
+            self._charge(pid, gained, totals)
+        for pid, count in moved.items():
+            old = totals.tasks.get(pid, NO_TIMES)
+            totals.tasks[pid] = old._replace(migrations=old.migrations + count)
+        totals.active |= fresh.keys() | moved.keys()
+        for cpu in range(self.cpus):
+            self._read_cpu(cpu, totals)
+
+    def close(self) -> None:
+        """Unmap everything."""
+        for array in self.arrays:
+            array.close()
+
+    def _read_rows(
+        self,
+        indexes: Iterable[int],
+        fresh: dict[int, list[int]],
+        moved: dict[int, int],
+        totals: Totals,
+    ) -> None:
+        memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
+        for index in indexes:
+            at = index * stride
+            new = self._row.unpack_from(memory, at)
+            old = seen.get(index, self._nothing)
+            seen[index] = new
+            key = new[2]
+            if new == old or not key:
+                continue
+            pid, what = key >> 32, (key & 0xFFFFFFFF) - 1
+            if what == MIGRATED:
+                moved[pid] = moved.get(pid, 0) + new[0] - old[0]
+                continue
+            gained = fresh.get(pid)
+            if gained is None:
+                gained = fresh[pid] = [0] * len(new)
+                comm = name_of_comm(memory[at + _COMM_AT : at + _COMM_AT + _COMM])
+                if totals.comms.get(pid) != comm:
+                    totals.comms[pid] = comm if pid else "idle"
+            fresh[pid] = [g + n - o for g, n, o in zip(gained, new, old, strict=True)]
+
+    def _charge(self, pid: int, gained: Sequence[int], totals: Totals) -> None:
+        switches, clock, _, wait, *counts = gained
+        old = totals.tasks.get(pid, NO_TIMES)
+        waited = (old.wait or 0) + wait if self.wait else None
+        totals.tasks[pid] = TaskTimes(
+            old.clock + clock, old.switches + switches, old.migrations, waited
+        )
+        for slot, event in enumerate(self.events):
+            key = (pid, event)
+            known = totals.readings.get(key, NO_READING)
+            value, running = counts[2 * slot], counts[2 * slot + 1]
+            totals.readings[key] = _NEW(
+                Reading, (known[0] + value, known[1] + clock, known[2] + running)
+            )
+
+    def _state(self, cpu: int) -> tuple[int, ...]:
+        return self._cpu.unpack_from(self.states.memory, cpu * self.states.stride)
+
+    def _read_cpu(self, cpu: int, totals: Totals) -> None:
+        new = self._state(cpu)
+        old = self._cpus_seen[cpu]
+        if new == old:
+            return
+        self._cpus_seen[cpu] = new
+        _, busy, idle, switches, wait, unattributed, _, _, *counts = [
+            n - o for n, o in zip(new, old, strict=True)
+        ]
+        known = totals.cpus.get(cpu, CpuTimes(0, 0, 0, 0))
+        totals.cpus[cpu] = CpuTimes(
+            known.busy + busy,
+            known.idle + idle,
+            known.switches + switches,
+            (known.wait or 0) + wait if self.wait else None,
+        )
+        totals.unattributed += unattributed
+        for slot, event in enumerate(self.events):
+            r = totals.cpu_readings.get((cpu, event), NO_READING)
+            value, enabled, running = counts[3 * slot : 3 * slot + 3]
+            totals.cpu_readings[cpu, event] = Reading(r[0] + value, r[1] + enabled, r[2] + running)
+
+
+__all__ = ["CounterReader", "Totals"]
