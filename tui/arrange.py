@@ -12,6 +12,8 @@ VERY_WIDE = 160
 """Columns from which they always do."""
 TALL = 14
 """Rows that make a pane comfortable: with fewer, two columns are better than one."""
+LOW = 10
+"""Rows below which panes in one column give way to the one in focus."""
 
 
 class Place(NamedTuple):
@@ -42,7 +44,8 @@ def arrange(
 
     Open panes fill rows of one or two in the order given, the last of an odd number takes a
     whole row; panes that are off, or for which there is no room, fold to a title line at
-    the bottom. The pane in focus is the last to fold. `zoomed` gives it everything.
+    the bottom. The pane in focus is the last to fold, and where all are low it gets twice as
+    much as another. `zoomed` gives it everything.
     """
     places: list[Place | None] = [None] * len(wants)
     if zoomed and 0 <= focus < len(wants):
@@ -53,7 +56,8 @@ def arrange(
         shown.remove(next(at for at in reversed(shown) if at != focus))
     folded = [at for at in range(len(wants)) if at not in shown][:height]
     rows = _rows(width, height - len(folded), shown)
-    _fill(places, width, height - len(folded), wants, rows)
+    heights = _heights(height - len(folded), wants, rows, focus)
+    _fill(places, width, heights, wants, rows)
     for line, at in enumerate(folded):
         places[at] = Place(0, height - len(folded) + line, width, 1)
     return places
@@ -71,16 +75,32 @@ def _needed(width: int, height: int, wants: Sequence[Want], shown: Sequence[int]
     return open_rows + len(wants) - len(shown)
 
 
+def _heights(
+    height: int, wants: Sequence[Want], rows: Sequence[Sequence[int]], focus: int
+) -> list[int]:
+    """The height of each row of panes: alike, unless they are low and one is in focus."""
+    alike = [height * (at + 1) // len(rows) - height * at // len(rows) for at in range(len(rows))]
+    if [focus] not in rows or len(rows) < 2 or height // len(rows) >= LOW:
+        return alike
+    if any(len(row) > 1 for row in rows):
+        return alike
+    share = height // (len(rows) + 1)
+    out = [max(wants[at].least, share) for (at,) in rows]
+    place = [list(row) for row in rows].index([focus])
+    out[place] = 0
+    out[place] = height - sum(out)
+    return out if out[place] >= max(wants[focus].least, share) else alike
+
+
 def _fill(
     places: list[Place | None],
     width: int,
-    height: int,
+    heights: Sequence[int],
     wants: Sequence[Want],
     rows: Sequence[Sequence[int]],
 ) -> None:
     y = 0
-    for number, row in enumerate(rows):
-        tall = (height - y) // (len(rows) - number)
+    for row, tall in zip(rows, heights, strict=True):
         x = 0
         total = sum([wants[at].weight for at in row])
         for at in row:

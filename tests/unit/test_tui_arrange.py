@@ -71,5 +71,18 @@ def test_without_room_the_pane_in_focus_is_the_last_to_fold() -> None:
     assert heights == [1, 1, 9, 1]
 
 
+def heights(width: int, height: int, wants: list[Want], focus: int) -> list[int]:
+    return [place.height if place else 0 for place in arrange(width, height, wants, focus)]
+
+
+def test_four_panes_on_a_small_screen_fold_one_and_give_way_to_the_one_in_focus() -> None:
+    assert heights(80, 22, [OPEN] * 4, 0) == [9, 6, 6, 1]
+    assert heights(80, 22, [OPEN] * 4, 3) == [6, 6, 1, 9]
+    assert heights(80, 34, [OPEN] * 4, 1) == [6, 16, 6, 6]
+    # Those that are not low are alike, and so they are when none of them has the focus.
+    assert heights(80, 44, [OPEN] * 4, 1) == [11, 11, 11, 11]
+    assert heights(80, 23, [OPEN] * 3 + [OFF], 3) == [7, 7, 8, 1]
+
+
 def test_zoom_hides_the_others() -> None:
     assert arrange(80, 22, [OPEN, OPEN], 1, zoomed=True) == [None, Place(0, 0, 80, 22)]
