@@ -211,7 +211,9 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
         chosen["syscalls"] = {"latency": True}
     if options.targets:
         chosen["latency"] = {"targets": options.targets}
-    counted = {"events": options.events, "set": options.event_set, "mode": options.event_mode}
+    counted: dict[str, Any] = {"set": options.event_set, "mode": options.event_mode}
+    if options.events:
+        counted = {"events": options.events, "mode": options.event_mode}
     if any(counted.values()):
         chosen["pmc"] = {name: value for name, value in counted.items() if value}
     return chosen

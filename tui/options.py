@@ -303,7 +303,7 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
         filters=Filters(
             values.get("pid"), values.get("comm"), values.get("user"), values.get("cgroup")
         ),
-        probes=_on_at_start(values, bool(event_set or event_mode)),
+        probes=_on_at_start(values, bool(events or event_set or event_mode)),
         latency=values.get("latency", False),
         targets=values.get("function", ()),
         events=events,
@@ -328,7 +328,7 @@ def _on_at_start(values: Mapping[str, Any], counts: bool) -> tuple[str, ...]:
 
 
 def _counted(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None, str | None]:
-    """The events, the event set and the mode of the counters; raises UsageError."""
+    """The events, else the event set, and the mode of the counters; raises UsageError."""
     user, kernel_only = values.get("user-only", False), values.get("kernel-only", False)
     if user and kernel_only:
         raise UsageError("--user-only: nothing is left with --kernel-only", "leave one out")
@@ -336,10 +336,10 @@ def _counted(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None, st
     events: tuple[str, ...] = values.get("event", ())
     if not events:
         return (), values.get("event-set"), mode
-    from probes.pmc_events import CUSTOM, check_events
+    from probes.pmc_events import check_events
 
     try:
-        return tuple(check_events(list(events))), CUSTOM, mode
+        return tuple(check_events(list(events))), None, mode
     except ProbeError as error:
         raise UsageError(f"--event: {error.why}", error.fix) from error
 

@@ -51,6 +51,7 @@ REGISTRY: tuple[Entry, ...] = (
     Entry(
         "3", "latency", "Latency", "probes.latency:LatencyProbe", "tui.panes.latency:LatencyPane"
     ),
+    Entry("4", "pmc", "PMC", "probes.pmc:PmcProbe", "tui.panes.pmc:PmcPane"),
 )
 
 

@@ -23,6 +23,7 @@ from probes.samples import (
     SyscallSample,
 )
 from tests.pilot.fake_latency import FOUND, FakeLatency, wobble
+from tests.pilot.fake_pmc import FakePmc
 from tui import registry
 
 NOON = 1_700_000_000.0
@@ -117,6 +118,7 @@ class FakeSource:
         self.stopped = False
         self.on = dict.fromkeys(registry.names(), True)
         self.latencies = FakeLatency(PROCESSES)
+        self.counters = FakePmc(PROCESSES)
         self.queries: list[str] = []
         self.answering = True
         self._totals: dict[str, list[int]] = {name: [0, 0] for name in CALLS}
@@ -146,6 +148,8 @@ class FakeSource:
             self.latencies.add(str(value))
         elif option == "remove":
             self.latencies.remove(str(value))
+        elif probe == "pmc":
+            self.counters.option(option, str(value))
 
     def set_filters(self, filters: Filters) -> None:
         self._command("set_filters", filters)
@@ -184,6 +188,8 @@ class FakeSource:
         samples: dict[str, Sample] = {"syscalls": self._syscalls(), "execs": self._exec_sample()}
         if "latency" in self.on:
             samples["latency"] = self.latencies.sample(self.tick)
+        if "pmc" in self.on:
+            samples["pmc"] = self.counters.sample(self.tick)
         for name, on in self.on.items():
             if not on:
                 samples[name] = type(samples[name])(state="off")

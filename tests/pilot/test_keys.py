@@ -70,7 +70,7 @@ async def test_tab_enter_and_escape(run: Run) -> None:
 
 
 async def test_moving_through_a_long_table(run: Run) -> None:
-    async with run(80, 35) as (app, pilot, _):
+    async with run(80, 33) as (app, pilot, _):
         table = app.dashboard.panes[0].pane.table  # type: ignore[attr-defined]
         for key, index in (("end", 23), ("pageup", 15), ("home", 0), ("pagedown", 8), ("up", 7)):
             await pilot.press(key)

@@ -25,10 +25,8 @@ def refused(**typed: Any) -> str:
 def test_events_are_as_perf_writes_them_and_make_a_set_of_their_own() -> None:
     options = resolved(event=["cycles,instructions", "loads=r01d1", "cycles,instructions"])
     assert options.events == ("cycles", "instructions", "loads=r01d1")
-    assert _probe_options(options) == {
-        "pmc": {"events": ("cycles", "instructions", "loads=r01d1"), "set": "custom"}
-    }
-    assert resolved(event=["cycles"], event_set="tlb").event_set == "custom"
+    assert _probe_options(options) == {"pmc": {"events": ("cycles", "instructions", "loads=r01d1")}}
+    assert resolved(event=["cycles"], event_set="tlb").event_set is None
 
 
 def test_a_set_and_a_mode() -> None:

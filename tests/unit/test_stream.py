@@ -12,7 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.base import Probe
-from probes.samples import Cost, Counts, ExecSample, Filters, Frame, Host, Sample, SyscallSample
+from probes.samples import (
+    Cost,
+    Counts,
+    CpuTimes,
+    ExecSample,
+    Filters,
+    Frame,
+    Host,
+    PmcSample,
+    Reading,
+    Sample,
+    SyscallSample,
+    TaskTimes,
+)
 from probes.stream import dumps, stream_object
 from tests.unit import strategies as own
 
@@ -113,6 +126,58 @@ def test_filters_and_notes_are_told() -> None:
     assert obj["probes"]["syscalls"]["notes"] == ["1 in 16 timed"]
 
 
+def counters(tick: float, **fields: Any) -> Frame:
+    """Process 7 and CPU 0, of which each second had half a second of the other's time."""
+    spent = int(tick * 5e8)
+    sample = PmcSample(
+        state="on",
+        hardware=True,
+        events=("cycles", "instructions", "page-faults"),
+        absent={"cache-misses": "the CPU has no such counter (ENOENT)"},
+        tasks={7: TaskTimes(spent, int(tick), 0, 0)},
+        readings={
+            (7, "cycles"): Reading(3 * spent, spent, spent),
+            (7, "instructions"): Reading(6 * spent, spent, spent),
+        },
+        cpus={0: CpuTimes(spent, spent, int(tick), 0)},
+        cpu_readings={(0, "cycles"): Reading(3 * spent, 2 * spent, spent)},
+        comms={7: "postgres"},
+    )
+    return replace(frame(tick), samples={"pmc": replace(sample, **fields)})
+
+
+def counter_object(before: Frame, after: Frame) -> dict[str, Any]:
+    from probes.pmc import PmcProbe
+
+    probes: dict[str, dict[str, Any]] = stream_object(before, after, {"pmc": PmcProbe})["probes"]
+    return json.loads(dumps(probes["pmc"]))  # type: ignore[no-any-return]
+
+
+def test_counters_are_of_the_interval_whole_numbers_and_scaled_where_shared() -> None:
+    obj = counter_object(counters(10), counters(12))
+    (cpu,), (process,) = obj["cpus"], obj["processes"]
+    assert (cpu["cycles"], cpu["running"], cpu["instructions"]) == (6_000_000_000, 0.5, None)
+    assert (process["cycles"], process["ipc"]) == (3_000_000_000, 2.0)
+    assert (process["task_clock"], process["page_faults"]) == (1_000_000_000, None)
+    assert obj["absent"] == {"cache-misses": "the CPU has no such counter (ENOENT)"}
+
+
+def test_counters_without_hardware_are_null_and_say_why() -> None:
+    without = {"hardware": False, "reason": "none (ENOENT)", "events": ("page-faults",)}
+    obj = counter_object(counters(10, **without), counters(11, **without))
+    assert (obj["hardware"], obj["reason"]) == (False, "none (ENOENT)")
+    for row in (*obj["cpus"], *obj["processes"]):
+        assert [row[name] for name in ("cycles", "instructions", "ipc", "running")] == [None] * 4
+        assert row["context_switches"] == 1
+
+
+def test_counters_that_are_off_are_null() -> None:
+    off = Frame(time=1, mono=1, interval=1.0, host=Host(), samples={})
+    obj = counter_object(off, off)
+    assert obj.pop("state") == "off"
+    assert {name for name, value in obj.items() if value is not None} == {"lost", "cost"}
+
+
 @settings(max_examples=100)
 @given(st.text(st.characters(codec=None)))
 def test_lines_are_one_line_of_ascii_that_parsers_take(text: str) -> None:
@@ -146,6 +211,6 @@ def test_any_frames_of_the_real_probes_make_an_object(before: Frame, after: Fram
 
 def _typed(arbitrary: Frame) -> Frame:
     """The Frame with only Samples of the class that belongs to their probe's name."""
-    kinds = {"syscalls": SyscallSample, "execs": ExecSample}
+    kinds = {"syscalls": SyscallSample, "execs": ExecSample, "pmc": PmcSample}
     kept = {n: s for n, s in arbitrary.samples.items() if type(s) is kinds.get(n)}
     return replace(arbitrary, samples=kept)

@@ -227,6 +227,16 @@ def test_without_hardware_the_reason_is_a_note_and_the_rest_goes_on(feed: Feed) 
     assert feed.pane.table.sort_by == 2
 
 
+def test_software_events_of_the_users_own_need_no_hardware(feed: Feed) -> None:
+    counts = {"page-faults": 12, "minor-faults": 9}
+    more = {"hardware": False, "event_set": "custom", "reason": "none was asked for"}
+    feed_counted(feed, counts, **more)
+    row = feed.row("postgres")
+    assert row["minor-fau/s"] == "9.0"
+    assert row["flt/s"] == "12"
+    assert " none was asked for" in feed.texts()
+
+
 def test_quiet_processes_keep_their_rows_for_a_while(feed: Feed) -> None:
     feed(2)
     feed.fake.comms.pop(5012)
@@ -284,7 +294,9 @@ def test_two_cpus_have_wide_bars() -> None:
     assert words[-1].endswith("%")
 
 
-@pytest.mark.parametrize(("cpus", "width", "rows"), [(8, 59, 3), (16, 80, 4), (48, 200, 6)])
+@pytest.mark.parametrize(
+    ("cpus", "width", "rows"), [(8, 59, 3), (8, 80, 1), (16, 80, 4), (48, 200, 6)]
+)
 def test_more_have_short_ones(cpus: int, width: int, rows: int) -> None:
     text = "\n".join(drawn(view_of(cpus), width, rows))
     assert len([word for word in text.split() if word.isdigit()]) == cpus
@@ -442,10 +454,10 @@ def test_counters_can_be_searched_sorted_and_walked(feed: Feed) -> None:
 
 def test_rules_of_thumb() -> None:
     assert [IPC.style(value) for value in (None, 0.49, 0.5, 0.99, 1.0, 4.0)] == [
-        "dim", "error", "warn", "warn", "text", "text",
+        "dim", "bad", "warn", "warn", "text", "text",
     ]  # fmt: skip
     assert [BRANCHES.style(value) for value in (None, 0.0, 0.04, 0.09)] == [
-        "dim", "text", "warn", "error",
+        "dim", "text", "warn", "bad",
     ]  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 """All CPUs in a few lines, however many there are: how busy each is, and its IPC.
 
     cpu0 0.61 ██████▌    42.1%   cpu1 1.92 ████████▎  57.0%     a few: wide bars
-     0 ███▌ 0.61   1 ████ 1.92   2 ▌    0.80                    up to a few dozen: short bars
+     0 ███▌ 0.61   1 ████ 1.92   2 ▌    0.80                    up to a few dozen: short bars,
+     0 ▊ 0.61  1 █ 1.92  2 ▏ 0.80                               or very short ones
       0 ▃▁▁▂▇█▁▁  64 ▁▁▁▁▂▂▃▁                                   hundreds: a cell for each
     socket 0  128 cpus  0.81 ██████▌     42.1%                  more than fit: by socket
 
@@ -38,7 +39,7 @@ def strip(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
     cpus = view.cpus
     if rows <= 0 or not cpus:
         return []
-    for draw in (_wide, _short, _cells, _sockets):
+    for draw in (_wide, _short, _shortest, _cells, _sockets):
         lines = draw(view, width, rows, look)
         if lines:
             return lines
@@ -93,10 +94,10 @@ def _wide(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
     return _rows(entries, down)
 
 
-def _short(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+def _short(view: PmcView, width: int, rows: int, look: Look, least: int = SHORT_BAR) -> list[Line]:
     label = len(str(view.cpus[-1].cpu))
     value = 4 if view.sample.hardware else 5
-    grid = _grid(view, rows, width, label + value + 2, SHORT_BAR)
+    grid = _grid(view, rows, width, label + value + 2, least)
     if grid is None:
         return []
     _, down, cells = grid
@@ -107,6 +108,10 @@ def _short(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
         entry: list[Span] = [(f"{row.cpu:>{label}} ", "dim"), _bar(row, cells, view, look)]
         entries.append([*entry, (f" {text:>{value}}", style)])
     return _rows(entries, down)
+
+
+def _shortest(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+    return _short(view, width, rows, look, least=1)
 
 
 def _rows(entries: Sequence[list[Span]], down: int) -> list[Line]:

@@ -31,8 +31,8 @@ class Thumb(NamedTuple):
         if value is None:
             return "dim"
         if self.low:
-            return "error" if value < self.bad else "warn" if value < self.warn else "text"
-        return "error" if value > self.bad else "warn" if value > self.warn else "text"
+            return "bad" if value < self.bad else "warn" if value < self.warn else "text"
+        return "bad" if value > self.bad else "warn" if value > self.warn else "text"
 
 
 IPC = Thumb(1.0, 0.5, "IPC under 0.5: the CPU waits more than it works, look for stalls", low=True)
@@ -141,7 +141,7 @@ def advice(row: Counters, view: PmcView) -> list[str]:
     return out + [
         metric.thumb.why
         for metric in metrics(view.sample)
-        if metric.thumb.style(metric.value(row, view.seconds)) == "error"
+        if metric.thumb.style(metric.value(row, view.seconds)) == "bad"
     ]
 
 
@@ -260,17 +260,16 @@ def _last_columns() -> list[Column[Row]]:
 
 def columns(sample: PmcSample, marks: bool) -> list[Column[Row]]:
     """The columns for what this Sample counts; with `marks` there is a cell for them."""
+    own = [_metric_column(one, marks, min(at, 1) + 1) for at, one in enumerate(metrics(sample))]
     if not sample.hardware:
         unknown = [replace(_cycles(False), drop=10), replace(_ipc(False), drop=9)]
-        return [*_first_columns(), *_last_columns(), *unknown]
-    found = metrics(sample)
+        return [*_first_columns(), *own, *_last_columns(), *unknown]
     out = _first_columns()
     if "cycles" in sample.events:
         out.append(_cycles(marks))
     if {"cycles", "instructions"} <= set(sample.events):
         out.append(_ipc(marks))
-    out += [_metric_column(one, marks, min(at, 1) + 1) for at, one in enumerate(found)]
-    out += _last_columns()
+    out += [*own, *_last_columns()]
     if "cycles" in sample.events and sample.mode == "all":
         clock = _number("GHz", 5, lambda r: r.view.gigahertz(r.task), fmt_small, drop=7)
         out.append(clock)
