@@ -3,7 +3,7 @@
 
 It is a child of the dashboard's process, forked before that gave up its privileges; it
 imports neither BCC nor Textual, holds no descriptor of a running probe and ends when the
-dashboard does; descriptors that are given back it closes. Only probes that it was started
+dashboard does; descriptors that are given back it has closed. Only probes that it was started
 with can be asked for, by name: the unprivileged side cannot send it code. Each batch of
 requests gets a loader of its own.
 
@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from probes import bpfsys, ipc, returns
+from probes.closer import Closer
 from probes.searcher import Searcher
 
 
@@ -41,7 +42,7 @@ def _loader_timeout(default: float = 10.0) -> float:
 LOADER_TIMEOUT = _loader_timeout()
 """Seconds that one probe may take to load; idle emulated machines need up to six."""
 
-TIDY_SECONDS = 2.0
+TIDY_SECONDS = 30.0
 """How long the broker waits for what is in use when the dashboard has gone."""
 
 LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
@@ -71,6 +72,7 @@ class Broker:
         self.loader: Loader | None = None
         self.spawn = spawn or self._fork_loader
         self.searcher = Searcher(self._answer, self._forget)
+        self.closer = Closer(self._forget)
 
     def serve(self) -> None:
         """Answer requests until the dashboard is gone."""
@@ -86,26 +88,30 @@ class Broker:
                 self.searcher.speak()
             elif self.searcher.timeout() == 0:
                 self.searcher.close()
+            if self.closer.sock in ready:
+                self.closer.reap()
             if self.sock in ready and not self._dashboard_speaks():
                 break
         self._close_doomed()
+        self.closer.end()
         self._end_loader(kill=True)
         self.searcher.close(kill=True)
-        # The dashboard may still be about to close its descriptors.
+        # The dashboard, or the closer, may still be about to close its descriptors.
         last = time.monotonic() + TIDY_SECONDS
         while not returns.tidy() and time.monotonic() < last:
             time.sleep(0.02)
 
     def _close_doomed(self) -> None:
         doomed, self.doomed = self.doomed, []
-        ipc.close_all(doomed)
-        returns.tidy()
+        self.closer.close(doomed)
 
     def _forget(self) -> None:
-        """In a child that is no loader: who waits for us to close these would wait for it too."""
+        """In a child: who waits for us to close these would wait for it too."""
         self.sock.close()
-        if self.loader is not None:
-            self.loader.sock.close()
+        others = (self.loader.sock if self.loader else None, self.searcher.sock, self.closer.sock)
+        for sock in others:
+            if sock is not None:
+                sock.close()
 
     def _answer(self, message: ipc.Message) -> None:
         ipc.send(self.sock, message)
@@ -120,6 +126,8 @@ class Broker:
         if self.searcher.sock is not None and idle is not None:
             sockets.append(self.searcher.sock)
             timeouts.append(idle)
+        if self.closer.sock is not None:
+            sockets.append(self.closer.sock)
         ready, _, _ = select.select(sockets, [], [], min(timeouts, default=None))
         return ready
 
@@ -216,10 +224,8 @@ class Broker:
             status = 1
             with contextlib.suppress(BaseException):
                 # The dashboard's end must see EOF when the broker dies, whatever we do.
-                self.sock.close()
+                self._forget()
                 ours.close()
-                if self.searcher.sock is not None:
-                    self.searcher.sock.close()
                 from probes import loader
 
                 loader.run(theirs, log)
