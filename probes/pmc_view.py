@@ -8,7 +8,7 @@ an event that is not there, one that never got a counter, a ratio without a whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -134,9 +134,12 @@ class PmcView:
 
 def scaled(before: Reading | None, after: Reading) -> Count:
     """The count between two readings of one event."""
-    if before is None or after.enabled < before.enabled or after.value < before.value:
-        before = Reading(0, 0, 0)  # forgotten and back: it counts from zero
-    value, enabled, running = [new - old for new, old in zip(after, before, strict=True)]
+    value, enabled, running = after
+    if before is not None and enabled >= before.enabled and value >= before.value:
+        value -= before.value
+        enabled -= before.enabled
+        running -= before.running
+    # Else it was forgotten and is back: it counts from zero.
     if enabled <= 0:
         return UNKNOWN
     if running <= 0:
@@ -146,12 +149,22 @@ def scaled(before: Reading | None, after: Reading) -> Count:
     return Count(value * enabled / running, running / enabled)
 
 
-def _counts(key: int, events: Iterable[str], old: Readings, new: Readings) -> dict[str, Count]:
+def exact(before: Reading | None, after: Reading) -> Count:
+    """The count between two readings of an event that was counted all the time."""
+    old = before.value if before is not None and before.value <= after.value else 0
+    return Count(float(after.value - old), 1.0)
+
+
+def _counts(
+    key: int, events: Iterable[str], old: Readings, new: Readings, unshared: Set[str] = frozenset()
+) -> dict[str, Count]:
+    """Counts by event; those `unshared` had a counter of their own all the time."""
     found: dict[str, Count] = {}
     for event in events:
         after = new.get((key, event))
         if after is not None:
-            found[event] = scaled(old.get((key, event)), after)
+            count = exact if event in unshared else scaled
+            found[event] = count(old.get((key, event)), after)
     return found
 
 
@@ -170,33 +183,22 @@ def _less(new: int | None, old: int | None) -> int | None:
 
 
 def _task_row(
-    pid: int, before: PmcSample, after: PmcSample, events: Iterable[str], unshared: set[str]
+    pid: int, before: PmcSample, after: PmcSample, events: Iterable[str], unshared: Set[str]
 ) -> TaskRow:
     new = after.tasks[pid]
     old = before.tasks.get(pid)
     if old is None or new.clock < old.clock or new.switches < old.switches:
         old = TaskTimes(0, 0, 0, 0)
-    counts = _counts(pid, events, before.readings, after.readings)
-    for event in unshared & counts.keys():
-        # A stint's length and the time that its counters ran come from two clocks.
-        counts[event] = _unscaled(pid, event, before, after)
     return TaskRow(
         clock=new.clock - old.clock,
         switches=new.switches - old.switches,
         wait=_less(new.wait, old.wait),
-        counts=counts,
+        # A stint's length and the time that its counters ran come from two clocks.
+        counts=_counts(pid, events, before.readings, after.readings, unshared),
         pid=pid,
         comm=after.comms.get(pid, "?"),
         migrations=max(0, new.migrations - old.migrations),
     )
-
-
-def _unscaled(pid: int, event: str, before: PmcSample, after: PmcSample) -> Count:
-    """The count of an event that was counted all the time."""
-    new = after.readings[pid, event]
-    old = before.readings.get((pid, event))
-    value = new.value - (old.value if old is not None and old.value <= new.value else 0)
-    return Count(float(value), 1.0)
 
 
 def _cpu_row(cpu: int, before: PmcSample, after: PmcSample, events: Iterable[str]) -> CpuRow:

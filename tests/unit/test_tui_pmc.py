@@ -548,3 +548,15 @@ def test_what_processes_call_themselves_is_harmless_and_fits() -> None:
             for _ in range(6):
                 feed.pane.move("down")
             feed.pane.enter()
+
+
+def test_without_hardware_there_is_nothing_to_choose_and_the_past_stays(feed: Feed) -> None:
+    feed(2)
+    assert [key for key, _ in feed.pane.hints()] == ["g", "u"]
+    feed.fake.hardware = False
+    feed(20)
+    assert feed.pane.hints() == []
+    drawn = sum([text.count("█") for text in feed.texts()[:10]])
+    feed.fake.set = "tlb"
+    feed(1)
+    assert sum([text.count("█") for text in feed.texts()[:10]]) >= drawn

@@ -313,8 +313,10 @@ class PmcPane(Pane):
         return None if row is None else row.pid
 
     def hints(self) -> list[tuple[str, str]]:
-        """g and u."""
-        return [("g", "next set"), ("u", "user/kernel")] if self.view is not None else []
+        """g and u, where there is something to choose from."""
+        sample = self.sample
+        choice = isinstance(sample, PmcSample) and (sample.hardware or self._own_events)
+        return [("g", "next set"), ("u", "user/kernel")] if choice else []
 
     def options(self) -> list[tuple[str, str]]:
         """What g and u do."""

@@ -207,7 +207,9 @@ def _cycles(marks: bool) -> Column[Row]:
         return row.rate(row.task.count("cycles"))
 
     def cell(row: Row) -> Span:
-        return (_marked(fmt_count(value(row)), row, marks, "cycles"), "value")
+        found = value(row)
+        style = "dim" if found is None else "value"
+        return (_marked(fmt_count(found), row, marks, "cycles"), style)
 
     return Column("cyc/s", 6 + marks, cell, value)
 

@@ -54,7 +54,9 @@ class Past:
     def add(self, view: PmcView) -> None:
         """Remember an interval; what was counted differently before is forgotten."""
         sample = view.sample
-        kind = (sample.hardware, sample.event_set, sample.mode, sample.events)
+        kind: tuple[object, ...] = (sample.event_set, sample.mode, sample.events)
+        if not sample.hardware:
+            kind = ()  # use and wait are the same whatever set was asked for
         if kind != self._kind:
             self.clear()
             self._kind = kind
