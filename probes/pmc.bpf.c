@@ -8,26 +8,30 @@
  * User space maps, and reads without a system call:
  *   control  the control page: enabled, epoch, filters
  *   cpus     per CPU its times, and each counter as it was read last
- *   rows     a hash table per CPU of (process, what) -> switches, ns on the CPU, ns waited, and
- *            of each counter its gain and for how long it ran; what is 1: migrations
+ *   rows     a hash table per CPU of (process, what) -> switches, ns on the CPU, ns waited, page
+ *            faults, and of each counter its gain and for how long it ran; what is 1: migrations
  *   touched  per CPU the rows that changed in this epoch and in the one before
  * and holds
  *   counters the perf events, PT_SLOTS for each of PT_CPUS, and those of the timers; they end
  *            when the descriptor that they were put in through is closed
  *   delays   threads by number -> what they had waited for CPUs when they last left one
  *
- * What a switch costs: a clock read, one for each counter, and some cache lines that no other
- * CPU writes: no hash map, no atomic, no lock.
+ * What a switch costs: a clock read, a helper's call for each counter, and some cache lines that
+ * no other CPU writes: no hash map, no atomic, no lock. For how long a counter ran is asked at a
+ * switch only while counters are shared, for that reads the clock once more for each. The timer
+ * always asks: what is shared from now on is marked after one tick, and stays so for a second.
  *
  * All three programs run with interrupts disabled (the scheduler holds a run queue's lock or a
  * task's, the timer is an interrupt), so that none runs within another on the same CPU.
  */
-#define PT_WIDE (1 + 2 * PT_SLOTS)
+#define KEPT 3			/* words of rows before those of the counters */
+#define PT_WIDE (KEPT + 2 * PT_SLOTS)
 #include "rows.h"
 
 #define RAN 0			/* what a row is about: rows.h's "what" */
 #define MIGRATED 1
 
+#define SHARED_TICKS 20
 #define DELAYS 32768
 #define DELAY_BITS 42		/* the rest of 64 holds any thread's number */
 #define DELAY_MASK ((1ULL << DELAY_BITS) - 1)
@@ -45,9 +49,15 @@ struct cpu {
 	u64 idle;
 	u64 switches;
 	u64 wait;		/* ns that those who got this CPU had waited */
+	u64 faults;		/* page faults, and those of them that had to wait for a disk */
+	u64 major;
 	u64 unattributed;	/* switches of processes that found no row */
-	u64 delay;		/* what the task that has the CPU now had waited before this time ... */
-	u64 tid;		/* ... and its number */
+	u64 shared;		/* ticks for which counters still are taken for shared */
+	/* of the task that has this CPU: what it had before this time */
+	u64 tid;
+	u64 delay;
+	u64 had_faults;
+	u64 had_major;
 	struct reading last[PT_SLOTS];
 };
 
@@ -58,55 +68,109 @@ BPF_PERF_ARRAY(counters, (PT_SLOTS + 1) * PT_CPUS);
 
 #define LOAD(type, base, offset) (*(type *)((base) + (offset)))
 
-/* Charge what this CPU did since the last time to the current process. */
-static __always_inline void account(u32 tgid, u32 cpu, struct cpu *s, u32 switched, u64 waited)
-{
-	u64 now = bpf_ktime_get_ns(), ns = s->time ? now - s->time : 0;
-	u64 value[PT_SLOTS], running[PT_SLOTS];
-	u32 zero = 0, slot;
-	struct control *c;
-	struct row *row;
+/* What the current process gained since the last accounting. */
+struct gain {
+	u32 tgid;
+	u32 switches;
+	u64 ns;
+	u64 wait;
+	u64 faults;
+	u64 major;
+	u64 value[PT_SLOTS];
+	u64 running[PT_SLOTS];
+};
 
-	s->time = now;
+/*
+ * Read all counters, and for how long they ran; one that never gave way ran all the time. What
+ * ran less since it was asked last, which was not at the last switch, is marked from now on.
+ */
+static __always_inline void read_fully(struct gain *g, u32 cpu, struct cpu *s, u32 tick)
+{
+	u32 slot, asked = s->shared != 0, shared = 0;
+
 #pragma unroll
 	for (slot = 0; slot < PT_SLOTS; slot++) {
 		struct reading new, *last = &s->last[slot];
-		u64 enabled;
+		u64 enabled, running;
 
-		value[slot] = running[slot] = 0;
 		if (counters.perf_counter_value(slot * PT_CPUS + cpu, &new, sizeof(new)))
 			continue;
-		value[slot] = new.value - last->value;
-		running[slot] = new.running - last->running;
+		g->value[slot] = new.value - last->value;
 		enabled = new.enabled - last->enabled;
+		running = new.running - last->running;
 		*last = new;
-		/* one that never had to give way ran exactly as long as the process did */
-		if (running[slot] && running[slot] == enabled)
-			running[slot] = ns;
+		shared |= !running || running != enabled;
+		g->running[slot] = asked && (!running || running != enabled) ? running : g->ns;
 	}
-	c = control.lookup(&zero);
-	if (!c || !c->enabled || !ns)
-		return;
-	if (tgid)
-		s->busy += ns;
-	else
-		s->idle += ns;
-	s->switches += switched;
-	s->wait += waited;
-	if (c->filters && !pt_wanted(c, tgid))
-		return;
-	row = pt_row((u64)tgid << 32 | (RAN + 1), cpu, c->epoch);
-	if (!row) {
-		s->unattributed += switched;
-		return;
-	}
-	row->count += switched;
-	row->sum += ns;
-	row->wide[0] += waited;
+	if (shared)
+		s->shared = SHARED_TICKS;
+	else if (tick && asked)
+		s->shared--;
+}
+
+/* Read all counters, each of which had all the time that there was. */
+static __always_inline void read_values(struct gain *g, u32 cpu, struct cpu *s)
+{
+	u32 slot;
+
 #pragma unroll
 	for (slot = 0; slot < PT_SLOTS; slot++) {
-		row->wide[1 + 2 * slot] += value[slot];
-		row->wide[2 + 2 * slot] += running[slot];
+		u64 value = counters.perf_read(slot * PT_CPUS + cpu);
+
+		/* an errno: this CPU has it not */
+		if ((s64)value < 0)
+			continue;
+		g->value[slot] = value - s->last[slot].value;
+		g->running[slot] = g->ns;
+		s->last[slot].value = value;
+	}
+}
+
+/* Charge what this CPU did since the last time to the current process. */
+static __always_inline void account(struct gain *g, u32 cpu, struct cpu *s, u32 tick)
+{
+	u32 zero = 0, slot;
+	struct control *c;
+	struct row *row;
+	u64 now;
+
+	now = bpf_ktime_get_ns();
+	if (s->time)
+		g->ns = now - s->time;
+	else
+		s->shared = SHARED_TICKS;
+	s->time = now;
+	if (tick || s->shared)
+		read_fully(g, cpu, s, tick);
+	else
+		read_values(g, cpu, s);
+	c = control.lookup(&zero);
+	if (!c || !c->enabled || !g->ns)
+		return;
+	if (g->tgid)
+		s->busy += g->ns;
+	else
+		s->idle += g->ns;
+	s->switches += g->switches;
+	s->wait += g->wait;
+	s->faults += g->faults;
+	s->major += g->major;
+	if (c->filters && !pt_wanted(c, g->tgid))
+		return;
+	row = pt_row((u64)g->tgid << 32 | (RAN + 1), cpu, c->epoch);
+	if (!row) {
+		s->unattributed += g->switches;
+		return;
+	}
+	row->count += g->switches;
+	row->sum += g->ns;
+	row->wide[0] += g->wait;
+	row->wide[1] += g->faults;
+	row->wide[2] += g->major;
+#pragma unroll
+	for (slot = 0; slot < PT_SLOTS; slot++) {
+		row->wide[KEPT + 2 * slot] += g->value[slot];
+		row->wide[KEPT + 1 + 2 * slot] += g->running[slot];
 	}
 }
 
@@ -117,10 +181,10 @@ static __always_inline void account(u32 tgid, u32 cpu, struct cpu *s, u32 switch
  * last time is the answer; where that is not known, what it added since the thread got this
  * one: that misses what it waited for another before it was moved.
  */
-static __always_inline u64 waited(struct cpu *s, u64 prev)
+static __always_inline u64 waited(struct cpu *s, u64 prev, u64 tid)
 {
 #if OFF_RUN_DELAY >= 0
-	u64 tid = LOAD(u32, prev, OFF_PID), delay = LOAD(u64, prev, OFF_RUN_DELAY), before, since;
+	u64 delay = LOAD(u64, prev, OFF_RUN_DELAY), before, since;
 	u32 index = tid & (DELAYS - 1);
 	u64 *known;
 
@@ -139,19 +203,39 @@ static __always_inline u64 waited(struct cpu *s, u64 prev)
 	return 0;
 }
 
+/* The page faults of the current task since the last accounting; it has had so many. */
+static __always_inline void fault(struct gain *g, struct cpu *s, u64 tid, u64 minor, u64 major)
+{
+	if (s->tid == tid) {
+		g->faults = minor + major - s->had_faults;
+		g->major = major - s->had_major;
+	}
+	s->tid = tid;
+	s->had_faults = minor + major;
+	s->had_major = major;
+}
+
 /* sched_switch(preempt, prev, next, ...), before it is done: prev is the current task. */
 int on_switch(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 prev = ctx->args[1], next = ctx->args[2];
+	u64 prev = ctx->args[1], next = ctx->args[2], tid;
 	u32 cpu = bpf_get_smp_processor_id();
 	struct cpu *s = cpus.lookup(&cpu);
+	struct gain g = {};
 
 	if (!s)
 		return 0;
-	account(LOAD(u32, prev, OFF_TGID), cpu, s, 1, waited(s, prev));
+	tid = LOAD(u32, prev, OFF_PID);
+	g.tgid = LOAD(u32, prev, OFF_TGID);
+	g.switches = 1;
+	g.wait = waited(s, prev, tid);
+	fault(&g, s, tid, LOAD(u64, prev, OFF_MIN_FLT), LOAD(u64, prev, OFF_MAJ_FLT));
+	account(&g, cpu, s, 0);
+	s->tid = LOAD(u32, next, OFF_PID);
+	s->had_major = LOAD(u64, next, OFF_MAJ_FLT);
+	s->had_faults = LOAD(u64, next, OFF_MIN_FLT) + s->had_major;
 #if OFF_RUN_DELAY >= 0
 	s->delay = LOAD(u64, next, OFF_RUN_DELAY);
-	s->tid = LOAD(u32, next, OFF_PID);
 #endif
 	return 0;
 }
@@ -159,11 +243,20 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 /* A timer of this CPU: who never leaves it gets its share now. */
 int on_tick(struct bpf_perf_event_data *ctx)
 {
+	u64 both = bpf_get_current_pid_tgid(), task = bpf_get_current_task();
 	u32 cpu = bpf_get_smp_processor_id();
 	struct cpu *s = cpus.lookup(&cpu);
+	struct gain g = {};
 
-	if (s)
-		account(bpf_get_current_pid_tgid() >> 32, cpu, s, 0, 0);
+	if (!s)
+		return 0;
+	g.tgid = both >> 32;
+#if OFF_RUN_DELAY >= 0
+	if (s->tid != (u32)both)
+		s->delay = pt_read(task + OFF_RUN_DELAY);
+#endif
+	fault(&g, s, (u32)both, pt_read(task + OFF_MIN_FLT), pt_read(task + OFF_MAJ_FLT));
+	account(&g, cpu, s, 1);
 	return 0;
 }
 

@@ -17,7 +17,7 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.near import did_you_mean, near, quote
-from probes.pmc_events import CUSTOM, MODES, SETS, Mode, check_events, kinds, wanted
+from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
 from probes.pmc_rows import CounterReader, Totals
 from probes.pmc_view import pmc_contract
@@ -68,7 +68,7 @@ class PmcProbe:
         """Programs on switches and migrations, and a timer on each CPU."""
         offer = offered(wanted(params["set"], params["mode"], params["events"]))
         cpus, events = kernel.possible_cpus(), offer.events
-        sizes = geometry(cpus, max(1, len(events)))
+        sizes = geometry(cpus, len(events))
         timers = sizes["PT_SLOTS"] * cpus
         return Plan(
             source="pmc.bpf.c",
@@ -86,6 +86,8 @@ class PmcProbe:
                 "OFF_COMM": "task_struct.comm",
                 "OFF_CRED": "task_struct.cred",
                 "OFF_UID": "cred.uid",
+                "OFF_MIN_FLT": "task_struct.min_flt",
+                "OFF_MAJ_FLT": "task_struct.maj_flt",
                 "OFF_RUN_DELAY": "task_struct.sched_info.run_delay?",
                 # Linux 5.16 moved it for all architectures, some had it there before.
                 "OFF_CPU_OLD": "task_struct.cpu?",
@@ -132,7 +134,7 @@ class PmcProbe:
         if self._running is not None and self._running[1] != mode:
             # What was counted in user space is no part of what the kernel did.
             self.totals = Totals(self.totals.generation + 1)
-        self.totals.keep_events(facts["events"])
+        self.totals.keep_events([*facts["events"], *FAULTS])
         self._running = (event_set, mode, tuple(events))
         self._facts, self._control, self._reader = facts, control, reader
         self._kinds, self._sockets = kinds(), sockets()
@@ -171,7 +173,7 @@ class PmcProbe:
             reason=facts["reason"],
             event_set=event_set,
             mode=mode,
-            events=tuple(facts["events"]),
+            events=(*facts["events"], *FAULTS),
             absent=facts["absent"],
             kinds=self._kinds,
             sockets=self._sockets,

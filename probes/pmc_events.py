@@ -18,8 +18,8 @@ from probes.base import ProbeError
 from probes.near import did_you_mean, near, quote
 
 DEVICES = Path("/sys/bus/event_source/devices")
-MOST_EVENTS = 7
-"""Most events at once, beside page faults: each costs every switch its time."""
+MOST_EVENTS = 8
+"""Most events at once: each costs every switch its time."""
 
 Mode = Literal["all", "user", "kernel"]
 MODES: Mapping[str, int] = {
@@ -52,9 +52,10 @@ SETS: Mapping[str, tuple[str, ...]] = {
 }
 """Events that are of use together, few enough for most CPUs to count at once."""
 
-PAGE_FAULTS = "page-faults"
-ALWAYS = frozenset({"page-faults", "context-switches", "cpu-migrations", "task-clock"})
-"""What is counted without asking, by whatever way."""
+FAULTS = ("page-faults", "major-faults")
+"""Events that need no counter: the kernel keeps them for each thread."""
+ALWAYS = frozenset({*FAULTS, "context-switches", "cpu-migrations", "task-clock"})
+"""What is shown without asking, by whatever way it is counted."""
 
 _HARDWARE = (
     "cycles",
@@ -172,15 +173,14 @@ def kinds() -> dict[int, str]:
 
 
 def wanted(event_set: str, mode: str, custom: Sequence[str]) -> list[Event]:
-    """The events of a set, page faults first; raises ProbeError for what is no event."""
+    """The events of a set that need a counter; raises ProbeError for what is no event."""
     names = custom if event_set == CUSTOM else SETS[event_set]
     parsed = [parse(text, mode) for text in names]
     events = {event.name: event for event in parsed if event.name not in ALWAYS}
     if len(events) > MOST_EVENTS:
         why = f"{len(events)} events are too many to count at once"
         raise ProbeError(why, f"choose up to {MOST_EVENTS}")
-    faults = Counter(bpfsys.PERF_SOFTWARE, bpfsys.PERF_PAGE_FAULTS)
-    return [Event(PAGE_FAULTS, (faults,)), *events.values()]
+    return list(events.values())
 
 
 def split(text: str) -> list[str]:

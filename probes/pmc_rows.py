@@ -13,7 +13,8 @@ from typing import Any
 
 from probes.control import Control
 from probes.maps import MappedArray
-from probes.rows import RowTable, name_of_comm
+from probes.pmc_events import FAULTS
+from probes.rows import ROW_SIZE, RowTable, name_of_comm
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
 RAN, MIGRATED = 0, 1
@@ -23,8 +24,10 @@ MOST_PROCESSES = 20_000
 FORGET_EVERY = 10.0
 """Processes that are gone for one to two of these periods, in seconds, are forgotten."""
 
-_COMM, _COMM_AT, _WIDE_AT = 16, 32, 64
-_CPU_WORDS = 8
+_COMM, _COMM_AT = 16, 32
+_KEPT = 3
+"""Words of a row before those of the counters: waited, page faults, major ones."""
+_CPU_WORDS, _SHARED = 13, 8
 _NEW = tuple.__new__
 NO_TIMES = TaskTimes(0, 0, 0, 0)
 NO_READING = Reading(0, 0, 0)
@@ -99,18 +102,18 @@ class CounterReader:
     def __init__(
         self, maps: dict[str, int], sizes: Mapping[str, int], events: Sequence[str], wait: bool
     ) -> None:
-        self.events, self.wait = tuple(events), wait
+        self.shown, self.wait = (*events, *FAULTS), wait
         slots, self.cpus = sizes["PT_SLOTS"], sizes["PT_CPUS"]
-        self._words = struct.Struct(f"={2 + 1 + 2 * slots}Q")
-        self._row = struct.Struct(f"=QQQ{_COMM_AT - 24 + 32}x{1 + 2 * slots}Q")
+        wide = _KEPT + 2 * slots
+        self._row = struct.Struct(f"=QQQ{ROW_SIZE - 24}x{wide}Q")
         self._cpu = struct.Struct(f"={_CPU_WORDS + 3 * slots}Q")
         rows = maps.pop("rows"), maps.pop("touched")
-        self.table = RowTable(*rows, self.cpus, sizes["PT_ROWS"], wide=1 + 2 * slots)
+        self.table = RowTable(*rows, self.cpus, sizes["PT_ROWS"], wide=wide)
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
         self.arrays = (*self.table.arrays, self.states)
         self._rows_seen: dict[int, tuple[int, ...]] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
-        self._nothing = (0,) * (3 + 1 + 2 * slots)
+        self._nothing = (0,) * (3 + wide)
 
     def start(self) -> None:
         """From here on what CPUs do counts: what their counters had before does not."""
@@ -166,19 +169,15 @@ class CounterReader:
             fresh[pid] = [g + n - o for g, n, o in zip(gained, new, old, strict=True)]
 
     def _charge(self, pid: int, gained: Sequence[int], totals: Totals) -> None:
-        switches, clock, _, wait, *counts = gained
+        switches, clock, _, wait, faults, major, *counts = gained
         old = totals.tasks.get(pid, NO_TIMES)
         waited = (old.wait or 0) + wait if self.wait else None
         totals.tasks[pid] = TaskTimes(
             old.clock + clock, old.switches + switches, old.migrations, waited
         )
-        for slot, event in enumerate(self.events):
-            key = (pid, event)
-            known = totals.readings.get(key, NO_READING)
-            value, running = counts[2 * slot], counts[2 * slot + 1]
-            totals.readings[key] = _NEW(
-                Reading, (known[0] + value, known[1] + clock, known[2] + running)
-            )
+        added = [(value, clock, running) for value, running in _groups(counts, 2)]
+        added += [(faults, clock, clock), (major, clock, clock)]
+        _add(totals.readings, pid, self.shown, added)
 
     def _state(self, cpu: int) -> tuple[int, ...]:
         return self._cpu.unpack_from(self.states.memory, cpu * self.states.stride)
@@ -189,9 +188,8 @@ class CounterReader:
         if new == old:
             return
         self._cpus_seen[cpu] = new
-        _, busy, idle, switches, wait, unattributed, _, _, *counts = [
-            n - o for n, o in zip(new, old, strict=True)
-        ]
+        words = [n - o for n, o in zip(new, old, strict=True)]
+        _, busy, idle, switches, wait, faults, major, unattributed = words[:_SHARED]
         known = totals.cpus.get(cpu, CpuTimes(0, 0, 0, 0))
         totals.cpus[cpu] = CpuTimes(
             known.busy + busy,
@@ -200,10 +198,30 @@ class CounterReader:
             (known.wait or 0) + wait if self.wait else None,
         )
         totals.unattributed += unattributed
-        for slot, event in enumerate(self.events):
-            r = totals.cpu_readings.get((cpu, event), NO_READING)
-            value, enabled, running = counts[3 * slot : 3 * slot + 3]
-            totals.cpu_readings[cpu, event] = Reading(r[0] + value, r[1] + enabled, r[2] + running)
+        clock = busy + idle
+        added = _groups(words[_CPU_WORDS:], 3)
+        # The times are asked for less often than the values while nobody shares a counter.
+        added = [
+            (value, clock, clock)
+            if not new[_SHARED] or running == enabled > 0
+            else (value, enabled, running)
+            for value, enabled, running in added
+        ]
+        added += [(faults, clock, clock), (major, clock, clock)]
+        _add(totals.cpu_readings, cpu, self.shown, added)
 
 
-__all__ = ["CounterReader", "Totals"]
+def _groups(words: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    return [tuple(words[at : at + size]) for at in range(0, len(words), size)]
+
+
+def _add(
+    readings: dict[tuple[int, str], Reading],
+    owner: int,
+    events: Sequence[str],
+    added: Sequence[tuple[int, ...]],
+) -> None:
+    """Add to the Readings of a process or CPU."""
+    for event, (value, enabled, running) in zip(events, added, strict=True):
+        old = readings.get((owner, event), NO_READING)
+        readings[owner, event] = _NEW(Reading, (old[0] + value, old[1] + enabled, old[2] + running))
