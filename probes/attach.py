@@ -11,8 +11,9 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 from probes import bpfsys, kernel, returns
@@ -36,6 +37,7 @@ _TYPES = {
     "fexit": bpfsys.PROG_TRACING,
     "timer": bpfsys.PROG_PERF_EVENT,
 }
+_USER = ("uprobe", "uretprobe")
 _DOCTOR = "run probetop doctor"
 
 
@@ -57,16 +59,37 @@ def patched(code: bytes, values: Mapping[int, int]) -> bytes:
     return bytes(result)
 
 
+def batches(wishes: Iterable[Attach]) -> list[list[Attach]]:
+    """Neighbours together that one link can attach: one program at places of one file."""
+
+    def key(pair: tuple[int, Attach]) -> object:
+        number, wish = pair
+        if wish.kind not in _USER:
+            return number
+        return (wish.kind, wish.function, wish.path, wish.pid, wish.group, {**wish.patch})
+
+    return [[wish for _, wish in pairs] for _, pairs in groupby(enumerate(wishes), key)]
+
+
 class Attacher:
     """Loads programs, each variant once, and attaches them.
 
     `programs` are all that were loaded, by a name of their own; the caller closes them.
+    `function_id` gives the number of a function in the kernel's types; `multi` tells that
+    this kernel attaches to many places by one link, which is detached as a whole: each alone
+    takes the kernel a tenth of a second.
     """
 
-    def __init__(self, instructions: Instructions, function_id: Callable[[str], int | None]):
+    def __init__(
+        self,
+        instructions: Instructions,
+        function_id: Callable[[str], int | None],
+        multi: bool = False,
+    ) -> None:
         self.programs: dict[str, int] = {}
         self._instructions = instructions
         self._function_id = function_id
+        self._multi = multi
         self._loaded: dict[object, int] = {}
 
     def attach(self, wish: Attach) -> int:
@@ -74,7 +97,29 @@ class Attacher:
 
         Raises ProbeError.
         """
-        program = self._program(wish)
+        return self.attach_batch([wish])[0]
+
+    def attach_batch(self, batch: Sequence[Attach]) -> list[int]:
+        """As `attach`, for one of `batches`: one descriptor, or one for each wish."""
+        first = batch[0]
+        if self._multi and first.kind in _USER and first.pid < 0:
+            program = self._program(first, bpfsys.ATTACH_UPROBE_MULTI)
+            places = [wish.offset for wish in batch], [wish.counter for wish in batch]
+            returns = first.kind == "uretprobe"
+            # Who is refused one by one is told which one, and why.
+            with suppress(OSError):
+                return [bpfsys.uprobe_multi_link(program, first.path, *places, returns)]
+        links: list[int] = []
+        try:
+            links.extend(self._attach(wish) for wish in batch)
+        except ProbeError:
+            for fd in links:
+                os.close(fd)
+            raise
+        return links
+
+    def _attach(self, wish: Attach) -> int:
+        program = self._program(wish, _BY_BTF.get(wish.kind, 0))
         try:
             if wish.kind == "raw_tracepoint":
                 return bpfsys.raw_tracepoint_open(program, wish.target)
@@ -98,21 +143,20 @@ class Attacher:
         self.programs.clear()
         self._loaded.clear()
 
-    def _program(self, wish: Attach) -> int:
+    def _program(self, wish: Attach, attach_type: int) -> int:
         # A tracing program is of one function, and of one of its ends.
-        traced = (wish.kind, wish.target) if wish.kind in _BY_BTF else None
+        traced = (wish.kind, wish.target) if wish.kind in _BY_BTF else attach_type
         key = (wish.function, _TYPES[wish.kind], traced, tuple(sorted(wish.patch.items())))
         if key not in self._loaded:
-            fd = self._load(wish)
+            fd = self._load(wish, attach_type)
             self._loaded[key] = fd
             name = wish.function
             self.programs[name if name not in self.programs else f"{name}.{fd}"] = fd
         return self._loaded[key]
 
-    def _load(self, wish: Attach) -> int:
+    def _load(self, wish: Attach, attach_type: int) -> int:
         code = patched(self._instructions(wish.function), wish.patch)
-        attach_type = _BY_BTF.get(wish.kind, 0)
-        btf_id = self._btf_id(wish) if attach_type else 0
+        btf_id = self._btf_id(wish) if wish.kind in _BY_BTF else 0
         try:
             return bpfsys.prog_load(
                 _TYPES[wish.kind], code, attach_type=attach_type, btf_id=btf_id, name=wish.function

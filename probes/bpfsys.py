@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # System call numbers of bpf and perf_event_open by uname(2)'s machine.
 _NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
@@ -27,11 +27,11 @@ MAP_MMAPABLE = 1 << 10
 
 PROG_KPROBE, PROG_TRACEPOINT, PROG_PERF_EVENT = 2, 5, 7
 PROG_RAW_TRACEPOINT, PROG_TRACING = 17, 26
-ATTACH_FENTRY = 24
+ATTACH_FENTRY, ATTACH_UPROBE_MULTI = 24, 48
 
 PERF_HARDWARE, PERF_SOFTWARE, PERF_TRACEPOINT, PERF_HW_CACHE, PERF_RAW = 0, 1, 2, 3, 4
 PERF_CPU_CYCLES = 0
-PERF_CPU_CLOCK, PERF_PAGE_FAULTS = 0, 2
+PERF_CPU_CLOCK = 0
 PERF_DISABLED = 1 << 0
 PERF_EXCLUDE_USER, PERF_EXCLUDE_KERNEL, PERF_EXCLUDE_HV = 1 << 4, 1 << 5, 1 << 6
 PERF_TIMES = 3
@@ -144,6 +144,23 @@ def raw_tracepoint_open(prog: int, name: str | None) -> int:
 def link_create(prog: int, target: int, attach_type: int, flags: int = 0) -> int:
     """Attaches a program to a target descriptor, or 0 for its BTF function; returns the link."""
     return _bpf(_LINK_CREATE, struct.pack("=4I32x", prog, target, attach_type, flags))
+
+
+def uprobe_multi_link(
+    prog: int, path: str, offsets: Sequence[int], counters: Sequence[int], returns: bool
+) -> int:
+    """Attaches a program to places of a file at once (Linux 6.6); returns the link.
+
+    `counters` are offsets of reference counters, 0 for none. The program's attach type is
+    ATTACH_UPROBE_MULTI.
+    """
+    name = ctypes.create_string_buffer(path.encode())
+    arrays = [(ctypes.c_uint64 * len(row))(*row) for row in (offsets, counters)]
+    addresses = [ctypes.addressof(name), *map(ctypes.addressof, arrays)]
+    head = struct.pack("=4I", prog, 0, ATTACH_UPROBE_MULTI, 0)
+    return _bpf(
+        _LINK_CREATE, head + struct.pack("=4Q4I", *addresses, 0, len(offsets), returns, 0, 0)
+    )
 
 
 def enable_stats() -> int:

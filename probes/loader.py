@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from probes import bpfsys, btf, ipc, kernel
-from probes.attach import Attacher
+from probes.attach import Attacher, batches
 from probes.base import Loaded, Plan, ProbeError
 
 HERE = Path(__file__).resolve().parent
@@ -131,7 +131,8 @@ class Compiler:
             loaded.maps[name] = self.lib.bpf_table_fd(module.module, name.encode())
             if loaded.maps[name] < 0:
                 raise ProbeError(f"{plan.source} has no map {name}", REPORT)
-        attacher = Attacher(lambda name: self._instructions(module, name), types.function_id)
+        multi = types.enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI") is not None
+        attacher = Attacher(lambda name: self._instructions(module, name), types.function_id, multi)
         if plan.calibrate is not None:
             loaded.facts = {**plan.facts, **plan.calibrate(loaded.maps, attacher.attach)}
             attacher.forget()
@@ -150,16 +151,17 @@ class Compiler:
 def _attach_all(plan: Plan, attacher: Attacher, loaded: Loaded) -> None:
     """Attach everything; what is optional, or of a group, may fail by itself."""
     notes: list[str] = []
-    for wish in plan.attach:
+    for batch in batches(plan.attach):
+        wish = batch[0]
         if wish.group in loaded.failures:
             continue
         try:
-            link = attacher.attach(wish)
+            links = attacher.attach_batch(batch)
             if wish.keeper is not None:
-                _keep(loaded.maps[wish.keeper[0]], wish.keeper[1], link)
+                _keep(loaded.maps[wish.keeper[0]], wish.keeper[1], links[0])
                 continue
-            loaded.links.append(link)
-            loaded.groups.append(wish.group)
+            loaded.links += links
+            loaded.groups += [wish.group] * len(links)
         except ProbeError as error:
             if wish.group is not None:
                 loaded.failures[wish.group] = (error.why, error.fix)

@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -299,3 +300,61 @@ def test_all_kinds_have_a_type() -> None:
         "raw_tracepoint", "btf_tracepoint", "tracepoint", "kprobe", "kretprobe", "uprobe",
         "uretprobe", "fentry", "fexit", "timer",
     }  # fmt: skip
+
+
+def test_neighbours_of_one_program_and_file_are_one_batch() -> None:
+    one: dict[str, Any] = {"function": "f", "path": "/a", "group": 1}
+    wishes = [
+        Attach(kind="raw_tracepoint", function="g", target="t", group=1),
+        Attach(kind="raw_tracepoint", function="g", target="t", group=1),
+        Attach(kind="uretprobe", offset=1, **one),
+        Attach(kind="uretprobe", offset=2, counter=7, **one),
+        Attach(kind="uprobe", offset=1, **one),
+        Attach(kind="uprobe", offset=2, patch={PATCH: 1}, **one),
+        Attach(kind="uprobe", offset=3, patch={PATCH: 1}, **one),
+        Attach(kind="uprobe", offset=3, patch={PATCH: 1}, **{**one, "path": "/b"}),
+        Attach(kind="uprobe", offset=3, patch={PATCH: 1}, **{**one, "group": 2}),
+    ]
+    assert [len(batch) for batch in attach.batches(wishes)] == [1, 1, 2, 1, 2, 1, 1]
+    assert [wish for batch in attach.batches(wishes) for wish in batch] == wishes
+
+
+BATCH = [
+    Attach(kind="uretprobe", function="f", path="/a", offset=at, counter=c)
+    for at, c in ((16, 0), (32, 8))
+]
+
+
+def test_a_batch_is_one_link_where_the_kernel_can(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[object, ...]] = []
+
+    def link(*words: object) -> int:
+        made.append(words)
+        return calls.descriptor()
+
+    monkeypatch.setattr(bpfsys, "uprobe_multi_link", link)
+    one = Attacher(lambda name: load(PATCH) + other(EXIT), lambda name: None, multi=True)
+    (fd,) = one.attach_batch(BATCH)
+    ((kind, _, more),) = calls.loads
+    assert (kind, more["attach_type"]) == (bpfsys.PROG_KPROBE, bpfsys.ATTACH_UPROBE_MULTI)
+    assert made == [(one.programs["f"], "/a", [16, 32], [0, 8], True)]
+    assert not calls.events
+    assert fd in calls.opened
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_a_batch_is_attached_one_by_one_where_it_cannot(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, multi: bool
+) -> None:
+    def refuse(*words: object) -> int:
+        raise OSError(errno.EINVAL, "no")
+
+    monkeypatch.setattr(bpfsys, "uprobe_multi_link", refuse)
+    one = Attacher(lambda name: load(PATCH) + other(EXIT), lambda name: None, multi=multi)
+    assert len(one.attach_batch(BATCH)) == 2
+    assert [more["config2"] for _, _, more in calls.events] == [16, 32]
+    # A program of the one kind cannot be attached in the other way.
+    types = [more["attach_type"] for _, _, more in calls.loads]
+    assert types == ([bpfsys.ATTACH_UPROBE_MULTI, 0] if multi else [0])
