@@ -113,6 +113,21 @@ class Loaded:
     groups: list[int | None] = field(default_factory=list)
     failures: dict[int, tuple[str, str]] = field(default_factory=dict)
 
+    @classmethod
+    def unpacked(cls, message: Mapping[str, Any], fds: Sequence[int]) -> Loaded:
+        """What is in a loader's answer, with its descriptors in the order in which it sent them."""
+        maps, programs = message["maps"], message["programs"]
+        first, second = len(maps), len(maps) + len(programs)
+        return cls(
+            message["facts"],
+            dict(zip(maps, fds[:first], strict=True)),
+            dict(zip(programs, fds[first:second], strict=True)),
+            list(fds[second:]),
+            tuple(message["notes"]),
+            message["groups"],
+            {group: (why, fix) for group, why, fix in message["failures"]},
+        )
+
     def close(self) -> None:
         """Close what nobody has taken over."""
         for fd in (*self.links, *self.programs.values(), *self.maps.values()):

@@ -30,13 +30,15 @@ class _Reading:
 class Meter:
     """Holds a probe's links and program descriptors and reads their statistics.
 
-    `events` is set by the probe: the cumulative number of events that it counted. `dispose`
-    closes links and programs: detaching waits for the kernel, which its owner may let
-    somebody else do.
+    `events` is set by the probe: the cumulative number of events that it counted. So is
+    `outdated`: what was loaded fits this machine no longer (CPUs came or went), and is to be
+    loaded anew. `dispose` closes links and programs: detaching waits for the kernel, which its
+    owner may let somebody else do.
     """
 
     def __init__(self) -> None:
         self.events = 0
+        self.outdated = False
         self.notes: tuple[str, ...] = ()
         self.dispose: Callable[[Sequence[int]], None] = ipc.close_all
         self._links: list[int] = []

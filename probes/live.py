@@ -219,7 +219,10 @@ class LiveSource:
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
         if slot.state == "on":
             try:
-                return slot.probe.read(now)
+                sample = slot.probe.read(now)
+                if slot.probe.meter.outdated and slot.pending is None:
+                    self._request(name, slot)
+                return sample
             except (ProbeError, OSError, ValueError) as error:
                 self._fail(slot, f"reading {name} failed ({error})", "switch it off and on")
         return slot.probe.sample_type(state=slot.state, why=slot.why, fix=slot.fix)
@@ -271,7 +274,7 @@ class LiveSource:
             if not slot.probe.refuse(message["why"], message["fix"]):
                 self._fail(slot, message["why"], message["fix"])
             return True
-        loaded = _unpacked(message, fds)
+        loaded = Loaded.unpacked(message, fds)
         try:
             slot.probe.set_filters(self._filters)
             slot.probe.adopt(loaded)
@@ -328,21 +331,6 @@ class LiveSource:
 
 def _choices(names: Mapping[str, Any]) -> str:
     return f"choose from {', '.join(names)}" if names else "it has none"
-
-
-def _unpacked(message: ipc.Message, fds: Sequence[int]) -> Loaded:
-    """The descriptors of a loader's answer by name, in the order in which it sent them."""
-    maps, programs = message["maps"], message["programs"]
-    first, second = len(maps), len(maps) + len(programs)
-    return Loaded(
-        message["facts"],
-        dict(zip(maps, fds[:first], strict=True)),
-        dict(zip(programs, fds[first:second], strict=True)),
-        list(fds[second:]),
-        tuple(message["notes"]),
-        message["groups"],
-        {group: (why, fix) for group, why, fix in message["failures"]},
-    )
 
 
 def _probe(path: str) -> Probe:

@@ -26,6 +26,8 @@ from probes.samples import Filters, PmcSample, Sample
 TICK = 50_000_000
 """ns after which a process that keeps its CPU is charged at the latest."""
 
+ONLINE = "/sys/devices/system/cpu/online"
+
 ARRAY = "counters"
 """The map of perf events; they end when it is closed."""
 
@@ -62,6 +64,7 @@ class PmcProbe:
         self._reader: CounterReader | None = None
         self._kinds: Mapping[int, str] = {}
         self._sockets: Mapping[int, int] = {}
+        self._online: str | None = None
 
     @staticmethod
     def plan(params: Params) -> Plan:
@@ -100,6 +103,7 @@ class PmcProbe:
                 "hardware": any(event.hardware for event in events),
                 "absent": offer.absent,
                 "reason": offer.reason,
+                "online": kernel.read_text(ONLINE),
                 "wait": os.path.exists("/proc/self/schedstat"),
             },
             calibrate=lambda maps, _: {"partly": fill(events, maps[ARRAY], cpus)},
@@ -134,10 +138,11 @@ class PmcProbe:
         if self._running is not None and self._running[1] != mode:
             # What was counted in user space is no part of what the kernel did.
             self.totals = Totals(self.totals.generation + 1)
-        self.totals.keep_events([*facts["events"], *FAULTS])
+        self.totals.keep([*facts["events"], *FAULTS], kernel.online_cpus())
         self._running = (event_set, mode, tuple(events))
         self._facts, self._control, self._reader = facts, control, reader
         self._kinds, self._sockets = kinds(), sockets()
+        self._online, self.meter.outdated = facts["online"], False
         self.meter.adopt(loaded, [array.map_bytes for array in (control.array, *reader.arrays)])
 
     def release(self) -> None:
@@ -161,6 +166,10 @@ class PmcProbe:
     def read(self, now: float) -> PmcSample:
         """All that was counted until now."""
         self.drain()
+        online = kernel.read_text(ONLINE)
+        if online != self._online:
+            # Counters are opened on CPUs that run; one that comes back has none.
+            self._online, self.meter.outdated = online, True
         facts = self._facts
         event_set, mode, _ = self._running or self._wish
         partly = [f"{name} is {why}" for name, why in facts["partly"].items()]
@@ -226,7 +235,7 @@ class PmcProbe:
         self.meter.notes = (f"{why}: {fix}" if fix else why,)
         if self._running is None:
             return False
-        self._wish = self._running
+        self._wish, self.meter.outdated = self._running, False
         return True
 
     def _collect(self) -> None:

@@ -44,20 +44,19 @@ class Totals:
         self.cpu_readings: dict[tuple[int, str], Reading] = {}
         self.comms: dict[int, str] = {}
         self.unattributed = 0
+        self.switches = 0
         self.active: set[int] = set()
         self._gone: set[int] = set()
         self._next_forget = 0.0
 
-    @property
-    def switches(self) -> int:
-        """All switches that were counted."""
-        return sum(times.switches for times in self.cpus.values())
-
-    def keep_events(self, events: Iterable[str]) -> None:
-        """Let go of the counts of all other events."""
-        kept = set(events)
+    def keep(self, events: Iterable[str], cpus: Iterable[int]) -> None:
+        """Let go of the counts of all other events and CPUs."""
+        kept, there = set(events), set(cpus)
+        self.cpus = {cpu: times for cpu, times in self.cpus.items() if cpu in there}
         self.readings = {key: r for key, r in self.readings.items() if key[1] in kept}
-        self.cpu_readings = {key: r for key, r in self.cpu_readings.items() if key[1] in kept}
+        self.cpu_readings = {
+            key: r for key, r in self.cpu_readings.items() if key[0] in there and key[1] in kept
+        }
 
     def sample(self, now: float, **fields: Any) -> PmcSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
@@ -198,6 +197,7 @@ class CounterReader:
             (known.wait or 0) + wait if self.wait else None,
         )
         totals.unattributed += unattributed
+        totals.switches += switches
         clock = busy + idle
         added = _groups(words[_CPU_WORDS:], 3)
         # The times are asked for less often than the values while nobody shares a counter.

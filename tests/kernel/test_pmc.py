@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 
+from probes import kernel
 from probes.base import ProbeError
 from probes.samples import NO_FILTERS, Filters, PmcSample
 from tests.kernel.counting import Counting, Load, gained, observe, truth
@@ -251,3 +252,36 @@ def test_off_leaves_nothing_and_on_comes_back() -> None:
         assert len(held_programs() - others) == 3
         assert open_descriptors() == descriptors
     eventually("all programs are gone", lambda: not program_ids() & seen)
+
+
+@pytest.mark.machine
+@pytest.mark.skipif(
+    "PROBETOP_TEST_HOTPLUG" not in os.environ,
+    reason="takes a CPU away from all: set PROBETOP_TEST_HOTPLUG=1",
+)
+def test_cpus_come_and_go(counters: Path) -> None:
+    cpu = max(kernel.online_cpus())
+    switch = Path(f"/sys/devices/system/cpu/cpu{cpu}/online")
+    if not switch.exists() or cpu == 0:
+        pytest.skip("this machine's CPUs stay")
+    with Counting() as live, Load(counters, "spin") as load:
+        load.round(2)
+        before, old = live.pmc(), truth(load.pid)
+        assert cpu in before.cpus
+        try:
+            switch.write_text("0")
+            load.begin(300)
+            live.wait("it has gone", lambda f: cpu not in cast(PmcSample, f.samples["pmc"]).cpus)
+            load.done()
+        finally:
+            switch.write_text("1")
+        live.wait("it is back", lambda f: cpu in cast(PmcSample, f.samples["pmc"]).cpus)
+        load.round(300)
+        after, new = live.pmc(), truth(load.pid)
+        times, _ = gained(before, after, load.pid)
+        assert times.switches == new.switches - old.switches
+        assert times.clock == pytest.approx(new.clock - old.clock, rel=0.01)
+        ran = after.cpus[cpu]
+        os.sched_setaffinity(load.pid, {cpu})
+        load.round(200)
+        assert live.pmc().cpus[cpu].busy - ran.busy >= 150_000_000
