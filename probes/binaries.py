@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from probes import elf, kernel
+from probes import elf_functions, kernel
 from probes.base import ProbeError
 from probes.near import did_you_mean, near, quote
 from probes.operands import Argument
@@ -72,9 +72,9 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
         ]
     if not spec.symbol:
         return [_at_address(path, spec.offset or 0)]
-    if spec.wildcard and spec.symbol not in elf.functions(path):
+    if spec.wildcard and spec.symbol not in elf_functions.functions(path):
         return _matching(path, spec.symbol, limit)
-    function = elf.function(path, spec.symbol)
+    function = elf_functions.function(path, spec.symbol)
     if not spec.offset:
         why = no_return(path, spec.symbol)
         return [Place(path, spec.symbol, function.offset, why)]
@@ -90,7 +90,7 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
 
 def no_return(path: str, symbol: str) -> str:
     """Why a function's return cannot be probed safely, "" where it can."""
-    if elf.is_go(path):
+    if elf_functions.is_go(path):
         return "Go moves its stacks, and a return probe would crash the program"
     if symbol == "_start":
         return "a program's first instruction is not called, so that it never returns"
@@ -105,8 +105,12 @@ def is_fragment(symbol: str) -> bool:
 
 
 def _at_address(path: str, address: int) -> Place:
-    offset = elf.address_offset(path, address)
-    names = [name for name, f in elf.functions(path).items() if f.offset == offset and not f.ifunc]
+    offset = elf_functions.address_offset(path, address)
+    names = [
+        name
+        for name, f in elf_functions.functions(path).items()
+        if f.offset == offset and not f.ifunc
+    ]
     if not names:
         return Place(path, f"{address:#x}", offset, INSIDE)
     name = min(names, key=len)
@@ -117,7 +121,7 @@ def _matching(path: str, pattern: str, limit: int) -> list[Place]:
     fits = pattern_of(pattern).fullmatch
     found = {
         function.offset: name
-        for name, function in sorted(elf.functions(path).items(), reverse=True)
+        for name, function in sorted(elf_functions.functions(path).items(), reverse=True)
         if not function.ifunc and fits(name) and not is_fragment(name)
     }
     check_matches(pattern, len(found), limit, f" of {quote(path)}")

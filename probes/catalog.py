@@ -22,7 +22,7 @@ from probes import kernel as machine
 from probes import syscall_names
 from probes.base import ProbeError
 from probes.binaries import cached_libraries, find_binary, is_fragment, mappings
-from probes.elf import functions, is_go, version_of
+from probes.elf_functions import functions, is_go, version_of
 from probes.fuzzy import Index, Key
 from probes.near import readable
 from probes.operands import arguments

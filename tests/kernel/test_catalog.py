@@ -16,7 +16,7 @@ from probes.base import ProbeError
 from probes.binaries import find_binary, places
 from probes.btf import KernelBTF
 from probes.catalog import Catalog
-from probes.elf import functions
+from probes.elf_functions import functions
 from probes.resolve import Kernel
 from probes.specs import parse
 from probes.tracepoints import tracepoint_format, tracepoints

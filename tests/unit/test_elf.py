@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import elf
+from probes import elf_functions as elf
 from probes.base import ProbeError
 from probes.near import mangled, near, readable
 from probes.usdt import UsdtProbe, find_probes, usdt_probes
@@ -47,7 +47,7 @@ def test_offsets_are_those_in_the_file(tmp_path: Path) -> None:
         "run": elf.Function(CODE_AT + 0x10, 32, False),
         "stop": elf.Function(CODE_AT + 0x40, 8, False),
     }
-    assert elf.symbol_offset(path, "run") == CODE_AT + 0x10
+    assert elf.function(path, "run").offset == CODE_AT + 0x10
 
 
 def test_the_default_version_and_the_global_one_win(tmp_path: Path) -> None:
