@@ -41,6 +41,9 @@ class Closer:
         with contextlib.suppress(OSError):
             ipc.send(self.sock, {}, fds)
         ipc.close_all(fds)
+        # Only now the child's are the last.
+        with contextlib.suppress(OSError):
+            ipc.send(self.sock, {})
 
     def reap(self) -> None:
         """The child has ended."""
@@ -71,10 +74,19 @@ class Closer:
 
 
 def serve(sock: socket.socket) -> None:
-    """The child: closes what comes, until nothing does for a while."""
+    """The child: closes what comes when it is told to, until nothing comes for a while."""
+    doomed: list[int] = []
     while select.select([sock], [], [], IDLE_SECONDS)[0]:
         received = ipc.receive(sock)
         if received is None:
-            return
-        ipc.close_all(received[1])
-        returns.tidy()
+            break
+        doomed += received[1]
+        if not received[1]:
+            _close(doomed)
+            doomed = []
+    _close(doomed)
+
+
+def _close(fds: Sequence[int]) -> None:
+    ipc.close_all(fds)
+    returns.tidy()
