@@ -86,8 +86,13 @@ def _try(event: Event) -> OSError | None:
 def why(error: OSError) -> str:
     """What it means that perf_event_open refused an event, with the errno's name."""
     number = error.errno or 0
-    name = errno.errorcode.get(number, str(number))
-    return f"{_meaning(number)} ({name})"
+    return f"{_meaning(number)} ({_name(number)})"
+
+
+def _name(number: int) -> str:
+    # Two names have this number, and Python takes the one that perf does not.
+    known = errno.errorcode.get(number, str(number))
+    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else known
 
 
 def _meaning(number: int) -> str:
@@ -118,7 +123,7 @@ def _reason(errors: Sequence[OSError]) -> str:
     number = errors[0].errno
     if number in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV) and not core_pmus():
         machine = kernel.virtual_machine()
-        name = errno.errorcode[number]
+        name = _name(number)
         if machine is None:
             return f"this machine shows no hardware counters (PMU): perf_event_open says {name}"
         kind = "" if machine == "unknown" else f" ({machine})"
