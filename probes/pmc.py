@@ -247,7 +247,7 @@ def _timer(cpu: int, index: int) -> Attach:
     return Attach(
         kind="timer",
         function="on_tick",
-        name=f"of CPU {cpu}",
+        name=f"of {TICK // 1_000_000} ms",
         optional=True,
         cpu=cpu,
         period=TICK,

@@ -236,6 +236,7 @@ def test_off_leaves_nothing_and_on_comes_back() -> None:
     with Counting() as live:
         live.source._windows.close()
         live.source._windows._next = float("inf")
+        live.settled()
         descriptors, seen = open_descriptors(), held_programs() - others
         assert len(seen) == 3
         for _ in range(4):
@@ -249,6 +250,7 @@ def test_off_leaves_nothing_and_on_comes_back() -> None:
             seen |= held_programs() - others
             live.source._windows.close()
             live.source._windows._next = float("inf")
+        live.settled()
         assert len(held_programs() - others) == 3
         assert open_descriptors() == descriptors
     eventually("all programs are gone", lambda: not program_ids() & seen)
