@@ -27,6 +27,8 @@ MOST_ROWS = 20_000
 """Most (target, process) pairs that are remembered; the newest stay."""
 THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
+TEXT_WORDS = 8
+"""Words of a row, beyond the 32 bytes that each has, for a text that tells calls apart."""
 
 
 def geometry(cpus: int, targets: int) -> dict[str, int]:
@@ -47,7 +49,8 @@ class Unit:
         self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
         self.control = Control(maps.pop("control"))
         rows = maps.pop("rows"), maps.pop("touched")
-        self.rows = RowTable(*rows, facts["PT_CPUS"], facts["PT_ROWS"])
+        sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
+        self.rows = RowTable(*rows, *sizes, texts=True)
         self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
         self.links: dict[int, list[int]] = {slot: [] for slot in self.slots}
         for fd, group in zip(loaded.links, loaded.groups, strict=True):
@@ -116,6 +119,8 @@ class LatencyProbe:
             targets.append(made.facts(text, len(targets)))
             wishes.append(made)
         sizes = geometry(kernel.possible_cpus(), len(targets))
+        if any(facts["by_text"] for facts in targets):
+            sizes["PT_WIDE"] = TEXT_WORDS
         floors = {facts["floor"] for facts in targets if _is_timed(facts)}
         return Plan(
             source="latency.bpf.c",

@@ -14,10 +14,11 @@ from probes.control import Control
 from probes.maps import MappedArray
 from probes.samples import Histogram
 
-# The name as well as the extras behind it, which a text of 31 bytes may stand in place of.
+# The name and the extras behind it, which a text may stand in place of.
 _ROW = struct.Struct("=QQQII32s")
 _EXTRAS = struct.Struct("=IIII")
 ROW_SIZE = 64
+_NAME_AT = 32
 _TOUCHED = struct.Struct("=IIIIQ")
 _HIST = struct.Struct("=QQQQ")
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
@@ -28,8 +29,8 @@ Extra = tuple[int, int]
 Change = tuple[int, int, int, int, bytes, tuple[Extra, ...]]
 """Process id, what, count and sum added, name, (id, count added) of extras.
 
-The name may have the extras behind its zero; rows that are not of a process have a hash and
-a text instead of its id and its name.
+What is behind the name's zero is none of it. Rows that are not of a process have a hash and a
+text instead of its id and its name.
 """
 
 
@@ -46,10 +47,21 @@ def slices_for(cpus: int) -> int:
 class RowTable:
     """The rows of all CPUs, `per_cpu` each, `wide` more words in each. Takes descriptors.
 
-    After `changes`, `others` names the CPUs on which events found no row since then.
+    With `texts` the name of a row may go on to the row's end. After `changes`, `others` names
+    the CPUs on which events found no row since then.
     """
 
-    def __init__(self, rows: int, touched: int, cpus: int, per_cpu: int, wide: int = 0) -> None:
+    def __init__(
+        self,
+        rows: int,
+        touched: int,
+        cpus: int,
+        per_cpu: int,
+        wide: int = 0,
+        *,
+        texts: bool = False,
+    ) -> None:
+        self._name_end = ROW_SIZE + 8 * wide if texts else ROW_SIZE
         self.cpus, self.per_cpu = cpus, per_cpu
         self.rows = MappedArray(rows, ROW_SIZE + 8 * wide, cpus * per_cpu)
         self.touched = MappedArray(touched, _TOUCHED.size + 8 * per_cpu, cpus)
@@ -113,6 +125,9 @@ class RowTable:
                 # With another key the extras began anew, the counters did not.
                 a, b = (old[3], old[4]) if old[2] == key else (0, 0)
                 extras = ((id0, (n0 - a) & MASK), (id1, (n1 - b) & MASK))
+            if self._name_end > ROW_SIZE:
+                at = index * stride
+                comm = memory[at + _NAME_AT : at + self._name_end]
             yield key >> 32, (key & MASK) - 1, count - old[0], total - old[1], comm, extras
 
 

@@ -203,7 +203,7 @@ class LatencySample(Sample):
 
     `processes` has a key (spec, process id). `comms` are the names of the processes.
     `texts` has a key (spec, text), for targets whose calls are told apart by an argument's
-    text; it may be cut, to 31 bytes.
+    text; it may be cut, to 95 bytes.
     """
 
     targets: Mapping[str, Target] = field(default_factory=dict)

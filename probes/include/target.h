@@ -24,7 +24,12 @@
 #define PATCH_HOW_TEXT PATCH(06)	/* the address of a text to tell calls apart by; 0: none */
 #define PATCH_AT_TEXT PATCH(07)
 
-#define TEXT 32			/* bytes of it that are kept, with the zero */
+/* Bytes of a text that are kept, with its zero: a row's name, extras and wide words. */
+#ifdef PT_WIDE
+#define TEXT (32 + 8 * PT_WIDE)
+#else
+#define TEXT 32
+#endif
 
 BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
 
@@ -52,26 +57,26 @@ static __always_inline u32 thread_id(void)
 /* The row of a text: its hash takes the place of a process id, itself that of the name. */
 static __always_inline struct row *text_row(void *ctx, u64 how, u32 target, u64 epoch)
 {
-	u64 text[TEXT / 8] = {}, address, hash, *to;
+	u64 text[TEXT / 8] = {}, address, hash = 0, *to;
 	struct row *row;
+	u32 i;
 
 	if (!pt_operand(ctx, how, PATCH_AT_TEXT, &address))
 		return NULL;
 	/* what is not in memory is charged to the empty text */
 	bpf_probe_read_user_str(text, TEXT, (void *)address);
-	hash = text[0] * 0x9e3779b97f4a7c15ULL + text[1];
-	hash = (hash ^ hash >> 29) * 0xbf58476d1ce4e5b9ULL + text[2];
-	hash = (hash ^ hash >> 32) * 0x94d049bb133111ebULL + text[3];
-	hash = (hash ^ hash >> 29) * 0xbf58476d1ce4e5b9ULL;
+#pragma unroll
+	for (i = 0; i < TEXT / 8; i++) {
+		hash = (hash ^ text[i]) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 29;
+	}
 	row = pt_row_of(hash >> 32 << 32 | (target + 1), bpf_get_smp_processor_id(), epoch, 0);
 	if (!row)
 		return NULL;
-	/* the name and the extras, which lie behind it and serve nobody here */
 	to = (u64 *)row->comm;
-	to[0] = text[0];
-	to[1] = text[1];
-	to[2] = text[2];
-	to[3] = text[3];
+#pragma unroll
+	for (i = 0; i < TEXT / 8; i++)
+		to[i] = text[i];
 	return row;
 }
 

@@ -73,7 +73,8 @@ static void texts(long n)
 		snprintf(text, sizeof(text), "name-%ld", i % 7);
 		STAP_PROBE2(arguments, texts, i, text);
 	}
-	STAP_PROBE2(arguments, texts, 0, "a text that is longer than the kernel side of it keeps");
+	STAP_PROBE2(arguments, texts, 0, "a text that is longer than what the "
+		    "kernel side of it keeps, which is a name's and an extra's bytes and those of some words");
 	STAP_PROBE2(arguments, texts, 0, "");
 }
 
@@ -100,13 +101,13 @@ static void joined(long n)
 
 		STAP_PROBE2(arguments, join_begin, i, "even");
 		starts[0] = now();
-		spin(20000);
+		spin(200000);
 		STAP_PROBE2(arguments, join_begin, i + 1, "odd");
 		starts[1] = now();
-		spin(50000);
+		spin(300000);
 		ends[1] = now();
 		STAP_PROBE2(arguments, join_end, i + 1, "odd");
-		spin(100000);
+		spin(600000);
 		ends[0] = now();
 		STAP_PROBE2(arguments, join_end, i, "even");
 		for (int at = 0; at < 2; at++)
@@ -122,7 +123,7 @@ static void unended(long n)
 		STAP_PROBE2(arguments, nest_begin, 1, "never");
 		STAP_PROBE2(arguments, nest_begin, 2, "once");
 		start = now();
-		spin(30000);
+		spin(200000);
 		fprintf(record, "%lld 0\n", now() - start);
 		STAP_PROBE2(arguments, nest_end, 2, "once");
 	}

@@ -188,7 +188,7 @@ def behind_columns(shape: Column[Behind], by_text: bool) -> list[Column[Behind]]
         Column("process", 16, called, lambda r: r.process.comm, right=False),
     ]
     if by_text:
-        name = [Column("text", 16, called, lambda r: r.process.comm, right=False, most=31)]
+        name = [Column("text", 16, called, lambda r: r.process.comm, right=False, most=95)]
     return [
         *name,
         Column("calls/s", 7, lambda r: _calls(calls(r)), calls),
