@@ -112,6 +112,7 @@ class Broker:
         for sock in others:
             if sock is not None:
                 sock.close()
+        ipc.close_all(self.doomed)
 
     def _answer(self, message: ipc.Message) -> None:
         ipc.send(self.sock, message)

@@ -35,7 +35,7 @@ class Closer:
         if not fds:
             return
         if self.sock is None:
-            self._start()
+            self._start(fds)
         assert self.sock is not None
         # A child with its hands full, or one that has just ended: then it is for us to wait.
         with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ class Closer:
             self.sock.close()
             self.sock = None
 
-    def _start(self) -> None:
+    def _start(self, fds: Sequence[int]) -> None:
         ours, theirs = ipc.pair()
         self._pid = os.fork()
         if self._pid == 0:
@@ -66,6 +66,7 @@ class Closer:
                 # The dashboard must see EOF when the broker dies, whatever we do.
                 self._forget()
                 ours.close()
+                ipc.close_all(fds)
                 serve(theirs)
             os._exit(0)
         theirs.close()
