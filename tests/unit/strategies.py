@@ -16,10 +16,13 @@ from probes.samples import (
     Frame,
     Histogram,
     Host,
+    LatencySample,
     PmcSample,
     Reading,
     Sample,
+    Spent,
     SyscallSample,
+    Target,
     TaskTimes,
 )
 
@@ -118,8 +121,34 @@ pmc_samples = st.builds(
     unattributed=counters,
     **common,
 )
+specs = st.sampled_from(["runq", "uprobe:libc:malloc", "usdt:a:b:c@str(arg0)"])
+spent = st.builds(Spent, counters, counters)
+targets = st.builds(
+    Target,
+    spec=text,
+    mechanism=st.none() | st.sampled_from(["uprobe", "usdt", "tracepoint"]),
+    state=states,
+    why=st.none() | text,
+    fix=st.none() | text,
+    functions=st.integers(0, 64),
+    counts_only=st.booleans(),
+    histogram=histograms,
+    missed=counters,
+    overflow=counters,
+    floor=maybe_float,
+    unit=st.sampled_from(["ns", ""]),
+    by_text=st.booleans(),
+)
+latency_samples = st.builds(
+    LatencySample,
+    targets=st.dictionaries(specs, targets, max_size=3),
+    processes=st.dictionaries(st.tuples(specs, pids), spent, max_size=4),
+    comms=st.dictionaries(pids, text, max_size=3),
+    texts=st.dictionaries(st.tuples(specs, text), spent, max_size=4),
+    **common,
+)
 samples: st.SearchStrategy[Sample] = (
-    syscall_samples | exec_samples | pmc_samples | st.builds(Sample, **common)
+    syscall_samples | exec_samples | pmc_samples | latency_samples | st.builds(Sample, **common)
 )
 frames = st.builds(
     Frame,
@@ -131,5 +160,7 @@ frames = st.builds(
     filters=st.builds(
         Filters, st.none() | pids, st.none() | text, st.none() | pids, st.none() | text
     ),
-    samples=st.dictionaries(st.sampled_from(["syscalls", "execs", "pmc", "other"]), samples),
+    samples=st.dictionaries(
+        st.sampled_from(["syscalls", "execs", "latency", "pmc", "other"]), samples
+    ),
 )

@@ -14,6 +14,7 @@ from tests.pilot.fake_latency import BROKEN, FakeLatency
 from tui.lines import Line, compose, line_text, line_width
 from tui.look import ASCII, Look
 from tui.panes.latency import VIEWS, LatencyPane
+from tui.panes.targets import label
 
 
 class Feed:
@@ -208,6 +209,57 @@ def test_the_processes_behind_a_target_and_back(feed: Feed) -> None:
     assert feed.pane.back()
     assert not feed.pane.back()
     assert feed.pane.crumbs() == []
+
+
+def test_texts_stand_in_the_place_of_processes(feed: Feed) -> None:
+    by_text = target("q", {}, by_text=True)
+    after = sample(
+        target("q", {20: 10, 10: 20}, by_text=True),
+        texts={("q", "SELECT 1"): Spent(20, 200), ("q", HOSTILE_COMM): Spent(10, 200)},
+    )
+    feed(1, sample(by_text))
+    feed(1, after)
+    assert feed.pane.enter()
+    heading = feed.texts()[0].split()
+    assert heading == ["text", "calls/s", "▾time/s", "mean", "share"]
+    assert feed.row("SELECT 1")[:6] == ["SELECT", "1", "20", "200ns", "10ns", "50.0%"]
+    assert feed.row("pwn")[:3] == ["\\e[31mpwn\\a", "10", "200ns"]
+    assert feed.pane.selected_pid() is None
+    feed(12, after)
+    assert any("no call in this interval" in text for text in feed.texts())
+
+
+def test_values_have_no_unit_of_time(feed: Feed) -> None:
+    feed(1, sample(target("t@bytes", {}, unit="")))
+    feed(1, sample(target("t@bytes", {10: 50, 20: 40, 30: 10}, unit="", floor=None)))
+    heading = feed.texts()[0].split()
+    shown = dict(zip(heading, feed.row(" uprobe "), strict=True))
+    assert (shown["p50"], shown["p99"], shown["mean"], shown["time/s"]) == (
+        "10",
+        "30",
+        "16",
+        "1.60k",
+    )
+    screen = feed.texts(120, 30)
+    assert any("values, no durations" in text for text in screen)
+    # The axes count in plain numbers.
+    assert ["5", "10", "20", "50"] in [text.split() for text in screen]
+    assert not any("ns" in text for text in screen[1:])
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("usdt:/a:p:begin,usdt:/a:p:end@arg0", "usdt:/a:p:begin,end@arg0"),
+        ("usdt:/a:p:begin,usdt:/b:p:end", "usdt:/a:p:begin,usdt:/b:p:end"),
+        ("usdt:/a:p:n@arg0,str(arg1)", "usdt:/a:p:n@arg0,str(arg1)"),
+        ("tracepoint:block:x,tracepoint:block:y", "tracepoint:block:x,y"),
+        ("uprobe:/a,b:f", "uprobe:/a,b:f"),
+        ("runq", "runq"),
+    ],
+)
+def test_what_both_ends_share_stands_once(spec: str, shown: str) -> None:
+    assert label(spec) == shown
 
 
 def test_a_target_that_goes_takes_the_view_of_its_processes_along(feed: Feed) -> None:
