@@ -14,6 +14,8 @@ from tests.kernel import harness
 from tests.kernel.harness import Live
 from tests.vm import workloads
 
+pytest.register_assert_rewrite("tests.vm.guest.spans")
+
 # Emulated machines are slow, and slower while the real one is busy.
 harness.DEADLINE = 120.0
 
@@ -31,6 +33,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return directory / name
 
     return built
+
+
+@pytest.fixture(scope="session")
+def calls(program: Callable[[str], Path]) -> Path:
+    """The workload that makes system calls."""
+    return program("calls")
 
 
 @pytest.fixture(scope="session")

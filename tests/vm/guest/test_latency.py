@@ -1,183 +1,158 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latency by every mechanism, against calls that the workload timed itself."""
+"""Functions and system calls of the kernel, against calls that the workload timed itself."""
 
 from __future__ import annotations
 
+import mmap
+import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, cast
 
 import pytest
 
 from probes import hdr
-from probes.model import histogram_delta
-from probes.samples import NO_FILTERS, Filters, Frame, Histogram, LatencySample, Target
-from tests.kernel.harness import Live, Work, held_programs, program_ids
-from tui.registry import REGISTRY
+from probes.resolve import Mechanism, this_kernel
+from probes.samples import NO_FILTERS, Filters
+from tests.kernel.harness import Work, eventually, held_programs, program_ids
+from tests.kernel.test_latency_events import BLOCK
+from tests.kernel.timing import Timing, by_pid, rank, since
+from tests.vm.guest.spans import CALLS, Program, assert_between, spans
 
-PATHS = {entry.name: entry.probe_path for entry in REGISTRY if entry.name == "latency"}
-pytestmark = [
-    pytest.mark.kernel,
-    pytest.mark.skipif(not PATHS, reason="this version has no latency probe"),
-]
+pytestmark = pytest.mark.kernel
 
-Program = Callable[[str], Path]
-CALLS = 2000
 RELEASE = tuple(int(word) for word in platform.release().split("-")[0].split("+")[0].split(".")[:2])
 HAS_FENTRY = platform.machine() == "x86_64" or RELEASE >= (6, 4)
 """Kernels for arm64 have it later; in Debian's of 6.1 the kernel refuses to attach."""
+needs_fentry = pytest.mark.skipif(not HAS_FENTRY, reason="this kernel has no fentry")
 
+SYSCALLS = (
+    "syscall:pread64",
+    "tracepoint:syscalls:sys_enter_pread64,tracepoint:syscalls:sys_exit_pread64",
+)
+BLOCKED = 40
+"""Threads that are inside of the function all the time; the kernel's own choice is ten."""
 
-class Spans(NamedTuple):
-    """What the workload says of its calls, ascending ns: the call alone, and around it."""
-
-    inside: list[int]
-    around: list[int]
+DISK = (BLOCK, "blockio")
+REFUSED = ("kprobe:vfs_*", *(() if HAS_FENTRY else ("fentry:vfs_read",)))
+"""More functions than are traced at once, and what this kernel has not."""
 
 
 @pytest.fixture(scope="module")
-def timing() -> Iterator[Live]:
-    with Live("latency", paths=PATHS) as source:
-        for spec in targets(source.settled()):
-            source.source.set_option("latency", "remove", spec)
-        source.wait("there is no target", lambda frame: not targets(frame))
+def timing() -> Iterator[Timing]:
+    """With what comes first; each function is alone, so that no other takes its time."""
+    with Timing(*SYSCALLS, *DISK, *REFUSED) as source:
         yield source
 
 
-def targets(frame: Frame) -> dict[str, Target]:
-    return dict(cast(LatencySample, frame.samples["latency"]).targets)
-
-
-def target(frame: Frame, spec: str) -> Target | None:
-    return targets(frame).get(spec)
-
-
-def add(live: Live, spec: str) -> None:
-    """Add a target, and wait until it is on."""
-
-    def decided(frame: Frame) -> bool:
-        found = target(frame, spec)
-        assert found is None or found.state != "failed", (found.why, found.fix)
-        return found is not None and found.state == "on"
-
-    live.source.set_option("latency", "add", spec)
-    live.wait(f"{spec} is on", decided)
-
-
-def measure(
-    live: Live, spec: str, work: Work, record: Path, comm: str | None = None
-) -> tuple[Histogram, Target, Spans]:
-    """What the probe counted while the workload worked, the target's last state, the truth."""
-    live.source.set_filters(Filters(comm=comm) if comm else Filters(pid=work.pid))
-    try:
-        add(live, spec)
-        before = target(live.settled(), spec)
+def reads(timing: Timing, program: Program, record: Path, *specs: str) -> None:
+    """A process with the name "reader" works, of which each target must see the same."""
+    timing.source.set_filters(Filters(comm="reader"))
+    timing.settled()  # a read that began before, as for the line that starts it, would count
+    with Work(program("timed"), "reads", str(CALLS), record) as work:
+        before = timing.latency()
         work.work()
-        after = target(live.settled(), spec)
-    finally:
-        live.source.set_filters(NO_FILTERS)
-        live.source.set_option("latency", "remove", spec)
-        live.wait("the target is gone", lambda frame: target(frame, spec) is None)
-    assert before is not None
-    assert after is not None
-    assert (after.missed - before.missed, after.overflow - before.overflow) == (0, 0)
-    lines = [line.split() for line in record.read_text().splitlines()]
-    inside, around = (sorted(int(line[i]) for line in lines) for i in (0, 1))
-    return histogram_delta(before.histogram, after.histogram), after, Spans(inside, around)
+        after = timing.latency()
+    timing.source.set_filters(NO_FILTERS)
+    for spec in specs:
+        found, missed, overflow = since(before, after, spec)
+        assert (missed, overflow) == (0, 0), spec
+        assert_between(found, spans(record))
 
 
-def rank(values: Sequence[int], fraction: float) -> int:
-    """The value that `fraction` of them do not exceed."""
-    return values[max(0, -int(-len(values) * fraction // 1) - 1)]
+TAKES = 2_000_000
+"""Nanoseconds that a request to the slow disk takes, by its timer."""
 
 
-def assert_agree(found: Histogram, spans: Spans) -> None:
-    """No call missing, none too many, and percentiles within 4 % of the workload's own.
+@pytest.fixture
+def slow_disk() -> Iterator[Path]:
+    """A block device without a disk, whose requests end when a timer has run out."""
+    options = ["queue_mode=2", "irqmode=2", f"completion_nsec={TAKES}", "nr_devices=1"]
+    subprocess.run(["modprobe", "null_blk", *options], check=True)
+    yield Path("/dev/nullb0")
+    subprocess.run(["modprobe", "-r", "null_blk"], check=True)
 
-    A probe's clock is read within its traps, which are part of what is around the call; they
-    are long where traps are emulated, so what is right lies between inside and around. An
-    interrupt between two clocks makes another order: of 500 calls one may have another rank.
-    """
-    assert found.n == CALLS == len(spans.inside)
-    for fraction in (0.5, 0.9, 0.99):
-        value = hdr.percentile(found.buckets, fraction)
-        inside = rank(spans.inside, fraction - 0.002)
-        around = rank(spans.around, fraction + 0.002)
-        print(f"p{fraction * 100:g}: {value} ns, the workload: {inside} to {around}")
-        assert value is not None
-        assert inside * 0.96 <= value <= around * 1.04
-    assert sum(spans.inside) * 0.96 <= found.total <= sum(spans.around) * 1.04
+
+def test_block_requests_take_as_long_as_the_disk(timing: Timing, slow_disk: Path) -> None:
+    n = 100
+    page = mmap.mmap(-1, 4096)
+    around = []
+    disk = os.open(slow_disk, os.O_WRONLY | os.O_DIRECT)
+    before = timing.latency()
+    for i in range(n):
+        start = time.perf_counter_ns()
+        os.pwrite(disk, page, 4096 * i)
+        around.append(time.perf_counter_ns() - start)
+    after = timing.latency()
+    os.close(disk)
+    around.sort()
+    for spec in DISK:
+        found, missed, overflow = since(before, after, spec)
+        assert (found.n, missed, overflow) == (n, 0, 0), spec
+        assert by_pid(before, after, spec) == {os.getpid(): n}
+        for fraction in (0.5, 0.9, 0.99):
+            value = hdr.percentile(found.buckets, fraction)
+            print(f"{spec} p{fraction * 100:g}: {value} ns, at most {rank(around, fraction)}")
+            assert value is not None
+            assert TAKES * 0.96 <= value <= rank(around, fraction) * 1.04
+
+
+def test_system_calls(timing: Timing, program: Program, tmp_path: Path) -> None:
+    reads(timing, program, tmp_path / "record", *SYSCALLS)
+    assert [timing.now()[spec].mechanism for spec in SYSCALLS] == ["syscall", "tracepoint"]
+
+
+def test_what_is_refused_says_why(timing: Timing) -> None:
+    known = timing.now()
+    assert {known[spec].state for spec in REFUSED} == {"failed"}
+    many, *fentry = (known[spec] for spec in REFUSED)
+    assert "64" in (many.why or "")
+    assert all("kprobe:vfs_read" in (target.fix or "") for target in fentry)
 
 
 @pytest.mark.parametrize(
-    ("what", "spec", "mechanism"),
+    ("spec", "mechanism"),
     [
-        ("calls", "uprobe:{}:timed_call", "uprobe"),
-        ("nested", "uprobe:{}:nested_call", "uprobe"),
-        ("calls", "usdt:{0}:timed:start,usdt:{0}:timed:end", "usdt"),
+        ("kprobe:vfs_read", "kprobe"),
+        ("func:vfs_read", "fentry" if HAS_FENTRY else "kprobe"),
+        ("kprobe:vfs_r*", "kprobe"),
+        pytest.param("fentry:vfs_r*", "fentry", marks=needs_fentry),
     ],
 )
-def test_user_functions(
-    timing: Live, program: Program, tmp_path: Path, what: str, spec: str, mechanism: str
+def test_functions(
+    timing: Timing, program: Program, tmp_path: Path, spec: str, mechanism: Mechanism
 ) -> None:
-    path, record = program("timed"), tmp_path / "record"
-    with Work(path, what, str(CALLS), record) as work:
-        found, state, spans = measure(timing, spec.format(path), work, record)
-    assert state.mechanism == mechanism
-    assert_agree(found, spans)
+    for old in timing.now():
+        timing.remove(old)
+    (target,) = timing.add(spec)
+    assert target.mechanism == mechanism
+    functions = this_kernel().expand("vfs_r*", mechanism) if spec.endswith("*") else [spec]
+    assert target.functions == len(functions)
+    with ExitStack() as stack:
+        for _ in range(BLOCKED):
+            stack.enter_context(Work(program("calls"), "getppid", "1"))
+        reads(timing, program, tmp_path / "record", spec)
+    timing.remove(spec)
+    eventually("no event is left", no_events)
 
 
-KERNEL = [
-    ("kprobe:vfs_read", "kprobe"),
-    ("syscall:pread64", "syscall"),
-    (
-        "tracepoint:syscalls:sys_enter_pread64,tracepoint:syscalls:sys_exit_pread64",
-        "tracepoint",
-    ),
-    ("func:vfs_read", "fentry" if HAS_FENTRY else "kprobe"),
-]
-if HAS_FENTRY:
-    KERNEL.append(("fentry:vfs_read", "fentry"))
+def no_events() -> bool:
+    """Whether the kernel's lists of probes are empty."""
+    events = [Path("/sys/kernel/tracing", name) for name in ("kprobe_events", "uprobe_events")]
+    return all(path.read_text() == "" for path in events if path.exists())
 
 
-@pytest.mark.parametrize(("spec", "mechanism"), KERNEL)
-def test_kernel_functions(
-    timing: Live, program: Program, tmp_path: Path, spec: str, mechanism: str
-) -> None:
-    record = tmp_path / "record"
-    with Work(program("timed"), "reads", str(CALLS), record) as work:
-        found, state, spans = measure(timing, spec, work, record, comm="reader")
-    assert state.mechanism == mechanism
-    assert_agree(found, spans)
-
-
-@pytest.mark.skipif(HAS_FENTRY, reason="this kernel has fentry")
-def test_fentry_that_is_refused_says_why(timing: Live) -> None:
-    spec = "fentry:vfs_read"
-    timing.source.set_option("latency", "add", spec)
-
-    def failed(frame: Frame) -> bool:
-        found = target(frame, spec)
-        return found is not None and found.state == "failed"
-
-    found = target(timing.wait("it has failed", failed), spec)
-    assert found is not None
-    assert found.why
-    assert found.fix
-    timing.source.set_option("latency", "remove", spec)
-
-
-def test_removed_targets_leave_nothing(timing: Live, program: Program) -> None:
+def test_off_leaves_nothing(timing: Timing) -> None:
+    timing.source.set_option("latency", "targets", ["kprobe:vfs_read"])
+    timing.decided("kprobe:vfs_read")
+    held = held_programs()
+    assert held <= program_ids()
+    assert not no_events()
     timing.source.toggle("latency", False)
     timing.wait("it is off", lambda frame: frame.samples["latency"].state == "off")
-    programs, idle = held_programs(), program_ids()
-    assert programs == set()
-    events = [Path("/sys/kernel/tracing", name) for name in ("kprobe_events", "uprobe_events")]
-    assert all(path.read_text() == "" for path in events if path.exists())
-    timing.source.toggle("latency", True)
-    timing.all_on("latency")
-    add(timing, f"uprobe:{program('timed')}:timed_call")
-    assert program_ids() > idle
-    timing.source.toggle("latency", False)
-    timing.wait("it is gone", lambda _: program_ids() <= idle)
+    assert held_programs() == set()
+    eventually("its programs are gone", lambda: not held & program_ids())
+    eventually("no event is left", no_events)
