@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of other kernels; those below guest/ run in one, where PROBETOP_GUEST is 1."""
+"""Tests of other kernels; guest/ and guest_pmu/ run in one, where PROBETOP_GUEST is 1."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-collect_ignore = [] if os.environ.get("PROBETOP_GUEST") == "1" else ["guest"]
+collect_ignore = [] if os.environ.get("PROBETOP_GUEST") == "1" else ["guest", "guest_pmu"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -33,7 +33,8 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 ROOT_SUITES = ("bookworm", "bookworm-security")
 ROOT_PACKAGES = (
     *("base-files", "base-passwd", "busybox-static", "coreutils", "dash", "findutils", "grep"),
-    *("kmod", "libc-bin", "mount", "procps", "python3", "python3-bpfcc", "sed", "util-linux"),
+    *("kmod", "libc-bin", "linux-perf", "mount", "procps", "python3", "python3-bpfcc", "sed"),
+    "util-linux",
 )
 
 
@@ -43,15 +44,24 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Kernel:
-    """A Debian kernel: `arch` is Debian's name, `version` the beginning of its release."""
+    """A Debian kernel: `arch` is Debian's name, `version` the beginning of its release.
+
+    `pmu`: in a machine with hardware counters, where the tests of those are run.
+    """
 
     arch: str
     version: str
     suites: tuple[str, ...]
+    pmu: bool = False
 
     @property
     def name(self) -> str:
         """What a user types, such as x86_64-6.12."""
+        return self.package + ("-pmu" if self.pmu else "")
+
+    @property
+    def package(self) -> str:
+        """Architecture and version: kernels with the same are the same files."""
         return f"{'x86_64' if self.arch == 'amd64' else self.arch}-{self.version}"
 
 
@@ -62,6 +72,7 @@ _ALL = (
     Kernel("amd64", "7.3", ("trixie-backports",)),
     Kernel("arm64", "6.1", ROOT_SUITES),
     Kernel("arm64", "6.12", ROOT_SUITES),
+    Kernel("arm64", "6.12", ROOT_SUITES, pmu=True),
 )
 KERNELS = {kernel.name: kernel for kernel in _ALL}
 DEFAULT = ("x86_64-6.12", "arm64-6.12")
@@ -156,7 +167,7 @@ def prepare(kernel: Kernel) -> Boot:
     Raises Unavailable when a tool, the network or the archive is missing.
     """
     with _lock():
-        here = CACHE / "kernels" / kernel.name
+        here = CACHE / "kernels" / kernel.package
         if not here.is_dir():
             with _new(here) as directory:
                 _unpack_kernel(kernel, directory)
@@ -220,7 +231,8 @@ def _root(arch: str) -> Path:
     """This machine's root for its own architecture, else Debian's packages, only unpacked."""
     if MACHINES[arch] == platform.machine():
         return Path("/")
-    root = CACHE / f"root-{arch}"
+    # Other packages make another root.
+    root = CACHE / f"root-{arch}-{zlib.crc32(' '.join(ROOT_PACKAGES).encode()):08x}"
     if not root.is_dir():
         with _new(root) as directory:
             _unpack_root(arch, directory)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boots other kernels and runs the tests of guest/ in each; `./test.sh --vm` asks for it.
 
+On a machine with hardware counters those of guest_pmu/ are run instead.
+
 PROBETOP_VM holds the names of kernels ("default", "all", or as in tests.vm.kernels).
 """
 
@@ -22,7 +24,7 @@ ASKED = os.environ.get("PROBETOP_VM", "").split()
 LIMIT = 600.0
 """Wall-clock seconds for a guest's tests; about 200 on an idle machine."""
 
-PYTEST = ("-m", "pytest", "-c", "tests/vm/guest/guest.ini", "tests/vm/guest")
+PYTEST = ("-m", "pytest", "-c", "tests/vm/guest/guest.ini")
 
 pytestmark = pytest.mark.vm
 
@@ -44,7 +46,7 @@ def run_tests(kernel: Kernel, work: Path) -> machine.Run:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": f"{machine.CHECKOUT}:{library}",
     }
-    command = [boot.python, *PYTEST]
+    command = [boot.python, *PYTEST, f"tests/vm/{'guest_pmu' if kernel.pmu else 'guest'}"]
     return machine.run(boot, command, environment=environment, read=[library, work], limit=LIMIT)
 
 
