@@ -341,10 +341,20 @@ def codec_for(hint: Any) -> Codec:
 
 
 class FrameCodec:
-    """Encodes and decodes Frames; building it takes about a millisecond."""
+    """Encodes and decodes Frames; building it takes about a millisecond.
 
-    def __init__(self) -> None:
+    Fields of Samples called `skip` are left at their defaults when decoding, which costs the
+    less: for readers of what is drawn over time.
+    """
+
+    def __init__(self, skip: frozenset[str] = frozenset()) -> None:
         self._codec = _Dataclass(Frame)
+        of_samples = self._codec.codecs["samples"]
+        assert isinstance(of_samples, _Mapping)
+        assert isinstance(of_samples.value, _Tagged)
+        for sample in of_samples.value.codecs.values():
+            for name in skip & sample.codecs.keys():
+                del sample.codecs[name]
 
     def encode(self, new: Frame, old: Frame | None = None) -> Any:
         """The JSON value of a Frame, as changes since `old` where that is given."""
