@@ -34,6 +34,7 @@ struct begun {
 
 BPF_TABLE("lru_hash", struct pair_key, struct begun, pairs, PT_PAIRS);
 
+#ifdef USE_FUNCTIONS
 int function_enter(struct pt_regs *ctx)
 {
 	enter(PATCH_TARGET, ctx->sp, IP(ctx));
@@ -45,6 +46,7 @@ int function_leave(struct pt_regs *ctx)
 	leave(ctx, PATCH_TARGET, ctx->sp);
 	return 0;
 }
+#endif
 
 /* A thread that ends inside of calls returns from none of them. */
 int thread_end(void *ctx)
@@ -66,6 +68,7 @@ int thread_end(void *ctx)
 	return 0;
 }
 
+#ifdef USE_TRAMPOLINES
 /* fentry and fexit know no stack pointer; the kernel runs them in pairs. */
 int trampoline_enter(void *ctx)
 {
@@ -78,7 +81,9 @@ int trampoline_leave(void *ctx)
 	leave(ctx, PATCH_TARGET, 0);
 	return 0;
 }
+#endif
 
+#ifdef USE_EVENTS
 /* An event without an end: counted, by process too. */
 int event(void *ctx)
 {
@@ -95,7 +100,9 @@ int event(void *ctx)
 		row->count++;
 	return 0;
 }
+#endif
 
+#ifdef USE_VALUES
 /* An event that carries a number: how large it is takes the place of how long. */
 int value_event(void *ctx)
 {
@@ -114,7 +121,9 @@ int value_event(void *ctx)
 	record(ctx, c, h, target, tgid, value);
 	return 0;
 }
+#endif
 
+#ifdef USE_NEST
 /* Two static probes on one thread. */
 int nest_begin(void *ctx)
 {
@@ -156,6 +165,7 @@ int nest_thread_end(void *ctx)
 	stacks.delete(&key);
 	return 0;
 }
+#endif
 
 /* Returns 0 if a value that is the key could not be read. */
 static __always_inline int pair_key_of(void *ctx, struct pair_key *key)
@@ -197,6 +207,7 @@ static __always_inline int end(void *ctx, struct control *c, struct pair_key *ke
 	return 1;
 }
 
+#ifdef USE_PAIRS
 int pair_begin(void *ctx)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -230,7 +241,9 @@ int pair_end(void *ctx)
 		PT_ADD(h->missed, 1);
 	return 0;
 }
+#endif
 
+#ifdef USE_RUNQ
 /* A thread is runnable from its wakeup, or from being preempted, until it gets a CPU. */
 int runq_wakeup(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -262,7 +275,9 @@ int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 		end(ctx, c, &key, tgid);
 	return 0;
 }
+#endif
 
+#ifdef USE_OFFCPU
 /* A thread is off the CPU from the switch away from it until the switch back. */
 int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -280,3 +295,4 @@ int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 		end(ctx, c, &key, pt_read(next + OFF_TGID));
 	return 0;
 }
+#endif

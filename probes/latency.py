@@ -17,7 +17,7 @@ from probes import hdr, kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
-from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, wish
+from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, parts, wish
 from probes.maps import memory_of
 from probes.model import LatencyView, TargetRow, latency_view
 from probes.rows import Histograms, RowTable, name_of_comm, slices_for
@@ -122,11 +122,19 @@ class LatencyProbe:
         if any(facts["by_text"] for facts in targets):
             sizes["PT_WIDE"] = TEXT_WORDS
         floors = {facts["floor"] for facts in targets if _is_timed(facts)}
+        attach = [one for w in wishes for one in w.attach]
+        texts = {"USE_TEXT": 1} if "PT_WIDE" in sizes else {}
         return Plan(
             source="latency.bpf.c",
-            attach=[one for w in wishes for one in w.attach],
+            attach=attach,
             maps=["control", "rows", "touched", "hists", "stacks", "empty", "pairs"],
-            defines={**sizes, "PT_THREADS": THREADS, "PT_PAIRS": PAIRS},
+            defines={
+                **sizes,
+                **parts(attach, floors),
+                **texts,
+                "PT_THREADS": THREADS,
+                "PT_PAIRS": PAIRS,
+            },
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",

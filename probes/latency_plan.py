@@ -28,6 +28,18 @@ TARGET, HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT = range(_PATCH + 1, _PATCH +
 NO_VALUES = dict.fromkeys((HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT), 0)
 """The thread is the key of a pair, and the process is charged."""
 
+_PARTS = {
+    "function_leave": "USE_FUNCTIONS",
+    "trampoline_leave": "USE_TRAMPOLINES",
+    "event": "USE_EVENTS",
+    "value_event": "USE_VALUES",
+    "nest_end": "USE_NEST",
+    "pair_end": "USE_PAIRS",
+    "runq_switch": "USE_RUNQ",
+    "offcpu_switch": "USE_OFFCPU",
+}
+"""A program -> the part of latency.bpf.c that it is compiled with."""
+
 DEFAULTS = ("runq", "blockio", "softirq", "irq")
 """What is shown when nobody asked for anything, as far as this kernel has it."""
 
@@ -267,6 +279,17 @@ def _function(spec: specs.Spec) -> Wish:
         attach.append(Attach(kind=back, function=leave, target=name))  # type: ignore[arg-type]
         attach.append(Attach(kind=mechanism, function=enter, target=name))  # type: ignore[arg-type]
     return Wish(mechanism, tuple(attach), len(names))
+
+
+def parts(attach: Iterable[Attach], floors: Iterable[str]) -> dict[str, int]:
+    """The macros of the source's parts that are wanted, by targets and to find floors."""
+    used = {one.function for one in attach}
+    for mechanism in floors:
+        if mechanism in empty.KINDS or mechanism == "kprobe":
+            used.add("function_leave")
+        else:
+            used.add("trampoline_leave" if mechanism == "fentry" else "pair_end")
+    return {_PARTS[function]: 1 for function in sorted(used) if function in _PARTS}
 
 
 @cache

@@ -5,6 +5,10 @@
  */
 #pragma once
 
+/*
+ * Programs are compiled only where a target needs them (USE_..., see probes/latency_plan.py):
+ * each has the row table's look-up in it, which takes the compiler a twentieth of a second.
+ */
 #include "rows.h"
 #include "hist.h"
 #include "operand.h"
@@ -54,40 +58,41 @@ static __always_inline u32 thread_id(void)
 	return tid ? tid : 1U << 31 | bpf_get_smp_processor_id();
 }
 
-/* The row of a text: its hash takes the place of a process id, itself that of the name. */
-static __always_inline struct row *text_row(void *ctx, u64 how, u32 target, u64 epoch)
+/*
+ * Who is charged: the process, or what the event's text says. Then the text's hash takes the
+ * place of the process id, and itself that of the name.
+ */
+static __always_inline struct row *row_of(void *ctx, struct control *c, u32 target, u32 tgid)
 {
-	u64 text[TEXT / 8] = {}, address, hash = 0, *to;
+	u64 key = (u64)tgid << 32 | (target + 1);
+#ifdef USE_TEXT
+	u64 text[TEXT / 8] = {}, how = PATCH_HOW_TEXT, address, hash = 0, *to;
 	struct row *row;
 	u32 i;
 
-	if (!pt_operand(ctx, how, PATCH_AT_TEXT, &address))
-		return NULL;
-	/* what is not in memory is charged to the empty text */
-	bpf_probe_read_user_str(text, TEXT, (void *)address);
+	if (how) {
+		if (!pt_operand(ctx, how, PATCH_AT_TEXT, &address))
+			return NULL;
+		/* what is not in memory is charged to the empty text */
+		bpf_probe_read_user_str(text, TEXT, (void *)address);
 #pragma unroll
-	for (i = 0; i < TEXT / 8; i++) {
-		hash = (hash ^ text[i]) * 0x9e3779b97f4a7c15ULL;
-		hash ^= hash >> 29;
+		for (i = 0; i < TEXT / 8; i++) {
+			hash = (hash ^ text[i]) * 0x9e3779b97f4a7c15ULL;
+			hash ^= hash >> 29;
+		}
+		key = hash >> 32 << 32 | (target + 1);
 	}
-	row = pt_row_of(hash >> 32 << 32 | (target + 1), bpf_get_smp_processor_id(), epoch, 0);
-	if (!row)
-		return NULL;
-	to = (u64 *)row->comm;
+	row = pt_row_of(key, bpf_get_smp_processor_id(), c->epoch, !how);
+	if (row && how) {
+		to = (u64 *)row->comm;
 #pragma unroll
-	for (i = 0; i < TEXT / 8; i++)
-		to[i] = text[i];
+		for (i = 0; i < TEXT / 8; i++)
+			to[i] = text[i];
+	}
 	return row;
-}
-
-/* Who is charged: the process, or what the event's text says. */
-static __always_inline struct row *row_of(void *ctx, struct control *c, u32 target, u32 tgid)
-{
-	u64 how = PATCH_HOW_TEXT;
-
-	if (how)
-		return text_row(ctx, how, target, c->epoch);
-	return pt_row((u64)tgid << 32 | (target + 1), bpf_get_smp_processor_id(), c->epoch);
+#else
+	return pt_row(key, bpf_get_smp_processor_id(), c->epoch);
+#endif
 }
 
 static __always_inline void record(void *ctx, struct control *c, struct hist *h, u32 target,

@@ -97,6 +97,29 @@ def test_every_program_is_in_the_source(program: str) -> None:
     assert used == defined
 
 
+def test_every_program_is_compiled_where_it_is_used(program: str) -> None:
+    """Each is in the part of the source that its target's plan asks for."""
+    places: dict[str, str] = {}
+    part = ""
+    for line in SOURCE.splitlines():
+        part = line.removeprefix("#ifdef ") if line.startswith("#ifdef USE_") else part
+        part = "" if line.startswith("#endif") else part
+        found = re.match(r"int (\w+)\(", line)
+        if found:
+            places[found[1]] = part
+    targets = [*specs.PRESETS, "syscall:read", "tracepoint:block:issue", "t:block:issue@nr"]
+    targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin,usdt:{program}:app:end"]
+    for target in targets:
+        attach = wish(target, 0).attach
+        wanted = latency_plan.parts(attach, [])
+        assert {places[one.function] for one in attach} - {""} == set(wanted), target
+    assert latency_plan.parts([], ["fentry", "kprobe", "syscall", *empty.KINDS]) == {
+        "USE_FUNCTIONS": 1,
+        "USE_PAIRS": 1,
+        "USE_TRAMPOLINES": 1,
+    }
+
+
 def test_every_attachment_has_its_slot_and_all_constants(program: str) -> None:
     for text in (*specs.PRESETS, "syscall:read", f"uprobe:{program}:main", "t:block:issue"):
         made = wish(text, 42)

@@ -138,6 +138,7 @@ int main(int argc, char **argv)
 	record = fopen(argc > 3 ? argv[3] : "/dev/null", "w");
 	must(record != NULL, "FILE");
 	ready();
+	undisturbed();
 	if (!strcmp(what, "values"))
 		values(n);
 	else if (!strcmp(what, "texts"))

@@ -44,17 +44,6 @@ static void spin(long long ns)
 		;
 }
 
-/*
- * As root, before all others: whoever takes the CPU between a probe's clock and ours would
- * be in only one of them.
- */
-static void undisturbed(void)
-{
-	struct sched_param param = {.sched_priority = 1};
-
-	sched_setscheduler(0, SCHED_FIFO, &param);
-}
-
 static void record(long long ns, long depth)
 {
 	spans[recorded++] = (struct span){ns, depth};
