@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run over time: what its intervals counted, as rates and as calls by duration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from probes import hdr
+from probes.sums import Tick
+
+QUARTER = hdr.SUB // 4
+"""Buckets in a quarter of a power of two."""
+
+
+class Point:
+    """One interval of the series, or `ticks` of them; `time` is its end in Unix seconds."""
+
+    __slots__ = ("ticks", "time", "values")
+
+    def __init__(self, time: float, values: dict[str, Tick]) -> None:
+        self.time, self.values, self.ticks = time, values, 1
+
+    @property
+    def seconds(self) -> float:
+        """How long it is, in seconds."""
+        return max([tick.seconds for tick in self.values.values()], default=0.0)
+
+    def add(self, other: Point) -> None:
+        """Take in the one that follows."""
+        for name, tick in other.values.items():
+            self.values[name].add(tick)
+        self.time, self.ticks = other.time, self.ticks + other.ticks
+
+
+def joined(points: Sequence[Point], by: int) -> list[Point]:
+    """The points, `by` of them as one each; they are changed."""
+    out: list[Point] = []
+    for at, point in enumerate(points):
+        if at % by:
+            out[-1].add(point)
+        else:
+            out.append(point)
+    return out
+
+
+def _short(value: float | None) -> float | None:
+    """Four digits: more would make a file long and say nothing."""
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _rates(points: Sequence[Point], probe: str, name: str) -> list[float | None]:
+    out: list[float | None] = []
+    for point in points:
+        tick = point.values[probe]
+        count = tick.counts.get(name)
+        out.append(_short(count / tick.seconds if count is not None and tick.seconds else None))
+    return out
+
+
+def _ratios(points: Sequence[Point], part: str, whole: Sequence[str]) -> list[float | None]:
+    out: list[float | None] = []
+    for point in points:
+        counts = point.values["pmc"].counts
+        total = sum([counts.get(name, 0.0) for name in whole])
+        out.append(_short(counts[part] / total) if part in counts and total else None)
+    return out
+
+
+def series(points: Sequence[Point]) -> dict[str, Any]:
+    """Rates of each interval: calls, errors, executions and failed ones, targets, CPUs."""
+    out: dict[str, Any] = {
+        "time": [round(point.time, 3) for point in points],
+        "seconds": [_short(point.seconds) for point in points],
+    }
+    names = points[0].values if points else {}
+    for probe, fields in (("syscalls", ("calls", "errors")), ("execs", ("execs", "failed"))):
+        if probe in names:
+            out[probe] = {name: _rates(points, probe, name) for name in fields}
+    if "latency" in names:
+        out["latency"] = {spec: _target_series(points, spec) for spec in _specs(points)}
+    if "pmc" in names:
+        out["pmc"] = {
+            "busy": _ratios(points, "busy", ("busy", "idle")),
+            "ipc": _ratios(points, "instructions", ("cycles",)),
+        }
+    return out
+
+
+def _specs(points: Sequence[Point]) -> list[str]:
+    """All targets that ever ran, in the order of adding."""
+    keys = [key for point in points for key in point.values["latency"].counts]
+    return [key.removeprefix("calls ") for key in dict.fromkeys(keys)]
+
+
+def _target_series(points: Sequence[Point], spec: str) -> dict[str, list[float | None]]:
+    spent = [point.values["latency"].spent.get(spec, {}) for point in points]
+    return {
+        "calls": _rates(points, "latency", f"calls {spec}"),
+        "p50": [_short(hdr.percentile(buckets, 0.50)) for buckets in spent],
+        "p99": [_short(hdr.percentile(buckets, 0.99)) for buckets in spent],
+    }
+
+
+def quarter_bounds(quarter: int) -> tuple[int, int]:
+    """The lowest value in a quarter of a power of two and the lowest of the next, in ns."""
+    first = quarter * QUARTER
+    return hdr.bounds(first)[0], hdr.bounds(first + QUARTER - 1)[1]
+
+
+def heat(points: Sequence[Point], most: int, most_cells: int) -> dict[str, Any]:
+    """Calls by time and duration, of the targets with most calls; intervals are joined to fit."""
+    counted: dict[str, int] = {}
+    for point in points:
+        for spec, buckets in (
+            point.values["latency"].spent if "latency" in point.values else {}
+        ).items():
+            counted[spec] = counted.get(spec, 0) + sum(buckets.values())
+    wanted = sorted(counted, key=lambda spec: -counted[spec])[:most]
+    by = 1
+    while True:
+        groups = [points[at : at + by] for at in range(0, len(points), by)]
+        targets = {spec: [_quarters(group, spec) for group in groups] for spec in wanted}
+        cells = sum([len(column) for columns in targets.values() for column in columns])
+        if cells <= most_cells or len(groups) <= 10:
+            break
+        by += 1
+    return {
+        "time": [round(group[-1].time, 3) for group in groups],
+        "seconds": [_short(sum([point.seconds for point in group])) for group in groups],
+        "targets": {spec: targets[spec] for spec in counted if spec in targets},
+    }
+
+
+def _quarters(points: Sequence[Point], spec: str) -> list[list[int]]:
+    sums: dict[int, int] = {}
+    for point in points:
+        for bucket, n in point.values["latency"].spent.get(spec, {}).items():
+            sums[bucket // QUARTER] = sums.get(bucket // QUARTER, 0) + n
+    return [[at, n] for at, n in sorted(sums.items())]

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened in a run of Frames, as one JSON object: what snapshots hold and `diff` compares.
+
+A summary has `summary` (the version of its shape, 1), `probetop` (that of the program), `host`,
+`release`, `arch`, `cpus`, `load`, `begin` and `end` (Unix seconds), `seconds`, `interval`,
+`frames`, `filters` with `filters_changed`, and:
+
+`probes`  by name what a stream object has of it, over the whole span, and `seconds`, for how
+          long it ran. Long tables end after the rows that count most; `others` says by table
+          how many rows are missing and what their numbers add up to. System calls have a
+          `matrix` of processes and calls, executions `rows` (a tree: `depth`) and `programs`
+          in the place of events.
+`series`  rates over time: `time` has the end of each interval, `seconds` its length; by probe
+          and name a list as long as those. Intervals are joined when there are many.
+`heat`    by latency target its calls by time and duration: `time` and `seconds` as above, and
+          in `targets` a list of [quarter, calls] for each of them, see `probes.series`.
+
+Counts are of the span, rates a second, times nanoseconds; what is not known is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+import probes
+from probes import hdr
+from probes.base import Probe
+from probes.exec_tree import exec_rows
+from probes.model import seconds_between
+from probes.samples import Frame, SyscallSample
+from probes.series import QUARTER, Point, heat, joined, quarter_bounds, series
+from probes.sums import ExecSum, SampleSum, Tick, sum_of
+
+VERSION = 1
+POINTS = 120
+"""Most intervals of a series; where there are more, two become one."""
+Summary = dict[str, Any]
+
+
+class Limits(NamedTuple):
+    """How much of each table a summary has; all that exceeds it is summed up in `others`."""
+
+    calls: int = 500
+    processes: int = 200
+    matrix: int = 300
+    behind: int = 40
+    execs: int = 500
+    programs: int = 300
+    buckets: int = 4000
+    heats: int = 12
+    cells: int = 4000
+    text: int = 300
+
+    def smaller(self) -> Limits:
+        """Half of everything."""
+        return Limits(*[max(1, limit // 2) for limit in self])
+
+
+LIMITS = Limits()
+
+
+class Summarizer:
+    """Takes the Frames of a run, one after the other; its memory does not grow with them.
+
+    The first Frame is where counting begins. One that is older than the one before begins a
+    new interval.
+    """
+
+    def __init__(self, kinds: Mapping[str, type[Probe]]) -> None:
+        """`kinds` are the probes, by name."""
+        self.kinds = kinds
+        self.first: Frame | None = None
+        self.last: Frame | None = None
+        self.frames = 0
+        self.seconds = 0.0
+        self.sums: dict[str, SampleSum] = {n: sum_of(k.sample_type) for n, k in kinds.items()}
+        self.points: list[Point] = []
+        self._filters_changed = False
+        self._ticks = 1
+
+    def add(self, frame: Frame) -> None:
+        """Take in one Frame."""
+        before, self.last = self.last, frame
+        self.first = self.first or frame
+        self.frames += 1
+        if before is None or frame.mono <= before.mono:
+            return
+        self._filters_changed |= frame.filters != before.filters
+        seconds = seconds_between(before, frame)
+        self.seconds += seconds
+        values: dict[str, Tick] = {}
+        for name, total in self.sums.items():
+            values[name] = tick = Tick(seconds)
+            after = frame.samples.get(name)
+            if after is not None and isinstance(after, self.kinds[name].sample_type):
+                old = before.samples.get(name)
+                total.add(old if type(old) is type(after) else None, after, tick)
+        self._keep(Point(frame.time, values))
+
+    def _keep(self, point: Point) -> None:
+        if self.points and self.points[-1].ticks < self._ticks:
+            self.points[-1].add(point)
+            return
+        self.points.append(point)
+        if len(self.points) > POINTS:
+            self._ticks *= 2
+            self.points = joined(self.points, 2)
+
+    def summary(self, limits: Limits = LIMITS) -> Summary:
+        """All that was taken in, not longer than the limits; needs at least one Frame."""
+        first, last = cast(Frame, self.first), cast(Frame, self.last)
+        filters = last.filters._asdict()
+        return {
+            "summary": VERSION,
+            "probetop": probes.__version__,
+            "host": last.host.name,
+            "release": last.host.release,
+            "arch": last.host.arch,
+            "cpus": last.host.cpus,
+            "load": last.load,
+            "begin": first.time,
+            "end": last.time,
+            "seconds": self.seconds,
+            "interval": last.interval,
+            "frames": self.frames,
+            "filters": {name: value for name, value in filters.items() if value is not None},
+            "filters_changed": self._filters_changed,
+            "probes": {
+                name: probe_object(kind, self.sums[name], limits)
+                for name, kind in self.kinds.items()
+            },
+            "series": series(self.points),
+            "heat": heat(self.points, limits.heats, limits.cells),
+        }
+
+
+def summarize(
+    frames: Iterable[Frame], kinds: Mapping[str, type[Probe]], limits: Limits = LIMITS
+) -> Summary:
+    """The summary of these Frames, of which there is at least one."""
+    summarizer = Summarizer(kinds)
+    for frame in frames:
+        summarizer.add(frame)
+    return summarizer.summary(limits)
+
+
+# -- tables -------------------------------------------------------------------------------
+
+
+def probe_object(kind: type[Probe], total: SampleSum, limits: Limits) -> dict[str, Any]:
+    """One probe over the span, with its tables cut to the limits."""
+    sample = total.sample()
+    ran = total.seconds > 0
+    own = kind.contract(None, sample, total.seconds or 1.0)
+    others: dict[str, Any] = {}
+    if isinstance(total, ExecSum):
+        own = _execs(total, own, limits, others)
+    if isinstance(sample, SyscallSample):
+        own["matrix"] = _matrix(sample)
+    if ran:
+        _cut_tables(own, limits, others)
+    return {
+        "state": sample.state,
+        **({"why": sample.why, "fix": sample.fix} if sample.state == "failed" else {}),
+        "seconds": total.seconds if ran else None,
+        "lost": sample.lost,
+        "cost": sample.cost._asdict(),
+        "notes": list(sample.notes),
+        **(own if ran else dict.fromkeys(own)),
+        "others": others,
+    }
+
+
+def _matrix(sample: SyscallSample) -> list[dict[str, Any]]:
+    """Which process made which calls, most calls first."""
+    pairs = sorted(sample.matrix.items(), key=lambda item: (-item[1].n, item[0]))
+    return [
+        {
+            "pid": pid,
+            "comm": sample.comms.get(pid, "?"),
+            "syscall": name,
+            "count": n.n,
+            "errors": n.errors,
+        }
+        for (pid, name), n in pairs
+    ]
+
+
+def _cut_tables(own: dict[str, Any], limits: Limits, others: dict[str, Any]) -> None:
+    for table, limit in (
+        ("rows", max(limits.calls, limits.execs)),
+        ("processes", limits.processes),
+        ("matrix", limits.matrix),
+        ("programs", limits.programs),
+    ):
+        if table in own:
+            own[table] = _cut(own[table], limit, table, others)
+    targets = own.get("targets")
+    if targets is None:
+        return
+    for target in targets:
+        left: dict[str, Any] = {}
+        target["behind"] = _cut(target["behind"], limits.behind, "behind", left)
+        target["others"] = left.get("behind")
+    if sum([len(target["buckets"]) for target in targets]) > limits.buckets:
+        for target in targets:
+            target["buckets"] = _coarse(target["buckets"])
+
+
+def _cut(rows: list[Any], limit: int, table: str, others: dict[str, Any]) -> list[Any]:
+    """The first rows; what the others add up to goes into `others`."""
+    rest = rows[limit:]
+    if rest:
+        names = ("count", "errors", "total", "starts", "failed", "task_clock")
+        numbers = {
+            name: sum([row[name] for row in rest if row.get(name) is not None])
+            for name in names
+            if name in rest[0]
+        }
+        others[table] = {"rows": len(rest), **numbers}
+    return rows[:limit]
+
+
+def _coarse(buckets: list[list[int]]) -> list[list[int]]:
+    """Buckets joined to quarters of a power of two."""
+    sums: dict[int, int] = {}
+    for low, _, n in buckets:
+        at = hdr.index(low) // QUARTER
+        sums[at] = sums.get(at, 0) + n
+    return [[*quarter_bounds(at), n] for at, n in sorted(sums.items())]
+
+
+def _execs(
+    total: ExecSum, own: dict[str, Any], limits: Limits, others: dict[str, Any]
+) -> dict[str, Any]:
+    """The contract's fields with rows in the place of events."""
+    counts = total.sample()
+    rows = list(total.log.rows)
+    if len(rows) > limits.execs:
+        others["rows"] = {"rows": len(rows) - limits.execs}
+    programs: list[dict[str, Any]] = [
+        {
+            "program": name,
+            "path": program.path,
+            "starts": program.starts,
+            "failed": sum(program.failed.values()),
+            "errnos": program.failed,
+            "nonzero": program.nonzero,
+            "killed": program.killed,
+            "mean": program.duration / program.ended if program.ended else None,
+        }
+        for name, program in total.programs.finish().items()
+    ]
+    programs.sort(key=lambda row: (-row["starts"] - row["failed"], row["program"]))
+    return {
+        "execs": getattr(counts, "execs", None),
+        "failed": total.log.failed,
+        "exits": getattr(counts, "exits", None),
+        "dropped": own["dropped"],
+        "rows": exec_rows(rows[-limits.execs :], limits.text),
+        "programs": programs,
+    }
