@@ -72,9 +72,13 @@ def _bpf(command: int, attr: bytes) -> int:
     return _syscall(0, ctypes.c_long(command), buffer, ctypes.c_ulong(len(attr)))
 
 
-def map_create(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
+def map_create(
+    kind: int, key: int, value: int, entries: int, flags: int = 0, name: str = "probetop"
+) -> int:
     """A map of `kind` (MAP_*) with sizes in bytes; returns its descriptor."""
-    return _bpf(_MAP_CREATE, struct.pack("=5I52x", kind, key, value, entries, flags))
+    label = name.encode()[:15]
+    attr = struct.pack("=5I2I16s28x", kind, key, value, entries, flags, 0, 0, label)
+    return _bpf(_MAP_CREATE, attr)
 
 
 def map_update(fd: int, key: int, value: int) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that imports BCC: compiles, loads, attaches, hands over descriptors, ends.
 
-It is the only file that imports bcc. It lives for less than a second as a child of the
+It is the only file that imports bcc, and does so only for what was never compiled here (see
+`probes.compiled`). It lives for less than a second as a child of the
 broker, so that LLVM's 130 MB and its crashes go with it. What BCC and libbpf print goes to
 descriptor 2, which the broker has made a file: it becomes part of the error message.
 """
@@ -16,14 +17,15 @@ import re
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from probes import bpfsys, btf, ipc, kernel
+from probes import bpfsys, btf, compiled, ipc, kernel
 from probes.attach import Attacher, batches
 from probes.base import Loaded, Plan, ProbeError
+from probes.compiled import Compiled, MapShape
 
 HERE = Path(__file__).resolve().parent
 LOG_LIMIT = 16_000
@@ -111,41 +113,109 @@ def source_of(name: str, seen: set[str] | None = None) -> str:
 
 
 class Compiler:
-    """BCC, imported once, compiling one plan after another (two at once crash it)."""
+    """One plan after another; BCC is imported for the first that was never compiled here."""
 
     def __init__(self) -> None:
-        self.bcc = import_bcc()
-        self.lib = self.bcc.libbcc.lib
+        self._bcc: Any = None
+        self._stamp = compiler_stamp()
 
     def load(self, plan: Plan) -> Loaded:
-        """Compile, load and attach; raises ProbeError."""
+        """Compile unless that was done before, load and attach; raises ProbeError."""
         types = btf.KernelBTF()
-        flags = compiler_flags(plan, types)
-        try:
-            module = self.bcc.BPF(text=source_of(plan.source).encode(), cflags=flags)
-        except Exception as error:  # BCC raises plain Exception
-            raise ProbeError(f"{plan.source} does not compile ({error})", "see the log") from error
-        self.keep = module
+        made = self.compile(plan.source, compiler_flags(plan, types))
+        fds = _make_maps(made.maps)
         loaded = Loaded(plan.facts, {}, {}, [])
         for name in plan.maps:
-            loaded.maps[name] = self.lib.bpf_table_fd(module.module, name.encode())
-            if loaded.maps[name] < 0:
+            number = next((n for n, shape in enumerate(made.maps) if shape.name == name), None)
+            if number is None:
                 raise ProbeError(f"{plan.source} has no map {name}", REPORT)
+            loaded.maps[name] = fds[number]
+        numbers = dict(enumerate(fds))
         multi = types.enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI") is not None
-        attacher = Attacher(lambda name: self._instructions(module, name), types.function_id, multi)
+        attacher = Attacher(
+            lambda name: compiled.with_maps(_function(made, name), numbers),
+            types.function_id,
+            multi,
+        )
         if plan.calibrate is not None:
             loaded.facts = {**plan.facts, **plan.calibrate(loaded.maps, attacher.attach)}
             attacher.forget()
         _attach_all(plan, attacher, loaded)
         loaded.programs = attacher.programs
+        # The others are kept by the programs that use them.
+        ipc.close_all([fd for fd in fds if fd not in loaded.maps.values()])
         return loaded
 
-    def _instructions(self, module: Any, function: str) -> bytes:
-        name = function.encode()
-        start = self.lib.bpf_function_start(module.module, name)
-        if not start:
-            raise ProbeError(f"there is no program {function}", REPORT)
-        return ctypes.string_at(start, self.lib.bpf_function_size(module.module, name))
+    def compile(self, source: str, flags: Sequence[str]) -> Compiled:
+        """The programs and maps of a source file; raises ProbeError."""
+        text = source_of(source)
+        key = compiled.key_of(text, flags, self._stamp)
+        made = compiled.load(key)
+        if made is None:
+            self._bcc = self._bcc or import_bcc()
+            made = _compiled(self._bcc, source, text, flags)
+            compiled.store(key, made)
+        return made
+
+
+def compiler_stamp() -> str:
+    """What changes when another BCC is installed."""
+    stamps = []
+    for directory in kernel.find_bcc():
+        for name in ("__init__.py", "version.py"):
+            with contextlib.suppress(OSError):
+                found = os.stat(Path(directory, "bcc", name))
+                stamps.append(f"{directory} {name} {found.st_mtime_ns} {found.st_size}")
+    return "; ".join(stamps)
+
+
+def _compiled(bcc: Any, source: str, text: str, flags: Sequence[str]) -> Compiled:
+    """BCC's own maps and loaded code go with its module: what stays are instructions."""
+    try:
+        module = bcc.BPF(text=text.encode(), cflags=list(flags))
+    except Exception as error:  # BCC raises plain Exception
+        raise ProbeError(f"{source} does not compile ({error})", "see the log") from error
+    lib, mod = bcc.libbcc.lib, ctypes.c_void_p(module.module)
+    # BCC's own module tells ctypes of all but this one.
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    count = lib.bpf_num_tables(mod)
+    shapes = [
+        MapShape(
+            lib.bpf_table_name(mod, n).decode(),
+            lib.bpf_table_type_id(mod, n),
+            lib.bpf_table_key_size_id(mod, n),
+            lib.bpf_table_leaf_size_id(mod, n),
+            lib.bpf_table_max_entries_id(mod, n),
+            lib.bpf_table_flags_id(mod, n),
+        )
+        for n in range(count)
+    ]
+    numbers = {lib.bpf_table_fd_id(mod, n): n for n in range(count)}
+    code = {}
+    for n in range(lib.bpf_num_functions(mod)):
+        name = lib.bpf_function_name(mod, n)
+        start, size = lib.bpf_function_start(mod, name), lib.bpf_function_size(mod, name)
+        code[name.decode()] = compiled.with_maps(ctypes.string_at(start, size), numbers)
+    return Compiled(tuple(shapes), code)
+
+
+def _make_maps(shapes: Sequence[MapShape]) -> list[int]:
+    fds: list[int] = []
+    for shape in shapes:
+        sizes = shape.kind, shape.key, shape.value, shape.entries, shape.flags
+        try:
+            fds.append(bpfsys.map_create(*sizes, name=shape.name))
+        except OSError as error:
+            ipc.close_all(fds)
+            why = f"the kernel refused the map {shape.name} ({error.strerror})"
+            raise ProbeError(why, "run probetop doctor") from error
+    return fds
+
+
+def _function(made: Compiled, name: str) -> bytes:
+    if name not in made.code:
+        raise ProbeError(f"there is no program {name}", REPORT)
+    return made.code[name]
 
 
 def _attach_all(plan: Plan, attacher: Attacher, loaded: Loaded) -> None:

@@ -7,9 +7,13 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from probes import compiled, loader
+from probes.base import ProbeError
+from probes.model import count_delta
 from tests.kernel.harness import (
     Dashboard,
     Live,
@@ -208,3 +212,30 @@ def test_the_frozen_broker_does_not_freeze_the_screen() -> None:
         finally:
             os.kill(broker, signal.SIGCONT)
         dashboard.states(execs="on", syscalls="on")
+
+
+def test_what_was_compiled_once_needs_no_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loader is a fork of this process, and finds here what it would find there."""
+    monkeypatch.setattr(compiled, "DIRECTORY", tmp_path)
+    with Live("syscalls", "execs") as live:
+        programs = len(held_programs())
+    assert len(list(tmp_path.iterdir())) == 2
+
+    def refuse() -> None:
+        raise ProbeError("there is no compiler", "")
+
+    monkeypatch.setattr(loader, "import_bcc", refuse)
+    with Live("syscalls", "execs") as live:
+        assert len(held_programs()) == programs
+        before = live.syscalls()
+        for _ in range(1000):
+            os.getppid()
+        delta = count_delta(before.matrix, live.syscalls().matrix)
+        assert delta[os.getpid(), "getppid"].n == 1000
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"x")
+    with Live("execs", expect_on=False) as live:
+        frame = live.wait("it has failed", lambda frame: frame.samples["execs"].state == "failed")
+        assert frame.samples["execs"].why == "there is no compiler"
