@@ -219,6 +219,28 @@ class _Mapping:
         return keys
 
 
+class _IntMapping(_Mapping):
+    """As `_Mapping`, of integers to integers: buckets, which most of a Frame is made of."""
+
+    def decode(self, data: Any, old: Any) -> Any:
+        values: dict[Any, Any] = {} if old is None else dict(old)
+        if len(_list(data)) not in (2, 3):
+            raise CodecError("not a mapping")
+        for key in self._decoded_keys(data[2]) if len(data) == 3 else ():
+            values.pop(key, None)
+        if len(_list(data[0])) != len(_list(data[1])):
+            raise CodecError("a key without a value")
+        key, get = 0, values.get
+        for step, more in zip(data[0], data[1], strict=True):
+            if type(step) is not int or type(more) is not int:
+                raise CodecError("not an integer")
+            if not (-INT_LIMIT < step < INT_LIMIT and -INT_LIMIT < more < INT_LIMIT):
+                raise CodecError("not an integer")
+            key += step
+            values[key] = get(key, 0) + more
+        return values
+
+
 class _Skipped:
     """Stands for a value of a class that this version does not have."""
 
@@ -332,7 +354,8 @@ def codec_for(hint: Any) -> Codec:
             return _Sequence(codec_for(args[0]))
         return _Pair(tuple(codec_for(arg) for arg in args))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _Mapping(codec_for(args[0]), codec_for(args[1]))
+        kind = _IntMapping if args == (int, int) else _Mapping
+        return kind(codec_for(args[0]), codec_for(args[1]))
     if isinstance(hint, type) and is_dataclass(hint):
         return _Dataclass(hint)
     if isinstance(hint, type) and hasattr(hint, "_fields"):

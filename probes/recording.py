@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Self
 from probes.base import ProbeError
 from probes.codec import CodecError, FrameCodec
 from probes.samples import Frame
+from probes.timeline import LONGEST
 
 MAGIC = b"PROBETOP RECORDING "
 VERSION = 1
@@ -139,12 +140,17 @@ class Writer:
         self.close()
 
 
-class _Record(NamedTuple):
-    """A record that was read, and where the next begins."""
+class Record(NamedTuple):
+    """A record whose checksum holds: where it begins and ends, what its checksum goes on from.
 
-    frame: Frame
-    checksum: int
+    `whole` tells a whole Frame from changes; those go on from a record with checksum `seed`.
+    """
+
+    start: int
     end: int
+    whole: bool
+    seed: int
+    checksum: int
 
 
 class Reader:
@@ -156,9 +162,9 @@ class Reader:
     def __init__(self, path: str | Path) -> None:
         """Opens the file; raises ProbeError unless it is a recording of a known version."""
         self.path = path
-        self.damage: str | None = None
         self._codec = FrameCodec()
         self._fd = -1
+        self.forget_damage()
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._start = self._check()
@@ -184,45 +190,80 @@ class Reader:
             raise ProbeError(why, "replay it with the version of probetop that wrote it")
         return len(line) + 1
 
+    @property
+    def damage(self) -> str | None:
+        """What could not be read so far, as one sentence."""
+        if not self._places:
+            return None
+        where = "1 place" if self._places == 1 else f"{self._places} places"
+        return f"the recording is damaged in {where}: {self._skipped} bytes of it were skipped"
+
+    def forget_damage(self) -> None:
+        """Count damage from zero."""
+        self._places = self._skipped = 0
+        self._damaged_to = -1
+
+    def damaged(self, start: int, end: int) -> None:
+        """Count bytes that are no use; next to the last ones they are the same place."""
+        self._places += start != self._damaged_to
+        self._skipped += end - start
+        self._damaged_to = end
+
     def __iter__(self) -> Iterator[Frame]:
-        self.damage = None
+        self.forget_damage()
+        frame: Frame | None = None
+        for record, payload in self.records():
+            frame = self._decoded(record, payload, frame)
+            if frame is None:
+                self.damaged(record.start, record.end)
+            else:
+                yield frame
+
+    def _decoded(self, record: Record, payload: bytes, before: Frame | None) -> Frame | None:
+        if before is None and not record.whole:
+            return None
+        try:
+            frame = self._codec.decode(parse(payload), None if record.whole else before)
+        except (CodecError, ValueError, RecursionError):
+            return None
+        return frame if 0 < frame.interval <= LONGEST else None
+
+    def records(self) -> Iterator[tuple[Record, bytes]]:
+        """All sound records with their payloads, in the order of the file."""
         position = self._start
         end = os.fstat(self._fd).st_size
-        last: _Record | None = None
-        skipped = places = 0
+        last: Record | None = None
         while position < end:
             found = self._record(position, last)
             if found is None:
-                resume = self._next_key(position + 1, end)
-                places, skipped = places + 1, skipped + resume - position
+                resume = self._next_whole(position + 1, end)
+                self.damaged(position, resume)
                 position = resume
-                self.damage = _damage(places, skipped)
             else:
-                last, position = found, found.end
-                yield found.frame
+                last, position = found[0], found[0].end
+                yield found
 
-    def _record(self, position: int, last: _Record | None) -> _Record | None:
+    def payload(self, start: int, end: int) -> bytes:
+        """The payload of a record that lies there."""
+        return os.pread(self._fd, end - start - HEADER.size, start + HEADER.size)
+
+    def _record(self, position: int, last: Record | None) -> tuple[Record, bytes] | None:
         """The record at `position`, which may follow `last`; None if it is damaged."""
         header = os.pread(self._fd, HEADER.size, position)
         if len(header) < HEADER.size:
             return None
         mark, length, checksum = HEADER.unpack(header)
-        if mark not in (KEY, DELTA) or length > MAX_RECORD or (mark == DELTA and last is None):
+        whole = mark == KEY
+        if mark not in (KEY, DELTA) or length > MAX_RECORD or (last is None and not whole):
             return None
-        before = last if mark == DELTA else None
-        payload = os.pread(self._fd, length, position + HEADER.size)
-        seed = before.checksum if before else 0
+        seed = 0 if whole or last is None else last.checksum
+        end = position + HEADER.size + length
+        payload = self.payload(position, end)
         if len(payload) < length or zlib.crc32(payload, seed) != checksum:
             return None
-        try:
-            frame = self._codec.decode(_parse(payload), before.frame if before else None)
-        except (CodecError, ValueError, zlib.error, RecursionError):
-            return None
-        if not 0 < frame.interval <= 86_400:
-            return None
-        return _Record(frame, checksum, position + HEADER.size + length)
+        return Record(position, end, whole, seed, checksum), payload
 
-    def _next_key(self, position: int, end: int) -> int:
+    def _next_whole(self, position: int, end: int) -> int:
         """Where the next sound whole Frame begins; `end` if none does."""
         while position < end:
             block = os.pread(self._fd, 1 << 16, position)
@@ -251,15 +292,13 @@ class Reader:
         self.close()
 
 
-def _parse(payload: bytes) -> Any:
-    """The JSON of a payload; raises ValueError or zlib.error."""
+def parse(payload: bytes) -> Any:
+    """The JSON of a payload; raises ValueError (for damage of any kind)."""
     inflate = zlib.decompressobj()
-    text = inflate.decompress(payload, MAX_RECORD)
+    try:
+        text = inflate.decompress(payload, MAX_RECORD)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
     if not inflate.eof:
         raise ValueError("longer than any record")
     return json.loads(text)
-
-
-def _damage(places: int, skipped: int) -> str:
-    where = "1 place" if places == 1 else f"{places} places"
-    return f"the recording is damaged in {where}: {skipped} bytes of it were skipped"

@@ -15,18 +15,25 @@ from typing import Any
 from probes.codec import CodecError, FrameCodec
 from probes.samples import Frame
 
-HEAVY = frozenset({"matrix", "errnos", "processes", "texts"})
+LONGEST = 86_400.0
+"""Seconds of the longest interval that a Frame may have."""
+HEAVY = frozenset({"matrix", "errnos", "latency", "processes", "texts"})
 """Fields of Samples that only tables are made of: what is drawn over time does without."""
 
 
 class Timeline(ABC):
     """Frames `first` to `end` - 1, by number, in the order of time.
 
-    Numbers stay what they are when Frames come or go at the ends. `damage` is None or one
-    sentence about what could not be read.
+    Numbers stay what they are when Frames come or go at the ends. `unreadable` is the number
+    of a Frame that a reader could not decode, None if there was none.
     """
 
-    damage: str | None = None
+    unreadable: int | None = None
+
+    @property
+    def damage(self) -> str | None:
+        """One sentence about what could not be read; None if there is nothing to say."""
+        return None
 
     @property
     @abstractmethod
@@ -89,34 +96,48 @@ class Cursor:
     def __init__(self, timeline: Timeline, skip: frozenset[str] = frozenset()) -> None:
         self._timeline = timeline
         self._codec = FrameCodec(skip)
-        self._at: int | None = None
-        self._frame: Frame | None = None
+        self._at = -1
+        self._base: Frame | None = None
+        self._shown: Frame | None = None
 
     def frame(self, number: int) -> Frame:
-        """A Frame by its number; what cannot be read shows the Frame before it.
+        """A Frame by its number; for one that cannot be decoded the one before it that can.
 
         Raises LookupError where there is none.
         """
-        timeline = self._timeline
-        if not timeline.first <= number < timeline.end:
+        if not self._timeline.first <= number < self._timeline.end:
             raise LookupError(f"no Frame {number}")
-        start = timeline.key(number)
-        if self._at is not None and self._frame is not None and start <= self._at <= number:
+        at = number
+        while at >= self._timeline.first:
+            start = self._timeline.key(at)
+            self._walk(start, at)
+            if self._shown is not None:
+                return self._shown
+            at = start - 1
+        raise LookupError(f"neither Frame {number} nor one before it can be read")
+
+    def _walk(self, start: int, number: int) -> None:
+        """To a Frame from the whole one before it, or from where the last walk ended."""
+        if self._shown is not None and start <= self._at <= number:
             start = self._at + 1
         else:
-            self._frame = None
+            self._base = self._shown = None
         for at in range(start, number + 1):
             self._step(at)
         self._at = number
-        if self._frame is None:
-            raise LookupError(f"Frame {number} cannot be read")
-        return self._frame
 
     def _step(self, number: int) -> None:
         timeline = self._timeline
         whole = timeline.key(number) == number
+        if self._base is None and not whole:
+            return
         try:
             value = timeline.value(number)
-            self._frame = self._codec.decode(value, None if whole else self._frame)
-        except (CodecError, ValueError, RecursionError):
-            timeline.damage = timeline.damage or f"frame {number + 1} could not be read"
+            self._base = self._codec.decode(value, None if whole else self._base)
+            # Rates divide by it; a recording may say anything.
+            if not 0 < self._base.interval <= LONGEST:
+                raise CodecError("no interval")
+            self._shown = self._base
+        except (ValueError, RecursionError):
+            self._base = None
+            timeline.unreadable = number
