@@ -126,6 +126,28 @@ def _comparable(before: SyscallSample | None, after: SyscallSample) -> SyscallSa
     return before
 
 
+def call_count(before: SyscallSample | None, after: SyscallSample) -> int:
+    """How many calls were made between two Samples: `syscall_view`'s count, at less cost."""
+    old = _comparable(before, after)
+    return sum([counts.n for counts in count_delta(old.calls, after.calls).values()])
+
+
+def target_spent(before: LatencySample | None, after: LatencySample) -> dict[str, Histogram]:
+    """The durations that ended between two Samples, by target: none while it does not run."""
+    same = before is not None and before.generation == after.generation
+    old = before.targets if before is not None and same else {}
+    return {
+        spec: _spent(old.get(spec), target) if target.state == "on" else NO_HISTOGRAM
+        for spec, target in after.targets.items()
+    }
+
+
+def _spent(before: Target | None, after: Target) -> Histogram:
+    if after.counts_only:
+        return NO_HISTOGRAM
+    return histogram_delta(before.histogram if before else None, after.histogram)
+
+
 def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSample) -> CallRow:
     row = CallRow(name, counts.n, counts.errors)
     latest = (after.latency or {}).get(name)

@@ -11,10 +11,11 @@ from collections import deque
 from typing import ClassVar
 
 from probes.base import Source
+from probes.model import seconds_between
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span
 from tui.look import Look, graph, nice_ceiling
-from tui.text import fit, fmt_count, safe, wrap
+from tui.text import fit, fmt_count, fmt_seconds, safe, wrap
 
 HISTORY = 600
 """Ticks of a rate that a pane keeps for its graph."""
@@ -26,7 +27,8 @@ class Pane:
     `weight` is its share of a row's width. A pane that `finds` takes what the search for
     things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
     `reading` is for the help: how to read what it shows.
-    Attributes `look` and `source` are set by the dashboard before anything else happens.
+    Attributes `look` and `source` are set by the dashboard before anything else happens;
+    `window` are the seconds that rates and percentiles shall be of, None for one interval.
     """
 
     name: ClassVar[str] = ""
@@ -41,15 +43,46 @@ class Pane:
         self.sample: Sample | None = None
         self.waiting = True
         self.filter = ""
+        self.window: float | None = None
+        self.interval = 1.0
         self.history: deque[float | None] = deque(maxlen=HISTORY)
 
-    def update(self, before: Frame | None, after: Frame) -> None:
-        """Take in a Frame, and the one before it, which rates are computed from."""
+    def update(self, before: Frame | None, after: Frame, since: Frame | None = None) -> None:
+        """Take in a Frame, the one before it, and the one with which the window begins.
+
+        Without `since`, the window is the interval between the two.
+        """
+        self.tick(before, after)
+        self.show(since or before, after, seconds_between(before, after))
+
+    def tick(self, before: Frame | None, after: Frame) -> None:
+        """Take in an interval of what is drawn over time; the Frame may never be shown."""
+
+    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
+        """Take in what tables and figures are of: the time between two Frames.
+
+        `passed` are the seconds since what was shown before, 0 for another view of a moment.
+        """
         self.sample = after.samples.get(self.name)
         self.waiting = False
+        self.interval = after.interval
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the time is that figures are of; None while there are none."""
+        return None
+
+    def over(self) -> str:
+        """How long it really is, where that is not the window that was asked for."""
+        seconds = self.seconds
+        if self.window is None or seconds is None:
+            return ""
+        if abs(seconds - self.window) <= 1.5 * self.interval:
+            return ""
+        return f"over {fmt_seconds(seconds)} s"
 
     def reset(self) -> None:
-        """Forget what was collected: the next Frame is not later than the last."""
+        """Forget what was collected: the next Frame does not follow the last."""
         self.history.clear()
 
     @property

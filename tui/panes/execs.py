@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pwd
 import time
+from collections import deque
+from collections.abc import Hashable
 from functools import lru_cache
 
 from probes.execlog import ExecLog, ExecRow, short_cgroup
@@ -14,6 +16,11 @@ from tui.lines import Line, Span
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.table import Column, Table
 from tui.text import UNKNOWN, fmt_count, fmt_ns, safe, wrap
+
+STEPS = 5000
+"""Moments at which programs failed to start that are kept."""
+SLACK = 1e-6
+"""Seconds by which two monotonic times may differ and be the same."""
 
 
 @lru_cache(maxsize=1024)
@@ -75,6 +82,46 @@ def _words(row: ExecRow) -> str:
     return f"{row.pid} {row.parent} {user} {group} {row.outcome()} {argv}"
 
 
+def _key(row: ExecRow) -> Hashable:
+    """What identifies a row, also when its events are read a second time."""
+    return row.pid, row.time
+
+
+class Failures:
+    """How many programs could not be started, over time."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int] | None = None
+        self._steps: deque[tuple[float, int]] = deque(maxlen=STEPS)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._start = None
+        self._steps.clear()
+
+    def begin(self, mono: float, failed: int) -> None:
+        """Where counting begins, unless it has begun."""
+        if self._start is None:
+            self._start = (mono, failed)
+
+    def add(self, mono: float, failed: int) -> None:
+        """The number at a moment; moments rise."""
+        last = self._steps[-1] if self._steps else self._start
+        if last is None or last[1] != failed:
+            self._steps.append((mono, failed))
+
+    def since(self, mono: float) -> int | None:
+        """How many there were since a moment; None for one before the first that is known."""
+        if self._start is None:
+            return None
+        now = self._steps[-1][1] if self._steps else self._start[1]
+        for at, failed in reversed(self._steps):
+            if at <= mono + SLACK:
+                return now - failed
+        complete = len(self._steps) < STEPS and self._start[0] <= mono + SLACK
+        return now - self._start[1] if complete or abs(self._start[0] - mono) <= SLACK else None
+
+
 def _columns() -> list[Column[ExecRow]]:
     return [
         Column("time", 8, lambda r: (_clock(r.time), "dim"), lambda r: r.time, right=False),
@@ -116,40 +163,65 @@ class ExecPane(Pane):
         self.rate: float | None = None
         self.failed_rate: float | None = None
         self.dropped = 0
-        self.interval = 1.0
         self.detail: ExecRow | None = None
         self.detail_top = 0
         self.table: Table[ExecRow] = Table(
-            _columns(), lambda row: row.serial, _words, empty="no program was executed yet"
+            _columns(), _key, _words, empty="no program was executed yet"
         )
+        self._over: float | None = None
+        self._again: Hashable = None
+        self._failures = Failures()
 
-    def update(self, before: Frame | None, after: Frame) -> None:
-        """Add the interval's events to the log."""
-        super().update(before, after)
-        sample = self.sample
-        self.interval = after.interval
+    def tick(self, before: Frame | None, after: Frame) -> None:
+        """Add the interval's events to the log, and its rate to the graph."""
+        sample = after.samples.get(self.name)
         if not isinstance(sample, ExecSample):
             return
-        failed_before = self.log.failed
+        self._failures.begin(after.mono - seconds_between(before, after), self.log.failed)
         self.log.add(sample.events, after.time)
         self.dropped += sample.dropped
-        old = before.samples.get(self.name) if before is not None else None
-        self.rate = self.failed_rate = None
+        self._failures.add(after.mono, self.log.failed)
         if sample.state == "on":
-            base = old if isinstance(old, ExecSample) else ExecSample(generation=-1)
-            if base.generation != sample.generation:
-                base = ExecSample()
-            seconds = seconds_between(before, after)
-            self.rate = (sample.execs - base.execs) / seconds
-            self.failed_rate = (self.log.failed - failed_before) / seconds
-            self.history.append(self.rate if isinstance(old, ExecSample) else None)
+            rate = self._rate(before, after)
+            known = before is not None and isinstance(before.samples.get(self.name), ExecSample)
+            self.history.append(rate if known else None)
+
+    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
+        """Compute the window's rates and feed the table."""
+        super().show(since, after, passed)
+        self._over = self.rate = self.failed_rate = None
+        if isinstance(self.sample, ExecSample) and self.sample.state == "on":
+            self._over = seconds_between(since, after)
+            self.rate = self._rate(since, after)
+            failed = self._failures.since(after.mono - self._over)
+            self.failed_rate = None if failed is None else failed / self._over
         self.table.feed(list(reversed(self.log.rows)))
+        if self._again is not None:
+            self.detail = next((row for row in self.log.rows if _key(row) == self._again), None)
+            self._again = None
+
+    def _rate(self, since: Frame | None, after: Frame) -> float | None:
+        """Executions a second; None without a Sample."""
+        sample = after.samples.get(self.name)
+        old = since.samples.get(self.name) if since is not None else None
+        if not isinstance(sample, ExecSample):
+            return None
+        same = isinstance(old, ExecSample) and old.generation == sample.generation
+        base = old.execs if isinstance(old, ExecSample) and same else 0
+        return (sample.execs - base) / seconds_between(since, after)
+
+    @property
+    def seconds(self) -> float | None:
+        """The window's length."""
+        return self._over
 
     def reset(self) -> None:
-        """Forget all rows."""
+        """Forget all rows; one that is shown in full stays so if it comes again."""
         super().reset()
         self.log.clear()
+        self._failures.clear()
         self.dropped = 0
+        self._again = None if self.detail is None else _key(self.detail)
         self.detail = None
         self.table.feed([])
 
@@ -162,7 +234,7 @@ class ExecPane(Pane):
         if self.rate is None:
             return []
         out: list[Span] = [(fmt_count(self.rate), "value"), ("/s", "dim"), ("  failed ", "dim")]
-        failed = self.failed_rate or 0.0
+        failed = self.failed_rate
         out += [(fmt_count(failed), "bad" if failed else "dim"), ("/s", "dim")]
         if self.dropped:
             out.append((f"  not shown {fmt_count(self.dropped)}", "warn"))
@@ -222,7 +294,7 @@ class ExecPane(Pane):
         self.detail = self.table.current()
         self.detail_top = 0
         if self.detail is not None and self.table.selected is None:
-            self.table.selected = self.detail.serial
+            self.table.selected = _key(self.detail)
         return self.detail is not None
 
     def back(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probes.model import LatencyView, SpentRow, latency_view, seconds_between
+from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
 from probes.samples import Frame, LatencySample
 from tui.lines import Line, Span, compose
 from tui.look import bar
@@ -91,27 +91,46 @@ class LatencyPane(Pane):
 
     # -- what is shown ----------------------------------------------------------------
 
-    def update(self, before: Frame | None, after: Frame) -> None:
-        """Compute the interval's rates, and add a column to the heatmap."""
-        super().update(before, after)
-        sample = self.sample
-        if not isinstance(sample, LatencySample) or sample.state != "on":
-            self.view = None
+    def tick(self, before: Frame | None, after: Frame) -> None:
+        """Add a column to the heatmap."""
+        sample, was = self._samples(before, after)
+        if sample is None:
             self.heat.clear()
-            return
-        old = before.samples.get(self.name) if before is not None else None
-        was = old if isinstance(old, LatencySample) else None
-        seconds = seconds_between(before, after)
-        self.view = view = latency_view(was, sample, seconds)
-        spent = {row.target.spec: row.spent.buckets for row in view.targets}
         # Without a Sample before, the counts may be of a longer time than one interval.
-        if was is not None and was.state == "on":
-            self.heat.add(Moment(after.time, seconds), spent)
-        self._removing &= set(spent)
+        elif was is not None:
+            spent = {spec: each.buckets for spec, each in target_spent(was, sample).items()}
+            self.heat.add(Moment(after.time, seconds_between(before, after)), spent)
+
+    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
+        """Compute the window's rates and percentiles."""
+        super().show(since, after, passed)
+        sample, was = self._samples(since, after)
+        if sample is None:
+            self.view = None
+            return
+        self.view = view = latency_view(was, sample, seconds_between(since, after))
+        spent = {row.target.spec for row in view.targets}
+        self._removing &= spent
         self._scales = {spec: at for spec, at in self._scales.items() if spec in spent}
         if self.drilled is not None and self.drilled not in spent:
             self.drilled = None
-        self._feed(aged=True)
+        self._feed(aged=passed > 0)
+
+    def _samples(
+        self, before: Frame | None, after: Frame
+    ) -> tuple[LatencySample | None, LatencySample | None]:
+        """The probe's own Samples, the newer one first; None where it was not on."""
+        new = after.samples.get(self.name)
+        old = before.samples.get(self.name) if before is not None else None
+        return (
+            new if isinstance(new, LatencySample) and new.state == "on" else None,
+            old if isinstance(old, LatencySample) and old.state == "on" else None,
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """The window's length."""
+        return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
         """Forget the heatmap and quiet rows."""

@@ -73,7 +73,7 @@ class PmcPane(Pane):
         self.view: PmcView | None = None
         self.past = Past()
         self.drilled: TaskRow | None = None
-        self.interval = 1.0
+        self._newest: tuple[Frame | None, PmcView] | None = None
         self.hidden = 0
         self._marks = 0
         self._own_events = False
@@ -84,25 +84,53 @@ class PmcPane(Pane):
 
     # -- what is shown ----------------------------------------------------------------
 
-    def update(self, before: Frame | None, after: Frame) -> None:
-        """Compute the interval's counts and feed the table in view."""
-        super().update(before, after)
-        sample = self.sample
-        self.interval = after.interval
-        if not isinstance(sample, PmcSample) or sample.state != "on":
-            self.view = None
+    def tick(self, before: Frame | None, after: Frame) -> None:
+        """Add the interval's figures to the graphs."""
+        self._newest = None
+        sample, was = self._samples(before, after)
+        if sample is None:
             return
-        old = before.samples.get(self.name) if before is not None else None
-        was = old if isinstance(old, PmcSample) else None
-        self.view = view = pmc_view(was, sample, seconds_between(before, after))
-        self._answered(sample)
-        self._own_events |= sample.event_set not in SETS
-        scaled = any(count.scaled for count in view.machine.counts.values())
-        self._marks = LINGER if scaled else max(0, self._marks - 1)
+        view = pmc_view(was, sample, seconds_between(before, after))
+        self._newest = (before, view)
         # Without a Sample before, the counts may be of a longer time than one interval.
         if was is not None and was.state == "on" and was.generation == sample.generation:
             self.past.add(view)
-        self._feed(aged=True)
+
+    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
+        """Compute the window's counts and feed the table in view."""
+        super().show(since, after, passed)
+        sample, was = self._samples(since, after)
+        if sample is None:
+            self.view = None
+            return
+        newest = self._newest
+        if passed and newest is not None and newest[0] is since:
+            view = newest[1]
+        else:
+            view = pmc_view(was, sample, seconds_between(since, after))
+        self.view = view
+        if passed:
+            self._answered(sample)
+        self._own_events |= sample.event_set not in SETS
+        scaled = any(count.scaled for count in view.machine.counts.values())
+        self._marks = LINGER if scaled else max(0, self._marks - (passed > 0))
+        self._feed(aged=passed > 0)
+
+    def _samples(
+        self, before: Frame | None, after: Frame
+    ) -> tuple[PmcSample | None, PmcSample | None]:
+        """The probe's own Samples, the newer one first: None unless it is on."""
+        new = after.samples.get(self.name)
+        old = before.samples.get(self.name) if before is not None else None
+        return (
+            new if isinstance(new, PmcSample) and new.state == "on" else None,
+            old if isinstance(old, PmcSample) else None,
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """The window's length."""
+        return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
         """Forget the past and quiet rows."""

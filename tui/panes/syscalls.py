@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from probes.model import CallRow, SyscallView, seconds_between, syscall_view
+from probes.model import CallRow, SyscallView, call_count, seconds_between, syscall_view
 from probes.samples import Frame, SyscallSample
 from tui.lines import Line, Span
 from tui.look import bar
@@ -75,7 +75,7 @@ def _spent(row: Row) -> float | None:
 
 
 class SyscallPane(Pane):
-    """System calls of the machine in the last interval."""
+    """System calls of the machine, in the last interval or a longer window."""
 
     name = "syscalls"
     weight = 6
@@ -87,28 +87,47 @@ class SyscallPane(Pane):
         self.path: list[Row] = []
         self.hidden = 0
         self.untimed = 0
-        self.interval = 1.0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
 
     # -- what is shown ----------------------------------------------------------------
 
-    def update(self, before: Frame | None, after: Frame) -> None:
-        """Compute the interval's rates and feed the table in view."""
-        super().update(before, after)
-        sample = self.sample
-        self.interval = after.interval
-        if not isinstance(sample, SyscallSample) or sample.state != "on":
+    def tick(self, before: Frame | None, after: Frame) -> None:
+        """Add the interval's rate to the graph."""
+        sample, was = self._samples(before, after)
+        if sample is not None and sample.state == "on":
+            # Without a Sample before, the counts may be of a longer time than one interval.
+            count = None if was is None else call_count(was, sample)
+            seconds = seconds_between(before, after)
+            self.history.append(None if count is None else count / seconds)
+
+    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
+        """Compute the window's rates and feed the table in view."""
+        super().show(since, after, passed)
+        sample, was = self._samples(since, after)
+        if sample is None or sample.state != "on":
             self.view = None
             return
-        old = before.samples.get(self.name) if before is not None else None
-        was = old if isinstance(old, SyscallSample) else None
-        self.view = syscall_view(was, sample, seconds_between(before, after))
+        self.view = syscall_view(was, sample, seconds_between(since, after))
         same = was is not None and was.generation == sample.generation
         self.untimed = sample.missed - (was.missed if was is not None and same else 0)
-        # Without a Sample before, the counts may be of a longer time than one interval.
-        self.history.append(self.view.count / self.view.seconds if was is not None else None)
-        self._feed(aged=True)
+        self._feed(passed)
+
+    def _samples(
+        self, before: Frame | None, after: Frame
+    ) -> tuple[SyscallSample | None, SyscallSample | None]:
+        """The probe's own Samples, the newer one first."""
+        new = after.samples.get(self.name)
+        old = before.samples.get(self.name) if before is not None else None
+        return (
+            new if isinstance(new, SyscallSample) else None,
+            old if isinstance(old, SyscallSample) else None,
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """The window's length."""
+        return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
         """Forget history and quiet rows."""
@@ -219,7 +238,7 @@ class SyscallPane(Pane):
         by_rate = table.sort_by == self._rate_column() and not table.reverse
         return BUSIEST if by_rate and not self.filter else None
 
-    def _feed(self, aged: bool = False) -> None:
+    def _feed(self, passed: float = 0.0) -> None:
         if self.view is None:
             return
         rows = self._rows(self.view)
@@ -231,8 +250,7 @@ class SyscallPane(Pane):
         for key, (age, row) in list(quiet.items()):
             if key in active:
                 continue
-            if aged:
-                age += self.view.seconds
+            age += passed
             if age > LINGER:
                 del quiet[key]
                 continue
