@@ -75,7 +75,7 @@ _ALL = (
     Kernel("arm64", "6.12", ROOT_SUITES, pmu=True),
 )
 KERNELS = {kernel.name: kernel for kernel in _ALL}
-DEFAULT = ("x86_64-6.12", "arm64-6.12")
+DEFAULT = ("x86_64-6.12", "arm64-6.12", "arm64-6.12-pmu")
 
 
 @dataclass(frozen=True)

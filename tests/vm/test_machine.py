@@ -56,7 +56,7 @@ def test_kernels_are_chosen_by_name() -> None:
     def names(*words: str) -> list[str]:
         return [kernel.name for kernel in kernels.choose(words)]
 
-    assert names("default") == ["x86_64-6.12", "arm64-6.12"]
+    assert names("default") == ["x86_64-6.12", "arm64-6.12", "arm64-6.12-pmu"]
     assert names("arm64-6.1", "default", "arm64-6.1") == ["arm64-6.1", *kernels.DEFAULT]
     assert len(names("all")) == 7
     with pytest.raises(ValueError, match=r"no kernel is called '6\.1': choose from x86_64-5\.10"):

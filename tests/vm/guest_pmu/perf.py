@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ class Count:
 
 
 class PerfStat:
-    """`perf stat` of events while the block runs, of a process or of all CPUs; then `counts`.
+    """`perf stat` of events while the block runs, of a process or of all CPUs.
+
+    Then `counts` has them by event, `all` in their order.
 
     perf writes its lines with fields separated by semicolons: the value, its unit, the event,
     nanoseconds that it ran, percent of the time (perf-stat(1), CSV FORMAT).
@@ -30,13 +34,14 @@ class PerfStat:
     def __init__(self, events: Sequence[str], record: Path, pid: int | None = None) -> None:
         self.record = record
         self.counts: dict[str, Count] = {}
+        self.all: list[Count] = []
         whom = ["-a"] if pid is None else ["-p", str(pid)]
-        # With no delay it says when its counters run; "sleep" ends with its input.
         self._command = ["perf", "stat", "-x", ";", "-o", str(record), "-e", ",".join(events)]
         self._command += whom
 
     def __enter__(self) -> PerfStat:
         ours, theirs = _fifos(self.record.parent)
+        # With this delay it waits to be told to begin.
         control = ["--delay=-1", f"--control=fifo:{ours},{theirs}"]
         self._process = subprocess.Popen([*self._command, *control])
         self._control, self._answers = ours.open("w"), theirs.open()
@@ -53,7 +58,7 @@ class PerfStat:
             if error is None:
                 self._order("disable")
         finally:
-            self._process.send_signal(2)
+            self._process.send_signal(signal.SIGINT)
             self._process.wait(DEADLINE)
             self._control.close()
             self._answers.close()
@@ -63,7 +68,8 @@ class PerfStat:
                 continue
             known = fields[0][:1].isdigit()
             value = float(fields[0]) if known else None
-            self.counts[fields[2]] = Count(value, float(fields[4]) / 100 if known else 0.0)
+            self.all.append(Count(value, float(fields[4]) / 100 if known else 0.0))
+            self.counts[fields[2]] = self.all[-1]
 
     def _order(self, word: str) -> None:
         """A command, done when perf has answered."""
@@ -73,8 +79,6 @@ class PerfStat:
 
 
 def _fifos(directory: Path) -> tuple[Path, Path]:
-    import os
-
     paths = directory / "perf-control", directory / "perf-answers"
     for path in paths:
         if not path.exists():
