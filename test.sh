@@ -7,7 +7,8 @@
 #
 # ./test.sh --vm [KERNEL...] [PYTEST ARGS]: the tests in emulated machines that boot
 # other kernels: x86_64-5.10, arm64-6.12 and so on, "default" (an x86_64 and an arm64 one,
-# and one with hardware counters) or "all". With PROBETOP_VM=KERNELS in the environment they come after all the others.
+# and one with hardware counters) or "all". With PROBETOP_VM=KERNELS in the environment they
+# come after all the others.
 set -u
 
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
