@@ -91,7 +91,7 @@ def test_block_requests_take_as_long_as_the_disk(timing: Timing, slow_disk: Path
     for spec in DISK:
         found, missed, overflow = since(before, after, spec)
         assert (found.n, missed, overflow) == (n, 0, 0), spec
-        # Linux 5.10 leaves sending them to a thread of its own.
+        # Older kernels leave it to a thread of their own to send them.
         assert list(by_pid(before, after, spec).values()) == [n]
         for fraction in (0.5, 0.9, 0.99):
             value = hdr.percentile(found.buckets, fraction)
