@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """probetop without its screen, attached until its input ends.
 
-    python -m bench.attached '{"on": ["syscalls"], "latency": false, "always": false}'
+    python -m bench.attached '{"on": ["syscalls"], "options": {}, "always": false}'
 
 It opens the live source as the dashboard does, polls it once a second, and says "on" once all
 probes run and the kernel's run-time statistics, which are on for a second at the start and
@@ -27,7 +27,7 @@ def main() -> int:
     source = open_live(
         {entry.name: entry.probe_path for entry in REGISTRY},
         on=wish["on"],
-        options={"syscalls": {"latency": True}} if wish["latency"] else {},
+        options=wish["options"],
         filters=NO_FILTERS,
         interval=1.0,
         cost_always=wish["always"],

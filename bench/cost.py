@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What probetop costs, beside its peers, in one run: a table on the screen and RESULTS.md.
 
-    sudo .venv/bin/python -m bench.cost [--quick] [--out FILE]
+    sudo .venv/bin/python -m bench.cost [--quick] [--out FILE | --only PART]
 
 Without --out it also renews the tables in README.md, so that nobody copies a number.
 It needs gcc; syscount and execsnoop (libbpf-tools), htop and btop are compared with where they
@@ -62,6 +62,21 @@ def of_calls(folder: Path, rounds: int) -> Table:
         say,
     )
     return difference_table("One system call (getppid), with this attached", "ns", turns)
+
+
+def of_switches(folder: Path, rounds: int) -> Table:
+    """ns that are added to a context switch."""
+    say("context switches")
+    programs = measure.compiled(folder, "switch")
+    last = max(os.sched_getaffinity(0))
+    turns = measure.take_turns(
+        measure.switch_variants(shutil.which),
+        lambda: measure.timed(programs["switch"], last, 600, 300),
+        rounds,
+        say,
+    )
+    title = "One context switch (and two calls, to a pipe and back), with this attached"
+    return difference_table(title, "ns", turns)
 
 
 def of_execs(folder: Path, rounds: int) -> Table:
@@ -198,6 +213,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What probetop costs, beside its peers.")
     parser.add_argument("--quick", action="store_true", help="two rounds, short: to try it out")
     parser.add_argument("--out", type=Path, help="write this file, not RESULTS.md and the README")
+    parser.add_argument(
+        "--only",
+        choices=("calls", "switches", "execs", "start", "screens"),
+        help="measure and print this, and write nothing",
+    )
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("it needs root: run it through sudo")
@@ -206,19 +226,22 @@ def main() -> int:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="probetop-bench-") as name:
         folder = Path(name)
-        parts: list[Callable[[], Table]] = [
-            lambda: of_calls(folder, rounds),
-            lambda: of_execs(folder, rounds),
-            lambda: of_start(rounds),
-            lambda: of_screens(folder, seconds),
-        ]
-        for part in parts:
+        parts: dict[str, Callable[[], Table]] = {
+            "calls": lambda: of_calls(folder, rounds),
+            "switches": lambda: of_switches(folder, rounds),
+            "execs": lambda: of_execs(folder, rounds),
+            "start": lambda: of_start(rounds),
+            "screens": lambda: of_screens(folder, seconds),
+        }
+        for part in [parts[args.only]] if args.only else parts.values():
             try:
                 tables.append(part())
             except BenchError as error:
                 say(f"bench: {error}")
                 return 1
             print(as_text(tables[-1]), flush=True)
+    if args.only:
+        return 0
     text = machine.describe(rounds, load, sys.argv[1:])
     out = args.out or RESULTS
     out.write_text("\n".join([text, *map(as_markdown, tables)]), encoding="utf-8")

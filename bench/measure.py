@@ -76,9 +76,11 @@ def bare(*programs: tuple[bytes, str]) -> Iterator[None]:
 
 
 @contextmanager
-def probetop(*on: str, latency: bool = False, always: bool = False) -> Iterator[None]:
+def probetop(
+    *on: str, options: Mapping[str, Mapping[str, object]] | None = None, always: bool = False
+) -> Iterator[None]:
     """The project's own probes, polled once a second; raises BenchError if they do not run."""
-    wish = json.dumps({"on": on, "latency": latency, "always": always})
+    wish = json.dumps({"on": on, "options": options or {}, "always": always})
     with subprocess.Popen(
         [sys.executable, "-m", "bench.attached", wish],
         cwd=ROOT,
@@ -107,6 +109,20 @@ def tool(*command: str) -> Iterator[None]:
                     raise BenchError(f"{' '.join(command)} did not attach anything")
                 time.sleep(0.02)
             time.sleep(0.5)  # loaded comes before attached
+            yield
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def perf_stat(events: Sequence[str]) -> Iterator[None]:
+    """perf counting events on all CPUs."""
+    command = ["perf", "stat", "-a", "-e", ",".join(events)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(0.5)
+            if process.poll() is not None:
+                raise BenchError(f"{' '.join(command)} ended")
             yield
         finally:
             process.terminate()
@@ -190,12 +206,35 @@ def call_variants(has: Callable[[str], object]) -> dict[str, Attach]:
         "two programs that read the clock": lambda: bare(*[(CLOCK, name) for name in both]),
         "probetop, system calls": lambda: probetop("syscalls"),
         "the same with --cost always": lambda: probetop("syscalls", always=True),
-        "probetop, system calls with --latency": lambda: probetop("syscalls", latency=True),
+        "probetop, system calls with --latency": lambda: probetop(
+            "syscalls", options={"syscalls": {"latency": True}}
+        ),
         "probetop, all probes on at its start": lambda: probetop(*AT_START),
     }
     if has("syscount"):
         out["syscount (libbpf-tools)"] = lambda: tool("syscount", "-d", "999")
         out["syscount -L (libbpf-tools)"] = lambda: tool("syscount", "-L", "-d", "999")
+    return out
+
+
+FOUR = ("minor-faults", "alignment-faults", "emulation-faults", "dummy")
+"""Events that every machine has, and whose readings cost what those of any other cost."""
+
+
+def switch_variants(has: Callable[[str], object]) -> dict[str, Attach]:
+    """What is compared for its cost to a context switch."""
+    out: dict[str, Attach] = {
+        "nothing": nullcontext,
+        "one empty program": lambda: bare((EMPTY, "sched_switch")),
+        "one program that reads the clock": lambda: bare((CLOCK, "sched_switch")),
+        "probetop, PMC": lambda: probetop("pmc"),
+        "probetop, PMC with four more events": lambda: probetop(
+            "pmc", options={"pmc": {"events": FOUR}}
+        ),
+        "probetop, all probes on at its start": lambda: probetop(*AT_START),
+    }
+    if has("perf"):
+        out["perf stat -a, the same four events"] = lambda: perf_stat(FOUR)
     return out
 
 
