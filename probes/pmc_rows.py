@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from operator import add, sub
 from typing import Any
 
 from probes.control import Control
@@ -25,10 +27,12 @@ FORGET_EVERY = 10.0
 """Processes that are gone for one to two of these periods, in seconds, are forgotten."""
 
 _COMM, _COMM_AT = 16, 32
-_KEPT = 3
-"""Words of a row before those of the counters: waited, page faults, major ones."""
+_WIDE, _KEPT = 3, 3
+"""Words that every row has (switches, ns, key), then this probe's (waited, faults, major)."""
 _CPU_WORDS, _SHARED = 13, 8
+"""Words of a CPU before its counters, and the one that says that they are shared."""
 _NEW = tuple.__new__
+Added = tuple[int, int, int]
 NO_TIMES = TaskTimes(0, 0, 0, 0)
 NO_READING = Reading(0, 0, 0)
 
@@ -91,6 +95,11 @@ class Totals:
         self.readings = {key: r for key, r in self.readings.items() if key[0] in self.tasks}
 
 
+@lru_cache(4096)
+def _name(raw: bytes) -> str:
+    return name_of_comm(raw)
+
+
 class CounterReader:
     """Reads what one load of the programs counted. Takes the maps' descriptors.
 
@@ -112,7 +121,7 @@ class CounterReader:
         self.arrays = (*self.table.arrays, self.states)
         self._rows_seen: dict[int, tuple[int, ...]] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
-        self._nothing = (0,) * (3 + wide)
+        self._nothing = (0,) * (_WIDE + wide)
 
     def start(self) -> None:
         """From here on what CPUs do counts: what their counters had before does not."""
@@ -147,34 +156,34 @@ class CounterReader:
         totals: Totals,
     ) -> None:
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
+        unpack, nothing = self._row.unpack_from, self._nothing
         for index in indexes:
             at = index * stride
-            new = self._row.unpack_from(memory, at)
-            old = seen.get(index, self._nothing)
-            seen[index] = new
+            new = unpack(memory, at)
+            old = seen.get(index, nothing)
             key = new[2]
             if new == old or not key:
                 continue
+            seen[index] = new
             pid, what = key >> 32, (key & 0xFFFFFFFF) - 1
             if what == MIGRATED:
                 moved[pid] = moved.get(pid, 0) + new[0] - old[0]
                 continue
-            gained = fresh.get(pid)
-            if gained is None:
-                gained = fresh[pid] = [0] * len(new)
-                comm = name_of_comm(memory[at + _COMM_AT : at + _COMM_AT + _COMM])
-                if totals.comms.get(pid) != comm:
-                    totals.comms[pid] = comm if pid else "idle"
-            fresh[pid] = [g + n - o for g, n, o in zip(gained, new, old, strict=True)]
+            added = map(sub, new, old)
+            if pid in fresh:
+                fresh[pid] = list(map(add, fresh[pid], added))
+                continue
+            fresh[pid] = list(added)
+            raw = memory[at + _COMM_AT : at + _COMM_AT + _COMM]
+            totals.comms[pid] = _name(raw) if pid else "idle"
 
     def _charge(self, pid: int, gained: Sequence[int], totals: Totals) -> None:
-        switches, clock, _, wait, faults, major, *counts = gained
+        switches, clock, _, wait, faults, major = gained[: _WIDE + _KEPT]
         old = totals.tasks.get(pid, NO_TIMES)
-        waited = (old.wait or 0) + wait if self.wait else None
-        totals.tasks[pid] = TaskTimes(
-            old.clock + clock, old.switches + switches, old.migrations, waited
-        )
-        added = [(value, clock, running) for value, running in _groups(counts, 2)]
+        waited = (old[3] or 0) + wait if self.wait else None
+        totals.tasks[pid] = _NEW(TaskTimes, (old[0] + clock, old[1] + switches, old[2], waited))
+        values, running = gained[_WIDE + _KEPT :: 2], gained[_WIDE + _KEPT + 1 :: 2]
+        added = [(value, clock, ran) for value, ran in zip(values, running, strict=True)]
         added += [(faults, clock, clock), (major, clock, clock)]
         _add(totals.readings, pid, self.shown, added)
 
@@ -187,7 +196,7 @@ class CounterReader:
         if new == old:
             return
         self._cpus_seen[cpu] = new
-        words = [n - o for n, o in zip(new, old, strict=True)]
+        words = list(map(sub, new, old))
         _, busy, idle, switches, wait, faults, major, unattributed = words[:_SHARED]
         known = totals.cpus.get(cpu, CpuTimes(0, 0, 0, 0))
         totals.cpus[cpu] = CpuTimes(
@@ -199,29 +208,33 @@ class CounterReader:
         totals.unattributed += unattributed
         totals.switches += switches
         clock = busy + idle
-        added = _groups(words[_CPU_WORDS:], 3)
-        # The times are asked for less often than the values while nobody shares a counter.
-        added = [
-            (value, clock, clock)
-            if not new[_SHARED] or running == enabled > 0
-            else (value, enabled, running)
-            for value, enabled, running in added
-        ]
+        added: list[Added | None] = []
+        for at in range(_CPU_WORDS, len(words), 3):
+            value, enabled, running = words[at : at + 3]
+            if not new[at + 1]:
+                added.append(None)  # this CPU has it not
+            elif not new[_SHARED] or running == enabled > 0:
+                # The times are asked for less often than the values while nobody shares.
+                added.append((value, clock, clock))
+            else:
+                added.append((value, enabled, running))
         added += [(faults, clock, clock), (major, clock, clock)]
         _add(totals.cpu_readings, cpu, self.shown, added)
-
-
-def _groups(words: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    return [tuple(words[at : at + size]) for at in range(0, len(words), size)]
 
 
 def _add(
     readings: dict[tuple[int, str], Reading],
     owner: int,
     events: Sequence[str],
-    added: Sequence[tuple[int, ...]],
+    added: Sequence[Added | None],
 ) -> None:
     """Add to the Readings of a process or CPU."""
-    for event, (value, enabled, running) in zip(events, added, strict=True):
-        old = readings.get((owner, event), NO_READING)
-        readings[owner, event] = _NEW(Reading, (old[0] + value, old[1] + enabled, old[2] + running))
+    get = readings.get
+    for event, more in zip(events, added, strict=True):
+        if more is None:
+            continue
+        key = (owner, event)
+        old = get(key)
+        if old is not None:
+            more = (old[0] + more[0], old[1] + more[1], old[2] + more[2])
+        readings[key] = _NEW(Reading, more)

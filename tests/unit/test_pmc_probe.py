@@ -184,12 +184,25 @@ def test_counters_that_nobody_shares_have_the_cpus_time(probe: PmcProbe) -> None
     played = Kernel(("cycles",))
     probe.adopt(played.loaded())
     # Values are read at each switch, times by the timer only.
-    played.cpu(0, {"cycles": Reading(200, 0, 0)}, busy=40, idle=10)
+    played.cpu(0, {"cycles": Reading(0, 5, 5)}, shared=1)
+    sample(probe)
+    played.cpu(0, {"cycles": Reading(200, 0, 0)}, busy=40, idle=10, shared=-1)
     assert sample(probe).cpu_readings[0, "cycles"] == Reading(200, 50, 50)
     played.cpu(0, {"cycles": Reading(20, 70, 70)}, busy=30, shared=3)
     assert sample(probe).cpu_readings[0, "cycles"] == Reading(220, 80, 80)
     played.cpu(0, {"cycles": Reading(0, 30, 0)}, busy=30)
     assert sample(probe).cpu_readings[0, "cycles"] == Reading(220, 110, 80)
+    played.close()
+
+
+def test_a_counter_that_a_cpu_has_not_is_unknown_there(probe: PmcProbe) -> None:
+    played = Kernel(("cycles", "slots"))
+    probe.adopt(played.loaded())
+    played.cpu(0, {"cycles": Reading(5, 9, 9)}, busy=40)
+    played.cpu(1, {"cycles": Reading(5, 9, 9), "slots": Reading(1, 9, 9)}, busy=40)
+    found = sample(probe).cpu_readings
+    assert (0, "slots") not in found
+    assert found[1, "slots"] == Reading(1, 40, 40)
     played.close()
 
 
