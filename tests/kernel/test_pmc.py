@@ -231,12 +231,19 @@ def test_wrong_options_are_refused_in_one_line(live: Counting) -> None:
     assert live.pmc().state == "on"
 
 
+def without_statistics(live: Counting) -> None:
+    """End the window of run-time statistics, which has a descriptor, and begin no other."""
+    windows = live.source._windows
+    windows._next = float("inf")
+    live.settled()
+    eventually("none is asked for", lambda: windows.request is None)
+    windows.close()
+
+
 def test_off_leaves_nothing_and_on_comes_back() -> None:
     others = held_programs()
     with Counting() as live:
-        live.source._windows.close()
-        live.source._windows._next = float("inf")
-        live.settled()
+        without_statistics(live)
         descriptors, seen = open_descriptors(), held_programs() - others
         assert len(seen) == 3
         for _ in range(4):
@@ -248,9 +255,7 @@ def test_off_leaves_nothing_and_on_comes_back() -> None:
             live.source.toggle("pmc", True)
             live.all_on("pmc")
             seen |= held_programs() - others
-            live.source._windows.close()
-            live.source._windows._next = float("inf")
-        live.settled()
+            without_statistics(live)
         assert len(held_programs() - others) == 3
         assert open_descriptors() == descriptors
     eventually("all programs are gone", lambda: not program_ids() & seen)
