@@ -13,7 +13,7 @@ from tests.vm.kernels import Unavailable
 SOURCES = Path(__file__).resolve().parents[1] / "workloads"
 FLAGS = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static"]
 TINY = ["-nostdlib", "-fno-stack-protector"]
-NAMES = ("calls", "counted", "functions", "thread_exec", "timed", "tiny", "usdt")
+NAMES = ("calls", "counted", "counters", "functions", "thread_exec", "timed", "tiny", "usdt")
 
 
 def build(machine: str, directory: Path) -> None:
