@@ -240,22 +240,23 @@ def without_statistics(live: Counting) -> None:
     windows.close()
 
 
-def test_off_leaves_nothing_and_on_comes_back() -> None:
+def test_off_leaves_nothing_and_on_comes_back(live: Counting) -> None:
+    without_statistics(live)
     others = held_programs()
-    with Counting() as live:
-        without_statistics(live)
+    with Counting() as ours:
+        without_statistics(ours)
         descriptors, seen = open_descriptors(), held_programs() - others
         assert len(seen) == 3
         for _ in range(4):
-            live.source.toggle("pmc", False)
-            live.wait("it is off", lambda frame: frame.samples["pmc"].state == "off")
+            ours.source.toggle("pmc", False)
+            ours.wait("it is off", lambda frame: frame.samples["pmc"].state == "off")
             assert held_programs() == others
             # The program of the timers ends with their events.
             eventually("its programs are gone", lambda: not seen & program_ids())  # noqa: B023
-            live.source.toggle("pmc", True)
-            live.all_on("pmc")
+            ours.source.toggle("pmc", True)
+            ours.all_on("pmc")
             seen |= held_programs() - others
-            without_statistics(live)
+            without_statistics(ours)
         assert len(held_programs() - others) == 3
         assert open_descriptors() == descriptors
     eventually("all programs are gone", lambda: not program_ids() & seen)
