@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from probes.base import Attach, ProbeError
 Instructions = Callable[[str], bytes]
 """The compiled instructions of a function, by its name."""
 
-_LDDW = 0x18
+_LDDW, _JUMP = 0x18, 0x05
+_KFUNC = 2
+"""Makes a call one of a kernel function, by its number in the kernel's types."""
 _BY_BTF = {"btf_tracepoint": 23, "fentry": bpfsys.ATTACH_FENTRY, "fexit": 25}
 """Attach types of the programs that the kernel knows the arguments of."""
 _TYPES = {
@@ -57,6 +60,26 @@ def patched(code: bytes, values: Mapping[int, int]) -> bytes:
             struct.pack_into("<I", result, at + 4, value & 0xFFFFFFFF)
             struct.pack_into("<I", result, at + 12, value >> 32)
     return bytes(result)
+
+
+def undisturbed(code: bytes, disable: int, enable: int) -> bytes:
+    """Instructions of one function during which no other thread gets the CPU; it returns 0.
+
+    `disable` and `enable` are bpf_preempt_disable and bpf_preempt_enable in the kernel's
+    types (from Linux 6.10). Where uprobes are hit, a thread may lose the CPU to one that runs
+    the same program, and what the program writes is the CPU's: counters always, and from
+    Linux 6.13 on its stack, for the kernel takes all of this type to be kprobes.
+    """
+    insn, call = bpfsys.insn, bpfsys.CALL
+    body = bytearray(code)
+    ends = len(code) // 8
+    for number in range(ends):
+        if body[8 * number] == bpfsys.EXIT:
+            body[8 * number : 8 * number + 8] = insn(_JUMP, off=ends - number - 1)
+    context, saved = 1, 6
+    first = insn(bpfsys.MOV_REG, saved, context) + insn(call, src=_KFUNC, imm=disable)
+    first += insn(bpfsys.MOV_REG, context, saved)
+    return first + bytes(body) + insn(call, src=_KFUNC, imm=enable) + bpfsys.RETURN_0
 
 
 def batches(wishes: Iterable[Attach]) -> list[list[Attach]]:
@@ -146,7 +169,8 @@ class Attacher:
     def _program(self, wish: Attach, attach_type: int) -> int:
         # A tracing program is of one function, and of one of its ends.
         traced = (wish.kind, wish.target) if wish.kind in _BY_BTF else attach_type
-        key = (wish.function, _TYPES[wish.kind], traced, tuple(sorted(wish.patch.items())))
+        kind = "user" if wish.kind in _USER else _TYPES[wish.kind]
+        key = (wish.function, kind, traced, tuple(sorted(wish.patch.items())))
         if key not in self._loaded:
             fd = self._load(wish, attach_type)
             self._loaded[key] = fd
@@ -157,10 +181,20 @@ class Attacher:
     def _load(self, wish: Attach, attach_type: int) -> int:
         code = patched(self._instructions(wish.function), wish.patch)
         btf_id = self._btf_id(wish) if wish.kind in _BY_BTF else 0
+        load = partial(
+            bpfsys.prog_load,
+            _TYPES[wish.kind],
+            attach_type=attach_type,
+            btf_id=btf_id,
+            name=wish.function,
+        )
+        names = ("bpf_preempt_disable", "bpf_preempt_enable") if wish.kind in _USER else ()
+        ids = [number for name in names if (number := self._function_id(name)) is not None]
         try:
-            return bpfsys.prog_load(
-                _TYPES[wish.kind], code, attach_type=attach_type, btf_id=btf_id, name=wish.function
-            )
+            if len(ids) == 2:
+                with suppress(OSError):
+                    return load(undisturbed(code, *ids))
+            return load(code)
         except OSError as error:
             os.write(2, getattr(error, "log", "").encode(errors="replace"))
             if wish.kind in ("fentry", "fexit"):

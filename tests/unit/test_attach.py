@@ -15,7 +15,7 @@ import pytest
 
 from probes import attach, bpfsys, kernel
 from probes.attach import Attacher, patched
-from probes.base import Attach, ProbeError
+from probes.base import Attach, Mechanism, ProbeError
 
 PATCH = 0x50544F5000000001
 LDDW, MOV, EXIT = 0x18, 0xB7, 0x95
@@ -63,6 +63,51 @@ def test_several_constants_at_once() -> None:
 def test_a_cut_program_does_not_crash() -> None:
     assert patched(load(PATCH)[:8], {PATCH: 1}) == load(PATCH)[:8]
     assert patched(b"", {PATCH: 1}) == b""
+
+
+def test_every_end_of_an_undisturbed_program_is_the_same() -> None:
+    """The loaded constant has the opcode of an exit in its second half's value, not place."""
+    body = [bpfsys.insn(0x15, 1, off=1), bpfsys.insn(EXIT), load(EXIT << 32), bpfsys.insn(EXIT)]
+    code = attach.undisturbed(b"".join(body), 100, 200)
+    instructions = [struct.unpack_from("<BBhi", code, at) for at in range(0, len(code), 8)]
+    call, jump, source = bpfsys.CALL, 0x05, 2 << 4
+    assert instructions[:3] == [
+        (0xBF, 6 | 1 << 4, 0, 0),
+        (call, source, 0, 100),
+        (0xBF, 1 | 6 << 4, 0, 0),
+    ]
+    ends = [at for at, (opcode, *_) in enumerate(instructions) if opcode == jump]
+    assert ends == [4, 7]
+    assert {at + 1 + instructions[at][2] for at in ends} == {8}
+    assert instructions[8:] == [(call, source, 0, 200), (0xB7, 0, 0, 0), (EXIT, 0, 0, 0)]
+    assert code[3 * 8 :][:8] == body[0]
+    assert code[5 * 8 :][:16] == body[2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "tries"),
+    [("uprobe", True, 2), ("uretprobe", False, 1), ("kprobe", True, 1)],
+)
+def test_programs_in_user_space_are_undisturbed_where_the_kernel_lets_them(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, kind: Mechanism, known: bool, tries: int
+) -> None:
+    """A kernel that refuses it gets the program as it is."""
+    plain = load(PATCH) + other(EXIT)
+    seen = []
+
+    def prog_load(kind: int, code: bytes, **settings: object) -> int:
+        seen.append(code)
+        if code != plain:
+            raise OSError(errno.EINVAL, "refused")
+        return calls.descriptor()
+
+    monkeypatch.setattr(bpfsys, "prog_load", prog_load)
+    ids = {"bpf_preempt_disable": 7, "bpf_preempt_enable": 8} if known else {}
+    made = Attacher(lambda name: plain, ids.get)
+    made.attach(Attach(kind=kind, function="f", path="/a", target="x"))
+    assert len(seen) == tries
+    assert seen[-1] == plain
+    assert (seen[0] == attach.undisturbed(plain, 7, 8)) == (tries == 2)
 
 
 class Calls:
