@@ -33,6 +33,7 @@ PAIR = f"{CALLS},tracepoint:syscalls:sys_exit_getppid"
 COLLECTIONS = """
 import ctypes, gc, os, sys, time
 gc.disable()
+kept = [[] for _ in range(100_000)]
 libc = ctypes.CDLL("libc.so.6")
 print("ready", os.getpid(), flush=True)
 sys.stdin.readline()
