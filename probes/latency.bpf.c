@@ -11,7 +11,8 @@
  *   rows     per CPU, process (or text of an argument) and target: calls and nanoseconds
  *   touched  per CPU the rows that changed
  *
- * What a call costs beside the mechanism itself: two clock reads and two hash lookups.
+ * What a call costs beside the mechanism itself: two clock reads and two hash lookups; what
+ * waits for a CPU is in an array instead, for switches of tasks are many.
  */
 #include "target.h"
 #include "nesting.h"
@@ -243,56 +244,109 @@ int pair_end(void *ctx)
 }
 #endif
 
+#if defined(USE_RUNQ) || defined(USE_OFFCPU)
+#define WAITS 65536
+#define TASK_DEAD 0x80
+#define LOAD(type, base, offset) (*(type *)((base) + (offset)))
+
+/* Since when a thread waits; a thread's place is its number modulo WAITS. */
+struct wait {
+	u64 time;
+	u32 tid;	/* whose: 0 for nobody */
+	u32 pad;
+};
+
+static __always_inline void wait_begin(struct wait *w, u32 target, u32 tid, u64 now)
+{
+	struct hist *h;
+
+	/* somebody else with the same place waits as well, and now nobody knows since when */
+	if (w->tid && w->tid != tid) {
+		h = hist_of(target);
+		if (h)
+			PT_ADD(h->missed, 1);
+	}
+	w->tid = tid;
+	w->time = now;
+}
+
+static __always_inline void wait_end(void *ctx, struct control *c, struct wait *w, u32 target,
+				     u64 task, u64 now)
+{
+	struct hist *h = hist_of(target);
+
+	if (!h || w->tid != LOAD(u32, task, OFF_PID))
+		return;
+	w->tid = 0;
+	if (!c->filters || pt_task_wanted(c, task))
+		record(ctx, c, h, target, LOAD(u32, task, OFF_TGID), now - w->time);
+}
+#endif
+
 #ifdef USE_RUNQ
+BPF_F_TABLE("array", u32, struct wait, runq_waits, WAITS, 0);
+
 /* A thread is runnable from its wakeup, or from being preempted, until it gets a CPU. */
 int runq_wakeup(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pair_key key = {.target = PATCH_TARGET};
+	u32 target = PATCH_TARGET, tid = LOAD(u32, ctx->args[0], OFF_PID);
+	u32 index = tid & (WAITS - 1);
 	struct control *c = enabled();
+	struct wait *w = runq_waits.lookup(&index);
 
-	if (!c)
-		return 0;
-	key.a = (u32)pt_read(ctx->args[0] + OFF_PID);
-	begin(c, &key, 0);
+	if (c && w)
+		wait_begin(w, target, tid, bpf_ktime_get_ns());
 	return 0;
 }
 
 int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pair_key key = {.target = PATCH_TARGET};
-	u64 prev = ctx->args[1], next = ctx->args[2];
+	u64 preempted = ctx->args[0], prev = ctx->args[1], next = ctx->args[2], now;
+	u32 target = PATCH_TARGET, tid = LOAD(u32, prev, OFF_PID);
+	u32 index = tid & (WAITS - 1);
 	struct control *c = enabled();
-	u32 tgid;
+	struct wait *w;
 
 	if (!c)
 		return 0;
-	key.a = (u32)pt_read(prev + OFF_PID);
-	if (key.a && !(u32)pt_read(prev + OFF_STATE))
-		begin(c, &key, 0);
-	key.a = (u32)pt_read(next + OFF_PID);
-	tgid = pt_read(next + OFF_TGID);
-	if (key.a && (!c->filters || pt_task_wanted(c, next)))
-		end(ctx, c, &key, tgid);
+	now = bpf_ktime_get_ns();
+	w = runq_waits.lookup(&index);
+	if (w && tid) {
+		if ((u8)preempted || !LOAD(u32, prev, OFF_STATE))
+			wait_begin(w, target, tid, now);
+		else if (w->tid == tid)
+			w->tid = 0;	/* it was woken while it still ran */
+	}
+	index = LOAD(u32, next, OFF_PID) & (WAITS - 1);
+	w = runq_waits.lookup(&index);
+	if (w && LOAD(u32, next, OFF_PID))
+		wait_end(ctx, c, w, target, next, now);
 	return 0;
 }
 #endif
 
 #ifdef USE_OFFCPU
+BPF_F_TABLE("array", u32, struct wait, off_waits, WAITS, 0);
+
 /* A thread is off the CPU from the switch away from it until the switch back. */
 int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct pair_key key = {.target = PATCH_TARGET};
-	u64 prev = ctx->args[1], next = ctx->args[2];
+	u64 prev = ctx->args[1], next = ctx->args[2], now;
+	u32 target = PATCH_TARGET, tid = LOAD(u32, prev, OFF_PID);
+	u32 index = tid & (WAITS - 1);
 	struct control *c = enabled();
+	struct wait *w;
 
 	if (!c)
 		return 0;
-	key.a = (u32)pt_read(prev + OFF_PID);
-	if (key.a)
-		begin(c, &key, 0);
-	key.a = (u32)pt_read(next + OFF_PID);
-	if (key.a && (!c->filters || pt_task_wanted(c, next)))
-		end(ctx, c, &key, pt_read(next + OFF_TGID));
+	now = bpf_ktime_get_ns();
+	w = off_waits.lookup(&index);
+	if (w && tid && !(LOAD(u32, prev, OFF_STATE) & TASK_DEAD))
+		wait_begin(w, target, tid, now);
+	index = LOAD(u32, next, OFF_PID) & (WAITS - 1);
+	w = off_waits.lookup(&index);
+	if (w && LOAD(u32, next, OFF_PID))
+		wait_end(ctx, c, w, target, next, now);
 	return 0;
 }
 #endif

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Literal
 
 from probes import binaries, empty, hdr, kernel, resolve, specs, tracepoints
-from probes.base import Attach, ProbeError
+from probes.base import Attach, Mechanism, ProbeError
 from probes.control import Control
 from probes.near import quote
 from probes.operands import RECORD, SIGNED, Operand
@@ -128,9 +128,10 @@ def _wish(spec: specs.Spec, pid: int | None) -> Wish:
 
 
 def _preset(name: str) -> Wish:
+    # Those of the scheduler read its tasks directly, which takes programs that know types.
+    kind: Mechanism = "btf_tracepoint" if name in ("runq", "offcpu") else "raw_tracepoint"
     attach = [
-        Attach(kind="raw_tracepoint", function=function, target=target)
-        for function, target in _RAW[name]
+        Attach(kind=kind, function=function, target=target) for function, target in _RAW[name]
     ]
     if name == "blockio":
         # The request itself is the key: the first argument, before Linux 5.11 of issue the second.

@@ -227,8 +227,9 @@ def test_off_detaches_all_and_on_counts_anew(path: Path) -> None:
     with Timing(spec, "runq", "syscall:getppid") as live:
         live.add(f"uprobe:{path}:empty")
         held = held_programs() - others
-        # Entry, return and end of a thread, two functions; two kinds of events and of switches.
-        assert len(held) == 10
+        # Entry, return and end of a thread, two functions; a system call's ends; two wakeups
+        # and the switch.
+        assert len(held) == 11
         live.source.toggle("latency", False)
         live.wait("it is off", lambda frame: frame.samples["latency"].state == "off")
         assert held_programs() == others

@@ -307,7 +307,8 @@ def test_presets_are_all_there() -> None:
     for name in specs.PRESETS:
         made = wish(name, 0)
         assert made.foreign
-        assert {one.kind for one in made.attach} == {"raw_tracepoint"}
+        kind = "btf_tracepoint" if name in ("runq", "offcpu") else "raw_tracepoint"
+        assert {one.kind for one in made.attach} == {kind}
 
 
 class Functions:
