@@ -22,14 +22,6 @@
 static FILE *record;
 static volatile int global;
 
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 static void spin(long long ns)
 {
 	long long end = now() + ns;

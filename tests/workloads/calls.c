@@ -79,14 +79,6 @@ static void forks(int first, int last, int n)
 	}
 }
 
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 static int ascending(const void *a, const void *b)
 {
 	long long x = *(const long long *)a, y = *(const long long *)b;

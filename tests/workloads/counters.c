@@ -15,14 +15,6 @@
 static long cpus[2];	/* the first and the last that we may run on */
 static int there[2], back[2];
 
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 static void move_to(long cpu)
 {
 	cpu_set_t set;

@@ -28,14 +28,6 @@ static volatile long recorded;
 static jmp_buf place;
 static pthread_barrier_t all_inside;
 
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 static void spin(long long ns)
 {
 	long long end = now() + ns;

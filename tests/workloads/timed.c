@@ -30,14 +30,6 @@ struct span {
 static struct span *spans;
 static long recorded;
 
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
 static void begin(void)
 {
 	ready();

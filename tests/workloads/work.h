@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static inline void await(void)
@@ -44,6 +45,15 @@ static inline void must(int ok, const char *what)
 		return;
 	perror(what);
 	exit(1);
+}
+
+/* Nanoseconds on the clock that BPF programs read. */
+static inline long long now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
 /*
