@@ -5,11 +5,11 @@ A summary has `summary` (the version of its shape, 1), `probetop` (that of the p
 `release`, `arch`, `cpus`, `load`, `begin` and `end` (Unix seconds), `seconds`, `interval`,
 `frames`, `filters` with `filters_changed`, and:
 
-`probes`  by name what a stream object has of it, over the whole span, and `seconds`, for how
-          long it ran. Long tables end after the rows that count most; `others` says by table
-          how many rows are missing and what their numbers add up to. System calls have a
-          `matrix` of processes and calls, executions `rows` (a tree: `depth`) and `programs`
-          in the place of events.
+`probes`  by name what a stream object has of it, over the whole span, `mechanisms`, and
+          `seconds`, for how long it ran. Long tables end after the rows that count most;
+          `others` says by table how many rows are missing and what their numbers add up to.
+          System calls have a `matrix` of processes and calls and `untimed`; executions have
+          `rows` (a tree: `depth`) and `programs` in the place of events.
 `series`  rates over time: `time` has the end of each interval, `seconds` its length; by probe
           and name a list as long as those. Intervals are joined when there are many.
 `heat`    by latency target its calls by time and duration: `time` and `seconds` as above, and
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, cast
 
 import probes
 from probes import hdr
-from probes.base import Probe
+from probes.base import Probe, ProbeError
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
 from probes.samples import Frame, SyscallSample
@@ -49,7 +49,7 @@ class Limits(NamedTuple):
     programs: int = 300
     buckets: int = 4000
     heats: int = 12
-    cells: int = 4000
+    cells: int = 3000
     text: int = 300
 
     def smaller(self) -> Limits:
@@ -158,11 +158,13 @@ def probe_object(kind: type[Probe], total: SampleSum, limits: Limits) -> dict[st
         own = _execs(total, own, limits, others)
     if isinstance(sample, SyscallSample):
         own["matrix"] = _matrix(sample)
+        own["untimed"] = sample.missed if sample.latency is not None else None
     if ran:
         _cut_tables(own, limits, others)
     return {
         "state": sample.state,
         **({"why": sample.why, "fix": sample.fix} if sample.state == "failed" else {}),
+        "mechanisms": mechanisms(kind, own.get("targets")),
         "seconds": total.seconds if ran else None,
         "lost": sample.lost,
         "cost": sample.cost._asdict(),
@@ -170,6 +172,18 @@ def probe_object(kind: type[Probe], total: SampleSum, limits: Limits) -> dict[st
         **(own if ran else dict.fromkeys(own)),
         "others": others,
     }
+
+
+def mechanisms(kind: type[Probe], targets: list[dict[str, Any]] | None) -> list[str]:
+    """How the probe hears of events; empty where that cannot be told on this machine."""
+    if targets is not None:
+        found = [target["mechanism"] for target in targets]
+        return list(dict.fromkeys([name for name in found if name is not None]))
+    try:
+        attach = kind.plan(dict(kind.options)).attach
+    except (ProbeError, OSError, KeyError):
+        return []
+    return list(dict.fromkeys([one.kind for one in attach]))
 
 
 def _matrix(sample: SyscallSample) -> list[dict[str, Any]]:
@@ -255,7 +269,7 @@ def _execs(
     programs.sort(key=lambda row: (-row["starts"] - row["failed"], row["program"]))
     return {
         "execs": getattr(counts, "execs", None),
-        "failed": total.log.failed,
+        "failed": sum([row["failed"] for row in programs]),
         "exits": getattr(counts, "exits", None),
         "dropped": own["dropped"],
         "rows": exec_rows(rows[-limits.execs :], limits.text),

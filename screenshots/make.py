@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import html
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +27,7 @@ from probes.kernel import cgroup2
 from probes.live import LiveSource, open_live
 from probes.samples import Filters
 from tui.app import ProbetopApp
+from tui.export.picture import picture
 from tui.registry import REGISTRY
 
 HERE = Path(__file__).resolve().parent
@@ -36,29 +35,6 @@ WORKLOAD = HERE.parent / "bench" / "workload.py"
 SLICE = "shop.slice"
 WIDE, SMALL = (120, 40), (80, 24)
 MOST_BYTES = 300_000
-FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
-
-
-def picture(app: ProbetopApp) -> str:
-    """The screen as SVG that asks no server for a font."""
-    svg = app.export_screenshot(title="probetop", simplify=True)
-    svg = re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family:\s*[^;]*;", f"font-family: {FONTS};", svg)
-    svg = re.sub(r"terminal-\d+", "terminal", svg)
-    svg = re.sub(r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>([^<]*)', _tight, svg)
-    return "\n".join([line.rstrip() for line in svg.splitlines()]) + "\n"
-
-
-def _tight(match: re.Match[str]) -> str:
-    """One text without the blanks around it, which not every program takes for text."""
-    x, y, length, rest, text = match.groups()
-    bare = text.replace("&#160;", " ")
-    cell = float(length) / len(html.unescape(bare))
-    start = float(x) + cell * (len(bare) - len(bare.lstrip(" ")))
-    inner = bare.strip(" ")
-    length = cell * len(html.unescape(inner))
-    shown = inner.replace(" ", "&#160;")
-    return f'x="{start:g}"{y} textLength="{length:g}"{rest}>{shown}'
 
 
 class Photographer:

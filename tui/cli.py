@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,11 +30,13 @@ from tui.registry import REGISTRY
 COMMANDS = {
     "doctor": "what this machine allows, and how to mend what it does not",
     "stream": "print one JSON object an interval",
+    "snapshot": "write what happens in some seconds to one file, .html, .json or .svg",
+    "diff": "what changed from one snapshot or recording to another",
     "record": "write a recording that `replay` shows",
     "replay": "show a recording; needs no privileges",
     "demo": "show the recording that came with probetop; needs no privileges",
 }
-LIVE = ("stream", "record", None)
+LIVE = ("stream", "snapshot", "record", None)
 """Commands, and no command at all, that read the running kernel."""
 
 
@@ -69,18 +71,29 @@ def build_parser() -> argparse.ArgumentParser:
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
-        if name == "doctor":
-            sub.add_argument("--json", action="store_true", help="as JSON")
-            continue
-        if name == "record":
-            sub.add_argument("file", metavar="OUT", help="the new file")
-            sub.add_argument("--force", action="store_true", help="replace OUT if it is there")
-        if name == "replay":
-            sub.add_argument("file", metavar="FILE", help="a file that `record` wrote")
-        if name in ("stream", "record"):
-            sub.add_argument("--seconds", metavar="N", help="stop after N seconds")
-        _add_settings(sub, live=name in LIVE, screen=name not in LIVE)
+        _add_own(sub, name)
+        if name not in ("doctor", "diff"):
+            _add_settings(sub, live=name in LIVE, screen=name not in LIVE)
     return parser
+
+
+def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
+    """What only this command takes."""
+    if name in ("doctor", "diff"):
+        sub.add_argument("--json", action="store_true", help="as JSON")
+    if name == "diff":
+        sub.add_argument("a", metavar="A", help="a snapshot (.html, .json) or a recording")
+        sub.add_argument("b", metavar="B", help="what to compare with it")
+        sub.add_argument("--html", metavar="OUT", help="also write it as a page")
+    if name in ("snapshot", "record"):
+        sub.add_argument("file", metavar="OUT", help="the new file")
+    if name in ("snapshot", "record", "diff"):
+        sub.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    if name == "replay":
+        sub.add_argument("file", metavar="FILE", help="a file that `record` wrote")
+    if name in ("stream", "snapshot", "record"):
+        text = "look at N seconds (default 10)" if name == "snapshot" else "stop after N seconds"
+        sub.add_argument("--seconds", metavar="N", help=text)
 
 
 def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> None:
@@ -128,11 +141,15 @@ def _run(typed: dict[str, Any]) -> int:
         from probes.doctor import main as doctor
 
         return doctor(json=typed.get("json", False))
+    if command == "diff":
+        return _diff(typed)
     options = _options(typed, live=command in LIVE)
     if command == "stream":
         return _stream(options, typed)
     if command == "record":
         return _record(options, typed)
+    if command == "snapshot":
+        return _snapshot(options, typed)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
         return _show(_open_live(options, "tui.app"), options)
@@ -178,10 +195,13 @@ def _open_recording(command: str, typed: dict[str, Any]) -> Source:
         raise UsageError(error.why, error.fix) from error
 
 
-def _open_live(options: Options, reader: str = "tui.headless") -> Source:
+def _open_live(
+    options: Options, reader: str = "tui.headless", preload: Callable[[], None] | None = None
+) -> Source:
     """The live kernel; from here on this process has no privileges. Raises ProbeError.
 
-    `reader` is the module that reads it, imported while the probes are being loaded.
+    `reader` is the module that reads it, imported while the probes are being loaded; `preload`
+    is called then as well.
     """
     from probes import kernel
 
@@ -201,7 +221,7 @@ def _open_live(options: Options, reader: str = "tui.headless") -> Source:
         run_as=options.run_as,
         cost_always=options.cost_always,
         log=options.log,
-        preload=lambda: _preload(reader),
+        preload=lambda: _preload(reader, preload),
     )
 
 
@@ -219,9 +239,11 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _preload(reader: str) -> None:
+def _preload(reader: str, more: Callable[[], None] | None = None) -> None:
     """Import what draws: after this, the files may be out of reach (another user's home)."""
     import_module(reader)
+    if more is not None:
+        more()
     if reader == "tui.app":
         for entry in REGISTRY:
             entry.pane_class()
@@ -254,6 +276,31 @@ def _record(options: Options, typed: dict[str, Any]) -> int:
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     check_new(path, force)
     return record(_open_live(options), path, seconds, _complain, force=force)
+
+
+def _snapshot(options: Options, typed: dict[str, Any]) -> int:
+    from tui.export.write import ending_of
+    from tui.headless import check_new
+    from tui.snapshot import SECONDS, preload, snapshot
+
+    seconds = _seconds(options, typed) or max(SECONDS, options.interval)
+    path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
+    checked("OUT", path, ending_of)
+    check_new(path, force)
+    source = _open_live(options, "tui.snapshot", preload(path))
+    return snapshot(source, path, seconds, _complain, force=force)
+
+
+def _diff(typed: dict[str, Any]) -> int:
+    from tui.diff import diff
+
+    resolve(typed, {}, live=False)
+    paths = [checked(name.upper(), typed[name], check_path) for name in ("a", "b")]
+    out = checked("--html", typed["html"], check_path) if "html" in typed else None
+    if sys.stdout is None:
+        raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    as_json, force = typed.get("json", False), typed.get("force", False)
+    return diff(paths[0], paths[1], sys.stdout, as_json=as_json, html=out, force=force)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -32,7 +32,7 @@ class Feed:
         self.signal: int | None = None
         self._queue: SimpleQueue[Frame | None] = SimpleQueue()
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Frames as they come; the source is stopped in the end."""
         try:
             self.source.start(self._queue.put, self._end)
@@ -112,9 +112,9 @@ def stream(source: Source, out: TextIO, seconds: float | None, complain: Complai
                     base, last = base or frame, frame
         except BrokenPipeError:
             # Who reads has seen enough.
-            _discard(out)
+            discard(out)
         except OSError as error:
-            _discard(out)
+            discard(out)
             why = f"cannot write to standard output: {error.strerror}"
             raise ProbeError(why, "check where it leads to") from error
         finally:
@@ -163,7 +163,7 @@ def _writer(source: Source, path: str, force: bool) -> Writer:
         raise
 
 
-def _discard(out: TextIO) -> None:
+def discard(out: TextIO) -> None:
     """What is still in the buffer goes nowhere: Python would complain of it at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, out.fileno())

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A summary as one HTML file that fetches nothing: tables, graphs, the screen and the data.
+
+The template engine escapes every value, and `tui.text.safe` makes of what cannot be seen
+(control characters, right-to-left marks) visible escapes before. The page's policy forbids every
+request, and any script or style but its own two, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from probes.stream import dumps
+from probes.summary import Summary
+from tui.export import graphs
+from tui.export.graphs import Bars, Chart, Heat
+from tui.export.tables import (
+    Column,
+    Table,
+    exec_tables,
+    latency_tables,
+    number,
+    pmc_tables,
+    syscall_tables,
+    table,
+    text,
+)
+from tui.export.words import duration, stamp
+from tui.registry import REGISTRY
+from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, safe
+
+DATA_ID = "probetop-data"
+HERE = Path(__file__).parent
+
+
+@dataclass(slots=True)
+class TargetGraphs:
+    """The graphs of one latency target."""
+
+    spec: str
+    charts: list[Chart]
+    bars: Bars | None
+    heat: Heat | None
+
+
+@dataclass(slots=True)
+class Section:
+    """A part of the page."""
+
+    id: str
+    title: str
+    words: list[str] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    targets: list[TargetGraphs] = field(default_factory=list)
+
+
+def _visible(value: Any) -> Any:
+    """A value for the page: nothing in it is invisible or turns the text round."""
+    return safe(value) if type(value) is str else value
+
+
+def _short(value: float) -> str:
+    """A number to sort by, in as few characters as six digits need."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+@cache
+def environment() -> Environment:
+    """The template engine; it escapes whatever is not Markup."""
+    env = Environment(
+        autoescape=True,
+        loader=DictLoader({"page.html": (HERE / "page.html").read_text("utf-8")}),
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["short"] = _short
+    return env
+
+
+@cache
+def _inlined(name: str) -> tuple[Markup, str]:
+    """A file of this folder as it stands in the page, and its hash for the policy."""
+    content = (HERE / name).read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return Markup(content), f"'sha256-{digest}'"
+
+
+def embedded(summary: Mapping[str, Any]) -> Markup:
+    """JSON for a script element: nothing in it can end that."""
+    line = dumps(summary)
+    for char in "<>&":
+        line = line.replace(char, f"\\u{ord(char):04x}")
+    return Markup(line)
+
+
+def render(
+    sections: Sequence[Section],
+    data: Mapping[str, Any],
+    *,
+    title: str,
+    heading: str,
+    subheading: str,
+    facts: Sequence[tuple[str, str]],
+    said: Sequence[tuple[str, str]],
+    screen_svg: str | None = None,
+) -> str:
+    """The page."""
+    css, css_hash = _inlined("page.css")
+    js, js_hash = _inlined("page.js")
+    screen = None
+    if screen_svg is not None:
+        encoded = base64.b64encode(screen_svg.encode("utf-8", "replace")).decode()
+        screen = f"data:image/svg+xml;base64,{encoded}"
+    box = {
+        "width": graphs.WIDTH, "height": graphs.HEIGHT, "left": graphs.LEFT,
+        "right": graphs.WIDTH - graphs.RIGHT, "top": graphs.TOP, "tall": graphs.TALL,
+    }  # fmt: skip
+    page = environment().get_template("page.html").render(
+        csp=f"default-src 'none'; script-src {js_hash}; style-src {css_hash}; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        css=css, js=js, data=embedded(data), version=data.get("probetop", "?"), box=box,
+        title=title, heading=heading, subheading=subheading, facts=facts, said=said,
+        sections=sections, screen=screen,
+    )  # fmt: skip
+    return page.lstrip() + "\n"
+
+
+def snapshot_page(summary: Summary, screen_svg: str | None) -> str:
+    """The page of one run."""
+    host = summary["host"]
+    return render(
+        snapshot_sections(summary),
+        summary,
+        title=f"probetop: {host}, {stamp(summary['end'])}",
+        heading=host,
+        subheading=f"what its kernel did in {duration(summary['seconds'])}",
+        facts=facts_of(summary),
+        said=losses(summary),
+        screen_svg=screen_svg,
+    )
+
+
+def facts_of(summary: Summary) -> list[tuple[str, str]]:
+    """What the run was, for the head of a page."""
+    load = summary["load"]
+    filters = " ".join([f"{k}={v}" for k, v in summary["filters"].items()])
+    return [
+        ("kernel", f"{summary['release']} {summary['arch']}"),
+        ("CPUs", str(summary["cpus"])),
+        ("load", "-" if load is None else f"{load:.2f}"),
+        ("from", stamp(summary["begin"])),
+        ("to", stamp(summary["end"])),
+        ("length", f"{duration(summary['seconds'])}, {summary['frames']} readings"),
+        ("interval", f"{summary['interval']:g} s"),
+        ("counted", filters or "everything (no filter)"),
+        ("probetop", summary["probetop"]),
+    ]
+
+
+def losses(summary: Summary) -> list[tuple[str, str]]:
+    """What is incomplete, one line each with a style; one that says so when nothing is."""
+    out: list[tuple[str, str]] = []
+    for entry in REGISTRY:
+        probe = summary["probes"].get(entry.name)
+        if probe is None:
+            continue
+        if probe["state"] == "failed":
+            out.append(("bad", f"{entry.title} failed: {probe['why']}; {probe['fix']}."))
+        if probe["lost"]:
+            out.append(("bad", f"{entry.title}: {probe['lost']} events were lost."))
+        out += [("warn", f"{entry.title}: {words}") for words in _gaps(probe)]
+        out += [("warn", f"{entry.title}: {note}") for note in probe["notes"]]
+    if summary["filters_changed"]:
+        out.append(("warn", "The filters were changed meanwhile; those at the end are shown."))
+    if not any(style == "bad" for style, _ in out):
+        out.insert(0, ("good", "No event was lost."))
+    return out
+
+
+def _gaps(probe: Mapping[str, Any]) -> list[str]:
+    """What a probe could not tell, or took a sample of."""
+    out = []
+    if probe.get("unattributed"):
+        out.append(f"{probe['unattributed']} calls are of processes beyond the table's room.")
+    if probe.get("untimed"):
+        out.append(f"{probe['untimed']} calls could not be timed.")
+    if (probe.get("sample_every") or 1) > 1:
+        out.append(f"1 call in {probe['sample_every']} was timed.")
+    if probe.get("dropped"):
+        out.append(f"{probe['dropped']} events were too many to keep.")
+    scaled = [f"{event} {share:.0%}" for event, share in (probe.get("shares") or {}).items()
+              if share is not None and share < 0.995]  # fmt: skip
+    if scaled:
+        out.append(f"events that shared counters are scaled; counted for: {', '.join(scaled)}.")
+    if probe.get("reason"):
+        out.append(f"{probe['reason']}.")
+    return out
+
+
+def _digits(pattern: str) -> Callable[[float | None], str]:
+    return lambda value: UNKNOWN if value is None else pattern.format(value)
+
+
+def _bytes(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{fmt_count(value)}B"
+
+
+def _overview(summary: Summary) -> Section:
+    rows = [{"title": e.title, **summary["probes"][e.name], **summary["probes"][e.name]["cost"],
+             "how": ", ".join(summary["probes"][e.name]["mechanisms"])}
+            for e in REGISTRY if e.name in summary["probes"]]  # fmt: skip
+    columns: list[Column] = [
+        text("probe", "title"),
+        text("state", "state", "at the end"),
+        text("how", "how", "the kernel's mechanisms"),
+        number("ran s", "seconds", "for how long it counted", _digits("{:.4g}")),
+        number("events", "events", "its programs ran so often"),
+        number("lost", "lost", "events that could not be handed over", style="bad"),
+        number("ns/event", "ns_per_event", "one run of its programs", _digits("{:.0f}")),
+        number("% of a CPU", "cpu_percent", "its share, while measured", _digits("{:.3g}")),
+        number("kernel memory", "map_bytes", "bytes of its maps", _bytes),
+    ]  # fmt: skip
+    return Section(
+        "probes",
+        "Probes",
+        tables=[table("probe-table", "What was on, what it cost", columns, rows)],
+    )
+
+
+def snapshot_sections(summary: Summary) -> list[Section]:
+    """The parts of a snapshot, in the order of the panes."""
+    out = [_overview(summary)]
+    builders = {
+        "syscalls": _syscalls,
+        "execs": _execs,
+        "latency": _latency,
+        "pmc": _pmc,
+    }
+    for entry in REGISTRY:
+        probe = summary["probes"].get(entry.name)
+        if probe is None or entry.name not in builders:
+            continue
+        section = Section(entry.name, entry.title)
+        if probe["seconds"] is None:
+            section.words.append(f"It was {probe['state']}.")
+        else:
+            builders[entry.name](summary, probe, section)
+        out.append(section)
+    return out
+
+
+def _charts(*charts: Chart | None) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def _syscalls(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
+    series = summary["series"]
+    rates = series["syscalls"]
+    section.charts = _charts(
+        graphs.chart("Calls a second", series, [("calls/s", "line1", rates["calls"])]),
+        graphs.chart("Errors a second", series, [("errors/s", "line2", rates["errors"])]),
+    )
+    section.tables = syscall_tables(probe)
+
+
+def _execs(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
+    series = summary["series"]
+    rates = series["execs"]
+    lines = [("executions/s", "line1", rates["execs"]), ("not found/s", "line2", rates["failed"])]
+    section.charts = _charts(graphs.chart("Programs started a second", series, lines))
+    section.words.append(
+        f"{probe['execs']} executions, {probe['failed']} searches that found no program, "
+        f"{probe['exits']} ends of processes."
+    )
+    section.tables = exec_tables(probe)
+
+
+def _latency(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
+    series = summary["series"]
+    section.tables = latency_tables(probe)
+    heats = summary["heat"]["targets"]
+    for target in probe["targets"]:
+        spec, unit = target["spec"], target["unit"]
+        rates = series["latency"].get(spec)
+        if spec not in heats or rates is None:
+            continue
+        fmt = fmt_ns if unit == "ns" else fmt_count
+        lines = [("p50", "line1", rates["p50"]), ("p99", "line2", rates["p99"])]
+        charts = _charts(
+            graphs.chart("Calls a second", series, [("calls/s", "line1", rates["calls"])]),
+            graphs.chart("Percentiles over time", series, lines, fmt, log=True),
+        )
+        heat = graphs.heatmap(spec, unit, summary["heat"])
+        section.targets.append(TargetGraphs(spec, charts, graphs.histogram(target), heat))
+
+
+def _pmc(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
+    series = summary["series"]
+    rates = series["pmc"]
+
+    def percent(value: float | None) -> str:
+        return fmt_percent(value, 1.0)
+
+    section.charts = _charts(
+        graphs.chart("CPUs busy", series, [("busy", "line1", rates["busy"])], percent, top=1.0),
+        graphs.chart("Instructions a cycle", series, [("IPC", "line1", rates["ipc"])],
+                     _digits("{:.2f}")),
+    )  # fmt: skip
+    section.tables = pmc_tables(probe)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of Frames as a file: HTML, JSON or SVG, by the ending of its name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from probes.base import ProbeError
+from probes.recording import create_file, unusable
+from probes.samples import Frame
+from probes.stream import dumps
+from probes.summary import LIMITS, Summarizer, Summary
+from tui.registry import REGISTRY
+
+ENDINGS = (".html", ".json", ".svg")
+MOST_BYTES = 1_000_000
+"""A file for a ticket is not larger than this: its tables end earlier where it would be."""
+SHRINKS = 6
+
+
+def ending_of(path: str) -> str:
+    """The ending that tells what the file is to be; raises ProbeError for any other."""
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        endings = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        raise ProbeError("the ending says what is written", f"let the name end in {endings}")
+    return ending
+
+
+def new_summarizer() -> Summarizer:
+    """A Summarizer of all probes."""
+    return Summarizer({entry.name: entry.probe_class() for entry in REGISTRY})
+
+
+def content(summarizer: Summarizer, ending: str, screen_svg: str | None) -> str:
+    """What is to be in the file; tables are cut shorter until it is small enough."""
+    if ending == ".svg":
+        return screen_svg or ""
+    limits = LIMITS
+    for _ in range(SHRINKS):
+        text = _rendered(summarizer.summary(limits), ending, screen_svg)
+        if len(text.encode("utf-8")) <= MOST_BYTES:
+            break
+        limits = limits.smaller()
+    return text
+
+
+def _rendered(summary: Summary, ending: str, screen_svg: str | None) -> str:
+    if ending == ".json":
+        return dumps(summary) + "\n"
+    # The template engine is for this alone: a dashboard does not start any later for it.
+    from tui.export.html import snapshot_page
+
+    return snapshot_page(summary, screen_svg)
+
+
+def export(
+    frames: Iterable[Frame],
+    screen_svg: str | None,
+    path: str,
+    force: bool = False,
+    *,
+    prepared: Callable[[], None] = lambda: None,
+) -> int:
+    """Write what these Frames tell to a new file; returns its bytes.
+
+    Raises ProbeError where that cannot be: then no part of the file stays. `prepared` is called
+    before the file is made.
+    """
+    ending = ending_of(path)
+    summarizer = new_summarizer()
+    for frame in frames:
+        summarizer.add(frame)
+    if summarizer.frames < 2 and ending != ".svg":
+        raise ProbeError("there is nothing to export yet", "wait for an interval to pass")
+    text = content(summarizer, ending, screen_svg)
+    prepared()
+    return write_file(path, text, force)
+
+
+def check_folder(path: str) -> None:
+    """Raises ProbeError if no file can be made there, before there is anything to write."""
+    folder = os.path.dirname(path) or "."
+    try:
+        os.stat(folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "")
+    except OSError as error:
+        raise unusable("create", path, error) from error
+
+
+def write_file(path: str, text: str, force: bool = False) -> int:
+    """Make a file with this text, readable for its owner only; returns its bytes.
+
+    See `probes.recording.create_file` for what is never overwritten. What `force` replaces is
+    there until the new one is whole. Raises ProbeError; then no part of the new file stays.
+    """
+    data = text.encode("utf-8", "replace")
+    if not force or not _is_file(path):
+        _write_new(path, data, path)
+        return len(data)
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f".{name}.{os.getpid()}.part"[-255:])
+    _write_new(part, data, path)
+    try:
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(part)
+        raise unusable("replace", path, error) from error
+    return len(data)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _write_new(path: str, data: bytes, name: str) -> None:
+    """Create and fill `path`, or leave nothing; errors speak of `name`."""
+    fd = create_file(path)
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+        # Some file systems tell only now that the disk is full.
+        os.fsync(fd)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(path)
+        if isinstance(error, OSError):
+            raise unusable("write to", name, error) from error
+        raise
+    finally:
+        os.close(fd)
