@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from probes import hdr
 from probes.sums import Tick
 
+POINT_LIMIT = 120
+"""Most intervals of a series; where there are more, two become one."""
 QUARTER = hdr.SUB // 4
 """Buckets in a quarter of a power of two."""
 
@@ -67,13 +69,12 @@ def _ratios(points: Sequence[Point], part: str, whole: Sequence[str]) -> list[fl
     return out
 
 
-def series(points: Sequence[Point]) -> dict[str, Any]:
-    """Rates of each interval: calls, errors, executions and failed ones, targets, CPUs."""
+def series(points: Sequence[Point], names: Collection[str]) -> dict[str, Any]:
+    """Rates of each interval, of these probes: calls, errors, executions, targets, CPUs."""
     out: dict[str, Any] = {
         "time": [round(point.time, 3) for point in points],
         "seconds": [_short(point.seconds) for point in points],
     }
-    names = points[0].values if points else {}
     for probe, fields in (("syscalls", ("calls", "errors")), ("execs", ("execs", "failed"))):
         if probe in names:
             out[probe] = {name: _rates(points, probe, name) for name in fields}

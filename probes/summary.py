@@ -29,12 +29,10 @@ from probes.base import Probe, ProbeError
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
 from probes.samples import Frame, SyscallSample
-from probes.series import QUARTER, Point, heat, joined, quarter_bounds, series
+from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
 from probes.sums import ExecSum, SampleSum, Tick, sum_of
 
 VERSION = 1
-POINTS = 120
-"""Most intervals of a series; where there are more, two become one."""
 Summary = dict[str, Any]
 
 
@@ -103,7 +101,7 @@ class Summarizer:
             self.points[-1].add(point)
             return
         self.points.append(point)
-        if len(self.points) > POINTS:
+        if len(self.points) > POINT_LIMIT:
             self._ticks *= 2
             self.points = joined(self.points, 2)
 
@@ -130,7 +128,7 @@ class Summarizer:
                 name: probe_object(kind, self.sums[name], limits)
                 for name, kind in self.kinds.items()
             },
-            "series": series(self.points),
+            "series": series(self.points, self.kinds),
             "heat": heat(self.points, limits.heats, limits.cells),
         }
 

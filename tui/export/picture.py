@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from textual.app import App
+
 from probes.base import Found
 from probes.samples import Filters, Frame
 from tui import look as looks
@@ -18,7 +20,7 @@ SIZE = (120, 40)
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
 
 
-def picture(app: ProbetopApp) -> str:
+def picture(app: App[int]) -> str:
     """The screen as it is now; it contains no address of anything."""
     svg = app.export_screenshot(title="probetop", simplify=True)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run summed up: counts of the whole span, whatever began anew within it, in bounded size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from probes import hdr
+from probes.samples import (
+    Counts,
+    CpuTimes,
+    ExecEvent,
+    ExecSample,
+    ExitEvent,
+    Frame,
+    Histogram,
+    Host,
+    LatencySample,
+    PmcSample,
+    Reading,
+    Sample,
+    Spent,
+    SyscallSample,
+    Target,
+    TaskTimes,
+)
+from probes.series import POINT_LIMIT, quarter_bounds
+from probes.stream import dumps, stream_object
+from probes.summary import LIMITS, Limits, Summarizer, Summary, summarize
+from tests.pilot.fake import FakeSource
+from tests.unit import strategies as own
+from tests.unit.test_stream import _typed
+from tui.registry import REGISTRY
+
+KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}
+
+
+def frame(tick: float, **samples: Sample) -> Frame:
+    return Frame(time=1.7e9 + tick, mono=tick, interval=1.0, host=Host("web-3"), samples=samples)
+
+
+def calls(tick: float, n: int, **fields: Any) -> Frame:
+    sample = SyscallSample(
+        state="on",
+        calls={"read": Counts(n, n // 10)},
+        matrix={(7, "read"): Counts(n, n // 10)},
+        comms={7: "a"},
+    )
+    return frame(tick, syscalls=replace(sample, **fields))
+
+
+def summed(*frames: Frame, limits: Limits = LIMITS) -> Summary:
+    summary: Summary = json.loads(dumps(summarize(frames, KINDS, limits)))
+    return summary
+
+
+def test_of_an_undisturbed_run_it_is_the_streams_object() -> None:
+    source = FakeSource()
+    source.latency = True
+    frames = [source.frame() for _ in range(8)]
+    summary = summed(*frames)
+    whole = json.loads(dumps(stream_object(frames[0], frames[-1], KINDS)))["probes"]
+    assert summary["seconds"] == 7
+    for name, table in (("syscalls", "rows"), ("syscalls", "processes"), ("pmc", "processes")):
+        assert summary["probes"][name][table] == whole[name][table]
+    mine = [{**t, "behind": 0, "others": 0} for t in summary["probes"]["latency"]["targets"]]
+    theirs = [{**t, "behind": 0, "others": 0} for t in whole["latency"]["targets"]]
+    assert mine == theirs
+    assert summary["probes"]["syscalls"]["lost"] == 0
+
+
+def test_counting_that_began_anew_is_added_up() -> None:
+    off = frame(3, syscalls=SyscallSample())
+    summary = summed(
+        calls(0, 100), calls(1, 150), off, calls(4, 10, generation=1), calls(5, 30, generation=1)
+    )
+    probe = summary["probes"]["syscalls"]
+    assert probe["rows"][0]["count"] == 50 + 10 + 20
+    assert probe["processes"] == [{"pid": 7, "comm": "a", "count": 80, "errors": 8}]
+    assert summary["seconds"] == 5
+    # From the Frame at 1 on, to that at 3, it was on for a part that nobody knows.
+    assert probe["seconds"] == 5
+    assert summary["series"]["syscalls"]["calls"] == [50.0, 0.0, 10.0, 20.0]
+
+
+def test_a_process_that_is_forgotten_meanwhile_still_counts() -> None:
+    gone: dict[str, Any] = {"matrix": {}, "comms": {}}
+    summary = summed(calls(0, 0), calls(1, 40), calls(2, 40, **gone), calls(3, 40, **gone))
+    assert summary["probes"]["syscalls"]["processes"][0]["count"] == 40
+
+
+def test_what_is_off_is_null_and_has_no_series() -> None:
+    summary = summed(frame(0), frame(1))
+    for probe in summary["probes"].values():
+        assert (probe["state"], probe["seconds"]) == ("off", None)
+    assert summary["probes"]["syscalls"]["rows"] is None
+    assert summary["series"]["syscalls"] == {"calls": [None], "errors": [None]}
+    assert summary["series"]["pmc"] == {"busy": [None], "ipc": [None]}
+    assert summary["heat"]["targets"] == {}
+
+
+def test_a_failure_says_why() -> None:
+    failed = SyscallSample(state="failed", why="no BTF", fix="add it")
+    probe = summed(frame(0, syscalls=failed), frame(1, syscalls=failed))["probes"]["syscalls"]
+    assert (probe["state"], probe["why"], probe["fix"]) == ("failed", "no BTF", "add it")
+
+
+def executed(pid: int, ppid: int, program: str, time: float, ret: int = 0) -> ExecEvent:
+    return ExecEvent(
+        time=time, pid=pid, ppid=ppid, uid=0, comm=program[:15], parent="sh",
+        args=(program, "x"), truncated=False, ret=ret, cgroup="/", path=f"/usr/bin/{program}",
+    )  # fmt: skip
+
+
+def test_executions_are_a_tree_and_are_counted_by_program() -> None:
+    events = (
+        executed(10, 1, "make", 1.1),
+        executed(11, 10, "gcc", 1.2),
+        executed(12, 11, "as", 1.3),
+        executed(13, 10, "nosuch", 1.4, -2),
+        ExitEvent(time=1.5, pid=12, comm="as", exit_code=1, signal=0, duration=200),
+        ExitEvent(time=1.6, pid=11, comm="gcc", exit_code=0, signal=9, duration=400),
+        ExitEvent(time=1.7, pid=99, comm="old", exit_code=0, signal=11, duration=1),
+    )
+    first = frame(0, execs=ExecSample(state="on", events=(executed(9, 1, "before", 0.5),)))
+    second = frame(2, execs=ExecSample(state="on", execs=3, failed=1, exits=3, events=events))
+    probe = summed(first, second)["probes"]["execs"]
+    assert [(row["comm"], row["depth"]) for row in probe["rows"]] == [
+        ("make", 0), ("gcc", 1), ("as", 2), ("nosuch", 1), ("old", 0),
+    ]  # fmt: skip
+    assert [row["outcome"] for row in probe["rows"]] == ["-", "SIGKILL", "1", "ENOENT", "SIGSEGV"]
+    programs = {row["program"]: row for row in probe["programs"]}
+    assert "before" not in programs
+    assert (programs["as"]["nonzero"], programs["as"]["mean"]) == (1, 200)
+    assert (programs["gcc"]["starts"], programs["gcc"]["killed"]) == (1, 1)
+    assert (programs["nosuch"]["starts"], programs["nosuch"]["errnos"]) == (0, {"ENOENT": 1})
+    assert (programs["old"]["starts"], programs["old"]["killed"]) == (0, 1)
+    assert (probe["execs"], probe["failed"], probe["exits"]) == (3, 1, 3)
+
+
+def timed(tick: float, durations: dict[int, int], n: int) -> Frame:
+    histogram = Histogram(durations, sum(durations.values()), 100 * n)
+    target = Target(spec="runq", mechanism="tracepoint", state="on", histogram=histogram)
+    spent = {("runq", 7): Spent(n, 100 * n)}
+    return frame(tick, latency=LatencySample(state="on", targets={"runq": target}, processes=spent))
+
+
+def test_durations_are_kept_over_time_in_quarters_of_a_power_of_two() -> None:
+    fast, slow = hdr.index(1000), hdr.index(1_000_000)
+    summary = summed(timed(0, {}, 0), timed(1, {fast: 5}, 5), timed(2, {fast: 5, slow: 2}, 7))
+    columns = summary["heat"]["targets"]["runq"]
+    assert [sum([n for _, n in column]) for column in columns] == [5, 2]
+    low, high = quarter_bounds(columns[1][0][0])
+    assert low <= 1_000_000 < high
+    assert high / low <= 1.25
+    assert summary["series"]["latency"]["runq"]["calls"] == [5, 2]
+    (target,) = summary["probes"]["latency"]["targets"]
+    assert (target["count"], target["mechanism"]) == (7, "tracepoint")
+    assert summary["probes"]["latency"]["mechanisms"] == ["tracepoint"]
+
+
+def counted(tick: int, events: tuple[str, ...], generation: int = 0) -> Frame:
+    clock = tick * 10**8
+    readings = {(0, event): Reading(2 * clock, 10**9 * tick, 10**9 * tick) for event in events}
+    sample = PmcSample(
+        state="on", hardware=True, events=events, generation=generation,
+        tasks={7: TaskTimes(clock, tick, 0, None)}, cpus={0: CpuTimes(clock, clock, tick, None)},
+        readings={(7, event): value for (_, event), value in readings.items()},
+        cpu_readings=readings, comms={7: "a"},
+    )  # fmt: skip
+    return frame(tick, pmc=sample)
+
+
+def test_events_that_were_not_counted_all_the_time_are_left_out() -> None:
+    base = ("cycles", "instructions")
+    probe = summed(counted(0, base), counted(1, base), counted(2, ("cycles", "branches")))
+    pmc = probe["probes"]["pmc"]
+    assert pmc["events"] == ["cycles"]
+    assert pmc["processes"][0]["task_clock"] == 2 * 10**8
+    assert probe["series"]["pmc"]["busy"] == [0.5, 0.5]
+    assert probe["series"]["pmc"]["ipc"] == [1.0, None]
+
+
+def test_long_tables_end_and_say_what_is_missing() -> None:
+    matrix = {(pid, "read"): Counts(pid, 1) for pid in range(1, 301)}
+    first = calls(0, 0, matrix={}, comms={})
+    probe = summed(first, calls(1, 1000, matrix=matrix))["probes"]["syscalls"]
+    assert len(probe["processes"]) == LIMITS.processes
+    rest = sum(range(1, 301 - LIMITS.processes))
+    assert probe["others"]["processes"] == {"rows": 100, "count": rest, "errors": 100}
+
+
+def test_long_runs_have_series_of_bounded_length_with_the_same_sums() -> None:
+    summarizer = Summarizer(KINDS)
+    for tick in range(1000):
+        summarizer.add(calls(tick, 10 * tick))
+    series = summarizer.summary()["series"]
+    assert POINT_LIMIT / 2 <= len(series["time"]) <= POINT_LIMIT
+    assert sum(series["seconds"]) == 999
+    assert set(series["syscalls"]["calls"]) == {10.0}
+    assert series["time"][-1] == 1.7e9 + 999
+
+
+def test_a_recording_that_begins_anew_is_not_subtracted_across() -> None:
+    summary = summed(calls(5, 100), calls(6, 110), calls(1, 20), calls(2, 25))
+    assert summary["probes"]["syscalls"]["rows"][0]["count"] == 15
+    assert summary["seconds"] == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(own.frames, min_size=2, max_size=4))
+def test_any_frames_make_a_summary(frames: list[Frame]) -> None:
+    typed = [_typed(one) for one in frames]
+    summary = summed(*typed)
+    assert set(summary["probes"]) == set(KINDS)
+    for values in summary["series"]["syscalls"].values():
+        assert len(values) == len(summary["series"]["time"])
+
+
+@pytest.mark.parametrize("halvings", range(4))
+def test_smaller_limits_make_smaller_summaries(halvings: int) -> None:
+    source = FakeSource()
+    frames = [source.frame() for _ in range(60)]
+    limits = LIMITS
+    for _ in range(halvings):
+        limits = limits.smaller()
+    rows = summarize(frames, KINDS, limits)["probes"]["execs"]["rows"]
+    assert len(rows) <= limits.execs
