@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from probes import broker, control, ipc, kernel, privileges
 from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CostWindows
 from probes.samples import Filters, Frame, Host, Sample, State
+from probes.windows import continues
 
 
 @dataclass(slots=True)
@@ -63,7 +64,8 @@ class LiveSource:
         for probe in probes.values():
             probe.meter.dispose = self._dispose
         self._interval = interval
-        self._filters = Filters()
+        self._filters = self._counted = Filters()
+        self._last: dict[str, Sample] = {}
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -205,7 +207,11 @@ class LiveSource:
         os.close(self._wake)
 
     def _frame(self, now: float) -> Frame:
-        samples = {name: self._sample(name, slot, now) for name, slot in self._slots.items()}
+        samples = {
+            name: self._dated(name, self._sample(name, slot, now), now)
+            for name, slot in self._slots.items()
+        }
+        self._counted = self._filters
         return Frame(
             time=time.time(),
             mono=now,
@@ -215,6 +221,14 @@ class LiveSource:
             filters=self._filters,
             samples=samples,
         )
+
+    def _dated(self, name: str, sample: Sample, now: float) -> Sample:
+        """The Sample, with the moment since which it may be compared."""
+        last = self._last.get(name)
+        goes_on = self._filters == self._counted and continues(last, sample)
+        since = last.since if goes_on and last is not None else now
+        self._last[name] = dated = replace(sample, since=since if sample.state == "on" else None)
+        return dated
 
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
         if slot.state == "on":

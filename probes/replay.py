@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.base import Found, ProbeError
+from probes.recorded import Recording
 from probes.recording import Reader, printable
 from probes.samples import ExecSample, Frame, Sample
 
@@ -44,6 +45,18 @@ class ReplaySource:
         self._wake = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
+
+    def open_timeline(self) -> Recording | None:
+        """The Frames by number, for who plays them himself; None where they loop.
+
+        Raises ProbeError if none can be read.
+        """
+        if self._loop:
+            return None
+        recording = Recording(self._reader.path)
+        if not len(recording):
+            raise ProbeError("no frame of the recording can be read", "record it again")
+        return recording
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
         """Plays from the first Frame on, in a thread of its own."""
@@ -101,7 +114,7 @@ class ReplaySource:
                 if self._stopped:
                     return
                 last, self._interval, count = frame, frame.interval, count + 1
-                on_frame(self._shown(frame))
+                on_frame(self.shown(frame))
         except OSError as error:
             if not self._stopped:
                 on_end(f"The recording cannot be read any further: {error.strerror}.")
@@ -132,7 +145,7 @@ class ReplaySource:
             mono = end.mono + end.interval - self._first.mono
             generation += top + 1
 
-    def _shown(self, frame: Frame) -> Frame:
+    def shown(self, frame: Frame) -> Frame:
         """The Frame as the toggles want it."""
         hidden = self._hidden & frame.samples.keys()
         if not hidden:
@@ -148,7 +161,11 @@ def _moved(frame: Frame, mono: float, generation: int) -> Frame:
     if not generation:
         return frame
     samples = {
-        name: replace(sample, generation=sample.generation + generation)
+        name: replace(
+            sample,
+            generation=sample.generation + generation,
+            since=None if sample.since is None else sample.since + mono,
+        )
         for name, sample in frame.samples.items()
     }
     return replace(frame, mono=frame.mono + mono, samples=samples)

@@ -61,6 +61,8 @@ class Sample:
     """What every probe's sample has: its state, its cost, what was lost (cumulative).
 
     `generation` changes when counters restart from zero, so that nobody subtracts across.
+    `since` are the monotonic seconds of the first Sample with which this one may be compared:
+    from then on the probe was on and counted the same things; None if that is not known.
     """
 
     state: State = "off"
@@ -70,6 +72,7 @@ class Sample:
     cost: Cost = NO_COST
     generation: int = 0
     notes: tuple[str, ...] = ()
+    since: float | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""

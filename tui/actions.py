@@ -45,7 +45,7 @@ class Actions(App[int]):
         *[Binding(entry.key, f"toggle_probe('{entry.name}')", entry.title) for entry in REGISTRY],
         *[
             Binding(key, f"move('{key}')", show=False)
-            for key in ("up", "down", "pageup", "pagedown", "home", "end")
+            for key in ("up", "down", "pageup", "pagedown", "home")
         ],
         Binding("z", "zoom", "Zoom"),
         Binding("s", "sort(False)", "Sort"),
@@ -54,7 +54,6 @@ class Actions(App[int]):
         Binding("slash", "filter", "Filter"),
         Binding("F", "kernel_filter", "Kernel filter"),
         Binding("p", "only_process", "This process"),
-        Binding("space", "pause", "Pause"),
         Binding("plus,equals_sign", "interval(1)", "Longer interval"),
         Binding("minus", "interval(-1)", "Shorter interval"),
         Binding("question_mark", "help", "Help"),

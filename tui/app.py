@@ -16,36 +16,58 @@ from functools import partial
 from textual.screen import Screen
 
 from probes.base import ProbeError, Source
+from probes.history import SECONDS, History
+from probes.replay import ReplaySource
 from probes.samples import Frame
 from tui import look as looks
-from tui.actions import Actions
 from tui.dashboard import DashboardScreen
+from tui.export_actions import ExportActions
+from tui.guard import Guard
 from tui.mailbox import Mailbox
-from tui.messages import FrameReady, SourceEnded
+from tui.messages import FrameReady, RecordingFailed, SourceEnded
+from tui.recorder import Recorder
 from tui.registry import REGISTRY
-from tui.text import safe
+from tui.text import fmt_bytes, fmt_clock, safe
+from tui.travel import Travel
 
 
-class ProbetopApp(Actions):
-    """Shows a Source. `ended` is the sentence with which the source ended, if it did."""
+class ProbetopApp(ExportActions):
+    """Shows a Source. `ended` is the sentence with which the source ended, if it did.
+
+    `history` seconds of Frames are kept for going back in time, unless it is a recording.
+    """
 
     # The palette's icon is an emoji, which neither consoles nor all fonts have.
     CSS = "CommandPalette SearchIcon { display: none; }"
 
-    def __init__(self, source: Source, *, ascii: bool = False) -> None:  # noqa: A002
+    def __init__(
+        self,
+        source: Source,
+        *,
+        ascii: bool = False,  # noqa: A002
+        history: float = SECONDS,
+    ) -> None:
         super().__init__()
-        self.source = source
+        self.source = Guard(source, self.check_now)
         self.look = looks.choose(ascii)
         self.ended: str | None = None
-        self.paused = False
         self._stopping: threading.Thread | None = None
         self._mailbox = Mailbox()
         panes = [(entry, entry.pane_class()()) for entry in REGISTRY]
         for _, pane in panes:
-            pane.look, pane.source = self.look, source
+            pane.look, pane.source = self.look, self.source
         self.dashboard = DashboardScreen(self.look, panes)
         self.dashboard.footer.resized = self.dashboard.place
         self.dashboard.header.state.title = "" if source.live else source.title
+        self.recorder = Recorder()
+        self.history = History(history)
+        recording = source.open_timeline() if isinstance(source, ReplaySource) else None
+        self.replays = recording is not None
+        each = [pane for _, pane in panes]
+        if recording is not None and isinstance(source, ReplaySource):
+            self.travel = Travel(recording, each, source.shown)
+        else:
+            self.travel = Travel(self.history, each)
 
     # -- Frames -------------------------------------------------------------------------
 
@@ -61,12 +83,27 @@ class ProbetopApp(Actions):
                 loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
             except (ValueError, RuntimeError, NotImplementedError):
                 break
+        if self.replays:
+            # A recording is played from here, forwards and backwards.
+            self.call_after_refresh(self.begin_replay)
+            return
         try:
             self.source.start(self._on_frame, self._on_end)
         except ProbeError as error:
             self._on_end(str(error))
 
+    def begin_replay(self) -> None:
+        """Play the recording from its first Frame on."""
+        self.action_oldest()
+        self.play()
+        if self.travel.timeline.damage:
+            self.say(self.travel.timeline.damage, "warn")
+
     def _on_frame(self, frame: Frame) -> None:
+        self.history.add(frame)
+        failed = self.recorder.write(frame)
+        if failed is not None:
+            self.post_message(RecordingFailed(failed))
         if self._mailbox.put(frame):
             self.post_message(FrameReady())
 
@@ -78,35 +115,50 @@ class ProbetopApp(Actions):
         if self.paused:
             return
         frame = self._mailbox.take()
-        if frame is not None:
+        if self.in_past:
+            # It is in the history; only how long ago the moment was has changed.
+            self.refresh_time()
+        elif frame is not None and not self._has_shown(frame):
             self.show(frame)
+
+    def _has_shown(self, frame: Frame) -> bool:
+        """Whether coming back to now has shown it already, from the history."""
+        shown, newest = self.travel.frame, self.history.end - 1
+        if shown is None or newest < self.history.first:
+            return False
+        return frame.mono <= shown.mono <= self.history.mono(newest)
 
     def show(self, frame: Frame) -> None:
         """Give a Frame to all panes and repaint what it changed."""
-        before = self.frame
         widgets = self.dashboard.panes
-        if before is not None and frame.mono <= before.mono:
-            before = None
-            for widget in widgets:
-                widget.pane.reset()
         was_off = [widget.pane.state == "off" for widget in widgets]
-        for widget in widgets:
-            widget.pane.update(before, frame)
+        self.travel.follow(frame)
         self.frame = frame
         self.forget_wishes()
-        header = self.dashboard.header.state
-        header.frame, header.before = frame, before
         with self.batch_update():
+            self.refresh_time()
             if was_off == [widget.pane.state == "off" for widget in widgets]:
                 self.dashboard.repaint()
             else:
                 self.dashboard.settle()
 
-    def action_pause(self) -> None:
-        """Freeze the screen, or show what came meanwhile."""
-        self.paused = self.dashboard.header.state.paused = not self.paused
-        self.dashboard.header.repaint()
+    def catch_up(self) -> None:
+        """Show the newest Frame, if there is one that was not shown."""
         self.on_frame_ready()
+
+    def kept(self) -> str:
+        """How long and how large the history is, and if there was no room for more."""
+        if self.replays:
+            return ""
+        text = f"{fmt_clock(self.history.span)} {fmt_bytes(self.history.size)}"
+        return f"{text}, no room for more" if self.history.short else text
+
+    def action_toggle_probe(self, name: str) -> None:
+        """Attach or detach a probe; of a recording, show or hide it."""
+        super().action_toggle_probe(name)
+        if self.replays:
+            self.travel.again()
+            self.show_moment()
 
     def exit(
         self, result: int | None = None, return_code: int = 0, message: object | None = None
@@ -128,7 +180,12 @@ class ProbetopApp(Actions):
         self.exit(return_code=1)
 
 
-def run_app(source: Source, *, ascii: bool = False) -> int:  # noqa: A002
+def run_app(
+    source: Source,
+    *,
+    ascii: bool = False,  # noqa: A002
+    history: float = SECONDS,
+) -> int:
     """Show a Source until the user quits or it ends; the source is stopped in any case.
 
     Returns the program's exit status: 0, 1 with a sentence on stderr when the source ended
@@ -141,11 +198,12 @@ def run_app(source: Source, *, ascii: bool = False) -> int:  # noqa: A002
             file=sys.stderr,
         )
         return 2
-    app = ProbetopApp(source, ascii=ascii)
+    app = ProbetopApp(source, ascii=ascii, history=history)
     try:
         app.run()
     finally:
         app.stop_source().join()
+        app.recorder.end()
     if app.ended is not None:
         print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
         return 1

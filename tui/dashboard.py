@@ -16,7 +16,7 @@ from tui.panes.base import Pane
 from tui.registry import Entry
 from tui.widgets.compositor import CellScreen
 from tui.widgets.finder import FinderOverlay
-from tui.widgets.footer import FooterBar
+from tui.widgets.footer import FooterBar, Hint
 from tui.widgets.header import HeaderBar
 from tui.widgets.help import HelpOverlay
 from tui.widgets.pane import PaneWidget
@@ -54,6 +54,7 @@ class DashboardScreen(CellScreen):
         self.panes = [PaneWidget(look, pane, entry) for entry, pane in panes]
         self.focus_index = 0
         self.zoomed = False
+        self.time_hints: tuple[list[Hint], list[Hint]] = ([], [])
         self.panes[0].in_focus = True
 
     def compose(self) -> ComposeResult:
@@ -95,11 +96,15 @@ class DashboardScreen(CellScreen):
 
     def repaint(self) -> None:
         """Repaint the cells that differ, everywhere."""
-        self.footer.hints, self.footer.last = self.hints(), EDGE_KEYS
         self.header.repaint()
         for widget in self.panes:
             if widget.display:
                 widget.repaint()
+        self.repaint_footer()
+
+    def repaint_footer(self) -> None:
+        """Repaint the line of keys, where it differs."""
+        self.footer.hints, self.footer.last = self.hints(), EDGE_KEYS
         self.footer.repaint()
 
     def hints(self) -> list[tuple[str, str]]:
@@ -107,7 +112,8 @@ class DashboardScreen(CellScreen):
         pane = self.in_focus.pane
         keys = [widget.entry.key for widget in self.panes]
         toggle = keys[0] if len(keys) == 1 else f"{keys[0]}-{keys[-1]}"
-        out = [(toggle, "toggle")]
+        first, last = self.time_hints
+        out = [*first, (toggle, "toggle")]
         if pane.crumbs():
             out.append(("esc", "back"))
         if pane.drills:
@@ -116,8 +122,9 @@ class DashboardScreen(CellScreen):
             out.append(("f", "find"))
         out += pane.hints()
         out += [("/", "filter"), ("F", "kernel filter"), ("s", "sort")]
-        out += [("z", "unzoom" if self.zoomed else "zoom"), ("space", "pause"), ("tab", "pane")]
-        out += [("p", "this process"), ("+-", "interval"), ("^p", "palette")]
+        out += [("z", "unzoom" if self.zoomed else "zoom"), ("tab", "pane")]
+        out += last
+        out += [("e", "export"), ("p", "this process"), ("+-", "interval"), ("^p", "palette")]
         return out
 
     def set_pane(self, index: int) -> None:

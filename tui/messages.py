@@ -22,6 +22,14 @@ class SourceEnded(Message):
         self.why = why
 
 
+class RecordingFailed(Message):
+    """The recording could not be written any further; `why` is one sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
 class SearchAnswered(Message):
     """What was found for a query; another may have been typed meanwhile."""
 

@@ -170,6 +170,21 @@ def fmt_seconds(value: float) -> str:
     return f"{max(0.1, value):.1f}".removesuffix(".0")
 
 
+def fmt_bytes(size: int) -> str:
+    """A number of bytes: "840 B", "4.2 kB", "64.0 MB" (powers of ten, as for disks)."""
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:.1f} MB"
+
+
+def fmt_clock(seconds: float) -> str:
+    """A length of time as players show it: "0:09", "12:05", "1:00:00"."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def fmt_percent(part: float | None, whole: float | None) -> str:
     """A share in at most 5 cells: "37.1%", "100%"; a dash where there is no whole."""
     if part is None or not whole:

@@ -331,7 +331,7 @@ def test_signals_end_the_stream_cleanly(
     class Interrupted(ReplaySource):
         seen = 0
 
-        def _shown(self, frame: Frame) -> Frame:
+        def shown(self, frame: Frame) -> Frame:
             self.seen += 1
             if self.seen == frames:
                 # To the main thread, as from the shell.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span, line_width
@@ -19,12 +20,19 @@ Item = tuple[int, list[Span]]
 
 @dataclass(slots=True)
 class HeaderState:
-    """What the header shows beside the Frame."""
+    """What the header shows beside the Frame.
+
+    `moment` says which moment of the past it is, and whether it stands still; `window` are the
+    seconds that rates are of, None for an interval; `kept` is how much of the past there is.
+    """
 
     frame: Frame | None = None
     before: Frame | None = None
     title: str = ""
     paused: bool = False
+    moment: tuple[str, bool] | None = None
+    window: float | None = None
+    kept: str = ""
     marks: list[Span] = field(default_factory=list)
 
 
@@ -75,6 +83,9 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         items.append((2, [(f" {clip(safe(state.title), 30, look.glyphs.more)} ", "badge")]))
     if state.paused:
         items.append((0, [(" PAUSED ", "badge.warn")]))
+    if state.moment is not None:
+        text, still = state.moment
+        items.append((0, [(f" {text} ", "badge.warn" if still else "badge")]))
     items += [(0, [mark]) for mark in state.marks]
     if frame is None:
         return _join(items, [], width, look)
@@ -89,12 +100,17 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         (1, _cost(state.before, frame)),
         (0, [(f" lost {fmt_count(lost)} ", "badge.bad")] if lost else [("lost 0", "dim")]),
     ]
+    if state.kept:
+        items.append((5, [("kept ", "dim"), (state.kept, "text")]))
     wanted = frame.filters.describe()
     if wanted:
         room = max(20, width - 60)
         items.append((0, [("only ", "warn"), (clip(safe(wanted), room), "warn")]))
     clock = time.strftime("%H:%M:%S", time.localtime(frame.time))
     right: list[Item] = [(5, [(f"{frame.interval:g} s", "dim")]), (0, [(clock, "text")])]
+    if state.window is not None:
+        over = "since start" if state.window == inf else f"over {state.window:g} s"
+        right.insert(0, (0, [(over, "value")]))
     return _join(items, right, width, look)
 
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which moment the panes show: the newest Frames as they come, or any of a Timeline.
+
+A pane draws some things over time. So a jump begins anew and feeds it what came before the
+moment, as much as its graphs show and a key press may take; a step onwards feeds one Frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from probes.samples import Frame
+from probes.timeline import HEAVY, Cursor, Timeline
+from probes.windows import Windows
+from tui.panes.base import Pane
+
+DRAWN = 240
+"""Frames before a moment that graphs show: more than a screen has columns."""
+DRAWN_BYTES, SHOWN_BYTES = 1 << 20, 1 << 17
+"""Bytes of Frames that a jump may decode, without tables and with them: about 0.1 s each."""
+LINGERING = 10
+"""Frames before a moment that tables are fed: rows that went quiet just before are there too."""
+STEPS = 30
+"""Frames up to which going onwards is no jump."""
+
+
+class Travel:
+    """Feeds panes. `frame` is what they show, `before` the one before it; `number` is that of
+    `frame` in the Timeline, None while the panes follow the newest Frames.
+
+    `window` are the seconds that tables are of, None for an interval. `shown` changes a Frame
+    of the Timeline before it is shown.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        panes: Sequence[Pane],
+        shown: Callable[[Frame], Frame] = lambda frame: frame,
+    ) -> None:
+        self.timeline = timeline
+        self.panes = panes
+        self.frame: Frame | None = None
+        self.before: Frame | None = None
+        self.number: int | None = None
+        self.window: float | None = None
+        self._shown = shown
+        self._windows = Windows(timeline)
+        self._cursor: Cursor | None = None
+
+    def follow(self, frame: Frame) -> None:
+        """Show the newest Frame; one that is not later than the last begins anew."""
+        before = self.frame
+        if before is not None and frame.mono <= before.mono:
+            before = None
+            self._reset()
+        self.number = None
+        self._cursor = None
+        self._windows.keep(frame)
+        self._update(before, frame, self.window)
+
+    def go(self, number: int) -> None:
+        """Show a Frame of the Timeline, the nearest where there is none of this number.
+
+        Raises LookupError if there is no Frame at all.
+        """
+        number = max(self.timeline.first, min(number, self.timeline.end - 1))
+        at = self.number
+        if at is not None and at < number <= at + STEPS and self._cursor is not None:
+            self._onwards(at, number)
+        else:
+            self._jump(number)
+        self.number = number
+
+    def again(self) -> None:
+        """Show the same moment anew: what is shown of it has changed."""
+        if self.number is not None:
+            self._jump(self.number)
+
+    def show_window(self, seconds: float | None) -> None:
+        """Show the same moment with another window."""
+        self.window = seconds
+        frame = self.frame
+        if frame is None:
+            return
+        for pane in self.panes:
+            pane.window = seconds
+            pane.show(self._windows.base(frame, pane.name, seconds) or self.before, frame)
+
+    def now(self) -> int:
+        """The number of what is shown, in either case; the Timeline holds Frames."""
+        if self.number is not None:
+            return self.number
+        newest = self.timeline.end - 1
+        return newest if self.frame is None else self.timeline.number_at(self.frame.mono)
+
+    def _onwards(self, at: int, number: int) -> None:
+        """Feed the Frames up to this one."""
+        assert self._cursor is not None
+        before = self.frame
+        for step in range(at + 1, number):
+            frame = self._shown(self._cursor.frame(step))
+            for pane in self.panes:
+                pane.tick(before, frame)
+            before = frame
+        self._update(before, self._shown(self._cursor.frame(number)), self.window)
+
+    def _jump(self, number: int) -> None:
+        """Begin anew with the Frames before this one."""
+        self._reset()
+        full = self._back(number, LINGERING, SHOWN_BYTES)
+        # The Frame with which the first of them is compared has to be a full one too.
+        first = max(self.timeline.first, full - 1)
+        start = self._back(first, DRAWN, DRAWN_BYTES)
+        before: Frame | None = None
+        light = Cursor(self.timeline, HEAVY)
+        cursor = self._cursor = Cursor(self.timeline)
+        for step in range(start, number + 1):
+            frame = self._shown((light if step < first else cursor).frame(step))
+            if step == number:
+                self._update(before, frame, self.window)
+            elif step < full:
+                for pane in self.panes:
+                    pane.tick(before, frame)
+            else:
+                self._update(before, frame, None)
+            before = frame
+
+    def _back(self, number: int, most: int, most_bytes: int) -> int:
+        """The first of the Frames up to this one that are not too many."""
+        size = self.timeline.weight(number)
+        while number > self.timeline.first and most > 0:
+            size += self.timeline.weight(number - 1)
+            if size > most_bytes:
+                break
+            number -= 1
+            most -= 1
+        return number
+
+    def _reset(self) -> None:
+        self.frame = self.before = None
+        for pane in self.panes:
+            pane.reset()
+
+    def _update(self, before: Frame | None, frame: Frame, window: float | None) -> None:
+        for pane in self.panes:
+            pane.window = window
+            pane.update(before, frame, self._windows.base(frame, pane.name, window))
+        self.before, self.frame = before, frame
