@@ -19,7 +19,7 @@ from tui.options import UsageError
 from tui.runs import Figure, Key, Run, load
 from tui.text import fit, fmt_count, fmt_ns, safe, wrap
 
-EVENTS, FACTOR, DEVIATIONS = 20, 1.25, 3.0
+EVENTS, FACTOR, DEVIATIONS = 10, 1.25, 3.0
 CALLS = {"p50": 100, "p99": 1000}
 """How many calls a percentile must rest on."""
 CPU_PERCENT = 1.0
