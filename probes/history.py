@@ -2,8 +2,9 @@
 """The last minutes in memory: Frames as a recording has them, in a bounded number of bytes.
 
 A chunk begins with a whole Frame, the others are the changes since the Frame before (see
-`probes.codec`), compressed. Whole chunks are forgotten. One thread may add while another
-reads: only the lists are shared, encoding and decoding happen outside the lock.
+`probes.codec`), compressed. Whole chunks are forgotten. What only tables are made of lies apart:
+graphs are drawn anew of many Frames, and most of a Frame are its tables. One thread may add
+while another reads: only the lists are shared, encoding and decoding happen outside the lock.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from typing import Any
 
 from probes.codec import FrameCodec
 from probes.samples import Frame
-from probes.timeline import Timeline
+from probes.timeline import HEAVY, Timeline
 
 SECONDS = 600.0
 MOST_BYTES = 64 << 20
 CHUNK = 30
 """Frames from one whole one to the next: a jump decodes about half as many."""
-OVERHEAD, CHUNK_OVERHEAD = 120, 500
-"""Bytes that a Frame takes beside its payload (the object, its place in lists, its time), and
-that a chunk takes by itself."""
+OVERHEAD, CHUNK_OVERHEAD = 160, 700
+"""Bytes that a Frame takes beside its payloads (the objects, their places in lists, its time),
+and that a chunk takes by itself."""
 
 
 @dataclass(slots=True)
@@ -33,7 +34,8 @@ class _Chunk:
     """Frames from number `first` on; the first of them is whole."""
 
     first: int
-    payloads: list[bytes] = field(default_factory=list)
+    light: list[bytes] = field(default_factory=list)
+    heavy: list[bytes] = field(default_factory=list)
     monos: list[float] = field(default_factory=list)
     size: int = CHUNK_OVERHEAD
 
@@ -65,19 +67,21 @@ class History(Timeline):
             self.clear()
             last = None
         chunk = self._chunks[-1] if self._chunks else None
-        full = chunk is None or len(chunk.payloads) >= CHUNK or chunk.size > self.most_bytes // 8
+        full = chunk is None or len(chunk.light) >= CHUNK or chunk.size > self.most_bytes // 8
         value = self._codec.encode(frame, None if full else last)
-        text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
-        payload = zlib.compress(text, 1)
+        parts = _take_out(value, HEAVY)
+        heavy, light = _packed(parts), _packed(value)
+        size = len(heavy) + len(light) + OVERHEAD
         with self._lock:
             if chunk is None or full:
                 chunk = _Chunk(self._next)
                 self._chunks.append(chunk)
                 self.size += chunk.size
-            chunk.payloads.append(payload)
+            chunk.light.append(light)
+            chunk.heavy.append(heavy)
             chunk.monos.append(frame.mono)
-            chunk.size += len(payload) + OVERHEAD
-            self.size += len(payload) + OVERHEAD
+            chunk.size += size
+            self.size += size
             self._next += 1
             self._forget(frame.mono)
         self._last = frame
@@ -122,7 +126,7 @@ class History(Timeline):
         """The chunk that holds a Frame; the lock is held."""
         for chunk in reversed(self._chunks):
             if chunk.first <= number:
-                if number - chunk.first < len(chunk.payloads):
+                if number - chunk.first < len(chunk.light):
                     return chunk
                 break
         raise LookupError(f"no Frame {number}")
@@ -139,14 +143,35 @@ class History(Timeline):
             return self._chunk(number).first
 
     def weight(self, number: int) -> int:
-        """Bytes of the payload."""
+        """Bytes of what graphs need."""
         with self._lock:
             chunk = self._chunk(number)
-            return len(chunk.payloads[number - chunk.first])
+            return len(chunk.light[number - chunk.first])
 
-    def value(self, number: int) -> Any:
-        """The payload's JSON."""
+    def value(self, number: int, light: bool = False) -> Any:
+        """The payloads' JSON."""
         with self._lock:
             chunk = self._chunk(number)
-            payload = chunk.payloads[number - chunk.first]
-        return json.loads(zlib.decompress(payload))
+            at = number - chunk.first
+            first, second = chunk.light[at], chunk.heavy[at]
+        value = json.loads(zlib.decompress(first))
+        if not light:
+            _put_back(value, json.loads(zlib.decompress(second)))
+        return value
+
+
+def _packed(value: Any) -> bytes:
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return zlib.compress(text.encode("ascii"), 1)
+
+
+def _take_out(value: Any, names: frozenset[str]) -> list[Any]:
+    """Takes fields of Samples out of an encoded Frame; returns what `_put_back` needs."""
+    samples = value["samples"][1] if "samples" in value else ()
+    return [{name: fields.pop(name) for name in names & fields.keys()} for _, fields in samples]
+
+
+def _put_back(value: Any, parts: list[Any]) -> None:
+    """Puts the fields back that were taken out."""
+    for (_, sample), part in zip(value["samples"][1] if parts else (), parts, strict=True):
+        sample.update(part)

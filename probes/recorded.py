@@ -76,7 +76,7 @@ class Recording(Timeline):
         """Bytes in the file."""
         return self._ends[number] - self._starts[number]
 
-    def value(self, number: int) -> Any:
+    def value(self, number: int, light: bool = False) -> Any:
         """The record's JSON; ValueError where the file was changed since it was opened."""
         try:
             payload = self._reader.payload(self._starts[number], self._ends[number])

@@ -58,8 +58,11 @@ class Timeline(ABC):
         """How much there is to decode of a Frame, in bytes."""
 
     @abstractmethod
-    def value(self, number: int) -> Any:
-        """What `FrameCodec.decode` takes; raises LookupError, or ValueError where it is damaged."""
+    def value(self, number: int, light: bool = False) -> Any:
+        """What `FrameCodec.decode` takes; if it is to be `light`, HEAVY fields may be missing.
+
+        Raises LookupError, or ValueError where it is damaged.
+        """
 
     def __len__(self) -> int:
         return self.end - self.first
@@ -91,11 +94,12 @@ class Timeline(ABC):
 
 
 class Cursor:
-    """Decodes a Timeline's Frames; with `skip`, without these fields of Samples."""
+    """Decodes a Timeline's Frames; a `light` one without the HEAVY fields of Samples."""
 
-    def __init__(self, timeline: Timeline, skip: frozenset[str] = frozenset()) -> None:
+    def __init__(self, timeline: Timeline, light: bool = False) -> None:
         self._timeline = timeline
-        self._codec = FrameCodec(skip)
+        self._light = light
+        self._codec = FrameCodec(HEAVY if light else frozenset())
         self._at = -1
         self._base: Frame | None = None
         self._shown: Frame | None = None
@@ -132,7 +136,7 @@ class Cursor:
         if self._base is None and not whole:
             return
         try:
-            value = timeline.value(number)
+            value = timeline.value(number, self._light)
             self._base = self._codec.decode(value, None if whole else self._base)
             # Rates divide by it; a recording may say anything.
             if not 0 < self._base.interval <= LONGEST:

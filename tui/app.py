@@ -13,6 +13,7 @@ import sys
 import threading
 from functools import partial
 
+from textual import events
 from textual.screen import Screen
 
 from probes.base import ProbeError, Source
@@ -91,6 +92,10 @@ class ProbetopApp(ExportActions):
             self.source.start(self._on_frame, self._on_end)
         except ProbeError as error:
             self._on_end(str(error))
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Graphs show as many intervals as there are columns."""
+        self.travel.drawn = event.size.width
 
     def begin_replay(self) -> None:
         """Play the recording from its first Frame on."""

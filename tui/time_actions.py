@@ -23,7 +23,7 @@ from tui.actions import Actions
 from tui.messages import RecordingFailed
 from tui.prompt import Prompt
 from tui.recorder import Recorder, default_name
-from tui.text import fmt_bytes, fmt_clock
+from tui.text import fmt_bytes, fmt_clock, fmt_seconds
 from tui.travel import Travel
 from tui.widgets.footer import Hint
 
@@ -320,7 +320,7 @@ class TimeActions(Actions):
         header, travel = self.dashboard.header.state, self.travel
         header.frame, header.before = travel.frame, travel.before
         header.paused = self.paused
-        header.window = travel.window
+        header.window = self._window()
         header.moment = self._moment()
         header.kept = self.kept() if self.in_past else ""
         size = self.recorder.size
@@ -344,6 +344,16 @@ class TimeActions(Actions):
         start, end = timeline.mono(0), timeline.mono(timeline.end - 1)
         state = "PLAY" if self.playing else "END" if at >= end else "HELD"
         return f"{state}{speed} {fmt_clock(at - start)}/{fmt_clock(end - start)}", not self.playing
+
+    def _window(self) -> str:
+        """What the header says of the window; "" for one interval."""
+        window, reach = self.travel.window, self.travel.reach
+        if window is None or reach is None:
+            return ""
+        if window == SINCE_START:
+            return f"all {fmt_clock(reach)}"
+        short = abs(reach - window) > 1.5 * (self.frame.interval if self.frame else 1.0)
+        return f"{fmt_seconds(reach)} of {window:g} s" if short else f"over {window:g} s"
 
     def _hints(self) -> tuple[list[Hint], list[Hint]]:
         """Keys of time, before all others and behind those of panes."""

@@ -7,18 +7,17 @@ moment, as much as its graphs show and a key press may take; a step onwards feed
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 
 from probes.samples import Frame
-from probes.timeline import HEAVY, Cursor, Timeline
+from probes.timeline import Cursor, Timeline
 from probes.windows import Windows
 from tui.panes.base import Pane
 
-DRAWN = 240
-"""Frames before a moment that graphs show: more than a screen has columns."""
-DRAWN_BYTES, SHOWN_BYTES = 1 << 20, 1 << 17
-"""Bytes of Frames that a jump may decode, without tables and with them: about 0.1 s each."""
-LINGERING = 10
+DRAWN_BYTES, SHOWN_BYTES = 1 << 19, 1 << 15
+"""Bytes of Frames that a jump may take in, for graphs and for tables: about 0.1 s each."""
+LINGERING = 4
 """Frames before a moment that tables are fed: rows that went quiet just before are there too."""
 STEPS = 30
 """Frames up to which going onwards is no jump."""
@@ -28,8 +27,9 @@ class Travel:
     """Feeds panes. `frame` is what they show, `before` the one before it; `number` is that of
     `frame` in the Timeline, None while the panes follow the newest Frames.
 
-    `window` are the seconds that tables are of, None for an interval. `shown` changes a Frame
-    of the Timeline before it is shown.
+    `window` are the seconds that tables shall be of, None for an interval, `reach` those that
+    they are of. `drawn` is how many intervals graphs show, at most as many as the screen has
+    columns. `shown` changes a Frame of the Timeline before it is shown.
     """
 
     def __init__(
@@ -44,6 +44,8 @@ class Travel:
         self.before: Frame | None = None
         self.number: int | None = None
         self.window: float | None = None
+        self.reach: float | None = None
+        self.drawn = 240
         self._shown = shown
         self._windows = Windows(timeline)
         self._cursor: Cursor | None = None
@@ -84,8 +86,8 @@ class Travel:
         if frame is None:
             return
         for pane in self.panes:
-            pane.window = seconds
             pane.show(self._windows.base(frame, pane.name, seconds) or self.before, frame)
+        self._measure()
 
     def now(self) -> int:
         """The number of what is shown, in either case; the Timeline holds Frames."""
@@ -107,13 +109,23 @@ class Travel:
 
     def _jump(self, number: int) -> None:
         """Begin anew with the Frames before this one."""
+        # Nothing of what is decoded is garbage, and looking for some takes a third of the time.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self._feed(number)
+        finally:
+            if collects:
+                gc.enable()
+
+    def _feed(self, number: int) -> None:
         self._reset()
         full = self._back(number, LINGERING, SHOWN_BYTES)
         # The Frame with which the first of them is compared has to be a full one too.
         first = max(self.timeline.first, full - 1)
-        start = self._back(first, DRAWN, DRAWN_BYTES)
+        start = self._back(first, self.drawn, DRAWN_BYTES)
         before: Frame | None = None
-        light = Cursor(self.timeline, HEAVY)
+        light = Cursor(self.timeline, light=True)
         cursor = self._cursor = Cursor(self.timeline)
         for step in range(start, number + 1):
             frame = self._shown((light if step < first else cursor).frame(step))
@@ -144,6 +156,13 @@ class Travel:
 
     def _update(self, before: Frame | None, frame: Frame, window: float | None) -> None:
         for pane in self.panes:
-            pane.window = window
             pane.update(before, frame, self._windows.base(frame, pane.name, window))
         self.before, self.frame = before, frame
+        self._measure()
+
+    def _measure(self) -> None:
+        """How long the window really is: a pane whose probe began later says so itself."""
+        lengths = [pane.seconds for pane in self.panes if pane.seconds is not None]
+        self.reach = max(lengths, default=None) if self.window is not None else None
+        for pane in self.panes:
+            pane.window = self.reach

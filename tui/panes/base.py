@@ -28,7 +28,8 @@ class Pane:
     things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
     `reading` is for the help: how to read what it shows.
     Attributes `look` and `source` are set by the dashboard before anything else happens;
-    `window` are the seconds that rates and percentiles shall be of, None for one interval.
+    `window` are the seconds that the header says rates and percentiles are of, None for one
+    interval.
     """
 
     name: ClassVar[str] = ""
@@ -73,11 +74,11 @@ class Pane:
         return None
 
     def over(self) -> str:
-        """How long it really is, where that is not the window that was asked for."""
+        """How long the time is that figures are of, where that is not what the header says."""
         seconds = self.seconds
         if self.window is None or seconds is None:
             return ""
-        if abs(seconds - self.window) <= 1.5 * self.interval:
+        if abs(seconds - self.window) <= max(1.5 * self.interval, 0.1 * self.window):
             return ""
         return f"over {fmt_seconds(seconds)} s"
 

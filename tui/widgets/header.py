@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
 
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span, line_width
@@ -22,8 +21,8 @@ Item = tuple[int, list[Span]]
 class HeaderState:
     """What the header shows beside the Frame.
 
-    `moment` says which moment of the past it is, and whether it stands still; `window` are the
-    seconds that rates are of, None for an interval; `kept` is how much of the past there is.
+    `moment` says which moment of the past it is, and whether it stands still; `window` tells what
+    time rates are of where it is no interval; `kept` is how much of the past there is.
     """
 
     frame: Frame | None = None
@@ -31,7 +30,7 @@ class HeaderState:
     title: str = ""
     paused: bool = False
     moment: tuple[str, bool] | None = None
-    window: float | None = None
+    window: str = ""
     kept: str = ""
     marks: list[Span] = field(default_factory=list)
 
@@ -107,10 +106,11 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         room = max(20, width - 60)
         items.append((0, [("only ", "warn"), (clip(safe(wanted), room), "warn")]))
     clock = time.strftime("%H:%M:%S", time.localtime(frame.time))
-    right: list[Item] = [(5, [(f"{frame.interval:g} s", "dim")]), (0, [(clock, "text")])]
-    if state.window is not None:
-        over = "since start" if state.window == inf else f"over {state.window:g} s"
-        right.insert(0, (0, [(over, "value")]))
+    right: list[Item] = [(5, [(f"{frame.interval:g} s", "dim")])]
+    if state.window:
+        right.insert(0, (0, [(state.window, "value")]))
+    if state.moment is None or clock not in state.moment[0]:
+        right.append((0, [(clock, "text")]))
     return _join(items, right, width, look)
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from textual import events
 
 from tui.arrange import Place
@@ -45,10 +43,8 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
         return [("starting", "dim")]
     lost = pane.sample.lost if pane.sample is not None else 0
     more: list[Span] = [("  lost ", "bad"), (str(lost), "bad")] if lost else []
-    over = pane.over()
-    if over:
-        more.append((f"  {over}", "warn" if pane.window != inf else "dim"))
-    return pane.headline() + more
+    over: list[Span] = [(pane.over() + "  ", "warn")] if pane.over() else []
+    return over + pane.headline() + more
 
 
 class PaneWidget(CellWidget):
