@@ -33,7 +33,7 @@ def preload(path: str) -> Callable[[], None]:
             for entry in REGISTRY:
                 entry.pane_class()
         if ending == ".html":
-            import_module("tui.export.html").environment()
+            import_module("tui.export.html").preload()
 
     return load
 

@@ -97,6 +97,13 @@ def _inlined(name: str) -> tuple[Markup, str]:
     return Markup(content), f"'sha256-{digest}'"
 
 
+def preload() -> None:
+    """Read all of this folder's files: later they may be out of reach."""
+    environment().get_template("page.html")
+    _inlined("page.css")
+    _inlined("page.js")
+
+
 def embedded(summary: Mapping[str, Any]) -> Markup:
     """JSON for a script element: nothing in it can end that."""
     line = dumps(summary)
