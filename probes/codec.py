@@ -159,8 +159,9 @@ class _Named:
 class _Mapping:
     """Sorted keys, each against the one before it, and their values; see `_columns`.
 
-    Against an older mapping only what was set, and the keys that were deleted. Apart and in
-    order, keys and values compress to half of what pairs do.
+    Texts keep their order, which may mean something. Against an older mapping only what was
+    set, and the keys that were deleted. Apart and in order, keys and values compress to half
+    of what pairs do.
     """
 
     def __init__(self, key: Codec, value: Codec) -> None:
@@ -184,8 +185,9 @@ class _Mapping:
         return [encoded, [self.value.encode(new[key], old.get(key)) for key in keys]]
 
     def _keys(self, keys: list[Any]) -> list[Any]:
-        """The encoded keys; sorts the list in place."""
-        keys.sort()
+        """The encoded keys; sorts the list in place, unless it is of texts."""
+        if not isinstance(self.key, _Scalar):
+            keys.sort()
         before = None
         out = []
         for key in keys:

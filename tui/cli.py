@@ -177,7 +177,7 @@ def _show(source: Source, options: Options) -> int:
     """The dashboard on any source."""
     from tui.app import run_app
 
-    return run_app(source, ascii=options.ascii)
+    return run_app(source, ascii=options.ascii, history=options.history)
 
 
 def _open_recording(command: str, typed: dict[str, Any]) -> Source:

@@ -22,6 +22,8 @@ from tui import registry
 
 SHORTEST, LONGEST = 0.05, 3600.0
 """Limits of the interval, in seconds."""
+SHORTEST_HISTORY, LONGEST_HISTORY = 10.0, 86_400.0
+"""Limits of how much of the past is kept, in seconds."""
 COMM_BYTES = 15
 """How much of a process name the kernel keeps."""
 NO_ID = 2**32 - 1
@@ -64,6 +66,7 @@ class Options:
     run_as: str | None = None
     log: str | None = None
     ascii: bool = False
+    history: float = 600.0
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -82,6 +85,18 @@ def check_interval(raw: Any) -> float:
         raise ProbeError("not a number", f"give seconds {limits}, for example 0.5") from None
     if not SHORTEST <= seconds <= LONGEST:
         raise ProbeError("out of range", f"choose an interval {limits}")
+    return seconds
+
+
+def check_history(raw: Any) -> float:
+    """How many seconds of the past are kept."""
+    limits = f"between {SHORTEST_HISTORY:g} and {LONGEST_HISTORY:g} seconds"
+    try:
+        seconds = float(raw)
+    except ValueError:
+        raise ProbeError("not a number", f"give seconds {limits}, for example 600") from None
+    if not SHORTEST_HISTORY <= seconds <= LONGEST_HISTORY:
+        raise ProbeError("out of range", f"choose {limits}")
     return seconds
 
 
@@ -261,6 +276,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("run-as", ("--run-as",), "USER", "who to be once the probes run", check_run_as),
     Setting("log", ("--log",), "FILE", "append what the compiler says to FILE", check_path),
+    Setting(
+        "history", ("--history",), "S", "seconds of the past to keep (default 600, 64 MB at most)",
+        check_history, (int, float), live=False,
+    ),
     Setting("ascii", ("--ascii",), None, "draw with ASCII only", _as_is, (bool,), live=False),
 )  # fmt: skip
 
@@ -313,6 +332,7 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
         run_as=values.get("run-as"),
         log=values.get("log"),
         ascii=values.get("ascii", False),
+        history=values.get("history", 600.0),
     )
 
 

@@ -265,6 +265,13 @@ class TimeActions(Actions):
             self.play()
         self.refresh_time()
 
+    def action_interval(self, way: int) -> None:
+        """The next longer or shorter interval, which a recording has already."""
+        if self.replays:
+            self.say("the interval was recorded: < and > change the speed")
+        else:
+            super().action_interval(way)
+
     # -- windows -----------------------------------------------------------------------------
 
     def action_window(self) -> None:
@@ -342,7 +349,7 @@ class TimeActions(Actions):
             playing = f" playing{speed}" if self.playing else speed
             return f"PAST {clock} -{age}{playing}", not self.playing
         start, end = timeline.mono(0), timeline.mono(timeline.end - 1)
-        state = "PLAY" if self.playing else "END" if at >= end else "HELD"
+        state = "PLAY" if self.playing else "END" if at >= end else "PAUSED"
         return f"{state}{speed} {fmt_clock(at - start)}/{fmt_clock(end - start)}", not self.playing
 
     def _window(self) -> str:
@@ -358,7 +365,7 @@ class TimeActions(Actions):
     def _hints(self) -> tuple[list[Hint], list[Hint]]:
         """Keys of time, before all others and behind those of panes."""
         arrows, window = "<- ->" if self.dashboard.look.plain else "←→", ("w", "window")
-        play = ("space", "hold" if self.playing else "play")
+        play = ("space", "pause" if self.playing else "play")
         if self.replays:
             return [play, (arrows, "step")], [
                 (",.", "10 s"),

@@ -23,7 +23,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("/", "rows that contain a text"),
     ("F", "filter in the kernel"),
     ("p", "this process only; all again"),
-    ("space", "pause; play, hold the past"),
+    ("space", "pause; play the past"),
     ("left right", "the past, onwards; , . 10 s"),
     ("end [ ]", "now; oldest, newest"),
     ("< >", "speed of the past"),
