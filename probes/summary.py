@@ -28,7 +28,7 @@ from probes import hdr
 from probes.base import Probe, ProbeError
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
-from probes.samples import Frame, SyscallSample
+from probes.samples import ExecSample, Frame, Sample, SyscallSample
 from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
 from probes.sums import ExecSum, SampleSum, Tick, sum_of
 
@@ -50,9 +50,9 @@ class Limits(NamedTuple):
     cells: int = 3000
     text: int = 300
 
-    def smaller(self) -> Limits:
-        """Half of everything."""
-        return Limits(*[max(1, limit // 2) for limit in self])
+    def scaled(self, part: float) -> Limits:
+        """A part of everything."""
+        return Limits(*[max(1, int(limit * part)) for limit in self])
 
 
 LIMITS = Limits()
@@ -76,10 +76,12 @@ class Summarizer:
         self.points: list[Point] = []
         self._filters_changed = False
         self._ticks = 1
+        self._whole: dict[str, tuple[Sample, dict[str, Any]]] = {}
 
     def add(self, frame: Frame) -> None:
         """Take in one Frame."""
         before, self.last = self.last, frame
+        self._whole = {}
         self.first = self.first or frame
         self.frames += 1
         if before is None or frame.mono <= before.mono:
@@ -108,6 +110,9 @@ class Summarizer:
     def summary(self, limits: Limits = LIMITS) -> Summary:
         """All that was taken in, not longer than the limits; needs at least one Frame."""
         first, last = cast(Frame, self.first), cast(Frame, self.last)
+        # Asked again for less, it cuts the same tables shorter.
+        if not self._whole:
+            self._whole = {name: whole(kind, self.sums[name]) for name, kind in self.kinds.items()}
         filters = last.filters._asdict()
         return {
             "summary": VERSION,
@@ -125,7 +130,7 @@ class Summarizer:
             "filters": {name: value for name, value in filters.items() if value is not None},
             "filters_changed": self._filters_changed,
             "probes": {
-                name: probe_object(kind, self.sums[name], limits)
+                name: probe_object(kind, self.sums[name], *self._whole[name], limits)
                 for name, kind in self.kinds.items()
             },
             "series": series(self.points, self.kinds),
@@ -146,17 +151,27 @@ def summarize(
 # -- tables -------------------------------------------------------------------------------
 
 
-def probe_object(kind: type[Probe], total: SampleSum, limits: Limits) -> dict[str, Any]:
-    """One probe over the span, with its tables cut to the limits."""
+def whole(kind: type[Probe], total: SampleSum) -> tuple[Sample, dict[str, Any]]:
+    """The sum of a probe, and its own fields with all rows."""
     sample = total.sample()
-    ran = total.seconds > 0
     own = kind.contract(None, sample, total.seconds or 1.0)
-    others: dict[str, Any] = {}
     if isinstance(total, ExecSum):
-        own = _execs(total, own, limits, others)
+        own = _execs(total, sample, own)
     if isinstance(sample, SyscallSample):
         own["matrix"] = _matrix(sample)
         own["untimed"] = sample.missed if sample.latency is not None else None
+    return sample, own
+
+
+def probe_object(
+    kind: type[Probe], total: SampleSum, sample: Sample, own: Mapping[str, Any], limits: Limits
+) -> dict[str, Any]:
+    """One probe over the span, with its tables cut to the limits."""
+    ran = total.seconds > 0
+    others: dict[str, Any] = {}
+    own = dict(own)
+    if isinstance(total, ExecSum):
+        own["rows"] = _exec_rows(total, limits, others)
     if ran:
         _cut_tables(own, limits, others)
     return {
@@ -211,6 +226,7 @@ def _cut_tables(own: dict[str, Any], limits: Limits, others: dict[str, Any]) -> 
     targets = own.get("targets")
     if targets is None:
         return
+    own["targets"] = targets = [dict(target) for target in targets]
     for target in targets:
         left: dict[str, Any] = {}
         target["behind"] = _cut(target["behind"], limits.behind, "behind", left)
@@ -243,14 +259,17 @@ def _coarse(buckets: list[list[int]]) -> list[list[int]]:
     return [[*quarter_bounds(at), n] for at, n in sorted(sums.items())]
 
 
-def _execs(
-    total: ExecSum, own: dict[str, Any], limits: Limits, others: dict[str, Any]
-) -> dict[str, Any]:
-    """The contract's fields with rows in the place of events."""
-    counts = total.sample()
-    rows = list(total.log.rows)
-    if len(rows) > limits.execs:
-        others["rows"] = {"rows": len(rows) - limits.execs}
+def _exec_rows(total: ExecSum, limits: Limits, others: dict[str, Any]) -> list[dict[str, Any]]:
+    """The newest rows, as a tree."""
+    rows = list(total.log.rows)[-limits.execs :]
+    made = rows[-1].serial if rows else 0
+    if made > len(rows):
+        others["rows"] = {"rows": made - len(rows)}
+    return exec_rows(rows, limits.text)
+
+
+def _execs(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, Any]:
+    """The contract's fields with rows and programs in the place of events."""
     programs: list[dict[str, Any]] = [
         {
             "program": name,
@@ -266,10 +285,10 @@ def _execs(
     ]
     programs.sort(key=lambda row: (-row["starts"] - row["failed"], row["program"]))
     return {
-        "execs": getattr(counts, "execs", None),
+        "execs": cast(ExecSample, sample).execs,
         "failed": sum([row["failed"] for row in programs]),
-        "exits": getattr(counts, "exits", None),
+        "exits": cast(ExecSample, sample).exits,
         "dropped": own["dropped"],
-        "rows": exec_rows(rows[-limits.execs :], limits.text),
+        "rows": [],
         "programs": programs,
     }

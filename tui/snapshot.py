@@ -16,7 +16,7 @@ from tui.registry import REGISTRY
 
 SECONDS = 10.0
 """How long it looks if nobody says so."""
-DRAWN = 240.0
+DRAWN = 60.0
 """The seconds that the picture's graphs may show."""
 
 

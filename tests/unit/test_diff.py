@@ -27,6 +27,7 @@ from probes.samples import (
     Target,
 )
 from tests.unit.hostile import hostile_frames
+from tui import cli
 from tui.diff import compare, diff
 from tui.export.write import export
 from tui.options import UsageError
@@ -200,3 +201,34 @@ def test_cut_recordings_are_compared_and_said(tmp_path: Path) -> None:
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "b").write_bytes(content[:-20])
     assert "!  B: the recording is damaged in 1 place" in printed(a, str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("diff", "/nonexistent", "/nonexistent"),
+        ("diff", "/etc/passwd", "/etc/passwd"),
+        ("diff", "/etc/passwd"),
+        ("snapshot", "a.pdf"),
+        ("snapshot", "a.html", "--seconds", "0"),
+        ("snapshot", "/proc/version.html/a.html", "-i", "5", "--seconds", "1"),
+    ],
+)
+def test_what_was_typed_wrong_is_one_line_and_status_2(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("probetop: ")
+    assert "; " in err
+
+
+def test_a_page_is_not_replaced_unasked(files: tuple[str, str], tmp_path: Path) -> None:
+    page = tmp_path / "diff.html"
+    page.write_text("precious")
+    with pytest.raises(UsageError, match="exists already"):
+        printed(*files, html=str(page))
+    assert page.read_text() == "precious"
+    printed(*files, html=str(page), force=True)
+    assert page.read_text().startswith("<!doctype html>")

@@ -223,12 +223,28 @@ def test_any_frames_make_a_summary(frames: list[Frame]) -> None:
         assert len(values) == len(summary["series"]["time"])
 
 
-@pytest.mark.parametrize("halvings", range(4))
-def test_smaller_limits_make_smaller_summaries(halvings: int) -> None:
+@pytest.mark.parametrize("part", [1.0, 0.5, 0.01])
+def test_smaller_limits_make_smaller_summaries(part: float) -> None:
     source = FakeSource()
-    frames = [source.frame() for _ in range(60)]
-    limits = LIMITS
-    for _ in range(halvings):
-        limits = limits.smaller()
-    rows = summarize(frames, KINDS, limits)["probes"]["execs"]["rows"]
-    assert len(rows) <= limits.execs
+    summarizer = Summarizer(KINDS)
+    for _ in range(60):
+        summarizer.add(source.frame())
+    everything = json.loads(dumps(summarizer.summary()))
+    limits = LIMITS.scaled(part)
+    for _ in range(2):
+        probe = summarizer.summary(limits)["probes"]
+        assert len(probe["execs"]["rows"]) <= limits.execs
+        assert len(probe["syscalls"]["matrix"]) <= limits.matrix
+    # What was cut was a copy.
+    assert json.loads(dumps(summarizer.summary())) == everything
+
+
+def test_rows_that_an_execution_list_has_forgotten_are_counted() -> None:
+    limits = LIMITS.scaled(0.01)
+    events = tuple(executed(pid, 1, "true", 1 + pid / 1000) for pid in range(10, 110))
+    frames = [frame(0, execs=ExecSample(state="on"))]
+    frames += [frame(2, execs=ExecSample(state="on", execs=100, events=events))]
+    probe = summed(*frames, limits=limits)["probes"]["execs"]
+    assert len(probe["rows"]) == limits.execs == 5
+    assert probe["others"]["rows"] == {"rows": 95}
+    assert probe["programs"][0]["starts"] == 100

@@ -200,9 +200,11 @@ def _gaps(probe: Mapping[str, Any]) -> list[str]:
     """What a probe could not tell, or took a sample of."""
     out = []
     if probe.get("unattributed"):
-        out.append(f"{probe['unattributed']} calls are of processes beyond the table's room.")
+        out.append(
+            f"{fmt_count(probe['unattributed'])} calls are of processes beyond the table's room."
+        )
     if probe.get("untimed"):
-        out.append(f"{probe['untimed']} calls could not be timed.")
+        out.append(f"{fmt_count(probe['untimed'])} calls could not be timed.")
     if (probe.get("sample_every") or 1) > 1:
         out.append(f"1 call in {probe['sample_every']} was timed.")
     if probe.get("dropped"):

@@ -19,7 +19,7 @@ from tui.registry import REGISTRY
 ENDINGS = (".html", ".json", ".svg")
 MOST_BYTES = 1_000_000
 """A file for a ticket is not larger than this: its tables end earlier where it would be."""
-SHRINKS = 6
+SHRINKS = 16
 
 
 def ending_of(path: str) -> str:
@@ -40,12 +40,13 @@ def content(summarizer: Summarizer, ending: str, screen_svg: str | None) -> str:
     """What is to be in the file; tables are cut shorter until it is small enough."""
     if ending == ".svg":
         return screen_svg or ""
-    limits = LIMITS
+    part = 1.0
     for _ in range(SHRINKS):
-        text = _rendered(summarizer.summary(limits), ending, screen_svg)
-        if len(text.encode("utf-8")) <= MOST_BYTES:
+        text = _rendered(summarizer.summary(LIMITS.scaled(part)), ending, screen_svg)
+        size = len(text.encode("utf-8"))
+        if size <= MOST_BYTES:
             break
-        limits = limits.smaller()
+        part *= min(0.9, 0.95 * MOST_BYTES / size)
     return text
 
 
