@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -52,7 +51,7 @@ class ExportActions(TimeActions):
         except (ImportError, OSError) as error:
             self.say(f"cannot export: the program's own files cannot be read ({error})")
             return
-        name = default_name(self.frame.host.name, time.time(), ".html")
+        name = default_name(self.frame.host.name, self.frame.time, ".html")
         self.dashboard.footer.open(
             Prompt("export to:", submit=lambda path: self._export(path.strip(), svg), text=name)
         )

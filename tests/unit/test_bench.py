@@ -21,7 +21,7 @@ from bench.cost import (
     difference_table,
 )
 from bench.screen import _SEQUENCE
-from screenshots.make import _tight
+from tui.export.picture import tight
 
 
 def test_the_fastest_round_counts_and_is_compared_with_nothing() -> None:
@@ -80,7 +80,7 @@ def test_terminal_sequences_leave_the_text() -> None:
 def test_blanks_around_a_text_of_a_picture_become_its_place() -> None:
     pattern = r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>([^<]*)'
     text = '<text x="12.2" y="20" textLength="73.2" c="d">&#160;a&#160;&lt;&#160;&#160;</text>'
-    assert re.sub(pattern, _tight, text) == (
+    assert re.sub(pattern, tight, text) == (
         '<text x="24.4" y="20" textLength="36.6" c="d">a&#160;&lt;</text>'
     )
 

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +25,8 @@ from tui.export import write
 from tui.export.html import snapshot_page
 from tui.export.picture import draw
 from tui.export.write import MOST_BYTES, content, export, new_summarizer, write_file
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Tags(html.parser.HTMLParser):
@@ -190,3 +194,15 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="No such file or directory: check the path"):
         write.check_folder(str(tmp_path / "no" / "a.html"))
     assert len(EVIL) > 10
+
+
+def test_a_dashboard_does_not_load_what_only_an_export_needs() -> None:
+    program = (
+        "import sys, tui.app, tui.snapshot\n"
+        "for entry in tui.app.REGISTRY: entry.pane_class()\n"
+        "print(*sorted(sys.modules.keys() & {'jinja2', 'tui.export.html', 'tui.export.picture'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")

@@ -27,11 +27,11 @@ def picture(app: App[int]) -> str:
     svg = re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family:\s*[^;]*;", f"font-family: {FONTS};", svg)
     svg = re.sub(r"terminal-\d+", "terminal", svg)
-    svg = re.sub(r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>([^<]*)', _tight, svg)
+    svg = re.sub(r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>([^<]*)', tight, svg)
     return "\n".join([line.rstrip() for line in svg.splitlines()]) + "\n"
 
 
-def _tight(match: re.Match[str]) -> str:
+def tight(match: re.Match[str]) -> str:
     """One text without the blanks around it, which not every program takes for text."""
     x, y, length, rest, text = match.groups()
     bare = text.replace("&#160;", " ")
