@@ -18,15 +18,18 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from probes import samples
+from probes.codec_rows import (
+    CodecError,
+    changed_keys,
+    checked_list,
+    columns_of,
+    is_int,
+    written_out,
+)
 from probes.samples import Frame, Sample
 
-INT_LIMIT = 1 << 80
 FLOAT_LOW, FLOAT_HIGH = -1e9, 1e11
-"""Numbers beyond these are no counters and no times (1e11 s is the year 5138)."""
-
-
-class CodecError(ValueError):
-    """The data does not have the shape that it should."""
+"""Numbers beyond these are no times (1e11 s is the year 5138)."""
 
 
 class Codec(Protocol):
@@ -44,7 +47,7 @@ class _Int:
         return new if old is None else new - old
 
     def decode(self, data: Any, old: Any) -> Any:
-        if type(data) is not int or not -INT_LIMIT < data < INT_LIMIT:
+        if not is_int(data):
             raise CodecError("not an integer")
         return data if old is None else old + data
 
@@ -96,7 +99,7 @@ class _Sequence:
         return [self.item.encode(value, None) for value in new]
 
     def decode(self, data: Any, old: Any) -> Any:
-        return tuple([self.item.decode(value, None) for value in _list(data)])
+        return tuple([self.item.decode(value, None) for value in checked_list(data)])
 
 
 class _Pair:
@@ -114,7 +117,7 @@ class _Pair:
         ]
 
     def decode(self, data: Any, old: Any) -> Any:
-        if len(_list(data)) != len(self.items):
+        if len(checked_list(data)) != len(self.items):
             raise CodecError("not a list of the right length")
         before = self.blank if old is None else old
         return tuple(
@@ -171,11 +174,7 @@ class _Mapping:
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
             return self._columns(new, list(new), {})
-        changed = [
-            key
-            for key, value in new.items()
-            if (was := old.get(key)) is not value and (was is None or was != value)
-        ]
+        changed = changed_keys(new, old)
         gone = [key for key in old if key not in new]
         columns = self._columns(new, changed, old)
         return [*columns, self._keys(gone)] if gone else columns
@@ -196,15 +195,11 @@ class _Mapping:
         return out
 
     def decode(self, data: Any, old: Any) -> Any:
+        encoded, items, gone = columns_of(data)
         values: dict[Any, Any] = {} if old is None else dict(old)
-        if len(_list(data)) not in (2, 3):
-            raise CodecError("not a mapping")
-        for key in self._decoded_keys(data[2]) if len(data) == 3 else ():
+        for key in self._decoded_keys(gone):
             values.pop(key, None)
-        keys = self._decoded_keys(data[0])
-        if len(keys) != len(_list(data[1])):
-            raise CodecError("a key without a value")
-        for key, item in zip(keys, data[1], strict=True):
+        for key, item in zip(self._decoded_keys(encoded), items, strict=True):
             value = self.value.decode(item, values.get(key))
             if value is SKIPPED:
                 values.pop(key, None)
@@ -212,35 +207,13 @@ class _Mapping:
                 values[key] = value
         return values
 
-    def _decoded_keys(self, data: Any) -> list[Any]:
+    def _decoded_keys(self, data: list[Any]) -> list[Any]:
         before = None
         keys = []
-        for item in _list(data):
+        for item in data:
             before = self.key.decode(item, before)
             keys.append(before)
         return keys
-
-
-class _IntMapping(_Mapping):
-    """As `_Mapping`, of integers to integers: buckets, which most of a Frame is made of."""
-
-    def decode(self, data: Any, old: Any) -> Any:
-        values: dict[Any, Any] = {} if old is None else dict(old)
-        if len(_list(data)) not in (2, 3):
-            raise CodecError("not a mapping")
-        for key in self._decoded_keys(data[2]) if len(data) == 3 else ():
-            values.pop(key, None)
-        if len(_list(data[0])) != len(_list(data[1])):
-            raise CodecError("a key without a value")
-        key, get = 0, values.get
-        for step, more in zip(data[0], data[1], strict=True):
-            if type(step) is not int or type(more) is not int:
-                raise CodecError("not an integer")
-            if not (-INT_LIMIT < step < INT_LIMIT and -INT_LIMIT < more < INT_LIMIT):
-                raise CodecError("not an integer")
-            key += step
-            values[key] = get(key, 0) + more
-        return values
 
 
 class _Skipped:
@@ -305,12 +278,6 @@ class _Tagged:
         return codec.decode(data[1], old if type(old) is codec.kind else None)
 
 
-def _list(data: Any) -> list[Any]:
-    if type(data) is not list:
-        raise CodecError("not a list")
-    return data
-
-
 def _default(f: Field[Any]) -> Any:
     """A field's default; MISSING, which equals no value, where it has none."""
     return f.default if f.default_factory is MISSING else f.default_factory()
@@ -356,8 +323,8 @@ def codec_for(hint: Any) -> Codec:
             return _Sequence(codec_for(args[0]))
         return _Pair(tuple(codec_for(arg) for arg in args))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        kind = _IntMapping if args == (int, int) else _Mapping
-        return kind(codec_for(args[0]), codec_for(args[1]))
+        own = written_out(args[0], args[1])
+        return own or _Mapping(codec_for(args[0]), codec_for(args[1]))
     if isinstance(hint, type) and is_dataclass(hint):
         return _Dataclass(hint)
     if isinstance(hint, type) and hasattr(hint, "_fields"):

@@ -24,7 +24,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from probes.base import ProbeError
-from probes.codec import CodecError, FrameCodec
+from probes.codec import FrameCodec
+from probes.codec_rows import CodecError
 from probes.samples import Frame
 from probes.timeline import LONGEST
 

@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from probes.codec import CodecError, FrameCodec
+from probes.codec import FrameCodec
+from probes.codec_rows import CodecError
 from probes.samples import Frame
 
 LONGEST = 86_400.0

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probes.base import ProbeError
-from probes.codec import CodecError, FrameCodec
+from probes.codec import FrameCodec
+from probes.codec_rows import CodecError
 from probes.recording import KEY, KEY_EVERY, Reader, Writer
 from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
 from tests.unit import strategies as own
