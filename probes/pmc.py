@@ -129,9 +129,11 @@ class PmcProbe:
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters)
         control.next_epoch()
-        if self._control is not None:
-            self._control.enable(False)
         reader.start()
+        if self._control is not None and self._reader is not None:
+            reader.take_over(self._reader)
+            # A switch between these two stores is nobody's.
+            self._control.enable(False)
         control.enable(True)
         self._let_go()
         event_set, mode, events = facts["wish"]

@@ -14,7 +14,7 @@ from operator import add, sub
 from typing import Any
 
 from probes.control import Control
-from probes.maps import MappedArray
+from probes.maps import MappedArray, put_word
 from probes.pmc_events import FAULTS
 from probes.rows import ROW_SIZE, RowTable, name_of_comm
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
@@ -31,6 +31,9 @@ _WIDE, _KEPT = 3, 3
 """Words that every row has (switches, ns, key), then this probe's (waited, faults, major)."""
 _CPU_WORDS, _SHARED = 13, 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
+_TID, _BASES = 9, (10, 11, 12)
+"""The words that say whose task a CPU ran last, and what that had had before."""
+_NOBODY = 1 << 63
 _NEW = tuple.__new__
 Added = tuple[int, int, int]
 NO_TIMES = TaskTimes(0, 0, 0, 0)
@@ -117,7 +120,7 @@ class CounterReader:
         self._cpu = struct.Struct(f"={_CPU_WORDS + 3 * slots}Q")
         rows = maps.pop("rows"), maps.pop("touched")
         self.table = RowTable(*rows, self.cpus, sizes["PT_ROWS"], wide=wide)
-        self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
+        self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus, writable=True)
         self.arrays = (*self.table.arrays, self.states)
         self._rows_seen: dict[int, tuple[int, ...]] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
@@ -127,6 +130,24 @@ class CounterReader:
         """From here on what CPUs do counts: what their counters had before does not."""
         for cpu in range(self.cpus):
             self._cpus_seen[cpu] = self._state(cpu)
+
+    def take_over(self, other: CounterReader) -> None:
+        """Charge who has a CPU now from when the other programs charged it last.
+
+        Both note that at each switch, but each has a timer of its own: a process that keeps
+        its CPU would lose, or get twice, what lies between the two.
+        """
+        memory = self.states.memory
+        for cpu in range(min(self.cpus, other.cpus)):
+            words, at = other._state(cpu), cpu * self.states.stride
+            if not words[0]:
+                continue
+            # A switch in between finds another task than its own, and takes no base for its own.
+            put_word(memory, at + 8 * _TID, _NOBODY)
+            for word in _BASES:
+                put_word(memory, at + 8 * word, words[word])
+            put_word(memory, at, words[0])
+            put_word(memory, at + 8 * _TID, words[_TID])
 
     def read(self, control: Control, totals: Totals) -> None:
         """Add what is new since the last read."""

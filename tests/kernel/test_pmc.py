@@ -258,7 +258,7 @@ def test_off_leaves_nothing_and_on_comes_back(live: Counting) -> None:
             seen |= held_programs() - others
             without_statistics(ours)
         assert len(held_programs() - others) == 3
-        assert open_descriptors() == descriptors
+        eventually("as many are open", lambda: open_descriptors() == descriptors)
     eventually("all programs are gone", lambda: not program_ids() & seen)
 
 
