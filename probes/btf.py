@@ -14,7 +14,7 @@ from ctypes import c_char_p, c_int, c_uint32, c_void_p
 from probes.base import ProbeError
 
 _LIBRARIES = ("libbpf.so.1", "libbpf.so.0", "libbcc_bpf.so.0", "libbcc.so.0")
-_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION = 4, 5, 6, 8, 12
+_POINTER, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION, _PROTOTYPE = 2, 4, 5, 6, 8, 12, 13
 _KINDS_THROUGH = (8, 9, 10, 11, 18)  # typedef, volatile, const, restrict, type tag
 
 
@@ -62,6 +62,19 @@ class KernelBTF:
         kind = _TYPEDEF if name.startswith("btf_trace_") else _FUNCTION
         found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
         return found if found > 0 else None
+
+    def tracepoint_arguments(self, name: str) -> int | None:
+        """How many arguments a tracepoint has for its raw programs; None where it is unknown."""
+        at: int | None = self.function_id(f"btf_trace_{name}")
+        for kind in (_TYPEDEF, _POINTER):
+            if at is None or self._type(at).info >> 24 & 0x1F != kind:
+                return None
+            at = int(self._type(at).size_or_type)
+        head = self._type(at or 0)
+        if head.info >> 24 & 0x1F != _PROTOTYPE:
+            return None
+        # The first one is the kernel's own.
+        return int(head.info & 0xFFFF) - 1
 
     def enumerator(self, enum: str, name: str) -> int | None:
         """The value of one name of an enum, None where this kernel has it not."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from probes import binaries, empty, hdr, kernel, resolve, specs, tracepoints
+from probes import binaries, btf, empty, hdr, kernel, resolve, specs, tracepoints
 from probes.base import Attach, Mechanism, ProbeError
 from probes.control import Control
 from probes.near import quote
@@ -134,7 +134,7 @@ def _preset(name: str) -> Wish:
         Attach(kind=kind, function=function, target=target) for function, target in _RAW[name]
     ]
     if name == "blockio":
-        # The request itself is the key: the first argument, before Linux 5.11 of issue the second.
+        # The request itself is the key: the first argument, or the second behind its queue.
         attach = [
             replace(one, patch={HOW_A: RECORD | 8, AT_A: _request_offset(one.target)})
             for one in attach
@@ -143,8 +143,11 @@ def _preset(name: str) -> Wish:
 
 
 def _request_offset(target: str) -> int:
-    old = tuple(int(n) for n in re.findall(r"\d+", kernel.release())[:2]) < (5, 11)
-    return 8 if old and target == "block_rq_issue" else 0
+    version = tuple(int(n) for n in re.findall(r"\d+", kernel.release())[:2])
+    if target != "block_rq_issue" or version >= (5, 11):
+        return 0
+    # Linux 5.11 removed the queue, and so did later releases of 5.10.
+    return 8 if btf.KernelBTF().tracepoint_arguments(target) == 2 else 0
 
 
 def _syscall(name: str) -> Wish:

@@ -87,6 +87,15 @@ def test_helpers_by_their_number() -> None:
 
 
 @needs_btf
+def test_arguments_of_tracepoints() -> None:
+    types = btf.KernelBTF()
+    # sched_switch(preempt, prev, next, prev_state), which had three before Linux 5.18.
+    assert types.tracepoint_arguments("sched_switch") in (3, 4)
+    assert types.tracepoint_arguments("sys_enter") == 2
+    assert types.tracepoint_arguments("no_such_tracepoint") is None
+
+
+@needs_btf
 def test_plans_become_flags() -> None:
     flags = compiler_flags(SyscallProbe.plan({}), btf.KernelBTF())
     values = dict(flag[2:].split("=") for flag in flags if flag.startswith("-DOFF_"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from probes import binaries, empty, kernel, latency, latency_plan, loader, resolve, specs
+from probes import binaries, btf, empty, kernel, latency, latency_plan, loader, resolve, specs
 from probes.base import Attach, ProbeError
 from probes.latency import LatencyProbe, geometry
 from probes.latency_plan import (
@@ -289,14 +289,28 @@ def test_the_semaphore_of_a_static_probe(program: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("release", "offset"),
-    [("5.10.0-30-amd64", 8), ("5.11.0", 0), ("6.18.44", 0), ("6.1.0-13-arm64", 0), ("7.3", 0)],
+    ("release", "arguments", "offset"),
+    [
+        ("5.10.0-8-amd64", 2, 8),
+        ("5.10.0-43-amd64", 1, 0),
+        ("5.11.0", None, 0),
+        ("6.18.44", None, 0),
+        ("6.1.0-13-arm64", None, 0),
+        ("7.3", None, 0),
+    ],
 )
 def test_block_requests_by_their_address(
-    monkeypatch: pytest.MonkeyPatch, release: str, offset: int
+    monkeypatch: pytest.MonkeyPatch, release: str, arguments: int | None, offset: int
 ) -> None:
-    """Before Linux 5.11 the first argument of block_rq_issue was the queue."""
+    """The first argument of block_rq_issue was the queue once; types say so, where it may be."""
+
+    class Types:
+        def tracepoint_arguments(self, name: str) -> int | None:
+            assert arguments is not None
+            return arguments if name == "block_rq_issue" else None
+
     monkeypatch.setattr(kernel, "release", lambda: release)
+    monkeypatch.setattr(btf, "KernelBTF", Types)
     places = {one.target: one.patch[AT_A] for one in wish("blockio", 0).attach}
     assert places == {"block_rq_issue": offset, "block_rq_complete": 0}
 
