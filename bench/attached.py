@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import sys
 
-from probes.live import open_live
 from probes.samples import NO_FILTERS, Frame
+from probes.start import open_live
 from tui.registry import REGISTRY
 
 STATISTICS_SECONDS = 3.0

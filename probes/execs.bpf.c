@@ -26,8 +26,6 @@
 #define TRUNCATED 1
 #define NO_ARGS 2
 
-#define RB_NO_WAKEUP 1
-#define RB_FORCE_WAKEUP 2
 #define PF_FORKNOEXEC 0x40
 
 struct exec_event {
@@ -97,9 +95,9 @@ static __always_inline u64 wakeup(struct control *c, struct stats *s, u64 size)
 {
 	s->unread += size;
 	if (s->unread < c->wake)
-		return RB_NO_WAKEUP;
+		return PT_NO_WAKEUP;
 	s->unread = 0;
-	return RB_FORCE_WAKEUP;
+	return PT_FORCE_WAKEUP;
 }
 
 /* A process passes if it or its parent is the one looked for. */

@@ -9,7 +9,7 @@
  *   control  the control page: enabled, epoch, filters
  *   hists    per target the durations, what was missed and what found no space
  *   rows     per CPU, process (or text of an argument) and target: calls and nanoseconds
- *   touched  per CPU the rows that changed
+ *   touched, lists   per CPU the rows that changed
  *
  * What a call costs beside the mechanism itself: two clock reads and two hash lookups; what
  * waits for a CPU is in an array instead, for switches of tasks are many.

@@ -20,7 +20,7 @@ from probes.cost import Meter
 from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, parts, wish
 from probes.maps import memory_of
 from probes.model import LatencyView, TargetRow, latency_view
-from probes.rows import Histograms, RowTable, name_of_comm, slices_for
+from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 
 MOST_ROWS = 20_000
@@ -48,9 +48,8 @@ class Unit:
         self.meter = meter
         self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
         self.control = Control(maps.pop("control"))
-        rows = maps.pop("rows"), maps.pop("touched")
         sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
-        self.rows = RowTable(*rows, *sizes, texts=True)
+        self.rows = RowTable(maps, *sizes, texts=True)
         self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
         self.links: dict[int, list[int]] = {slot: [] for slot in self.slots}
         for fd, group in zip(loaded.links, loaded.groups, strict=True):
@@ -127,7 +126,7 @@ class LatencyProbe:
         return Plan(
             source="latency.bpf.c",
             attach=attach,
-            maps=["control", "rows", "touched", "hists", "stacks", "empty", "pairs"],
+            maps=["control", *ROW_MAPS, "hists", "stacks", "empty", "pairs"],
             defines={
                 **sizes,
                 **parts(attach, floors),
@@ -243,8 +242,8 @@ class LatencyProbe:
         self.meter.events = sum(target.histogram.n for target in self._targets.values())
 
     def wait_fds(self) -> Sequence[int]:
-        """There is no ring buffer."""
-        return ()
+        """The tables of rows may run full."""
+        return [unit.rows.wait_fd for unit in self._units]
 
     def set_filters(self, filters: Filters) -> None:
         """Change what is measured from the next call on; raises ProbeError."""

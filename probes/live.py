@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live Source: one thread that polls the probes of this machine and makes Frames.
 
-`open_live` forks the broker and gives up this process's privileges; from then on the probes
-are descriptors. Everything about them happens in the one thread; commands reach it through
-a queue, so that callers never wait and no lock is needed.
+`probes.start` makes it. The probes are descriptors here. Everything about them happens in the one
+thread; commands reach it through a queue, so that callers never wait and no lock is needed.
 """
 
 from __future__ import annotations
@@ -17,11 +16,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from probes import broker, control, ipc, kernel, privileges
+from probes import control, ipc, kernel
 from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CostWindows
 from probes.samples import Filters, Frame, Host, Sample, State
@@ -116,6 +114,7 @@ class LiveSource:
         def change() -> None:
             if slot.probe.set_option(option, value) and slot.wanted:
                 self._request(probe, slot)
+            self._watch()
 
         self._command(change)
 
@@ -192,7 +191,7 @@ class LiveSource:
                 elif key.fileobj == self._wake:
                     os.eventfd_read(self._wake)
                 else:
-                    self._drain()
+                    self._drain(key.fd)
             while self._commands:
                 self._commands.popleft()()
         return None
@@ -241,9 +240,9 @@ class LiveSource:
                 self._fail(slot, f"reading {name} failed ({error})", "switch it off and on")
         return slot.probe.sample_type(state=slot.state, why=slot.why, fix=slot.fix)
 
-    def _drain(self) -> None:
+    def _drain(self, fd: int) -> None:
         for slot in self._slots.values():
-            if slot.probe.wait_fds():
+            if fd in slot.probe.wait_fds():
                 slot.probe.drain()
 
     # Switching probes.
@@ -345,58 +344,3 @@ class LiveSource:
 
 def _choices(names: Mapping[str, Any]) -> str:
     return f"choose from {', '.join(names)}" if names else "it has none"
-
-
-def _probe(path: str) -> Probe:
-    module, _, name = path.partition(":")
-    return cast(Probe, getattr(import_module(module), name)())
-
-
-def open_live(
-    probe_paths: Mapping[str, str],
-    *,
-    on: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
-    filters: Filters,
-    interval: float,
-    run_as: str | None = None,
-    cost_always: bool = False,
-    log: str | None = None,
-    preload: Callable[[], object] = lambda: None,
-) -> LiveSource:
-    """Start the broker, give up privileges for good, and return the Source, not yet started.
-
-    `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
-    their options by probe. `preload` imports what is needed from then on: the user that we
-    become may not be able to read where Python lives. Call it before any thread starts and
-    before heavy imports, which the broker would carry too. Raises ProbeError.
-    """
-    if not kernel.may_load():
-        why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
-        raise ProbeError(why, "run it as root, through sudo")
-    if kernel.arch() is None:
-        raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
-    user = privileges.invoking_user(run_as)
-    # Needed by the loader, but mounting is for us: the mount outlives both.
-    kernel.tracefs()
-    if filters.cgroup is not None:
-        control.cgroup_id(filters.cgroup)
-    _, sock = broker.fork(probe_paths)
-    probes = {name: _probe(path) for name, path in probe_paths.items()}
-    path = Path(log) if log else None
-    source = LiveSource(sock, probes, interval=interval, cost_always=cost_always, log=path)
-    for name, chosen in options.items():
-        for option, value in chosen.items():
-            source.set_option(name, option, value)
-    source.set_filters(filters)
-    for name in on:
-        source.toggle(name, True)
-    # The loader compiles while we still import what we draw with.
-    source.begin()
-    preload()
-    try:
-        privileges.drop(user)
-    except OSError as error:
-        why = f"cannot give up privileges ({error.strerror})"
-        raise ProbeError(why, "run it as root") from error
-    return source

@@ -10,7 +10,7 @@
  *   cpus     per CPU its times, and each counter as it was read last
  *   rows     a hash table per CPU of (process, what) -> switches, ns on the CPU, ns waited, page
  *            faults, and of each counter its gain and for how long it ran; what is 1: migrations
- *   touched  per CPU the rows that changed in this epoch and in the one before
+ *   touched, lists   per CPU the rows that changed in this epoch and in the one before
  * and holds
  *   counters the perf events, PT_SLOTS for each of PT_CPUS, and those of the timers; they end
  *            when the descriptor that they were put in through is closed

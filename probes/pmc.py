@@ -21,6 +21,7 @@ from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, k
 from probes.pmc_open import fill, offered
 from probes.pmc_rows import CounterReader, Totals
 from probes.pmc_view import pmc_contract
+from probes.rows import ROW_MAPS
 from probes.samples import Filters, PmcSample, Sample
 
 TICK = 50_000_000
@@ -80,7 +81,7 @@ class PmcProbe:
                 Attach(kind="btf_tracepoint", function="on_migrate", target="sched_migrate_task"),
                 *(_timer(cpu, timers + cpu) for cpu in kernel.online_cpus()),
             ],
-            maps=["control", "cpus", "rows", "touched", "delays", ARRAY],
+            maps=["control", "cpus", *ROW_MAPS, "delays", ARRAY],
             defines=sizes,
             offsets={
                 **FILTER_OFFSETS,
@@ -196,8 +197,8 @@ class PmcProbe:
         self.meter.events = self.totals.switches
 
     def wait_fds(self) -> Sequence[int]:
-        """There is no ring buffer."""
-        return ()
+        """The table of rows may run full."""
+        return () if self._reader is None else (self._reader.table.wait_fd,)
 
     def set_filters(self, filters: Filters) -> None:
         """Change what is charged from the next switch on; raises ProbeError."""

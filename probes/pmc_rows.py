@@ -118,8 +118,7 @@ class CounterReader:
         wide = _KEPT + 2 * slots
         self._row = struct.Struct(f"=QQQ{ROW_SIZE - 24}x{wide}Q")
         self._cpu = struct.Struct(f"={_CPU_WORDS + 3 * slots}Q")
-        rows = maps.pop("rows"), maps.pop("touched")
-        self.table = RowTable(*rows, self.cpus, sizes["PT_ROWS"], wide=wide)
+        self.table = RowTable(maps, self.cpus, sizes["PT_ROWS"], wide=wide)
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus, writable=True)
         self.arrays = (*self.table.arrays, self.states)
         self._rows_seen: dict[int, tuple[int, ...]] = {}
@@ -166,8 +165,8 @@ class CounterReader:
 
     def close(self) -> None:
         """Unmap everything."""
-        for array in self.arrays:
-            array.close()
+        self.table.close()
+        self.states.close()
 
     def _read_rows(
         self,

@@ -6,12 +6,13 @@ A poll costs about a microsecond for each row that changed, and nothing for the 
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 
 from probes import hdr
 from probes.control import Control
-from probes.maps import MappedArray
+from probes.maps import MappedArray, RingBuffer
 from probes.samples import Histogram
 
 # The name and the extras behind it, which a text may stand in place of.
@@ -19,7 +20,9 @@ _ROW = struct.Struct("=QQQII32s")
 _EXTRAS = struct.Struct("=IIII")
 ROW_SIZE = 64
 _NAME_AT = 32
-_TOUCHED = struct.Struct("=IIIIQ")
+ROW_MAPS = ("rows", "touched", "lists", "crowded")
+"""The maps behind a table of rows."""
+_TOUCHED = struct.Struct("=IIIIQ40x")
 _HIST = struct.Struct("=QQQQ")
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
 _STRETCH = 32
@@ -45,16 +48,17 @@ def slices_for(cpus: int) -> int:
 
 
 class RowTable:
-    """The rows of all CPUs, `per_cpu` each, `wide` more words in each. Takes descriptors.
+    """The rows of all CPUs, `per_cpu` each, `wide` more words in each.
 
-    With `texts` the name of a row may go on to the row's end. After `changes`, `others` names
-    the CPUs on which events found no row since then.
+    Takes the descriptors of ROW_MAPS out of `maps`. With `texts` the name of a row may go on to
+    the row's end. After `changes`, `others` names the CPUs on which events found no row since
+    then. `wait_fd` becomes readable when so many rows have changed that they should be read
+    now, lest the table runs full.
     """
 
     def __init__(
         self,
-        rows: int,
-        touched: int,
+        maps: dict[str, int],
         cpus: int,
         per_cpu: int,
         wide: int = 0,
@@ -63,9 +67,13 @@ class RowTable:
     ) -> None:
         self._name_end = ROW_SIZE + 8 * wide if texts else ROW_SIZE
         self.cpus, self.per_cpu = cpus, per_cpu
+        rows, touched, lists, crowded = (maps.pop(name) for name in ROW_MAPS)
         self.rows = MappedArray(rows, ROW_SIZE + 8 * wide, cpus * per_cpu)
-        self.touched = MappedArray(touched, _TOUCHED.size + 8 * per_cpu, cpus)
-        self.arrays = (self.rows, self.touched)
+        self.touched = MappedArray(touched, _TOUCHED.size, cpus)
+        self.indexes = MappedArray(lists, 8, 2 * cpus * per_cpu)
+        self._crowded = RingBuffer(crowded, mmap.PAGESIZE)
+        self.wait_fd = self._crowded.fd
+        self.arrays = (self.rows, self.touched, self.indexes)
         self.others: set[int] = set()
         self._settling: set[int] = set()
         self._last: dict[int, tuple[int, int, int, int, int]] = {}
@@ -81,6 +89,8 @@ class RowTable:
         """The indexes of the rows that changed, list by list; begins a new epoch."""
         # What found no row is looked at once more: the counter of that rises first.
         settling, self.others = self._settling, set()
+        for _ in self._crowded.drain():
+            pass
         # First what entered the last epoch's list after it was read; then the list is reused.
         for cpu in range(self.cpus):
             start = self._read_of_epoch[cpu]
@@ -96,11 +106,11 @@ class RowTable:
         """Unmap."""
         for array in self.arrays:
             array.close()
+        self._crowded.close()
 
     def _list(self, cpu: int, epoch: int, start: int) -> tuple[int, ...]:
         """The rows in one CPU's list of an epoch, from entry `start` on."""
-        base = cpu * self.touched.stride
-        header = _TOUCHED.unpack_from(self.touched.memory, base)
+        header = _TOUCHED.unpack_from(self.touched.memory, cpu * self.touched.stride)
         if header[4] != self._others_seen[cpu]:
             self._others_seen[cpu] = header[4]
             self.others.add(cpu)
@@ -108,8 +118,8 @@ class RowTable:
         count = header[2 + side]
         if header[side] != epoch & MASK or count <= start:
             return ()
-        at = base + _TOUCHED.size + 4 * (side * self.per_cpu + start)
-        return struct.unpack_from(f"={count - start}I", self.touched.memory, at)
+        at = 8 * ((2 * cpu + side) * self.per_cpu + start)
+        return struct.unpack_from(f"={count - start}Q", self.indexes.memory, at)
 
     def _rows(self, indexes: tuple[int, ...]) -> Iterator[Change]:
         memory, stride, last = self.rows.memory, self.rows.stride, self._last

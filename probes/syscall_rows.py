@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from probes.control import Control
 from probes.maps import MappedArray
@@ -138,10 +138,10 @@ class Totals:
 class RowReader:
     """Reads what is counted by process and call. Takes the maps' descriptors."""
 
-    def __init__(self, maps: Mapping[str, int], cpus: int, rows: int) -> None:
-        self.table = RowTable(maps["rows"], maps["touched"], cpus, rows)
-        self.others = MappedArray(maps["others"], _OTHER.size, cpus * CALLS)
-        self.errnos = MappedArray(maps["errnos"], 8, CALLS * ERRNOS)
+    def __init__(self, maps: dict[str, int], cpus: int, rows: int) -> None:
+        self.table = RowTable(maps, cpus, rows)
+        self.others = MappedArray(maps.pop("others"), _OTHER.size, cpus * CALLS)
+        self.errnos = MappedArray(maps.pop("errnos"), 8, CALLS * ERRNOS)
         self.arrays = (*self.table.arrays, self.others, self.errnos)
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
@@ -161,8 +161,9 @@ class RowReader:
 
     def close(self) -> None:
         """Unmap everything."""
-        for array in self.arrays:
-            array.close()
+        self.table.close()
+        self.others.close()
+        self.errnos.close()
 
     def _add(self, change: Change, called: dict[int, list[int]], totals: Totals) -> None:
         pid, call, count, failed, comm, errnos = change

@@ -5,7 +5,7 @@
  * User space maps, and reads without a system call:
  *   control  the control page: enabled, epoch, filters, sampling
  *   rows     a hash table per CPU of (process, call) -> calls, errors, two errnos
- *   touched  per CPU the rows that changed in this epoch and in the one before
+ *   touched, lists   per CPU the rows that changed in this epoch and in the one before
  *   others   calls that found no row, per CPU and call: counted, without a process
  *   errnos   errors that did not fit into their row, or had none, per call and errno
  *   slots    (LATENCY, written by user space) the histogram that a call has, 0 for none

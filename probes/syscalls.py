@@ -17,7 +17,7 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.model import syscall_view
-from probes.rows import slices_for
+from probes.rows import ROW_MAPS, slices_for
 from probes.samples import Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Totals
 
@@ -27,8 +27,7 @@ LATENCY_SLOTS = 192
 def geometry(cpus: int) -> dict[str, int]:
     """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
 
-    64 Ki rows of 64 bytes in all (4 MiB), at most 4096 and at least 1024 for each CPU: a
-    larger list of touched rows takes the compiler seconds.
+    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU.
     """
     rows = 4096
     while rows > 1024 and rows * cpus > 65536:
@@ -63,7 +62,7 @@ class SyscallProbe:
         """One program on sys_exit; with `latency` one on sys_enter as well."""
         sizes = geometry(kernel.possible_cpus())
         attach = [Attach(kind="raw_tracepoint", function="on_exit", target="sys_exit")]
-        maps = ["control", "rows", "touched", "others", "errnos"]
+        maps = ["control", *ROW_MAPS, "others", "errnos"]
         latency = bool(params.get("latency"))
         if latency:
             attach.append(Attach(kind="raw_tracepoint", function="on_enter", target="sys_enter"))
@@ -122,11 +121,7 @@ class SyscallProbe:
         """Switch over to newly loaded programs: the old ones stop as these begin to count."""
         facts, maps = loaded.facts, loaded.maps
         control = Control(maps.pop("control"))
-        rows = RowReader(
-            {name: maps.pop(name) for name in ("rows", "touched", "others", "errnos")},
-            facts["PT_CPUS"],
-            facts["PT_ROWS"],
-        )
+        rows = RowReader(maps, facts["PT_CPUS"], facts["PT_ROWS"])
         latency = None
         if facts["latency"]:
             sizes = (facts["PT_SLICES"], facts["PT_HISTS"])
@@ -173,8 +168,8 @@ class SyscallProbe:
         self.meter.events = self.totals.count
 
     def wait_fds(self) -> Sequence[int]:
-        """There is no ring buffer."""
-        return ()
+        """The table of rows may run full."""
+        return () if self._rows is None else (self._rows.table.wait_fd,)
 
     def set_filters(self, filters: Filters) -> None:
         """Change what is counted from the next call on; raises ProbeError."""

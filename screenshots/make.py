@@ -24,8 +24,9 @@ from textual.pilot import Pilot
 
 from probes.base import ProbeError
 from probes.kernel import cgroup2
-from probes.live import LiveSource, open_live
+from probes.live import LiveSource
 from probes.samples import Filters
+from probes.start import open_live
 from tui.app import ProbetopApp
 from tui.export.picture import picture
 from tui.registry import REGISTRY

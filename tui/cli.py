@@ -210,7 +210,7 @@ def _open_live(
             "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)",
             "run it through sudo, or see a recorded machine with `probetop demo`",
         )
-    from probes.live import open_live
+    from probes.start import open_live
 
     return open_live(
         {entry.name: entry.probe_path for entry in REGISTRY},

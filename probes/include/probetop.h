@@ -16,6 +16,10 @@
 /* Map flag: user space maps the values and never asks the kernel for them. */
 #define PT_MMAPABLE (1U << 10)
 
+/* Flags of a write to a ring buffer. */
+#define PT_NO_WAKEUP 1
+#define PT_FORCE_WAKEUP 2
+
 /* Bits of control.filters: which of the words below must match. */
 #define PT_FILTER_PID 1
 #define PT_FILTER_COMM 2

@@ -4,20 +4,24 @@
  *
  * User space reads
  *   rows     the counters, PT_ROWS (a power of two) for each of PT_CPUS
- *   touched  per CPU the rows that changed in this epoch and in the one before
+ *   touched  per CPU how many rows changed in this epoch and in the one before
+ *   lists    their indexes: for each CPU a list of even epochs, then one of odd ones
+ *   crowded  a ring buffer that wakes it when a CPU's list has become long
  *
  * An event costs one lookup and one cache line, which no other CPU writes: no hash map, no
  * atomic, no lock. The first event of a row in an epoch also notes the process's name.
  *
- * A row's counters only ever grow; a row that rested for three epochs, which user space has
- * read since, may be given to another key. Its old and new owner cannot be confused: the
- * old one had no event since the last poll, so all that was added since is the new one's.
+ * A row's counters only ever grow; a row that rested for a whole epoch, whose list user space
+ * has read to its end since, may be given to another key. Its old and new owner cannot be
+ * confused: the old one had no event since the last poll, so all that was added since is the new
+ * one's.
  */
 #pragma once
 
 #include "probetop.h"
 
 #define PT_WAYS 8		/* rows tried for one key */
+#define PT_CROWD (PT_ROWS / 8)	/* changed rows after which user space should read them */
 
 struct row {
 	u64 count;
@@ -39,16 +43,19 @@ struct touched {
 	u32 epoch[2];
 	u32 count[2];
 	u64 others;		/* events that found no row */
-	u32 index[2][PT_ROWS];
+	u64 pad[5];		/* a cache line for each CPU */
 };
 
 BPF_F_TABLE("array", u32, struct row, rows, PT_CPUS * PT_ROWS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, struct touched, touched, PT_CPUS, PT_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, lists, 2 * PT_CPUS * PT_ROWS, PT_MMAPABLE);
+BPF_RINGBUF_OUTPUT(crowded, 1);
 
 static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 cpu, int named)
 {
 	struct touched *t = touched.lookup(&cpu);
-	u32 side = epoch & 1, n;
+	u32 side = epoch & 1, n, at;
+	u64 *entry;
 
 	row->epoch = epoch;
 	if (named)
@@ -62,8 +69,15 @@ static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 
 	n = t->count[side];
 	if (n >= PT_ROWS)
 		return;
-	t->index[side][n] = index;
+	at = (2 * cpu + side) * PT_ROWS + n;
+	entry = lists.lookup(&at);
+	if (!entry)
+		return;
+	*entry = index;
 	t->count[side] = n + 1;
+	/* After that: a program that runs within this call finds another count, and makes none. */
+	if (n + 1 == PT_CROWD)
+		crowded.ringbuf_output(&n, sizeof(n), PT_FORCE_WAKEUP);
 }
 
 /*
@@ -95,7 +109,8 @@ static __always_inline struct row *pt_row_of(u64 key, u32 cpu, u32 epoch, int na
 		row = rows.lookup(&index);
 		if (!row)
 			return NULL;
-		if (!row->key || epoch - row->epoch >= 3) {
+		/* signed: a program may have read the epoch before the one that this row is of */
+		if (!row->key || (s32)(epoch - row->epoch) >= 2) {
 			row->extra[0].id = row->extra[0].count = 0;
 			row->extra[1].id = row->extra[1].count = 0;
 			row->key = key;

@@ -18,8 +18,8 @@ import threading
 from typing import Any
 
 from probes.base import ProbeError
-from probes.live import open_live
 from probes.samples import ExecSample, Filters, Frame, SyscallSample
+from probes.start import open_live
 
 PATHS = {"syscalls": "probes.syscalls:SyscallProbe", "execs": "probes.execs:ExecProbe"}
 _lock = threading.Lock()

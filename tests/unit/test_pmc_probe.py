@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -55,7 +56,9 @@ class Kernel:
             "control": 4096,
             "cpus": CPUS * self.cpu_size,
             "rows": CPUS * ROWS * self.row_size,
-            "touched": CPUS * (24 + 8 * ROWS),
+            "touched": CPUS * 64,
+            "lists": CPUS * 2 * 8 * ROWS,
+            "crowded": 4 * mmap.PAGESIZE,
             "delays": 4096,
             "counters": 4096,
         }
@@ -103,13 +106,13 @@ class Kernel:
         self._add("rows", at, gains)
         key = pid << 32 | (what + 1)
         os.pwrite(self.maps["rows"], struct.pack("=QI4x16s", key, epoch, b"name\0junk"), at + 16)
-        base = cpu * (24 + 8 * ROWS)
+        base = cpu * 64
         side = epoch & 1
         head = list(struct.unpack("=4I", os.pread(self.maps["touched"], 16, base)))
         if head[side] != epoch & 0xFFFFFFFF:
             head[side], head[2 + side] = epoch & 0xFFFFFFFF, 0
-        entry = base + 24 + 4 * (side * ROWS + head[2 + side])
-        os.pwrite(self.maps["touched"], struct.pack("=I", index), entry)
+        entry = 8 * ((2 * cpu + side) * ROWS + head[2 + side])
+        os.pwrite(self.maps["lists"], struct.pack("=Q", index), entry)
         head[2 + side] += 1
         os.pwrite(self.maps["touched"], struct.pack("=4I", *head), base)
 

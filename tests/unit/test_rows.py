@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import re
@@ -16,18 +17,18 @@ import pytest
 from probes import control as control_of
 from probes import hdr, rows
 from probes.control import Control
-from probes.rows import Histograms, RowTable, name_of_comm, slices_for
+from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import NO_HISTOGRAM
 
-CPUS, ROWS, WAYS, REST = 2, 8, 8, 3
-ROW, TOUCHED = 64, 24 + 8 * ROWS
+CPUS, ROWS, WAYS, REST = 2, 8, 8, 2
+ROW, TOUCHED = 64, 64
 HEADERS = Path(rows.__file__).parent / "include"
 
 
 def test_layouts_are_the_headers() -> None:
     text = (HEADERS / "rows.h").read_text()
     assert int(re.search(r"#define PT_WAYS (\d+)", text)[1]) == WAYS  # type: ignore[index]
-    assert f"epoch - row->epoch >= {REST}" in text
+    assert f"(epoch - row->epoch) >= {REST}" in text
     fields = re.search(r"struct hist \{(.*?)\};", (HEADERS / "hist.h").read_text(), re.S)
     assert fields is not None
     assert re.findall(r"u64 (\w+);", fields[1]) == ["total", "count", "missed", "overflow"]
@@ -39,12 +40,13 @@ class Kernel:
     """The maps, and `event` as the programs' pt_row: the same choice of rows, the same lists."""
 
     def __init__(self) -> None:
-        self.fds = {name: os.memfd_create(name) for name in ("rows", "touched", "control")}
+        self.fds = {name: os.memfd_create(name) for name in (*ROW_MAPS, "control")}
         os.ftruncate(self.fds["rows"], -(-CPUS * ROWS * ROW // 4096) * 4096)
-        os.ftruncate(self.fds["touched"], 4096)
-        os.ftruncate(self.fds["control"], 4096)
+        for name in ("touched", "lists", "control"):
+            os.ftruncate(self.fds[name], 4096)
         self.control = Control(os.dup(self.fds["control"]))
-        self.table = RowTable(os.dup(self.fds["rows"]), os.dup(self.fds["touched"]), CPUS, ROWS)
+        os.ftruncate(self.fds["crowded"], 4 * mmap.PAGESIZE)
+        self.table = RowTable({name: os.dup(self.fds[name]) for name in ROW_MAPS}, CPUS, ROWS)
         assert control_of.SIZE <= 4096
 
     def close(self) -> None:
@@ -88,8 +90,8 @@ class Kernel:
         head = list(struct.unpack("=4I", os.pread(self.fds["touched"], 16, base)))
         if head[side] != epoch:
             head[side], head[2 + side] = epoch, 0
-        at = base + 24 + 4 * (side * ROWS + head[2 + side])
-        os.pwrite(self.fds["touched"], struct.pack("=I", spot), at)
+        at = 8 * ((2 * cpu + side) * ROWS + head[2 + side])
+        os.pwrite(self.fds["lists"], struct.pack("=Q", spot), at)
         head[2 + side] += 1
         os.pwrite(self.fds["touched"], struct.pack("=4I", *head), base)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import struct
@@ -82,7 +83,9 @@ class Kernel:
     def __init__(self, control: Control) -> None:
         sizes = {
             "rows": 64 * CPUS * ROWS,
-            "touched": (24 + 8 * ROWS) * CPUS,
+            "touched": 64 * CPUS,
+            "lists": 16 * ROWS * CPUS,
+            "crowded": 4 * mmap.PAGESIZE,
             "others": 16 * CPUS * CALLS,
             "errnos": 8 * CALLS * ERRNOS,
         }
@@ -105,18 +108,18 @@ class Kernel:
     def touch(self, cpu: int, index: int, epoch: int | None = None) -> None:
         """Note that a row changed."""
         epoch = self.control.epoch if epoch is None else epoch
-        side, base = epoch & 1, cpu * (24 + 8 * ROWS)
+        side, base = epoch & 1, cpu * 64
         (noted,) = struct.unpack("=I", os.pread(self.maps["touched"], 4, base + 4 * side))
         (count,) = struct.unpack("=I", os.pread(self.maps["touched"], 4, base + 8 + 4 * side))
         count = count if noted == epoch else 0
-        entry = struct.pack("=I", cpu * ROWS + index)
-        os.pwrite(self.maps["touched"], entry, base + 24 + 4 * (side * ROWS + count))
+        entry = struct.pack("=Q", cpu * ROWS + index)
+        os.pwrite(self.maps["lists"], entry, 8 * ((2 * cpu + side) * ROWS + count))
         os.pwrite(self.maps["touched"], struct.pack("=I", epoch), base + 4 * side)
         os.pwrite(self.maps["touched"], struct.pack("=I", count + 1), base + 8 + 4 * side)
 
     def other(self, cpu: int, call: int, failed: bool = False) -> None:
         """A call without a row."""
-        self._add("touched", cpu * (24 + 8 * ROWS) + 16, "Q")
+        self._add("touched", cpu * 64 + 16, "Q")
         self._add("others", 16 * (cpu * CALLS + call), "Q")
         self._add("others", 16 * (cpu * CALLS + call) + 8, "Q", int(failed))
 

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting to watch this machine: the broker that loads, and this process without privileges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from probes import broker, control, kernel, privileges
+from probes.base import Probe, ProbeError
+from probes.live import LiveSource
+from probes.samples import Filters
+
+
+def _probe(path: str) -> Probe:
+    module, _, name = path.partition(":")
+    return cast(Probe, getattr(import_module(module), name)())
+
+
+def open_live(
+    probe_paths: Mapping[str, str],
+    *,
+    on: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    filters: Filters,
+    interval: float,
+    run_as: str | None = None,
+    cost_always: bool = False,
+    log: str | None = None,
+    preload: Callable[[], object] = lambda: None,
+) -> LiveSource:
+    """Start the broker, give up privileges for good, and return the Source, not yet started.
+
+    `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
+    their options by probe. `preload` imports what is needed from then on: the user that we
+    become may not be able to read where Python lives. Call it before any thread starts and
+    before heavy imports, which the broker would carry too. Raises ProbeError.
+    """
+    if not kernel.may_load():
+        why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
+        raise ProbeError(why, "run it as root, through sudo")
+    if kernel.arch() is None:
+        raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
+    user = privileges.invoking_user(run_as)
+    # Needed by the loader, but mounting is for us: the mount outlives both.
+    kernel.tracefs()
+    if filters.cgroup is not None:
+        control.cgroup_id(filters.cgroup)
+    _, sock = broker.fork(probe_paths)
+    probes = {name: _probe(path) for name, path in probe_paths.items()}
+    path = Path(log) if log else None
+    source = LiveSource(sock, probes, interval=interval, cost_always=cost_always, log=path)
+    for name, chosen in options.items():
+        for option, value in chosen.items():
+            source.set_option(name, option, value)
+    source.set_filters(filters)
+    for name in on:
+        source.toggle(name, True)
+    # The loader compiles while we still import what we draw with.
+    source.begin()
+    preload()
+    try:
+        privileges.drop(user)
+    except OSError as error:
+        why = f"cannot give up privileges ({error.strerror})"
+        raise ProbeError(why, "run it as root") from error
+    return source
