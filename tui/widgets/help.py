@@ -24,7 +24,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("F", "filter in the kernel"),
     ("p", "this process only; all again"),
     ("space", "pause; play the past"),
-    ("left right", "the past, onwards; , . 10 s"),
+    ("<- ->", "the past, onwards; , . 10 s"),
     ("end [ ]", "now; oldest, newest"),
     ("< >", "speed of the past"),
     ("w", "window: 1 tick, 10 s, 60 s, all"),

@@ -25,13 +25,31 @@ def title_line(pane: Pane, entry: Entry, width: int, focused: bool, look: Look) 
     for crumb in pane.crumbs():
         out += [(f" {glyphs.arrow} ", "dim"), (safe(crumb, look.plain), "name")]
     out.append((" ", ""))
-    figures = _figures(pane, entry)
+    end: list[Span] = []
+    if pane.filter and on:
+        end = [(rule + " ", style), ("/" + safe(pane.filter, look.plain), "warn"), (" ", "")]
+    room = width - line_width(out) - line_width(end) - 3
+    figures = _fitted(_figures(pane, entry), room, glyphs.more)
     if figures:
         out += [(rule + " ", style), *figures, (" ", "")]
-    if pane.filter and on:
-        out += [(rule + " ", style), ("/" + safe(pane.filter, look.plain), "warn"), (" ", "")]
+    out += end
     out.append((rule * max(0, width - line_width(out)), style))
     return tuple(out)
+
+
+def _fitted(figures: list[Span], room: int, more: str) -> list[Span]:
+    """The figures that fit, each as a whole: without its last digits it is another number.
+
+    Two blanks part them.
+    """
+    if line_width(figures) <= room:
+        return figures
+    fit = 0
+    for at in range(1, len(figures)):
+        parted = figures[at - 1][0].endswith("  ") or figures[at][0].startswith("  ")
+        if parted and line_width([*figures[:at], (" " + more, "")]) <= room:
+            fit = at
+    return [*figures[:fit], (" " + more, "warn")] if fit else []
 
 
 def _figures(pane: Pane, entry: Entry) -> list[Span]:
@@ -42,9 +60,9 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
     if pane.state == "starting":
         return [("starting", "dim")]
     lost = pane.sample.lost if pane.sample is not None else 0
-    more: list[Span] = [("  lost ", "bad"), (str(lost), "bad")] if lost else []
+    missing: list[Span] = [(f"lost {lost}  ", "bad")] if lost else []
     over: list[Span] = [(pane.over() + "  ", "warn")] if pane.over() else []
-    return over + pane.headline() + more
+    return over + missing + pane.headline()
 
 
 class PaneWidget(CellWidget):
