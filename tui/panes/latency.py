@@ -133,9 +133,10 @@ class LatencyPane(Pane):
         return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
-        """Forget the heatmap and quiet rows."""
+        """Forget the heatmap, its axes and quiet rows."""
         super().reset()
         self.heat.clear()
+        self._scales.clear()
         self._quiet.clear()
 
     def _feed(self, aged: bool = False) -> None:
