@@ -23,7 +23,7 @@ from probes.model import LatencyView, TargetRow, latency_view
 from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 
-MOST_ROWS = 20_000
+MOST_ROWS = 10_000
 """Most (target, process) pairs that are remembered; the newest stay."""
 THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""

@@ -23,8 +23,10 @@ RAN, MIGRATED = 0, 1
 """What a row is about."""
 MOST_PROCESSES = 20_000
 """Most processes that are remembered; the newest stay."""
-FORGET_EVERY = 10.0
+FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 """Processes that are gone for one to two of these periods, in seconds, are forgotten."""
+MANY_PROCESSES = 1000
+"""Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
 _COMM, _COMM_AT = 16, 32
 _WIDE, _KEPT = 3, 3
@@ -83,7 +85,9 @@ class Totals:
 
     def _forget(self, now: float) -> None:
         """Drop processes that were gone the last time already, and what is too much."""
-        self._next_forget = now + FORGET_EVERY
+        self._next_forget = now + (
+            FORGET_SOON if len(self.tasks) > MANY_PROCESSES else FORGET_EVERY
+        )
         alive = {0, *(int(name) for name in os.listdir("/proc") if name.isdigit())}
         # Under hidepid /proc hides the living: who runs is not gone.
         gone = self.tasks.keys() - alive - self.active

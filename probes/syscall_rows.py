@@ -22,8 +22,10 @@ UNKNOWN = 511
 ERRNOS = 160
 MOST_ROWS = 60_000
 """Most (process, call) pairs that are remembered; the newest stay."""
-FORGET_EVERY = 10.0
+FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 """Processes that are gone for one to two of these periods, in seconds, are forgotten."""
+MANY_ROWS = 10_000
+"""Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
 _COMMON = (
     "read write readv writev pread64 pwrite64 openat openat2 close fstat newfstatat statx "
@@ -121,7 +123,7 @@ class Totals:
 
     def _forget(self, now: float) -> None:
         """Drop processes that were gone the last time already, and what is too much."""
-        self._next_forget = now + FORGET_EVERY
+        self._next_forget = now + (FORGET_SOON if len(self.matrix) > MANY_ROWS else FORGET_EVERY)
         alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         # Under hidepid /proc hides the living: who calls is not gone.
         gone = self.comms.keys() - alive - self.active

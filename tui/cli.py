@@ -7,6 +7,7 @@ Textual is imported only for a dashboard, and only after privileges were given u
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -144,6 +145,8 @@ def _run(typed: dict[str, Any]) -> int:
     if command == "diff":
         return _diff(typed)
     options = _options(typed, live=command in LIVE)
+    # Frames are large and hold no cycles: each search for some costs as much as a poll.
+    gc.set_threshold(50_000, 20, 20)
     if command == "stream":
         return _stream(options, typed)
     if command == "record":

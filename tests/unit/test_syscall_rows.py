@@ -313,6 +313,18 @@ def test_processes_that_are_gone_are_forgotten_and_totals_stay(totals: Totals) -
     assert sample.calls == {"read": Counts(6, 0)}
 
 
+def test_many_that_are_gone_are_forgotten_sooner_but_not_at_once(totals: Totals) -> None:
+    dead = range(2**22 + 1, 2**22 + 1 + syscall_rows.MANY_ROWS)
+    for pid in (os.getpid(), *dead):
+        totals.matrix[pid, "read"] = Counts(1, 0)
+        totals.comms[pid] = "x"
+    now, kept = 1000.0, []
+    for _ in range(3):
+        kept.append(len(totals.sample(now, 0, NO_COST, ()).matrix))
+        now += syscall_rows.FORGET_SOON
+    assert kept == [len(dead) + 1, 1, 1]
+
+
 def test_remembered_pairs_are_bounded(totals: Totals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syscall_rows, "MOST_ROWS", 100)
     for number in range(1000):
