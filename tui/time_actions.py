@@ -110,7 +110,7 @@ class TimeActions(Actions):
                 number = timeline.number_at(mono + leaps * LEAP)
         except LookupError:
             # Forgotten at this very moment.
-            number = timeline.first
+            number = self.travel.oldest
         if number >= timeline.end - 1 and not self.replays:
             self.action_newest()
         elif number != now or not self.in_past:
@@ -119,15 +119,15 @@ class TimeActions(Actions):
 
     def _say_edge(self, number: int) -> None:
         timeline = self.travel.timeline
-        if number < timeline.first:
+        if number < self.travel.oldest:
             self.say("the recording begins here" if self.replays else "nothing older is kept")
         elif number >= timeline.end:
             self._say_end()
 
     def action_oldest(self) -> None:
-        """The first Frame of the recording, or the oldest that is kept."""
+        """The first moment of the recording, or the oldest that is kept."""
         self.stop_playing()
-        self._go(self.travel.timeline.first)
+        self._go(self.travel.oldest)
 
     def action_newest(self) -> None:
         """Now; of a recording its end."""
@@ -192,7 +192,7 @@ class TimeActions(Actions):
         """Go on from the Frame that is shown; from the end of a recording, begin anew."""
         timeline = self.travel.timeline
         if self.replays and self.travel.now() >= timeline.end - 1:
-            self._go(timeline.first)
+            self._go(self.travel.oldest)
         self.playing = True
         self._shown_at = time.monotonic()
         self._schedule()
@@ -348,7 +348,7 @@ class TimeActions(Actions):
             age = fmt_clock(timeline.mono(timeline.end - 1) - at)
             playing = f" playing{speed}" if self.playing else speed
             return f"PAST {clock} -{age}{playing}", not self.playing
-        start, end = timeline.mono(0), timeline.mono(timeline.end - 1)
+        start, end = timeline.mono(travel.oldest), timeline.mono(timeline.end - 1)
         state = "PLAY" if self.playing else "END" if at >= end else "PAUSED"
         return f"{state}{speed} {fmt_clock(at - start)}/{fmt_clock(end - start)}", not self.playing
 

@@ -61,12 +61,18 @@ class Travel:
         self._windows.keep(frame)
         self._update(before, frame, self.window)
 
+    @property
+    def oldest(self) -> int:
+        """The first Frame that is shown: the one before it only tells what had been counted."""
+        first = self.timeline.first
+        return max(first, min(first + 1, self.timeline.end - 1))
+
     def go(self, number: int) -> None:
         """Show a Frame of the Timeline, the nearest where there is none of this number.
 
         Raises LookupError if there is no Frame at all.
         """
-        number = max(self.timeline.first, min(number, self.timeline.end - 1))
+        number = max(self.oldest, min(number, self.timeline.end - 1))
         at = self.number
         if at is not None and at < number <= at + STEPS and self._cursor is not None:
             self._onwards(at, number)
