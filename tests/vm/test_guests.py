@@ -63,5 +63,9 @@ def test_guest(name: str, record_property: Callable[[str, object], None]) -> Non
                 pytest.fail(f"guests must run in CI, but {error}")
             pytest.skip(str(error))
     assert done.status == 0, f"status {done.status} on {name}:\n{done.report()}"
-    summary = done.output.strip().splitlines()[-1].strip("= ")
+    lines = done.output.strip().splitlines()
+    summary = lines[-1].strip("= ")
     record_property("guest", f"{name}: {summary}; {done.seconds:.0f} s with its boot")
+    for line in lines:
+        if line.startswith("tried again: "):
+            record_property("guest", f"{name}: {line}")
