@@ -25,6 +25,7 @@ from probes.samples import Frame
 from tests.unit.test_recording import make_frames, write
 from tui import cli, headless
 from tui.options import UsageError
+from tui.registry import names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -357,12 +358,10 @@ def test_the_demo_is_a_sound_recording_of_a_real_kernel() -> None:
         frames = list(reader)
         assert reader.damage is None
     assert len(frames) >= 40
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 500_000
     last = frames[-1].samples
-    assert {name: sample.state for name, sample in last.items()} == {
-        "syscalls": "on",
-        "execs": "on",
-    }
+    assert {name: sample.state for name, sample in last.items()} == dict.fromkeys(names(), "on")
     assert all(sample.lost == 0 for sample in last.values())
     # Counting begins in the recording: its loop shows no jump.
-    assert frames[0].samples["syscalls"].cost.events == 0
+    first, second = (frame.samples["syscalls"].cost.events for frame in frames[:2])
+    assert first <= second - first
