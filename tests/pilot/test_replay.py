@@ -70,6 +70,11 @@ def replay() -> Replay:
     ) -> AsyncIterator[tuple[ProbetopApp, Pilot[int]]]:
         app = ProbetopApp(ReplaySource(path))
         async with app.run_test(size=(columns, rows)) as pilot:
+            # The recording is opened in a thread of its own.
+            for _ in range(1000):
+                await pilot.pause(0.01)
+                if app.frame is not None:
+                    break
             await pilot.pause()
             yield app, pilot
 
