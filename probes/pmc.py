@@ -130,9 +130,10 @@ class PmcProbe:
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters)
         control.next_epoch()
-        reader.start()
-        if self._control is not None and self._reader is not None:
+        if self._reader is not None:
             reader.take_over(self._reader)
+        reader.start()
+        if self._control is not None:
             # A switch between these two stores is nobody's.
             self._control.enable(False)
         control.enable(True)

@@ -139,6 +139,7 @@ class CounterReader:
 
         Both note that at each switch, but each has a timer of its own: a process that keeps
         its CPU would lose, or get twice, what lies between the two.
+        Before `start`: what is written here is no sign that a CPU runs.
         """
         memory = self.states.memory
         for cpu in range(min(self.cpus, other.cpus)):

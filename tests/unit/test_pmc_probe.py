@@ -284,6 +284,22 @@ def test_cpus_that_went_are_let_go_and_asked_for(
     second.close()
 
 
+def test_a_handover_brings_no_cpu_back(probe: PmcProbe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new programs are told since when each CPU is charged, those that went as well."""
+    first, second = Kernel(()), Kernel((), online="0")
+    probe.adopt(first.loaded())
+    for cpu in (0, 1):
+        first.cpu(cpu, time=100, tid=7, busy=5)
+    assert set(sample(probe).cpus) == {0, 1}
+    monkeypatch.setattr(kernel, "online_cpus", lambda: [0])
+    probe.adopt(second.loaded())
+    assert set(sample(probe).cpus) == {0}
+    times = struct.unpack("=Q", os.pread(second.maps["cpus"], 8, 0))
+    assert times == (100,)
+    first.close()
+    second.close()
+
+
 def test_what_fails_goes_on_as_before(probe: PmcProbe) -> None:
     assert not probe.refuse("no", "way")
     played = Kernel(("cycles",))
