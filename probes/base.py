@@ -12,6 +12,7 @@ from probes.samples import Filters, Frame, Sample
 
 if TYPE_CHECKING:
     from probes.cost import Meter
+    from probes.governor import Part
 
 Params = Mapping[str, Any]
 """Parameters of a probe, as they travel from the dashboard to the loader: JSON values."""
@@ -84,7 +85,8 @@ class Plan:
     kernel's BTF ({"OFF_MM": "task_struct.mm"}; with a "?" behind it -1 where there is none),
     `helpers` macros that are 1 if it has a BPF helper. `facts` goes back to the dashboard;
     `calibrate` may add to them, before anything is attached: it is given the maps by name
-    and a function that attaches.
+    and a function that attaches. `gauge` tells how many ns an event takes: the loader asks
+    before and after it attaches, and the difference is the fact "outside".
     """
 
     source: str
@@ -95,6 +97,7 @@ class Plan:
     helpers: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     calibrate: Callable[[Mapping[str, int], Callable[[Attach], int]], Params] | None = None
+    gauge: Callable[[], float] | None = None
 
 
 @dataclass(slots=True)
@@ -183,6 +186,21 @@ class Probe(Protocol):
 
     def refuse(self, why: str, fix: str) -> bool:
         """What the loader was asked for failed; True if what runs already goes on."""
+
+    def parts(self) -> Sequence[Part]:
+        """What can be made cheaper, and each part's share of the cost since the last call."""
+
+    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
+        """Take a part to another level; True if the loader must be asked for it.
+
+        `why` and `fix` are for what is detached by it.
+        """
+
+    def given_up(self) -> str | None:
+        """What is given up now, in a few words; None for nothing."""
+
+    def last_seen(self, before: Sample | None, seconds: float) -> str:
+        """What most of the events since `before` were, in a few words; "" for nothing to say."""
 
 
 class Found(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from probes.base import ProbeError
 from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 
-_LAYOUT = struct.Struct("=QQQQQII16sQQ")
+_LAYOUT = struct.Struct("=QQQQQII16sQQQ")
 SIZE = _LAYOUT.size
-_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE = 0, 8, 16, 64, 72
+_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE = 0, 8, 16, 64, 72, 80
 PID, COMM, UID, CGROUP = 1, 2, 4, 8
 
 FILTER_OFFSETS = {
@@ -53,7 +54,8 @@ class Control:
         return ended
 
     def set_sample(self, every: int) -> None:
-        """Time one call in `every`, a power of two."""
+        """Time one call in `every`."""
+        self._put(_SINCE, time.monotonic_ns())
         self._put(_SAMPLE, every)
 
     def set_wake(self, size: int) -> None:
@@ -78,6 +80,7 @@ class Control:
         # No filter while the words change: a half-written one would hide events.
         self._put(_FILTERS, 0)
         self.array.memory[_FILTERS + 8 : _FILTERS + 8 + len(words)] = words
+        self._put(_SINCE, time.monotonic_ns())
         self._put(_FILTERS, bits)
 
     def close(self) -> None:

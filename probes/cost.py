@@ -3,7 +3,8 @@
 
 The kernel measures only while somebody holds BPF_ENABLE_STATS's descriptor (and that adds
 20 to 50 ns an event), so a Meter measures in windows: `begin` and `end` bracket one. Between
-windows the CPU share follows the present rate of events.
+windows the CPU share follows the present rate of events. The kernel's figures leave out what it
+takes to call a program; that is measured where it is loaded (`outside`) and added here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from probes.bpfsys import fdinfo
 from probes.maps import memory_of
 from probes.samples import Cost
 
+UNMEASURED = 150.0
+"""ns that an event's programs are taken to need before that is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
@@ -31,13 +35,14 @@ class Meter:
     """Holds a probe's links and program descriptors and reads their statistics.
 
     `events` is set by the probe: the cumulative number of events that it counted. So is
-    `outdated`: what was loaded fits this machine no longer (CPUs came or went), and is to be
-    loaded anew. `dispose` closes links and programs: detaching waits for the kernel, which its
-    owner may let somebody else do.
+    `outside`, the ns that an event takes beside its programs, and `outdated`: what was loaded
+    fits this machine no longer (CPUs came or went), and is to be loaded anew. `dispose` closes
+    links and programs: detaching waits for the kernel, which its owner may let somebody else do.
     """
 
     def __init__(self) -> None:
         self.events = 0
+        self.outside = 0.0
         self.outdated = False
         self.notes: tuple[str, ...] = ()
         self.dispose: Callable[[Sequence[int]], None] = ipc.close_all
@@ -48,7 +53,10 @@ class Meter:
         self._load: float | None = None
         self._rate = 0.0
         self._ns_per_run: float | None = None
+        self._runs_per_event = 1.0
+        self._ns_per_event = UNMEASURED
         self._last: tuple[float, int] | None = None
+        self._estimated: tuple[float, int] | None = None
 
     def adopt(self, loaded: Loaded, mapped: Iterable[int | None]) -> None:
         """Take over descriptors, beside those already there.
@@ -79,6 +87,7 @@ class Meter:
         self.dispose([*self._links, *self._programs.values()])
         self._links, self._programs = [], {}
         self._map_bytes = self._window = self._load = self._ns_per_run = self._last = None
+        self._estimated = None
 
     def missed(self) -> int:
         """Events that the kernel did not deliver, for the program was just running."""
@@ -96,19 +105,40 @@ class Meter:
         stop = self._read(now)
         runs, spent = stop.runs - start.runs, stop.nanoseconds - start.nanoseconds
         seconds = now - start.now
+        events = stop.events - start.events
         self._load = spent / seconds / 1e9
-        self._rate = (stop.events - start.events) / seconds
+        self._rate = events / seconds
         self._ns_per_run = spent / runs if runs else self._ns_per_run
+        if events > 0:
+            self._runs_per_event, self._ns_per_event = runs / events, spent / events
 
     def cost(self, now: float) -> Cost:
         """The cost at the present rate of events; None where it was not measured yet."""
         percent = None if self._load is None else 100 * self._load
+        rate = self._rate
         if self._last is not None and percent is not None and now > self._last[0]:
             rate = (self.events - self._last[1]) / (now - self._last[0])
             if self._rate > 0:
                 percent *= rate / self._rate
         self._last = (now, self.events)
-        return Cost(self.events, self._ns_per_run, percent, self._map_bytes)
+        if percent is not None:
+            percent += self.outside * rate / 1e7
+        each = self._ns_per_run
+        if each is not None and self._runs_per_event > 0:
+            each += self.outside / self._runs_per_event
+        return Cost(self.events, each, percent, self._map_bytes)
+
+    def estimate(self, now: float) -> float:
+        """Per cent of one CPU since the last call, a guess where nothing was measured yet."""
+        last, self._estimated = self._estimated, (now, self.events)
+        if last is None or now <= last[0]:
+            return 0.0
+        rate = max(0, self.events - last[1]) / (now - last[0])
+        return rate * (self._ns_per_event + self.outside) / 1e7
+
+    def expect(self, factor: float) -> None:
+        """From now on an event will cost so many times what it did, until that is measured."""
+        self._ns_per_event *= factor
 
     def _read(self, now: float) -> _Reading:
         runs = nanoseconds = 0

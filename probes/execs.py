@@ -20,6 +20,7 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroups import Cgroups
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
+from probes.governor import ALL_OR_NOTHING, Part
 from probes.maps import MappedArray, RingBuffer
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
 
@@ -194,6 +195,22 @@ class ExecProbe:
     def refuse(self, why: str, fix: str) -> bool:
         """There is nothing to ask for while it runs."""
         return False
+
+    def parts(self) -> Sequence[Part]:
+        """All of it, or nothing."""
+        return (Part("", ALL_OR_NOTHING, 0),)
+
+    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
+        """There is nothing between on and off, which its owner sees to."""
+        return False
+
+    def given_up(self) -> str | None:
+        """Nothing, while it runs."""
+        return None
+
+    def last_seen(self, before: Sample | None, seconds: float) -> str:
+        """Nothing beyond what was shown."""
+        return ""
 
     def set_option(self, option: str, value: Any) -> bool:
         """There is none."""

@@ -13,13 +13,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from probes import hdr, kernel, specs
+from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
+from probes.governor import Part
+from probes.latency_budget import Ladders
+from probes.latency_contract import latency_contract
 from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, parts, wish
 from probes.maps import memory_of
-from probes.model import LatencyView, TargetRow, latency_view
 from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 
@@ -27,6 +29,7 @@ MOST_ROWS = 10_000
 """Most (target, process) pairs that are remembered; the newest stay."""
 THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
+ONLY_COUNTED = "only counted, to stay within the budget: --budget 0 times it again"
 TEXT_WORDS = 8
 """Words of a row, beyond the 32 bytes that each has, for a text that tells calls apart."""
 
@@ -99,6 +102,7 @@ class LatencyProbe:
         self._processes: dict[tuple[str, int], Spent] = {}
         self._comms: dict[int, str] = {}
         self._texts: dict[tuple[str, str], Spent] = {}
+        self._ladders = Ladders()
         self._forget_all()
 
     @staticmethod
@@ -111,7 +115,8 @@ class LatencyProbe:
             try:
                 if len(targets) >= MOST_TARGETS:
                     raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
-                made = wish(text, len(targets), params.get("pid"))
+                counted = text in params.get("counted", ())
+                made = wish(text, len(targets), params.get("pid"), counted=counted)
             except ProbeError as error:
                 errors.append((text, error.why, error.fix))
                 continue
@@ -152,19 +157,15 @@ class LatencyProbe:
     @staticmethod
     def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
         """`targets` of a stream object."""
-        new = cast(LatencySample, after)
-        view = latency_view(cast("LatencySample | None", before), new, seconds)
-        return {
-            "targets": [
-                {**_target_object(row), "behind": _behind_objects(view, row)}
-                for row in view.targets
-            ]
-        }
+        return latency_contract(
+            cast("LatencySample | None", before), cast(LatencySample, after), seconds
+        )
 
     def params(self) -> Params:
         """The targets that are still to be loaded."""
         wanted = [spec for spec in self._specs if self._targets[spec].state == "starting"]
-        return {"targets": wanted, "pid": self.filters.pid}
+        counted = self._ladders.counted(wanted)
+        return {"targets": wanted, "pid": self.filters.pid, "counted": counted}
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over targets beside those that run already."""
@@ -178,9 +179,11 @@ class LatencyProbe:
             if spec in errors or spec not in self._targets:
                 unit.drop(slot)
                 continue
+            self._ladders.learn(spec, facts, loaded.facts.get("outside", {}))
             self._targets[spec] = Target(
                 spec=spec,
                 state="on",
+                why=ONLY_COUNTED if self._ladders.level(spec) else None,
                 mechanism=facts["mechanism"],
                 functions=facts["functions"],
                 counts_only=facts["counts_only"],
@@ -276,7 +279,34 @@ class LatencyProbe:
         self._remove(spec)
         return False
 
+    def parts(self) -> Sequence[Part]:
+        """The targets."""
+        parts, self.meter.outside = self._ladders.parts(self._targets)
+        return parts
+
+    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
+        """Count the calls of a target only, or detach it; or back."""
+        if what not in self._targets:
+            return False
+        self._ladders.put(what, level)
+        self._drop(what)
+        detached = self._ladders.is_detached(what)
+        self._targets[what] = (
+            Target(spec=what, state="failed", why=why, fix=fix) if detached else Target(spec=what)
+        )
+        self._close_empty()
+        return not detached
+
+    def given_up(self) -> str | None:
+        """How many targets are."""
+        return self._ladders.given_up()
+
+    def last_seen(self, before: Sample | None, seconds: float) -> str:
+        """Nothing beyond what was shown."""
+        return ""
+
     def _forget_all(self) -> None:
+        self._ladders.clear()
         self._targets = {spec: Target(spec=spec) for spec in self._specs}
         self._processes, self._comms, self._texts = {}, {}, {}
 
@@ -295,11 +325,16 @@ class LatencyProbe:
         self._targets.pop(spec, None)
         self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
         self._texts = {k: v for k, v in self._texts.items() if k[0] != spec}
+        self._ladders.drop(spec)
+        self._drop(spec)
+        self._close_empty()
+
+    def _drop(self, spec: str) -> None:
+        """Detach a target."""
         for unit in self._units:
             for slot, facts in list(unit.slots.items()):
                 if facts["spec"] == spec:
                     unit.drop(slot)
-        self._close_empty()
 
     def _close_empty(self) -> None:
         for unit in [unit for unit in self._units if not unit.slots]:
@@ -338,41 +373,6 @@ class LatencyProbe:
         self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
 
 
-def _behind_objects(view: LatencyView, row: TargetRow) -> list[dict[str, Any]]:
-    """Who called a target: processes, or the texts that calls are told apart by."""
-    found = view.behind(row.target.spec)
-    if row.target.by_text:
-        return [{"text": r.comm, "count": r.count, "total": r.total} for r in found]
-    return [{"pid": r.pid, "comm": r.comm, "count": r.count, "total": r.total} for r in found]
-
-
 def _is_timed(facts: Mapping[str, Any]) -> bool:
     """Whether a target has durations: not where events are counted, or values measured."""
     return bool(not facts["counts_only"] and facts["unit"])
-
-
-def _target_object(row: TargetRow) -> dict[str, Any]:
-    """One target as the contract has it; `buckets` are [from, to, count] in ns."""
-    target = row.target
-    return {
-        "spec": target.spec,
-        "mechanism": target.mechanism,
-        "state": target.state,
-        "why": target.why,
-        "fix": target.fix,
-        "functions": target.functions,
-        "counts_only": target.counts_only,
-        "unit": target.unit,
-        "count": row.count,
-        "p50": row.p50,
-        "p90": row.p90,
-        "p99": row.p99,
-        "p999": row.p999,
-        "max": row.maximum,
-        "mean": row.mean,
-        "total": row.total,
-        "missed": row.missed,
-        "overflow": row.overflow,
-        "floor": target.floor,
-        "buckets": [[*hdr.bounds(i), n] for i, n in sorted(row.spent.buckets.items())],
-    }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from probes import binaries, btf, empty, hdr, kernel, resolve, specs, tracepoints
+from probes import binaries, btf, empty, hdr, kernel, prices, resolve, specs, tracepoints
 from probes.base import Attach, Mechanism, ProbeError
 from probes.control import Control
 from probes.near import quote
@@ -67,6 +67,10 @@ _RETURNS = {
 }
 
 
+_BEGINS = frozenset({"function_enter", "trampoline_enter", "pair_begin", "nest_begin"})
+"""Programs at the beginnings of calls: in their place, calls can be counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """How one target is measured.
@@ -98,13 +102,21 @@ class Wish:
             "unit": self.unit,
             "by_text": self.by_text,
             "floor": self.floor or self.mechanism,
+            "countable": any(one.function in _BEGINS for one in self.attach),
         }
 
+    def counted(self) -> Wish:
+        """The same with nothing but a counter at its beginnings."""
+        begins = [one for one in self.attach if one.function in _BEGINS]
+        attach = tuple(replace(one, function="event") for one in begins)
+        return replace(self, attach=attach, counts_only=True, by_text=False)
 
-def wish(text: str, slot: int, pid: int | None = None) -> Wish:
+
+def wish(text: str, slot: int, pid: int | None = None, *, counted: bool = False) -> Wish:
     """What to attach for a target; raises ProbeError if this machine has it not."""
     spec = specs.parse(text)
     made = _wish(spec, pid)
+    made = made.counted() if counted else made
     attach = tuple(
         replace(one, group=slot, patch={TARGET: slot, **NO_VALUES, **one.patch})
         for one in made.attach
@@ -311,7 +323,8 @@ def fentry_works() -> bool:
 def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str, Any]]:
     """A calibration (see Plan): the floor of each mechanism in ns, from an almost empty call.
 
-    It takes the slot of the histograms behind those of the targets.
+    And what such a call takes beside the programs, which is "outside". It takes the slot of the
+    histograms behind those of the targets.
     """
     wanted = sorted(set(mechanisms))
 
@@ -320,12 +333,12 @@ def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str,
         hists = Histograms(os.dup(maps["hists"]), slices_for(kernel.possible_cpus()), slot + 1)
         control.set_filters(Filters(pid=os.getpid()))
         control.next_epoch()
-        control.enable(True)
         floors: dict[str, float] = {}
+        outside: dict[str, float] = {}
         seen = NO_HISTOGRAM
         for mechanism in wanted:
             with suppress(ProbeError, OSError):
-                _call(mechanism, attach, slot)
+                outside[mechanism] = _call(mechanism, attach, slot, control)
             found = hists.read(slot, seen)
             if found is not seen:
                 new = {i: n - seen.buckets.get(i, 0) for i, n in found.buckets.items()}
@@ -333,17 +346,25 @@ def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str,
                 if floor is not None:
                     floors[mechanism] = floor
             seen = found
-        control.enable(False)
         control.set_filters(Filters())
         control.close()
         hists.close()
-        return {"floors": floors}
+        return {"floors": floors, "outside": outside}
 
     return calibrate
 
 
-def _call(mechanism: str, attach: Callable[[Attach], int], slot: int, times: int = 400) -> None:
-    """Attach to something that does next to nothing, and have it done."""
+def _call(
+    mechanism: str,
+    attach: Callable[[Attach], int],
+    slot: int,
+    control: Control,
+    times: int = 400,
+) -> float:
+    """Attach to something that does next to nothing, and have it done.
+
+    Returns the ns that a call takes longer with programs that return at once.
+    """
     function: Callable[[], object] = os.getpid
     if mechanism in empty.KINDS:
         place, function = empty.function(mechanism)
@@ -360,9 +381,14 @@ def _call(mechanism: str, attach: Callable[[Attach], int], slot: int, times: int
     links: list[int] = []
     try:
         patch = {TARGET: slot, **NO_VALUES}
+        bare = prices.fastest(function)
         links.extend(attach(replace(one, patch=patch)) for one in made)
+        outside = max(0.0, prices.fastest(function) - bare)
+        control.enable(True)
         for _ in range(times):
             function()
+        return outside
     finally:
+        control.enable(False)
         for fd in links:
             os.close(fd)

@@ -22,13 +22,19 @@ from typing import Any
 from probes import control, ipc, kernel
 from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CostWindows
+from probes.governed import Governed, Hands
+from probes.governor import DETACHED
 from probes.samples import Filters, Frame, Host, Sample, State
 from probes.windows import continues
 
 
 @dataclass(slots=True)
 class Slot:
-    """One probe and where it stands. `wanted` is what the user asked for last."""
+    """One probe and where it stands.
+
+    `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
+    for it cost more than the budget allows.
+    """
 
     probe: Probe
     state: State = "off"
@@ -36,6 +42,13 @@ class Slot:
     why: str | None = None
     fix: str | None = None
     pending: int | None = None
+    held: bool = False
+    begun: float = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is attached."""
+        return self.state == "on"
 
 
 class LiveSource:
@@ -50,6 +63,7 @@ class LiveSource:
         *,
         interval: float,
         cost_always: bool = False,
+        budget: float = 0.0,
         log: Path | None = None,
     ) -> None:
         uname = os.uname()
@@ -64,6 +78,7 @@ class LiveSource:
         self._interval = interval
         self._filters = self._counted = Filters()
         self._last: dict[str, Sample] = {}
+        self._framed = 0.0
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -73,6 +88,13 @@ class LiveSource:
         self._waiting_on: set[int] = set()
         self._requests = 0
         self._windows = CostWindows(cost_always)
+        hands = Hands(
+            reload=lambda name: self._request(name, self._slots[name]),
+            measure=self._measure_soon,
+            hold=self._hold,
+            release=lambda name: self._switch(name, self._slots[name], True),
+        )
+        self._governed = Governed(budget, self.host.cpus, self._slots, hands)
         self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -102,7 +124,12 @@ class LiveSource:
     def toggle(self, probe: str, on: bool) -> None:
         """Attach or detach a probe; raises ProbeError for an unknown one."""
         slot = self._slot(probe)
-        self._command(lambda: self._switch(probe, slot, on))
+
+        def switch() -> None:
+            self._governed.forget(probe)
+            self._switch(probe, slot, on)
+
+        self._command(switch)
 
     def set_option(self, probe: str, option: str, value: Any) -> None:
         """Change a probe's option; raises ProbeError for an unknown one."""
@@ -112,7 +139,8 @@ class LiveSource:
         slot.probe.check_option(option, value)
 
         def change() -> None:
-            if slot.probe.set_option(option, value) and slot.wanted:
+            self._governed.forget(probe)
+            if slot.probe.set_option(option, value) and slot.wanted and not slot.held:
                 self._request(probe, slot)
             self._watch()
 
@@ -182,9 +210,11 @@ class LiveSource:
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
                     due = now + self._interval
+            self._governed.tick(now)
             self._measure(now)
             due = min(due, now + self._interval)
-            for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+            wait = min(due - time.monotonic(), self._governed.wait(now))
+            for key, _ in self._selector.select(max(0.0, wait)):
                 if key.fileobj is self._sock:
                     if not self._broker_speaks():
                         return "the privileged helper has ended; no probe is attached any more"
@@ -210,7 +240,7 @@ class LiveSource:
             name: self._dated(name, self._sample(name, slot, now), now)
             for name, slot in self._slots.items()
         }
-        self._counted = self._filters
+        self._counted, self._framed = self._filters, now
         return Frame(
             time=time.time(),
             mono=now,
@@ -219,6 +249,7 @@ class LiveSource:
             load=os.getloadavg()[0],
             filters=self._filters,
             samples=samples,
+            budget=self._governed.stands(),
         )
 
     def _dated(self, name: str, sample: Sample, now: float) -> Sample:
@@ -226,7 +257,10 @@ class LiveSource:
         last = self._last.get(name)
         goes_on = self._filters == self._counted and continues(last, sample)
         since = last.since if goes_on and last is not None else now
-        self._last[name] = dated = replace(sample, since=since if sample.state == "on" else None)
+        on, slot = sample.state == "on", self._slots[name]
+        given_up = slot.probe.given_up() if on else DETACHED.words if slot.held else None
+        dated = replace(sample, since=since if on else None, given_up=given_up)
+        self._last[name] = dated
         return dated
 
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
@@ -248,7 +282,7 @@ class LiveSource:
     # Switching probes.
 
     def _switch(self, name: str, slot: Slot, on: bool) -> None:
-        slot.wanted = on
+        slot.wanted, slot.held = on, False
         if on and slot.state != "on":
             slot.state, slot.why, slot.fix = "starting", None, None
             self._request(name, slot)
@@ -291,7 +325,8 @@ class LiveSource:
         try:
             slot.probe.set_filters(self._filters)
             slot.probe.adopt(loaded)
-            slot.state = "on"
+            slot.state, slot.begun = "on", time.monotonic()
+            self._governed.begun(slot.probe, slot.begun)
             self._windows.begin_soon(slot.probe, time.monotonic())
         except (ProbeError, OSError, ValueError) as error:
             loaded.close()
@@ -303,6 +338,19 @@ class LiveSource:
         slot.state, slot.why, slot.fix = "failed", why, fix
         slot.probe.release()
         self._watch()
+
+    def _hold(self, name: str, why: str, fix: str) -> None:
+        """Detach a probe that costs too much now."""
+        slot = self._slots[name]
+        # Who asked what goes on gets the answer that there is.
+        before = self._last.get(name)
+        begun = self._framed if before is not None and before.state == "on" else slot.begun
+        seen = slot.probe.last_seen(before, time.monotonic() - begun)
+        self._fail(slot, f"{why}; {seen}" if seen else why, fix)
+        slot.held, slot.pending = True, None
+
+    def _measure_soon(self, name: str) -> None:
+        self._windows.begin_soon(self._slots[name].probe, time.monotonic())
 
     def _watch(self) -> None:
         """Wait on the ring buffers that there are now."""

@@ -157,7 +157,9 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
             row.p50 = hdr.percentile(spent.buckets, 0.50)
             row.p99 = hdr.percentile(spent.buckets, 0.99)
             row.maximum = hdr.maximum(spent.buckets)
-            row.total = spent.total * after.sample_every
+            # Of a sample, the mean stands for all calls; what was missed otherwise is not known.
+            sampled = after.sample_every > 1
+            row.total = round(spent.total * counts.n / spent.n) if sampled else spent.total
     return row
 
 

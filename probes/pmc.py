@@ -16,6 +16,7 @@ from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
+from probes.governor import ALL_OR_NOTHING, Part
 from probes.near import did_you_mean, near, quote
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
@@ -220,6 +221,22 @@ class PmcProbe:
         if value not in choices:
             fix = did_you_mean(near(str(value), choices), f"choose from {', '.join(choices)}")
             raise ProbeError(f"{quote(str(value))} is no {option} of counters", fix)
+
+    def parts(self) -> Sequence[Part]:
+        """All of it, or nothing."""
+        return (Part("", ALL_OR_NOTHING, 0),)
+
+    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
+        """There is nothing between on and off, which its owner sees to."""
+        return False
+
+    def given_up(self) -> str | None:
+        """Nothing, while it runs."""
+        return None
+
+    def last_seen(self, before: Sample | None, seconds: float) -> str:
+        """Nothing beyond what was shown."""
+        return ""
 
     def set_option(self, option: str, value: Any) -> bool:
         """Another set, mode or list of events: other counters have to be opened."""

@@ -42,7 +42,7 @@ def _wishes(mechanism: str) -> tuple[list[Attach], Callable[[], object]]:
     ], os.getpid
 
 
-def _fastest(function: Callable[[], object]) -> float:
+def fastest(function: Callable[[], object]) -> float:
     """Nanoseconds of one call: the mean of the fastest of some rounds."""
     best = float("inf")
     for _ in range(ROUNDS):
@@ -51,6 +51,11 @@ def _fastest(function: Callable[[], object]) -> float:
             function()
         best = min(best, (time.perf_counter_ns() - start) / CALLS)
     return best
+
+
+def a_call() -> float:
+    """Nanoseconds of a system call that does next to nothing, as this process makes it."""
+    return fastest(os.getppid)
 
 
 @cache
@@ -65,9 +70,9 @@ def price(mechanism: str) -> float | None:
         attacher = Attacher(
             lambda name: bpfsys.RETURN_0, types.function_id if types else lambda name: None
         )
-        bare = _fastest(function)
+        bare = fastest(function)
         links = [attacher.attach(wish) for wish in wishes]
-        return max(0.0, _fastest(function) - bare)
+        return max(0.0, fastest(function) - bare)
     except (ProbeError, OSError):
         return None
     finally:

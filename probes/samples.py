@@ -44,7 +44,8 @@ class Cost(NamedTuple):
 
     `events` is the cumulative number of events its programs counted. `ns_per_event` (one
     program run) and `cpu_percent` (of one CPU, at the present rate of events) come from the
-    kernel's run-time statistics, None until they ran; `map_bytes` is kernel memory.
+    kernel's run-time statistics, None until they ran, and hold what it takes the kernel to
+    call the programs, where that was measured; `map_bytes` is kernel memory.
     """
 
     events: int = 0
@@ -56,6 +57,13 @@ class Cost(NamedTuple):
 NO_COST = Cost()
 
 
+class Budget(NamedTuple):
+    """What all of this may cost, and what it does, in per cent of all CPUs; None if not known."""
+
+    percent: float = 0.0
+    used: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """What every probe's sample has: its state, its cost, what was lost (cumulative).
@@ -63,6 +71,7 @@ class Sample:
     `generation` changes when counters restart from zero, so that nobody subtracts across.
     `since` are the monotonic seconds of the first Sample with which this one may be compared:
     from then on the probe was on and counted the same things; None if that is not known.
+    `given_up` says what it does without to stay within the budget, None for nothing.
     """
 
     state: State = "off"
@@ -73,6 +82,7 @@ class Sample:
     generation: int = 0
     notes: tuple[str, ...] = ()
     since: float | None = None
+    given_up: str | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
@@ -316,7 +326,8 @@ class Frame:
     """All probes' Samples of one tick.
 
     `time` is Unix seconds, `mono` monotonic seconds (rates use it), `interval` the wished
-    interval in seconds, `load` the one-minute load average.
+    interval in seconds, `load` the one-minute load average, `budget` what the probes may cost
+    (None for any amount).
     """
 
     time: float
@@ -326,6 +337,7 @@ class Frame:
     load: float | None = None
     filters: Filters = NO_FILTERS
     samples: Mapping[str, Sample] = field(default_factory=dict)
+    budget: Budget | None = None
 
     def merged_after(self, older: Frame) -> Frame:
         """This frame standing for both, so that a slow reader loses no event."""

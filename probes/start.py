@@ -28,13 +28,15 @@ def open_live(
     interval: float,
     run_as: str | None = None,
     cost_always: bool = False,
+    budget: float = 0.0,
     log: str | None = None,
     preload: Callable[[], object] = lambda: None,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
     `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
-    their options by probe. `preload` imports what is needed from then on: the user that we
+    their options by probe. `budget` is what all of it may cost, in per cent of all CPUs, 0 for any
+    amount. `preload` imports what is needed from then on: the user that we
     become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. Raises ProbeError.
     """
@@ -51,7 +53,9 @@ def open_live(
     _, sock = broker.fork(probe_paths)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = Path(log) if log else None
-    source = LiveSource(sock, probes, interval=interval, cost_always=cost_always, log=path)
+    source = LiveSource(
+        sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
+    )
     for name, chosen in options.items():
         for option, value in chosen.items():
             source.set_option(name, option, value)

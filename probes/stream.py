@@ -27,6 +27,7 @@ def stream_object(
         "interval": seconds,
         "host": after.host.name,
         "filters": {name: value for name, value in filters.items() if value is not None},
+        "budget": after.budget._asdict() if after.budget is not None else None,
         "probes": {
             name: _probe_object(
                 kind,
@@ -70,6 +71,8 @@ def _probe_object(
     }
     if after.state == "failed":
         common |= {"why": after.why, "fix": after.fix}
+    if after.given_up is not None:
+        common["given_up"] = after.given_up
     if after.notes:
         common["notes"] = list(after.notes)
     ran = "on" in (after.state, before.state if before else None)

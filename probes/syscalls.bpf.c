@@ -12,7 +12,8 @@
  *   hists    (LATENCY) the histograms, and what was missed; slot 0 is of calls without one
  *
  * What one system call costs: no hash map, no atomic, no lock, one cache line written.
- * With LATENCY two clock reads and one more line on either side.
+ * With LATENCY two clock reads and one more line on either side; where one call in N is timed,
+ * the others cost a look at a line of the CPU's own and one at the thread's.
  */
 #include "rows.h"
 
@@ -143,52 +144,96 @@ static __always_inline int is_birth(u32 call, s64 ret)
 
 struct start {
 	u64 time;
-	u32 tid;
+	u32 tid;	/* whose: 0 for nobody */
 	u32 generation;
 };
 
+/* How many calls a CPU leaves out until it times the next one. */
+struct skip {
+	u64 left;
+	u64 pad[7];	/* a cache line for each CPU */
+};
+
 BPF_F_TABLE("array", u32, struct start, starts, STARTS, 0);
+BPF_F_TABLE("array", u32, struct skip, skips, PT_CPUS, 0);
 BPF_F_TABLE("array", u32, u64, slots, CALLS, PT_MMAPABLE);
 
-#define NEVER (1ULL << 63)	/* start.time: this call is not one of those timed */
+/*
+ * Is this call left out, where one in `every` is timed? The gaps are random: programs repeat
+ * themselves, and every 16th call of a loop would be the same call forever.
+ */
+static __always_inline int is_skipped(u32 every)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct skip *skip = skips.lookup(&cpu);
+
+	if (!skip)
+		return 1;
+	if (skip->left) {
+		skip->left--;
+		return 1;
+	}
+	skip->left = bpf_get_prandom_u32() % (2 * every - 1);
+	return 0;
+}
 
 int on_enter(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 zero = 0, tid = bpf_get_current_pid_tgid(), index = tid & (STARTS - 1);
+	u32 zero = 0, tid, index;
 	struct control *c = control.lookup(&zero);
 	struct start *s;
 
-	if (!c || !c->enabled)
+	if (!c || !c->enabled || (c->sample > 1 && is_skipped(c->sample)))
 		return 0;
+	tid = bpf_get_current_pid_tgid();
+	index = tid & (STARTS - 1);
 	s = starts.lookup(&index);
 	if (!s)
 		return 0;
 	s->tid = tid;
-	s->time = NEVER;
-	if (c->sample <= 1 || !(bpf_get_prandom_u32() & (c->sample - 1)))
-		s->time = bpf_ktime_get_ns();
+	s->time = bpf_ktime_get_ns();
 	return 0;
 }
 
-static __always_inline void time_call(u32 call, u32 cpu)
+/*
+ * A thread that ended within a call has left its start, and its number goes to another. With
+ * sampling that one's first return would find it: none of its own has taken the place.
+ */
+static __always_inline void forget_start(u32 tid)
 {
-	u32 tid = bpf_get_current_pid_tgid(), index = tid & (STARTS - 1);
+	u32 index = tid & (STARTS - 1);
 	struct start *s = starts.lookup(&index);
-	u64 *slot = slots.lookup(&call);
-	struct hist *h;
 
-	if (!s || !slot)
+	if (s)
+		s->tid = 0;
+}
+
+static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 cpu)
+{
+	u32 index = tid & (STARTS - 1);
+	struct start *s = starts.lookup(&index);
+	struct hist *h;
+	int begun;
+	u64 *slot;
+
+	if (!s)
+		return;
+	begun = s->tid == tid;
+	/* One in N is timed: most have no start, and one may be left of a call not asked for. */
+	if (c->sample > 1 && (!begun || s->time < c->since))
+		return;
+	slot = slots.lookup(&call);
+	if (!slot)
 		return;
 	h = pt_hist(cpu, *slot < PT_HISTS ? *slot : 0);
 	if (!h)
 		return;
-	if (s->tid != tid || !*slot) {
+	if (!begun || !*slot) {
 		PT_ADD(h->missed, 1);
 		return;
 	}
 	s->tid = 0;
-	if (s->time != NEVER)
-		pt_record(h, bpf_ktime_get_ns() - s->time);
+	pt_record(h, bpf_ktime_get_ns() - s->time);
 }
 #endif
 
@@ -196,6 +241,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0, cpu, call, tgid, index;
 	struct control *c = control.lookup(&zero);
+	u64 pid_tgid;
 	struct other *other;
 	s64 ret = ctx->args[1];
 	struct row *row;
@@ -203,13 +249,18 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!c || !c->enabled)
 		return 0;
-	tgid = bpf_get_current_pid_tgid() >> 32;
+	pid_tgid = bpf_get_current_pid_tgid();
+	tgid = pid_tgid >> 32;
 	if (c->filters && !pt_wanted(c, tgid))
 		return 0;
 	task = CURRENT();
 	call = call_index(task, ctx->args[0]);
-	if (is_birth(call, ret))
+	if (is_birth(call, ret)) {
+#ifdef LATENCY
+		forget_start(pid_tgid);
+#endif
 		return 0;
+	}
 	/* what it returns is what the function does, and no errno */
 	if (URETPROBE != UNKNOWN && call == URETPROBE)
 		ret = 0;
@@ -231,7 +282,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		}
 	}
 #ifdef LATENCY
-	time_call(call, cpu);
+	time_call(c, pid_tgid, call, cpu);
 #endif
 	return 0;
 }

@@ -16,12 +16,26 @@ from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
+from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
 from probes.model import syscall_view
+from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
-from probes.samples import Filters, Sample, SyscallSample
+from probes.samples import NO_COST, Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Totals
 
 LATENCY_SLOTS = 192
+MOST_SAMPLE = 65536
+"""The rarest sampling: one call in so many is timed."""
+SAMPLED = (1, 4, 16, 64)
+"""What the levels of a probe with latency time: one call in so many."""
+TIMED = (
+    FULL,
+    Level("timed 1 in 4", 0.62),
+    Level("timed 1 in 16", 0.52),
+    Level("timed 1 in 64", 0.5),
+    Level("counts only", 0.42),
+    DETACHED,
+)
 
 
 def geometry(cpus: int) -> dict[str, int]:
@@ -41,21 +55,26 @@ def geometry(cpus: int) -> dict[str, int]:
 
 
 class SyscallProbe:
-    """System calls by name, process and errno. Option `latency`: their durations too."""
+    """System calls by name, process and errno.
+
+    Option `latency`: their durations too, of one call in `sample_every`.
+    """
 
     name: ClassVar[str] = "syscalls"
-    options: ClassVar[Mapping[str, Any]] = {"latency": False}
+    options: ClassVar[Mapping[str, Any]] = {"latency": False, "sample_every": 1}
     sample_type: ClassVar[type[Sample]] = SyscallSample
 
     def __init__(self) -> None:
         self.latency = False
+        self.sample_every = 1
+        self.level = 0
         self.filters = Filters()
         self.totals = Totals(kernel.arch() or "x86_64")
         self.meter = Meter()
         self._control: Control | None = None
         self._rows: RowReader | None = None
         self._latency: LatencyReader | None = None
-        self._loaded_latency = False
+        self._sampled = 1
 
     @staticmethod
     def plan(params: Params) -> Plan:
@@ -82,6 +101,7 @@ class SyscallProbe:
             },
             helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs"},
             facts={**sizes, "latency": latency},
+            gauge=a_call,
         )
 
     @staticmethod
@@ -115,7 +135,17 @@ class SyscallProbe:
 
     def params(self) -> Params:
         """Which of the two variants of the program to load."""
-        return {"latency": self.latency}
+        return {"latency": self._timed}
+
+    @property
+    def _timed(self) -> bool:
+        """Whether durations are wanted, and not given up."""
+        return self.latency and self.level < len(SAMPLED)
+
+    @property
+    def _every(self) -> int:
+        """One call in how many is timed."""
+        return max(self.sample_every, SAMPLED[min(self.level, len(SAMPLED) - 1)])
 
     def adopt(self, loaded: Loaded) -> None:
         """Switch over to newly loaded programs: the old ones stop as these begin to count."""
@@ -128,11 +158,14 @@ class SyscallProbe:
             latency = LatencyReader(maps, *sizes, self.totals.seen())
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters)
+        control.set_sample(self._every)
         control.next_epoch()
         if self._control is not None:
             self._control.enable(False)
         control.enable(True)
         self._let_go()
+        # Beside programs that ran meanwhile, others hardly add anything.
+        self.meter.outside = max(self.meter.outside, facts.get("outside", 0.0))
         self._control, self._rows, self._latency = control, rows, latency
         arrays = [control.array, *rows.arrays, *(latency.arrays if latency else ())]
         self.meter.adopt(loaded, [array.map_bytes for array in arrays])
@@ -140,6 +173,7 @@ class SyscallProbe:
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
+        self.level = 0
         self.totals = Totals(kernel.arch() or "x86_64", self.totals.generation + 1)
 
     def _let_go(self) -> None:
@@ -178,9 +212,13 @@ class SyscallProbe:
         self.filters = filters
 
     def check_option(self, option: str, value: Any) -> None:
-        """Raises ProbeError unless it is `latency`, on or off."""
-        if option != "latency" or not isinstance(value, bool):
-            raise ProbeError(f"syscalls has no option {option}={value!r}", "it has latency")
+        """Raises ProbeError unless it is `latency`, on or off, or `sample_every` and a number."""
+        if option == "latency" and isinstance(value, bool):
+            return
+        if option == "sample_every" and type(value) is int and 1 <= value <= MOST_SAMPLE:
+            return
+        fix = f"it has latency (on or off), and sample_every (1 to {MOST_SAMPLE})"
+        raise ProbeError(f"syscalls has no option {option}={value!r}", fix)
 
     def refuse(self, why: str, fix: str) -> bool:
         """The variant that was asked for failed: go on as before, if there was a before."""
@@ -189,15 +227,58 @@ class SyscallProbe:
         return self._control is not None
 
     def set_option(self, option: str, value: Any) -> bool:
-        """`latency` on or off: another variant of the programs."""
+        """`latency` on or off: another variant of the programs; `sample_every`: at once."""
         self.check_option(option, value)
-        changed = self.latency is not value
-        self.latency = value
-        return changed
+        loaded = self._latency is not None
+        if option == "latency":
+            self.latency, self.level = value, 0
+        else:
+            self.sample_every = value
+        self._set_sample()
+        return self._timed is not loaded
+
+    def parts(self) -> Sequence[Part]:
+        """All of it: durations may be of fewer calls, or be given up first."""
+        return (Part("", TIMED if self.latency else ALL_OR_NOTHING, self.level),)
+
+    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
+        """Another level; counting goes on in any of them."""
+        levels, loaded = self.parts()[0].levels, self._latency is not None
+        before = levels[self.level].weight
+        self.level = level
+        self.meter.expect(levels[level].weight / before if before else 1.0)
+        self._set_sample()
+        return self._timed is not loaded
+
+    def given_up(self) -> str | None:
+        """How few calls are timed, if the budget wants it so."""
+        return self.parts()[0].levels[self.level].words or None
+
+    def last_seen(self, before: Sample | None, seconds: float) -> str:
+        """How many calls there were, which most of all, and by whom."""
+        self.drain()
+        after = self.totals.sample(0.0, 0, NO_COST, ())
+        old = before if isinstance(before, SyscallSample) and before.state == "on" else None
+        view = syscall_view(old, after, seconds)
+        if not view.count or seconds <= 0:
+            return ""
+        first = view.calls[0]
+        share = 100 * first.count / view.count
+        callers = view.processes_of(first.name)
+        by = f" by {callers[0].comm} ({callers[0].pid})" if callers else ""
+        rate = view.count / seconds
+        return f"it saw {rate:,.0f} calls a second, {share:.0f} % of them {first.name}, most{by}"
+
+    def _set_sample(self) -> None:
+        if self._control is not None:
+            self._control.set_sample(self._every)
 
     def _collect(self) -> None:
         if self._control is None or self._rows is None:
             return
         called = self._rows.read(self._control, self.totals)
+        # What was timed until now was so by the rarer of the two.
+        self.totals.sample_every = max(self._every, self._sampled)
+        self._sampled = self._every
         if self._latency is not None:
             self._latency.read(called, self.totals)

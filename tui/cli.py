@@ -223,6 +223,7 @@ def _open_live(
         interval=options.interval,
         run_as=options.run_as,
         cost_always=options.cost_always,
+        budget=options.budget,
         log=options.log,
         preload=lambda: _preload(reader, preload),
     )
@@ -230,8 +231,8 @@ def _open_live(
 
 def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     chosen: dict[str, dict[str, Any]] = {}
-    if options.latency:
-        chosen["syscalls"] = {"latency": True}
+    if options.latency or options.sample > 1:
+        chosen["syscalls"] = {"latency": options.latency, "sample_every": options.sample}
     if options.targets:
         chosen["latency"] = {"targets": options.targets}
     counted: dict[str, Any] = {"set": options.event_set, "mode": options.event_mode}

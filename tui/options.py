@@ -27,6 +27,8 @@ SHORTEST_HISTORY, LONGEST_HISTORY = 10.0, 86_400.0
 COMM_BYTES = 15
 """How much of a process name the kernel keeps."""
 NO_ID = 2**32 - 1
+MOST_SAMPLE = 65536
+"""The rarest sampling of system calls."""
 
 
 class UsageError(ProbeError):
@@ -63,6 +65,8 @@ class Options:
     event_set: str | None = None
     event_mode: str | None = None
     cost_always: bool = False
+    budget: float = 2.0
+    sample: int = 1
     run_as: str | None = None
     log: str | None = None
     ascii: bool = False
@@ -200,6 +204,25 @@ def check_cost(raw: Any) -> bool:
     return bool(raw == "always")
 
 
+def check_budget(raw: Any) -> float:
+    """Per cent of all CPUs that the probes may take, 0 for any amount."""
+    try:
+        percent = float(str(raw).removesuffix("%"))
+    except ValueError:
+        raise ProbeError("not a number", "give per cent of all CPUs, for example 1") from None
+    if not (percent == 0 or 0.1 <= percent <= 100):
+        raise ProbeError("out of range", "choose between 0.1 and 100 per cent, or 0 for no limit")
+    return percent
+
+
+def check_sample(raw: Any) -> int:
+    """Of how many system calls one is timed."""
+    number = _number(raw)
+    if not number or number > MOST_SAMPLE:
+        raise ProbeError("not a number of calls", f"choose between 1 and {MOST_SAMPLE}")
+    return number
+
+
 def check_target(raw: Any) -> str:
     """A latency target in its normal form."""
     from probes.specs import parse
@@ -329,6 +352,8 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
         event_set=event_set,
         event_mode=event_mode,
         cost_always=values.get("cost", False),
+        budget=values.get("budget", 2.0),
+        sample=values.get("sample", 1),
         run_as=values.get("run-as"),
         log=values.get("log"),
         ascii=values.get("ascii", False),

@@ -194,6 +194,8 @@ class LatencyPane(Pane):
         ]
         if broken:
             out.append((f"  {broken} failed", "bad"))
+        if self.sample is not None and self.sample.given_up is not None:
+            out.append((f"  {self.sample.given_up}", "warn"))
         for word, count in (
             ("missed", sum([row.missed for row in view.targets])),
             ("overflow", sum([row.overflow for row in view.targets])),
@@ -269,7 +271,7 @@ class LatencyPane(Pane):
         if target.state != "on" or target.counts_only or extent is None:
             why = "only counted, for it has no end: two events joined by a comma are timed"
             state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
-            said = state or (why if target.counts_only else "no call has ended yet")
+            said = state or (target.why or why if target.counts_only else "no call has ended yet")
             return [(), *[((" " + line, "dim"),) for line in wrap(said, max(10, width - 2))]]
         scale = self._scales[row.spec] = settle(
             self._scales.get(row.spec), *extent, unit=row.target.target.unit

@@ -283,6 +283,8 @@ class SyscallPane(Pane):
         ]
         if sample.latency is not None and sample.sample_every > 1:
             out.append((f"  timed 1 in {sample.sample_every}", "warn"))
+        elif sample.given_up is not None:
+            out.append((f"  {sample.given_up}", "warn"))
         if view.unattributed > 0:
             out += [
                 ("  no process ", "warn"),

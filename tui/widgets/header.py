@@ -74,6 +74,20 @@ def _cost(before: Frame | None, frame: Frame) -> list[Span]:
     ]
 
 
+def _budget(frame: Frame) -> list[Item]:
+    """What is given up to stay within the budget, and how much of that is used."""
+    out: list[Item] = []
+    given_up = [f"{n} {s.given_up}" for n, s in frame.samples.items() if s.given_up]
+    if given_up:
+        more = f" +{len(given_up) - 1}" if len(given_up) > 1 else ""
+        out.append((0, [(f" {given_up[0]}{more} ", "badge.warn")]))
+    if frame.budget is not None and frame.budget.used is not None:
+        used = f"{frame.budget.used:.1f}" if frame.budget.used < 10 else f"{frame.budget.used:.0f}"
+        of = f"/{frame.budget.percent:g} %"
+        out.append((7, [("budget ", "dim"), (f"{used:>3}", "value"), (of, "dim")]))
+    return out
+
+
 def header_line(state: HeaderState, width: int, look: Look) -> Line:
     """The header in `width` cells; what matters least is left out when room is short."""
     frame = state.frame
@@ -99,6 +113,7 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         (1, _cost(state.before, frame)),
         (0, [(f" lost {fmt_count(lost)} ", "badge.bad")] if lost else [("lost 0", "dim")]),
     ]
+    items += _budget(frame)
     if state.kept:
         items.append((5, [("kept ", "dim"), (state.kept, "text")]))
     wanted = frame.filters.describe()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The budget of a live source: reads what probes cost, and carries out what the Governor says."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from probes.base import Probe
+from probes.governor import Change, Governor, Key, Load, Part
+from probes.samples import Budget
+
+TICK, QUICK, FIRST = 1.0, 0.5, 0.25
+"""Seconds between looks at the cost, while something has just changed, and when it has begun."""
+NEWS = 3.0
+"""Seconds for which a change is news."""
+FIX = "it is tried again when there is room; --budget 0 never gives up anything"
+
+
+class Standing(Protocol):
+    """What a Governed knows of a probe: whether it runs, and what it can be told."""
+
+    probe: Probe
+    held: bool
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is attached."""
+
+
+class Hands(NamedTuple):
+    """What the owner of the probes does on demand, each with a probe's name."""
+
+    reload: Callable[[str], None]
+    measure: Callable[[str], None]
+    hold: Callable[[str, str, str], None]
+    release: Callable[[str], None]
+
+
+class Governed:
+    """Looks at the cost of `slots` now and then. `budget` in per cent of all `cpus`, 0 for none."""
+
+    def __init__(self, budget: float, cpus: int, slots: Mapping[str, Standing], hands: Hands):
+        self.budget = budget
+        self._cpus = cpus
+        self._slots = slots
+        self._hands = hands
+        self._governor = Governor(budget, cpus)
+        self._due = self._news = float("-inf")
+        self._last: tuple[float, float] | None = None
+        self._parts: dict[Key, Part] = {}
+        self._busy = Busy()
+        self._pressed = False
+        self.used: float | None = None
+
+    def stands(self) -> Budget | None:
+        """The budget and what is used of it, None without one."""
+        return Budget(self.budget, self.used) if self.budget else None
+
+    def forget(self, probe: str) -> None:
+        """The user has decided about a probe."""
+        self._governor.forget(probe)
+        self._news = time.monotonic()
+
+    def begun(self, probe: Probe, now: float) -> None:
+        """A probe runs from now on: its cost is soon to be looked at."""
+        probe.meter.estimate(now)
+        self._news = now
+        self._due = min(self._due, now + FIRST)
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next look."""
+        return max(0.0, self._due - now) if self.budget else float("inf")
+
+    def tick(self, now: float) -> None:
+        """Look, and act, if it is time to."""
+        if not self.budget or now < self._due:
+            return
+        loads = self._loads(now)
+        own = self._own(now)
+        busy = self._busy.percent() if self._pressed else None
+        changes = self._governor.decide(now, loads, own, busy)
+        for change in changes:
+            self._carry_out(change)
+        if changes:
+            self._news = now
+        self.used = self._governor.used
+        self._pressed = self.used > self.budget / 2 or any(load.level for load in loads)
+        self._due = now + (QUICK if now - self._news < NEWS else TICK)
+
+    def _loads(self, now: float) -> list[Load]:
+        self._parts = {}
+        loads: list[Load] = []
+        for name, slot in self._slots.items():
+            if slot.runs:
+                slot.probe.drain()  # events and time have to be of the same moment
+            elif not slot.held:
+                continue
+            parts = slot.probe.parts()
+            percent = slot.probe.meter.estimate(now) if slot.runs else 0.0
+            for part in parts:
+                key, level = (name, part.what), part.level
+                if slot.held:
+                    level = len(part.levels) - 1
+                self._parts[key] = part
+                loads.append(Load(key, part.levels, level, percent * part.share))
+        return loads
+
+    def _own(self, now: float) -> float:
+        """What this process took since the last look, in per cent of one CPU."""
+        last, self._last = self._last, (now, time.process_time())
+        if last is None or now <= last[0]:
+            return 0.0
+        return 100 * (self._last[1] - last[1]) / (now - last[0])
+
+    def _carry_out(self, change: Change) -> None:
+        name, what = change.key
+        slot = self._slots[name]
+        last = len(self._parts[change.key].levels) - 1
+        why = self._why(change.percent)
+        if not what and change.level == last:
+            self._hands.hold(name, why, FIX)
+            return
+        reload = slot.probe.give_up(what, change.level, why, FIX)
+        if slot.held:
+            self._hands.release(name)
+        elif reload:
+            self._hands.reload(name)
+        else:
+            self._hands.measure(name)
+
+    def _why(self, percent: float) -> str:
+        share = percent / self._cpus
+        shown = f"{share:.1f}" if share < 10 else f"{share:.0f}"
+        return f"detached, for it took {shown} % of all CPUs, and the budget is {self.budget:g} %"
+
+
+class Busy:
+    """How busy the kernel of the whole machine is: a read of /proc/stat, for when it matters."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
+
+    def percent(self) -> float | None:
+        """Of the time since the last call; None for the first one."""
+        try:
+            fd = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                words = os.read(fd, 256).split(b"\n", 1)[0].split()[1:9]
+            finally:
+                os.close(fd)
+            times = [int(word) for word in words]
+        except (OSError, ValueError):
+            return None
+        # What user space does by itself calls nobody: system, irq and softirq.
+        system, total = times[2] + times[5] + times[6], sum(times)
+        last, self._last = self._last, (system, total)
+        if last is None or total <= last[1]:
+            return None
+        return 100 * (system - last[0]) / (total - last[1])
