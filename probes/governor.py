@@ -16,7 +16,7 @@ Nothing here reads a clock or a map: `probes.governed` does, and carries out wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 AIM, CALM = 0.8, 0.6
@@ -86,8 +86,8 @@ class _Past:
     lowered: float = float("-inf")
     raised: float = float("-inf")
     room_since: float | None = None
-    wait: float = WAIT
-    trial: float = TRIAL
+    wait: float = field(default_factory=lambda: WAIT)
+    trial: float = field(default_factory=lambda: TRIAL)
     busy: float | None = None
 
 
@@ -155,8 +155,9 @@ class Governor:
             level = fits[0] if fits else last
             # To detach is the last resort: not where the level above it may just do.
             spare = load.percent - guess(load, last - 1)
-            if level == last and load.level < last - 1 and excess - spare <= (1 - AIM) * room:
-                level = last - 1
+            may_do = load.level < last - 1 and excess - spare <= (1 - AIM) * room
+            if level == last and may_do:
+                level, excess = last - 1, 0.0
             self._means[load.key] = guess(load, level)
             excess -= load.percent - guess(load, level)
             self._lowered(past, now, load, level, busy)

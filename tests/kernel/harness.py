@@ -55,13 +55,16 @@ class Live:
         options: Mapping[str, Mapping[str, Any]] | None = None,
         paths: Mapping[str, str] = PATHS,
         cost_always: bool = False,
+        budget: float = 0.0,
         log: Path | None = None,
         expect_on: bool = True,
     ) -> None:
         self.broker, sock = broker.fork(paths)
         classes = {name: path.partition(":") for name, path in paths.items()}
         probes = {name: getattr(_module(m), c)() for name, (m, _, c) in classes.items()}
-        self.source = LiveSource(sock, probes, interval=interval, cost_always=cost_always, log=log)
+        self.source = LiveSource(
+            sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=log
+        )
         self.probes = probes
         self.frames: list[Frame] = []
         self.ends: list[str] = []

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def words(page: Control) -> dict[str, object]:
                     strict=True))  # fmt: skip
 
 
-def test_words_lie_where_the_header_says(page: Control) -> None:
+def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 12345)
     page.enable(True)
     page.next_epoch()
     page.set_sample(16)
@@ -58,6 +60,7 @@ def test_words_lie_where_the_header_says(page: Control) -> None:
         "comm": b"name" + bytes(12),
         "sample": 16,
         "wake": 4096,
+        "since": 12345,
     }
     page.enable(False)
     assert words(page)["enabled"] == 0

@@ -439,8 +439,9 @@ def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None
         def __getattr__(self, name: str) -> Callable[..., None]:
             return lambda *values: self.log.append((name, values))
 
-    def call(mechanism: str, attach: object, slot: int) -> None:
+    def call(mechanism: str, attach: object, slot: int, control: object) -> float:
         called.append((mechanism, slot))
+        return 7.0
 
     monkeypatch.setattr(latency_plan, "Histograms", Hists)
     monkeypatch.setattr(latency_plan, "Control", Page)
@@ -451,7 +452,9 @@ def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None
     def nothing(one: Attach) -> int:
         return -1
 
-    found = calibrate({"control": 0, "hists": 0}, nothing)["floors"]
+    facts = calibrate({"control": 0, "hists": 0}, nothing)
+    found = facts["floors"]
+    assert facts["outside"] == {"syscall": 7.0, "uprobe push": 7.0}
     assert called == [("syscall", 7), ("uprobe push", 7)]
     assert found["syscall"] == pytest.approx(1000, rel=0.04)
     assert found["uprobe push"] == pytest.approx(5000, rel=0.04)

@@ -162,6 +162,11 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "number"))	/* a call that nobody else makes */
 		for (long i = 0; i < count; i++)
 			syscall(500);
+	else if (!strcmp(what, "turns"))	/* two calls that take turns */
+		for (long i = 0; i < count; i++) {
+			syscall(500);
+			syscall(501);
+		}
 	else if (!strcmp(what, "close"))
 		for (long i = 0; i < count; i++)
 			close(-1);

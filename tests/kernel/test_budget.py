@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampling and the budget on a real kernel: what is given up, what stays exact, what comes back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from probes import governor, kernel
+from probes.model import count_delta, histogram_delta, syscall_view
+from probes.samples import Counts, Filters, LatencySample, SyscallSample
+from probes.syscall_names import name_of
+from tests.kernel.harness import PATHS, Live, Work, eventually, held_programs
+
+pytestmark = pytest.mark.kernel
+
+ARCH = kernel.arch() or ""
+TURNS = [name_of(number, False, ARCH) for number in (500, 501)]
+SAMPLED = {"syscalls": {"latency": True, "sample_every": 16}}
+
+
+def settled(live: Live) -> SyscallSample:
+    return cast(SyscallSample, live.settled().samples["syscalls"])
+
+
+def test_one_in_sixteen_is_timed_whatever_the_program_repeats(calls: Path) -> None:
+    n = 160_000
+    with (
+        Work(calls, "turns", "10", "turns") as first,
+        Work(calls, "turns", str(n), "turns") as work,
+        Live("syscalls", options=SAMPLED, filters=Filters(comm="turns")) as live,
+    ):
+        # What is made for the first time is timed from the next poll on.
+        first.work()
+        before = settled(live)
+        work.work()
+        after = settled(live)
+    assert after.sample_every == 16
+    counts = count_delta(before.calls, after.calls)
+    assert before.latency is not None
+    assert after.latency is not None
+    for name in TURNS:
+        # Counts are of all calls, whatever is timed.
+        assert counts[name] == Counts(n, n)
+        timed = histogram_delta(before.latency.get(name), after.latency[name]).n
+        # Gaps of every 16th would time one of the two never, and the other twice as often.
+        assert timed == pytest.approx(n / 16, rel=0.1)
+    assert after.missed == before.missed
+    view = syscall_view(before, after, 1)
+    (row,) = [row for row in view.calls if row.name == TURNS[0]]
+    assert row.total is not None
+    assert row.p50 is not None
+    assert row.total / n > row.p50 / 4
+
+
+def test_sampled_durations_agree_with_the_programs_own_clock(calls: Path) -> None:
+    options = {"syscalls": {"latency": True, "sample_every": 4}}
+    with (
+        Work(calls, "sleeps", "1200") as work,
+        Live("syscalls", options=options, filters=Filters(comm="calls")) as live,
+    ):
+        before = settled(live)
+        p50, _, _, total = work.work()
+        after = settled(live)
+    view = syscall_view(before, after, 1)
+    (row,) = [row for row in view.calls if row.name == "clock_nanosleep"]
+    assert row.count == 1200
+    assert row.p50 == pytest.approx(p50, rel=0.06)
+    assert row.total == pytest.approx(total, rel=0.1)
+
+
+def test_no_duration_is_left_over_from_another_filter(calls: Path) -> None:
+    """A call that was sampled, but did not pass the filter, has left its start."""
+    options = {"syscalls": {"latency": True, "sample_every": 2}}
+    nobody = Filters(comm="nobody at all")
+    with (
+        Work(calls, "until", "100", "left") as work,
+        Live("syscalls", options=options, filters=nobody) as live,
+    ):
+        work.go()
+        time.sleep(0.5)
+        begun = time.monotonic_ns()
+        live.source.set_filters(Filters(comm="left"))
+        live.wait("it is counted", lambda f: f.samples["syscalls"].calls.get("getppid"))  # type: ignore[attr-defined]
+        after = settled(live)
+        passed = time.monotonic_ns() - begun
+        work.work()
+    assert after.latency is not None
+    histogram = after.latency["getppid"]
+    assert histogram.n > 100
+    assert histogram.total < passed
+
+
+def test_the_sampling_changes_while_it_runs(calls: Path) -> None:
+    with Live("syscalls", options=SAMPLED) as live, Work(calls, "until", "1000") as work:
+        work.go()
+        for every in (64, 1, 4):
+            live.source.set_option("syscalls", "sample_every", every)
+            live.wait(
+                f"one in {every} is timed",
+                lambda frame, every=every: (  # type: ignore[misc]
+                    cast(SyscallSample, frame.samples["syscalls"]).sample_every == every
+                ),
+            )
+        (made,) = work.work()
+        after = settled(live)
+    assert after.matrix[work.pid, "getppid"].n == made
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A governor for which seconds are long."""
+    monkeypatch.setattr(governor, "WAIT", 1.0)
+    monkeypatch.setattr(governor, "TRIAL", 2.0)
+    monkeypatch.setattr(governor, "LASTED", 0.0)
+    monkeypatch.setattr(governor, "SETTLE", 1.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_storm_of_calls_on_all_cpus_is_given_up_and_comes_back(calls: Path) -> None:
+    options = {"syscalls": {"latency": True}}
+    with ExitStack() as stack:
+        storms = [
+            stack.enter_context(Work(calls, "until", "1000", "storm"))
+            for _ in range(os.cpu_count() or 1)
+        ]
+        live = stack.enter_context(Live("execs", options=options, budget=2.0))
+        others = held_programs()
+        for storm in storms:
+            storm.go()
+        live.source.toggle("syscalls", True)
+        frame = live.wait("it is detached", lambda f: f.samples["syscalls"].given_up == "detached")
+        sample = frame.samples["syscalls"]
+        assert sample.state == "failed"
+        assert sample.why is not None
+        assert sample.fix is not None
+        # Who asked what is going on has the answer all the same.
+        assert "getppid, most by storm" in sample.why
+        assert "budget is 2 %" in sample.why
+        assert "--budget 0" in sample.fix
+        assert frame.samples["execs"].state == "on"
+        eventually("its programs are gone", lambda: held_programs() == others)
+        assert frame.budget is not None
+        assert frame.budget.percent == 2
+        for storm in storms:
+            storm.work()
+        back = live.wait("it counts again", lambda f: f.samples["syscalls"].state == "on")
+        assert back.samples["syscalls"].given_up == "counts only"
+        assert live.frames[-1].budget is not None
+        whole = live.wait("all is as asked for", lambda f: _is_whole(f.samples["syscalls"]))
+        assert whole.budget is not None
+        assert whole.budget.used is not None
+
+
+def _is_whole(sample: object) -> bool:
+    assert isinstance(sample, SyscallSample)
+    every = sample.sample_every == 1 and sample.latency is not None
+    return sample.state == "on" and sample.given_up is None and every
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_function_that_is_called_too_often_is_counted_or_detached(
+    program: Callable[[str], Path],
+) -> None:
+    functions = program("functions")
+    paths = {**PATHS, "latency": "probes.latency:LatencyProbe"}
+    target = f"uprobe:{functions}:steady"
+    options = {"latency": {"targets": [target, "softirq"]}}
+    with (
+        Work(functions, "until", "100") as work,
+        Live("latency", paths=paths, options=options, budget=1.0) as live,
+    ):
+        work.go()
+        live.wait("it is given up", lambda f: f.samples["latency"].given_up)
+        sample = cast(LatencySample, live.settled().samples["latency"])
+        given_up, other = sample.targets[target], sample.targets["softirq"]
+        assert other.state == "on"
+        assert other.why is None
+        assert given_up.why is not None
+        assert "budget" in given_up.why
+        # The user may insist, and is told again.
+        live.source.toggle("latency", False)
+        live.wait("off", lambda f: f.samples["latency"].state == "off")
+        live.source.toggle("latency", True)
+        live.wait("on", lambda f: f.samples["latency"].state == "on")
+        live.wait("given up again", lambda f: f.samples["latency"].given_up)
+        work.work()
+
+
+def test_without_a_budget_nothing_is_given_up(calls: Path) -> None:
+    options = {"syscalls": {"latency": True}}
+    with Live("syscalls", options=options) as live, Work(calls, "until", "1000") as work:
+        work.go()
+        time.sleep(2)
+        frame = live.frames[-1]
+        assert frame.budget is None
+        assert _is_whole(frame.samples["syscalls"])
+        work.work()
