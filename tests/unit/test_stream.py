@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.base import Probe
+from probes.execs import ExecProbe
 from probes.samples import (
+    Budget,
     Cost,
     Counts,
     CpuTimes,
@@ -27,6 +29,7 @@ from probes.samples import (
     TaskTimes,
 )
 from probes.stream import dumps, stream_object
+from probes.syscalls import SyscallProbe
 from tests.unit import strategies as own
 
 
@@ -67,6 +70,7 @@ def test_counts_are_of_the_interval() -> None:
     assert obj["interval"] == 2.0
     assert obj["host"] == "web-3"
     assert obj["filters"] == {}
+    assert obj["budget"] is None
     assert obj["probes"] == {
         "syscalls": {
             "state": "on",
@@ -214,3 +218,22 @@ def _typed(arbitrary: Frame) -> Frame:
     kinds = {"syscalls": SyscallSample, "execs": ExecSample, "pmc": PmcSample}
     kept = {n: s for n, s in arbitrary.samples.items() if type(s) is kinds.get(n)}
     return replace(arbitrary, samples=kept)
+
+
+def test_what_is_given_up_to_stay_within_the_budget() -> None:
+    samples: dict[str, Sample] = {
+        "syscalls": SyscallSample(state="on", given_up="counts only"),
+        "execs": ExecSample(state="on"),
+    }
+    frame = Frame(
+        time=1.0,
+        mono=1.0,
+        interval=1.0,
+        host=Host(),
+        samples=samples,
+        budget=Budget(2.0, 0.25),
+    )
+    obj = stream_object(None, frame, {"syscalls": SyscallProbe, "execs": ExecProbe})
+    assert obj["budget"] == {"percent": 2.0, "used": 0.25}
+    assert obj["probes"]["syscalls"]["given_up"] == "counts only"
+    assert "given_up" not in obj["probes"]["execs"]

@@ -84,7 +84,7 @@ def _budget(frame: Frame) -> list[Item]:
     if frame.budget is not None and frame.budget.used is not None:
         used = f"{frame.budget.used:.1f}" if frame.budget.used < 10 else f"{frame.budget.used:.0f}"
         of = f"/{frame.budget.percent:g} %"
-        out.append((7, [("budget ", "dim"), (f"{used:>3}", "value"), (of, "dim")]))
+        out.append((4, [("budget ", "dim"), (f"{used:>3}", "value"), (of, "dim")]))
     return out
 
 

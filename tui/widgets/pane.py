@@ -56,7 +56,11 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
     if pane.state == "off":
         return [(f"off: press {entry.key}", "dim")]
     if pane.state == "failed":
-        return [("failed", "bad"), (f"  {entry.key} tries again", "dim")]
+        held = pane.sample is not None and pane.sample.given_up
+        return [
+            (held or "failed", "warn" if held else "bad"),
+            (f"  {entry.key} tries again", "dim"),
+        ]
     if pane.state == "starting":
         return [("starting", "dim")]
     lost = pane.sample.lost if pane.sample is not None else 0

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From costs to deeds: what the budget's owner is told to do, and what a probe then says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from probes import governed
+from probes.base import Probe
+from probes.cost import UNMEASURED, Meter
+from probes.governed import Busy, Governed, Hands
+from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
+from probes.latency_budget import COUNTED, Ladders
+from probes.samples import Histogram, Target
+from probes.syscalls import TIMED, SyscallProbe
+
+LADDER = (FULL, Level("half", 0.5), DETACHED)
+
+
+class Fake:
+    """A probe with one ladder, that costs what it is told."""
+
+    def __init__(self, percent: float, reload: bool = True) -> None:
+        self.percent = percent
+        self.reload = reload
+        self.level = 0
+        self.told: list[tuple[str, int]] = []
+        self.meter = SimpleNamespace(
+            estimate=lambda now: self.percent * LADDER[self.level].weight, events=0
+        )
+
+    def drain(self) -> None:
+        pass
+
+    def parts(self) -> Sequence[Part]:
+        return [Part("", LADDER, self.level)]
+
+    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
+        self.level = level
+        self.told.append((why, level))
+        return self.reload
+
+
+@dataclass
+class Slot:
+    probe: Any
+    runs: bool = True
+    held: bool = False
+
+
+@dataclass
+class Owner:
+    """Does what it is told, and notes it."""
+
+    slots: dict[str, Slot]
+    budget: float = 2.0
+    done: list[tuple[str, str]] = field(default_factory=list)
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        hands = Hands(
+            reload=lambda name: self.done.append(("reload", name)),
+            measure=lambda name: self.done.append(("measure", name)),
+            hold=self.hold,
+            release=self.release,
+        )
+        self.governed = Governed(self.budget, 2, self.slots, hands)
+        self.now = 100.0
+
+    def hold(self, name: str, why: str, fix: str) -> None:
+        self.done.append(("hold", name))
+        self.why = f"{why}: {fix}"
+        self.slots[name].runs, self.slots[name].held = False, True
+
+    def release(self, name: str) -> None:
+        self.done.append(("release", name))
+        self.slots[name].runs, self.slots[name].held = True, False
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.governed.tick(self.now)
+            self.now += 0.25
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process takes nothing, and the kernel is never busy."""
+    monkeypatch.setattr(
+        governed, "time", SimpleNamespace(process_time=lambda: 0.0, monotonic=float)
+    )
+    monkeypatch.setattr(governed.Busy, "percent", lambda self: None)
+
+
+@pytest.mark.parametrize(("reload", "deed"), [(True, "reload"), (False, "measure")])
+def test_a_level_is_taken_by_loading_anew_or_at_once(reload: bool, deed: str) -> None:
+    owner = Owner({"calls": Slot(probe := Fake(6.0, reload))})
+    owner.run(20)
+    assert owner.done[0] == (deed, "calls")
+    assert [level for _, level in probe.told[:1]] == [1]
+    assert owner.governed.stands() is not None
+
+
+def test_what_is_detached_is_held_and_let_go_one_level_up() -> None:
+    owner = Owner({"calls": Slot(probe := Fake(150.0))})
+    owner.run(1)
+    assert owner.done == [("hold", "calls")]
+    assert "75 % of all CPUs" in owner.why
+    assert "budget is 2 %" in owner.why
+    probe.percent = 0.1
+    owner.run(35)
+    assert owner.done[1] == ("release", "calls")
+    assert probe.told[0][1] == 1
+    owner.run(20)
+    assert probe.level == 0
+
+
+def test_without_a_budget_nobody_looks() -> None:
+    owner = Owner({"calls": Slot(Fake(150.0))}, budget=0.0)
+    owner.run(60)
+    assert owner.done == []
+    assert owner.governed.stands() is None
+    assert owner.governed.wait(owner.now) == float("inf")
+
+
+def test_probes_that_are_off_cost_nothing() -> None:
+    owner = Owner({"calls": Slot(Fake(150.0), runs=False), "execs": Slot(Fake(1.0))})
+    owner.run(10)
+    assert owner.done == []
+    stands = owner.governed.stands()
+    assert stands is not None
+    assert stands.used == pytest.approx(0.5)
+
+
+def test_looks_are_rare_unless_something_is_new() -> None:
+    owner = Owner({"calls": Slot(probe := Fake(1.0))})
+    owner.run(10)
+    assert owner.governed.wait(owner.now) <= governed.TICK
+    owner.governed.tick(owner.now)
+    assert owner.governed.wait(owner.now) == pytest.approx(governed.TICK, abs=0.3)
+    owner.governed.begun(cast(Probe, probe), owner.now)
+    assert owner.governed.wait(owner.now) <= governed.FIRST
+
+
+def test_the_kernels_share_is_read_from_proc_stat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    lines = iter([b"cpu  100 0 50 800 0 10 10 0 0 0\ncpu0", b"cpu  150 0 80 860 0 15 15 0 0 0\n"])
+    monkeypatch.setattr(os, "read", lambda fd, size: next(lines))
+    busy = Busy()
+    assert busy.percent() is None
+    assert busy.percent() == pytest.approx(100 * 40 / 150)
+
+
+def test_an_estimate_holds_what_nobody_measured_yet() -> None:
+    meter = Meter()
+    meter.outside = 50.0
+    assert meter.estimate(1.0) == 0.0
+    meter.events = 1_000_000
+    assert meter.estimate(2.0) == pytest.approx(100 * (UNMEASURED + 50) * 1e6 / 1e9)
+    meter.expect(0.5)
+    meter.events = 2_000_000
+    assert meter.estimate(3.0) == pytest.approx(100 * (UNMEASURED / 2 + 50) * 1e6 / 1e9)
+    assert meter.estimate(3.0) == 0.0
+
+
+def test_levels_of_system_calls() -> None:
+    probe = SyscallProbe()
+    assert [part.levels for part in probe.parts()] == [ALL_OR_NOTHING]
+    assert probe.set_option("latency", True)
+    assert [part.levels for part in probe.parts()] == [TIMED]
+    assert probe.params() == {"latency": True}
+    # Nothing is loaded here: whatever is timed has still to be asked for.
+    assert probe.give_up("", 2, "", "")
+    assert (probe.given_up(), probe._every) == ("timed 1 in 16", 16)
+    assert not probe.give_up("", 4, "", "")
+    assert probe.given_up() == "counts only"
+    assert probe.params() == {"latency": False}
+    # Who asks again for durations gets them.
+    assert probe.set_option("latency", True)
+    assert probe.given_up() is None
+    probe.set_option("sample_every", 32)
+    probe.give_up("", 1, "", "")
+    assert probe._every == 32
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    return {"floor": "uprobe push", "counts_only": False, "countable": True, **more}
+
+
+def target(spec: str, n: int) -> Target:
+    return Target(spec=spec, state="on", histogram=Histogram({}, n, 0))
+
+
+def test_shares_of_targets_follow_their_calls_and_what_those_cost() -> None:
+    ladders = Ladders()
+    ladders.learn("malloc", facts(), {"uprobe push": 2 * UNMEASURED})
+    ladders.learn("softirq", facts(floor="tracepoint", countable=False), {})
+    parts, outside = ladders.parts({"malloc": target("malloc", 0), "softirq": target("softirq", 0)})
+    assert outside == 0
+    parts, outside = ladders.parts(
+        {"malloc": target("malloc", 100), "softirq": target("softirq", 300)}
+    )
+    assert [part.share for part in parts] == [0.5, 0.5]
+    assert outside == pytest.approx(2 * UNMEASURED / 4)
+    assert [part.levels for part in parts] == [COUNTED, ALL_OR_NOTHING]
+
+
+def test_a_counted_target_can_still_be_timed_again() -> None:
+    ladders = Ladders()
+    ladders.learn("malloc", facts(), {})
+    ladders.put("malloc", 1)
+    # Loaded anew, nothing of it could be left out any more.
+    ladders.learn("malloc", facts(countable=False, counts_only=True), {})
+    assert ladders.counted(["malloc", "free"]) == ["malloc"]
+    assert ladders.ladder("malloc") is COUNTED
+    assert not ladders.is_detached("malloc")
+    assert ladders.given_up() == "1 target given up"
+    ladders.put("malloc", 2)
+    assert ladders.is_detached("malloc")
+    ladders.drop("malloc")
+    assert ladders.given_up() is None
