@@ -297,6 +297,14 @@ SETTINGS: tuple[Setting, ...] = (
         "cost", ("--cost",), "WHEN", "measure the probes' cost: always, or sampled (default)",
         check_cost,
     ),
+    Setting(
+        "budget", ("--budget",), "PERCENT", "of all CPUs that this may take (default 2, 0: any)",
+        check_budget, (str, int, float),
+    ),
+    Setting(
+        "sample", ("--sample",), "N", "with --latency: time one system call in N (default 1)",
+        check_sample, (int,),
+    ),
     Setting("run-as", ("--run-as",), "USER", "who to be once the probes run", check_run_as),
     Setting("log", ("--log",), "FILE", "append what the compiler says to FILE", check_path),
     Setting(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The header on the budget: how much is used, what was given up, and that this is never left out."""
+"""The header on the budget: how much is used; what was given up is never left out."""
 
 from __future__ import annotations
 
