@@ -109,6 +109,8 @@ class SampleSum:
         interval has seen that part.
         """
         self.last = after
+        if after.given_up:
+            self._notes[f"to stay within the budget, at times: {after.given_up}"] = None
         if "on" not in (after.state, before.state if before else None):
             return
         fresh = before is None or before.generation != after.generation
@@ -162,9 +164,11 @@ class SyscallSum(SampleSum):
         self._comms: dict[int, str] = {}
         self._latency: dict[str, Histogram] | None = None
         self._unattributed = self._missed = 0
+        self._every = 1
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(SyscallSample, old), cast(SyscallSample, after)
+        self._every = max(self._every, new.sample_every)
         calls = count_delta(old.calls, new.calls)
         _add_pairs(self._calls, calls, Counts)
         _add_pairs(self._matrix, count_delta(old.matrix, new.matrix), Counts)
@@ -186,6 +190,7 @@ class SyscallSum(SampleSum):
             "calls": self._calls, "errnos": self._errnos, "matrix": self._matrix,
             "comms": self._comms, "latency": self._latency,
             "unattributed": self._unattributed, "missed": self._missed,
+            "sample_every": self._every,
         }  # fmt: skip
 
 

@@ -118,6 +118,18 @@ def executed(pid: int, ppid: int, program: str, time: float, ret: int = 0) -> Ex
     )  # fmt: skip
 
 
+def test_what_was_given_up_at_times_is_told_of_the_whole() -> None:
+    frames = [
+        frame(at, syscalls=SyscallSample(state="on", sample_every=every, given_up=words))
+        for at, (every, words) in enumerate([(1, None), (16, "timed 1 in 16"), (1, None)])
+    ]
+    probe = summed(*frames)["probes"]["syscalls"]
+    assert probe["notes"] == ["to stay within the budget, at times: timed 1 in 16"]
+    held = SyscallSample(state="failed", why="too dear", fix="wait", given_up="detached")
+    probe = summed(*frames, frame(3, syscalls=held))["probes"]["syscalls"]
+    assert probe["notes"][1] == "to stay within the budget, at times: detached"
+
+
 def test_executions_are_a_tree_and_are_counted_by_program() -> None:
     events = (
         executed(10, 1, "make", 1.1),
