@@ -67,13 +67,8 @@ def import_bcc() -> Any:
 
 def kernel_version() -> int:
     """KERNEL_VERSION of the running kernel, as headers would give it."""
-    numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in _release_parts()]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    major, minor, patch = kernel.version()
     return (major << 16) + (minor << 8) + min(patch, 255)
-
-
-def _release_parts() -> list[str]:
-    return kernel.release().partition("-")[0].split(".")[:3]
 
 
 def compiler_flags(plan: Plan, types: btf.KernelBTF) -> list[str]:
