@@ -83,7 +83,8 @@ class Plan:
 
     `defines` are -D macros; `offsets` gives macros that become byte offsets from the running
     kernel's BTF ({"OFF_MM": "task_struct.mm"}; with a "?" behind it -1 where there is none),
-    `helpers` macros that are 1 if it has a BPF helper. `facts` goes back to the dashboard;
+    `helpers` macros that are 1 if it has a BPF helper, `functions` macros that are what to call
+    for a function of the kernel, if it has it. `facts` goes back to the dashboard;
     `calibrate` may add to them, before anything is attached: it is given the maps by name
     and a function that attaches. `gauge` tells how many ns an event takes: the loader asks
     before and after it attaches, and the difference is the fact "outside".
@@ -95,6 +96,7 @@ class Plan:
     defines: Mapping[str, int] = field(default_factory=dict)
     offsets: Mapping[str, str] = field(default_factory=dict)
     helpers: Mapping[str, str] = field(default_factory=dict)
+    functions: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     calibrate: Callable[[Mapping[str, int], Callable[[Attach], int]], Params] | None = None
     gauge: Callable[[], float] | None = None

@@ -25,6 +25,9 @@ DIRECTORY = Path("/var/cache/probetop")
 MOST_FILES = 64
 _MOST_BYTES = 1 << 24
 _LDDW, _MAP_FD = 0x18, 1
+_CALL, _KERNEL_FUNCTION = 0x85, 2
+KERNEL_FUNCTIONS = 1 << 24
+"""Added to the type id of a kernel function, the number of a helper that stands for it."""
 
 
 class MapShape(NamedTuple):
@@ -58,6 +61,20 @@ def with_maps(code: bytes, numbers: Mapping[int, int]) -> bytes:
         if wide and registers >> 4 == _MAP_FD:
             struct.pack_into("<I", result, at + 4, numbers[value])
         skip = wide
+    return bytes(result)
+
+
+def with_functions(code: bytes) -> bytes:
+    """Instructions that call the kernel's functions, which no compiler of BCC 0.26 can say."""
+    result = bytearray(code)
+    skip = False
+    for at in range(0, len(code) - 7, 8):
+        opcode, registers, _, value = struct.unpack_from("<BBhI", code, at)
+        call = opcode == _CALL and not skip and not registers
+        if call and value & 0xFF000000 == KERNEL_FUNCTIONS:
+            number = value - KERNEL_FUNCTIONS
+            struct.pack_into("<BBhI", result, at, _CALL, _KERNEL_FUNCTION << 4, 0, number)
+        skip = opcode == _LDDW and not skip
     return bytes(result)
 
 

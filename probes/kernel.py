@@ -56,6 +56,31 @@ def release() -> str:
     return os.uname().release
 
 
+def version() -> tuple[int, int, int]:
+    """The running kernel's release as numbers; what it has not is 0."""
+    parts = release().partition("-")[0].split(".")[:3]
+    numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in parts]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return major, minor, patch
+
+
+def preempts() -> bool:
+    """Whether tasks may lose their CPU while they are in the kernel; True where nobody says."""
+    if "PREEMPT" not in os.uname().version:
+        return False
+    modes = read_text("/sys/kernel/debug/sched/preempt") or ""
+    return "(none)" not in modes and "(voluntary)" not in modes
+
+
+def preempts_raw_tracepoints() -> bool:
+    """Whether programs on raw tracepoints may lose their CPU: from Linux 7.0 on.
+
+    The kernel skips a program that is running on the CPU already. So what happens there until
+    the one that lost its CPU goes on is not seen, and counted as a recursion.
+    """
+    return version() >= (7, 0, 0) and preempts()
+
+
 def machine() -> str:
     """The machine name of uname(2), for messages."""
     return os.uname().machine

@@ -95,10 +95,12 @@ int event(void *ctx)
 
 	if (!c || !h || (c->filters && !pt_wanted(c, tgid)))
 		return 0;
+	pt_hold_cpu();
 	PT_ADD(h->count, 1);
 	row = row_of(ctx, c, target, tgid);
 	if (row)
 		row->count++;
+	pt_release_cpu();
 	return 0;
 }
 #endif
@@ -279,7 +281,7 @@ static __always_inline void wait_end(void *ctx, struct control *c, struct wait *
 		return;
 	w->tid = 0;
 	if (!c->filters || pt_task_wanted(c, task))
-		record(ctx, c, h, target, LOAD(u32, task, OFF_TGID), now - w->time);
+		record_as(ctx, c, h, target, LOAD(u32, task, OFF_TGID), now - w->time, 1);
 }
 #endif
 

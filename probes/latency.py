@@ -30,6 +30,11 @@ MOST_ROWS = 10_000
 THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
 ONLY_COUNTED = "only counted, to stay within the budget: --budget 0 times it again"
+HOLD_CPU = {
+    "PT_PREEMPT_DISABLE": "bpf_preempt_disable",
+    "PT_PREEMPT_ENABLE": "bpf_preempt_enable",
+}
+"""What programs of uprobes call to keep their CPU, from Linux 6.10 on."""
 TEXT_WORDS = 8
 """Words of a row, beyond the 32 bytes that each has, for a text that tells calls apart."""
 
@@ -150,6 +155,7 @@ class LatencyProbe:
                 "OFF_STATE_NEW": "task_struct.__state?",
                 "OFF_STATE_OLD": "task_struct.state?",
             },
+            functions=HOLD_CPU if kernel.preempts() else {},
             facts={**sizes, "targets": targets, "errors": errors},
             calibrate=measured(floors, len(targets)),
         )

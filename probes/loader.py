@@ -67,13 +67,8 @@ def import_bcc() -> Any:
 
 def kernel_version() -> int:
     """KERNEL_VERSION of the running kernel, as headers would give it."""
-    numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in _release_parts()]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    major, minor, patch = kernel.version()
     return (major << 16) + (minor << 8) + min(patch, 255)
-
-
-def _release_parts() -> list[str]:
-    return kernel.release().partition("-")[0].split(".")[:3]
 
 
 def compiler_flags(plan: Plan, types: btf.KernelBTF) -> list[str]:
@@ -91,6 +86,10 @@ def compiler_flags(plan: Plan, types: btf.KernelBTF) -> list[str]:
     for macro, name in plan.helpers.items():
         known = types.enumerator("bpf_func_id", name) is not None
         flags.append(f"-D{macro}={int(known)}")
+    for macro, name in plan.functions.items():
+        number = types.function_id(name)
+        if number is not None:
+            flags.append(f"-D{macro}={compiled.KERNEL_FUNCTIONS + number}")
     return flags
 
 
@@ -198,7 +197,8 @@ def _compiled(bcc: Any, source: str, text: str, flags: Sequence[str]) -> Compile
     for n in range(lib.bpf_num_functions(mod)):
         name = lib.bpf_function_name(mod, n)
         start, size = lib.bpf_function_start(mod, name), lib.bpf_function_size(mod, name)
-        code[name.decode()] = compiled.with_maps(ctypes.string_at(start, size), numbers)
+        made = compiled.with_maps(ctypes.string_at(start, size), numbers)
+        code[name.decode()] = compiled.with_functions(made)
     return Compiled(tuple(shapes), code)
 
 

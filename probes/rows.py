@@ -27,6 +27,10 @@ _HIST = struct.Struct("=QQQQ")
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
 _STRETCH = 32
 MASK = 0xFFFFFFFF
+UNSETTLED = 4
+"""Entries at a list's end that may not be written yet: as many programs run within each other.
+
+There are four contexts: a task's, a soft and a hard interrupt's, and that of the NMI."""
 
 Extra = tuple[int, int]
 Change = tuple[int, int, int, int, bytes, tuple[Extra, ...]]
@@ -98,7 +102,7 @@ class RowTable:
         ended = control.next_epoch()
         for cpu in range(self.cpus):
             indexes = self._list(cpu, ended, 0)
-            self._read_of_epoch[cpu] = len(indexes)
+            self._read_of_epoch[cpu] = max(0, len(indexes) - UNSETTLED)
             yield indexes
         self._settling, self.others = self.others, self.others | settling
 

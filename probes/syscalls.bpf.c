@@ -14,6 +14,8 @@
  * What one system call costs: no hash map, no atomic, no lock, one cache line written.
  * With LATENCY two clock reads and one more line on either side; where one call in N is timed,
  * the others cost a look at a line of the CPU's own and one at the thread's.
+ *
+ * Nothing here may be interrupted by another task: see PERF.
  */
 #include "rows.h"
 
@@ -177,7 +179,7 @@ static __always_inline int is_skipped(u32 every)
 	return 0;
 }
 
-int on_enter(struct bpf_raw_tracepoint_args *ctx)
+int on_enter(void *ctx)
 {
 	u32 zero = 0, tid, index;
 	struct control *c = control.lookup(&zero);
@@ -237,15 +239,13 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 }
 #endif
 
-int on_exit(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 {
 	u32 zero = 0, cpu, call, tgid, index;
 	struct control *c = control.lookup(&zero);
 	u64 pid_tgid;
 	struct other *other;
-	s64 ret = ctx->args[1];
 	struct row *row;
-	u64 task;
 
 	if (!c || !c->enabled)
 		return 0;
@@ -253,8 +253,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	tgid = pid_tgid >> 32;
 	if (c->filters && !pt_wanted(c, tgid))
 		return 0;
-	task = CURRENT();
-	call = call_index(task, ctx->args[0]);
+	call = call_index(task, regs);
 	if (is_birth(call, ret)) {
 #ifdef LATENCY
 		forget_start(pid_tgid);
@@ -286,3 +285,27 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	return 0;
 }
+
+#ifdef PERF
+/*
+ * Where the kernel preempts programs on raw tracepoints, it leaves out what ends on the same CPU
+ * until a preempted one goes on. Those that perf runs are not preempted.
+ */
+struct perf_exit {
+	u64 common;
+	s64 number;
+	s64 ret;
+};
+
+int on_exit(struct perf_exit *ctx)
+{
+	u64 task = CURRENT();
+
+	return count_call(task, pt_task_pt_regs(task), ctx->ret);
+}
+#else
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	return count_call(CURRENT(), ctx->args[0], ctx->args[1]);
+}
+#endif

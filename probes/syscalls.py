@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 from probes import kernel
-from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
@@ -54,6 +54,12 @@ def geometry(cpus: int) -> dict[str, int]:
     }
 
 
+def _has_perf_tracepoints() -> bool:
+    """Whether all system calls are among the events that perf knows."""
+    tracefs = kernel.tracefs()
+    return tracefs is not None and (tracefs / "events/raw_syscalls/sys_exit/id").exists()
+
+
 class SyscallProbe:
     """System calls by name, process and errno.
 
@@ -78,20 +84,30 @@ class SyscallProbe:
 
     @staticmethod
     def plan(params: Params) -> Plan:
-        """One program on sys_exit; with `latency` one on sys_enter as well."""
+        """One program on sys_exit; with `latency` one on sys_enter as well.
+
+        Raw tracepoints, which cost least, unless the kernel would leave calls out there.
+        """
         sizes = geometry(kernel.possible_cpus())
-        attach = [Attach(kind="raw_tracepoint", function="on_exit", target="sys_exit")]
+        perf = kernel.preempts_raw_tracepoints() and _has_perf_tracepoints()
+        kind: Mechanism = "tracepoint" if perf else "raw_tracepoint"
+        group = "raw_syscalls:" if perf else ""
+        attach = [Attach(kind=kind, function="on_exit", target=f"{group}sys_exit")]
         maps = ["control", *ROW_MAPS, "others", "errnos"]
         latency = bool(params.get("latency"))
         if latency:
-            attach.append(Attach(kind="raw_tracepoint", function="on_enter", target="sys_enter"))
+            attach.append(Attach(kind=kind, function="on_enter", target=f"{group}sys_enter"))
             maps += ["slots", "hists"]
         field = "status" if kernel.arch() == "x86_64" else "flags"
         return Plan(
             source="syscalls.bpf.c",
             attach=attach,
             maps=maps,
-            defines={**sizes, **({"LATENCY": 1} if latency else {})},
+            defines={
+                **sizes,
+                **({"LATENCY": 1} if latency else {}),
+                **({"PERF": 1} if perf else {}),
+            },
             offsets={
                 "OFF_COMPAT": f"task_struct.thread_info.{field}",
                 "OFF_MM": "task_struct.mm",

@@ -47,6 +47,18 @@ struct control {
 static u64 (*pt_current_task_btf)(void) = (void *)158;
 static u64 (*pt_task_pt_regs)(u64 task) = (void *)175;
 
+/*
+ * What counts without atomics must have its CPU for itself. Programs of uprobes may lose it to
+ * another task, where the kernel lets programs say that they must not.
+ */
+#if defined(PT_PREEMPT_DISABLE) && defined(PT_PREEMPT_ENABLE)
+static void (*pt_hold_cpu)(void) = (void *)PT_PREEMPT_DISABLE;
+static void (*pt_release_cpu)(void) = (void *)PT_PREEMPT_ENABLE;
+#else
+#define pt_hold_cpu()
+#define pt_release_cpu()
+#endif
+
 static __always_inline u64 pt_read(u64 address)
 {
 	u64 value = 0;

@@ -5,7 +5,8 @@
  * User space reads
  *   rows     the counters, PT_ROWS (a power of two) for each of PT_CPUS
  *   touched  per CPU how many rows changed in this epoch and in the one before
- *   lists    their indexes: for each CPU a list of even epochs, then one of odd ones
+ *   lists    their indexes: for each CPU a list of even epochs, then one of odd ones; the last
+ *            few of a list may have been counted, but not written yet
  *   crowded  a ring buffer that wakes it when a CPU's list has become long
  *
  * An event costs one lookup and one cache line, which no other CPU writes: no hash map, no
@@ -62,20 +63,21 @@ static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 
 		bpf_get_current_comm(row->comm, PT_COMM);
 	if (!t)
 		return;
-	if (t->epoch[side] != epoch) {
-		t->epoch[side] = epoch;
+	/* signed: a program that read the epoch before must not empty the list of a newer one */
+	if ((s32)(epoch - t->epoch[side]) > 0) {
 		t->count[side] = 0;
+		t->epoch[side] = epoch;
 	}
 	n = t->count[side];
 	if (n >= PT_ROWS)
 		return;
+	/* at once: an interrupt's program that runs within this one must take another place */
+	t->count[side] = n + 1;
 	at = (2 * cpu + side) * PT_ROWS + n;
 	entry = lists.lookup(&at);
 	if (!entry)
 		return;
 	*entry = index;
-	t->count[side] = n + 1;
-	/* After that: a program that runs within this call finds another count, and makes none. */
 	if (n + 1 == PT_CROWD)
 		crowded.ringbuf_output(&n, sizeof(n), PT_FORCE_WAKEUP);
 }

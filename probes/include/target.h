@@ -95,15 +95,26 @@ static __always_inline struct row *row_of(void *ctx, struct control *c, u32 targ
 #endif
 }
 
-static __always_inline void record(void *ctx, struct control *c, struct hist *h, u32 target,
-				   u32 tgid, u64 value)
+/* `alone`: no other task can get this CPU meanwhile. */
+static __always_inline void record_as(void *ctx, struct control *c, struct hist *h, u32 target,
+				      u32 tgid, u64 value, int alone)
 {
 	struct row *row;
 
+	if (!alone)
+		pt_hold_cpu();
 	pt_record(h, value);
 	row = row_of(ctx, c, target, tgid);
 	if (row) {
 		row->count++;
 		row->sum += value;
 	}
+	if (!alone)
+		pt_release_cpu();
+}
+
+static __always_inline void record(void *ctx, struct control *c, struct hist *h, u32 target,
+				   u32 tgid, u64 value)
+{
+	record_as(ctx, c, h, target, tgid, value, 0);
 }

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from probes import compiled
-from probes.compiled import Compiled, MapShape, key_of, load, store, with_maps
+from probes.compiled import (
+    KERNEL_FUNCTIONS,
+    Compiled,
+    MapShape,
+    key_of,
+    load,
+    store,
+    with_functions,
+    with_maps,
+)
 
 LDDW, MOV = 0x18, 0xB7
 MADE = Compiled(
@@ -34,6 +43,18 @@ def test_references_to_maps_are_replaced_and_nothing_else() -> None:
     # The second half of a wide load is no instruction, whatever it looks like.
     half = struct.pack("<BBhI", LDDW, 0, 0, 5) + struct.pack("<BBhI", LDDW, 1 << 4, 0, 9)
     assert with_maps(half + mov, {}) == half + mov
+
+
+def test_calls_of_the_kernels_functions_are_marked_and_no_others() -> None:
+    def call(number: int, source: int = 0) -> bytes:
+        return struct.pack("<BBhI", 0x85, source << 4, 0, number)
+
+    known, helper = KERNEL_FUNCTIONS + 70_000, call(14)
+    code = helper + call(known) + wide(known, 0) + call(known, 1) + call(0xFFFFFFFF)
+    made = helper + call(70_000, 2) + wide(known, 0) + call(known, 1) + call(0xFFFFFFFF)
+    assert with_functions(code) == made
+    half = struct.pack("<BBhI", LDDW, 0, 0, 5) + call(known)
+    assert with_functions(half) == half
 
 
 def test_a_key_is_of_all_that_matters() -> None:

@@ -55,6 +55,51 @@ def test_may_load(
     assert kernel.may_load() is may
 
 
+@pytest.mark.parametrize(
+    ("release", "numbers"),
+    [
+        ("5.10.0-30-amd64", (5, 10, 0)),
+        ("7.3.4-1~bpo13", (7, 3, 4)),
+        ("6.18.44-fc-v657", (6, 18, 44)),
+        ("6.1", (6, 1, 0)),
+        ("7.0-rc3", (7, 0, 0)),
+        ("6.12.1+", (6, 12, 1)),
+    ],
+)
+def test_version(
+    monkeypatch: pytest.MonkeyPatch, release: str, numbers: tuple[int, int, int]
+) -> None:
+    monkeypatch.setattr(kernel, "release", lambda: release)
+    assert kernel.version() == numbers
+
+
+@pytest.mark.parametrize(
+    ("version", "modes", "release", "preempts", "raw"),
+    [
+        ("#1 SMP Debian", None, "7.3.0", False, False),
+        ("#1 SMP PREEMPT_DYNAMIC", "full (lazy)", "7.3.0", True, True),
+        ("#1 SMP PREEMPT_RT", None, "7.0.1", True, True),
+        ("#1 SMP PREEMPT_DYNAMIC", None, "6.19.2", True, False),
+        ("#1 SMP PREEMPT_DYNAMIC", "none voluntary (full)", "6.12.0", True, False),
+        ("#1 SMP PREEMPT_DYNAMIC", "none (voluntary) full", "6.1.0", False, False),
+        ("#1 SMP PREEMPT_DYNAMIC", "(none) voluntary full lazy", "7.1.0", False, False),
+    ],
+)
+def test_which_kernels_preempt_programs(
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    modes: str | None,
+    release: str,
+    preempts: bool,
+    raw: bool,
+) -> None:
+    uname = os.uname_result(("Linux", "node", release, version, "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: uname)
+    monkeypatch.setattr(kernel, "read_text", lambda path: modes)
+    assert kernel.preempts() is preempts
+    assert kernel.preempts_raw_tracepoints() is raw
+
+
 def test_lockdown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "read_text", lambda path: "none [integrity] confidentiality")
     assert kernel.lockdown() == "integrity"

@@ -130,6 +130,23 @@ def test_events_between_the_readings_are_not_lost(played: Kernel) -> None:
     assert [change[2:4] for change in first + played.changes()] == [(1, 1), (1, 2)]
 
 
+@pytest.mark.parametrize("late", range(1, 5))
+def test_entries_that_are_counted_before_they_are_written_are_read_later(
+    played: Kernel, late: int
+) -> None:
+    """Programs of interrupts run within one that has taken its place, and not filled it."""
+    epoch = played.control.epoch
+    for pid in range(1, 7):
+        played.event(0, pid, 0, 10)
+    at = 8 * ((epoch & 1) * ROWS + 6 - late)
+    entries = os.pread(played.fds["lists"], 8 * late, at)
+    os.pwrite(played.fds["lists"], bytes(8 * late), at)
+    first = [change[0] for change in played.changes()]
+    os.pwrite(played.fds["lists"], entries, at)
+    found = first + [change[0] for change in played.changes()]
+    assert sorted(found) == list(range(1, 7))
+
+
 def test_a_full_table_says_so(played: Kernel) -> None:
     for pid in range(1, ROWS + 1):
         assert played.event(0, pid, 0, 1)

@@ -68,6 +68,14 @@ def test_calls_and_errors_are_exact(
         assert n <= found <= n + failed + after.unattributed - before.unattributed
 
 
+def test_threads_that_share_cpus_lose_no_calls(live: Live, program: Program) -> None:
+    """A kernel may take the CPU from a program in the midst of a call's account."""
+    with Work(program("calls"), "threads", "50000") as work:
+        before, after = observe(live, work)
+    assert of_process(before, after, work.pid)["getppid"] == Counts(200_000, 0)
+    assert after.lost == before.lost
+
+
 def test_every_errno_has_its_name(live: Live, program: Program) -> None:
     with Work(program("calls"), "errnos") as work:
         before, after = observe(live, work)

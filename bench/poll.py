@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one poll takes of a machine of 256 CPUs, simulated: from maps to a pane's lines.
+
+    .venv/bin/python -m bench.poll [ROUNDS]
+
+Every table says how many processes are known and how many of them had something to count since
+the last poll, for that is what a poll's cost depends on.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Protocol
+
+from bench.simulated import Counters, Latency, Syscalls
+from probes.base import Probe
+from probes.samples import Frame, Host
+from probes.windows import continues
+from tui.panes.base import Pane
+from tui.panes.latency import LatencyPane
+from tui.panes.pmc import PmcPane
+from tui.panes.syscalls import SyscallPane
+
+Table = tuple[str, Sequence[str], list[Sequence[str]]]
+"""A heading, the names of the columns, and rows of cells."""
+CPUS, PROCESSES, TARGETS = 256, 16_384, 100
+ACTIVE = (0, 500, 2_000, 16_384)
+"""How many of the processes are active between two polls."""
+PARTS = ("read", "Sample", "graphs", "table", "lines")
+WIDTH, HEIGHT = 118, 40
+WARM = 3
+"""Polls before those that count: a pane keeps what it saw for some intervals."""
+
+
+class Machine(Protocol):
+    """A probe, and work for it to count."""
+
+    @property
+    def probe(self) -> Probe:
+        """The probe that reads."""
+
+    def work(self, active: int) -> None:
+        """So many processes are active."""
+
+
+def of_one(machine: Machine, pane: Pane, active: int, rounds: int) -> list[float]:
+    """Milliseconds of each of PARTS and of their sum, each of the fastest round."""
+    machine.work(PROCESSES)
+    frames = [_frame(machine.probe, 0.0, None)]
+    best = [float("inf")] * len(PARTS)
+    whole = float("inf")
+    for number in range(1, WARM + rounds + 1):
+        machine.work(active)
+        gc.collect()
+        spent = _poll(machine.probe, pane, frames, number / 100)
+        if number > WARM:
+            best = list(map(min, best, spent))
+            whole = min(whole, sum(spent))
+    return [*best, whole]
+
+
+def _poll(probe: Probe, pane: Pane, frames: list[Frame], now: float) -> list[float]:
+    times = [time.perf_counter()]
+
+    def done() -> None:
+        times.append(time.perf_counter())
+
+    probe.drain()
+    done()
+    frames.append(_frame(probe, now, frames[-1]))
+    done()
+    before, after = frames[-2:]
+    pane.tick(before, after)
+    done()
+    pane.show(before, after, 1.0)
+    done()
+    pane.lines(WIDTH, HEIGHT)
+    done()
+    return [1000 * (b - a) for a, b in pairwise(times)]
+
+
+def _frame(probe: Probe, now: float, last: Frame | None) -> Frame:
+    before = last.samples[probe.name] if last is not None else None
+    sample = probe.read(now)
+    # As the live source does it.
+    since = before.since if before is not None and continues(before, sample) else now
+    sample = replace(sample, since=since)
+    return Frame(time=now, mono=now, interval=1.0, host=Host(), samples={probe.name: sample})
+
+
+def of_polls(rounds: int) -> Table:
+    """A poll of each probe, by how many processes were active."""
+    makers: dict[str, tuple[Callable[[], Machine], Callable[[], Pane]]] = {
+        "system calls": (lambda: Syscalls(CPUS, PROCESSES), SyscallPane),
+        "counters": (lambda: Counters(CPUS, PROCESSES), PmcPane),
+        f"latency, {TARGETS} targets": (lambda: Latency(CPUS, PROCESSES, TARGETS), LatencyPane),
+    }
+    rows: list[Sequence[str]] = []
+    for name, (machine, pane) in makers.items():
+        for active in ACTIVE:
+            cells = of_one(machine(), pane(), active, rounds)
+            rows.append((name, f"{active:,}", *[f"{cell:.2f}" for cell in cells]))
+    title = (
+        f"One poll of {CPUS} CPUs and {PROCESSES:,} processes, simulated: ms, "
+        f"fastest of {rounds} rounds"
+    )
+    return title, ("probe", "active", *PARTS, "all"), rows
+
+
+def main() -> int:
+    """Prints the table."""
+    title, head, rows = of_polls(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    print(title)
+    for row in (head, *rows):
+        print("".join([f"{cell:>10}" if at else f"{cell:<22}" for at, cell in enumerate(row)]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
