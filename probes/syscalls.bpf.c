@@ -106,7 +106,7 @@ static __always_inline u32 call_index(u64 task, u64 regs)
 #endif
 #if PT_DIRECT
 	compat = LOAD(u32, task, OFF_COMPAT);
-	nr = LOAD(u32, pt_task_pt_regs(task), at_nr);
+	nr = LOAD(u32, regs, at_nr);
 #else
 	bpf_probe_read_kernel(&compat, 4, (void *)(task + OFF_COMPAT));
 	bpf_probe_read_kernel(&nr, 4, (void *)(regs + at_nr));
@@ -135,8 +135,12 @@ static __always_inline int is_birth(u32 call, s64 ret)
 
 #if PT_DIRECT
 #define CURRENT() pt_current_task_btf()
+#define TID(task) LOAD(u32, task, OFF_PID)
+#define TGID(task) LOAD(u32, task, OFF_TGID)
 #else
 #define CURRENT() bpf_get_current_task()
+#define TID(task) ((u32)bpf_get_current_pid_tgid())
+#define TGID(task) ((u32)(bpf_get_current_pid_tgid() >> 32))
 #endif
 
 #ifdef LATENCY
@@ -187,7 +191,7 @@ int on_enter(void *ctx)
 
 	if (!c || !c->enabled || (c->sample > 1 && is_skipped(c->sample)))
 		return 0;
-	tid = bpf_get_current_pid_tgid();
+	tid = TID(CURRENT());
 	index = tid & (STARTS - 1);
 	s = starts.lookup(&index);
 	if (!s)
@@ -243,20 +247,18 @@ static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 {
 	u32 zero = 0, cpu, call, tgid, index;
 	struct control *c = control.lookup(&zero);
-	u64 pid_tgid;
 	struct other *other;
 	struct row *row;
 
 	if (!c || !c->enabled)
 		return 0;
-	pid_tgid = bpf_get_current_pid_tgid();
-	tgid = pid_tgid >> 32;
+	tgid = TGID(task);
 	if (c->filters && !pt_wanted(c, tgid))
 		return 0;
 	call = call_index(task, regs);
 	if (is_birth(call, ret)) {
 #ifdef LATENCY
-		forget_start(pid_tgid);
+		forget_start(TID(task));
 #endif
 		return 0;
 	}
@@ -281,7 +283,7 @@ static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 		}
 	}
 #ifdef LATENCY
-	time_call(c, pid_tgid, call, cpu);
+	time_call(c, TID(task), call, cpu);
 #endif
 	return 0;
 }

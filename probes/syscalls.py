@@ -86,11 +86,12 @@ class SyscallProbe:
     def plan(params: Params) -> Plan:
         """One program on sys_exit; with `latency` one on sys_enter as well.
 
-        Raw tracepoints, which cost least, unless the kernel would leave calls out there.
+        Raw tracepoints, which cost least, by programs that may read what they are given; unless
+        the kernel would leave calls out there.
         """
         sizes = geometry(kernel.possible_cpus())
         perf = kernel.preempts_raw_tracepoints() and _has_perf_tracepoints()
-        kind: Mechanism = "tracepoint" if perf else "raw_tracepoint"
+        kind: Mechanism = "tracepoint" if perf else "btf_tracepoint"
         group = "raw_syscalls:" if perf else ""
         attach = [Attach(kind=kind, function="on_exit", target=f"{group}sys_exit")]
         maps = ["control", *ROW_MAPS, "others", "errnos"]
@@ -110,6 +111,8 @@ class SyscallProbe:
             },
             offsets={
                 "OFF_COMPAT": f"task_struct.thread_info.{field}",
+                "OFF_PID": "task_struct.pid",
+                "OFF_TGID": "task_struct.tgid",
                 "OFF_MM": "task_struct.mm",
                 "OFF_XOL": "mm_struct.uprobes_state.xol_area?",
                 "OFF_XOL_VADDR": "xol_area.vaddr?",
