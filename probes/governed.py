@@ -14,6 +14,8 @@ from probes.samples import Budget
 
 TICK, QUICK, FIRST = 1.0, 0.5, 0.25
 """Seconds between looks at the cost, while something has just changed, and when it has begun."""
+SLACK = 0.05
+"""Seconds by which a look may be early: with a Frame it costs no wakeup of its own."""
 NEWS = 3.0
 """Seconds for which a change is news."""
 FIX = "it is tried again when there is room; --budget 0 never gives up anything"
@@ -76,7 +78,7 @@ class Governed:
 
     def tick(self, now: float) -> None:
         """Look, and act, if it is time to."""
-        if not self.budget or now < self._due:
+        if not self.budget or now < self._due - SLACK:
             return
         loads = self._loads(now)
         own = self._own(now)
