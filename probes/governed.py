@@ -76,11 +76,11 @@ class Governed:
         """Seconds until the next look."""
         return max(0.0, self._due - now) if self.budget else float("inf")
 
-    def tick(self, now: float) -> None:
-        """Look, and act, if it is time to."""
+    def tick(self, now: float, read: float = float("-inf")) -> None:
+        """Look, and act, if it is time to. `read` is when the probes were read last."""
         if not self.budget or now < self._due - SLACK:
             return
-        loads = self._loads(now)
+        loads = self._loads(now, now - read > SLACK)
         own = self._own(now)
         busy = self._busy.percent() if self._pressed else None
         changes = self._governor.decide(now, loads, own, busy)
@@ -92,14 +92,14 @@ class Governed:
         self._pressed = self.used > self.budget / 2 or any(load.level for load in loads)
         self._due = now + (QUICK if now - self._news < NEWS else TICK)
 
-    def _loads(self, now: float) -> list[Load]:
+    def _loads(self, now: float, drain: bool) -> list[Load]:
         self._parts = {}
         loads: list[Load] = []
         for name, slot in self._slots.items():
-            if slot.runs:
-                slot.probe.drain()  # events and time have to be of the same moment
-            elif not slot.held:
+            if not slot.runs and not slot.held:
                 continue
+            if slot.runs and drain:
+                slot.probe.drain()  # events and time have to be of the same moment
             parts = slot.probe.parts()
             percent = slot.probe.meter.estimate(now) if slot.runs else 0.0
             for part in parts:

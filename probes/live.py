@@ -210,7 +210,7 @@ class LiveSource:
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
                     due = now + self._interval
-            self._governed.tick(now)
+            self._governed.tick(now, self._framed)
             self._measure(now)
             due = min(due, now + self._interval)
             wait = min(due - time.monotonic(), self._governed.wait(now))
