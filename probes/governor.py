@@ -6,9 +6,9 @@ What can be made cheaper is a `Load`: a probe, or a target of the latency probe.
 When the whole is above the budget, in the mean of some seconds or far above it at once, the
 dearest load goes down to the level that should fit; when there is room for the next higher level,
 and has been for a while, it goes up by one. A level that did not last makes the next attempt wait
-longer, up to RAREST: this is what keeps it from going up and down. What is detached counts
-nothing, so nobody knows what it would cost: it is tried again after a while, sooner where the
-machine is far less busy than it was.
+longer: this is what keeps it from going up and down. What is detached counts nothing, so nobody
+knows what it would cost: it is tried again after a while, sooner where the kernel is far less
+busy than it was.
 
 Nothing here reads a clock or a map: `probes.governed` does, and carries out what `decide` says.
 """
@@ -25,8 +25,10 @@ FAR, HORIZON = 4.0, 5.0
 """So many times the budget is too much at once; less is, in the mean of about so many seconds."""
 SETTLE = 2.5
 """Seconds after going down until the load's cost is known again."""
-WAIT, TRIAL, RAREST = 8.0, 30.0, 300.0
-"""Seconds of room before going up, before a detached load is tried, and the longest of either."""
+WAIT, LONGEST = 8.0, 300.0
+"""Seconds of room before going up, at first and at most."""
+TRIAL, RAREST = 30.0, 120.0
+"""Seconds before a detached load is tried, at first and at most: who looks wants to know."""
 QUIET = 5.0
 """Seconds before a detached load is tried on a machine that is half as busy as it was."""
 LASTED = 60.0
@@ -170,7 +172,7 @@ class Governor:
             past.trial = min(RAREST, 2 * past.trial) if short else TRIAL
             past.busy = busy
         else:
-            past.wait = min(RAREST, 2 * past.wait) if short else WAIT
+            past.wait = min(LONGEST, 2 * past.wait) if short else WAIT
         past.lowered, past.room_since = now, None
 
     def _up(

@@ -346,7 +346,8 @@ class LiveSource:
         before = self._last.get(name)
         begun = self._framed if before is not None and before.state == "on" else slot.begun
         seen = slot.probe.last_seen(before, time.monotonic() - begun)
-        self._fail(slot, f"{why}; {seen}" if seen else why, fix)
+        seen = seen and f"; at {time.strftime('%H:%M:%S')} {seen}"
+        self._fail(slot, why + seen, fix)
         slot.held, slot.pending = True, None
 
     def _measure_soon(self, name: str) -> None:
