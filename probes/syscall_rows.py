@@ -239,8 +239,8 @@ class LatencyReader:
                 old = totals.latency.get(name, NO_HISTOGRAM)
                 totals.latency[name] = self.hists.read(slot, old)
         # What has no slot counts in slot 0.
-        slots = (0, *self._slot_of.values())
-        totals.missed = sum(self.hists.counters(slot)[1] for slot in slots)
+        counters = self.hists.counters()
+        totals.missed = sum(counters[slot][1] for slot in (0, *self._slot_of.values()))
 
     def close(self) -> None:
         """Unmap everything."""
