@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from probes import hdr
+from probes.changes import changed
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
@@ -40,14 +41,10 @@ def seconds_between(before: Frame | None, after: Frame) -> float:
 def count_delta(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> dict[K, Counts]:
     """What was added per key; keys that did not change are absent."""
     delta: dict[K, Counts] = {}
-    known = before.get
-    for key, new in after.items():
-        old = known(key)
-        if old is new or old == new:
-            continue
+    for key, old, new in changed(before, after):
         if old is None or new[0] < old[0]:  # forgotten and back: it counts from zero
             delta[key] = new
-        else:
+        elif old != new:
             delta[key] = _NEW(Counts, (new[0] - old[0], new[1] - old[1]))
     return delta
 
@@ -193,8 +190,8 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
 def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: float) -> SyscallView:
     """The interval between two Samples; rows are sorted, most calls first."""
     old = _comparable(before, after)
-    changed = count_delta(old.calls, after.calls)
-    calls = [_call_row(name, counts, old, after) for name, counts in changed.items()]
+    made = count_delta(old.calls, after.calls)
+    calls = [_call_row(name, counts, old, after) for name, counts in made.items()]
     by_name = {row.name: row for row in calls}
     for (name, errno), times in int_delta(old.errnos, after.errnos).items():
         if name in by_name:
@@ -307,14 +304,10 @@ def _target_row(before: Target | None, after: Target) -> TargetRow:
 def spent_delta(before: Mapping[K, Spent], after: Mapping[K, Spent]) -> dict[K, Spent]:
     """As `count_delta`, for calls and the time in them."""
     delta: dict[K, Spent] = {}
-    known = before.get
-    for key, new in after.items():
-        old = known(key)
-        if old is new or old == new:
-            continue
+    for key, old, new in changed(before, after):
         if old is None or new[0] < old[0]:  # forgotten and back: it counts from zero
             delta[key] = new
-        else:
+        elif old != new:
             delta[key] = _NEW(Spent, (new[0] - old[0], new[1] - old[1]))
     return delta
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from probes.changes import changed
 from probes.ranked import Rank, Ranked
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
@@ -243,12 +244,11 @@ def sum_of(cpus: Iterable[CpuRow], events: Iterable[str]) -> CpuRow:
 
 def _ranks(before: PmcSample, after: PmcSample, counted: bool, unshared: Set[str]) -> list[Rank]:
     """Of each process that ran, what to sort it by: most cycles first, then most time."""
-    known, old, new = before.tasks.get, before.readings.get, after.readings.get
+    old, new = before.readings.get, after.readings.get
     count = exact if "cycles" in unshared else scaled
     ranks: list[Rank] = []
-    for pid, times in after.tasks.items():
-        was = known(pid)
-        if was is times or was == times or pid == IDLE:
+    for pid, was, times in changed(before.tasks, after.tasks):
+        if was == times or pid == IDLE:
             continue
         gained = times[0]
         if was is not None and times[0] >= was[0] and times[1] >= was[1]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 from probes import hdr
 from probes.control import Control
 from probes.maps import MappedArray, RingBuffer
 from probes.samples import Histogram
 
-# The name and the extras behind it, which a text may stand in place of.
-_ROW = struct.Struct("=QQQII32s")
-_EXTRAS = struct.Struct("=IIII")
+_ROW = struct.Struct("=QQQ8x16sIIII")
+_NOTHING = (0, 0, 0, 0, 0)
+"""What a row had before it was ever read: count, sum, key, counts of extras."""
 ROW_SIZE = 64
 _NAME_AT = 32
 ROW_MAPS = ("rows", "touched", "lists", "crowded")
@@ -50,6 +51,7 @@ text instead of its id and its name.
 """
 
 
+@lru_cache(8192)
 def name_of_comm(raw: bytes) -> str:
     """A process's name as the kernel keeps it; bytes that are no UTF-8 stay (surrogates)."""
     return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
@@ -136,21 +138,21 @@ class RowTable:
 
     def _rows(self, indexes: tuple[int, ...]) -> Iterator[Change]:
         memory, stride, last = self.rows.memory, self.rows.stride, self._last
+        unpack, seen, texts = _ROW.unpack_from, last.get, self._name_end > ROW_SIZE
         for index in indexes:
-            count, total, key, _, _, comm = _ROW.unpack_from(memory, index * stride)
-            id0, n0, id1, n1 = _EXTRAS.unpack_from(comm, 16)
-            old = last.get(index, (0, 0, 0, 0, 0))
+            at = index * stride
+            count, total, key, comm, id0, n0, id1, n1 = unpack(memory, at)
+            old = seen(index, _NOTHING)
             last[index] = (count, total, key, n0, n1)
             if count == old[0] or not key:
                 continue
             extras: tuple[Extra, ...] = ()
-            if id0:
+            if texts:
+                comm = memory[at + _NAME_AT : at + self._name_end]
+            elif id0:
                 # With another key the extras began anew, the counters did not.
                 a, b = (old[3], old[4]) if old[2] == key else (0, 0)
                 extras = ((id0, (n0 - a) & MASK), (id1, (n1 - b) & MASK))
-            if self._name_end > ROW_SIZE:
-                at = index * stride
-                comm = memory[at + _NAME_AT : at + self._name_end]
             yield key >> 32, (key & MASK) - 1, count - old[0], total - old[1], comm, extras
 
 

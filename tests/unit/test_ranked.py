@@ -23,7 +23,7 @@ def test_any_part_is_that_of_the_sorted_rows(
         assert rows[:n] == wanted[:n]
         assert rows[n : n + 4] == wanted[n : n + 4]
     assert rows[:] == wanted
-    assert rows[:None] == wanted
+    assert rows[0:] == wanted
     assert list(rows) == wanted
     assert rows == wanted
     assert rows != [*wanted, "another"]
