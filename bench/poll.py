@@ -33,6 +33,8 @@ ACTIVE = (0, 500, 2_000, 16_384)
 """How many of the processes are active between two polls."""
 PARTS = ("read", "Sample", "graphs", "table", "lines")
 WIDTH, HEIGHT = 118, 40
+GARBAGE = (50_000, 20, 20)
+"""How often garbage is looked for, as in the dashboard."""
 WARM = 3
 """Polls before those that count: a pane keeps what it saw for some intervals."""
 
@@ -95,6 +97,15 @@ def _frame(probe: Probe, now: float, last: Frame | None) -> Frame:
 
 def of_polls(rounds: int) -> Table:
     """A poll of each probe, by how many processes were active."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*GARBAGE)
+    try:
+        return _of_polls(rounds)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def _of_polls(rounds: int) -> Table:
     makers: dict[str, tuple[Callable[[], Machine], Callable[[], Pane]]] = {
         "system calls": (lambda: Syscalls(CPUS, PROCESSES), SyscallPane),
         "counters": (lambda: Counters(CPUS, PROCESSES), PmcPane),

@@ -240,8 +240,9 @@ class LatencyProbe:
                 facts = unit.slots.get(slot)
                 if facts is not None:
                     self._charge(facts, pid, count, total, comm)
+            counters = unit.hists.counters()
             for slot, facts in unit.slots.items():
-                self._update(unit, slot, facts["spec"])
+                self._update(unit, slot, facts["spec"], counters[slot])
         if len(self._processes) > MOST_ROWS:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}
@@ -367,9 +368,9 @@ class LatencyProbe:
         if self._comms.get(pid) != text:
             self._comms[pid] = text
 
-    def _update(self, unit: Unit, slot: int, spec: str) -> None:
+    def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:
         old = self._targets[spec]
-        count, missed, overflow = unit.hists.counters(slot)
+        count, missed, overflow = counters
         if (count, missed, overflow) == (old.histogram.n, old.missed, old.overflow):
             return
         if old.counts_only:

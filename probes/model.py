@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from probes import hdr
+from probes.changes import changed
+from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
     Counts,
@@ -25,6 +28,7 @@ from probes.samples import (
 
 K = TypeVar("K")
 NONE = Counts(0, 0)
+_NEW = tuple.__new__
 
 
 def seconds_between(before: Frame | None, after: Frame) -> float:
@@ -37,14 +41,11 @@ def seconds_between(before: Frame | None, after: Frame) -> float:
 def count_delta(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> dict[K, Counts]:
     """What was added per key; keys that did not change are absent."""
     delta: dict[K, Counts] = {}
-    for key, new in after.items():
-        old = before.get(key)
-        if old is new or old == new:
-            continue
-        if old is None or new.n < old.n:  # forgotten and back: it counts from zero
+    for key, old, new in changed(before, after):
+        if old is None or new[0] < old[0]:  # forgotten and back: it counts from zero
             delta[key] = new
-        else:
-            delta[key] = Counts(new.n - old.n, new.errors - old.errors)
+        elif old != new:
+            delta[key] = _NEW(Counts, (new[0] - old[0], new[1] - old[1]))
     return delta
 
 
@@ -89,18 +90,43 @@ class ProcessRow:
     errors: int
 
 
-@dataclass(slots=True)
+@dataclass
 class SyscallView:
-    """System calls in one interval of `seconds`: by call, by process and both together."""
+    """System calls in one interval of `seconds`: by call, by process and both together.
+
+    What is of processes is computed when somebody asks for it.
+    """
 
     seconds: float
     count: int
     errors: int
     calls: list[CallRow]
-    processes: list[ProcessRow]
-    matrix: dict[tuple[int, str], Counts]
     unattributed: int
-    comms: Mapping[int, str]
+    before: SyscallSample
+    after: SyscallSample
+
+    @cached_property
+    def matrix(self) -> dict[tuple[int, str], Counts]:
+        """Calls by process and name."""
+        return count_delta(self.before.matrix, self.after.matrix)
+
+    @cached_property
+    def processes(self) -> Ranked[ProcessRow]:
+        """Every process that made calls, most first."""
+        sums: dict[int, tuple[int, int]] = {}
+        for (pid, _), (calls, errors) in self.matrix.items():
+            known = sums.get(pid)
+            sums[pid] = (calls, errors) if known is None else (known[0] + calls, known[1] + errors)
+
+        def made(pid: int) -> ProcessRow:
+            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid])
+
+        return Ranked([(-calls, pid) for pid, (calls, _) in sums.items()], made)
+
+    @property
+    def comms(self) -> Mapping[int, str]:
+        """The processes' names."""
+        return self.after.comms
 
     def processes_of(self, call: str) -> list[ProcessRow]:
         """Who made this call, most first."""
@@ -166,31 +192,20 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
 def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: float) -> SyscallView:
     """The interval between two Samples; rows are sorted, most calls first."""
     old = _comparable(before, after)
-    changed = count_delta(old.calls, after.calls)
-    calls = [_call_row(name, counts, old, after) for name, counts in changed.items()]
+    made = count_delta(old.calls, after.calls)
+    calls = [_call_row(name, counts, old, after) for name, counts in made.items()]
     by_name = {row.name: row for row in calls}
     for (name, errno), times in int_delta(old.errnos, after.errnos).items():
         if name in by_name:
             by_name[name].errnos[errno] = times
-    matrix = count_delta(old.matrix, after.matrix)
-    sums: dict[int, list[int]] = {}
-    for (pid, _), n in matrix.items():
-        entry = sums.setdefault(pid, [0, 0])
-        entry[0] += n.n
-        entry[1] += n.errors
-    processes = [
-        ProcessRow(pid, after.comms.get(pid, "?"), count, errors)
-        for pid, (count, errors) in sums.items()
-    ]
     return SyscallView(
         seconds=seconds,
         count=sum(row.count for row in calls),
         errors=sum(row.errors for row in calls),
         calls=sorted(calls, key=lambda row: (-row.count, row.name)),
-        processes=sorted(processes, key=lambda row: (-row.count, row.pid)),
-        matrix=matrix,
         unattributed=after.unattributed - old.unattributed,
-        comms=after.comms,
+        before=old,
+        after=after,
     )
 
 
@@ -291,14 +306,11 @@ def _target_row(before: Target | None, after: Target) -> TargetRow:
 def spent_delta(before: Mapping[K, Spent], after: Mapping[K, Spent]) -> dict[K, Spent]:
     """As `count_delta`, for calls and the time in them."""
     delta: dict[K, Spent] = {}
-    for key, new in after.items():
-        old = before.get(key)
-        if old is new or old == new:
-            continue
-        if old is None or new.n < old.n:  # forgotten and back: it counts from zero
+    for key, old, new in changed(before, after):
+        if old is None or new[0] < old[0]:  # forgotten and back: it counts from zero
             delta[key] = new
-        else:
-            delta[key] = Spent(new.n - old.n, new.total - old.total)
+        elif old != new:
+            delta[key] = _NEW(Spent, (new[0] - old[0], new[1] - old[1]))
     return delta
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from operator import add, sub
 from typing import Any
 
@@ -102,11 +101,6 @@ class Totals:
         self.readings = {key: r for key, r in self.readings.items() if key[0] in self.tasks}
 
 
-@lru_cache(4096)
-def _name(raw: bytes) -> str:
-    return name_of_comm(raw)
-
-
 class CounterReader:
     """Reads what one load of the programs counted. Takes the maps' descriptors.
 
@@ -118,6 +112,7 @@ class CounterReader:
         self, maps: dict[str, int], sizes: Mapping[str, int], events: Sequence[str], wait: bool
     ) -> None:
         self.shown, self.wait = (*events, *FAULTS), wait
+        self._counted = [(event, _WIDE + _KEPT + 2 * n) for n, event in enumerate(events)]
         slots, self.cpus = sizes["PT_SLOTS"], sizes["PT_CPUS"]
         wide = _KEPT + 2 * slots
         self._row = struct.Struct(f"=QQQ{ROW_SIZE - 24}x{wide}Q")
@@ -159,8 +154,7 @@ class CounterReader:
         moved: dict[int, int] = {}
         for indexes in self.table.lists(control):
             self._read_rows(indexes, fresh, moved, totals)
-        for pid, gained in fresh.items():
-            self._charge(pid, gained, totals)
+        self._charge(fresh, totals)
         for pid, count in moved.items():
             old = totals.tasks.get(pid, NO_TIMES)
             totals.tasks[pid] = old._replace(migrations=old.migrations + count)
@@ -200,17 +194,27 @@ class CounterReader:
                 continue
             fresh[pid] = list(added)
             raw = memory[at + _COMM_AT : at + _COMM_AT + _COMM]
-            totals.comms[pid] = _name(raw) if pid else "idle"
+            totals.comms[pid] = name_of_comm(raw) if pid else "idle"
 
-    def _charge(self, pid: int, gained: Sequence[int], totals: Totals) -> None:
-        switches, clock, _, wait, faults, major = gained[: _WIDE + _KEPT]
-        old = totals.tasks.get(pid, NO_TIMES)
-        waited = (old[3] or 0) + wait if self.wait else None
-        totals.tasks[pid] = _NEW(TaskTimes, (old[0] + clock, old[1] + switches, old[2], waited))
-        values, running = gained[_WIDE + _KEPT :: 2], gained[_WIDE + _KEPT + 1 :: 2]
-        added = [(value, clock, ran) for value, ran in zip(values, running, strict=True)]
-        added += [(faults, clock, clock), (major, clock, clock)]
-        _add(totals.readings, pid, self.shown, added)
+    def _charge(self, fresh: Mapping[int, Sequence[int]], totals: Totals) -> None:
+        """Add what processes gained."""
+        tasks, readings, counted = totals.tasks, totals.readings, self._counted
+        known, reading = tasks.get, readings.get
+        for pid, gained in fresh.items():
+            switches, clock, _, wait, faults, major = gained[: _WIDE + _KEPT]
+            old = known(pid, NO_TIMES)
+            waited = (old[3] or 0) + wait if self.wait else None
+            tasks[pid] = _NEW(TaskTimes, (old[0] + clock, old[1] + switches, old[2], waited))
+            for event, at in counted:
+                key = (pid, event)
+                value, enabled, running = reading(key, NO_READING)
+                more = (value + gained[at], enabled + clock, running + gained[at + 1])
+                readings[key] = _NEW(Reading, more)
+            for event, value in zip(FAULTS, (faults, major), strict=True):
+                key = (pid, event)
+                before, enabled, running = reading(key, NO_READING)
+                more = (before + value, enabled + clock, running + clock)
+                readings[key] = _NEW(Reading, more)
 
     def _state(self, cpu: int) -> tuple[int, ...]:
         return self._cpu.unpack_from(self.states.memory, cpu * self.states.stride)

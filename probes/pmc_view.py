@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from probes.changes import changed
+from probes.ranked import Rank, Ranked
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
 SCALED_BELOW = 0.995
@@ -117,14 +119,14 @@ class PmcView:
     """All counters in one interval of `seconds`; processes are sorted, the most active first.
 
     `machine` is the sum of the CPUs, idle among it; a count that is unknown of one of them is
-    unknown of all. Processes that did not run have no row.
+    unknown of all. Processes that did not run have no row; the others' are made when asked for.
     """
 
     seconds: float
     sample: PmcSample
     machine: CpuRow
     cpus: list[CpuRow]
-    processes: list[TaskRow]
+    processes: Ranked[TaskRow]
     unattributed: int
 
     def gigahertz(self, row: Counters) -> float | None:
@@ -240,13 +242,24 @@ def sum_of(cpus: Iterable[CpuRow], events: Iterable[str]) -> CpuRow:
     return whole
 
 
-def _active(before: PmcSample, after: PmcSample) -> list[int]:
-    old = before.tasks
-    return [
-        pid
-        for pid, new in after.tasks.items()
-        if pid != IDLE and (was := old.get(pid)) is not new and was != new
-    ]
+def _ranks(before: PmcSample, after: PmcSample, counted: bool, unshared: Set[str]) -> list[Rank]:
+    """Of each process that ran, what to sort it by: most cycles first, then most time."""
+    old, new = before.readings.get, after.readings.get
+    count = exact if "cycles" in unshared else scaled
+    ranks: list[Rank] = []
+    for pid, was, times in changed(before.tasks, after.tasks):
+        if was == times or pid == IDLE:
+            continue
+        gained = times[0]
+        if was is not None and times[0] >= was[0] and times[1] >= was[1]:
+            gained -= was[0]
+        cycles = 0.0
+        key = (pid, "cycles")
+        reading = new(key) if counted else None
+        if reading is not None:
+            cycles = count(old(key), reading)[0] or 0.0
+        ranks.append((-cycles, -gained, pid))
+    return ranks
 
 
 def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcView:
@@ -263,15 +276,17 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
         events = tuple(event for event in events if event in before.events)
     cpus = [_cpu_row(cpu, before, after, events) for cpu in sorted(after.cpus)]
     unshared = _unshared(cpus)
-    active = _active(before, after)
-    processes = [_task_row(pid, before, after, events, unshared) for pid in active]
-    processes.sort(key=lambda row: (-(row.count("cycles") or 0.0), -row.clock, row.pid))
+    old = before
+
+    def made(pid: int) -> TaskRow:
+        return _task_row(pid, old, after, events, unshared)
+
     return PmcView(
         seconds=seconds,
         sample=after,
         machine=sum_of(cpus, events),
         cpus=cpus,
-        processes=processes,
+        processes=Ranked(_ranks(old, after, "cycles" in events, unshared), made),
         unattributed=max(0, after.unattributed - before.unattributed),
     )
 

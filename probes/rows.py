@@ -9,23 +9,33 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 from probes import hdr
 from probes.control import Control
 from probes.maps import MappedArray, RingBuffer
 from probes.samples import Histogram
 
-# The name and the extras behind it, which a text may stand in place of.
-_ROW = struct.Struct("=QQQII32s")
-_EXTRAS = struct.Struct("=IIII")
+_ROW = struct.Struct("=QQQ8x16sIIII")
+_NOTHING = (0, 0, 0, 0, 0)
+"""What a row had before it was ever read: count, sum, key, counts of extras."""
 ROW_SIZE = 64
 _NAME_AT = 32
 ROW_MAPS = ("rows", "touched", "lists", "crowded")
 """The maps behind a table of rows."""
 _TOUCHED = struct.Struct("=IIIIQ40x")
 _HIST = struct.Struct("=QQQQ")
+_SUMS = 16
+"""Bytes of a histogram that change with every duration: their sum and their number."""
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
+_TOTAL = struct.Struct("=QQ")
 _STRETCH = 32
+# All buckets of a histogram are one number, of 32 bits for each: to subtract and to add up those
+# of all CPUs takes one step. A bucket that may have gone round, or one that grew by so much that
+# the sum of them might need another bit, is told by these bits, and its histogram taken apart.
+_LANES = sum(1 << 32 * bucket for bucket in range(hdr.BUCKETS))
+_ROUND, _LARGE = _LANES << 31, _LANES * 0xF0000000
+_BUCKETS = struct.Struct(f"={_STRETCH}I")
 MASK = 0xFFFFFFFF
 UNSETTLED = 4
 """Entries at a list's end that may not be written yet: as many programs run within each other.
@@ -41,6 +51,7 @@ text instead of its id and its name.
 """
 
 
+@lru_cache(8192)
 def name_of_comm(raw: bytes) -> str:
     """A process's name as the kernel keeps it; bytes that are no UTF-8 stay (surrogates)."""
     return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
@@ -127,21 +138,21 @@ class RowTable:
 
     def _rows(self, indexes: tuple[int, ...]) -> Iterator[Change]:
         memory, stride, last = self.rows.memory, self.rows.stride, self._last
+        unpack, seen, texts = _ROW.unpack_from, last.get, self._name_end > ROW_SIZE
         for index in indexes:
-            count, total, key, _, _, comm = _ROW.unpack_from(memory, index * stride)
-            id0, n0, id1, n1 = _EXTRAS.unpack_from(comm, 16)
-            old = last.get(index, (0, 0, 0, 0, 0))
+            at = index * stride
+            count, total, key, comm, id0, n0, id1, n1 = unpack(memory, at)
+            old = seen(index, _NOTHING)
             last[index] = (count, total, key, n0, n1)
             if count == old[0] or not key:
                 continue
             extras: tuple[Extra, ...] = ()
-            if id0:
+            if texts:
+                comm = memory[at + _NAME_AT : at + self._name_end]
+            elif id0:
                 # With another key the extras began anew, the counters did not.
                 a, b = (old[3], old[4]) if old[2] == key else (0, 0)
                 extras = ((id0, (n0 - a) & MASK), (id1, (n1 - b) & MASK))
-            if self._name_end > ROW_SIZE:
-                at = index * stride
-                comm = memory[at + _NAME_AT : at + self._name_end]
             yield key >> 32, (key & MASK) - 1, count - old[0], total - old[1], comm, extras
 
 
@@ -151,51 +162,62 @@ class Histograms:
     def __init__(self, fd: int, slices: int, per_slice: int) -> None:
         self.slices, self.per_slice = slices, per_slice
         self.array = MappedArray(fd, _HIST_SIZE, slices * per_slice)
-        self._seen: dict[tuple[int, int], bytes] = {}
+        self._words = memoryview(self.array.memory).cast("Q")
+        self._seen: dict[tuple[int, int], tuple[bytes, int]] = {}
+        self._unsettled: set[tuple[int, int]] = set()
 
     def read(self, slot: int, old: Histogram) -> Histogram:
         """The histogram of a slot now; the very same object if nothing was added to `old`."""
-        buckets: dict[int, int] | None = None
-        total = 0
+        added = total = 0
+        apart: list[tuple[int, int]] = []
+        memory, stride = self.array.memory, self.array.stride
         for piece in range(self.slices):
-            data = self._data(slot, piece)
-            total += _HIST.unpack_from(data)[0]
-            before = self._seen.get((slot, piece))
-            if before == data:
+            part, at = (slot, piece), (piece * self.per_slice + slot) * stride
+            sums = memory[at : at + _SUMS]
+            known, before = self._seen.get(part, (b"", 0))
+            total += _TOTAL.unpack(sums)[0]
+            if known == sums and part not in self._unsettled:
                 continue
-            self._seen[slot, piece] = data
-            buckets = dict(old.buckets) if buckets is None else buckets
-            _add_buckets(buckets, before or bytes(_HIST_SIZE), data)
-        if buckets is None:
+            # A CPU may show its stores in another order: what changed is read once more.
+            (self._unsettled.discard if known == sums else self._unsettled.add)(part)
+            now = int.from_bytes(memory[at + _HIST.size : at + _HIST_SIZE], "little")
+            self._seen[part] = (sums, now)
+            if before & _ROUND or (now - before) & _LARGE:
+                apart.append((before, now))
+            else:
+                added += now - before
+        if not added and not apart:
             return old
+        buckets = dict(old.buckets)
+        for before, now in ((0, added), *apart):
+            _add_buckets(buckets, before, now)
         return Histogram(buckets, sum(buckets.values()), total)
 
-    def counters(self, slot: int) -> tuple[int, int, int]:
-        """Events counted, missed and overflown of a slot."""
-        sums = [0, 0, 0]
-        for piece in range(self.slices):
-            at = (piece * self.per_slice + slot) * self.array.stride
-            values = _HIST.unpack_from(self.array.memory, at)[1:]
-            sums = [a + b for a, b in zip(sums, values, strict=True)]
-        return sums[0], sums[1], sums[2]
+    def counters(self) -> list[tuple[int, int, int]]:
+        """Events counted, missed and overflown, of each slot."""
+        step = self.array.stride // 8
+        every = range(0, self.slices * self.per_slice * step, self.per_slice * step)
+        columns = []
+        for word in (1, 2, 3):
+            parts = [
+                self._words[at + word : at + self.per_slice * step : step].tolist() for at in every
+            ]
+            columns.append([sum(values) for values in zip(*parts, strict=True)])
+        return list(zip(*columns, strict=True))
 
     def close(self) -> None:
         """Unmap."""
+        self._words.release()
         self.array.close()
 
-    def _data(self, slot: int, piece: int) -> bytes:
-        at = (piece * self.per_slice + slot) * self.array.stride
-        return self.array.memory[at : at + _HIST_SIZE]
 
-
-def _add_buckets(buckets: dict[int, int], before: bytes, data: bytes) -> None:
+def _add_buckets(buckets: dict[int, int], before: int, now: int) -> None:
     """Add what grew between two readings, looking only into the stretches that differ."""
-    for first in range(0, hdr.BUCKETS, _STRETCH):
-        at = _HIST.size + 4 * first
-        if before[at : at + 4 * _STRETCH] == data[at : at + 4 * _STRETCH]:
+    old, new = [value.to_bytes(4 * hdr.BUCKETS, "little") for value in (before, now)]
+    for at in range(0, 4 * hdr.BUCKETS, 4 * _STRETCH):
+        if old[at : at + 4 * _STRETCH] == new[at : at + 4 * _STRETCH]:
             continue
-        old, new = (struct.unpack_from(f"={_STRETCH}I", raw, at) for raw in (before, data))
-        for offset in range(_STRETCH):
-            grown = (new[offset] - old[offset]) & MASK
-            if grown:
-                buckets[first + offset] = buckets.get(first + offset, 0) + grown
+        pairs = zip(_BUCKETS.unpack_from(old, at), _BUCKETS.unpack_from(new, at), strict=True)
+        for bucket, (was, count) in enumerate(pairs, at // 4):
+            if was != count:
+                buckets[bucket] = buckets.get(bucket, 0) + ((count - was) & MASK)

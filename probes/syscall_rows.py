@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from probes.control import Control
 from probes.maps import MappedArray
-from probes.rows import Change, Histograms, RowTable, name_of_comm
+from probes.rows import Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, Cost, Counts, Histogram, SyscallSample
 from probes.syscall_names import errno_name, name_of
 
@@ -151,8 +151,7 @@ class RowReader:
     def read(self, control: Control, totals: Totals) -> set[int]:
         """Add what is new since the last read; returns the indexes of the calls made."""
         called: dict[int, list[int]] = {}
-        for change in self.table.changes(control):
-            self._add(change, called, totals)
+        self._read_rows(control, called, totals)
         for cpu in self.table.others:
             self._read_others(cpu, called, totals)
         for index, (count, errors) in called.items():
@@ -167,23 +166,29 @@ class RowReader:
         self.others.close()
         self.errnos.close()
 
-    def _add(self, change: Change, called: dict[int, list[int]], totals: Totals) -> None:
-        pid, call, count, failed, comm, errnos = change
-        entry = called.setdefault(call, [0, 0])
-        entry[0] += count
-        entry[1] += failed
-        name = totals.names[call]
-        totals.active.add(pid)
-        known = totals.matrix.get((pid, name))
-        totals.matrix[pid, name] = _NEW(
-            Counts, (count, failed) if known is None else (known[0] + count, known[1] + failed)
-        )
-        text = name_of_comm(comm)
-        if totals.comms.get(pid) != text:
-            totals.comms[pid] = text
-        for errno, more in errnos:
-            if more:
-                totals.add_errno(name, errno, more)
+    def _read_rows(self, control: Control, called: dict[int, list[int]], totals: Totals) -> None:
+        matrix, comms, names = totals.matrix, totals.comms, totals.names
+        pids: list[int] = []
+        for pid, call, count, failed, comm, errnos in self.table.changes(control):
+            entry = called.get(call)
+            if entry is None:
+                called[call] = [count, failed]
+            else:
+                entry[0] += count
+                entry[1] += failed
+            key = (pid, names[call])
+            known = matrix.get(key)
+            if known is not None:
+                count, failed = known[0] + count, known[1] + failed
+            matrix[key] = _NEW(Counts, (count, failed))
+            pids.append(pid)
+            text = name_of_comm(comm)
+            if comms.get(pid) != text:
+                comms[pid] = text
+            for errno, more in errnos:
+                if more:
+                    totals.add_errno(names[call], errno, more)
+        totals.active.update(pids)
 
     def _read_others(self, cpu: int, called: dict[int, list[int]], totals: Totals) -> None:
         """Calls that found no row: counted by name, without a process."""
@@ -239,8 +244,8 @@ class LatencyReader:
                 old = totals.latency.get(name, NO_HISTOGRAM)
                 totals.latency[name] = self.hists.read(slot, old)
         # What has no slot counts in slot 0.
-        slots = (0, *self._slot_of.values())
-        totals.missed = sum(self.hists.counters(slot)[1] for slot in slots)
+        counters = self.hists.counters()
+        totals.missed = sum(counters[slot][1] for slot in (0, *self._slot_of.values()))
 
     def close(self) -> None:
         """Unmap everything."""

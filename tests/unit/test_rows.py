@@ -254,7 +254,7 @@ def test_slices_are_summed_and_slots_are_apart(hists: Hists) -> None:
     assert found == ({hdr.index(1000): 40}, 40, 40_000)
     other = hists.reader.read(2, NO_HISTOGRAM)
     assert (other.n, other.total) == (4, 206)
-    assert hists.reader.read(0, NO_HISTOGRAM) is NO_HISTOGRAM or not hists.reader.counters(0)[0]
+    assert hists.reader.read(0, NO_HISTOGRAM) is NO_HISTOGRAM or not hists.reader.counters()[0][0]
 
 
 def test_what_did_not_change_is_the_same_object(hists: Hists) -> None:
@@ -284,10 +284,33 @@ def test_a_bucket_of_32_bits_goes_round(hists: Hists) -> None:
     assert hists.reader.read(1, first).n == 0xFFFFFFF0 + 0x20
 
 
+def test_what_grew_in_all_parts_by_more_than_one_bucket_of_the_sum_holds(hists: Hists) -> None:
+    """Summed as they are, the parts would spill over into the next bucket."""
+    grown = [0x0FFFFFFF, 0x10000000, 0x7FFFFFFF, 0xFFFFFFFF]
+    found = NO_HISTOGRAM
+    for times in (1, 2, 3):
+        for piece, n in enumerate(grown):
+            hists.add(piece, 2, 77, n)
+            hists.add(piece, 2, 1 << 20, n >> 4)
+        found = hists.reader.read(2, found)
+        wanted = [sum(grown) * times, sum(n >> 4 for n in grown) * times]
+        assert found.buckets == dict(zip(map(hdr.index, (77, 1 << 20)), wanted, strict=True))
+
+
 def test_counters(hists: Hists) -> None:
     hists.add(0, 1, 5, 3)
     hists.add(2, 1, 5, 4)
     hists.put(1, 1, missed=10, overflow=100)
     hists.put(3, 1, missed=1, overflow=2)
-    assert hists.reader.counters(1) == (7, 11, 102)
-    assert hists.reader.counters(0) == (0, 0, 0)
+    assert hists.reader.counters() == [(0, 0, 0), (7, 11, 102), (0, 0, 0)]
+
+
+def test_stores_that_show_in_another_order_are_not_lost(hists: Hists) -> None:
+    """A bucket that rises after the sums did is found by the reading after that."""
+    hists.add(2, 1, 1000)
+    first = hists.reader.read(1, NO_HISTOGRAM)
+    base = (2 * hists.slots + 1) * hists.stride
+    os.pwrite(hists.fd, struct.pack("=2Q", 3000, 2), base)
+    second = hists.reader.read(1, first)
+    os.pwrite(hists.fd, struct.pack("=I", 2), base + 32 + 4 * hdr.index(1000))
+    assert hists.reader.read(1, second) == ({hdr.index(1000): 2}, 2, 3000)

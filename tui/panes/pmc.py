@@ -157,8 +157,11 @@ class PmcPane(Pane):
         if view is None:
             return
         if self.drilled is not None:
-            found = next((r for r in view.processes if r.pid == self.drilled.pid), None)
-            row = found or TaskRow(0, 0, 0, pid=self.drilled.pid, comm=self.drilled.comm)
+            pid = self.drilled.pid
+            if pid in view.processes.ids():
+                row = view.processes.row(pid)
+            else:
+                row = TaskRow(0, 0, 0, pid=pid, comm=self.drilled.comm)
             self.drilled = row
             self.items.filter = self.filter
             self.items.feed(pmc_detail.items(row, view))
@@ -178,7 +181,8 @@ class PmcPane(Pane):
 
     def _resting(self, view: PmcView, aged: bool) -> list[Row]:
         """Rows of processes that ran a moment ago, so that rows do not flicker."""
-        active = {task.pid: (0, task.comm) for task in view.processes}
+        comms = view.sample.comms
+        active = {pid: (0, comms.get(pid, "?")) for pid in view.processes.ids()}
         out = []
         for pid, (age, comm) in self._quiet.items():
             if pid in active or age + aged > LINGER:

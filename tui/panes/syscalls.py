@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from probes.model import CallRow, SyscallView, call_count, seconds_between, syscall_view
+from probes.model import (
+    CallRow,
+    ProcessRow,
+    SyscallView,
+    call_count,
+    seconds_between,
+    syscall_view,
+)
 from probes.samples import Frame, SyscallSample
 from tui.lines import Line, Span
 from tui.look import bar
@@ -202,15 +209,16 @@ class SyscallPane(Pane):
 
     def _rows(self, view: SyscallView) -> list[Row]:
         seconds = view.seconds
-        if not self.path:
-            calls: Sequence[CallRow] = view.calls
-            processes = view.processes
-        elif self.path[-1].pid is None:
-            calls, processes = (), view.processes_of(self.path[-1].name)
-        else:
-            calls, processes = view.calls_of(self.path[-1].pid), []
+        calls: Sequence[CallRow] = view.calls
+        if self.path and self.path[-1].pid is not None:
+            calls = view.calls_of(self.path[-1].pid)
         if self._shows_processes:
-            whole = sum([row.count for row in processes]) or 1
+            processes: Sequence[ProcessRow] = view.processes
+            if self.path:
+                processes = view.processes_of(self.path[-1].name)
+                whole = sum([row.count for row in processes]) or 1
+            else:
+                whole = sum([counts[0] for counts in view.matrix.values()]) or 1
             shown = processes[: self._most()]
             self.hidden = len(processes) - len(shown)
             return [
