@@ -16,6 +16,7 @@ from textual.timer import Timer
 from probes.base import ProbeError, Source
 from probes.samples import Frame
 from tui.dashboard import DashboardScreen
+from tui.driver import WireDriver
 from tui.filters import EXAMPLE, parse_filters
 from tui.prompt import Prompt
 from tui.registry import REGISTRY
@@ -61,7 +62,7 @@ class Actions(App[int]):
 
     def __init__(self) -> None:
         # ansi_color: the user's own sixteen colours, and NO_COLOR that means none at all.
-        super().__init__(ansi_color=True)
+        super().__init__(ansi_color=True, driver_class=WireDriver)
         self._wished: dict[str, bool] = {}
         self._wished_interval: float | None = None
         self._message_timer: Timer | None = None
@@ -70,6 +71,14 @@ class Actions(App[int]):
         """What keys asked for shows in the Frame that has come."""
         self._wished.clear()
         self._wished_interval = None
+
+    def pace(self) -> float:
+        """Seconds from one Frame to the next at least, while the past is played."""
+        return 0.0
+
+    def may_paint(self) -> bool:
+        """Whether the terminal takes anything now."""
+        return True
 
     @property
     def pane(self) -> str:

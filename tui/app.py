@@ -22,17 +22,17 @@ from probes.replay import ReplaySource
 from probes.samples import Frame
 from tui import look as looks
 from tui.dashboard import DashboardScreen
-from tui.export_actions import ExportActions
 from tui.guard import Guard
+from tui.link_actions import LinkActions
 from tui.mailbox import Mailbox
-from tui.messages import FrameReady, RecordingFailed, SourceEnded
+from tui.messages import FrameReady, HungUp, RecordingFailed, SourceEnded
 from tui.recorder import Recorder
 from tui.registry import REGISTRY
 from tui.text import fmt_bytes, fmt_clock, safe
 from tui.travel import Travel
 
 
-class ProbetopApp(ExportActions):
+class ProbetopApp(LinkActions):
     """Shows a Source. `ended` is the sentence with which the source ended, if it did.
 
     `history` seconds of Frames are kept for going back in time, unless it is a recording.
@@ -59,6 +59,7 @@ class ProbetopApp(ExportActions):
             pane.look, pane.source = self.look, self.source
         self.dashboard = DashboardScreen(self.look, panes)
         self.dashboard.footer.resized = self.dashboard.place
+        self.dashboard.may_paint = self.may_paint
         self.dashboard.header.state.title = "" if source.live else source.title
         self.recorder = Recorder()
         self.history = History(history)
@@ -79,6 +80,7 @@ class ProbetopApp(ExportActions):
     def on_mount(self) -> None:
         """Start the source; a terminal that goes away, or a kill, ends the program cleanly."""
         loop = asyncio.get_running_loop()
+        self.find_wire()
         for number in (signal.SIGTERM, signal.SIGHUP):
             try:
                 loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
@@ -117,14 +119,25 @@ class ProbetopApp(ExportActions):
 
     def on_frame_ready(self) -> None:
         """Show the Frame, unless the screen is paused: then the mailbox goes on merging."""
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Show the newest Frame if it was not shown, as soon as the terminal can take it."""
         if self.paused:
             return
         frame = self._mailbox.take()
+        if frame is not None:
+            self.watch_link()
         if self.in_past:
             # It is in the history; only how long ago the moment was has changed.
-            self.refresh_time()
-        elif frame is not None and not self._has_shown(frame):
-            self.show(frame)
+            if frame is not None and self.may_draw():
+                self.drew()
+                self.refresh_time()
+            return
+        if frame is not None and not self._has_shown(frame):
+            self.travel.take(frame)
+        if self.travel.behind and self.may_draw():
+            self._show_newest()
 
     def _has_shown(self, frame: Frame) -> bool:
         """Whether coming back to now has shown it already, from the history."""
@@ -135,21 +148,22 @@ class ProbetopApp(ExportActions):
 
     def show(self, frame: Frame) -> None:
         """Give a Frame to all panes and repaint what it changed."""
+        self.travel.take(frame)
+        self._show_newest()
+
+    def _show_newest(self) -> None:
         widgets = self.dashboard.panes
         was_off = [widget.pane.state == "off" for widget in widgets]
-        self.travel.follow(frame)
-        self.frame = frame
+        self.travel.show_newest()
+        self.frame = self.travel.frame
         self.forget_wishes()
+        self.drew()
         with self.batch_update():
             self.refresh_time()
             if was_off == [widget.pane.state == "off" for widget in widgets]:
                 self.dashboard.repaint()
             else:
                 self.dashboard.settle()
-
-    def catch_up(self) -> None:
-        """Show the newest Frame, if there is one that was not shown."""
-        self.on_frame_ready()
 
     def kept(self) -> str:
         """How long and how large the history is, and if there was no room for more."""
@@ -178,6 +192,10 @@ class ProbetopApp(ExportActions):
             self._stopping = threading.Thread(target=self.source.stop, name="stop source")
             self._stopping.start()
         return self._stopping
+
+    def on_hung_up(self, message: HungUp) -> None:
+        """The terminal is gone, whether or not a signal says so."""
+        self.exit(return_code=128 + signal.SIGHUP)
 
     def on_source_ended(self, message: SourceEnded) -> None:
         """Nothing more will come: leave, saying why."""
@@ -210,6 +228,8 @@ def run_app(
         app.stop_source().join()
         app.recorder.end()
     if app.ended is not None:
-        print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
+        # A terminal that takes nothing would be waited for.
+        if app.wire is None or not app.wire.held:
+            print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
         return 1
     return app.return_code or 0

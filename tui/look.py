@@ -98,13 +98,15 @@ ASCII = Glyphs(
 class Look:
     """Everything about drawing that depends on the terminal; `plain` draws ASCII only.
 
-    With `many` there are 256 colours, else the terminal's own sixteen.
+    With `many` there are 256 colours, else the terminal's own sixteen. Without `drawings` there are
+    numbers only: graphs, heatmaps and bars cost the most bytes.
     """
 
     glyphs: Glyphs = UNICODE
     colour: bool = True
     plain: bool = False
     many: bool = False
+    drawings: bool = True
     _cache: dict[str, Style | None] = field(default_factory=dict, compare=False, repr=False)
 
     def style(self, name: str) -> Style | None:

@@ -37,3 +37,15 @@ class SearchAnswered(Message):
         super().__init__()
         self.query = query
         self.found = found
+
+
+class WireIdle(Message):
+    """The terminal has taken all that it was sent, as somebody wished to know."""
+
+
+class HungUp(Message):
+    """There is no terminal any more."""
+
+
+class Resumed(Message):
+    """The program stood still, and the terminal may show anything."""

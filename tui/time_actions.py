@@ -20,6 +20,7 @@ from probes.base import ProbeError
 from probes.recording import printable
 from probes.windows import SINCE_START
 from tui.actions import Actions
+from tui.lines import Span
 from tui.messages import RecordingFailed
 from tui.prompt import Prompt
 from tui.recorder import Recorder, default_name
@@ -33,6 +34,8 @@ LEAP = 10.0
 """Seconds of a long step."""
 SHORTEST_STEP = 0.05
 """Seconds between two Frames on the screen while it plays: faster ones share one."""
+BLOCKED_STEP = 0.25
+"""Seconds until a terminal that takes nothing is asked again."""
 LONGEST_GAP = 5.0
 """Seconds that a hole in a recording is waited for at most, at its own pace."""
 THE_PAST = "this is the past, which nothing changes"
@@ -184,6 +187,11 @@ class TimeActions(Actions):
     def catch_up(self) -> None:
         """Show the newest Frame, if that is wanted."""
 
+    def marks(self) -> list[Span]:
+        """What the header has to point out."""
+        size = self.recorder.size
+        return [] if size is None else [(f" REC {fmt_bytes(size)} ", "badge.bad")]
+
     def kept(self) -> str:
         """How much of the past there is, in time and in bytes; "" where that is no question."""
         return ""
@@ -219,11 +227,14 @@ class TimeActions(Actions):
             due = self._shown_at + self._gap(number) / self.speed
         except LookupError:
             due = 0.0
-        delay = max(SHORTEST_STEP, due - time.monotonic())
+        delay = max(SHORTEST_STEP, self.pace(), due - time.monotonic())
         self._play_timer = self.set_timer(delay, self._play_on)
 
     def _play_on(self) -> None:
         if not self.playing:
+            return
+        if not self.may_paint():
+            self._play_timer = self.set_timer(BLOCKED_STEP, self._play_on)
             return
         timeline, number, now = self.travel.timeline, self.travel.now(), time.monotonic()
         try:
@@ -330,8 +341,7 @@ class TimeActions(Actions):
         header.window = self._window()
         header.moment = self._moment()
         header.kept = self.kept() if self.in_past else ""
-        size = self.recorder.size
-        header.marks = [] if size is None else [(f" REC {fmt_bytes(size)} ", "badge.bad")]
+        header.marks = self.marks()
         self.dashboard.time_hints = self._hints()
         self.dashboard.header.repaint()
         self.dashboard.repaint_footer()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 
+from probes.model import seconds_between
 from probes.samples import Frame
 from probes.timeline import Cursor, Timeline
 from probes.windows import Windows
@@ -46,20 +47,45 @@ class Travel:
         self.window: float | None = None
         self.reach: float | None = None
         self.drawn = 240
+        self._newest: tuple[Frame | None, Frame] | None = None
         self._shown = shown
         self._windows = Windows(timeline)
         self._cursor: Cursor | None = None
 
     def follow(self, frame: Frame) -> None:
         """Show the newest Frame; one that is not later than the last begins anew."""
-        before = self.frame
+        self.take(frame)
+        self.show_newest()
+
+    def take(self, frame: Frame) -> None:
+        """Take in the newest Frame for what is drawn over time; it may never be shown."""
+        before = self.frame if self._newest is None else self._newest[1]
         if before is not None and frame.mono <= before.mono:
             before = None
             self._reset()
         self.number = None
         self._cursor = None
         self._windows.keep(frame)
-        self._update(before, frame, self.window)
+        for pane in self.panes:
+            pane.tick(before, frame)
+        self._newest = (before, frame)
+
+    @property
+    def behind(self) -> bool:
+        """Whether a Frame was taken in that is not shown."""
+        return self._newest is not None
+
+    def show_newest(self) -> None:
+        """Show the Frame that was taken in last, compared with the one before it."""
+        if self._newest is None:
+            return
+        (before, frame), self._newest = self._newest, None
+        passed = seconds_between(self.frame or before, frame)
+        for pane in self.panes:
+            base = self._windows.base(frame, pane.name, self.window)
+            pane.show(base or before, frame, passed)
+        self.before, self.frame = before, frame
+        self._measure()
 
     @property
     def oldest(self) -> int:
@@ -156,7 +182,7 @@ class Travel:
         return number
 
     def _reset(self) -> None:
-        self.frame = self.before = None
+        self.frame = self.before = self._newest = None
         for pane in self.panes:
             pane.reset()
 

@@ -181,7 +181,7 @@ def rate_graph(
     """The newest rates as columns, with their scale at the left; empty if there is no room."""
     label = 8
     cells = width - label - 1
-    if rows <= 0 or cells < 10:
+    if rows <= 0 or cells < 10 or not look.drawings:
         return []
     values = list(history)[-cells:]
     top = nice_ceiling(max((v for v in values if v is not None), default=1.0))

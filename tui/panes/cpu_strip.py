@@ -39,7 +39,8 @@ def strip(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
     cpus = view.cpus
     if rows <= 0 or not cpus:
         return []
-    for draw in (_wide, _short, _shortest, _cells, _sockets):
+    drawn = (_wide, _short, _shortest, _cells, _sockets)
+    for draw in drawn if look.drawings else (_figures, _sockets):
         lines = draw(view, width, rows, look)
         if lines:
             return lines
@@ -114,6 +115,23 @@ def _shortest(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
     return _short(view, width, rows, look, least=1)
 
 
+def _figures(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+    """Without a bar: a number needs fewer bytes."""
+    label = max([len(f"cpu{row.cpu}") for row in view.cpus]) + 1
+    grid = _grid(view, rows, width, label + (5 if view.sample.hardware else 0) + 6, 0)
+    if grid is None:
+        return []
+    entries: list[list[Span]] = [
+        [
+            (f"{f'cpu{row.cpu}':<{label}}", "dim"),
+            *_ipc(row, view),
+            (f"{fmt_share(row.busy):>6}", "text"),
+        ]
+        for row in view.cpus
+    ]
+    return _rows(entries, grid[1])
+
+
 def _rows(entries: Sequence[list[Span]], down: int) -> list[Line]:
     """Entries column by column, as htop has its meters."""
     lines = []
@@ -177,5 +195,6 @@ def _line(name: str, many: int, row: CpuRow, view: PmcView, width: int, look: Lo
     head = f" {name}  {many} cpus  "
     value = _ipc(row, view)
     cells = min(LONGEST_BAR, max(0, width - len(head) - (5 if value else 0) - 8))
+    cells *= look.drawings
     figure = (f" {fmt_share(row.busy):>6}", "text")
     return compose(((head, "dim"), *value, _bar(row, cells, view, look), figure), width)

@@ -78,9 +78,7 @@ class LatencyPane(Pane):
         self.processes = self._process_table()
 
     def _process_table(self, by_text: bool = False) -> Table[Behind]:
-        shape: Column[Behind] = Column(
-            "", BAR, lambda r: (bar(r.share or 0.0, BAR, self.look.glyphs), "bar"), right=False
-        )
+        shape: Column[Behind] = Column("", BAR, self._bar, right=False)
         return Table(
             behind_columns(replace(shape, drop=2), by_text),
             lambda row: row.key,
@@ -88,6 +86,10 @@ class LatencyPane(Pane):
             sort=2 if by_text else 3,
             empty=f"no {'call' if by_text else 'process called it'} in this interval",
         )
+
+    def _bar(self, row: Behind) -> Span:
+        drawn = self.look.drawings
+        return (bar(row.share or 0.0, BAR, self.look.glyphs), "bar") if drawn else ("", "")
 
     # -- what is shown ----------------------------------------------------------------
 
@@ -210,7 +212,8 @@ class LatencyPane(Pane):
         if view is None:
             return []
         notes = self._notes(row, height)
-        if row is None or self.shows == "table" or height < DRAWN or width < NARROW:
+        drawn = self.look.drawings and self.shows != "table"
+        if row is None or not drawn or height < DRAWN or width < NARROW:
             if focused and row is not None:
                 notes = _why(row, width)[: height // 3] or notes
             return self._table(width, height, notes, focused)

@@ -248,6 +248,8 @@ class PmcPane(Pane):
         return lines + self.items.lines(width, room, self.look, focused) + notes
 
     def _graphs(self, view: PmcView, width: int, height: int) -> list[Line]:
+        if not self.look.drawings:
+            return []
         rows = max(4, height // 5) if width < SIDE else max(3, height // 5)
         pid = self._chosen()
         who = ("machine", pid) if pid is None else (f"{self._comm(pid)} {pid}", pid)

@@ -205,7 +205,8 @@ class SyscallPane(Pane):
 
     def _bar(self, row: Row) -> Span:
         cells = 16 if self._shows_processes else BAR
-        return (bar(row.share or 0.0, cells, self.look.glyphs), "bar")
+        drawn = self.look.drawings
+        return (bar(row.share or 0.0, cells, self.look.glyphs), "bar") if drawn else ("", "")
 
     def _rows(self, view: SyscallView) -> list[Row]:
         seconds = view.seconds

@@ -8,7 +8,7 @@ shortest sequence, and a style is sent when it differs from the one in force.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,8 @@ from textual.screen import Screen
 from textual.strip import Strip
 
 Span = tuple[int, int, int]
+MOST_REGIONS = 2000
+"""Dirty pieces of the screen that are kept apart while the terminal takes nothing."""
 
 
 @lru_cache(maxsize=1024)
@@ -87,8 +89,25 @@ class CellCompositor(Compositor):
 
 
 class CellScreen(Screen[Any]):
-    """A screen that repaints by the cell."""
+    """A screen that repaints by the cell, when the terminal has taken what came before.
+
+    `may_paint` tells whether it has; if not, somebody calls `paint_held` once it has.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._compositor = CellCompositor()
+        self.may_paint: Callable[[], bool] = lambda: True
+
+    def _compositor_refresh(self) -> None:
+        if self is self.app.screen and self._compositor._dirty_regions and not self.may_paint():
+            self._dirty_widgets.clear()
+            if len(self._compositor._dirty_regions) > MOST_REGIONS:
+                self._compositor._dirty_regions = {self.size.region}
+            return
+        super()._compositor_refresh()
+
+    def paint_held(self) -> None:
+        """Paint what became dirty while the terminal took nothing."""
+        if self._compositor._dirty_regions:
+            self._compositor_refresh()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span, line_width
 from tui.look import Look
-from tui.text import UNKNOWN, clip, fmt_count, fmt_ns, safe
+from tui.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe
 from tui.widgets.cells import CellWidget
 
 Item = tuple[int, list[Span]]
@@ -22,7 +22,8 @@ class HeaderState:
     """What the header shows beside the Frame.
 
     `moment` says which moment of the past it is, and whether it stands still; `window` tells what
-    time rates are of where it is no interval; `kept` is how much of the past there is.
+    time rates are of where it is no interval; `kept` is how much of the past there is; `wire` are
+    the bytes a second that the terminal is sent.
     """
 
     frame: Frame | None = None
@@ -32,6 +33,7 @@ class HeaderState:
     moment: tuple[str, bool] | None = None
     window: str = ""
     kept: str = ""
+    wire: float | None = None
     marks: list[Span] = field(default_factory=list)
 
 
@@ -114,6 +116,8 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         (0, [(f" lost {fmt_count(lost)} ", "badge.bad")] if lost else [("lost 0", "dim")]),
     ]
     items += _budget(frame)
+    if state.wire is not None:
+        items.append((9, [("wire ", "dim"), (f"{fmt_bytes(round(state.wire)):>7}/s", "text")]))
     if state.kept:
         items.append((5, [("kept ", "dim"), (state.kept, "text")]))
     wanted = frame.filters.describe()

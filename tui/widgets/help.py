@@ -28,9 +28,9 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("end [ ]", "now; oldest, newest"),
     ("< >", "speed of the past"),
     ("w", "window: 1 tick, 10 s, 60 s, all"),
-    ("r", "record to a file; end it"),
-    ("e", "export: .html, .json, .svg"),
+    ("e r", "export a minute; record"),
     ("+ -", "longer, shorter interval"),
+    ("b", "slow link: no graphs; undo"),
     ("ctrl+p", "command palette"),
     ("q", "quit; nothing stays behind"),
 )
