@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # ./run.sh [ARGS]: sets up what is missing, then starts `probetop ARGS`.
+# ./run.sh bench [ARGS]: measures what probetop costs here, beside other tools.
 # Once set up, it costs a few stat() calls and one exec: bash builtins only.
 set -u
 
@@ -72,4 +73,9 @@ if [[ -n ${need_venv-}${need_bcc-}${need_code-} ]]; then
 fi
 
 # -P keeps the directory that the user happens to be in off root's import path.
-exec "$venv/bin/python" -P -m tui.cli "$@"
+module=tui.cli
+if [[ ${1-} == bench ]]; then
+	module=bench
+	shift
+fi
+exec "$venv/bin/python" -P -m "$module" "$@"

@@ -3,9 +3,10 @@
 
     python -m bench.attached '{"on": ["syscalls"], "options": {}, "always": false}'
 
-It opens the live source as the dashboard does, polls it once a second, and says "on" once all
-probes run and the kernel's run-time statistics, which are on for a second at the start and
-then for one in ten, are off again; with `always` they stay on (--cost always).
+It opens the live source as the dashboard does, says "on" once all probes run, and polls them
+once a second from then on. The kernel's run-time statistics are on for a second at the start
+and then for one in ten: "on" comes when the first of these is over, and the next is seconds
+away; with `always` (--cost always) they stay on.
 """
 
 from __future__ import annotations
@@ -13,38 +14,42 @@ from __future__ import annotations
 import json
 import sys
 
+from probes.base import ProbeError
 from probes.samples import NO_FILTERS, Frame
 from probes.start import open_live
 from tui.registry import REGISTRY
 
-STATISTICS_SECONDS = 3.0
-"""The first window of statistics and a poll are over by then, the second window is not near."""
+FIRST_INTERVAL, INTERVAL = 0.2, 1.0
 
 
 def main() -> int:
     """Runs until end of input."""
     wish = json.loads(sys.argv[1])
-    source = open_live(
-        {entry.name: entry.probe_path for entry in REGISTRY},
-        on=wish["on"],
-        options=wish["options"],
-        filters=NO_FILTERS,
-        interval=1.0,
-        cost_always=wish["always"],
-    )
-    since: float | None = None
+    try:
+        source = open_live(
+            {entry.name: entry.probe_path for entry in REGISTRY},
+            on=wish["on"],
+            options=wish["options"],
+            filters=NO_FILTERS,
+            interval=FIRST_INTERVAL,
+            cost_always=wish["always"],
+        )
+    except ProbeError as error:
+        print(error, flush=True)
+        return 1
     said = False
 
     def on_frame(frame: Frame) -> None:
-        nonlocal since, said
-        states = {name: frame.samples[name].state for name in wish["on"]}
-        if all(state == "on" for state in states.values()):
-            since = frame.mono if since is None else since
-            if not said and (wish["always"] or frame.mono - since >= STATISTICS_SECONDS):
-                said = True
-                print("on", flush=True)
-        if "failed" in states.values():
-            print(f"failed: {[frame.samples[name].why for name in wish['on']]}", flush=True)
+        nonlocal said
+        samples = [frame.samples[name] for name in wish["on"]]
+        if any(sample.state == "failed" for sample in samples):
+            print(f"failed: {[sample.why for sample in samples]}", flush=True)
+        # A cost that is known comes from a window that has ended.
+        ready = all(s.state == "on" and s.cost.cpu_percent is not None for s in samples)
+        if ready and not said:
+            said = True
+            source.set_interval(INTERVAL)
+            print("on", flush=True)
 
     source.start(on_frame, lambda why: print(f"ended: {why}", flush=True))
     sys.stdin.read()

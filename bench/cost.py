@@ -1,35 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What probetop costs, beside its peers, in one run: a table on the screen and RESULTS.md.
+"""What probetop costs, beside its peers, in one run: tables on the screen and RESULTS.md.
 
-    sudo .venv/bin/python -m bench.cost [--quick] [--out FILE | --only PART]
+    sudo ./run.sh bench [--quick] [--out FILE | --only PART]
 
 Without --out it also renews the tables in README.md, so that nobody copies a number.
-It needs gcc; syscount and execsnoop (libbpf-tools), htop and btop are compared with where they
-are installed. It takes about fifteen minutes; let the machine do nothing else meanwhile.
+It needs gcc; peers are compared with where they are installed. It takes less than twenty
+minutes, with --quick four; let the machine do nothing else meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import machine, measure, screen
-from bench.measure import HERE, ROOT, BenchError
+from bench import goals, machine, measure, peers, screen, tables, variants
+from bench.measure import HERE, ROOT, BenchError, Variant
+from bench.tables import Table
 
 RESULTS, README = HERE / "RESULTS.md", ROOT / "README.md"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-"""What is between these marks in the README is written by this program."""
 SIZES = ((120, 40), (80, 24))
-Table = tuple[str, Sequence[str], list[Sequence[str]]]
-"""A heading, the names of the columns, and rows of cells."""
+IN_README = {
+    "calls": (
+        variants.NOTHING,
+        variants.PROBETOP,
+        variants.LATENCY,
+        variants.SAMPLED,
+        variants.ALL,
+        variants.SYSCOUNT,
+        variants.SYSCOUNT_L,
+        variants.BPFTRACE,
+        variants.BPFTRACE_L,
+    ),
+    "screens": (goals.DASHBOARD, "htop", "btop", "glances"),
+}
+"""The rows of the README's extract, by part: what stands in the first column."""
+OURS = "probetop"
+"""What the names of this project's own variants begin with."""
 
 
 def say(text: str) -> None:
@@ -37,218 +48,193 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def difference_table(title: str, unit: str, turns: measure.Turns) -> Table:
-    """The fastest round of each variant, and how much it is above that of the first one."""
-    best = {name: min(values) for name, values in turns.values.items()}
-    base = next(iter(best.values()))
-    rows: list[Sequence[str]] = []
-    for name, value in best.items():
-        rows.append((name, f"{value:.1f}", f"{value - base:+.1f}" if rows else "-"))
-    total = sum(map(len, turns.values.values()))
-    if turns.disturbed:
-        title += f" (in {turns.disturbed} of {total} measurements others traced as well)"
-    return title, ("attached", unit, f"added {unit}"), rows
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One run: how thorough it is, and what could not be measured, by part."""
+
+    folder: Path
+    rounds: int
+    seconds: float
+    settle: float
+    sizes: Sequence[tuple[int, int]]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def _added(
+        self, title: str, unit: str, which: list[Variant], timing: Callable[[], float]
+    ) -> Table:
+        turns = measure.take_turns(which, timing, self.rounds, say)
+        self.left_out.update(turns.left_out)
+        return tables.added_table(f"{title}, with this attached", unit, which, turns)
+
+    def calls(self) -> Table:
+        """ns that are added to a system call."""
+        program, cpu = measure.compiled(self.folder, "spin")["spin"], last_cpu()
+        which = variants.of_calls(peers.which)
+        timing = lambda: measure.timed(program, cpu, 400, 5_000)  # noqa: E731
+        return self._added("One system call (getppid)", "ns", which, timing)
+
+    def function(self) -> Table:
+        """ns that are added to a call of a user function."""
+        program, cpu = measure.compiled(self.folder, "function")["function"], last_cpu()
+        which = variants.of_function(peers.which, program)
+        timing = lambda: measure.timed(program, cpu, 300, 1_000)  # noqa: E731
+        return self._added("One call of a user function, work()", "ns", which, timing)
+
+    def switches(self) -> Table:
+        """ns that are added to a context switch."""
+        program, cpu = measure.compiled(self.folder, "switch")["switch"], last_cpu()
+        which = variants.of_switches(peers.which)
+        timing = lambda: measure.timed(program, cpu, 600, 300)  # noqa: E731
+        title = "One context switch (and two calls, to a pipe and back)"
+        return self._added(title, "ns", which, timing)
+
+    def execs(self) -> Table:
+        """Microseconds that are added to running a program."""
+        programs, cpu = measure.compiled(self.folder, "spawn", "idle"), last_cpu()
+        which = variants.of_execs(peers.which)
+        command = (programs["spawn"], cpu, 100, 10, programs["idle"])
+        timing = lambda: measure.timed(*command) / 1000  # noqa: E731
+        title = "One program (fork, execve of a static program, its end)"
+        return self._added(title, "us", which, timing)
+
+    def start(self) -> Table:
+        """How soon probetop is there, and gone."""
+        starts = [screen.began() for _ in range(self.rounds)]
+        rows: list[Sequence[str]] = [
+            ("first frame", f"{min(s.frame for s in starts):.0f}"),
+            (goals.ALL_ON, f"{min(s.probes for s in starts):.0f}"),
+            ("from q to the end", f"{min(s.quit for s in starts):.0f}"),
+        ]
+        title = f"Start and end of probetop, fastest of {len(starts)}"
+        return title, ("until", "ms"), rows
+
+    def screens(self) -> Table:
+        """CPU, bytes and memory of dashboards, idle and under load."""
+        rows: list[Sequence[str]] = []
+        dashboards = screen.dashboards(self.folder, peers.which)
+        for load in ("idle", "workload"):
+            for size in self.sizes:
+                with screen.machine_with(load, len(dashboards) * (self.seconds + 30)):
+                    for name, (command, environment) in dashboards.items():
+                        say(f"  {name} at {size[0]}x{size[1]}, {load}")
+                        try:
+                            taken = screen.taken(
+                                command, size, self.settle, self.seconds, environment
+                            )
+                        except BenchError as error:
+                            say(f"  left out: {name}: {error}")
+                            self.left_out[name] = str(error)
+                            continue
+                        rows.append((name, f"{size[0]}x{size[1]}", load, *taken.cells()))
+        head = ("dashboard", "size", "machine", *screen.COLUMNS)
+        return f"Dashboards, one interval a second, over {self.seconds:.0f} s", head, rows
+
+    def parts(self) -> dict[str, tuple[str, Callable[[], Table]]]:
+        """Everything that is measured, in its order: what is said meanwhile, and how."""
+        return {
+            "calls": ("system calls", self.calls),
+            "function": ("a user function", self.function),
+            "switches": ("context switches", self.switches),
+            "execs": ("programs", self.execs),
+            "start": ("starts", self.start),
+            "screens": ("dashboards", self.screens),
+            # The part "polls" goes here: ("polls", lambda: of_polls(self.rounds)).
+        }
 
 
-def of_calls(folder: Path, rounds: int) -> Table:
-    """ns that are added to a system call."""
-    say("system calls")
-    programs = measure.compiled(folder, "spin")
-    last = max(os.sched_getaffinity(0))
-    turns = measure.take_turns(
-        measure.call_variants(shutil.which),
-        lambda: measure.timed(programs["spin"], last, 400, 5_000),
-        rounds,
-        say,
-    )
-    return difference_table("One system call (getppid), with this attached", "ns", turns)
+PARTS = tuple(Bench(Path(), 0, 0, 0, ()).parts())
 
 
-def of_switches(folder: Path, rounds: int) -> Table:
-    """ns that are added to a context switch."""
-    say("context switches")
-    programs = measure.compiled(folder, "switch")
-    last = max(os.sched_getaffinity(0))
-    turns = measure.take_turns(
-        measure.switch_variants(shutil.which),
-        lambda: measure.timed(programs["switch"], last, 600, 300),
-        rounds,
-        say,
-    )
-    title = "One context switch (and two calls, to a pipe and back), with this attached"
-    return difference_table(title, "ns", turns)
+def last_cpu() -> int:
+    """The CPU that is measured on."""
+    return max(os.sched_getaffinity(0))
 
 
-def of_execs(folder: Path, rounds: int) -> Table:
-    """Microseconds that are added to running a program."""
-    say("programs")
-    programs = measure.compiled(folder, "spawn", "idle")
-    last = max(os.sched_getaffinity(0))
-    turns = measure.take_turns(
-        measure.exec_variants(shutil.which),
-        lambda: measure.timed(programs["spawn"], last, 100, 10, programs["idle"]) / 1000,
-        rounds,
-        say,
-    )
-    title = "One program (fork, execve of a static program, its end), with this attached"
-    return difference_table(title, "us", turns)
-
-
-@contextmanager
-def workload(seconds: float) -> Iterator[None]:
-    """bench/workload.py, once it is at work, for at most so long."""
-    script = str(HERE / "workload.py")
-    process = subprocess.Popen(["/usr/bin/python3", script, "--seconds", str(seconds)])
-    try:
-        time.sleep(3)
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _dashboards(home: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """Command and environment of what is compared; all renew the screen once a second."""
-    ours = screen.probetop_command()
-    out: dict[str, tuple[list[str], dict[str, str]]] = {
-        "probetop": (ours, {}),
-        "probetop --latency": ([*ours, "--latency"], {}),
-        "probetop --probes syscalls,execs": ([*ours, "--probes", "syscalls,execs"], {}),
-    }
-    if shutil.which("htop"):
-        out["htop"] = (["htop", "-d", "10"], {"HOME": str(home)})
-    if shutil.which("btop"):
-        (home / "btop").mkdir()
-        (home / "btop" / "btop.conf").write_text("update_ms = 1000\n")
-        out["btop"] = (["btop"], {"XDG_CONFIG_HOME": str(home), "HOME": str(home)})
+def for_readme(found: goals.Tables) -> list[Table]:
+    """What the README has of the tables: of dashboards one size under load."""
+    out: list[Table] = []
+    for part in ("calls", "start", "screens", "goals"):
+        if part not in found:
+            continue
+        table = found[part]
+        if part == "screens":
+            table = tables.rows_where(table, "machine", goals.BUSY["machine"])
+            table = tables.rows_where(table, "size", goals.BUSY["size"])
+        if part in IN_README:
+            table = tables.rows_where(table, table[1][0], *IN_README[part])
+        out.append(table)
     return out
 
 
-def of_screens(folder: Path, seconds: float) -> Table:
-    """CPU, bytes and memory of dashboards, idle and under load."""
-    say("dashboards")
-    rows: list[Sequence[str]] = []
-    dashboards = _dashboards(folder)
-    for load in ("idle", "workload"):
-        for size in SIZES:
-            for name, (command, environment) in dashboards.items():
-                say(f"  {name} at {size[0]}x{size[1]}, {load}")
-                if load == "idle":
-                    taken = screen.taken(command, size, seconds, environment)
-                else:
-                    with workload(seconds + 30):
-                        taken = screen.taken(command, size, seconds, environment)
-                rows.append(
-                    (
-                        name,
-                        f"{size[0]}x{size[1]}",
-                        load,
-                        f"{taken.cpu:.2f}",
-                        f"{taken.bytes:.0f}",
-                        f"{taken.memory:.0f}",
-                        str(taken.processes),
-                    )
-                )
-    head = ("dashboard", "size", "machine", "% of a CPU", "bytes/s", "MB (PSS)", "processes")
-    return f"Dashboards, one interval a second, over {seconds:.0f} s", head, rows
+def results(head: str, found: goals.Tables, notes: Sequence[str]) -> str:
+    """The whole of RESULTS.md."""
+    lines = "".join(f"- {note}\n" for note in notes)
+    left = f"## Left out\n\n{lines}" if notes else ""
+    return "\n".join([head, *map(tables.as_markdown, found.values()), *([left] if left else [])])
 
 
-def of_start(rounds: int) -> Table:
-    """How soon probetop is there, and gone."""
-    say("starts")
-    starts = [screen.began() for _ in range(rounds)]
-    rows: list[Sequence[str]] = [
-        ("first frame", f"{min(s.frame for s in starts):.0f}"),
-        ("all probes on and drawn", f"{min(s.probes for s in starts):.0f}"),
-        ("from q to the end", f"{min(s.quit for s in starts):.0f}"),
-    ]
-    return f"Start and end of probetop, fastest of {rounds}", ("until", "ms"), rows
-
-
-def as_markdown(table: Table) -> str:
-    """A table as Markdown; its first column is of words, the others of numbers."""
-    title, head, rows = table
-    lines = [f"## {title}", "", f"| {' | '.join(head)} |"]
-    lines.append("|".join(["", " --- ", *[" ---: "] * (len(head) - 1), ""]))
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def for_readme(tables: Sequence[Table]) -> str:
-    """The tables as the README has them: of dashboards one size under load."""
-    out = []
-    for title, head, rows in tables:
-        if "size" in head:
-            rows = [row for row in rows if row[1:3] == ("120x40", "workload")]
-        out.append(
-            as_markdown((title, head, rows)).replace("## ", "**", 1).replace("\n", "**\n", 1)
-        )
-    return "\n".join(out)
-
-
-def write_readme(tables: Sequence[Table]) -> None:
-    """Puts the tables between the README's two marks."""
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
-        raise BenchError(f"{README.name} has no {BEGIN} and {END}")
-    README.write_text(f"{before}{BEGIN}\n{for_readme(tables)}{END}{after}", encoding="utf-8")
-
-
-def as_text(table: Table) -> str:
-    """A table for the terminal."""
-    title, head, rows = table
-    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
-    lines = [title]
-    for row in [head, *rows]:
-        first, *rest = zip(row, widths, strict=True)
-        cells = [first[0].ljust(first[1]), *[cell.rjust(size) for cell, size in rest]]
-        lines.append("  " + "  ".join(cells))
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    """Measures everything, prints it and writes it down."""
-    parser = argparse.ArgumentParser(description="What probetop costs, beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="two rounds, short: to try it out")
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./run.sh bench", description="What probetop costs, beside its peers."
+    )
+    parser.add_argument("--quick", action="store_true", help="shorter, one size: to try it")
     parser.add_argument("--out", type=Path, help="write this file, not RESULTS.md and the README")
     parser.add_argument(
         "--only",
-        choices=("calls", "switches", "execs", "start", "screens"),
-        help="measure and print this, and write nothing",
+        choices=PARTS,
+        metavar="PART",
+        help=f"measure and print this, and write nothing: {', '.join(PARTS)}",
     )
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("it needs root: run it through sudo")
-    rounds, seconds = (2, 5.0) if args.quick else (6, 20.0)
-    tables: list[Table] = []
+    return args
+
+
+def run(bench: Bench, only: str | None) -> dict[str, Table]:
+    """Measure and print all parts, or one; a part that cannot be measured is left out."""
+    found: dict[str, Table] = {}
+    parts = bench.parts()
+    for part in [only] if only else parts:
+        what, measured = parts[part]
+        say(what)
+        try:
+            found[part] = measured()
+        except BenchError as error:
+            say(f"bench: {error}")
+            bench.left_out[f"{OURS}, {what}"] = str(error)
+            continue
+        print(tables.as_text(found[part]), flush=True)
+    return found
+
+
+def main() -> int:
+    """Measures everything, prints it and writes it down; 1 if some of probetop's own failed."""
+    args = _arguments()
     load = os.getloadavg()[0]
+    missing = peers.missing()
+    if missing:
+        say(f"bench: {missing}")
     with tempfile.TemporaryDirectory(prefix="probetop-bench-") as name:
         folder = Path(name)
-        parts: dict[str, Callable[[], Table]] = {
-            "calls": lambda: of_calls(folder, rounds),
-            "switches": lambda: of_switches(folder, rounds),
-            "execs": lambda: of_execs(folder, rounds),
-            "start": lambda: of_start(rounds),
-            "screens": lambda: of_screens(folder, seconds),
-        }
-        for part in [parts[args.only]] if args.only else parts.values():
-            try:
-                tables.append(part())
-            except BenchError as error:
-                say(f"bench: {error}")
-                return 1
-            print(as_text(tables[-1]), flush=True)
+        if args.quick:
+            bench = Bench(folder, rounds=2, seconds=3, settle=4, sizes=SIZES[:1])
+        else:
+            bench = Bench(folder, rounds=6, seconds=20, settle=6, sizes=SIZES)
+        found = run(bench, args.only)
+    failed = any(name.startswith(OURS) for name in bench.left_out)
     if args.only:
-        return 0
-    text = machine.describe(rounds, load, sys.argv[1:])
+        return int(failed)
+    found["goals"] = goals.goals_table(found)
+    print(tables.as_text(found["goals"]), flush=True)
+    head = machine.describe(bench.rounds, load, sys.argv[1:])
     out = args.out or RESULTS
-    out.write_text("\n".join([text, *map(as_markdown, tables)]), encoding="utf-8")
+    notes = [f"{name}: {why}" for name, why in bench.left_out.items()]
+    tables.write(out, results(head, found, [*notes, *([missing] if missing else [])]))
     if args.out is None:
-        write_readme(tables)
+        tables.write_between(README, tables.for_readme(for_readme(found)))
     say(f"written to {out}")
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

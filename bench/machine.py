@@ -7,22 +7,14 @@ import os
 import platform
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import probes
+from bench import peers
 from bench.measure import ROOT
 from probes import kernel
-
-PACKAGES = {
-    "BCC": "python3-bpfcc",
-    "libbpf-tools": "libbpf-tools",
-    "htop": "htop",
-    "btop": "btop",
-}
 
 
 def _output(*command: str) -> str:
@@ -46,12 +38,8 @@ def _memory() -> str:
 
 
 def _versions() -> str:
-    out = [f"Python {platform.python_version()}", f"Textual {version('textual')}"]
-    for name, package in PACKAGES.items():
-        found = _output("dpkg-query", "-W", "-f", "${Version}", package)
-        if found:
-            out.append(f"{name} {found}")
-    return ", ".join(out)
+    ours = [f"Python {platform.python_version()}", f"Textual {version('textual')}"]
+    return ", ".join([*ours, *peers.versions()])
 
 
 def _commit() -> str:
@@ -66,8 +54,6 @@ def _commit() -> str:
 
 def describe(rounds: int, load: float, arguments: Sequence[str]) -> str:
     """What the figures are, and of which machine; `load` is its load average at the start."""
-    python = Path(sys.executable)
-    command = python.relative_to(ROOT) if python.is_relative_to(ROOT) else python.name
     uname = os.uname()
     return "\n".join(
         [
@@ -75,7 +61,7 @@ def describe(rounds: int, load: float, arguments: Sequence[str]) -> str:
             "",
             "Written by this command, in one run, with nothing added by hand:",
             "",
-            f"    {' '.join(['sudo', str(command), '-m bench.cost', *arguments])}",
+            f"    {' '.join(['sudo ./run.sh bench', *arguments])}",
             "",
             f"- machine: {os.cpu_count()} CPUs ({_cpu()}), {_memory()}, "
             f"{_output('systemd-detect-virt') or 'virtualization not known'}",
@@ -84,8 +70,8 @@ def describe(rounds: int, load: float, arguments: Sequence[str]) -> str:
             f"- {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, "
             f"load average at the start {load:.1f}",
             "",
-            f"Variants took turns in {rounds} rounds; the fastest round of each counts. "
-            "Compare figures of one run only.",
+            f"Variants took turns in {rounds} round{'s' * (rounds > 1)}; the fastest round of each "
+            "counts. Compare figures of one run only.",
             "",
         ]
     )

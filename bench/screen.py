@@ -14,18 +14,24 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from bench.measure import AT_START, ROOT, BenchError
+from bench.hooks import AT_START
+from bench.measure import HERE, ROOT, BenchError
 
-SETTLE_SECONDS = 6.0
-"""What a program does at its start is not what it does."""
-HEADINGS = {"syscalls": b"share", "execs": b"argv", "latency": b"mean"}
-"""Headings of the panes' tables: they are drawn once the probe is on."""
+HEADINGS = {
+    "syscalls": (b"share",),
+    "execs": (b"argv",),
+    "latency": (b"p90",),
+    "pmc": (b"ctx/s", b"IPC"),
+}
+"""Headings of the panes' tables, one of which is drawn once the probe is on."""
+COLUMNS = ("% of a CPU", "bytes/s", "MB (PSS)", "processes")
 _SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[PX^_\]].*?(?:\x1b\\|\x07)|[ -/]*[0-~])", re.S)
 
 
@@ -36,6 +42,11 @@ class Taken(NamedTuple):
     bytes: float
     memory: float
     processes: int
+
+    def cells(self) -> tuple[str, ...]:
+        """As COLUMNS of a table."""
+        numbers = (f"{self.cpu:.2f}", f"{self.bytes:.0f}", f"{self.memory:.0f}")
+        return (*numbers, str(self.processes))
 
 
 class Began(NamedTuple):
@@ -51,7 +62,47 @@ def probetop_command() -> list[str]:
     stamp = ROOT / ".venv" / "stamp-run"
     if stamp.is_file() and stamp.read_text().startswith(f"{ROOT}\n"):
         return [str(ROOT / "run.sh")]
-    return [sys.executable, "-P", "-m", "tui.cli"]
+    return [sys.executable, "-m", "tui.cli"]
+
+
+def dashboards(
+    home: Path, has: Callable[[str], object]
+) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Command and environment of what is compared; all renew the screen once a second.
+
+    `home` is an empty folder, where peers find no settings of the user's.
+    """
+    ours = probetop_command()
+    at_home = {"XDG_CONFIG_HOME": str(home), "HOME": str(home)}
+    out: dict[str, tuple[list[str], dict[str, str]]] = {
+        "probetop": (ours, {}),
+        "probetop --latency": ([*ours, "--latency"], {}),
+    }
+    if has("htop"):
+        out["htop"] = (["htop", "-d", "10"], at_home)
+    if has("btop"):
+        (home / "btop").mkdir(exist_ok=True)
+        (home / "btop" / "btop.conf").write_text("update_ms = 1000\n")
+        out["btop"] = (["btop"], at_home)
+    if has("glances"):
+        out["glances"] = (["glances", "-t", "1", "--disable-check-update"], at_home)
+    return out
+
+
+@contextmanager
+def machine_with(load: str, seconds: float) -> Iterator[None]:
+    """The machine as it is ("idle"), or with bench/workload.py at work for so long at most."""
+    if load == "idle":
+        yield
+        return
+    script = str(HERE / "workload.py")
+    process = subprocess.Popen(["/usr/bin/python3", script, "--seconds", str(seconds)])
+    try:
+        time.sleep(3)
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 class Terminal:
@@ -132,19 +183,22 @@ def _memory(processes: Sequence[psutil.Process]) -> float:
 def taken(
     command: Sequence[str],
     size: tuple[int, int],
+    settle: float,
     seconds: float,
     environment: Mapping[str, str],
 ) -> Taken:
-    """What a dashboard takes once it has started."""
+    """What a dashboard takes over some seconds, once it has had `settle` seconds to start."""
     terminal = Terminal(command, *size, environment)
     try:
-        terminal.read(SETTLE_SECONDS)
+        terminal.read(settle)
+        if terminal.process.poll() is not None:
+            raise BenchError("it ended at once")
         processes = terminal.tree()
         cpu, received, begun = _cpu_ns(processes), terminal.received, time.monotonic()
         terminal.read(seconds)
         spent = time.monotonic() - begun
         if terminal.process.poll() is not None:
-            raise BenchError(f"{' '.join(command)} ended by itself")
+            raise BenchError("it ended by itself")
         processes = terminal.tree()
         # A thread that began meanwhile counts from zero; one that ended takes its part along.
         used = sum([ns - cpu.get(path, 0) for path, ns in _cpu_ns(processes).items()])
@@ -161,13 +215,13 @@ def began(size: tuple[int, int] = (120, 40)) -> Began:
     terminal = Terminal(probetop_command(), *size, {})
     seen = bytearray()
     times: dict[str, float] = {}
-    wanted = {"frame": b"System calls", **{name: HEADINGS[name] for name in AT_START}}
+    wanted = {"frame": (b"System calls",), **{name: HEADINGS[name] for name in AT_START}}
 
     def look(data: bytes) -> bool:
         seen.extend(data)
         text = _SEQUENCE.sub(b"", bytes(seen))
-        for name, word in wanted.items():
-            if name not in times and word in text:
+        for name, words in wanted.items():
+            if name not in times and any(word in text for word in words):
                 times[name] = (time.monotonic() - terminal.begun) * 1000
         return len(times) == len(wanted)
 

@@ -83,6 +83,12 @@ def test_run_passes_its_arguments_on(checkout: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_run_bench_measures(checkout: Path) -> None:
+    done = start(checkout, "bench", "--only", "calls")
+    assert done.stdout.splitlines() == ["-P", "-m", "bench", "--only", "calls"]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_second_start_starts_no_process(checkout: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
