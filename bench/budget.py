@@ -15,15 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.measure import ROOT, BenchError, compiled, timed
+from bench.tables import Table
 
 LEAST_SECONDS = 20.0
+DEFAULT = "probetop --latency (budget 2, as it is by default)"
+LOST = "% lost"
 VARIANTS: dict[str, tuple[str, ...] | None] = {
     "nothing": None,
     "probetop --latency --budget 1": ("--latency", "--budget", "1"),
-    "probetop --latency (budget 2, as it is by default)": ("--latency",),
+    DEFAULT: ("--latency",),
     "probetop --latency --budget 0 (any)": ("--latency", "--budget", "0"),
 }
-Table = tuple[str, Sequence[str], list[Sequence[str]]]
 
 
 @contextmanager
@@ -67,4 +69,4 @@ def of_budget(folder: Path, rounds: int, seconds: float, say: Callable[[str], ob
         for name, rate in best.items()
     ]
     title = f"A loop of system calls on every CPU for {seconds:.0f} s, with all probes beside it"
-    return title, ("beside it", "million calls/s", "% lost"), rows
+    return title, ("beside it", "million calls/s", LOST), rows

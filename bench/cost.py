@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import goals, machine, measure, peers, screen, tables, variants
+from bench.budget import of_budget
 from bench.measure import HERE, ROOT, BenchError, Variant
+from bench.poll import of_polls
 from bench.tables import Table
 
 RESULTS, README = HERE / "RESULTS.md", ROOT / "README.md"
@@ -129,6 +131,10 @@ class Bench:
         head = ("dashboard", "size", "machine", *screen.COLUMNS)
         return f"Dashboards, one interval a second, over {self.seconds:.0f} s", head, rows
 
+    def budget(self) -> Table:
+        """What others lose while probetop stays within its budget."""
+        return of_budget(self.folder, max(1, self.rounds // 2), self.seconds, say)
+
     def parts(self) -> dict[str, tuple[str, Callable[[], Table]]]:
         """Everything that is measured, in its order: what is said meanwhile, and how."""
         return {
@@ -138,7 +144,8 @@ class Bench:
             "execs": ("programs", self.execs),
             "start": ("starts", self.start),
             "screens": ("dashboards", self.screens),
-            # The part "polls" goes here: ("polls", lambda: of_polls(self.rounds)).
+            "budget": ("the budget", self.budget),
+            "polls": ("polls", lambda: of_polls(max(3, self.rounds))),
         }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from bench.budget import DEFAULT, LOST
 from bench.tables import Table, figure, figures
 from bench.variants import (
     LATENCY,
@@ -72,6 +73,10 @@ def _all_on(tables: Tables) -> float | None:
     return None if found is None else found / 1000
 
 
+def _lost(tables: Tables) -> float | None:
+    return figure(tables.get("budget"), LOST, beside_it=DEFAULT)
+
+
 def _poll(tables: Tables) -> float | None:
     polls = tables.get("polls")
     if polls is None:
@@ -95,6 +100,7 @@ GOALS = (
     Goal("the dashboard's CPU, 120x40, under load", 1.0, "% of one", _dashboard("% of a CPU")),
     Goal("the dashboard's output, 120x40, under load", 5000, "bytes/s", _dashboard("bytes/s")),
     Goal("the dashboard's output beside btop's, worst of all runs", 1.0, "x", _bytes_of_btop),
+    Goal("what a loop on every CPU loses to the budget of 2", 2.0, "%", _lost),
     Goal("one poll", 5.0, "ms", _poll),
 )
 

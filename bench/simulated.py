@@ -185,7 +185,8 @@ class Latency:
     def _facts(slot: int, spec: str) -> dict[str, Any]:
         return {
             "slot": slot, "spec": spec, "mechanism": "uprobe", "functions": 1, "floor": "uprobe",
-            "counts_only": False, "countable": False, "unit": "ns", "by_text": False, "foreign": False,
+            "counts_only": False, "countable": False, "unit": "ns", "by_text": False,
+            "foreign": False,
         }  # fmt: skip
 
     def work(self, active: int) -> None:
