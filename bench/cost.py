@@ -135,6 +135,10 @@ class Bench:
         """What others lose while probetop stays within its budget."""
         return of_budget(self.folder, max(1, self.rounds // 2), self.seconds, say)
 
+    def polls(self) -> Table:
+        """What one poll of a large machine takes."""
+        return of_polls(max(3, self.rounds))
+
     def parts(self) -> dict[str, tuple[str, Callable[[], Table]]]:
         """Everything that is measured, in its order: what is said meanwhile, and how."""
         return {
@@ -145,7 +149,7 @@ class Bench:
             "start": ("starts", self.start),
             "screens": ("dashboards", self.screens),
             "budget": ("the budget", self.budget),
-            "polls": ("polls", lambda: of_polls(max(3, self.rounds))),
+            "polls": ("polls", self.polls),
         }
 
 

@@ -161,13 +161,12 @@ class Travel:
         cursor = self._cursor = Cursor(self.timeline)
         for step in range(start, number + 1):
             frame = self._shown((light if step < first else cursor).frame(step))
-            if step == number:
-                self._update(before, frame, self.window)
-            elif step < full:
+            if step < full:
                 for pane in self.panes:
                     pane.tick(before, frame)
             else:
-                self._update(before, frame, None)
+                # With the window: rows of nearly equal rates stand in the order that they had.
+                self._update(before, frame, self.window)
             before = frame
 
     def _back(self, number: int, most: int, most_bytes: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import cost, goals, hooks, measure, peers, tables, variants
+from bench.budget import DEFAULT
 from bench.measure import BenchError, Turns, Variant
 from bench.screen import _SEQUENCE
 from bench.tables import Table
@@ -90,13 +91,14 @@ def run_with(**changes: str) -> dict[str, Table]:
         "calls": ("Calls", ("attached", "added ns"), [[*pair] for pair in added.items()]),
         "screens": ("Dashboards", head, [*screens]),
         "start": ("Start", ("until", "ms"), [[goals.ALL_ON, changes.get("start", "1000")]]),
+        "budget": ("Budget", ("beside it", "% lost"), [[DEFAULT, changes.get("lost", "2.0")]]),
         "polls": ("Polls", ("of", "ms", "peak ms"), [["a", "1.0", "5.0"], ["b", "2.0", "-"]]),
     }
 
 
 def test_goals_are_met_up_to_their_limits() -> None:
     _, _, rows = goals.goals_table(run_with())
-    assert len(rows) == 10
+    assert len(rows) == len(goals.GOALS)
     assert [row for row in rows if row[3] != "met"] == []
 
 
