@@ -121,9 +121,9 @@ class CounterReader:
         self.table = RowTable(maps, self.cpus, sizes["PT_ROWS"], wide=wide)
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus, writable=True)
         self.arrays = (*self.table.arrays, self.states)
-        self._rows_seen: dict[int, tuple[int, ...]] = {}
+        self._rows_seen: dict[int, bytes] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
-        self._nothing = (0,) * (_WIDE + wide)
+        self._nothing = bytes(self._row.size)
 
     def start(self) -> None:
         """From here on what CPUs do counts: what their counters had before does not."""
@@ -176,15 +176,18 @@ class CounterReader:
         totals: Totals,
     ) -> None:
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
-        unpack, nothing = self._row.unpack_from, self._nothing
+        unpack, size, nothing = self._row.unpack, self._row.size, self._nothing
         for index in indexes:
-            at = index * stride
-            new = unpack(memory, at)
-            old = seen.get(index, nothing)
+            # As bytes: each number of a tuple would lie elsewhere in memory.
+            data = memory[index * stride : index * stride + size]
+            before = seen.get(index, nothing)
+            if data == before:
+                continue
+            new, old = unpack(data), unpack(before)
             key = new[2]
             if new == old or not key:
                 continue
-            seen[index] = new
+            seen[index] = data
             pid, what = key >> 32, (key & 0xFFFFFFFF) - 1
             if what == MIGRATED:
                 moved[pid] = moved.get(pid, 0) + new[0] - old[0]
@@ -194,7 +197,7 @@ class CounterReader:
                 fresh[pid] = list(map(add, fresh[pid], added))
                 continue
             fresh[pid] = list(added)
-            raw = memory[at + _COMM_AT : at + _COMM_AT + _COMM]
+            raw = data[_COMM_AT : _COMM_AT + _COMM]
             totals.comms[pid] = name_of_comm(raw) if pid else "idle"
 
     def _charge(self, fresh: Mapping[int, Sequence[int]], totals: Totals) -> None:
