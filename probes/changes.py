@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 from operator import is_
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from probes.readings import Key, Readings, Row
+from probes.samples import Reading
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,8 +24,9 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
 
     Old is None for one that is new. They may be equal all the same, as in decoded Frames.
     """
-    # Live, `after` is a copy of what `before` was a copy of: the same keys, new ones behind them.
-    if len(before) <= len(after) and all(map(is_, before, after)):
+    if _by_process(before, after):
+        return _changed_readings(before, after)
+    if _grown(before, after):
         found: list[tuple[K, V | None, V]] = [
             (key, old, new)
             for key, old, new in zip(after, before.values(), after.values(), strict=False)
@@ -33,3 +37,46 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
         return found
     known = before.get
     return [(key, old, new) for key, new in after.items() if (old := known(key)) is not new]
+
+
+def gone(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
+    """Keys of `before` that are not in `after`, in its order."""
+    if _by_process(before, after):
+        return _gone_readings(before, after)
+    if _grown(before, after):
+        return []
+    return [key for key in before if key not in after]
+
+
+def _grown(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
+    """Whether the keys of `before` are the first ones of `after`.
+
+    So they are live, where both are copies of one mapping: the keys are the same objects.
+    """
+    return len(before) <= len(after) and all(map(is_, before, after))
+
+
+def _by_process(before: object, after: object) -> bool:
+    known = isinstance(before, Readings) and isinstance(after, Readings)
+    return known and before.events == after.events  # type: ignore[attr-defined]
+
+
+def _changed_readings(before: Any, after: Any) -> list[Any]:
+    nothing: Row = (None,) * len(after.events)
+    found: list[tuple[Key, Reading | None, Reading]] = []
+    for pid, old, new in changed(before.rows, after.rows):
+        for event, was, reading in zip(after.events, old or nothing, new, strict=True):
+            if was is not reading and reading is not None:
+                found.append(((pid, event), was, reading))
+    return found
+
+
+def _gone_readings(before: Any, after: Any) -> list[Any]:
+    nothing: Row = (None,) * len(after.events)
+    found: list[Key] = []
+    for pid, old in before.rows.items():
+        new = after.rows.get(pid, nothing)
+        if new is not old:
+            pairs = zip(before.events, old, new, strict=True)
+            found += [(pid, event) for event, was, r in pairs if was is not None and r is None]
+    return found

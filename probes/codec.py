@@ -18,6 +18,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from probes import samples
+from probes.changes import gone
 from probes.codec_rows import (
     CodecError,
     changed_keys,
@@ -174,10 +175,9 @@ class _Mapping:
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
             return self._columns(new, list(new), {})
-        changed = changed_keys(new, old)
-        gone = [key for key in old if key not in new]
-        columns = self._columns(new, changed, old)
-        return [*columns, self._keys(gone)] if gone else columns
+        columns = self._columns(new, changed_keys(new, old), old)
+        deleted = gone(old, new)
+        return [*columns, self._keys(deleted)] if deleted else columns
 
     def _columns(self, new: Any, keys: list[Any], old: Any) -> list[Any]:
         encoded = self._keys(keys)

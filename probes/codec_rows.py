@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
+from probes.changes import changed
+
 INT_LIMIT = 1 << 80
 """Integers beyond this are no counters."""
 
@@ -27,11 +29,7 @@ def checked_list(data: Any) -> list[Any]:
 
 def changed_keys(new: Mapping[Any, Any], old: Mapping[Any, Any]) -> list[Any]:
     """Keys that are new, or of another value than before."""
-    return [
-        key
-        for key, value in new.items()
-        if (was := old.get(key)) is not value and (was is None or was != value)
-    ]
+    return [key for key, was, value in changed(old, new) if was is None or was != value]
 
 
 def columns_of(data: Any) -> tuple[list[Any], list[Any], list[Any]]:

@@ -21,7 +21,7 @@ from probes.near import did_you_mean, near, quote
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
 from probes.pmc_rows import CounterReader, Totals
-from probes.pmc_view import pmc_contract
+from probes.pmc_stream import pmc_contract
 from probes.rows import ROW_MAPS
 from probes.samples import Filters, PmcSample, Sample
 

@@ -15,6 +15,7 @@ from typing import Any
 from probes.control import Control
 from probes.maps import MappedArray, put_word
 from probes.pmc_events import FAULTS
+from probes.readings import Readings
 from probes.rows import ROW_SIZE, RowTable, name_of_comm
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
@@ -47,7 +48,7 @@ class Totals:
     def __init__(self, generation: int = 0) -> None:
         self.generation = generation
         self.tasks: dict[int, TaskTimes] = {}
-        self.readings: dict[tuple[int, str], Reading] = {}
+        self.readings = Readings()
         self.cpus: dict[int, CpuTimes] = {}
         self.cpu_readings: dict[tuple[int, str], Reading] = {}
         self.comms: dict[int, str] = {}
@@ -57,11 +58,11 @@ class Totals:
         self._gone: set[int] = set()
         self._next_forget = 0.0
 
-    def keep(self, events: Iterable[str], cpus: Iterable[int]) -> None:
+    def keep(self, events: Sequence[str], cpus: Iterable[int]) -> None:
         """Let go of the counts of all other events and CPUs."""
         kept, there = set(events), set(cpus)
         self.cpus = {cpu: times for cpu, times in self.cpus.items() if cpu in there}
-        self.readings = {key: r for key, r in self.readings.items() if key[1] in kept}
+        self.readings = self.readings.of_events(events)
         self.cpu_readings = {
             key: r for key, r in self.cpu_readings.items() if key[0] in there and key[1] in kept
         }
@@ -98,7 +99,7 @@ class Totals:
         kept = [item for item in self.tasks.items() if item[0] not in forgotten]
         self.tasks = dict(kept[-(MOST_PROCESSES * 3 // 4) :])
         self.comms = {pid: comm for pid, comm in self.comms.items() if pid in self.tasks}
-        self.readings = {key: r for key, r in self.readings.items() if key[0] in self.tasks}
+        self.readings = self.readings.of_processes(self.tasks)
 
 
 class CounterReader:
@@ -112,7 +113,7 @@ class CounterReader:
         self, maps: dict[str, int], sizes: Mapping[str, int], events: Sequence[str], wait: bool
     ) -> None:
         self.shown, self.wait = (*events, *FAULTS), wait
-        self._counted = [(event, _WIDE + _KEPT + 2 * n) for n, event in enumerate(events)]
+        self._no_readings = (NO_READING,) * len(self.shown)
         slots, self.cpus = sizes["PT_SLOTS"], sizes["PT_CPUS"]
         wide = _KEPT + 2 * slots
         self._row = struct.Struct(f"=QQQ{ROW_SIZE - 24}x{wide}Q")
@@ -120,9 +121,9 @@ class CounterReader:
         self.table = RowTable(maps, self.cpus, sizes["PT_ROWS"], wide=wide)
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus, writable=True)
         self.arrays = (*self.table.arrays, self.states)
-        self._rows_seen: dict[int, tuple[int, ...]] = {}
+        self._rows_seen: dict[int, bytes] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
-        self._nothing = (0,) * (_WIDE + wide)
+        self._nothing = bytes(self._row.size)
 
     def start(self) -> None:
         """From here on what CPUs do counts: what their counters had before does not."""
@@ -175,15 +176,18 @@ class CounterReader:
         totals: Totals,
     ) -> None:
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
-        unpack, nothing = self._row.unpack_from, self._nothing
+        unpack, size, nothing = self._row.unpack, self._row.size, self._nothing
         for index in indexes:
-            at = index * stride
-            new = unpack(memory, at)
-            old = seen.get(index, nothing)
+            # As bytes: each number of a tuple would lie elsewhere in memory.
+            data = memory[index * stride : index * stride + size]
+            before = seen.get(index, nothing)
+            if data == before:
+                continue
+            new, old = unpack(data), unpack(before)
             key = new[2]
             if new == old or not key:
                 continue
-            seen[index] = new
+            seen[index] = data
             pid, what = key >> 32, (key & 0xFFFFFFFF) - 1
             if what == MIGRATED:
                 moved[pid] = moved.get(pid, 0) + new[0] - old[0]
@@ -193,28 +197,27 @@ class CounterReader:
                 fresh[pid] = list(map(add, fresh[pid], added))
                 continue
             fresh[pid] = list(added)
-            raw = memory[at + _COMM_AT : at + _COMM_AT + _COMM]
+            raw = data[_COMM_AT : _COMM_AT + _COMM]
             totals.comms[pid] = name_of_comm(raw) if pid else "idle"
 
     def _charge(self, fresh: Mapping[int, Sequence[int]], totals: Totals) -> None:
         """Add what processes gained."""
-        tasks, readings, counted = totals.tasks, totals.readings, self._counted
-        known, reading = tasks.get, readings.get
+        if totals.readings.events != self.shown:
+            totals.readings = totals.readings.of_events(self.shown)
+        tasks, rows = totals.tasks, totals.readings.rows
+        known, counted, nothing = tasks.get, rows.get, self._no_readings
         for pid, gained in fresh.items():
             switches, clock, _, wait, faults, major = gained[: _WIDE + _KEPT]
             old = known(pid, NO_TIMES)
             waited = (old[3] or 0) + wait if self.wait else None
             tasks[pid] = _NEW(TaskTimes, (old[0] + clock, old[1] + switches, old[2], waited))
-            for event, at in counted:
-                key = (pid, event)
-                value, enabled, running = reading(key, NO_READING)
-                more = (value + gained[at], enabled + clock, running + gained[at + 1])
-                readings[key] = _NEW(Reading, more)
-            for event, value in zip(FAULTS, (faults, major), strict=True):
-                key = (pid, event)
-                before, enabled, running = reading(key, NO_READING)
-                more = (before + value, enabled + clock, running + clock)
-                readings[key] = _NEW(Reading, more)
+            values = (*gained[_WIDE + _KEPT :: 2], faults, major)
+            running = (*gained[_WIDE + _KEPT + 1 :: 2], clock, clock)
+            row = [reading or NO_READING for reading in counted(pid, nothing)]
+            rows[pid] = tuple([
+                _NEW(Reading, (was[0] + value, was[1] + clock, was[2] + ran))
+                for was, value, ran in zip(row, values, running, strict=True)
+            ])  # fmt: skip
 
     def _state(self, cpu: int) -> tuple[int, ...]:
         return self._cpu.unpack_from(self.states.memory, cpu * self.states.stride)

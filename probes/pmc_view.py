@@ -8,7 +8,7 @@ an event that is not there, one that never got a counter, a ratio without a whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ class Counters:
     clock: int
     switches: int
     wait: int | None
-    counts: dict[str, Count] = field(default_factory=dict)
+    counts: Mapping[str, Count] = field(default_factory=dict)
 
     def count(self, event: str) -> float | None:
         """How often the event happened."""
@@ -157,16 +157,61 @@ def exact(before: Reading | None, after: Reading) -> Count:
     return Count(float(after.value - old), 1.0)
 
 
-def _counts(
-    key: int, events: Iterable[str], old: Readings, new: Readings, unshared: Set[str] = frozenset()
-) -> dict[str, Count]:
-    """Counts by event; those `unshared` had a counter of their own all the time."""
+class Counted(Mapping[str, Count]):
+    """What was counted of a process, each event computed when it is asked for.
+
+    Events `unshared` had a counter of their own all the time.
+    """
+
+    __slots__ = ("_events", "_known", "_new", "_old", "_pid", "_unshared")
+
+    def __init__(
+        self,
+        pid: int,
+        events: Sequence[str],
+        old: Readings,
+        new: Readings,
+        unshared: Set[str],
+    ) -> None:
+        self._pid, self._old, self._new = pid, old, new
+        self._events, self._unshared = events, unshared
+        self._known: dict[str, Count | None] = {}
+
+    def get(self, event: str, default: Any = None) -> Any:
+        """The count, or the default for an event that is not there."""
+        if event not in self._known:
+            self._known[event] = self._count(event) if event in self._events else None
+        found = self._known[event]
+        return default if found is None else found
+
+    def _count(self, event: str) -> Count | None:
+        after = self._new.get((self._pid, event))
+        if after is None:
+            return None
+        count = exact if event in self._unshared else scaled
+        return count(self._old.get((self._pid, event)), after)
+
+    def __getitem__(self, event: str) -> Count:
+        found: Count | None = self.get(event)
+        if found is None:
+            raise KeyError(event)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([event for event in self._events if self.get(event) is not None])
+
+    def __len__(self) -> int:
+        return sum([1 for _ in self])
+
+
+def _counts(cpu: int, events: Iterable[str], old: Readings, new: Readings) -> dict[str, Count]:
+    """What was counted of a CPU."""
     found: dict[str, Count] = {}
     for event in events:
-        after = new.get((key, event))
+        key = (cpu, event)
+        after = new.get(key)
         if after is not None:
-            count = exact if event in unshared else scaled
-            found[event] = count(old.get((key, event)), after)
+            found[event] = scaled(old.get(key), after)
     return found
 
 
@@ -185,7 +230,7 @@ def _less(new: int | None, old: int | None) -> int | None:
 
 
 def _task_row(
-    pid: int, before: PmcSample, after: PmcSample, events: Iterable[str], unshared: Set[str]
+    pid: int, before: PmcSample, after: PmcSample, events: Sequence[str], unshared: Set[str]
 ) -> TaskRow:
     new = after.tasks[pid]
     old = before.tasks.get(pid)
@@ -196,7 +241,7 @@ def _task_row(
         switches=new.switches - old.switches,
         wait=_less(new.wait, old.wait),
         # A stint's length and the time that its counters ran come from two clocks.
-        counts=_counts(pid, events, before.readings, after.readings, unshared),
+        counts=Counted(pid, events, before.readings, after.readings, unshared),
         pid=pid,
         comm=after.comms.get(pid, "?"),
         migrations=max(0, new.migrations - old.migrations),
@@ -229,6 +274,8 @@ def sum_of(cpus: Iterable[CpuRow], events: Iterable[str]) -> CpuRow:
         whole.idle += row.idle
         whole.switches += row.switches
         whole.wait = None if whole.wait is None or row.wait is None else whole.wait + row.wait
+    counts: dict[str, Count] = {}
+    whole.counts = counts
     for event in events:
         # A CPU of another kind may not have the event at all: that is no gap.
         found = [row.counts[event] for row in rows if event in row.counts]
@@ -238,7 +285,7 @@ def sum_of(cpus: Iterable[CpuRow], events: Iterable[str]) -> CpuRow:
         values = [count.value for count in found if count.share is not None]
         known = [value for value in values if value is not None]
         value = sum(known) if len(known) == len(values) else None
-        whole.counts[event] = Count(value, sum(shares) / len(shares))
+        counts[event] = Count(value, sum(shares) / len(shares))
     return whole
 
 
@@ -289,78 +336,3 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
         processes=Ranked(_ranks(old, after, "cycles" in events, unshared), made),
         unattributed=max(0, after.unattributed - before.unattributed),
     )
-
-
-# -- the stream ---------------------------------------------------------------------------
-
-_OWN_FIELDS = frozenset((
-    "pid", "comm", "cpu", "kind", "socket", "ipc", "running", "busy", "idle", "wait",
-    "task_clock", "context_switches", "migrations",
-))  # fmt: skip
-
-
-def field_name(event: str) -> str:
-    """The stream's name of an event: "cache-misses" is cache_misses."""
-    name = event.replace("-", "_")
-    return f"event_{name}" if name in _OWN_FIELDS else name
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)
-
-
-def _row_fields(row: Counters, sample: PmcSample) -> dict[str, Any]:
-    """What rows of CPUs and of processes have in common; those that must be there are."""
-    return {
-        "cycles": None,
-        "instructions": None,
-        **{field_name(event): _whole(row.count(event)) for event in sample.events},
-        "ipc": row.ipc,
-        "running": row.running if sample.hardware else None,
-        "context_switches": row.switches,
-        "wait": row.wait,
-    }
-
-
-def _cpu_fields(row: CpuRow, sample: PmcSample) -> dict[str, Any]:
-    return {
-        "cpu": row.cpu,
-        **_row_fields(row, sample),
-        "busy": row.clock,
-        "idle": row.idle,
-        "kind": row.kind,
-        "socket": row.socket,
-    }
-
-
-def _process_fields(row: TaskRow, sample: PmcSample) -> dict[str, Any]:
-    return {
-        "pid": row.pid,
-        "comm": row.comm,
-        "page_faults": None,
-        **_row_fields(row, sample),
-        "task_clock": row.clock,
-        "migrations": row.migrations,
-    }
-
-
-def pmc_contract(before: PmcSample | None, after: PmcSample, seconds: float) -> dict[str, Any]:
-    """The probe's own fields of a stream object.
-
-    `cpus` and `processes` have every event by its name, whole numbers, scaled where `running`
-    is below 1; `shares` has that by event, of the whole machine. Times are ns. What is not
-    known, or has no counter, is None.
-    """
-    view = pmc_view(before, after, seconds)
-    return {
-        "hardware": after.hardware,
-        "reason": after.reason,
-        "event_set": after.event_set,
-        "mode": after.mode,
-        "events": list(after.events),
-        "absent": dict(after.absent),
-        "shares": {event: count.share for event, count in view.machine.counts.items()},
-        "cpus": [_cpu_fields(row, after) for row in view.cpus],
-        "processes": [_process_fields(row, after) for row in view.processes],
-        "unattributed": view.unattributed,
-    }

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from probes.changes import changed
 from probes.execlog import ExecLog
 from probes.model import count_delta, histogram_delta, int_delta, spent_delta
 from probes.pmc_view import scaled
@@ -342,9 +343,8 @@ def _add_readings(
     old: Mapping[tuple[int, str], Reading],
     new: Mapping[tuple[int, str], Reading],
 ) -> None:
-    for key, after in new.items():
-        before = old.get(key)
-        if before is after or before == after:
+    for key, before, after in changed(old, new):
+        if before == after:
             continue
         delta, sum_ = reading_delta(before, after), total.get(key, Reading(0, 0, 0))
         total[key] = Reading(*[a + b for a, b in zip(sum_, delta, strict=True)])

@@ -278,7 +278,7 @@ def _ipc(value: float | None) -> str:
 
 def pmc_tables(probe: Row) -> list[Table]:
     """CPUs and processes with what was counted."""
-    from probes.pmc_view import field_name
+    from probes.pmc_stream import field_name
 
     seconds = probe["seconds"]
     wall = seconds * 1e9 if seconds else 0
