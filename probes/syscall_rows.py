@@ -249,8 +249,8 @@ class LatencyReader:
 
     def close(self) -> None:
         """Unmap everything."""
-        for array in self.arrays:
-            array.close()
+        self.slots.close()
+        self.hists.close()
 
     def _assign(self, call: int) -> int | None:
         slot = len(self._slot_of) + 1
