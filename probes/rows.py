@@ -162,7 +162,6 @@ class Histograms:
     def __init__(self, fd: int, slices: int, per_slice: int) -> None:
         self.slices, self.per_slice = slices, per_slice
         self.array = MappedArray(fd, _HIST_SIZE, slices * per_slice)
-        self._words = memoryview(self.array.memory).cast("Q")
         self._seen: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._unsettled: set[tuple[int, int]] = set()
 
@@ -196,18 +195,18 @@ class Histograms:
     def counters(self) -> list[tuple[int, int, int]]:
         """Events counted, missed and overflown, of each slot."""
         step = self.array.stride // 8
-        every = range(0, self.slices * self.per_slice * step, self.per_slice * step)
+        size = self.per_slice * step
         columns = []
-        for word in (1, 2, 3):
-            parts = [
-                self._words[at + word : at + self.per_slice * step : step].tolist() for at in every
-            ]
-            columns.append([sum(values) for values in zip(*parts, strict=True)])
+        # Memory that somebody holds a view of cannot be unmapped.
+        with memoryview(self.array.memory) as memory, memory.cast("Q") as words:
+            for word in (1, 2, 3):
+                every = range(word, self.slices * size, size)
+                parts = [words[at : at - word + size : step].tolist() for at in every]
+                columns.append([sum(values) for values in zip(*parts, strict=True)])
         return list(zip(*columns, strict=True))
 
     def close(self) -> None:
         """Unmap."""
-        self._words.release()
         self.array.close()
 
 
