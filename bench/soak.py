@@ -5,7 +5,7 @@
 
 The real dashboard, in a terminal of our own, renews itself twenty times a second; probes go
 off and on, targets come and go, rows are filtered, drilled into and sorted, the past is
-visited, files are written, while storms of programs run. After each round of keys, when
+visited, recordings are made, while storms of programs run. After each task of keys, when
 everything is as it was before it, what all its processes hold is measured. It fails, and
 says what grew, if memory, descriptors, threads, maps, programs or links do not stay level.
 """

@@ -15,6 +15,7 @@ import gc
 import os
 import signal
 import sys
+from functools import _lru_cache_wrapper
 
 from tui import cli
 
@@ -47,6 +48,10 @@ def main() -> int:
     path = sys.argv[1]
 
     def tell(number: int, frame: object) -> None:
+        # A cache with a limit fills for minutes; one without is a leak, and stays.
+        for one in gc.get_objects():
+            if isinstance(one, _lru_cache_wrapper) and one.cache_parameters()["maxsize"]:
+                one.cache_clear()
         gc.collect()
         with open(f"{path}.new", "w", encoding="ascii") as file:
             file.write(f"{sys.getallocatedblocks()} {large_bytes()}\n")

@@ -6,9 +6,7 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
