@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./run.sh bench`: what probetop costs."""
+"""`./run.sh bench`: what probetop costs; `./run.sh bench soak`: whether it grows."""
 
 from __future__ import annotations
 
 import sys
 
-from bench.cost import main
-
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["soak"]:
+        del sys.argv[1]
+        from bench.soak import main
+    else:
+        from bench.cost import main
     sys.exit(main())

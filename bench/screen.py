@@ -25,10 +25,10 @@ from bench.hooks import AT_START
 from bench.measure import HERE, ROOT, BenchError
 
 HEADINGS = {
-    "syscalls": (b"share",),
-    "execs": (b"argv",),
-    "latency": (b"p90",),
-    "pmc": (b"ctx/s", b"IPC"),
+    "syscalls": ("share",),
+    "execs": ("argv",),
+    "latency": ("p90",),
+    "pmc": ("ctx/s", "IPC"),
 }
 """Headings of the panes' tables, one of which is drawn once the probe is on."""
 COLUMNS = ("% of a CPU", "bytes/s", "MB (PSS)", "processes")
@@ -55,6 +55,11 @@ class Began(NamedTuple):
     frame: float
     probes: float
     quit: float
+
+
+def readable(data: bytes) -> str:
+    """What a terminal was sent, without what is no text."""
+    return _SEQUENCE.sub(b"", data).decode(errors="replace")
 
 
 def probetop_command() -> list[str]:
@@ -215,11 +220,11 @@ def began(size: tuple[int, int] = (120, 40)) -> Began:
     terminal = Terminal(probetop_command(), *size, {})
     seen = bytearray()
     times: dict[str, float] = {}
-    wanted = {"frame": (b"System calls",), **{name: HEADINGS[name] for name in AT_START}}
+    wanted = {"frame": ("System calls",), **{name: HEADINGS[name] for name in AT_START}}
 
     def look(data: bytes) -> bool:
         seen.extend(data)
-        text = _SEQUENCE.sub(b"", bytes(seen))
+        text = readable(bytes(seen))
         for name, words in wanted.items():
             if name not in times and any(word in text for word in words):
                 times[name] = (time.monotonic() - terminal.begun) * 1000
