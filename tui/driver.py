@@ -117,11 +117,11 @@ class WireDriver(LinuxDriver):
         self.wire.drain(PATIENCE)
 
     def _in_foreground(self) -> bool:
-        """Whether the terminal is ours, and not the shell's or another job's."""
+        """Whether no shell has taken the terminal back, or given it to another job."""
         try:
             return os.tcgetpgrp(self.fileno) == os.getpgrp()
-        except OSError:
-            return False
+        except OSError:  # it is nobody's controlling terminal, so nobody else has it
+            return True
 
     # -- signals ------------------------------------------------------------------------
 

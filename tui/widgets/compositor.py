@@ -56,7 +56,7 @@ class CellsUpdate(ChopsUpdate):
                 out.append(f"\x1b[{x + 1}G" if same_line else f"\x1b[{y + 1};{x + 1}H")
             style_now = _write(out, segments, style_now, system)
             # After anything but ASCII, a terminal may disagree about the cursor's place.
-            ascii_only = all([segment.text.isascii() for segment in segments])
+            ascii_only = all(segment.text.isascii() for segment in segments)
             at = (x + cells, y) if ascii_only else (-1, y)
         if style_now:
             out.append("\x1b[m")
