@@ -76,6 +76,9 @@ class Actions(App[int]):
         """Seconds from one Frame to the next at least, while the past is played."""
         return 0.0
 
+    def catch_up(self) -> None:
+        """Show the newest Frame, if that is wanted."""
+
     def may_paint(self) -> bool:
         """Whether the terminal takes anything now."""
         return True

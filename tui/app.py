@@ -159,7 +159,7 @@ class ProbetopApp(LinkActions):
         self.forget_wishes()
         self.drew()
         with self.batch_update():
-            self.refresh_time()
+            self.tell_time()
             if was_off == [widget.pane.state == "off" for widget in widgets]:
                 self.dashboard.repaint()
             else:

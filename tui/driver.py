@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
+from textual.message import Message
 
 from tui.messages import HungUp, Resumed, WireIdle
 from tui.wire import Wire
@@ -47,14 +48,24 @@ class WireDriver(LinuxDriver):
         assert sys.__stderr__ is not None
         self.wire = Wire(
             sys.__stderr__.fileno(),
-            on_idle=lambda: self._app.post_message(WireIdle()),
-            on_death=lambda: self._app.post_message(HungUp()),
+            on_idle=lambda: self._tell(WireIdle()),
+            on_death=lambda: self._tell(HungUp()),
             encoding=sys.__stderr__.encoding,
         )
         self._painting: list[str] | None = None
         self._poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._suspended = self._resizing = False
         super().__init__(app, debug=debug, mouse=mouse, size=size)
+
+    def _tell(self, message: Message) -> None:
+        """Tell the application, from any thread; one that has ended need not know."""
+        with suppress(RuntimeError):
+            self._app.post_message(message)
+
+    def _soon(self, act: Callable[..., object], *args: object) -> None:
+        """Have the loop do something, from a signal handler."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(act, *args)
 
     # Textual makes a thread of its own for what is written, and starts and stops it here.
 
@@ -117,18 +128,18 @@ class WireDriver(LinuxDriver):
         self.wire.drain(PATIENCE)
 
     def _in_foreground(self) -> bool:
-        """Whether the terminal is ours, and not the shell's or another job's."""
+        """Whether no shell has taken the terminal back, or given it to another job."""
         try:
             return os.tcgetpgrp(self.fileno) == os.getpgrp()
-        except OSError:
-            return False
+        except OSError:  # it is nobody's controlling terminal, so nobody else has it
+            return True
 
     # -- signals ------------------------------------------------------------------------
 
     def _on_winch(self, *_: object) -> None:
         if not (self._in_band_window_resize or self._resizing):
             self._resizing = True
-            self._loop.call_soon_threadsafe(self._loop.call_later, SETTLE, self._resize)
+            self._soon(self._loop.call_later, SETTLE, self._resize)
 
     def _resize(self) -> None:
         self._resizing = False
@@ -137,12 +148,12 @@ class WireDriver(LinuxDriver):
 
     def _sigtstp_application(self, *_: object) -> None:
         """Suspend, but not in the middle of whatever the signal came into."""
-        self._loop.call_soon_threadsafe(self._suspend)
+        self._soon(self._suspend)
 
     def _sigcont_application(self, *_: object) -> None:
         """The end of a SIGSTOP, before which nothing could be given back."""
         if not self._suspended:
-            self._loop.call_soon_threadsafe(self._take_again)
+            self._soon(self._take_again)
 
     def _suspend(self) -> None:
         """Stop, with all of the shell's job, until the shell makes us go on in front."""
@@ -188,7 +199,7 @@ class WireDriver(LinuxDriver):
                 if self._poke in ready:
                     break
                 if self.fileno in ready and not self._feed(parser, decode):
-                    self._app.post_message(HungUp())
+                    self._tell(HungUp())
                     break
                 for message in parser.tick():
                     self.process_message(message)

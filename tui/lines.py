@@ -85,9 +85,12 @@ def changed_runs(old: Line, new: Line, gap: int = GAP) -> list[tuple[int, int]]:
     """Where two Lines of one width differ, as (start, end) cells; small gaps are bridged."""
     if old == new:
         return []
-    before, after = to_cells(old), to_cells(new)
+    start, end = _common(old, new)
+    first = line_width(new[:start])
+    before = to_cells(old[start : len(old) - end])
+    after = to_cells(new[start : len(new) - end])
     if len(before) != len(after):
-        return [(0, len(after))]
+        return [(0, line_width(new))]
     runs: list[tuple[int, int]] = []
     for at, cell in enumerate(after):
         if before[at] == cell:
@@ -96,7 +99,19 @@ def changed_runs(old: Line, new: Line, gap: int = GAP) -> list[tuple[int, int]]:
             runs[-1] = (runs[-1][0], at + 1)
         else:
             runs.append((at, at + 1))
-    return [_whole_characters(run, after) for run in runs]
+    whole = [_whole_characters(run, after) for run in runs]
+    return [(first + at, first + to) for at, to in whole] if first else whole
+
+
+def _common(old: Line, new: Line) -> tuple[int, int]:
+    """How many spans two different Lines have in common, at their beginning and at their end."""
+    start = end = 0
+    most = min(len(old), len(new))
+    while start < most and old[start] == new[start]:
+        start += 1
+    while end < most - start and old[-1 - end] == new[-1 - end]:
+        end += 1
+    return start, end
 
 
 def _whole_characters(run: tuple[int, int], cells: list[Cell]) -> tuple[int, int]:

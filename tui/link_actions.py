@@ -119,7 +119,7 @@ class LinkActions(ExportActions):
         if self._link_timer is not None:
             self._link_timer.stop()
             self._link_timer = None
-        self.refresh_time()
+        self.tell_time()
         self.dashboard.repaint()
         self.catch_up()
 
@@ -144,10 +144,10 @@ class LinkActions(ExportActions):
         slow: list[Span] = [(" slow link ", "badge.warn")] if self.link.slow else []
         return [*super().marks(), *slow]
 
-    def refresh_time(self) -> None:
-        """Say in the header and the footer which moment this is."""
+    def tell_time(self) -> None:
+        """Have the header say how many bytes a second are sent."""
+        super().tell_time()
         self.dashboard.header.state.wire = self.link.rate
-        super().refresh_time()
 
     def _hints(self) -> tuple[list[Hint], list[Hint]]:
         first, last = super()._hints()

@@ -166,7 +166,7 @@ class TimeActions(Actions):
         self.frame = self.travel.frame
         self.forget_wishes()
         with self.batch_update():
-            self.refresh_time()
+            self.tell_time()
             self.dashboard.settle()
 
     # -- playing -----------------------------------------------------------------------------
@@ -183,9 +183,6 @@ class TimeActions(Actions):
         self.paused = not self.paused
         self.refresh_time()
         self.catch_up()
-
-    def catch_up(self) -> None:
-        """Show the newest Frame, if that is wanted."""
 
     def marks(self) -> list[Span]:
         """What the header has to point out."""
@@ -335,6 +332,12 @@ class TimeActions(Actions):
 
     def refresh_time(self) -> None:
         """Say in the header and the footer which moment this is."""
+        self.tell_time()
+        self.dashboard.header.repaint()
+        self.dashboard.repaint_footer()
+
+    def tell_time(self) -> None:
+        """Have the header and the footer say it when they are painted next."""
         header, travel = self.dashboard.header.state, self.travel
         header.frame, header.before = travel.frame, travel.before
         header.paused = self.paused
@@ -343,8 +346,6 @@ class TimeActions(Actions):
         header.kept = self.kept() if self.in_past else ""
         header.marks = self.marks()
         self.dashboard.time_hints = self._hints()
-        self.dashboard.header.repaint()
-        self.dashboard.repaint_footer()
 
     def _moment(self) -> tuple[str, bool] | None:
         """Which moment is shown and whether it stands still; None for now."""

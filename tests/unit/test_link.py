@@ -83,21 +83,23 @@ def test_a_block_long_after_the_last_is_no_relapse(time: Time) -> None:
 
 
 def test_the_key_goes_through_what_the_user_may_want(time: Time) -> None:
-    link = time.link
-    link.turn()
-    assert (link.mode, link.slow) == ("slow", True)
+    def state() -> tuple[str, bool]:
+        return time.link.mode, time.link.slow
+
+    time.link.turn()
+    assert state() == ("slow", True)
     time.passes(1000)
-    assert link.slow
-    link.turn()
-    assert (link.mode, link.slow) == ("auto", False)
+    assert state() == ("slow", True)
+    time.link.turn()
+    assert state() == ("auto", False)
     time.passes(1, stall=1.0)
-    assert link.slow
-    link.turn()
-    assert (link.mode, link.slow) == ("full", False)
+    assert state() == ("auto", True)
+    time.link.turn()
+    assert state() == ("full", False)
     time.passes(100, stall=1.0)
-    assert not link.slow
-    link.turn()
-    assert (link.mode, link.slow) == ("slow", True)
+    assert state() == ("full", False)
+    time.link.turn()
+    assert state() == ("slow", True)
 
 
 def test_frames_have_their_time_apart(time: Time) -> None:
@@ -113,14 +115,12 @@ def test_frames_have_their_time_apart(time: Time) -> None:
 
 
 def test_the_meter_is_of_the_time_since_the_last_frame(time: Time) -> None:
-    link = time.link
-    link.drew(1000)
-    assert link.rate is None
-    time.now += 2
-    link.drew(5000)
-    assert link.rate == 2000
-    link.drew(5100)  # drawn twice at a time: there is no rate of no time
-    assert link.rate == 2000
-    time.now += 1
-    link.drew(5100)
-    assert link.rate == 100
+    def rate(written: int, seconds: float) -> float | None:
+        time.now += seconds
+        time.link.drew(written)
+        return time.link.rate
+
+    assert rate(1000, 0) is None
+    assert rate(5000, 2) == 2000
+    assert rate(5100, 0) == 2000, "drawn twice at a time: there is no rate of no time"
+    assert rate(5100, 1) == 100

@@ -8,7 +8,7 @@ import os
 import pty
 import threading
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -199,10 +199,11 @@ def test_characters_that_a_terminal_does_not_know_are_escaped() -> None:
 
 
 def test_writes_from_many_threads_are_whole(pipe: Pipe) -> None:
-    def send(word: str) -> Callable[[], None]:
-        return lambda: [pipe.wire.write(word * 10) for _ in range(50)] and None
+    def send(word: str) -> None:
+        for _ in range(50):
+            pipe.wire.write(word * 10)
 
-    threads = [threading.Thread(target=send(word)) for word in "abcd"]
+    threads = [threading.Thread(target=send, args=(word,)) for word in "abcd"]
     for thread in threads:
         thread.start()
     data = pipe.read(4 * 50 * 10).decode()

@@ -34,15 +34,15 @@ def _sgr(style: Style, system: ColorSystem) -> str:
 class CellsUpdate(ChopsUpdate):
     """A partial update of the spans (y, x1, x2), cut at both ends."""
 
-    def pieces(self) -> Iterator[tuple[int, int, Strip]]:
-        """What to write: (x, y, strip), line by line from left to right."""
+    def pieces(self) -> Iterator[tuple[int, int, int, list[Segment]]]:
+        """What to write: (x, y, cells, segments), line by line from left to right."""
         for y, x1, x2 in self.spans:
             ends = self.chop_ends[y]
             for end, (x, strip) in zip(ends, self.chops[y].items(), strict=False):
                 if strip is None or x >= x2 or end <= x1:
                     continue
-                start = max(x, x1)
-                yield start, y, strip.crop(start - x, min(end, x2) - x)
+                start, to = max(x, x1), min(end, x2)
+                yield start, y, to - start, _cut(strip, start - x, to - x)
 
     def render_segments(self, console: Console) -> str:
         """The bytes for the terminal, beginning and ending in the default style."""
@@ -50,16 +50,39 @@ class CellsUpdate(ChopsUpdate):
         out: list[str] = []
         at: tuple[int, int] | None = None
         style_now = ""
-        for x, y, strip in self.pieces():
+        for x, y, cells, segments in self.pieces():
             if at != (x, y):
                 same_line = at is not None and at[1] == y
                 out.append(f"\x1b[{x + 1}G" if same_line else f"\x1b[{y + 1};{x + 1}H")
-            style_now = _write(out, strip, style_now, system)
+            style_now = _write(out, segments, style_now, system)
             # After anything but ASCII, a terminal may disagree about the cursor's place.
-            at = (x + strip.cell_length, y) if strip.text.isascii() else (-1, y)
+            ascii_only = all(segment.text.isascii() for segment in segments)
+            at = (x + cells, y) if ascii_only else (-1, y)
         if style_now:
             out.append("\x1b[m")
         return "".join(out)
+
+
+def _cut(strip: Strip, start: int, end: int) -> list[Segment]:
+    """The segments of a part of a strip: `Strip.crop` makes a strip and splits one by one."""
+    out: list[Segment] = []
+    at = 0
+    for segment in strip:
+        text = segment.text
+        if not text.isascii():
+            size = segment.cell_length
+            if size != len(text) and at < end and at + size > start:
+                return list(strip.crop(start, end))
+        else:
+            size = len(text)
+        if at < end and at + size > start:
+            inside = start <= at and at + size <= end
+            part = text[max(0, start - at) : end - at]
+            out.append(segment if inside else Segment(part, segment.style))
+        at += size
+        if at >= end:
+            break
+    return out
 
 
 def _write(out: list[str], segments: Iterable[Segment], now: str, system: ColorSystem) -> str:
