@@ -175,6 +175,8 @@ class _Mapping:
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
             return self._columns(new, list(new), {})
+        if isinstance(self.key, _Scalar) and _is_reordered(new, old):
+            return [*self._columns(new, list(new), {}), self._keys(list(old))]
         columns = self._columns(new, changed_keys(new, old), old)
         deleted = gone(old, new)
         return [*columns, self._keys(deleted)] if deleted else columns
@@ -214,6 +216,14 @@ class _Mapping:
             before = self.key.decode(item, before)
             keys.append(before)
         return keys
+
+
+def _is_reordered(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether keys stand in another order than what was there before, and then what is new."""
+    if new is old:
+        return False
+    stayed = [key for key in old if key in new]
+    return stayed + [key for key in new if key not in old] != list(new)
 
 
 class _Skipped:

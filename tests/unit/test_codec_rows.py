@@ -78,3 +78,16 @@ def test_what_is_broken_raises_codec_error(broken: Any) -> None:
             own.decode(broken, None)
         with pytest.raises(CodecError):
             own.decode(broken, {})
+
+
+@given(st.dictionaries(TEXTS, COUNTS), st.dictionaries(TEXTS, COUNTS), st.randoms())
+def test_texts_keep_the_order_that_they_are_given(
+    old: dict[str, Counts], more: dict[str, Counts], chance: Any
+) -> None:
+    codec = _Mapping(codec_for(str), codec_for(Counts))
+    new = {**old, **more}
+    names = list(new)
+    chance.shuffle(names)
+    for after in (new, {name: new[name] for name in names}):
+        decoded = codec.decode(copy.deepcopy(codec.encode(after, old)), old)
+        assert list(decoded.items()) == list(after.items())
