@@ -194,19 +194,42 @@ static __always_inline void time_call(u32 call, u32 cpu)
 }
 #endif
 
-static __always_inline int count_call(u64 task, u64 regs, s64 ret)
+#ifdef PERF
+/*
+ * Where the kernel preempts programs on raw tracepoints, it leaves out what ends on the same CPU
+ * until a preempted one goes on. Those that perf runs are not preempted.
+ */
+struct perf_exit {
+	u64 common;
+	s64 number;
+	s64 ret;
+};
+
+#define EXIT struct perf_exit
+#define REGS(ctx, task) pt_task_pt_regs(task)
+#define RETURNED(ctx) ((ctx)->ret)
+#else
+#define EXIT struct bpf_raw_tracepoint_args
+#define REGS(ctx, task) ((ctx)->args[0])
+#define RETURNED(ctx) ((ctx)->args[1])
+#endif
+
+int on_exit(EXIT *ctx)
 {
 	u32 zero = 0, cpu, call, tgid, index;
 	struct control *c = control.lookup(&zero);
 	struct other *other;
+	s64 ret = RETURNED(ctx);
 	struct row *row;
+	u64 task;
 
 	if (!c || !c->enabled)
 		return 0;
 	tgid = bpf_get_current_pid_tgid() >> 32;
 	if (c->filters && !pt_wanted(c, tgid))
 		return 0;
-	call = call_index(task, regs);
+	task = CURRENT();
+	call = call_index(task, REGS(ctx, task));
 	if (is_birth(call, ret))
 		return 0;
 	/* what it returns is what the function does, and no errno */
@@ -234,27 +257,3 @@ static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 #endif
 	return 0;
 }
-
-#ifdef PERF
-/*
- * Where the kernel preempts programs on raw tracepoints, it leaves out what ends on the same CPU
- * until a preempted one goes on. Those that perf runs are not preempted.
- */
-struct perf_exit {
-	u64 common;
-	s64 number;
-	s64 ret;
-};
-
-int on_exit(struct perf_exit *ctx)
-{
-	u64 task = CURRENT();
-
-	return count_call(task, pt_task_pt_regs(task), ctx->ret);
-}
-#else
-int on_exit(struct bpf_raw_tracepoint_args *ctx)
-{
-	return count_call(CURRENT(), ctx->args[0], ctx->args[1]);
-}
-#endif
