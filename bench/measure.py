@@ -23,7 +23,8 @@ from probes import bpfsys
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-ALONE_SECONDS = 6.0
+ALONE_SECONDS, PATIENCE = 6.0, 3
+"""How long to wait for others to end tracing, and how often in vain before waiting no more."""
 GET_NEXT_ID, GET_FD_BY_ID = 11, 13
 """Commands of bpf(2): the next program's id, a descriptor of a program."""
 TRACING = frozenset({2, 5, 7, 17, 26})
@@ -97,9 +98,9 @@ def _bpf(command: int, attr: ctypes.Array[ctypes.c_char]) -> int:
     return bpfsys._syscall(0, ctypes.c_long(command), attr, ctypes.c_ulong(len(attr)))
 
 
-def wait_until_alone() -> bool:
+def wait_until_alone(seconds: float) -> bool:
     """Wait a while until nobody traces; False if somebody still does."""
-    end = time.monotonic() + ALONE_SECONDS
+    end = time.monotonic() + seconds
     while tracing_programs():
         if time.monotonic() > end:
             return False
@@ -118,13 +119,14 @@ def take_turns(
     A variant that cannot be attached once is left out from then on, with all its values.
     """
     turns = Turns({variant.name: [] for variant in variants}, 0, {})
-    disturbed = 0
+    disturbed, patience = 0, PATIENCE
     for number in range(rounds):
         say(f"  round {number + 1} of {rounds}")
         for variant in variants:
             if variant.name in turns.left_out:
                 continue
-            alone = wait_until_alone()
+            alone = wait_until_alone(ALONE_SECONDS if patience else 0.5)
+            patience = max(0, patience - (not alone))
             try:
                 with variant.attach():
                     ours = tracing_programs() if alone else set()
