@@ -20,11 +20,14 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type
 from probes import samples
 from probes.changes import gone
 from probes.codec_rows import (
+    Buckets,
     CodecError,
+    Rows,
     changed_keys,
     checked_list,
     columns_of,
     is_int,
+    says_nothing,
     written_out,
 )
 from probes.samples import Frame, Sample
@@ -241,13 +244,25 @@ class _Dataclass:
         self.kind = kind
         self.codecs = {f.name: codec_for(hints[f.name]) for f in fields(kind)}
         self.defaults = {f.name: _default(f) for f in fields(kind)}
+        self.mappings = {
+            name
+            for name, codec in self.codecs.items()
+            if isinstance(codec, _Mapping | Rows | Buckets)
+        }
 
     def encode(self, new: Any, old: Any) -> Any:
         out: dict[str, Any] = {}
         for name, codec in self.codecs.items():
             value = getattr(new, name)
             was = self.defaults[name] if old is None else getattr(old, name)
-            if was is not value and was != value:
+            if was is value:
+                continue
+            if old is not None and name in self.mappings:
+                # To compare large ones takes as long as to find out what differs.
+                encoded = codec.encode(value, was)
+                if not says_nothing(encoded):
+                    out[name] = encoded
+            elif was != value:
                 out[name] = codec.encode(value, None if old is None else was)
         return out
 

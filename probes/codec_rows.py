@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from probes.changes import changed
+from probes.changes import changed, gone
 
 INT_LIMIT = 1 << 80
 """Integers beyond this are no counters."""
@@ -30,6 +30,11 @@ def checked_list(data: Any) -> list[Any]:
 def changed_keys(new: Mapping[Any, Any], old: Mapping[Any, Any]) -> list[Any]:
     """Keys that are new, or of another value than before."""
     return [key for key, was, value in changed(old, new) if was is None or was != value]
+
+
+def says_nothing(encoded: Any) -> bool:
+    """Whether an encoded mapping, against an older one, is the same as that."""
+    return bool(encoded == [[], []])
 
 
 def columns_of(data: Any) -> tuple[list[Any], list[Any], list[Any]]:
@@ -57,8 +62,8 @@ class Buckets:
         keys.sort()
         get = before.get
         columns = [_steps(keys), [new[key] - get(key, 0) for key in keys]]
-        gone = [] if old is None else sorted([key for key in old if key not in new])
-        return [*columns, _steps(gone)] if gone else columns
+        deleted = [] if old is None else sorted(gone(old, new))
+        return [*columns, _steps(deleted)] if deleted else columns
 
     def decode(self, data: Any, old: Any) -> Any:
         """The mapping; raises CodecError."""
@@ -93,18 +98,19 @@ class Rows:
 
     def encode(self, new: Any, old: Any) -> Any:
         """Keys against those before them, counters as differences from the older mapping."""
-        keys = list(new) if old is None else changed_keys(new, old)
-        keys.sort()
         if old is None:
+            keys = sorted(new)
             return [self._keys(keys), [list(new[key]) for key in keys]]
-        values: list[list[int]] = []
-        get = old.get
-        for key in keys:
-            (a, b), was = new[key], get(key)
-            values.append([a, b] if was is None else [a - was[0], b - was[1]])
-        gone = sorted([key for key in old if key not in new])
-        columns = [self._keys(keys), values]
-        return [*columns, self._keys(gone)] if gone else columns
+        rows = [row for row in changed(old, new) if row[1] is None or row[1] != row[2]]
+        # No two keys are the same: what is behind them is not compared.
+        rows.sort()
+        values = [
+            [value[0], value[1]] if was is None else [value[0] - was[0], value[1] - was[1]]
+            for _, was, value in rows
+        ]
+        deleted = sorted(gone(old, new))
+        columns = [self._keys([row[0] for row in rows]), values]
+        return [*columns, self._keys(deleted)] if deleted else columns
 
     def _keys(self, keys: list[Any]) -> list[Any]:
         out: list[Any] = []

@@ -14,8 +14,8 @@ from probes.samples import Budget
 
 TICK, QUICK, FIRST = 1.0, 0.5, 0.25
 """Seconds between looks at the cost, while something has just changed, and when it has begun."""
-SLACK = 0.05
-"""Seconds by which a look may be early: with a Frame it costs no wakeup of its own."""
+SLACK, EARLY = 0.05, 0.6
+"""With a Frame that is no older, a look may be so many seconds early: it reads nothing then."""
 NEWS = 3.0
 """Seconds for which a change is news."""
 FIX = "it is tried again when there is room; --budget 0 never gives up anything"
@@ -78,9 +78,10 @@ class Governed:
 
     def tick(self, now: float, read: float = float("-inf")) -> None:
         """Look, and act, if it is time to. `read` is when the probes were read last."""
-        if not self.budget or now < self._due - SLACK:
+        fresh = now - read <= SLACK
+        if not self.budget or now < self._due - (EARLY if fresh else 0.0):
             return
-        loads = self._loads(now, now - read > SLACK)
+        loads = self._loads(now, not fresh)
         own = self._own(now)
         busy = self._busy.percent() if self._pressed else None
         changes = self._governor.decide(now, loads, own, busy)
@@ -90,7 +91,8 @@ class Governed:
             self._news = now
         self.used = self._governor.used
         self._pressed = self.used > self.budget / 2 or any(load.level for load in loads)
-        self._due = now + (QUICK if now - self._news < NEWS else TICK)
+        # Later than a Frame a second from now, so that it comes with that.
+        self._due = now + (QUICK if now - self._news < NEWS else TICK + SLACK)
 
     def _loads(self, now: float, drain: bool) -> list[Load]:
         self._parts = {}

@@ -74,5 +74,12 @@ class Readings(Mapping[Key, Reading]):
     def __len__(self) -> int:
         return sum([len(row) - row.count(None) for row in self.rows.values()])
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Readings) and self.events == other.events:
+            return self.rows == other.rows
+        return isinstance(other, Mapping) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         return f"Readings({dict(self)!r})"
