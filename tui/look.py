@@ -143,12 +143,14 @@ def _has_256(environ: Mapping[str, str]) -> bool:
     return deep or kind in ("256color", "kitty")
 
 
-@lru_cache(maxsize=4096)
 def bar(part: float, cells: int, glyphs: Glyphs) -> str:
     """A horizontal bar of `cells` cells, filled by `part` of 1."""
-    steps = len(glyphs.bar)
-    filled = round(max(0.0, min(1.0, part)) * cells * steps)
-    full, rest = divmod(filled, steps)
+    return _bar(round(max(0.0, min(1.0, part)) * cells * len(glyphs.bar)), cells, glyphs)
+
+
+@lru_cache(maxsize=4096)
+def _bar(filled: int, cells: int, glyphs: Glyphs) -> str:
+    full, rest = divmod(filled, len(glyphs.bar))
     return (glyphs.bar[-1] * full + (glyphs.bar[rest - 1] if rest else "")).ljust(cells)
 
 
