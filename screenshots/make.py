@@ -120,6 +120,8 @@ def write(seconds: int) -> None:
         options={},
         filters=Filters(cgroup=f"/{SLICE}"),
         interval=1.0,
+        # To take pictures takes more than to show the screen.
+        budget=5.0,
     )
     for name, svg in asyncio.run(session(source, seconds)).items():
         path = HERE / f"{name}.svg"
