@@ -87,7 +87,7 @@ class Plan:
     for a function of the kernel, if it has it. `facts` goes back to the dashboard;
     `calibrate` may add to them, before anything is attached: it is given the maps by name
     and a function that attaches. `gauge` tells how many ns an event takes: the loader asks
-    before and after it attaches, and the difference is the fact "outside".
+    before and after it attaches, and the difference is the fact "per_call".
     """
 
     source: str

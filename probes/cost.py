@@ -82,6 +82,12 @@ class Meter:
         if self._map_bytes is not None:
             self._map_bytes -= sum(size for size in mapped if size)
 
+    def drop(self, links: Sequence[int]) -> None:
+        """Close some of the links: what they attached is detached."""
+        gone = set(links)
+        self._links = [fd for fd in self._links if fd not in gone]
+        self.dispose(list(links))
+
     def release(self) -> None:
         """Close links and programs: the kernel forgets them. Figures are unknown then."""
         self.dispose([*self._links, *self._programs.values()])

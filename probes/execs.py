@@ -20,8 +20,9 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroups import Cgroups
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
-from probes.governor import ALL_OR_NOTHING, Part
+from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
+from probes.prices import a_call
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
 
 RING_PAGES = 512
@@ -47,8 +48,10 @@ def split_args(raw: bytes) -> tuple[str, ...]:
     return tuple(part.decode("utf-8", "surrogateescape") for part in parts)
 
 
-def _syscall(function: str, name: str) -> Attach:
-    return Attach(kind="tracepoint", function=function, target=f"syscalls:{name}", optional=True)
+FAILED = 1
+"""The group of what is attached for the sake of executions that fail."""
+SUCCESSES = (FULL, Level("no failed executions", 0.0))
+"""To see what fails, every system call of the machine is slowed down."""
 
 
 class ExecProbe:
@@ -69,16 +72,27 @@ class ExecProbe:
         self._dropped = 0
         self.generation = 0
         self._started: dict[int, int] = {}
+        self.level = 0
+        self._watched: list[int] = []
+        self._per_call = 0.0
 
     @staticmethod
     def plan(params: Params) -> Plan:
         """Scheduler events for what succeeds, the two system calls for what fails."""
+        # Linux 5.15 lets a program read the registers of its caller: nobody waits at the entry.
+        registers = kernel.version() >= (5, 15, 0)
+        sides = ("exit",) if registers else ("enter", "exit")
+        watched = () if params.get("failed") is False else ("execve", "execveat")
         calls = [
-            _syscall(f"{side}_{call}", f"sys_{side}_{call}")
-            for side in ("enter", "exit")
-            for call in ("execve", "execveat")
+            Attach(
+                kind="tracepoint",
+                function=f"{side}_{call}",
+                target=f"syscalls:sys_{side}_{call}",
+                group=FAILED,
+            )
+            for side in sides
+            for call in watched
         ]
-        calls[3] = _syscall("exit_execve", "sys_exit_execveat")
         cpus = kernel.possible_cpus()
         return Plan(
             source="execs.bpf.c",
@@ -87,8 +101,8 @@ class ExecProbe:
                 Attach(kind="raw_tracepoint", function="on_exit", target="sched_process_exit"),
                 *calls,
             ],
-            maps=["control", "stats", "events", "scratch", "pending"],
-            defines={"PT_CPUS": cpus, "PT_RING_PAGES": RING_PAGES},
+            maps=["control", "stats", "events", "scratch", *([] if registers else ["pending"])],
+            defines={"PT_CPUS": cpus, "PT_RING_PAGES": RING_PAGES, "PT_REGS": int(registers)},
             offsets={
                 "OFF_MM": "task_struct.mm",
                 "OFF_ARG_START": "mm_struct.arg_start",
@@ -105,6 +119,7 @@ class ExecProbe:
                 **FILTER_OFFSETS,
             },
             facts={"cpus": cpus, "ring": RING_PAGES * os.sysconf("SC_PAGESIZE")},
+            gauge=a_call,
         )
 
     @staticmethod
@@ -114,13 +129,19 @@ class ExecProbe:
         return {"events": [_event_object(event) for event in new.events], "dropped": new.dropped}
 
     def params(self) -> Params:
-        """There is one variant."""
-        return {}
+        """Whether to see what fails."""
+        return {"failed": self.level == 0}
 
     def adopt(self, loaded: Loaded) -> None:
         """Begin to count."""
+        level = self.level
         self.release()
+        self.level = level
         facts, maps = loaded.facts, loaded.maps
+        self._watched = [
+            fd for fd, group in zip(loaded.links, loaded.groups, strict=True) if group == FAILED
+        ]
+        self._per_call = max(self._per_call, facts.get("per_call", 0.0))
         self._control = Control(maps.pop("control"))
         self._stats = MappedArray(maps.pop("stats"), _STATS.size, facts["cpus"])
         self._ring = RingBuffer(maps.pop("events"), facts["ring"])
@@ -130,9 +151,11 @@ class ExecProbe:
         self._control.enable(True)
         mapped = [self._control.array.map_bytes, self._stats.map_bytes, self._ring.map_bytes]
         self.meter.adopt(loaded, mapped)
+        self.meter.notes += tuple([why for why, _ in loaded.failures.values()])
 
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
+        self.level = 0
         if self._control is None or self._stats is None or self._ring is None:
             return
         self._control.enable(False)
@@ -141,6 +164,7 @@ class ExecProbe:
             part.close()
         self._control = self._stats = self._ring = None
         self._events, self._dropped = [], 0
+        self._watched = []
         self.meter.release()
 
     def read(self, now: float) -> ExecSample:
@@ -197,16 +221,25 @@ class ExecProbe:
         return False
 
     def parts(self) -> Sequence[Part]:
-        """All of it, or nothing."""
-        return (Part("", ALL_OR_NOTHING, 0),)
+        """All of it, and what sees executions fail, which costs each system call."""
+        return (
+            Part("", ALL_OR_NOTHING, 0),
+            Part("failed", SUCCESSES, self.level, 0.0, self._per_call),
+        )
 
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
-        """There is nothing between on and off, which its owner sees to."""
-        return False
+        """See executions fail no more, or again; all of it is for its owner to detach."""
+        if what != "failed":
+            return False
+        self.level = level
+        if level:
+            self.meter.drop(self._watched)
+            self._watched = []
+        return level == 0
 
     def given_up(self) -> str | None:
-        """Nothing, while it runs."""
-        return None
+        """What is not seen, while it runs."""
+        return SUCCESSES[self.level].words or None
 
     def last_seen(self, before: Sample | None, seconds: float) -> str:
         """Nothing beyond what was shown."""

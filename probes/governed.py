@@ -55,6 +55,8 @@ class Governed:
         self._parts: dict[Key, Part] = {}
         self._busy = Busy()
         self._pressed = False
+        self._counted: tuple[float, int] | None = None
+        self._rate = 0.0
         self.used: float | None = None
 
     def stands(self) -> Budget | None:
@@ -97,6 +99,7 @@ class Governed:
     def _loads(self, now: float, drain: bool) -> list[Load]:
         self._parts = {}
         loads: list[Load] = []
+        calls = self._calls(now)
         for name, slot in self._slots.items():
             if not slot.runs and not slot.held:
                 continue
@@ -109,8 +112,23 @@ class Governed:
                 if slot.held:
                     level = len(part.levels) - 1
                 self._parts[key] = part
-                loads.append(Load(key, part.levels, level, percent * part.share))
+                share, full = percent * part.share, None
+                if part.per_call:
+                    full = share + calls * part.per_call / 1e7
+                    share = full * part.levels[level].weight
+                loads.append(Load(key, part.levels, level, share, full))
         return loads
+
+    def _calls(self, now: float) -> float:
+        """System calls a second, as they were when somebody counted them last."""
+        slot = self._slots.get("syscalls")
+        if slot is None or not slot.runs:
+            self._counted = None
+            return self._rate
+        last, self._counted = self._counted, (now, slot.probe.meter.events)
+        if last is not None and now > last[0]:
+            self._rate = max(0, slot.probe.meter.events - last[1]) / (now - last[0])
+        return self._rate
 
     def _own(self, now: float) -> float:
         """What this process took since the last look, in per cent of one CPU."""

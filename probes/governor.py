@@ -52,22 +52,28 @@ ALL_OR_NOTHING = (FULL, DETACHED)
 class Part(NamedTuple):
     """What of a probe can be made cheaper: `what` is a target or "" for all of it.
 
-    `share` is its part of the probe's cost, `level` where on its ladder it stands.
+    `share` is its part of the probe's cost, `level` where on its ladder it stands. `per_call` are
+    the ns that it costs each system call of the machine beside that.
     """
 
     what: str
     levels: tuple[Level, ...]
     level: int
     share: float = 1.0
+    per_call: float = 0.0
 
 
 class Load(NamedTuple):
-    """Something that costs, now: `percent` of one CPU, and its ladder, the last step detached."""
+    """Something that costs, now: `percent` of one CPU, and its ladder, the last step detached.
+
+    `full` is what it would cost with nothing given up, where that is known at any level.
+    """
 
     key: Key
     levels: tuple[Level, ...]
     level: int
     percent: float
+    full: float | None = None
 
 
 class Change(NamedTuple):
@@ -185,7 +191,7 @@ class Governor:
             if past is None or load.level == 0:
                 continue
             level = load.level - 1
-            if load.level == len(load.levels) - 1:
+            if load.level == len(load.levels) - 1 and load.full is None:
                 past.busy = busy if past.busy is None else past.busy
                 ready = total <= CALM * room and _may_try(past, now, busy)
             else:
@@ -203,6 +209,8 @@ class Governor:
 
 def guess(load: Load, level: int) -> float:
     """What a load would cost at another level, in per cent of one CPU."""
+    if load.full is not None:
+        return load.full * load.levels[level].weight
     return load.percent * load.levels[level].weight / (load.levels[load.level].weight or 1.0)
 
 

@@ -142,7 +142,7 @@ class Compiler:
         before = plan.gauge() if plan.gauge else 0.0
         _attach_all(plan, attacher, loaded)
         if plan.gauge is not None:
-            loaded.facts = {**loaded.facts, "outside": max(0.0, plan.gauge() - before)}
+            loaded.facts = {**loaded.facts, "per_call": max(0.0, plan.gauge() - before)}
         loaded.programs = attacher.programs
         # The others are kept by the programs that use them.
         ipc.close_all([fd for fd in fds if fd not in loaded.maps.values()])

@@ -184,7 +184,7 @@ class SyscallProbe:
         control.enable(True)
         self._let_go()
         # Beside programs that ran meanwhile, others hardly add anything.
-        self.meter.outside = max(self.meter.outside, facts.get("outside", 0.0))
+        self.meter.outside = max(self.meter.outside, facts.get("per_call", 0.0))
         self._control, self._rows, self._latency = control, rows, latency
         arrays = [control.array, *rows.arrays, *(latency.arrays if latency else ())]
         self.meter.adopt(loaded, [array.map_bytes for array in arrays])
