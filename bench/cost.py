@@ -133,7 +133,7 @@ class Bench:
 
     def budget(self) -> Table:
         """What others lose while probetop stays within its budget."""
-        return of_budget(self.folder, max(1, self.rounds // 2), self.seconds, say)
+        return of_budget(self.folder, max(1, self.rounds // 3), self.seconds, say)
 
     def polls(self) -> Table:
         """What one poll of a large machine takes."""
