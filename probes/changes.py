@@ -48,6 +48,11 @@ def gone(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
     return [key for key in before if key not in after]
 
 
+def loses(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
+    """Whether any key of `before` is not in `after`."""
+    return not (before is after or _grown(before, after) or before.keys() <= after.keys())
+
+
 def _grown(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
     """Whether the keys of `before` are the first ones of `after`.
 

@@ -11,7 +11,8 @@ A summary has `summary` (the version of its shape, 1), `probetop` (that of the p
           System calls have a `matrix` of processes and calls and `untimed`; executions have
           `rows` (a tree: `depth`) and `programs` in the place of events.
 `series`  rates over time: `time` has the end of each interval, `seconds` its length; by probe
-          and name a list as long as those. Intervals are joined when there are many.
+          and name a list as long as those. Intervals are joined when there are many, and those
+          much shorter than half a second always.
 `heat`    by latency target its calls by time and duration: `time` and `seconds` as above, and
           in `targets` a list of [quarter, calls] for each of them, see `probes.series`.
 
@@ -21,6 +22,7 @@ Counts are of the span, rates a second, times nanoseconds; what is not known is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import nsmallest
 from typing import Any, NamedTuple, cast
 
 import probes
@@ -28,11 +30,14 @@ from probes import hdr
 from probes.base import Probe, ProbeError
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
+from probes.pruned import KEPT, Left, leave
 from probes.samples import ExecSample, Frame, Sample, SyscallSample
 from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
 from probes.sums import ExecSum, SampleSum, Tick, sum_of
 
 VERSION = 1
+SPACING = 0.45
+"""Seconds within which cumulative counters are compared once, however many Frames there are."""
 Summary = dict[str, Any]
 
 
@@ -62,7 +67,8 @@ class Summarizer:
     """Takes the Frames of a run, one after the other; its memory does not grow with them.
 
     The first Frame is where counting begins. One that is older than the one before begins a
-    new interval.
+    new interval. Of Frames closer than SPACING those are left out whose counters the following
+    ones have, too.
     """
 
     def __init__(self, kinds: Mapping[str, type[Probe]]) -> None:
@@ -76,7 +82,10 @@ class Summarizer:
         self.points: list[Point] = []
         self._filters_changed = False
         self._ticks = 1
-        self._whole: dict[str, tuple[Sample, dict[str, Any]]] = {}
+        self._whole: dict[str, tuple[Sample, dict[str, Any], Left]] = {}
+        # The Frame up to which counters were added up, and what was taken of those since.
+        self._base: Frame | None = None
+        self._waiting: dict[str, Tick] = {}
 
     def add(self, frame: Frame) -> None:
         """Take in one Frame."""
@@ -85,18 +94,51 @@ class Summarizer:
         self.first = self.first or frame
         self.frames += 1
         if before is None or frame.mono <= before.mono:
+            self._add_up(before)
+            self._base = frame
             return
         self._filters_changed |= frame.filters != before.filters
-        seconds = seconds_between(before, frame)
-        self.seconds += seconds
-        values: dict[str, Tick] = {}
+        self.seconds += seconds_between(before, frame)
+        if before is not self._base and self._loses(before, frame):
+            self._add_up(before)
         for name, total in self.sums.items():
-            values[name] = tick = Tick(seconds)
-            after = frame.samples.get(name)
-            if after is not None and isinstance(after, self.kinds[name].sample_type):
-                old = before.samples.get(name)
-                total.add(old if type(old) is type(after) else None, after, tick)
+            if total.every:
+                tick = self._added(name, before, frame)
+                if name in self._waiting:
+                    self._waiting[name].add(tick)
+                else:
+                    self._waiting[name] = tick
+        assert self._base is not None
+        if frame.mono - self._base.mono >= SPACING:
+            self._add_up(frame)
+
+    def _loses(self, before: Frame, frame: Frame) -> bool:
+        """Whether counters of the Frame before are not in this one."""
+        old, new = before.samples, frame.samples
+        return any(
+            not total.every and total.loses(old.get(name), new.get(name))
+            for name, total in self.sums.items()
+        )
+
+    def _add_up(self, frame: Frame | None) -> None:
+        """Add up what was counted until this Frame, if there is anything."""
+        base, self._base = self._base, frame
+        if base is None or frame is None or frame is base:
+            return
+        values = {
+            name: self._waiting.pop(name) if total.every else self._added(name, base, frame)
+            for name, total in self.sums.items()
+        }
         self._keep(Point(frame.time, values))
+
+    def _added(self, name: str, before: Frame, frame: Frame) -> Tick:
+        """One probe's interval."""
+        tick = Tick(seconds_between(before, frame))
+        after = frame.samples.get(name)
+        if after is not None and isinstance(after, self.kinds[name].sample_type):
+            old = before.samples.get(name)
+            self.sums[name].add(old if type(old) is type(after) else None, after, tick)
+        return tick
 
     def _keep(self, point: Point) -> None:
         if self.points and self.points[-1].ticks < self._ticks:
@@ -110,6 +152,7 @@ class Summarizer:
     def summary(self, limits: Limits = LIMITS) -> Summary:
         """All that was taken in, not longer than the limits; needs at least one Frame."""
         first, last = cast(Frame, self.first), cast(Frame, self.last)
+        self._add_up(last)
         # Asked again for less, it cuts the same tables shorter.
         if not self._whole:
             self._whole = {name: whole(kind, self.sums[name]) for name, kind in self.kinds.items()}
@@ -151,29 +194,35 @@ def summarize(
 # -- tables -------------------------------------------------------------------------------
 
 
-def whole(kind: type[Probe], total: SampleSum) -> tuple[Sample, dict[str, Any]]:
-    """The sum of a probe, and its own fields with all rows."""
+def whole(kind: type[Probe], total: SampleSum) -> tuple[Sample, dict[str, Any], Left]:
+    """The sum of a probe, its own fields with all rows that tables may show, and the others."""
     sample = total.sample()
     own = kind.contract(None, sample, total.seconds or 1.0)
+    left = {table: dict(numbers) for table, numbers in total.left.items()}
     if isinstance(total, ExecSum):
         own = _execs(total, sample, own)
     if isinstance(sample, SyscallSample):
-        own["matrix"] = _matrix(sample)
+        own["matrix"] = _matrix(sample, left)
         own["untimed"] = sample.missed if sample.latency is not None else None
-    return sample, own
+    return sample, own, left
 
 
 def probe_object(
-    kind: type[Probe], total: SampleSum, sample: Sample, own: Mapping[str, Any], limits: Limits
+    kind: type[Probe],
+    total: SampleSum,
+    sample: Sample,
+    own: Mapping[str, Any],
+    left: Left,
+    limits: Limits,
 ) -> dict[str, Any]:
-    """One probe over the span, with its tables cut to the limits."""
+    """One probe over the span, with its tables cut to the limits; `left` was cut already."""
     ran = total.seconds > 0
     others: dict[str, Any] = {}
     own = dict(own)
     if isinstance(total, ExecSum):
         own["rows"] = _exec_rows(total, limits, others)
     if ran:
-        _cut_tables(own, limits, others)
+        _cut_tables(own, limits, left, others)
     return {
         "state": sample.state,
         **({"why": sample.why, "fix": sample.fix} if sample.state == "failed" else {}),
@@ -199,22 +248,30 @@ def mechanisms(kind: type[Probe], targets: list[dict[str, Any]] | None) -> list[
     return list(dict.fromkeys([one.kind for one in attach]))
 
 
-def _matrix(sample: SyscallSample) -> list[dict[str, Any]]:
-    """Which process made which calls, most calls first."""
-    pairs = sorted(sample.matrix.items(), key=lambda item: (-item[1].n, item[0]))
+def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
+    """Which process made which calls, most calls first; what is behind those is left out."""
+    matrix = sample.matrix
+    keys = nsmallest(KEPT, matrix, key=lambda key: (-matrix[key].n, key))
+    if len(keys) < len(matrix):
+        first = [matrix[key] for key in keys]
+        rest = {
+            name: sum([n[at] for n in matrix.values()]) - sum([n[at] for n in first])
+            for at, name in enumerate(("count", "errors"))
+        }
+        leave(left, "matrix", len(matrix) - len(keys), **rest)
     return [
         {
             "pid": pid,
             "comm": sample.comms.get(pid, "?"),
             "syscall": name,
-            "count": n.n,
-            "errors": n.errors,
+            "count": matrix[pid, name].n,
+            "errors": matrix[pid, name].errors,
         }
-        for (pid, name), n in pairs
+        for pid, name in keys
     ]
 
 
-def _cut_tables(own: dict[str, Any], limits: Limits, others: dict[str, Any]) -> None:
+def _cut_tables(own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
     for table, limit in (
         ("rows", max(limits.calls, limits.execs)),
         ("processes", limits.processes),
@@ -222,31 +279,36 @@ def _cut_tables(own: dict[str, Any], limits: Limits, others: dict[str, Any]) -> 
         ("programs", limits.programs),
     ):
         if table in own:
-            own[table] = _cut(own[table], limit, table, others)
+            own[table] = _cut(own[table], limit, left.get(table), table, others)
     targets = own.get("targets")
     if targets is None:
         return
     own["targets"] = targets = [dict(target) for target in targets]
     for target in targets:
-        left: dict[str, Any] = {}
-        target["behind"] = _cut(target["behind"], limits.behind, "behind", left)
-        target["others"] = left.get("behind")
+        rest: dict[str, Any] = {}
+        more = left.get(target["spec"])
+        target["behind"] = _cut(target["behind"], limits.behind, more, "behind", rest)
+        target["others"] = rest.get("behind")
     if sum([len(target["buckets"]) for target in targets]) > limits.buckets:
         for target in targets:
             target["buckets"] = _coarse(target["buckets"])
 
 
-def _cut(rows: list[Any], limit: int, table: str, others: dict[str, Any]) -> list[Any]:
-    """The first rows; what the others add up to goes into `others`."""
+def _cut(
+    rows: list[Any], limit: int, left: Mapping[str, int] | None, table: str, others: dict[str, Any]
+) -> list[Any]:
+    """The first rows; what the others and those `left` out add up to goes into `others`."""
     rest = rows[limit:]
-    if rest:
+    if rest or left:
         names = ("count", "errors", "total", "starts", "failed", "task_clock")
         numbers = {
             name: sum([row[name] for row in rest if row.get(name) is not None])
             for name in names
-            if name in rest[0]
+            if rest and name in rest[0]
         }
         others[table] = {"rows": len(rest), **numbers}
+        for name, number in (left or {}).items():
+            others[table][name] = others[table].get(name, 0) + number
     return rows[:limit]
 
 

@@ -9,15 +9,16 @@ the contract's own code makes the rows of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from probes.changes import changed
+from probes.adding import add_histogram, add_pairs, add_readings, add_times, add_to
+from probes.changes import loses
 from probes.execlog import ExecLog
 from probes.model import count_delta, histogram_delta, int_delta, spent_delta
 from probes.pmc_view import scaled
 from probes.programs import Programs
+from probes.pruned import ROOM, Left, behind_first, least_active, leave, without_first
 from probes.samples import (
     MAX_EVENTS,
     Counts,
@@ -56,52 +57,28 @@ class Tick:
             add_to(self.spent.setdefault(spec, {}), buckets)
 
 
-def add_to(total: dict[Any, int], more: Mapping[Any, int]) -> None:
-    """Add counts up, key by key."""
-    for key, n in more.items():
-        total[key] = total.get(key, 0) + n
-
-
-def _add_pairs(total: dict[Any, Any], more: Mapping[Any, Any], kind: type) -> None:
-    """As `add_to`, for named tuples of two numbers."""
-    for key, (n, m) in more.items():
-        old = total.get(key)
-        total[key] = kind(n, m) if old is None else kind(old[0] + n, old[1] + m)
-
-
-def _add_histogram(total: Histogram | None, more: Histogram) -> Histogram:
-    """The sum; its buckets are changed in place, for nobody else has them."""
-    if total is None:
-        return Histogram(dict(more.buckets), more.n, more.total)
-    add_to(cast("dict[int, int]", total.buckets), more.buckets)
-    return Histogram(total.buckets, total.n + more.n, total.total + more.total)
-
-
-def _less(new: Iterable[int | None], old: Iterable[int | None]) -> list[int | None]:
-    return [None if a is None else max(0, a - (b or 0)) for a, b in zip(new, old, strict=True)]
-
-
-def _plus(some: Iterable[int | None], more: Iterable[int | None]) -> list[int | None]:
-    both = zip(some, more, strict=True)
-    return [None if a is None or b is None else a + b for a, b in both]
-
-
 class SampleSum:
     """One probe over a span. `seconds` is for how long it ran.
 
     Cost: `events` are of the span, `cpu_percent` is the mean over the time in which it was
-    known, the others are the last known ones.
+    known, the others are the last known ones. `every` says that each Frame has what no later
+    one repeats. `left` has of each table how many rows were left out because they come behind
+    the first KEPT for good, and what their numbers add up to; targets' have their spec as key.
     """
+
+    every = False
 
     def __init__(self, kind: type[Sample]) -> None:
         self.last: Sample = kind()
         self.seconds = 0.0
+        self.left: Left = {}
         self._lost = 0
         self._counted = 0
         self._spent = [0.0, 0.0]
         self._known = kind().cost
         self._notes: dict[str, None] = {}
         self._on: Sample | None = None
+        self._room = ROOM
 
     def add(self, before: Sample | None, after: Sample, tick: Tick) -> None:
         """Take in one interval and put into `tick` what the graphs need of it.
@@ -125,6 +102,22 @@ class SampleSum:
             self._on = after
         self._take(old, after, tick)
 
+    def loses(self, before: Sample | None, after: Sample | None) -> bool:
+        """Whether `before` knows what `after` does not: then it cannot be left out."""
+        if before is None or after is None or type(before) is not type(after):
+            return before is not after
+        same = (
+            before.state == after.state
+            and before.generation == after.generation
+            and before.given_up == after.given_up
+            and before.notes == after.notes
+        )
+        return not same or (after.state == "on" and self._loses(before, after))
+
+    def _loses(self, before: Any, after: Any) -> bool:
+        """The same of the probe's own fields, where it is on in both."""
+        return False
+
     def _take_cost(self, after: Sample, seconds: float) -> None:
         cost = after.cost
         if cost.cpu_percent is not None:
@@ -135,6 +128,19 @@ class SampleSum:
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         """What the probe itself counted."""
+
+    def _prune(self, size: int, sample: Any) -> None:
+        """Leave out what no table will show, if there are so many rows that it is worth it.
+
+        Keys that are in `sample` may grow yet. Of the others those stay that come first.
+        """
+        if size > self._room:
+            left = self._leave_out(sample)
+            self._room = left + max(left, ROOM)
+
+    def _leave_out(self, sample: Any) -> int:
+        """Does so; returns how many rows there are still."""
+        return 0
 
     def sample(self) -> Sample:
         """The whole span as one Sample that began at zero."""
@@ -171,8 +177,8 @@ class SyscallSum(SampleSum):
         old, new = cast(SyscallSample, old), cast(SyscallSample, after)
         self._every = max(self._every, new.sample_every)
         calls = count_delta(old.calls, new.calls)
-        _add_pairs(self._calls, calls, Counts)
-        _add_pairs(self._matrix, count_delta(old.matrix, new.matrix), Counts)
+        add_pairs(self._calls, calls, Counts)
+        add_pairs(self._matrix, count_delta(old.matrix, new.matrix), Counts)
         add_to(self._errnos, int_delta(old.errnos, new.errnos))
         self._comms.update(new.comms)
         self._unattributed += max(0, new.unattributed - old.unattributed)
@@ -182,9 +188,26 @@ class SyscallSum(SampleSum):
             for name, histogram in new.latency.items():
                 spent = histogram_delta((old.latency or {}).get(name), histogram)
                 if spent.n:
-                    self._latency[name] = _add_histogram(self._latency.get(name), spent)
+                    self._latency[name] = add_histogram(self._latency.get(name), spent)
         tick.counts["calls"] = sum([n.n for n in calls.values()])
         tick.counts["errors"] = sum([n.errors for n in calls.values()])
+        self._prune(len(self._matrix), new)
+
+    def _leave_out(self, sample: SyscallSample) -> int:
+        alive = {pid for pid, _ in sample.matrix}
+        gone, calls = without_first(self._matrix, alive)
+        self._matrix = {key: n for key, n in self._matrix.items() if key[0] not in gone}
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
+        count, errors = (sum([n[at] for n in gone.values()]) for at in (0, 1))
+        leave(self.left, "matrix", calls, count=count, errors=errors)
+        leave(self.left, "processes", len(gone), count=count, errors=errors)
+        return len(self._matrix)
+
+    def _loses(self, before: SyscallSample, after: SyscallSample) -> bool:
+        timed = (before.latency is None, before.sample_every)
+        return timed != (after.latency is None, after.sample_every) or loses(
+            before.matrix, after.matrix
+        )
 
     def _own(self) -> dict[str, Any]:
         return {
@@ -197,6 +220,8 @@ class SyscallSum(SampleSum):
 
 class ExecSum(SampleSum):
     """Program executions over a span: `log` has the newest rows, `programs` counts all."""
+
+    every = True
 
     def __init__(self, kind: type[Sample] = ExecSample) -> None:
         super().__init__(kind)
@@ -240,9 +265,27 @@ class LatencySum(SampleSum):
         old, new = cast(LatencySample, old), cast(LatencySample, after)
         for spec, target in new.targets.items():
             self._take_target(old.targets.get(spec), target, tick)
-        _add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
-        _add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
+        add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
+        add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
         self._comms.update(new.comms)
+        self._prune(len(self._processes) + len(self._texts), new)
+
+    def _leave_out(self, sample: LatencySample) -> int:
+        untimed = {spec for spec, target in self._targets.items() if target.counts_only}
+        for table, alive in ((self._processes, sample.processes), (self._texts, sample.texts)):
+            for key in behind_first(table, alive, untimed):
+                spent = table.pop(key)
+                leave(self.left, key[0], 1, count=spent.n, total=spent.total)
+        pids = {pid for _, pid in self._processes} | sample.comms.keys()
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+        return len(self._processes) + len(self._texts)
+
+    def _loses(self, before: LatencySample, after: LatencySample) -> bool:
+        for spec, old in before.targets.items():
+            new = after.targets.get(spec)
+            if new is None or new.state != old.state or new.histogram.n < old.histogram.n:
+                return True
+        return loses(before.processes, after.processes) or loses(before.texts, after.texts)
 
     def _take_target(self, old: Target | None, new: Target, tick: Tick) -> None:
         if old is not None and old.histogram.n > new.histogram.n:
@@ -251,7 +294,7 @@ class LatencySum(SampleSum):
         total = self._targets.get(new.spec)
         self._targets[new.spec] = replace(
             new,
-            histogram=_add_histogram(total.histogram if total else None, spent),
+            histogram=add_histogram(total.histogram if total else None, spent),
             missed=(total.missed if total else 0) + max(0, new.missed - (old.missed if old else 0)),
             overflow=(total.overflow if total else 0)
             + max(0, new.overflow - (old.overflow if old else 0)),
@@ -266,13 +309,6 @@ class LatencySum(SampleSum):
             "targets": self._targets, "processes": self._processes,
             "texts": self._texts, "comms": self._comms,
         }  # fmt: skip
-
-
-def reading_delta(before: Reading | None, after: Reading) -> Reading:
-    """What was counted between two readings; all of `after` where it began anew."""
-    if before is None or after.enabled < before.enabled or after.value < before.value:
-        return after
-    return Reading(*[new - old for new, old in zip(after, before, strict=True)])
 
 
 class PmcSum(SampleSum):
@@ -293,10 +329,10 @@ class PmcSum(SampleSum):
         if new.state == "on":
             before = new.events if self._events is None else self._events
             self._events = tuple([event for event in new.events if event in before])
-        _add_times(self._tasks, old.tasks, new.tasks, TaskTimes)
-        cpus = _add_times(self._cpus, old.cpus, new.cpus, CpuTimes)
-        _add_readings(self._readings, old.readings, new.readings)
-        _add_readings(self._cpu_readings, old.cpu_readings, new.cpu_readings)
+        add_times(self._tasks, old.tasks, new.tasks, TaskTimes)
+        cpus = add_times(self._cpus, old.cpus, new.cpus, CpuTimes)
+        add_readings(self._readings, old.readings, new.readings)
+        add_readings(self._cpu_readings, old.cpu_readings, new.cpu_readings)
         self._comms.update(new.comms)
         self._unattributed += max(0, new.unattributed - old.unattributed)
         tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
@@ -311,6 +347,22 @@ class PmcSum(SampleSum):
             known = [value for value in values if value is not None]
             if known and len(known) == len(values):
                 tick.counts[event] = sum(known)
+        self._prune(len(self._tasks), new)
+
+    def _leave_out(self, sample: PmcSample) -> int:
+        gone = least_active(self._tasks, self._readings, sample.tasks)
+        clock = sum([self._tasks.pop(pid).clock for pid in gone])
+        self._readings = {key: r for key, r in self._readings.items() if key[0] not in gone}
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
+        leave(self.left, "processes", len(gone), task_clock=clock)
+        return len(self._tasks)
+
+    def _loses(self, before: PmcSample, after: PmcSample) -> bool:
+        return (
+            before.events != after.events
+            or loses(before.tasks, after.tasks)
+            or loses(before.cpus, after.cpus)
+        )
 
     def _own(self) -> dict[str, Any]:
         return {
@@ -318,36 +370,6 @@ class PmcSum(SampleSum):
             "readings": self._readings, "cpu_readings": self._cpu_readings,
             "comms": self._comms, "unattributed": self._unattributed,
         }  # fmt: skip
-
-
-def _add_times(total: dict[int, Any], old: Mapping[int, Any], new: Any, kind: Any) -> list[Any]:
-    """Add up what tasks or CPUs did since `old`; returns that."""
-    out = []
-    for key, after in new.items():
-        before = old.get(key)
-        if before is after or before == after:
-            continue
-        if before is None or any(
-            (a or 0) < (b or 0) for a, b in zip(after[:2], before[:2], strict=True)
-        ):
-            delta = after
-        else:
-            delta = kind(*_less(after, before))
-        total[key] = kind(*_plus(total[key], delta)) if key in total else delta
-        out.append(delta)
-    return out
-
-
-def _add_readings(
-    total: dict[tuple[int, str], Reading],
-    old: Mapping[tuple[int, str], Reading],
-    new: Mapping[tuple[int, str], Reading],
-) -> None:
-    for key, before, after in changed(old, new):
-        if before == after:
-            continue
-        delta, sum_ = reading_delta(before, after), total.get(key, Reading(0, 0, 0))
-        total[key] = Reading(*[a + b for a, b in zip(sum_, delta, strict=True)])
 
 
 SUMS: dict[type[Sample], type[SampleSum]] = {

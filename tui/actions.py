@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from probes.base import ProbeError, Source
-from probes.samples import Frame
+from probes.samples import Filters, Frame
 from tui.dashboard import DashboardScreen
 from tui.driver import WireDriver
 from tui.filters import EXAMPLE, parse_filters
@@ -65,12 +65,13 @@ class Actions(App[int]):
         super().__init__(ansi_color=True, driver_class=WireDriver)
         self._wished: dict[str, bool] = {}
         self._wished_interval: float | None = None
+        self._wished_filters: Filters | None = None
         self._message_timer: Timer | None = None
 
     def forget_wishes(self) -> None:
         """What keys asked for shows in the Frame that has come."""
         self._wished.clear()
-        self._wished_interval = None
+        self._wished_interval = self._wished_filters = None
 
     def pace(self) -> float:
         """Seconds from one Frame to the next at least, while the past is played."""
@@ -213,21 +214,31 @@ class Actions(App[int]):
 
     def action_kernel_filter(self) -> None:
         """Type what the kernel side shall count."""
-        now = self.frame.filters.describe() if self.frame is not None else ""
+        filters = self._filters_now()
+        now = "" if filters is None else filters.describe()
         self.dashboard.footer.open(
             Prompt("count only:", submit=self._set_kernel_filter, text=now, hint=EXAMPLE)
         )
 
+    def _filters_now(self) -> Filters | None:
+        """What is counted, or will be once a Frame shows the effect of the last command."""
+        shown = None if self.frame is None else self.frame.filters
+        return shown if self._wished_filters is None else self._wished_filters
+
+    def _wish_filters(self, filters: Filters) -> None:
+        self.source.set_filters(filters)
+        self._wished_filters = filters
+
     def _set_kernel_filter(self, text: str) -> str | None:
         try:
-            self.source.set_filters(parse_filters(text))
+            self._wish_filters(parse_filters(text))
         except ProbeError as error:
             return str(error)
         return None
 
     def action_only_process(self) -> None:
         """Count only the process under the cursor; again: what was counted before, less it."""
-        filters = self.frame.filters if self.frame is not None else None
+        filters = self._filters_now()
         pid = self.dashboard.in_focus.pane.selected_pid()
         if filters is None:
             return
@@ -237,7 +248,7 @@ class Actions(App[int]):
             self.say("the row under the cursor is no process: enter shows those behind it")
             return
         try:
-            self.source.set_filters(filters._replace(pid=pid))
+            self._wish_filters(filters._replace(pid=pid))
         except ProbeError as error:
             self.say(str(error))
 

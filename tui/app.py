@@ -53,6 +53,7 @@ class ProbetopApp(LinkActions):
         self.look = looks.choose(ascii)
         self.ended: str | None = None
         self._stopping: threading.Thread | None = None
+        self._begun = False
         self._mailbox = Mailbox()
         panes = [(entry, entry.pane_class()()) for entry in REGISTRY]
         for _, pane in panes:
@@ -99,8 +100,16 @@ class ProbetopApp(LinkActions):
         """Graphs show as many intervals as there are columns."""
         self.travel.drawn = event.size.width
 
+    def on_key(self, event: events.Key) -> None:
+        """A recording begins before the first key acts on it."""
+        if self.replays:
+            self.begin_replay()
+
     def begin_replay(self) -> None:
-        """Play the recording from its first Frame on."""
+        """Play the recording from its first Frame on, once."""
+        if self._begun:
+            return
+        self._begun = True
         self.action_oldest()
         self.play()
         if self.travel.timeline.damage:

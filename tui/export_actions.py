@@ -16,9 +16,9 @@ from textual.screen import Screen
 from probes.base import ProbeError
 from probes.recording import printable
 from tui.prompt import Prompt
+from tui.record_actions import RecordActions
 from tui.recorder import default_name
 from tui.text import fmt_bytes
-from tui.time_actions import TimeActions
 
 SECONDS = 60.0
 """How much of the past is written."""
@@ -34,7 +34,7 @@ class Exported(Message):
         self.style = style
 
 
-class ExportActions(TimeActions):
+class ExportActions(RecordActions):
     """The part of the program that acts on the key to export."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "export", "Export")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the keys of time do: the past of the live screen, playing a recording, windows, recording.
+"""What the keys of time do: the past of the live screen, playing a recording, windows.
 
 A Timeline is behind all of it: the history in memory, or the recording that is replayed.
 """
@@ -11,20 +11,17 @@ from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
 
+from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
 from probes.base import ProbeError
-from probes.recording import printable
 from probes.windows import SINCE_START
 from tui.actions import Actions
 from tui.lines import Span
-from tui.messages import RecordingFailed
-from tui.prompt import Prompt
-from tui.recorder import Recorder, default_name
-from tui.text import fmt_bytes, fmt_clock, fmt_seconds
+from tui.text import fmt_clock, fmt_seconds
 from tui.travel import Travel
 from tui.widgets.footer import Hint
 
@@ -39,6 +36,10 @@ BLOCKED_STEP = 0.25
 LONGEST_GAP = 5.0
 """Seconds that a hole in a recording is waited for at most, at its own pace."""
 THE_PAST = "this is the past, which nothing changes"
+WAYS = {"left", "right", "shift+left", "shift+right", "comma", "full_stop"}
+"""Keys of steps and leaps, which count together until they are answered."""
+ENDS = {"left_square_bracket", "right_square_bracket", "end"}
+"""Keys that go to a moment of their own, wherever steps and leaps would have led."""
 
 
 class TimeActions(Actions):
@@ -49,7 +50,6 @@ class TimeActions(Actions):
     """
 
     travel: Travel
-    recorder: Recorder
     replays = False
     paused = False
 
@@ -65,7 +65,6 @@ class TimeActions(Actions):
         Binding("space", "pause", "Pause"),
         Binding("end", "end", show=False),
         Binding("w", "window", "Window"),
-        Binding("r", "record", "Record"),
     ]
 
     def __init__(self) -> None:
@@ -76,6 +75,7 @@ class TimeActions(Actions):
         self._leaps = 0
         self._shown_at = 0.0
         self._play_timer: Timer | None = None
+        self._plays = 0
 
     # -- where in time -----------------------------------------------------------------------
 
@@ -89,6 +89,11 @@ class TimeActions(Actions):
         if self.in_past and not self.replays:
             raise ProbeError(THE_PAST, "press end for now")
 
+    def on_key(self, event: events.Key) -> None:
+        """Answer steps and leaps before any key that acts on the moment to which they lead."""
+        if event.key not in WAYS and event.key not in ENDS:
+            self._move()
+
     def action_step(self, way: int) -> None:
         """One Frame back or on. Keys that come while one is answered count together."""
         self._steps += way
@@ -99,26 +104,40 @@ class TimeActions(Actions):
         self._leaps += way
         self.call_later(self._move)
 
+    def _drop_moves(self) -> None:
+        """Forget the steps and leaps that were not answered yet."""
+        self._steps = self._leaps = 0
+
     def _move(self) -> None:
-        steps, leaps, self._steps, self._leaps = self._steps, self._leaps, 0, 0
-        timeline = self.travel.timeline
-        if not (steps or leaps) or not len(timeline):
+        number = self._wanted()
+        self._drop_moves()
+        if number is None:
             return
         self.stop_playing()
+        if self._is_now(number):
+            self.action_newest()
+        elif number != self.travel.now() or not self.in_past:
+            self._go(number)
+            self._say_edge(number)
+
+    def _wanted(self) -> int | None:
+        """Where the steps and leaps lead that were not answered yet; None if there are none."""
+        steps, leaps, timeline = self._steps, self._leaps, self.travel.timeline
+        if not (steps or leaps) or not len(timeline):
+            return None
         try:
-            now = self.travel.now()
-            number = now + steps
+            number = self.travel.now() + steps
             if leaps:
                 mono = timeline.mono(max(timeline.first, min(number, timeline.end - 1)))
                 number = timeline.number_at(mono + leaps * LEAP)
         except LookupError:
             # Forgotten at this very moment.
             number = self.travel.oldest
-        if number >= timeline.end - 1 and not self.replays:
-            self.action_newest()
-        elif number != now or not self.in_past:
-            self._go(number)
-            self._say_edge(number)
+        return number
+
+    def _is_now(self, number: int) -> bool:
+        """Whether a step to this Frame leads out of the past."""
+        return number >= self.travel.timeline.end - 1 and not self.replays
 
     def _say_edge(self, number: int) -> None:
         timeline = self.travel.timeline
@@ -129,11 +148,13 @@ class TimeActions(Actions):
 
     def action_oldest(self) -> None:
         """The first moment of the recording, or the oldest that is kept."""
+        self._drop_moves()
         self.stop_playing()
         self._go(self.travel.oldest)
 
     def action_newest(self) -> None:
         """Now; of a recording its end."""
+        self._drop_moves()
         self.stop_playing()
         self._go(self.travel.timeline.end - 1)
         if self.replays:
@@ -145,9 +166,13 @@ class TimeActions(Actions):
 
     def action_end(self) -> None:
         """Back to now from the past, else the last row."""
-        if self.in_past and not self.replays:
+        number = self._wanted()
+        past = self.in_past if number is None else not self._is_now(number)
+        if past and not self.replays:
+            # Nobody sees where pending steps lead, so they need not be drawn.
             self.action_newest()
         else:
+            self._move()
             self.action_move("end")
 
     def _go(self, number: int) -> None:
@@ -186,8 +211,7 @@ class TimeActions(Actions):
 
     def marks(self) -> list[Span]:
         """What the header has to point out."""
-        size = self.recorder.size
-        return [] if size is None else [(f" REC {fmt_bytes(size)} ", "badge.bad")]
+        return []
 
     def kept(self) -> str:
         """How much of the past there is, in time and in bytes; "" where that is no question."""
@@ -206,6 +230,7 @@ class TimeActions(Actions):
     def stop_playing(self) -> None:
         """Hold the Frame that is shown."""
         self.playing = False
+        self._plays += 1
         if self._play_timer is not None:
             self._play_timer.stop()
             self._play_timer = None
@@ -225,13 +250,18 @@ class TimeActions(Actions):
         except LookupError:
             due = 0.0
         delay = max(SHORTEST_STEP, self.pace(), due - time.monotonic())
-        self._play_timer = self.set_timer(delay, self._play_on)
+        self._play_timer = self.set_timer(delay, partial(self._rung, self._plays))
+
+    def _rung(self, plays: int) -> None:
+        # A timer that was stopped may have rung already: two would go on side by side.
+        if plays == self._plays:
+            self._play_on()
 
     def _play_on(self) -> None:
         if not self.playing:
             return
         if not self.may_paint():
-            self._play_timer = self.set_timer(BLOCKED_STEP, self._play_on)
+            self._play_timer = self.set_timer(BLOCKED_STEP, partial(self._rung, self._plays))
             return
         timeline, number, now = self.travel.timeline, self.travel.now(), time.monotonic()
         try:
@@ -292,41 +322,6 @@ class TimeActions(Actions):
         words = "one interval" if seconds is None else f"the last {seconds:g} s"
         words = "all since the start" if seconds == SINCE_START else words
         self.say(f"rates and percentiles of {words}; graphs stay by interval", "dim")
-
-    # -- recording ---------------------------------------------------------------------------
-
-    def action_record(self) -> None:
-        """Begin to write a recording, or end it."""
-        if self.recorder.path is not None:
-            self._end_recording()
-        elif self.frame is None:
-            self.say("there is nothing to record yet")
-        elif not self.source.live:
-            self.say("this is a recording already")
-        else:
-            name = default_name(self.frame.host.name, time.time(), ".ptrec")
-            self.dashboard.footer.open(
-                Prompt("record to:", submit=self._begin_recording, text=name)
-            )
-
-    def _begin_recording(self, path: str) -> str | None:
-        try:
-            self.recorder.begin(path.strip())
-        except ProbeError as error:
-            return str(error)
-        self.say(f"recording to {printable(path.strip())}; r ends it", "dim")
-        self.refresh_time()
-        return None
-
-    def _end_recording(self) -> None:
-        path, frames, size = self.recorder.end()
-        self.say(f"{frames} frames, {fmt_bytes(size)} in {printable(path)}", "dim")
-        self.refresh_time()
-
-    def on_recording_failed(self, message: RecordingFailed) -> None:
-        """The recording ends where it could not go on."""
-        self.say(message.why)
-        self.refresh_time()
 
     # -- what the header and the footer say --------------------------------------------------
 
@@ -396,4 +391,3 @@ class TimeActions(Actions):
         yield SystemCommand("Onwards in time", "key right", partial(self.action_step, 1))
         yield SystemCommand("The oldest moment", "key [", self.action_oldest)
         yield SystemCommand("Now, or the recording's end", "key ]", self.action_newest)
-        yield SystemCommand("Record to a file, or end it", "key r", self.action_record)

@@ -7,13 +7,13 @@ moment, as much as its graphs show and a key press may take; a step onwards feed
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 
 from probes.model import seconds_between
 from probes.samples import Frame
 from probes.timeline import Cursor, Timeline
 from probes.windows import Windows
+from tui.garbage import uncollected
 from tui.panes.base import Pane
 
 DRAWN_BYTES, SHOWN_BYTES = 1 << 19, 1 << 15
@@ -141,14 +141,8 @@ class Travel:
 
     def _jump(self, number: int) -> None:
         """Begin anew with the Frames before this one."""
-        # Nothing of what is decoded is garbage, and looking for some takes a third of the time.
-        collects = gc.isenabled()
-        gc.disable()
-        try:
+        with uncollected():
             self._feed(number)
-        finally:
-            if collects:
-                gc.enable()
 
     def _feed(self, number: int) -> None:
         self._reset()

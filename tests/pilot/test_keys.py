@@ -173,6 +173,20 @@ async def test_p_takes_the_process_of_the_row_and_gives_it_back(run: Run) -> Non
         assert source.commands[-1] == ("set_filters", Filters())
 
 
+async def test_p_twice_before_a_frame_gives_it_back(run: Run) -> None:
+    async with run() as (app, pilot, source):
+        await pilot.press("v", "p", "p")
+        assert [command[1] for command in source.commands] == [Filters(pid=811), Filters()]
+        await pilot.press("p", "F")
+        assert "count only: pid=811" in footer(app)
+        await pilot.press("escape")
+        source.filters = Filters()
+        await tick(pilot, source)
+        # The Frame shows what is counted now, whatever was wished.
+        await pilot.press("p")
+        assert source.commands[-1] == ("set_filters", Filters(pid=811))
+
+
 async def test_pause_freezes_the_screen_and_loses_no_event(run: Run) -> None:
     async with run(120, 40) as (app, pilot, source):
         await pilot.press("space")

@@ -294,3 +294,18 @@ async def test_one_frame_alone_is_shown(replay: Replay, tmp_path: Path) -> None:
         await pilot.press("left", "right", "comma", "left_square_bracket", "space")
         assert "0:00/0:00" in header(app)
         assert tick(app) == 1
+
+
+async def test_a_key_before_the_recording_begins_acts_on_what_plays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins: list[Callable[[], None]] = []
+    for key in ("space", "right_square_bracket"):
+        app = ProbetopApp(ReplaySource(path))
+        monkeypatch.setattr(app, "call_after_refresh", begins.append)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.press(key)
+            at = app.travel.number
+            begins.pop()()
+            assert not plays(app)
+            assert app.travel.number == at

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted
 from tests.pilot.test_export import written
+from tui.app import ProbetopApp
 
 SIZES = [(80, 24), (120, 40)]
 
@@ -69,6 +71,102 @@ async def test_keys_that_come_together_are_one_jump(run: Run) -> None:
         app.action_leap(-1)
         await pilot.pause()
         assert painted(app) == moments.shown[25 - 7 - 10]
+
+
+class Lagging:
+    """Keeps what the program calls later, until it is told to go on."""
+
+    def __init__(self, app: ProbetopApp, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[Callable[[], None]] = []
+        monkeypatch.setattr(app, "call_later", self.calls.append)
+
+    def go_on(self) -> None:
+        """Call everything."""
+        for call in self.calls:
+            call()
+        self.calls.clear()
+
+
+@pytest.mark.parametrize("back", ["comma", "left", "shift+left"])
+@pytest.mark.parametrize("key", ["end", "right_square_bracket"])
+async def test_now_drops_steps_that_were_not_answered_yet(
+    run: Run, monkeypatch: pytest.MonkeyPatch, back: str, key: str
+) -> None:
+    async with run(80, 24, ticks=1) as (app, pilot, source):
+        source.push(20)
+        await pilot.pause()
+        lagging = Lagging(app, monkeypatch)
+        await pilot.press(back, key)
+        lagging.go_on()
+        assert not app.in_past
+        await pilot.press("v", "p")
+        assert len(source.commands) == 1
+
+
+async def test_the_oldest_moment_drops_steps_that_were_not_answered_yet(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run(80, 24, ticks=1) as (app, pilot, source):
+        source.push(20)
+        await pilot.pause()
+        lagging = Lagging(app, monkeypatch)
+        await pilot.press("left", "left_square_bracket", "right", "right")
+        lagging.go_on()
+        assert app.travel.number == app.travel.oldest + 2
+
+
+async def test_end_is_the_last_row_where_steps_lead_back_to_now(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run(80, 24) as (app, pilot, source):
+        source.push(20)
+        await pilot.pause()
+        lagging = Lagging(app, monkeypatch)
+        pane = app.dashboard.in_focus.pane
+        moved: list[str] = []
+        monkeypatch.setattr(pane, "move", moved.append)
+        await pilot.press("left", "right", "end")
+        assert (app.in_past, moved) == (False, ["end"])
+        await pilot.press("left", "left")
+        lagging.go_on()
+        await pilot.press("right", "right", "end")
+        assert (app.in_past, moved) == (False, ["end", "end"])
+
+
+@pytest.mark.parametrize("key", ["F", "space", "down", "e"])
+async def test_other_keys_act_where_steps_before_them_lead(
+    run: Run, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    async with run(80, 24, ticks=1) as (app, pilot, source):
+        source.push(20)
+        await pilot.pause()
+        lagging = Lagging(app, monkeypatch)
+        await pilot.press("left", "left", key)
+        assert app.travel.number == app.travel.timeline.end - 3
+        assert app.playing == (key == "space")
+        assert not app.paused
+        lagging.go_on()
+        assert app.travel.number == app.travel.timeline.end - 3
+
+
+async def test_a_timer_that_rang_before_it_was_stopped_plays_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with run(80, 24, ticks=1) as (app, pilot, source):
+        source.push(20)
+        await pilot.pause()
+        await pilot.press("left_square_bracket")
+        rings: list[Callable[[], None]] = []
+        monkeypatch.setattr(app, "set_timer", lambda delay, ring: rings.append(ring))
+        app.play()
+        app.action_speed(1)
+        first, second = rings
+        at = app.travel.number
+        first()
+        assert (app.travel.number, len(rings)) == (at, 2)
+        second()
+        assert app.travel.number != at
+        assert len(rings) == 3
 
 
 async def test_probes_go_on_meanwhile_and_end_shows_the_newest(run: Run) -> None:

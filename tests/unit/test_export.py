@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import gc
 import html.parser
 import json
 import os
@@ -12,6 +13,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -143,6 +145,19 @@ def test_the_ending_decides(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="nothing to export yet"):
         export(frames[:1], None, str(tmp_path / "b.html"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.SVG", "a.html", "a.json"]
+
+
+def test_no_garbage_is_looked_for_while_frames_are_decoded(tmp_path: Path) -> None:
+    collects: list[bool] = []
+
+    def decoded() -> Iterator[Frame]:
+        for frame in hostile_frames(3):
+            collects.append(gc.isenabled())
+            yield frame
+
+    export(decoded(), None, str(tmp_path / "a.json"))
+    assert collects == [False] * 3
+    assert gc.isenabled()
 
 
 def test_files_are_for_their_owner_and_replace_nothing_unasked(tmp_path: Path) -> None:

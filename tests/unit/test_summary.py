@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import hdr
+from probes import hdr, pruned, sums
+from probes import summary as summary_module
 from probes.samples import (
     Counts,
     CpuTimes,
@@ -260,3 +261,97 @@ def test_rows_that_an_execution_list_has_forgotten_are_counted() -> None:
     assert len(probe["rows"]) == limits.execs == 5
     assert probe["others"]["rows"] == {"rows": 95}
     assert probe["programs"][0]["starts"] == 100
+
+
+def fast(frames: list[Frame], interval: float) -> list[Frame]:
+    """The same Frames, so many seconds apart."""
+    return [
+        replace(one, time=1.7e9 + at * interval, mono=100 + at * interval, interval=interval)
+        for at, one in enumerate(frames)
+    ]
+
+
+def busy(ticks: int) -> list[Frame]:
+    """Processes that come, and are forgotten with all they did, while others stay."""
+    source = FakeSource()
+    source.latency = True
+    out = []
+    for tick in range(ticks):
+        made = source.frame()
+        live = {500 + at: 3 * at for at in range(tick - tick % 20, tick + 1)}
+        syscalls, pmc = made.samples["syscalls"], made.samples["pmc"]
+        assert isinstance(syscalls, SyscallSample)
+        assert isinstance(pmc, PmcSample)
+        matrix = {**syscalls.matrix, **{(pid, "read"): Counts(n, 1) for pid, n in live.items()}}
+        tasks = {**pmc.tasks, **{pid: TaskTimes(1000 + n, 1, 0, 0) for pid, n in live.items()}}
+        latency = made.samples["latency"]
+        assert isinstance(latency, LatencySample)
+        spent = {("runq", pid): Spent(2, 10 + n) for pid, n in live.items()}
+        mixed = replace(latency, processes={**latency.processes, **spent})
+        samples = {
+            **made.samples,
+            "syscalls": replace(syscalls, matrix=matrix),
+            "pmc": replace(pmc, tasks=tasks),
+            "latency": mixed,
+        }
+        out.append(replace(made, samples=samples))
+    return out
+
+
+def test_fast_frames_count_as_much_as_slow_ones() -> None:
+    frames = busy(100)
+    slow, quick = (summed(*fast(frames, seconds)) for seconds in (1.0, 0.05))
+    assert len(slow["series"]["time"]) == 99
+    assert len(quick["series"]["time"]) <= 34
+    assert (quick["frames"], round(quick["seconds"], 6)) == (100, 4.95)
+    for name in ("syscalls", "execs", "latency", "pmc"):
+        assert slow["probes"][name].pop("seconds") == 99
+        assert round(quick["probes"][name].pop("seconds"), 6) == 4.95
+        for probe in (slow["probes"][name], quick["probes"][name]):
+            # They have the times of the Frames, and means over them.
+            probe["cost"].pop("cpu_percent")
+            probe["rows"] = None if name == "execs" else probe.get("rows")
+        assert quick["probes"][name] == slow["probes"][name]
+
+
+def test_frames_are_left_out_only_where_the_next_one_knows_as_much() -> None:
+    taken: list[float] = []
+
+    class Listening(Summarizer):
+        def _keep(self, point: Any) -> None:
+            taken.append(round(point.time - 1.7e9, 2))
+
+    def at(tick: float, n: int, **fields: Any) -> Frame:
+        return replace(calls(tick, n, **fields), interval=0.05)
+
+    summarizer = Listening(KINDS)
+    two = {(7, "read"): Counts(1, 0), (8, "read"): Counts(5, 0)}
+    summarizer.add(at(0.0, 0))
+    summarizer.add(at(0.05, 1))
+    summarizer.add(at(0.10, 2, matrix=two))
+    summarizer.add(at(0.15, 3))
+    summarizer.add(at(0.20, 4))
+    assert taken == [0.1]
+    summarizer.add(at(0.25, 0, generation=1))
+    assert taken == [0.1, 0.2]
+    summarizer.add(at(0.30, 9, generation=1))
+    assert summarizer.summary()["probes"]["syscalls"]["rows"][0]["count"] == 4 + 9
+    assert taken == [0.1, 0.2, 0.3]
+    summarizer.add(at(0.35, 10, generation=1))
+    assert summarizer.summary()["probes"]["syscalls"]["rows"][0]["count"] == 4 + 10
+
+
+def test_what_is_left_out_of_sums_changes_no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = busy(120)
+    limits = LIMITS.scaled(0.03)
+    whole = summed(*frames, limits=limits)
+    monkeypatch.setattr(sums, "ROOM", 10)
+    monkeypatch.setattr(pruned, "KEPT", max(limits.processes, limits.matrix, limits.behind))
+    monkeypatch.setattr(summary_module, "KEPT", limits.matrix)
+    summarizer = Summarizer(KINDS)
+    for total in summarizer.sums.values():
+        total._room = 10
+    for one in frames:
+        summarizer.add(one)
+    assert all(summarizer.sums[name].left for name in ("syscalls", "latency", "pmc"))
+    assert json.loads(dumps(summarizer.summary(limits))) == whole

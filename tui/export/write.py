@@ -14,6 +14,7 @@ from probes.recording import create_file, unusable
 from probes.samples import Frame
 from probes.stream import dumps
 from probes.summary import LIMITS, Summarizer, Summary
+from tui.garbage import uncollected
 from tui.registry import REGISTRY
 
 ENDINGS = (".html", ".json", ".svg")
@@ -74,8 +75,9 @@ def export(
     """
     ending = ending_of(path)
     summarizer = new_summarizer()
-    for frame in frames:
-        summarizer.add(frame)
+    with uncollected():
+        for frame in frames:
+            summarizer.add(frame)
     if summarizer.frames < 2 and ending != ".svg":
         raise ProbeError("there is nothing to export yet", "wait for an interval to pass")
     text = content(summarizer, ending, screen_svg)
