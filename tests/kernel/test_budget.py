@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -156,6 +157,36 @@ def test_a_storm_of_calls_on_all_cpus_is_given_up_and_comes_back(calls: Path) ->
         whole = live.wait("all is as asked for", lambda f: _is_whole(f.samples["syscalls"]))
         assert whole.budget is not None
         assert whole.budget.used is not None
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nothing_is_left_on_the_calls_of_others_in_a_storm(calls: Path) -> None:
+    """To see executions fail, perf looks at every call: that is given up as well."""
+    with ExitStack() as stack:
+        live = stack.enter_context(Live("syscalls", "execs", budget=1.0))
+        storms = [
+            stack.enter_context(Work(calls, "until", "1000", "storm"))
+            for _ in range(os.cpu_count() or 1)
+        ]
+        for storm in storms:
+            storm.go()
+        lost = "no failed executions"
+        live.wait("failed executions are", lambda f: f.samples["execs"].given_up == lost)
+        before = live.execs()
+        subprocess.run(
+            ["/bin/sh", "-c", "/no/such/program; true"], check=True, stderr=subprocess.DEVNULL
+        )
+        after = live.execs()
+        assert after.execs > before.execs
+        assert after.failed == before.failed
+        for storm in storms:
+            storm.work()
+        live.wait("they are seen again", lambda f: f.samples["execs"].given_up is None)
+        before = live.execs()
+        subprocess.run(
+            ["/bin/sh", "-c", "/no/such/program; true"], check=True, stderr=subprocess.DEVNULL
+        )
+        eventually("one failed", lambda: live.execs().failed > before.failed)
 
 
 def _is_whole(sample: object) -> bool:

@@ -225,3 +225,36 @@ def test_a_counted_target_can_still_be_timed_again() -> None:
     assert ladders.is_detached("malloc")
     ladders.drop("malloc")
     assert ladders.given_up() is None
+
+
+class Watcher(Fake):
+    """A probe of which a part costs each system call of the machine."""
+
+    def parts(self) -> Sequence[Part]:
+        return [Part("", ALL_OR_NOTHING, 0), Part("failed", LADDER[::2], self.level, 0.0, 50.0)]
+
+
+def test_what_each_call_of_the_machine_pays_follows_their_rate() -> None:
+    calls = Fake(0.5)
+    watcher = Watcher(0.1)
+    slots = {"syscalls": Slot(calls), "execs": Slot(watcher)}
+    owner = Owner(slots)
+
+    def call(rate: float, seconds: float) -> None:
+        end = owner.now + seconds
+        while owner.now < end:
+            calls.meter.events += rate / 4
+            owner.run(0.25)
+
+    call(1e5, 10)
+    assert watcher.told == []
+    # Three million calls, each 50 ns longer: 15 % of one CPU.
+    call(3e6, 5)
+    assert [level for _, level in watcher.told] == [1]
+    # While nobody counts calls, there are as many as there were.
+    slots["syscalls"].runs = False
+    call(1e3, 120)
+    assert watcher.level == 1
+    slots["syscalls"].runs = True
+    call(1e3, 30)
+    assert watcher.level == 0
