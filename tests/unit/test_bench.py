@@ -92,7 +92,11 @@ def run_with(**changes: str) -> dict[str, Table]:
         "screens": ("Dashboards", head, [*screens]),
         "start": ("Start", ("until", "ms"), [[goals.ALL_ON, changes.get("start", "1000")]]),
         "budget": ("Budget", ("beside it", "% lost"), [[DEFAULT, changes.get("lost", "2.0")]]),
-        "polls": ("Polls", ("of", "ms", "peak ms"), [["a", "1.0", "5.0"], ["b", "2.0", "-"]]),
+        "polls": (
+            "Polls",
+            ("probe", "active", "poll", "all"),
+            [["a", "2,000", "5.0", "9.0"], ["b", "2,000", "-", "9.0"], ["a", "16,384", "5.0", "9"]],
+        ),
     }
 
 
