@@ -19,7 +19,7 @@ from probes.bpfsys import fdinfo
 from probes.maps import memory_of
 from probes.samples import Cost
 
-UNMEASURED = 150.0
+UNMEASURED = 60.0
 """ns that an event's programs are taken to need before that is known."""
 
 

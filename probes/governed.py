@@ -99,12 +99,15 @@ class Governed:
     def _loads(self, now: float, drain: bool) -> list[Load]:
         self._parts = {}
         loads: list[Load] = []
+        if drain:
+            # Events and time have to be of the same moment, for all of them.
+            for slot in self._slots.values():
+                if slot.runs:
+                    slot.probe.drain()
         calls = self._calls(now)
         for name, slot in self._slots.items():
             if not slot.runs and not slot.held:
                 continue
-            if slot.runs and drain:
-                slot.probe.drain()  # events and time have to be of the same moment
             parts = slot.probe.parts()
             percent = slot.probe.meter.estimate(now) if slot.runs else 0.0
             for part in parts:
@@ -156,7 +159,8 @@ class Governed:
     def _why(self, percent: float) -> str:
         share = percent / self._cpus
         shown = f"{share:.1f}" if share < 10 else f"{share:.0f}"
-        return f"detached, for it took {shown} % of all CPUs, and the budget is {self.budget:g} %"
+        took = f"detached, for it took about {shown} % of all CPUs"
+        return f"{took}, and the budget is {self.budget:g} %"
 
 
 class Busy:

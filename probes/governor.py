@@ -28,7 +28,12 @@ SETTLE = 2.5
 WAIT, LONGEST = 8.0, 300.0
 """Seconds of room before going up, at first and at most."""
 TRIAL, RAREST = 30.0, 120.0
-"""Seconds before a detached load is tried, at first and at most: who looks wants to know."""
+"""Seconds before a detached load is tried, at first and at most: who looks wants to know.
+
+A trial costs about half a second of all CPUs in the worst storm; below SMALL per cent of budget
+they are rarer.
+"""
+SMALL = 2.0
 QUIET = 5.0
 """Seconds before a detached load is tried on a machine that is half as busy as it was."""
 LASTED = 60.0
@@ -106,6 +111,7 @@ class Governor:
         self.budget = budget
         self.whole = budget * cpus
         self._cpus = cpus
+        self._rarer = max(1.0, SMALL / budget) if budget else 1.0
         self._past: dict[Key, _Past] = {}
         self._means: dict[Key, float] = {}
         self._own = 0.0
@@ -175,7 +181,8 @@ class Governor:
     def _lowered(self, past: _Past, now: float, load: Load, level: int, busy: float | None) -> None:
         short = now - past.raised < LASTED
         if level == len(load.levels) - 1:
-            past.trial = min(RAREST, 2 * past.trial) if short else TRIAL
+            first = TRIAL * self._rarer
+            past.trial = min(RAREST * self._rarer, 2 * past.trial) if short else first
             past.busy = busy
         else:
             past.wait = min(LONGEST, 2 * past.wait) if short else WAIT
@@ -187,9 +194,9 @@ class Governor:
         """At most one step of one load: what comes then is to be seen first."""
         total = sum([load.percent for load in loads])
         for load in sorted(loads, key=lambda load: load.percent):
-            past = self._past.get(load.key)
-            if past is None or load.level == 0:
+            if load.level == 0:
                 continue
+            past = self._past.setdefault(load.key, _Past(lowered=now))
             level = load.level - 1
             if load.level == len(load.levels) - 1 and load.full is None:
                 past.busy = busy if past.busy is None else past.busy

@@ -140,7 +140,11 @@ class LiveSource:
 
         def change() -> None:
             self._governed.forget(probe)
-            if slot.probe.set_option(option, value) and slot.wanted and not slot.held:
+            changed = slot.probe.set_option(option, value)
+            if slot.held:
+                # Who changes what it does wants it to run.
+                self._switch(probe, slot, True)
+            elif changed and slot.wanted:
                 self._request(probe, slot)
             self._watch()
 

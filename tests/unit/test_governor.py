@@ -179,6 +179,14 @@ def test_the_user_starts_anew() -> None:
     assert machine.log[-1][0] - machine.log[0][0] <= TRIAL + 1
 
 
+def test_what_is_detached_comes_back_though_its_past_was_forgotten() -> None:
+    machine = Machine({CALLS: lambda second: 180.0 if second < 3 else 0.5})
+    machine.run(5)
+    machine.governor.forget("syscalls")
+    machine.run(TRIAL + 5)
+    assert machine.levels[CALLS] < len(LADDER) - 1
+
+
 def test_a_guess_from_nothing_is_nothing() -> None:
     assert guess(Load(CALLS, LADDER, len(LADDER) - 1, 0.0), 0) == 0
 
