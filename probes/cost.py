@@ -36,13 +36,19 @@ class Meter:
 
     `events` is set by the probe: the cumulative number of events that it counted. So is
     `outside`, the ns that an event takes beside its programs, and `outdated`: what was loaded
-    fits this machine no longer (CPUs came or went), and is to be loaded anew. `dispose` closes
+    fits this machine no longer (CPUs came or went), and is to be loaded anew; `usual_runs`, how
+    many runs of programs an event takes; `per_call`, the ns that each system call of the machine
+    pays for what is attached, of which its owner knows how many there are a second (`calls`).
+    Where it is `filtered`, programs run for events that nobody counts. `dispose` closes
     links and programs: detaching waits for the kernel, which its owner may let somebody else do.
     """
 
     def __init__(self) -> None:
         self.events = 0
-        self.outside = 0.0
+        self.outside = self.per_call = 0.0
+        self.usual_runs = 1.0
+        self.calls: float | None = None
+        self.filtered = False
         self.outdated = False
         self.notes: tuple[str, ...] = ()
         self.dispose: Callable[[Sequence[int]], None] = ipc.close_all
@@ -54,6 +60,7 @@ class Meter:
         self._rate = 0.0
         self._ns_per_run: float | None = None
         self._runs_per_event = 1.0
+        self._runs: float | None = None
         self._ns_per_event = UNMEASURED
         self._last: tuple[float, int] | None = None
         self._estimated: tuple[float, int] | None = None
@@ -93,7 +100,7 @@ class Meter:
         self.dispose([*self._links, *self._programs.values()])
         self._links, self._programs = [], {}
         self._map_bytes = self._window = self._load = self._ns_per_run = self._last = None
-        self._estimated = None
+        self._estimated = self._runs = None
 
     def missed(self) -> int:
         """Events that the kernel did not deliver, for the program was just running."""
@@ -113,30 +120,47 @@ class Meter:
         seconds = now - start.now
         events = stop.events - start.events
         self._load = spent / seconds / 1e9
-        self._rate = events / seconds
+        self._rate, self._runs = events / seconds, runs / seconds
         self._ns_per_run = spent / runs if runs else self._ns_per_run
         if events > 0:
             self._runs_per_event, self._ns_per_event = runs / events, spent / events
 
     def cost(self, now: float) -> Cost:
         """The cost at the present rate of events; None where it was not measured yet."""
-        percent = None if self._load is None else 100 * self._load
+        percent = self._whole()
         rate = self._rate
-        if self._last is not None and percent is not None and now > self._last[0]:
-            rate = (self.events - self._last[1]) / (now - self._last[0])
+        if not self.filtered and self._last is not None and percent is not None:
+            if now > self._last[0]:
+                rate = (self.events - self._last[1]) / (now - self._last[0])
             if self._rate > 0:
                 percent *= rate / self._rate
         self._last = (now, self.events)
-        if percent is not None:
-            percent += self.outside * rate / 1e7
+        if percent is not None and self.calls is not None:
+            percent += self.per_call * self.calls / 1e7
         each = self._ns_per_run
         if each is not None and self._runs_per_event > 0:
-            each += self.outside / self._runs_per_event
+            each += self.outside / self.usual_runs
         return Cost(self.events, each, percent, self._map_bytes)
 
+    def hits(self) -> float | None:
+        """Events a second in the last window, with those that did not pass the filters."""
+        return None if self._runs is None else self._runs / self.usual_runs
+
+    def _whole(self) -> float | None:
+        """Per cent of one CPU in the last window, with what it took to call the programs."""
+        hits = self.hits()
+        if self._load is None or hits is None:
+            return None
+        return 100 * self._load + self.outside * hits / 1e7
+
     def estimate(self, now: float) -> float:
-        """Per cent of one CPU since the last call, a guess where nothing was measured yet."""
+        """Per cent of one CPU since the last call, a guess where nothing was measured yet.
+
+        Where it is filtered, that of the last window: the events say nothing of the others.
+        """
         last, self._estimated = self._estimated, (now, self.events)
+        if self.filtered:
+            return self._whole() or 0.0
         if last is None or now <= last[0]:
             return 0.0
         rate = max(0, self.events - last[1]) / (now - last[0])
@@ -209,3 +233,30 @@ class CostWindows:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+class CallRate:
+    """System calls a second of the whole machine, as long as their probe runs."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None
+        self._rate: float | None = None
+
+    def of(self, meter: Meter | None, now: float) -> float | None:
+        """Since the call before, by the probe's meter; without one, as it was at last."""
+        if meter is None:
+            self._last = None
+            return self._rate
+        last, self._last = self._last, (now, meter.events)
+        if meter.filtered:
+            hits = meter.hits()
+            self._rate = self._rate if hits is None else hits
+        elif last is not None and now > last[0]:
+            self._rate = max(0, meter.events - last[1]) / (now - last[0])
+        return self._rate
+
+    def tell(self, meters: Iterable[Meter], counting: Meter | None, now: float) -> None:
+        """Tell meters how many calls there are, None while nobody is `counting`."""
+        rate = self.of(counting, now)
+        for meter in meters:
+            meter.calls = None if counting is None else rate

@@ -150,6 +150,7 @@ class ExecProbe:
             self._control.set_filters(self.filters)
         self._control.enable(True)
         mapped = [self._control.array.map_bytes, self._stats.map_bytes, self._ring.map_bytes]
+        self.meter.per_call = self._per_call if self._watched else 0.0
         self.meter.adopt(loaded, mapped)
         self.meter.notes += tuple([why for why, _ in loaded.failures.values()])
 
@@ -233,6 +234,7 @@ class ExecProbe:
             return False
         self.level = level
         if level:
+            self.meter.per_call = 0.0
             self.meter.drop(self._watched)
             self._watched = []
         return level == 0

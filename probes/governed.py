@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from probes.base import Probe
+from probes.cost import CallRate
 from probes.governor import Change, Governor, Key, Load, Part
 from probes.samples import Budget
 
@@ -55,8 +56,7 @@ class Governed:
         self._parts: dict[Key, Part] = {}
         self._busy = Busy()
         self._pressed = False
-        self._counted: tuple[float, int] | None = None
-        self._rate = 0.0
+        self._calls = CallRate()
         self.used: float | None = None
 
     def stands(self) -> Budget | None:
@@ -104,7 +104,9 @@ class Governed:
             for slot in self._slots.values():
                 if slot.runs:
                     slot.probe.drain()
-        calls = self._calls(now)
+        counting = self._slots.get("syscalls")
+        meter = counting.probe.meter if counting and counting.runs else None
+        calls = self._calls.of(meter, now) or 0.0
         for name, slot in self._slots.items():
             if not slot.runs and not slot.held:
                 continue
@@ -121,17 +123,6 @@ class Governed:
                     share = full * part.levels[level].weight
                 loads.append(Load(key, part.levels, level, share, full))
         return loads
-
-    def _calls(self, now: float) -> float:
-        """System calls a second, as they were when somebody counted them last."""
-        slot = self._slots.get("syscalls")
-        if slot is None or not slot.runs:
-            self._counted = None
-            return self._rate
-        last, self._counted = self._counted, (now, slot.probe.meter.events)
-        if last is not None and now > last[0]:
-            self._rate = max(0, slot.probe.meter.events - last[1]) / (now - last[0])
-        return self._rate
 
     def _own(self, now: float) -> float:
         """What this process took since the last look, in per cent of one CPU."""

@@ -99,6 +99,7 @@ class LatencyProbe:
     def __init__(self) -> None:
         self.filters = Filters()
         self.meter = Meter()
+        self.meter.usual_runs = 2.0
         self.generation = 0
         self.by_default = True
         self._specs: list[str] = list(DEFAULTS)

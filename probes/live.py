@@ -21,7 +21,7 @@ from typing import Any
 
 from probes import control, ipc, kernel
 from probes.base import Found, Loaded, Probe, ProbeError
-from probes.cost import CostWindows
+from probes.cost import CallRate, CostWindows
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
 from probes.samples import Filters, Frame, Host, Sample, State
@@ -87,10 +87,10 @@ class LiveSource:
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._waiting_on: set[int] = set()
         self._requests = 0
-        self._windows = CostWindows(cost_always)
+        self._windows, self._calls = CostWindows(cost_always), CallRate()
         hands = Hands(
             reload=lambda name: self._request(name, self._slots[name]),
-            measure=self._measure_soon,
+            measure=lambda name: self._measure_soon(self._slots[name]),
             hold=self._hold,
             release=lambda name: self._switch(name, self._slots[name], True),
         )
@@ -161,6 +161,9 @@ class LiveSource:
                 # A cgroup that has gone since then is the empty set already.
                 with suppress(ProbeError, OSError):
                     slot.probe.set_filters(filters)
+                slot.probe.meter.filtered = filters != Filters()
+                if slot.runs:
+                    self._measure_soon(slot)
 
         self._command(change)
 
@@ -240,6 +243,9 @@ class LiveSource:
         os.close(self._wake)
 
     def _frame(self, now: float) -> Frame:
+        calls = self._slots.get("syscalls")
+        counting = calls.probe.meter if calls and calls.runs else None
+        self._calls.tell([slot.probe.meter for slot in self._slots.values()], counting, now)
         samples = {
             name: self._dated(name, self._sample(name, slot, now), now)
             for name, slot in self._slots.items()
@@ -354,8 +360,8 @@ class LiveSource:
         self._fail(slot, why + seen, fix)
         slot.held, slot.pending = True, None
 
-    def _measure_soon(self, name: str) -> None:
-        self._windows.begin_soon(self._slots[name].probe, time.monotonic())
+    def _measure_soon(self, slot: Slot) -> None:
+        self._windows.begin_soon(slot.probe, time.monotonic())
 
     def _watch(self) -> None:
         """Wait on the ring buffers that there are now."""

@@ -183,6 +183,7 @@ class SyscallProbe:
             self._control.enable(False)
         control.enable(True)
         self._let_go()
+        self.meter.usual_runs = 2.0 if latency is not None else 1.0
         # Beside programs that ran meanwhile, others hardly add anything.
         self.meter.outside = max(self.meter.outside, facts.get("per_call", 0.0))
         self._control, self._rows, self._latency = control, rows, latency

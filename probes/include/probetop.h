@@ -35,7 +35,7 @@ struct control {
 	u32 pid;	/* thread group id */
 	u32 uid;
 	char comm[PT_COMM];
-	u64 sample;	/* time one call in this many, a power of two */
+	u64 sample;	/* time one call in this many */
 	u64 wake;	/* wake the reader when a CPU has written this many bytes */
 	u64 since;	/* ktime of the last change of filters or sampling */
 };

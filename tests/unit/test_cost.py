@@ -11,7 +11,7 @@ import pytest
 
 from probes import cost
 from probes.base import Loaded, Probe
-from probes.cost import CostWindows, Meter
+from probes.cost import CallRate, CostWindows, Meter
 from probes.samples import Cost
 
 
@@ -80,6 +80,43 @@ def test_share_follows_the_rate_of_events(meter: Meter, stats: dict[str, int]) -
     assert (twice.events, twice.ns_per_event) == (4000, 10_000)
     assert twice.cpu_percent == pytest.approx(3.0)
     assert meter.cost(3.0).cpu_percent == 0
+
+
+def test_what_does_not_pass_a_filter_costs_all_the_same(
+    meter: Meter, stats: dict[str, int]
+) -> None:
+    meter.outside, meter.usual_runs, meter.filtered = 100.0, 2.0, True
+    meter.begin(0.0)
+    # A million calls, two runs each, of which one call was counted.
+    stats.update(run_cnt=2_000_000, run_time_ns=40_000_000)
+    meter.events = 1
+    meter.end(1.0)
+    assert meter.hits() == 1e6
+    assert meter.cost(1.0).cpu_percent == pytest.approx(4 + 10)
+    assert meter.cost(2.0).cpu_percent == pytest.approx(4 + 10)
+    assert meter.estimate(3.0) == pytest.approx(4 + 10)
+    assert meter.cost(3.0).ns_per_event == pytest.approx(20 + 50)
+    rate = CallRate()
+    assert rate.of(meter, 4.0) == 1e6
+
+
+def test_what_every_call_of_the_machine_pays_is_in_the_share(
+    meter: Meter, stats: dict[str, int]
+) -> None:
+    meter.begin(0.0)
+    meter.end(1.0)
+    meter.per_call = 30.0
+    assert meter.cost(1.0).cpu_percent == 0
+    counting, rate = Meter(), CallRate()
+    rate.tell([meter], counting, 1.0)
+    assert meter.calls is None
+    counting.events = 500_000
+    rate.tell([meter], counting, 1.5)
+    assert meter.cost(2.0).cpu_percent == pytest.approx(100 * 30e-9 * 1e6)
+    # While nobody counts them, nobody knows; what was given up goes by the last that was known.
+    rate.tell([meter], None, 3.0)
+    assert meter.calls is None
+    assert rate.of(None, 3.0) == 1e6
 
 
 def test_idle_window_keeps_what_an_event_costs(meter: Meter, stats: dict[str, int]) -> None:

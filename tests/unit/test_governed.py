@@ -32,7 +32,7 @@ class Fake:
         self.level = 0
         self.told: list[tuple[str, int]] = []
         self.meter = SimpleNamespace(
-            estimate=lambda now: self.percent * LADDER[self.level].weight, events=0
+            estimate=lambda now: self.percent * LADDER[self.level].weight, events=0, filtered=False
         )
 
     def drain(self) -> None:
