@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # ./run.sh [ARGS]: sets up what is missing, then starts `probetop ARGS`.
+# ./run.sh serve [ARGS]: the agent, which needs some packages more.
 # ./run.sh bench [ARGS]: measures what probetop costs here, beside other tools.
 # Once set up, it costs a few stat() calls and one exec: bash builtins only.
 set -u
@@ -13,13 +14,15 @@ esac
 [[ $root == /* ]] || root=$PWD/$root
 root=${root%/.}
 venv=$root/.venv
-stamp=$venv/stamp-run
+lock=requirements.lock
+stamp=stamp-run
 
 # The probes need the distribution's BCC; these commands need no probes.
 bcc=1
 for arg in "$@"; do
 	case $arg in
 	demo | replay | diff | attach | -h | --help | --version) bcc=0 ;;
+	serve) lock=requirements-serve.lock stamp=stamp-serve ;;
 	--) break ;;
 	esac
 done
@@ -28,9 +31,9 @@ done
 # 0 when the virtual environment matches the lock file.
 venv_ready() {
 	local want have
-	[[ -x $venv/bin/python && -f $stamp ]] || return 1
-	IFS= read -r -d '' want <"$root/requirements.lock"
-	IFS= read -r -d '' have <"$stamp"
+	[[ -x $venv/bin/python && -f $venv/$stamp ]] || return 1
+	IFS= read -r -d '' want <"$root/$lock"
+	IFS= read -r -d '' have <"$venv/$stamp"
 	[[ $have == "$root"$'\n'"$want" ]]
 }
 
@@ -64,7 +67,7 @@ if [[ -n ${need_venv-}${need_bcc-}${need_code-} ]]; then
 	source "$root/setup.sh" || exit 1
 	{
 		lock_setup
-		[[ -z ${need_venv-} ]] || set_up_venv requirements.lock stamp-run
+		[[ -z ${need_venv-} ]] || set_up_venv "$lock" "$stamp"
 		# The doctor reports a missing BCC better than a failed set-up does.
 		[[ -z ${need_bcc-} ]] || if [[ " $* " == *" doctor "* ]]; then (set_up_bcc); else set_up_bcc; fi
 		[[ -z ${need_code-}${need_venv-} ]] || set_up_code

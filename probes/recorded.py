@@ -14,7 +14,8 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from probes.recording import Reader, Record, parse
+from probes.framing import parse
+from probes.recording import Reader, Record
 from probes.timeline import Timeline
 
 _HEAD_BYTES = 96

@@ -1,41 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings: Frames in a file that survives crashes, full disks and damage.
 
-A file is the line "PROBETOP RECORDING 1\\n" (the number is the version), then records. A record is
-a mark ("\\xf5PTK" before a whole Frame, "\\xf5PTD" before the changes since the Frame before),
-the length and the CRC-32 of its payload (little-endian, 32 bits each) and the payload: JSON
-compressed by zlib, see `probes.codec`. The CRC of changes goes on from that of the record before,
-so that they are never applied to another Frame. Every 60th Frame is whole. Where a record is
-damaged, reading goes on at the next whole Frame.
+A file is the line "PROBETOP RECORDING 1\\n" (the number is the version), then the records of
+`probes.framing`. Where a record is damaged, reading goes on at the next whole Frame.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
-import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.codec_rows import CodecError
+from probes.framing import DELTA, HEADER, KEY, MAX_RECORD, Encoder, parse
 from probes.samples import Frame
 from probes.timeline import LONGEST
 
 MAGIC = b"PROBETOP RECORDING "
 VERSION = 1
-KEY, DELTA = b"\xf5PTK", b"\xf5PTD"
-KEY_EVERY = 60
-HEADER = struct.Struct("<4sII")
-MAX_RECORD = 1 << 28
-"""Bytes of JSON in one record: above what 20,000 program executions can fill."""
 
 
 def create_file(path: str | Path, *, force: bool = False) -> int:
@@ -97,22 +87,13 @@ class Writer:
         self.path = path
         self.frames = 0
         self.size = 0
-        self._codec = FrameCodec()
-        self._last: Frame | None = None
-        self._checksum = 0
+        self._encoder = Encoder()
         self._fd = create_file(path, force=force)
         self._append(MAGIC + b"%d\n" % VERSION)
 
     def write(self, frame: Frame) -> None:
         """Appends one Frame; on a full disk the file ends after the Frame before (ProbeError)."""
-        key = self.frames % KEY_EVERY == 0
-        value = self._codec.encode(frame, None if key else self._last)
-        text = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
-        payload = zlib.compress(text, 6)
-        checksum = zlib.crc32(payload, 0 if key else self._checksum)
-        header = HEADER.pack(KEY if key else DELTA, len(payload), checksum)
-        self._append(header + payload)
-        self._last, self._checksum = frame, checksum
+        self._append(self._encoder.frame(frame))
         self.frames += 1
 
     def _append(self, data: bytes) -> None:
@@ -291,15 +272,3 @@ class Reader:
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.close()
-
-
-def parse(payload: bytes) -> Any:
-    """The JSON of a payload; raises ValueError (for damage of any kind)."""
-    inflate = zlib.decompressobj()
-    try:
-        text = inflate.decompress(payload, MAX_RECORD)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if not inflate.eof:
-        raise ValueError("longer than any record")
-    return json.loads(text)

@@ -16,16 +16,8 @@ from typing import Any, NoReturn
 
 import probes
 from probes.base import ProbeError, Source
-from tui.options import (
-    SETTINGS,
-    Options,
-    UsageError,
-    check_path,
-    check_seconds,
-    checked,
-    near,
-    resolve,
-)
+from tui.checks import UsageError, check_path, check_seconds, checked, near
+from tui.options import SETTINGS, Options, resolve
 from tui.registry import REGISTRY
 
 COMMANDS = {

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from probes.recording import printable
-from tui.options import SETTINGS, UsageError, near, shown
+from tui.checks import UsageError, near, shown
+from tui.options import SETTINGS
 
 LARGEST = 1 << 20
 """Bytes of a configuration file; more is some other file."""

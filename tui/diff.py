@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TextIO
 from probes.base import ProbeError
 from probes.recording import printable
 from probes.stream import dumps
-from tui.options import UsageError
+from tui.checks import UsageError
 from tui.runs import Figure, Key, Run, load
 from tui.text import fit, fmt_count, fmt_ns, safe, wrap
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from probes.base import ProbeError
 from probes.samples import Filters
-from tui import options
+from tui import checks
 
 EXAMPLE = "pid=N comm=NAME user=NAME cgroup=/PATH"
 _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     # what is typed: (field of Filters, check)
-    "pid": ("pid", options.check_pid),
-    "comm": ("comm", options.check_comm),
-    "user": ("uid", options.check_user),
-    "uid": ("uid", options.check_user),
-    "cgroup": ("cgroup", options.check_cgroup),
+    "pid": ("pid", checks.check_pid),
+    "comm": ("comm", checks.check_comm),
+    "user": ("uid", checks.check_user),
+    "uid": ("uid", checks.check_user),
+    "cgroup": ("cgroup", checks.check_cgroup),
 }
 
 

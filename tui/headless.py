@@ -16,7 +16,7 @@ from probes.base import ProbeError, Source
 from probes.recording import Writer, printable
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
-from tui.options import UsageError
+from tui.checks import UsageError
 from tui.registry import REGISTRY
 
 Complain = Callable[[str], None]

@@ -24,7 +24,7 @@ from probes.replay import ReplaySource
 from probes.samples import Frame
 from tests.unit.test_recording import make_frames, write
 from tui import cli, headless
-from tui.options import UsageError
+from tui.checks import UsageError
 from tui.registry import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +131,7 @@ def test_a_thread_is_not_a_process(capsys: pytest.CaptureFixture[str]) -> None:
 def test_cgroups_are_found_below_the_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tui.options import check_cgroup
+    from tui.checks import check_cgroup
 
     for name in ("", "a", "a/b"):
         (tmp_path / name).mkdir(exist_ok=True)

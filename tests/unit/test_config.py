@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tui import config
-from tui.options import UsageError, resolve
+from tui.checks import UsageError
+from tui.options import resolve
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ from probes.samples import (
 )
 from tests.unit.hostile import hostile_frames
 from tui import cli
+from tui.checks import UsageError
 from tui.diff import compare, diff
 from tui.export.write import export
-from tui.options import UsageError
 from tui.runs import Key, load
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tui.checks import UsageError
 from tui.cli import _probe_options
-from tui.options import Options, UsageError, resolve
+from tui.options import Options, resolve
 
 
 def resolved(**typed: Any) -> Options:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-serve.lock", "requirements-dev.lock")
 
 
 def project() -> dict[str, Any]:
@@ -40,29 +40,32 @@ def test_locks_are_hashed_and_name_no_host(name: str) -> None:
     assert "index" not in text
 
 
-def test_dev_lock_agrees_with_the_runtime_lock() -> None:
-    runtime, dev = (locked(name) for name in LOCKS)
-    assert {name: dev.get(name) for name in runtime} == runtime
+def test_larger_locks_agree_with_the_smaller_ones() -> None:
+    runtime, serve, dev = (locked(name) for name in LOCKS)
+    assert {name: serve.get(name) for name in runtime} == runtime
+    assert {name: dev.get(name) for name in serve} == serve
 
 
 def test_the_other_bcc_is_no_dependency() -> None:
-    everything = project()["dependencies"] + project()["optional-dependencies"]["dev"]
+    extras = project()["optional-dependencies"]
+    everything = project()["dependencies"] + extras["serve"] + extras["dev"]
     names = {re.split(r"[<>=\[ ;]", requirement)[0] for requirement in everything}
     assert {"textual", "rich", "psutil", "pytest"} <= names
-    assert "bcc" not in names | locked(LOCKS[0]).keys() | locked(LOCKS[1]).keys()
+    assert "bcc" not in names.union(*(locked(lock) for lock in LOCKS))
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of run.sh whose .venv is set up: its python prints how it was called."""
-    for name in ("run.sh", "setup.sh", "requirements.lock"):
+    for name in ("run.sh", "setup.sh", *LOCKS):
         shutil.copy(ROOT / name, tmp_path / name)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
-    lock = (ROOT / "requirements.lock").read_text()
-    (tmp_path / ".venv/stamp-run").write_text(f"{tmp_path}\n{lock}")
+    for lock, stamp in ((LOCKS[0], "stamp-run"), (LOCKS[1], "stamp-serve")):
+        text = (ROOT / lock).read_text()
+        (tmp_path / ".venv" / stamp).write_text(f"{tmp_path}\n{text}")
     return tmp_path
 
 
