@@ -151,7 +151,6 @@ static __always_inline int is_birth(u32 call, s64 ret)
 struct start {
 	u64 time;
 	u32 tid;	/* whose: 0 for nobody */
-	u32 generation;
 };
 
 /* How many calls a CPU leaves out until it times the next one. */

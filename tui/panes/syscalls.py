@@ -7,7 +7,7 @@ Its numbers are those of `probes.model.syscall_view`, divided by the interval's 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from probes.model import (
     CallRow,
@@ -21,6 +21,7 @@ from probes.samples import Frame, SyscallSample
 from tui.lines import Line, Span
 from tui.look import bar
 from tui.panes.base import Pane, graph_rows, rate_graph
+from tui.panes.syscall_cells import Row, duration, errnos, rated, spent, words
 from tui.panes.table import Column, Table
 from tui.text import fmt_count, fmt_ns, fmt_percent
 
@@ -29,56 +30,6 @@ LINGER = 10.0
 BUSIEST = 500
 """Processes in the table while it is sorted by rate: nobody scrolls further down."""
 BAR = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of either table, in rates a second; `pid` is None for a system call."""
-
-    name: str
-    pid: int | None
-    rate: float
-    errors: float
-    share: float | None
-    call: CallRow | None = None
-    seconds: float = 1.0
-
-    @property
-    def key(self) -> Hashable:
-        """What identifies the row over time."""
-        return self.name if self.pid is None else self.pid
-
-
-def _words(row: Row) -> str:
-    return row.name if row.pid is None else f"{row.name} {row.pid}"
-
-
-def _rate(value: float, style: str) -> Span:
-    return (fmt_count(float(value)), style if value else "dim")
-
-
-def _errnos(row: Row) -> list[Span]:
-    if row.call is None or not row.call.errnos:
-        return [("", "")]
-    out: list[Span] = []
-    for name, count in sorted(row.call.errnos.items(), key=lambda item: (-item[1], item[0])):
-        gap = " " if out else ""
-        out += [(f"{gap}{name} ", "dim"), (fmt_count(count / row.seconds), "text")]
-    return out
-
-
-def _duration(field: str) -> Column[Row]:
-    def value(row: Row) -> float | None:
-        found: float | None = getattr(row.call, field) if row.call is not None else None
-        return found
-
-    name = "max" if field == "maximum" else field
-    return Column(name, 6, lambda row: (fmt_ns(value(row)), "text"), value)
-
-
-def _spent(row: Row) -> float | None:
-    total = row.call.total if row.call is not None else None
-    return None if total is None else total / row.seconds
 
 
 class SyscallPane(Pane):
@@ -164,7 +115,7 @@ class SyscallPane(Pane):
             if len(self._tables) > 50:
                 self._tables.clear()
                 self._quiet.clear()
-            table = Table(self._columns(), lambda row: row.key, _words, sort=self._rate_column())
+            table = Table(self._columns(), lambda row: row.key, words, sort=self._rate_column())
             self._tables[place] = table
         return table
 
@@ -176,9 +127,9 @@ class SyscallPane(Pane):
             "share", 6, lambda row: (fmt_percent(row.share, 1.0), "text"), None, drop=4
         )
         shape: Column[Row] = Column("", BAR, self._bar, None, right=False, drop=6)
-        rate: Column[Row] = Column("/s", 6, lambda r: _rate(r.rate, "value"), lambda r: r.rate)
+        rate: Column[Row] = Column("/s", 6, lambda r: rated(r.rate, "value"), lambda r: r.rate)
         errors: Column[Row] = Column(
-            "err/s", 6, lambda r: _rate(r.errors, "error"), lambda r: r.errors
+            "err/s", 6, lambda r: rated(r.errors, "error"), lambda r: r.errors
         )
         if self._shows_processes:
             pid: Column[Row] = Column("pid", 7, lambda r: (str(r.pid), "dim"), lambda r: r.pid)
@@ -192,14 +143,14 @@ class SyscallPane(Pane):
         columns = [call, rate, errors, share, shape]
         if self.latency and not self.path:
             columns += [
-                replace(_duration("p50"), drop=3),
-                _duration("p99"),
-                replace(_duration("maximum"), drop=1),
-                Column("time/s", 6, lambda r: (fmt_ns(_spent(r)), "text"), _spent, drop=2),
+                replace(duration("p50"), drop=3),
+                duration("p99"),
+                replace(duration("maximum"), drop=1),
+                Column("time/s", 6, lambda r: (fmt_ns(spent(r)), "text"), spent, drop=2),
             ]
         if not self.path:
             columns.append(
-                Column("errors by name", 14, _errnos, None, right=False, drop=5, grow=True)
+                Column("errors by name", 14, errnos, None, right=False, drop=5, grow=True)
             )
         return columns
 
@@ -276,7 +227,7 @@ class SyscallPane(Pane):
     def crumbs(self) -> list[str]:
         """The rows drilled into."""
         start = ["by process"] if self.by_process else []
-        return start + [_words(row) for row in self.path]
+        return start + [words(row) for row in self.path]
 
     def headline(self) -> list[Span]:
         """Calls and errors a second, and what is incomplete about them."""
@@ -287,7 +238,7 @@ class SyscallPane(Pane):
             (fmt_count(view.count / view.seconds), "value"),
             ("/s", "dim"),
             ("  err ", "dim"),
-            _rate(view.errors / view.seconds, "error"),
+            rated(view.errors / view.seconds, "error"),
             ("/s", "dim"),
         ]
         if sample.latency is not None and sample.sample_every > 1:
@@ -327,7 +278,7 @@ class SyscallPane(Pane):
                 out += [(f"{label} ", "dim"), (f"{fmt_ns(value):<7}", "value")]
         out += [("err/s ", "dim"), (f"{fmt_count(call.errors / seconds):<6} ", "value")]
         row = Row(call.name, None, call.count / seconds, 0.0, None, call, seconds)
-        return [(*out, *_errnos(row))]
+        return [(*out, *errnos(row))]
 
     def _notes(self) -> list[Line]:
         notes = list(self.sample.notes if self.sample else ())

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A row of the system-call pane, and how its cells are written."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from probes.model import CallRow
+from tui.lines import Span
+from tui.panes.table import Column
+from tui.text import fmt_count, fmt_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of either table, in rates a second; `pid` is None for a system call."""
+
+    name: str
+    pid: int | None
+    rate: float
+    errors: float
+    share: float | None
+    call: CallRow | None = None
+    seconds: float = 1.0
+
+    @property
+    def key(self) -> Hashable:
+        """What identifies the row over time."""
+        return self.name if self.pid is None else self.pid
+
+
+def words(row: Row) -> str:
+    """A row's name, for search and for the path into it."""
+    return row.name if row.pid is None else f"{row.name} {row.pid}"
+
+
+def rated(value: float, style: str) -> Span:
+    """A rate; none stays in the background."""
+    return (fmt_count(float(value)), style if value else "dim")
+
+
+def errnos(row: Row) -> list[Span]:
+    """The errors a second by name, most frequent first."""
+    if row.call is None or not row.call.errnos:
+        return [("", "")]
+    out: list[Span] = []
+    for name, count in sorted(row.call.errnos.items(), key=lambda item: (-item[1], item[0])):
+        gap = " " if out else ""
+        out += [(f"{gap}{name} ", "dim"), (fmt_count(count / row.seconds), "text")]
+    return out
+
+
+def duration(field: str) -> Column[Row]:
+    """The column of a percentile, in ns."""
+
+    def value(row: Row) -> float | None:
+        found: float | None = getattr(row.call, field) if row.call is not None else None
+        return found
+
+    name = "max" if field == "maximum" else field
+    return Column(name, 6, lambda row: (fmt_ns(value(row)), "text"), value)
+
+
+def spent(row: Row) -> float | None:
+    """Nanoseconds a second that all its calls took."""
+    total = row.call.total if row.call is not None else None
+    return None if total is None else total / row.seconds
