@@ -9,20 +9,28 @@ later disturbs no other; `LatencyProbe.read` makes Targets of their histograms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_OFFSETS
 from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
-from probes.latency_plan import DEFAULTS, MOST_TARGETS, Wish, measured, parts, wish
-from probes.maps import memory_of
-from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
+from probes.latency_plan import (
+    DEFAULTS,
+    MOST_TARGETS,
+    Wish,
+    measured,
+    parts,
+    watches_calls,
+    wish,
+)
+from probes.latency_unit import Unit
+from probes.prices import a_call
+from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 
 MOST_ROWS = 10_000
@@ -46,47 +54,6 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
         rows //= 2
     hists = targets + 1
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": hists}
-
-
-class Unit:
-    """Targets that were loaded together: their descriptors and maps."""
-
-    def __init__(self, loaded: Loaded, filters: Filters, meter: Meter) -> None:
-        facts, maps = loaded.facts, loaded.maps
-        self.meter = meter
-        self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
-        self.control = Control(maps.pop("control"))
-        sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
-        self.rows = RowTable(maps, *sizes, texts=True)
-        self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
-        self.links: dict[int, list[int]] = {slot: [] for slot in self.slots}
-        for fd, group in zip(loaded.links, loaded.groups, strict=True):
-            self.links[cast(int, group)].append(fd)
-        loaded.links = []
-        self._programs = list(loaded.programs.values())
-        arrays = (self.control.array, *self.rows.arrays, self.hists.array)
-        mapped = [array.map_bytes for array in arrays]
-        self._sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
-        meter.adopt(loaded, mapped)
-        with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            self.control.set_filters(filters)
-        self.control.next_epoch()
-        self.control.enable(True)
-
-    def drop(self, slot: int) -> None:
-        """Detach one target."""
-        self.slots.pop(slot, None)
-        self.meter.dispose(self.links.pop(slot, []))
-
-    def close(self) -> None:
-        """Detach all and unmap."""
-        self.control.enable(False)
-        for slot in list(self.links):
-            self.drop(slot)
-        self.control.close()
-        self.rows.close()
-        self.hists.close()
-        self.meter.forget(self._programs, self._sizes)
 
 
 class LatencyProbe:
@@ -159,6 +126,7 @@ class LatencyProbe:
             functions=HOLD_CPU if kernel.preempts() else {},
             facts={**sizes, "targets": targets, "errors": errors},
             calibrate=measured(floors, len(targets)),
+            gauge=a_call if any(map(watches_calls, attach)) else None,
         )
 
     @staticmethod
@@ -222,6 +190,7 @@ class LatencyProbe:
     def read(self, now: float) -> LatencySample:
         """All that was measured until now."""
         self.drain()
+        self.meter.per_call = max(self._per_call().values(), default=0.0)
         return LatencySample(
             state="on",
             generation=self.generation,
@@ -290,7 +259,19 @@ class LatencyProbe:
     def parts(self) -> Sequence[Part]:
         """The targets."""
         parts, self.meter.outside = self._ladders.parts(self._targets)
-        return parts
+        # All of them together cost a call what one of them does.
+        watching = self._per_call()
+        each = max(watching.values(), default=0.0) / max(1, len(watching))
+        return [part._replace(per_call=each) if part.what in watching else part for part in parts]
+
+    def _per_call(self) -> dict[str, float]:
+        """What every call of the machine pays, in ns, by each target that makes it pay."""
+        return {
+            facts["spec"]: unit.per_call
+            for unit in self._units
+            for facts in unit.slots.values()
+            if facts["watches"]
+        }
 
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
         """Count the calls of a target only, or detach it; or back."""

@@ -99,6 +99,7 @@ class Wish:
             "functions": self.functions,
             "counts_only": self.counts_only,
             "foreign": self.foreign,
+            "watches": any(map(watches_calls, self.attach)),
             "unit": self.unit,
             "by_text": self.by_text,
             "floor": self.floor or self.mechanism,
@@ -198,6 +199,11 @@ def _measures(spec: specs.Spec) -> dict[str, Any]:
         "unit": "" if single and spec.fields else "ns",
         "by_text": bool(spec.text_field),
     }
+
+
+def watches_calls(one: Attach) -> bool:
+    """Whether the kernel looks at each system call of the machine for this one."""
+    return one.kind == "tracepoint" and one.target.startswith("syscalls:")
 
 
 def _usdt(spec: specs.Spec, pid: int | None) -> Wish:

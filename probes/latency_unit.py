@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Targets of the latency probe that were loaded together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+from probes.base import Loaded, ProbeError
+from probes.control import Control
+from probes.cost import Meter
+from probes.maps import memory_of
+from probes.rows import Histograms, RowTable
+from probes.samples import Filters
+
+
+class Unit:
+    """Targets that were loaded together: their descriptors and maps."""
+
+    def __init__(self, loaded: Loaded, filters: Filters, meter: Meter) -> None:
+        facts, maps = loaded.facts, loaded.maps
+        self.meter = meter
+        self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
+        self.per_call: float = facts.get("per_call", 0.0)
+        self.control = Control(maps.pop("control"))
+        sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
+        self.rows = RowTable(maps, *sizes, texts=True)
+        self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
+        self.links: dict[int, list[int]] = {slot: [] for slot in self.slots}
+        for fd, group in zip(loaded.links, loaded.groups, strict=True):
+            self.links[cast(int, group)].append(fd)
+        loaded.links = []
+        self._programs = list(loaded.programs.values())
+        arrays = (self.control.array, *self.rows.arrays, self.hists.array)
+        mapped = [array.map_bytes for array in arrays]
+        self._sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
+        meter.adopt(loaded, mapped)
+        with suppress(ProbeError):  # a cgroup that has gone matches nothing
+            self.control.set_filters(filters)
+        self.control.next_epoch()
+        self.control.enable(True)
+
+    def drop(self, slot: int) -> None:
+        """Detach one target."""
+        self.slots.pop(slot, None)
+        self.meter.dispose(self.links.pop(slot, []))
+
+    def close(self) -> None:
+        """Detach all and unmap."""
+        self.control.enable(False)
+        for slot in list(self.links):
+            self.drop(slot)
+        self.control.close()
+        self.rows.close()
+        self.hists.close()
+        self.meter.forget(self._programs, self._sizes)
