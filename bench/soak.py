@@ -5,9 +5,9 @@
 
 The real dashboard, in a terminal of our own, renews itself twenty times a second; probes go
 off and on, targets come and go, rows are filtered, drilled into and sorted, the past is
-visited, recordings are made, while storms of programs run. After each task of keys, when
-everything is as it was before it, what all its processes hold is measured. It fails, and
-says what grew, if memory, descriptors, threads, maps, programs or links do not stay level.
+visited, recordings and exports are made, while storms of programs run. After each task of
+keys, when everything is as it was before it, what all its processes hold is measured. It fails,
+and says what grew, if memory, descriptors, threads, maps, programs or links do not stay level.
 """
 
 from __future__ import annotations

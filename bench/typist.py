@@ -74,6 +74,8 @@ class Typist:
             yield f"{spec} timed"
         self.record(self.folder / f"{number}.ptrec")
         yield "a recording"
+        self.export(self.folder / f"{number}.html")
+        yield "an export"
 
     def held(self) -> dict[str, float]:
         """What the dashboard and the broker hold, and how many processes there are in all.
@@ -214,4 +216,11 @@ class Typist:
         self.wait("it is recorded", path.is_file)
         self.press("r", pause=LONG_PAUSE)
         self.wait("nothing is recorded any more", lambda: " REC " not in self._screen.lines()[0])
+        path.unlink()
+
+    def export(self, path: Path) -> None:
+        """The last minute as a page."""
+        self.prompt("e", "export to:", str(path))
+        self.wait("it is exported", lambda: " in " + str(path) in self.shown())
+        self.rest()
         path.unlink()
