@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import goals, machine, measure, peers, screen, tables, variants
+from bench.agent import of_agent
 from bench.budget import of_budget
 from bench.measure import HERE, ROOT, BenchError, Variant
 from bench.poll import of_polls
@@ -135,6 +136,10 @@ class Bench:
         """What others lose while probetop stays within its budget."""
         return of_budget(self.folder, max(1, self.rounds // 3), self.seconds, say)
 
+    def agent(self) -> Table:
+        """What the agent takes, with and without clients."""
+        return of_agent(self.settle, self.seconds, say)
+
     def polls(self) -> Table:
         """What one poll of a large machine takes."""
         return of_polls(max(3, self.rounds))
@@ -149,6 +154,7 @@ class Bench:
             "start": ("starts", self.start),
             "screens": ("dashboards", self.screens),
             "budget": ("the budget", self.budget),
+            "agent": ("the agent", self.agent),
             "polls": ("polls", self.polls),
         }
 

@@ -166,7 +166,7 @@ class Terminal:
         os.close(self.master)
 
 
-def _cpu_ns(processes: Sequence[psutil.Process]) -> dict[Path, int]:
+def cpu_ns(processes: Sequence[psutil.Process]) -> dict[Path, int]:
     """Nanoseconds on a CPU by thread, by the scheduler's own account."""
     out: dict[Path, int] = {}
     for process in processes:
@@ -176,7 +176,7 @@ def _cpu_ns(processes: Sequence[psutil.Process]) -> dict[Path, int]:
     return out
 
 
-def _memory(processes: Sequence[psutil.Process]) -> float:
+def memory(processes: Sequence[psutil.Process]) -> float:
     """MB of their own and their part of what they share."""
     total = 0
     for process in processes:
@@ -199,17 +199,17 @@ def taken(
         if terminal.process.poll() is not None:
             raise BenchError("it ended at once")
         processes = terminal.tree()
-        cpu, received, begun = _cpu_ns(processes), terminal.received, time.monotonic()
+        cpu, received, begun = cpu_ns(processes), terminal.received, time.monotonic()
         terminal.read(seconds)
         spent = time.monotonic() - begun
         if terminal.process.poll() is not None:
             raise BenchError("it ended by itself")
         processes = terminal.tree()
         # A thread that began meanwhile counts from zero; one that ended takes its part along.
-        used = sum([ns - cpu.get(path, 0) for path, ns in _cpu_ns(processes).items()])
+        used = sum([ns - cpu.get(path, 0) for path, ns in cpu_ns(processes).items()])
         share = used / spent / 1e7
         return Taken(
-            share, (terminal.received - received) / spent, _memory(processes), len(processes)
+            share, (terminal.received - received) / spent, memory(processes), len(processes)
         )
     finally:
         terminal.close()

@@ -148,10 +148,18 @@ class Governed:
             self._hands.measure(name)
 
     def _why(self, percent: float) -> str:
+        """Why something is detached; where it alone would fit, what the whole of it took."""
         share = percent / self._cpus
-        shown = f"{share:.1f}" if share < 10 else f"{share:.0f}"
-        took = f"detached, for it took about {shown} % of all CPUs"
+        # The governor counts it as gone already.
+        used = self._governor.used + share
+        took = f"detached, for it took about {_percent(share)} of all CPUs"
+        if share < self.budget and _percent(used) != _percent(share):
+            took = f"{took}, and probetop {_percent(used)} in all"
         return f"{took}, and the budget is {self.budget:g} %"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1f} %" if share < 10 else f"{share:.0f} %"
 
 
 class Busy:
