@@ -124,7 +124,7 @@ def soak_agent(minutes: float, say: Callable[[str], object]) -> dict[str, list[f
         process = subprocess.Popen(command, cwd=ROOT)
         try:
             with storms(folder):
-                visitor = Visitor(process.pid, port, told, {"user": NOBODY})
+                visitor = Visitor(process.pid, port, told, {"uid": NOBODY})
                 return measured(visitor, minutes, say)
         finally:
             process.terminate()
