@@ -64,9 +64,7 @@ def build(containerfile: Path, context: Path, work: Path) -> Stage:
     return stage
 
 
-def _carry_out(
-    stage: Stage, word: str, rest: str, context: Path, stages: dict[str, Stage]
-) -> None:
+def _carry_out(stage: Stage, word: str, rest: str, context: Path, stages: dict[str, Stage]) -> None:
     if word == "RUN":
         _cached(stage, rest, lambda: _run(stage, rest))
     elif word == "COPY":
