@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from probes import bpfsys, ipc, returns
 from probes.closer import Closer
+from probes.namer import Namer
 from probes.searcher import Searcher
 
 
@@ -72,6 +73,7 @@ class Broker:
         self.loader: Loader | None = None
         self.spawn = spawn or self._fork_loader
         self.searcher = Searcher(self._answer, self._forget)
+        self.namer = Namer(self._answer, self._forget)
         self.closer = Closer(self._forget)
 
     def serve(self) -> None:
@@ -84,10 +86,11 @@ class Broker:
             elif self.loader and self.loader.request and time.monotonic() > self.loader.deadline:
                 why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
                 self._loader_failed(why, True)
-            if self.searcher.sock in ready:
-                self.searcher.speak()
-            elif self.searcher.timeout() == 0:
-                self.searcher.close()
+            for helper in (self.searcher, self.namer):
+                if helper.sock in ready:
+                    helper.speak()
+                elif helper.timeout() == 0:
+                    helper.close()
             if self.closer.sock in ready:
                 self.closer.reap()
             if self.sock in ready and not self._dashboard_speaks():
@@ -96,6 +99,7 @@ class Broker:
         self.closer.end()
         self._end_loader(kill=True)
         self.searcher.close(kill=True)
+        self.namer.close(kill=True)
         # The dashboard, or the closer, may still be about to close its descriptors.
         last = time.monotonic() + TIDY_SECONDS
         while not returns.tidy() and time.monotonic() < last:
@@ -108,8 +112,8 @@ class Broker:
     def _forget(self) -> None:
         """In a child: who waits for us to close these would wait for it too."""
         self.sock.close()
-        others = (self.loader.sock if self.loader else None, self.searcher.sock, self.closer.sock)
-        for sock in others:
+        helpers = (self.searcher.sock, self.namer.sock, self.closer.sock)
+        for sock in (self.loader.sock if self.loader else None, *helpers):
             if sock is not None:
                 sock.close()
         ipc.close_all(self.doomed)
@@ -123,10 +127,11 @@ class Broker:
         if self.loader:
             sockets.append(self.loader.sock)
             timeouts.append(max(0.0, self.loader.deadline - time.monotonic()))
-        idle = self.searcher.timeout()
-        if self.searcher.sock is not None and idle is not None:
-            sockets.append(self.searcher.sock)
-            timeouts.append(idle)
+        for helper in (self.searcher, self.namer):
+            idle = helper.timeout()
+            if helper.sock is not None and idle is not None:
+                sockets.append(helper.sock)
+                timeouts.append(idle)
         if self.closer.sock is not None:
             sockets.append(self.closer.sock)
         ready, _, _ = select.select(sockets, [], [], min(timeouts, default=None))
@@ -148,6 +153,8 @@ class Broker:
             self._stats(message)
         elif message.get("op") == "search":
             self.searcher.ask(message)
+        elif message.get("op") == "names":
+            self.namer.ask(message)
         elif message.get("probe") in self.paths:
             # Who asks again for a probe does not want what was asked for before.
             older = [m for m in self.queue if m["probe"] != message["probe"]]

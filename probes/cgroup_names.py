@@ -8,6 +8,8 @@ recognized is left out, and nothing here is ever asked of anybody (`probes.runti
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -141,3 +143,74 @@ def short(name: CgroupName) -> str:
         return f"pod:{name.pod[:8]}"
     last = name.unit or name.cgroup.rstrip("/").rpartition("/")[2]
     return last.rpartition(".")[0] if _UNIT.fullmatch(last) else last or "/"
+
+
+RETRY_SECONDS = 30.0
+"""Until a container that nobody knew is asked for again: it may have been too new."""
+FORGET_SECONDS = 600.0
+"""Until a name is asked for again: containers can be renamed."""
+MOST_NAMES = 4096
+"""Most containers whose names are kept, and most that wait to be asked for."""
+AT_ONCE = 64
+"""How many are asked for by one question."""
+
+
+class Names:
+    """Names with what the runtimes said, and which of them to ask for next.
+
+    `describe` may be called by any thread; `question` and `learn` are for the one that asks.
+    `clock` gives monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: dict[str, tuple[str | None, ...]] = {}
+        self._due: dict[str, float] = {}
+        self._wanted: dict[str, None] = {}
+        self._asked: tuple[str, ...] = ()
+
+    def describe(self, path: str) -> CgroupName:
+        """What is known by now; what is not will be asked for."""
+        name = describe(path)
+        if name.id is None:
+            return name
+        if self._due.get(name.id, 0.0) <= self._clock() and len(self._wanted) < MOST_NAMES:
+            self._wanted[name.id] = None
+        told = self._told.get(name.id)
+        if told is None:
+            return name
+        container, pod, namespace, runtime = told
+        return name._replace(
+            container=container or name.container,
+            pod=pod or name.pod,
+            namespace=namespace,
+            runtime=name.runtime or runtime,
+        )
+
+    def told(self, path: str) -> CgroupName | None:
+        """As `describe`, but None where no runtime said more than the path does."""
+        name = self.describe(path)
+        return name if name.id in self._told else None
+
+    def question(self) -> list[str]:
+        """The ids to ask for now; empty while an answer is due."""
+        if self._asked:
+            return []
+        # Another thread may add to them.
+        self._asked = tuple(list(self._wanted)[:AT_ONCE])
+        return list(self._asked)
+
+    def learn(self, names: object) -> None:
+        """Take in an answer: a mapping of ids to lists; anything else is none."""
+        asked, self._asked = self._asked, ()
+        told = names if isinstance(names, dict) else {}
+        for number in asked:
+            self._wanted.pop(number, None)
+            words = told.get(number)
+            if isinstance(words, list | tuple) and len(words) == 4:
+                self._told[number] = tuple(w if isinstance(w, str) else None for w in words)
+            known = number in self._told
+            self._due[number] = self._clock() + (FORGET_SECONDS if known else RETRY_SECONDS)
+        for kept in (self._told, self._due):
+            for number in list(kept)[: max(0, len(kept) - MOST_NAMES)]:
+                del kept[number]

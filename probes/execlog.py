@@ -16,11 +16,11 @@ import errno
 import shlex
 import signal
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from probes.cgroup_names import describe, short
+from probes.cgroup_names import CgroupName, describe, short
 from probes.samples import ExecEvent, ExitEvent
 
 MAX_ROWS = 10_000
@@ -270,6 +270,9 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+NO_NAMES: Mapping[str, CgroupName] = {}
+
+
 def short_cgroup(path: str | None) -> str:
     """What a person calls a control group: container id, pod or unit; "-" if unknown.
 
@@ -277,4 +280,9 @@ def short_cgroup(path: str | None) -> str:
     "/kubepods.slice/.../kubepods-pod<uid>.slice" "pod:<8 of uid>",
     "/system.slice/nginx.service" "nginx", the root "/".
     """
-    return "-" if path is None else short(describe(path))
+    return group_of(path, NO_NAMES)
+
+
+def group_of(path: str | None, names: Mapping[str, CgroupName]) -> str:
+    """As `short_cgroup`, with what container runtimes told, by path."""
+    return "-" if path is None else short(names.get(path) or describe(path))

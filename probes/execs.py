@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
@@ -126,7 +127,8 @@ class ExecProbe:
     def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
         """`events` of a stream object."""
         new = cast(ExecSample, after)
-        return {"events": [_event_object(event) for event in new.events], "dropped": new.dropped}
+        events = [_event_object(event, new.names) for event in new.events]
+        return {"events": events, "dropped": new.dropped}
 
     def params(self) -> Params:
         """Whether to see what fails."""
@@ -295,7 +297,7 @@ class ExecProbe:
         )
 
 
-def _event_object(event: ExecEvent | ExitEvent) -> dict[str, Any]:
+def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName]) -> dict[str, Any]:
     """One event as the contract has it; text that is no UTF-8 is escaped (\\xff)."""
     if isinstance(event, ExitEvent):
         return {
@@ -321,7 +323,18 @@ def _event_object(event: ExecEvent | ExitEvent) -> dict[str, Any]:
         "ret": event.ret,
         "cgroup": event.cgroup,
         "path": None if event.path is None else printable(event.path),
+        **_group_object(event.cgroup, names),
     }
+
+
+def _group_object(path: str | None, names: Mapping[str, CgroupName]) -> dict[str, str | None]:
+    """The names of a control group: unit, pod, namespace, container and runtime."""
+    fields = ("unit", "pod", "namespace", "container", "runtime")
+    if path is None:
+        return dict.fromkeys(fields)
+    name = names.get(path) or describe(path)
+    words = ((field, getattr(name, field)) for field in fields)
+    return {field: None if word is None else printable(word) for field, word in words}
 
 
 def printable(text: str) -> str:

@@ -24,6 +24,7 @@ from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CallRate, CostWindows
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
+from probes.named import Naming
 from probes.samples import Filters, Frame, Host, Sample, State
 from probes.windows import continues
 
@@ -95,6 +96,7 @@ class LiveSource:
             release=lambda name: self._switch(name, self._slots[name], True),
         )
         self._governed = Governed(budget, self.host.cpus, self._slots, hands)
+        self.naming = Naming()
         self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -219,6 +221,7 @@ class LiveSource:
                     due = now + self._interval
             self._governed.tick(now, self._framed)
             self._measure(now)
+            self._requests += self.naming.ask(self._sock, self._requests + 1)
             due = min(due, now + self._interval)
             wait = min(due - time.monotonic(), self._governed.wait(now))
             for key, _ in self._selector.select(max(0.0, wait)):
@@ -276,7 +279,7 @@ class LiveSource:
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
         if slot.state == "on":
             try:
-                sample = slot.probe.read(now)
+                sample = self.naming.named(slot.probe.read(now))
                 if slot.probe.meter.outdated and slot.pending is None:
                     self._request(name, slot)
                 return sample
@@ -315,6 +318,8 @@ class LiveSource:
         if message["id"] == self._windows.request:
             self._write_log(message.get("why", ""))
             self._windows.open(fds[0] if fds else None, self._running(), time.monotonic())
+            return True
+        if self.naming.answered(message):
             return True
         on_found = self._searches.pop(message["id"], None)
         if on_found is not None:

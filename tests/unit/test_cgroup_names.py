@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.cgroup_names import CgroupName, describe, short
+from probes.cgroup_names import (
+    AT_ONCE,
+    FORGET_SECONDS,
+    MOST_NAMES,
+    RETRY_SECONDS,
+    CgroupName,
+    Names,
+    describe,
+    short,
+)
 
 ID = "0123456789ab" + "cd" * 26
 OTHER = "f" * 12 + "01" * 26
@@ -176,3 +185,67 @@ def test_any_path_is_described(path: str) -> None:
 )
 def test_the_word_that_says_most(name: CgroupName, word: str) -> None:
     assert short(name) == word
+
+
+def test_names_are_asked_for_once_and_again_after_a_while() -> None:
+    now = [100.0]
+    names = Names(lambda: now[0])
+    path = f"/docker/{ID}"
+    assert names.describe(path).container == ID[:12]
+    assert names.told(path) is None
+    assert names.question() == [ID]
+    # One question at a time.
+    assert names.question() == []
+    names.learn({ID: ["db", None, None, "docker"]})
+    assert names.told(path) == names.describe(path)
+    assert names.describe(path) == CgroupName(path, container="db", runtime="docker", id=ID)
+    assert names.question() == []
+    now[0] += FORGET_SECONDS
+    names.describe(path)
+    assert names.question() == [ID]
+
+
+@pytest.mark.parametrize("answer", [None, {}, [], {ID: None}, {ID: ["db"]}, {OTHER: ["a"] * 4}])
+def test_who_is_not_known_is_asked_for_again_later(answer: object) -> None:
+    now = [100.0]
+    names = Names(lambda: now[0])
+    path = f"/docker/{ID}"
+    names.describe(path)
+    assert names.question() == [ID]
+    names.learn(answer)
+    assert names.told(path) is None
+    assert names.question() == []
+    now[0] += RETRY_SECONDS
+    names.describe(path)
+    assert names.question() == [ID]
+
+
+def test_a_pod_gets_its_name_and_keeps_its_runtime() -> None:
+    names = Names()
+    path = f"{POD}/cri-containerd-{ID}.scope"
+    names.describe(path)
+    names.question()
+    names.learn({ID: ["nginx", "web-1", "shop", None]})
+    assert names.describe(path) == CgroupName(
+        path, None, "web-1", "shop", "nginx", "containerd", ID
+    )
+
+
+def test_names_are_bounded() -> None:
+    names = Names()
+    for number in range(MOST_NAMES + 500):
+        names.describe(f"/docker/{number:064x}")
+    asked = 0
+    while wanted := names.question():
+        assert len(wanted) <= AT_ONCE
+        asked += len(wanted)
+        names.learn({number: ["x", None, None, None] for number in wanted})
+    assert asked == MOST_NAMES
+    assert len(names._told) == len(names._due) == MOST_NAMES
+
+
+def test_units_are_asked_of_nobody() -> None:
+    names = Names()
+    names.describe("/system.slice/nginx.service")
+    names.describe("/lxc/web")
+    assert names.question() == []
