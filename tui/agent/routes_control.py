@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from probes import specs
 from probes.base import ProbeError
-from probes.live import Standing
 from probes.samples import NO_COST, Filters, Target
+from probes.slot import Standing
 from tui.agent.answers import answer, body, context, query
 from tui.agent.errors import Refused
 from tui.agent.fields import Fields
