@@ -15,9 +15,9 @@ from probes.slot import Standing
 from tui.agent.answers import answer, body, context, query
 from tui.agent.errors import Refused
 from tui.agent.fields import Fields
+from tui.agent.schemas import MOST_TARGETS
 from tui.checks import check_cgroup, check_comm, check_interval, check_pid, check_user, shown
 
-MOST_TARGETS = 64
 OWN = ("latency",)
 """Probes some of whose options are lists that others change too."""
 

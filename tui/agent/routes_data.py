@@ -18,8 +18,9 @@ from tui.agent.errors import JSON, Refused
 from tui.agent.fields import Fields
 from tui.agent.frames import EVENTS, RECORDS, FrameResponse
 from tui.agent.openapi import description
-from tui.agent.routes_control import FILTERS, MOST_TARGETS, filters_of
+from tui.agent.routes_control import FILTERS, filters_of
 from tui.agent.runs import LONGEST, Run, run_object, with_result
+from tui.agent.schemas import MOST_TARGETS
 from tui.agent.snapshots import LONGEST as LONGEST_SNAPSHOT
 from tui.agent.snapshots import SECONDS
 from tui.checks import check_probes
