@@ -58,6 +58,7 @@ class LiveSource:
         self._filters = self._counted = Filters()
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
+        self._hurried = False
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -153,6 +154,10 @@ class LiveSource:
         """Change the time between Frames, in seconds."""
         self._command(lambda: setattr(self, "_interval", seconds))
 
+    def hurry(self) -> None:
+        """Make the next Frame now, without waiting for the interval to pass."""
+        self._command(lambda: setattr(self, "_hurried", True))
+
     def stand(self, on_standing: Callable[[Mapping[str, Standing]], None]) -> None:
         """Ask where the probes stand once all commands given so far are carried out."""
         slots = self._slots
@@ -207,7 +212,8 @@ class LiveSource:
         due = time.monotonic() + min(self._interval, 0.25)
         while not self._stopping.is_set():
             now = time.monotonic()
-            if now >= due:
+            if now >= due or self._hurried:
+                self._hurried = False
                 self._on_frame(self._frame(now))
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up

@@ -23,6 +23,7 @@ ERRORS = {
     415: "the body is not called JSON",
     421: "the agent does not go by the name in Host",
     422: "it cannot be done as asked",
+    429: "there are as many as there may be",
     503: "it cannot be done now",
 }
 JSON = "application/json"
@@ -105,7 +106,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "Time a function, or the time between events",
             {201: _is("it is timed, or begins to be", "Target")},
             takes="TargetWish",
-            errors=(503,),
+            errors=(429, 503),
         ),
         "delete": _operation(
             "removeTarget",
@@ -141,7 +142,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "frames",
             "What `probetop stream` prints, as it happens, until either side ends it",
             {200: _text("one event an interval; or records, if asked for", EVENTS, RECORDS)},
-            errors=(503,),
+            errors=(429,),
         )
     },
     "/v1/snapshot.json": {
@@ -169,7 +170,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "Measure for some seconds",
             {201: _is("it goes on", "Run", Location={"schema": {"type": "string"}})},
             takes="RunWish",
-            errors=(503,),
+            errors=(429,),
         ),
     },
     "/v1/runs/{id}": {

@@ -121,7 +121,7 @@ async def post_target(request: Request) -> Response:
     specs.parse(spec)
     async with control.lock:
         if len(await control.targets()) >= MOST_TARGETS:
-            raise Refused(503, f"{MOST_TARGETS} targets at once are the most", "remove some")
+            raise Refused(429, f"{MOST_TARGETS} targets at once are the most", "remove some")
         if not control.attached()["latency"]:
             control.switch("latency", True)
             await control.settled("latency")
