@@ -84,7 +84,7 @@ class Gate:
         except ProbeError as error:
             await _answered(error)(scope, receive, send_with_headers)
         except Exception as error:  # one request's failure is not the agent's
-            complain(f"{scope['method']} {scope['path'][:80]!a} failed: {error!r}")
+            complain(f"{scope['method']} {scope['path'][:80]} failed: {error!r}")
             if not started:
                 await _answered(_failure())(scope, receive, send_with_headers)
             elif not complete:

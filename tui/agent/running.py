@@ -64,7 +64,7 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
         # What nohup, or a shell for its background jobs, ignores stays ignored.
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, end.set)
-    agent = _assemble(setup, source)
+    agent = assemble(setup, source)
     agent.hub.on_end = lambda why: end.set()
     guard = Guard(setup.serve.listen, setup.serve.tokens, setup.serve.hosts)
     server = Server(application(agent, guard))
@@ -88,7 +88,7 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
     return 1 if agent.hub.ended is not None else 0
 
 
-def _assemble(setup: Setup, source: LiveSource) -> Agent:
+def assemble(setup: Setup, source: LiveSource) -> Agent:
     kinds: dict[str, type[Probe]] = {entry.name: entry.probe_class() for entry in REGISTRY}
     hub, options = Hub(source), setup.options
     control = Control(

@@ -25,8 +25,12 @@ from tui.agent.errors import JSON, error_body
 MOST_CONNECTIONS = 128
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte."""
+REFUSED_SECONDS = 1.0
+"""How long one connection too many may take to say anything."""
 STALL_SECONDS = 20.0
 """How long a client may not read while there is more for it than its buffers hold."""
+GONE_SECONDS = 30
+"""How long a peer's machine may not acknowledge what was sent."""
 KEEP_SECONDS = 15
 MOST_HEAD = 1 << 14
 """Bytes of a request's head."""
@@ -65,12 +69,11 @@ class Connection(H11Protocol):
         if sock.family != socket.AF_UNIX:
             # A peer that is gone without a word is found out by the kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECONDS * 1000)
         if len(self.connections) > MOST_CONNECTIONS:
             self._refused = True
-            self._answer(503, BUSY)
-            return
-        self._head = self.loop.call_later(HEAD_SECONDS, self.drop)
+        seconds = REFUSED_SECONDS if self._refused else HEAD_SECONDS
+        self._head = self.loop.call_later(seconds, self.drop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -81,7 +84,11 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
-        if self._refused or self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._refused:
+            # Not before: a close with something unread takes the answer away.
+            self._answer(503, BUSY)
             return
         super().data_received(data)
         waits = self.cycle is None or self.cycle.response_complete
