@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from probes import specs
-from probes.base import ProbeError
 from probes.live import LiveSource
 from probes.privileges import User
 from probes.samples import Frame, LatencySample, Target
@@ -154,9 +153,10 @@ class Served:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        for number in (1, 2):
-            self.source.push()
-            eventually("the frame is there", lambda: self.agent.hub.number >= number)
+        self.source.push()
+        eventually("there is a frame", lambda: self.agent.hub.number == 1)
+        self.source.push()
+        eventually("there are two", lambda: self.agent.hub.number == 2)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -217,7 +217,3 @@ class Served:
     def get(self, path: str, **headers: str) -> Answer:
         """The answer to a GET."""
         return self.ask("GET", path, **headers)
-
-
-class Broken(ProbeError):
-    """Of no kind that anybody expects."""

@@ -15,7 +15,7 @@ import pytest
 
 from probes.base import ProbeError
 from probes.samples import Filters
-from tests.unit.agent import Served
+from tests.unit.agent import Served, eventually
 from tui.agent import openapi
 from tui.agent.api import ROUTES
 from tui.agent.fields import parse
@@ -272,7 +272,13 @@ def test_what_fails_within_is_one_line_and_no_traceback(
     answer = served.ask("PUT", "/v1/filters", {})
     answer.refused(500)
     assert b"broken" not in answer.body
-    (line,) = capsys.readouterr().err.splitlines()
+    said: list[str] = []
+
+    def lines() -> list[str]:
+        said.extend(capsys.readouterr().err.splitlines())
+        return said
+
+    (line,) = eventually("it is said", lines)
     assert line.startswith("probetop: PUT /v1/filters failed: RuntimeError")
     assert "\x1b" not in line
 

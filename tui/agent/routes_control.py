@@ -118,8 +118,10 @@ async def post_target(request: Request) -> Response:
     fields.need("spec")
     spec = fields.text("spec")
     assert spec is not None
-    specs.parse(spec)
+    spec = specs.parse(spec).text
     async with control.lock:
+        if context(request).runs.keep(spec) and spec in await control.targets():
+            return answer(target_object((await control.targets())[spec]), 201)
         if len(await control.targets()) >= MOST_TARGETS:
             raise Refused(429, f"{MOST_TARGETS} targets at once are the most", "remove some")
         if not control.attached()["latency"]:
@@ -141,6 +143,7 @@ async def delete_target(request: Request) -> Response:
     except ProbeError:
         normal = spec
     async with control.lock:
+        context(request).runs.keep(normal)
         if not await control.remove_target(normal):
             raise Refused(404, f"{shown(spec)} is not traced", "see GET /v1/latency/targets")
     return Response(status_code=204)

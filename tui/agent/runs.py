@@ -219,7 +219,7 @@ class Runs:
                     await self._control.remove_target(spec)
 
     def keep(self, spec: str) -> bool:
-        """A client wants what a run has added: it stays. Whether that is so."""
+        """A client decides about what a run has added: it is not the run's any more, if it was."""
         return self._lent.pop(spec, None) is not None
 
 
