@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from probes import kernel
+from tests.kernel.image import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 
 CLONE = {"mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
          "pid": 0x20000000, "net": 0x40000000}  # fmt: skip
@@ -96,6 +98,14 @@ def documented(containerfile: Path, heading: str) -> str:
     return re.sub(r"\\\s+", " ", "\n".join(after[begin:end])).strip()
 
 
+def documented_by(built: Stage, *command: str) -> Settings:
+    """The container of the documented command line, with a command of an image."""
+    settings = Settings.parse(documented(CONTAINERFILE, "and run it"))
+    settings.root, settings.env = str(built.root), dict(built.env)
+    settings.command = list(command)
+    return settings
+
+
 def command(settings: Settings) -> list[str]:
     """What starts the container; its standard streams are the container's."""
     return [sys.executable, "-m", "tests.kernel.container", json.dumps(asdict(settings))]
@@ -153,9 +163,6 @@ def _file_systems(settings: Settings, root: str) -> None:
         _bind(f"/dev/{name}", f"{root}/dev/{name}")
     os.mkdir(f"{root}/dev/shm")
     _mount("tmpfs", f"{root}/dev/shm", "tmpfs", secure, "mode=1777")
-    # podman has these writable where all else is read-only.
-    for name in ("run", "tmp", "var/tmp") if settings.read_only else ():
-        _mount("tmpfs", f"{root}/{name}", "tmpfs", MS_NOSUID | MS_NODEV)
     for source, target, read_only in settings.volumes:
         _bind(source, f"{root}{target}", read_only)
     for path in MASKED:

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ import pytest
 
 from probes import kernel
 from tests.kernel import container, image
-from tests.kernel.container import ROOT, Settings
+from tests.kernel.container import CONTAINERFILE, ROOT, Settings, documented_by
 from tests.kernel.harness import DEADLINE, Work, eventually, status_of
 
 pytestmark = pytest.mark.kernel
 
-CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 NUMBERS = {"x86_64": {"bpf": 321, "perf_event_open": 298},
            "aarch64": {"bpf": 280, "perf_event_open": 241}}  # fmt: skip
 Change = Callable[[Settings], object]
@@ -34,27 +33,9 @@ STREAM = ["probetop", "stream", "--run-as", "nobody", "--interval", "0.5"]
 CALLS = 4321
 
 
-@pytest.fixture(scope="module")
-def built() -> Iterator[image.Stage]:
-    """The image, which takes some seconds even when most of it is kept from the last time."""
-    for tool in ("mmdebstrap", "unshare"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is missing: test.sh installs it")
-    with tempfile.TemporaryDirectory(prefix="probetop-image-") as work:
-        yield image.build(CONTAINERFILE, ROOT, Path(work))
-
-
-def documented(built: image.Stage, *command: str) -> Settings:
-    """The container of the documented command line."""
-    settings = Settings.parse(container.documented(CONTAINERFILE, "and run it"))
-    settings.root, settings.env = str(built.root), dict(built.env)
-    settings.command = list(command)
-    return settings
-
-
 def doctor(built: image.Stage, change: Change | None = None) -> dict[str, Any]:
     """What the doctor says in a container: its checks by name, and `ok`."""
-    settings = documented(built, "probetop", "doctor", "--json")
+    settings = documented_by(built, "probetop", "doctor", "--json")
     if change is not None:
         change(settings)
     done = container.run(settings)
@@ -86,7 +67,7 @@ def calls_of(objects: list[dict[str, Any]], pid: int) -> int:
     return sum(row["count"] for row in rows if row["pid"] == pid)
 
 
-def test_the_default_panes_run_as_documented(built: image.Stage) -> None:
+def test_the_default_panes_run_as_documented_by(built: image.Stage) -> None:
     found = doctor(built)
     bad = {name: found[name]["detail"] for name in found if name != "ok" and not found[name]["ok"]}
     assert found["ok"] is True
@@ -108,7 +89,7 @@ def test_nothing_of_the_build_is_left(built: image.Stage) -> None:
 
 def test_a_workload_of_the_machine_is_counted(built: image.Stage, calls: Path) -> None:
     """All of it: from the container's BCC, in the container's root, with its capabilities."""
-    settings = documented(built, *STREAM, "--seconds", "4", "--probes", "syscalls,execs,pmc")
+    settings = documented_by(built, *STREAM, "--seconds", "4", "--probes", "syscalls,execs,pmc")
     with Work(calls, "getppid", str(CALLS)) as work:
         seen: list[int] = []
 
@@ -149,7 +130,7 @@ def traced(built: image.Stage, program: Path, change: Change) -> dict[str, Any]:
     with Work(program, "shared", "50") as work:
         spec = f"uprobe:/proc/{work.pid}/root{program}:shared"
         command = [*STREAM, "--seconds", "3", "--probes", "latency", "-f", spec]
-        settings = documented(built, *command)
+        settings = documented_by(built, *command)
         change(settings)
         objects = stream(settings, work.work)
     targets = [obj["probes"]["latency"]["targets"][0] for obj in objects]
@@ -207,7 +188,7 @@ NAMED: dict[str, tuple[Change, str, str]] = {
 
 
 def test_every_documented_capability_and_mount_is_tried(built: image.Stage) -> None:
-    settings = documented(built)
+    settings = documented_by(built)
     names = {name.removeprefix("CAP_").removeprefix("SYS_") for name in settings.capabilities}
     assert {name.lower() for name in names} <= set(NAMED)
     assert [volume[0] for volume in settings.volumes] == ["/sys/kernel/tracing"]
@@ -235,7 +216,7 @@ def test_a_part_of_the_cgroup_hierarchy_is_named(built: image.Stage) -> None:
     assert mount is not None
     group = Path(tempfile.mkdtemp(prefix="probetop-test-", dir=mount))
     try:
-        settings = documented(built, "probetop", "doctor", "--json")
+        settings = documented_by(built, "probetop", "doctor", "--json")
         settings.host.remove("cgroup")
         script = 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"'
         command = ["sh", "-c", script, "sh", str(group), *container.command(settings)]
@@ -250,7 +231,7 @@ def test_a_part_of_the_cgroup_hierarchy_is_named(built: image.Stage) -> None:
 
 @pytest.mark.parametrize("name", ["CAP_BPF", "CAP_PERFMON", "CAP_SETUID", "CAP_SETGID"])
 def test_without_it_nothing_starts(built: image.Stage, name: str) -> None:
-    settings = documented(built, *STREAM, "--seconds", "1")
+    settings = documented_by(built, *STREAM, "--seconds", "1")
     settings.capabilities.remove(name)
     done = container.run(settings)
     assert (done.returncode, done.stdout) == (1, "")
@@ -261,7 +242,7 @@ def test_without_it_nothing_starts(built: image.Stage, name: str) -> None:
 def test_what_reads_the_probes_is_nobody(built: image.Stage) -> None:
     """The broker keeps what the container has; the other process has nothing, and no bounds."""
     process = subprocess.Popen(
-        container.command(documented(built, *STREAM)), cwd=ROOT, stdout=subprocess.PIPE,
+        container.command(documented_by(built, *STREAM)), cwd=ROOT, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     with process:

@@ -215,8 +215,9 @@ class ExecPane(Pane):
         if row.cgroup is None:
             return UNKNOWN
         name = self.names.get(row.cgroup) or describe(row.cgroup)
-        words = (name.runtime, name.namespace, name.pod, name.container, name.unit)
+        words = (name.runtime, name.namespace, name.pod, name.container)
         said = " ".join(word for word in words if word)
+        # A unit's name is in its path, where everybody reads it.
         return f"{said}  {row.cgroup}" if said else row.cgroup
 
     def _rate(self, since: Frame | None, after: Frame) -> float | None:
