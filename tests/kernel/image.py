@@ -116,10 +116,11 @@ def _cached(stage: Stage, what: str, make: Callable[[], None]) -> None:
     subprocess.run(["cp", "-a", "--reflink=auto", f"{stage.root}/.", new], check=True)
     with contextlib.suppress(OSError):
         os.rename(new, kept)
+        os.utime(kept)
     _tidy()
 
 
-def _tidy(keep: int = 8) -> None:
+def _tidy(keep: int = 6) -> None:
     """Forget what was not used for the longest time."""
     kept = sorted(CACHE.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in kept[keep:]:

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,37 @@ def test_what_reads_the_probes_is_nobody(built: image.Stage) -> None:
     sets = {status[name].strip("0") for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
     assert sets == {""}
     assert process.returncode == 0
+
+
+def test_containers_have_their_names(built: image.Stage, tmp_path: Path) -> None:
+    """As the runtime's state says, which this container finds where it has the machine's files."""
+    mount = kernel.cgroup2()
+    assert mount is not None
+    number = f"{os.getpid():064x}"
+    state = tmp_path / "var/lib/docker/containers" / number / "config.v2.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"Name": "/shop-db", "Config": {"Labels": {}}}))
+    (tmp_path / "run").mkdir()
+    settings = documented_by(built, *STREAM, "--seconds", "4", "--probes", "execs")
+    settings.volumes.append((str(tmp_path), "/host", True))
+    group = mount / "docker" / number
+    had = group.parent.exists()
+    group.mkdir(parents=True)
+    script = 'echo $$ > "$1/cgroup.procs" && /bin/true'
+
+    def work() -> None:
+        for _ in range(5):
+            subprocess.run(["/bin/sh", "-c", script, "sh", str(group)], check=True)
+            time.sleep(0.5)
+
+    try:
+        objects = stream(settings, work)
+    finally:
+        group.rmdir()
+        if not had:
+            group.parent.rmdir()
+    events = [event for obj in objects for event in obj["probes"]["execs"]["events"]]
+    ours = [event for event in events if event.get("cgroup") == f"/docker/{number}"]
+    assert {event["container"] for event in ours} == {number[:12], "shop-db"}
+    assert ours[-1]["container"] == "shop-db"
+    assert {event["runtime"] for event in ours} == {"docker"}
