@@ -151,19 +151,24 @@ def link_create(prog: int, target: int, attach_type: int, flags: int = 0) -> int
 
 
 def uprobe_multi_link(
-    prog: int, path: str, offsets: Sequence[int], counters: Sequence[int], returns: bool
+    prog: int,
+    path: str,
+    offsets: Sequence[int],
+    counters: Sequence[int],
+    returns: bool,
+    pid: int = 0,
 ) -> int:
     """Attaches a program to places of a file at once (Linux 6.6); returns the link.
 
-    `counters` are offsets of reference counters, 0 for none. The program's attach type is
-    ATTACH_UPROBE_MULTI.
+    `counters` are offsets of reference counters, 0 for none; `pid` a process, 0 for all. The
+    program's attach type is ATTACH_UPROBE_MULTI.
     """
     name = ctypes.create_string_buffer(path.encode())
     arrays = [(ctypes.c_uint64 * len(row))(*row) for row in (offsets, counters)]
     addresses = [ctypes.addressof(name), *map(ctypes.addressof, arrays)]
     head = struct.pack("=4I", prog, 0, ATTACH_UPROBE_MULTI, 0)
     return _bpf(
-        _LINK_CREATE, head + struct.pack("=4Q4I", *addresses, 0, len(offsets), returns, 0, 0)
+        _LINK_CREATE, head + struct.pack("=4Q4I", *addresses, 0, len(offsets), returns, pid, 0)
     )
 
 

@@ -12,15 +12,15 @@ import platform
 import resource
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probes import kernel, trials
+from probes import confined, kernel, trials
+from probes.doctor_text import THROUGH_SUDO, render
 
-THROUGH_SUDO = "run the doctor through sudo"
+ABOVE = "give it the privileges named above"
 COMPILE_SECONDS = 30.0
 
 
@@ -69,6 +69,25 @@ TRIALS = (
         f"{ALL}: loading BPF programs needs CAP_BPF and CAP_PERFMON",
         "start probetop through sudo",
         True,
+    ),
+    Trial(
+        "seccomp",
+        confined.seccomp,
+        f"{ALL}: the system calls that load and attach programs are refused",
+        confined.fix(confined.UNCONFINED) or "a service without SystemCallFilter= on them",
+        True,
+    ),
+    Trial(
+        "change of user",
+        confined.change_of_user,
+        "what draws, or answers requests, stays root, if without any privilege",
+        "start probetop as root, with CAP_SETUID, CAP_SETGID and CAP_SETPCAP",
+    ),
+    Trial(
+        "process ids",
+        confined.process_ids,
+        "ids, names and filters of processes do not fit what is shown",
+        confined.fix(confined.HOST_PIDS) or "start it outside of the pid namespace",
     ),
     Trial(
         "BTF",
@@ -134,6 +153,12 @@ TRIALS = (
         "Linux 4.20 or newer with CONFIG_UPROBE_EVENTS=y",
     ),
     Trial(
+        "other processes",
+        confined.other_processes,
+        f"no functions of programs in other containers in {LATENCY}",
+        "start probetop as root, with CAP_SYS_PTRACE",
+    ),
+    Trial(
         "ring buffer",
         trials.ring_buffer,
         "the exec pane cannot run",
@@ -170,7 +195,7 @@ TRIALS = (
     Trial("compiler", lambda: _compiler(), ALL, "", True),
     Trial(
         "cgroup v2",
-        trials.cgroup2,
+        confined.cgroup_root,
         "no filter by cgroup, and no cgroup column in the exec pane",
         "sudo mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with systemd's default",
     ),
@@ -193,8 +218,7 @@ def _privileges() -> str:
         return f"{who} with CAP_SYS_ADMIN"
     missing = " and ".join(sorted({"CAP_BPF", "CAP_PERFMON"} - have))
     if missing and os.geteuid() == 0:
-        fix = "start the container with --privileged, or with --cap-add BPF --cap-add PERFMON"
-        raise Failed(f"{who} without {missing}", fix)
+        raise Failed(f"{who} without {missing}", confined.any_fix(missing.split(" and ")))
     if missing:
         raise trials.Unavailable(f"{who} without {missing}")
     return f"{who} with CAP_BPF and CAP_PERFMON"
@@ -267,8 +291,8 @@ def compile_check(command: list[str] | None = None) -> str:
 def judge(trial: Trial, privileged: bool) -> Check:
     """Runs one trial and turns whatever comes of it into a verdict."""
 
-    def check(ok: bool | None, detail: str, fix: str = "") -> Check:
-        fix = "" if ok else fix or trial.fix
+    def check(ok: bool | None, detail: str, fix: str = "", error: OSError | None = None) -> Check:
+        fix = "" if ok else fix or _given_back(trial.name, error) or trial.fix
         return Check(trial.name, ok, detail, "" if ok else trial.means, fix, trial.needed)
 
     try:
@@ -283,12 +307,19 @@ def judge(trial: Trial, privileged: bool) -> Check:
     except OSError as error:
         name = ERRNO_NAMES.get(error.errno or 0, str(error.errno))
         if error.errno in (errno.EPERM, errno.EACCES) and not privileged:
-            return check(None, f"not tried: needs root ({name})", THROUGH_SUDO)
+            fix = THROUGH_SUDO if os.geteuid() else ABOVE
+            return check(None, f"not tried: needs privileges ({name})", fix)
         where = f" on {error.filename}" if error.filename else ""
-        return check(False, f"the kernel said {name}{where}: {error.strerror}")
+        return check(False, f"the kernel said {name}{where}: {error.strerror}", error=error)
     except (AttributeError, ValueError) as error:
         # An old library without the function, or a file in a format not known here.
         return check(False, f"{type(error).__name__}: {error}")
+
+
+def _given_back(name: str, error: OSError | None) -> str:
+    """The fix for what a container or a service manager took away; "" if that is not why."""
+    way = confined.way(name, error)
+    return confined.fix(way) if way is not None else ""
 
 
 def examine() -> list[Check]:
@@ -322,59 +353,25 @@ def ready(checks: list[Check]) -> bool:
     return all(check.ok for check in checks if check.needed)
 
 
-def _headline(facts: dict[str, Any]) -> str:
-    hypervisor = facts["virtual_machine"]
-    named = "" if hypervisor == "unknown" else f" ({hypervisor})"
-    inside = [
-        f"{facts['container']} container" if facts["container"] else "",
-        f"virtual machine{named}" if hypervisor else "",
-    ]
-    return (
-        f"{facts['host']}: {facts['distribution']}, Linux {facts['kernel']} {facts['machine']}, "
-        f"{facts['cpus_online']} CPUs, {' in a '.join(filter(None, inside)) or 'bare metal'}"
-    )
+def report(fds: Sequence[int] = ()) -> dict[str, Any]:
+    """All verdicts as the agent has them made: what `--json` prints."""
+    return _report(examine(), machine_facts())
 
 
-def _verdict(checks: list[Check]) -> list[str]:
-    missing = [check.name for check in checks if check.needed and not check.ok]
-    lines = ["The default panes can run here."]
-    if missing:
-        lines = [f"The default panes cannot run here yet: {', '.join(missing)}."]
-    if any(check.ok is None and check.fix == THROUGH_SUDO for check in checks):
-        lines.append(f"What is marked ? was not tried: {THROUGH_SUDO}.")
-    return lines
-
-
-def render(checks: list[Check], facts: dict[str, Any], colour: bool, width: int) -> str:
-    """The report for people: a line a check, and below a 'no' its meaning and its fix."""
-    paint = {True: "\x1b[32m", False: "\x1b[31m", None: "\x1b[33m"}
-    words = {True: "yes", False: "no", None: "?"}
-    column = max(len(check.name) for check in checks) + 2
-    lines = [_headline(facts), ""]
-    for check in checks:
-        word = f"{words[check.ok]:<5}"
-        word = f"{paint[check.ok]}{word}\x1b[0m" if colour else word
-        lines.append(f"{check.name:<{column}}{word}{check.detail}")
-        for label, text in (("means", check.means), ("fix", check.fix)):
-            if text and check.ok is False:
-                lines += textwrap.wrap(
-                    text,
-                    max(width, 60),
-                    initial_indent=f"{'':{column}}     {label:<6}",
-                    subsequent_indent=f"{'':{column}}{'':11}",
-                    break_on_hyphens=False,
-                )
-    return "\n".join([*lines, "", *_verdict(checks)])
+def _report(checks: list[Check], facts: dict[str, Any]) -> dict[str, Any]:
+    return {"ok": ready(checks), "machine": facts, "checks": [asdict(c) for c in checks]}
 
 
 def main(json: bool = False) -> int:
     """Prints the report; returns 0 if the default panes can run on this machine, else 1."""
     checks, facts = examine(), machine_facts()
     if json:
-        report = {"ok": ready(checks), "machine": facts, "checks": [asdict(c) for c in checks]}
-        print(json_module.dumps(report, indent=2))
+        print(json_module.dumps(_report(checks, facts), indent=2))
     else:
         tty = sys.stdout.isatty()
         width = os.get_terminal_size(sys.stdout.fileno()).columns if tty else 100
         print(render(checks, facts, tty and not os.environ.get("NO_COLOR"), width))
     return 0 if ready(checks) else 1
+
+
+__all__ = ["THROUGH_SUDO", "TRIALS", "Check", "examine", "judge", "main", "ready", "render"]

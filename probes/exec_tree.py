@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probes.execlog import ExecRow
+from probes.cgroup_names import CgroupName
+from probes.execlog import NO_NAMES, ExecRow, group_of
 
 
-def exec_rows(rows: Sequence[ExecRow], text: int) -> list[dict[str, Any]]:
+def exec_rows(
+    rows: Sequence[ExecRow], text: int, names: Mapping[str, CgroupName] = NO_NAMES
+) -> list[dict[str, Any]]:
     """JSON objects of the rows, each followed by those below it; `depth` is 0 at the top.
 
     The fields are those of ExecRow, and `outcome` says how it ended. Of `args` the first `text`
-    characters are kept (`truncated`).
+    characters are kept (`truncated`). `group` is the word for the control group, from `names`
+    where a container runtime told of it.
     """
     below: dict[int, list[ExecRow]] = {}
     latest: dict[int, ExecRow] = {}
@@ -27,7 +31,7 @@ def exec_rows(rows: Sequence[ExecRow], text: int) -> list[dict[str, Any]]:
     left = [(row, 0) for row in reversed(below.get(0, []))]
     while left:
         row, depth = left.pop()
-        out.append(_object(row, depth, text))
+        out.append(_object(row, depth, text) | {"group": group_of(row.cgroup, names)})
         left += [(child, depth + 1) for child in reversed(below.get(row.serial, []))]
     return out
 

@@ -16,10 +16,11 @@ import errno
 import shlex
 import signal
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from probes.cgroup_names import CgroupName, describe, short
 from probes.samples import ExecEvent, ExitEvent
 
 MAX_ROWS = 10_000
@@ -269,15 +270,9 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-_UNITS = (".service", ".scope", ".slice", ".mount", ".socket")
-_RUNTIMES = ("docker", "cri-containerd", "crio", "libpod", "containerd", "lxc", "nerdctl")
+NO_NAMES: Mapping[str, CgroupName] = {}
 
 
-def _is_id(text: str) -> bool:
-    return len(text) in (32, 64) and all(c in "0123456789abcdef" for c in text)
-
-
-@lru_cache(maxsize=4096)
 def short_cgroup(path: str | None) -> str:
     """What a person calls a control group: container id, pod or unit; "-" if unknown.
 
@@ -285,40 +280,9 @@ def short_cgroup(path: str | None) -> str:
     "/kubepods.slice/.../kubepods-pod<uid>.slice" "pod:<8 of uid>",
     "/system.slice/nginx.service" "nginx", the root "/".
     """
-    if path is None:
-        return "-"
-    parts = [part for part in path.split("/") if part]
-    if not parts:
-        return "/"
-    kube = any(part.startswith("kubepods") for part in parts)
-    for at in range(len(parts) - 1, -1, -1):
-        base = _without_unit(parts[at])
-        runtime, _, tail = base.rpartition("-")
-        if _is_id(tail):
-            parent = _without_unit(parts[at - 1]) if at else ""
-            name = _runtime(runtime or parent, kube)
-            return f"{name}:{tail[:12]}"
-        if (base.startswith("kubepods-") and "pod" in base) or (kube and base.startswith("pod")):
-            uid = base.rpartition("pod")[2].replace("_", "-")
-            if uid:
-                return f"pod:{uid[:8]}"
-    for part in reversed(parts):
-        if part.endswith(".service"):
-            return _without_unit(part)
-    return _without_unit(parts[-1])
+    return group_of(path, NO_NAMES)
 
 
-def _runtime(name: str, kube: bool) -> str:
-    if kube:
-        return "pod"
-    for runtime in _RUNTIMES:
-        if name.startswith(runtime):
-            return {"cri-containerd": "cri", "libpod": "podman"}.get(runtime, runtime)
-    return "ct"
-
-
-def _without_unit(part: str) -> str:
-    for suffix in _UNITS:
-        if part.endswith(suffix):
-            return part[: -len(suffix)]
-    return part
+def group_of(path: str | None, names: Mapping[str, CgroupName]) -> str:
+    """As `short_cgroup`, with what container runtimes told, by path."""
+    return "-" if path is None else short(names.get(path) or describe(path))

@@ -165,9 +165,13 @@ def container() -> str | None:
     name = read_text("/run/systemd/container")
     if name:
         return name
-    for entry in (read_text("/proc/1/environ") or "").split("\0"):
-        if entry.startswith("container="):
-            return entry.partition("=")[2] or "container"
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    # Without a pid namespace of its own, process 1 is the machine's.
+    for pid in ("self", "1"):
+        for entry in (read_text(f"/proc/{pid}/environ") or "").split("\0"):
+            if entry.startswith("container="):
+                return entry.partition("=")[2] or "container"
     # The first cgroup of a machine is its root; a container's name shows in its path.
     path = read_text("/proc/1/cgroup") or ""
     for kind in ("docker", "kubepods", "lxc", "libpod", "containerd"):
@@ -223,9 +227,20 @@ def _mount(kind: str, where: str) -> int:
 
 
 def cgroup2() -> Path | None:
-    """Where the cgroup v2 hierarchy is mounted (also beside v1), None if nowhere."""
-    found = mount_points("cgroup2")
-    return Path(found[0]) if found else None
+    """Where the cgroup v2 hierarchy is mounted (also beside v1), None if nowhere.
+
+    In a container that may be a part of it; where the whole is mounted too, it is that.
+    """
+    found = [Path(path) for path in mount_points("cgroup2")]
+    return next((path for path in found if is_cgroup_root(path)), found[0] if found else None)
+
+
+def is_cgroup_root(path: Path) -> bool:
+    """Whether a directory is the root of the machine's cgroup v2 hierarchy, by its inode."""
+    try:
+        return path.stat().st_ino == 1
+    except OSError:
+        return False
 
 
 def find_bcc() -> list[str]:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +24,11 @@ from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CallRate, CostWindows
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
-from probes.samples import Filters, Frame, Host, Sample, State
+from probes.named import Naming
+from probes.questions import Questions
+from probes.samples import Filters, Frame, Host, Sample
+from probes.slot import Slot, Standing
 from probes.windows import continues
-
-
-@dataclass(slots=True)
-class Slot:
-    """One probe and where it stands.
-
-    `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
-    for it cost more than the budget allows.
-    """
-
-    probe: Probe
-    state: State = "off"
-    wanted: bool = False
-    why: str | None = None
-    fix: str | None = None
-    pending: int | None = None
-    held: bool = False
-    begun: float = 0.0
-
-    @property
-    def runs(self) -> bool:
-        """Whether it is attached."""
-        return self.state == "on"
 
 
 class LiveSource:
@@ -79,6 +59,7 @@ class LiveSource:
         self._filters = self._counted = Filters()
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
+        self._hurried = False
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -95,7 +76,8 @@ class LiveSource:
             release=lambda name: self._switch(name, self._slots[name], True),
         )
         self._governed = Governed(budget, self.host.cpus, self._slots, hands)
-        self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
+        self.naming = Naming()
+        self._questions = Questions(sock)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_frame: Callable[[Frame], None] = lambda frame: None
@@ -140,7 +122,10 @@ class LiveSource:
 
         def change() -> None:
             self._governed.forget(probe)
-            changed = slot.probe.set_option(option, value)
+            try:
+                changed = slot.probe.set_option(option, value)
+            except ProbeError:  # it was right when it was asked for, and is not any more
+                return
             if slot.held:
                 # Who changes what it does wants it to run.
                 self._switch(probe, slot, True)
@@ -171,15 +156,32 @@ class LiveSource:
         """Change the time between Frames, in seconds."""
         self._command(lambda: setattr(self, "_interval", seconds))
 
+    def hurry(self) -> None:
+        """Make the next Frame now, without waiting for the interval to pass."""
+        self._command(lambda: setattr(self, "_hurried", True))
+
+    def stand(self, on_standing: Callable[[Mapping[str, Standing]], None]) -> None:
+        """Ask where the probes stand once all commands given so far are carried out."""
+        slots = self._slots
+        self._command(lambda: on_standing({name: slots[name].standing() for name in slots}))
+
+    def help(
+        self, name: str, on_answer: Callable[[dict[str, Any]], None], fds: Sequence[int] = ()
+    ) -> None:
+        """Have a helper work, see `probes.helpers`; the descriptors are closed in the end.
+
+        The answer has "ok", and "result" or "why" and "fix"; it comes from another thread.
+        """
+
+        self._command(lambda: self._questions.help(self._new_request(), name, on_answer, fds))
+
+    def doctor(self, on_report: Callable[[dict[str, Any]], None]) -> None:
+        """Ask for what `probetop doctor --json` prints, as `help` answers it."""
+        self.help("doctor", on_report)
+
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced; only the newest question is sure to be answered."""
-
-        def ask() -> None:
-            self._requests += 1
-            self._searches = {self._requests: on_found}
-            ipc.send(self._sock, {"id": self._requests, "op": "search", "query": query})
-
-        self._command(ask)
+        self._command(lambda: self._questions.search(self._new_request(), query, on_found))
 
     def _slot(self, name: str) -> Slot:
         try:
@@ -212,13 +214,15 @@ class LiveSource:
         due = time.monotonic() + min(self._interval, 0.25)
         while not self._stopping.is_set():
             now = time.monotonic()
-            if now >= due:
+            if now >= due or self._hurried:
+                self._hurried = False
                 self._on_frame(self._frame(now))
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
                     due = now + self._interval
             self._governed.tick(now, self._framed)
             self._measure(now)
+            self._requests += self.naming.ask(self._sock, self._requests + 1)
             due = min(due, now + self._interval)
             wait = min(due - time.monotonic(), self._governed.wait(now))
             for key, _ in self._selector.select(max(0.0, wait)):
@@ -276,7 +280,7 @@ class LiveSource:
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
         if slot.state == "on":
             try:
-                sample = slot.probe.read(now)
+                sample = self.naming.named(slot.probe.read(now))
                 if slot.probe.meter.outdated and slot.pending is None:
                     self._request(name, slot)
                 return sample
@@ -301,10 +305,13 @@ class LiveSource:
             slot.probe.release()
             self._watch()
 
-    def _request(self, name: str, slot: Slot) -> None:
+    def _new_request(self) -> int:
         self._requests += 1
-        slot.pending = self._requests
-        message = {"id": self._requests, "probe": name, "params": dict(slot.probe.params())}
+        return self._requests
+
+    def _request(self, name: str, slot: Slot) -> None:
+        slot.pending = self._new_request()
+        message = {"id": slot.pending, "probe": name, "params": dict(slot.probe.params())}
         ipc.send(self._sock, message)
 
     def _broker_speaks(self) -> bool:
@@ -316,10 +323,7 @@ class LiveSource:
             self._write_log(message.get("why", ""))
             self._windows.open(fds[0] if fds else None, self._running(), time.monotonic())
             return True
-        on_found = self._searches.pop(message["id"], None)
-        if on_found is not None:
-            found = message["found"] if message["ok"] else [("", "", message["why"], None)]
-            on_found([Found(*entry) for entry in found])
+        if self.naming.answered(message) or self._questions.answered(message):
             return True
         slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
         self._write_log(message.get("log", ""))
@@ -390,9 +394,8 @@ class LiveSource:
     def _measure(self, now: float) -> None:
         """Have the kernel measure the programs' run times, if a window is due."""
         if self._windows.due(self._running(), now):
-            self._requests += 1
-            self._windows.request = self._requests
-            ipc.send(self._sock, {"id": self._requests, "op": "stats"})
+            self._windows.request = self._new_request()
+            ipc.send(self._sock, {"id": self._windows.request, "op": "stats"})
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and text.strip():

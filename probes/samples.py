@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from probes.cgroup_names import CgroupName
+
 State = Literal["on", "off", "starting", "failed"]
 EMPTY: Mapping[Any, Any] = {}
 
@@ -114,8 +116,8 @@ class ExecEvent:
     """A program execution, or an attempt at one (`ret` is then minus the errno).
 
     `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
-    (`truncated`); None when the kernel could not read it. `uid` numeric, `cgroup` a path
-    below the cgroup2 mount, `path` the file as it was given to execve.
+    (`truncated`); None when the kernel could not read it, or was not to (`args_hidden`). `uid`
+    numeric, `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve.
     """
 
     time: float
@@ -129,6 +131,7 @@ class ExecEvent:
     ret: int
     cgroup: str | None
     path: str | None = None
+    args_hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +158,8 @@ class ExecSample(Sample):
     """Program executions: cumulative counters, and the events since the sample before.
 
     `failed` executions are not among `execs`. `dropped` is how many of this interval's
-    events are not in `events`, for they were too many to keep.
+    events are not in `events`, for they were too many to keep. `names` has, by its path, each
+    cgroup of late of which a container runtime said more than the path does.
     """
 
     execs: int = 0
@@ -163,6 +167,7 @@ class ExecSample(Sample):
     exits: int = 0
     events: tuple[ExecEvent | ExitEvent, ...] = ()
     dropped: int = 0
+    names: Mapping[str, CgroupName] = field(default_factory=dict)
 
     def merged_after(self, older: Sample) -> Sample:
         """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""

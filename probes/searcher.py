@@ -26,6 +26,8 @@ PR_SET_PDEATHSIG = 1
 class Searcher:
     """The broker's side: at most one child, started by the first question."""
 
+    what = "the search"
+
     def __init__(self, answer: Callable[[ipc.Message], None], forget: Callable[[], None]) -> None:
         self.sock: socket.socket | None = None
         self._answer = answer
@@ -41,7 +43,15 @@ class Searcher:
         assert self.sock is not None
         self._deadline = time.monotonic() + IDLE_SECONDS
         self._asked = message["id"]
-        ipc.send(self.sock, {"id": message["id"], "query": str(message.get("query", ""))[:500]})
+        ipc.send(self.sock, self.body(message))
+
+    def body(self, message: ipc.Message) -> ipc.Message:
+        """What the child is told."""
+        return {"id": message["id"], "query": str(message.get("query", ""))[:500]}
+
+    def child(self, sock: socket.socket) -> None:
+        """Answer, in the child, until nobody asks any more."""
+        serve(sock)
 
     def timeout(self) -> float | None:
         """Seconds until the child is not needed any more; None without one."""
@@ -55,7 +65,7 @@ class Searcher:
             self.close()
             asked, self._asked = self._asked, None
             if asked is not None:
-                why = "the search ended without an answer"
+                why = f"{self.what} ended without an answer"
                 self._answer({"id": asked, "ok": False, "why": why, "fix": "ask again"})
             return
         if received[0]["id"] == self._asked:
@@ -84,7 +94,7 @@ class Searcher:
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, 1)
                 os.dup2(null, 2)
-                serve(theirs)
+                self.child(theirs)
             os._exit(0)
         theirs.close()
         self.sock = ours

@@ -327,7 +327,7 @@ def _exec_rows(total: ExecSum, limits: Limits, others: dict[str, Any]) -> list[d
     made = rows[-1].serial if rows else 0
     if made > len(rows):
         others["rows"] = {"rows": made - len(rows)}
-    return exec_rows(rows, limits.text)
+    return exec_rows(rows, limits.text, total.names)
 
 
 def _execs(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from probes.adding import add_histogram, add_pairs, add_readings, add_times, add_to
+from probes.cgroup_names import CgroupName
 from probes.changes import loses
 from probes.execlog import ExecLog
 from probes.model import count_delta, histogram_delta, int_delta, spent_delta
@@ -219,7 +220,10 @@ class SyscallSum(SampleSum):
 
 
 class ExecSum(SampleSum):
-    """Program executions over a span: `log` has the newest rows, `programs` counts all."""
+    """Program executions over a span: `log` has the newest rows, `programs` counts all.
+
+    `names` are those of control groups that container runtimes told of.
+    """
 
     every = True
 
@@ -227,6 +231,7 @@ class ExecSum(SampleSum):
         super().__init__(kind)
         self.log = ExecLog(limit=MAX_EVENTS)
         self.programs = Programs()
+        self.names: dict[str, CgroupName] = {}
         self._failed = self._dropped = 0
         self._counts = [0, 0, 0]
 
@@ -234,6 +239,7 @@ class ExecSum(SampleSum):
         old, new = cast(ExecSample, old), cast(ExecSample, after)
         now = max([event.time for event in new.events], default=0.0)
         self.log.add(new.events, now or None)
+        self.names.update(new.names)
         self.programs.take(self.log, now)
         self._dropped += new.dropped
         pairs = ((new.execs, old.execs), (new.failed, old.failed), (new.exits, old.exits))

@@ -189,12 +189,35 @@ def file_offset(address: int) -> tuple[str, int]:
     raise Unavailable("no file is mapped where the C library's getppid is")
 
 
+def _attach_to_code(path: str, offset: int, counter: int = 0) -> None:
+    """Attaches to a place of a file in this process only, and detaches.
+
+    Kernels that attach to many places at once ask for fewer capabilities for that.
+    """
+    pid = os.getpid()
+    try:
+        _attach_probe("uprobe", path, offset, pid=pid, counter=counter)
+    except PermissionError as error:
+        try:
+            program = bpfsys.prog_load(
+                bpfsys.PROG_KPROBE, bpfsys.RETURN_0, attach_type=bpfsys.ATTACH_UPROBE_MULTI
+            )
+        except OSError:
+            raise error from None
+        with closing(program):
+            try:
+                link = bpfsys.uprobe_multi_link(program, path, [offset], [counter], False, pid)
+            except OSError:
+                raise error from None
+            os.close(link)
+
+
 def uprobe() -> str:
     """Attaches to getppid of the C library, in this process only."""
     getppid = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p).value or 0
     path, offset = file_offset(getppid)
     try:
-        _attach_probe("uprobe", path, offset, pid=os.getpid())
+        _attach_to_code(path, offset)
     except FileNotFoundError as error:
         raise Unavailable("this kernel has no uprobes (CONFIG_UPROBE_EVENTS)") from error
     return f"attached to getppid of {os.path.basename(path)}"
@@ -217,7 +240,7 @@ def usdt() -> str:
         raise Unavailable("this kernel's uprobes have no reference counters (before Linux 4.20)")
     if probe is None:
         raise Untried("no program or library of this process has static probes to try it on")
-    _attach_probe("uprobe", path, probe.offset, pid=os.getpid(), counter=probe.semaphore)
+    _attach_to_code(path, probe.offset, probe.semaphore)
     return f"attached to {probe.provider}:{probe.name} of {os.path.basename(path)}"
 
 
@@ -277,11 +300,3 @@ def hardware_pmu() -> str:
     if not cycles:
         raise Unavailable("the cycle counter opens, but stays at 0")
     return f"{cycles / max(running, 1):.2f} cycles a nanosecond"
-
-
-def cgroup2() -> str:
-    """Finds the cgroup v2 hierarchy."""
-    found = kernel.cgroup2()
-    if found is None:
-        raise Unavailable("no cgroup v2 hierarchy is mounted")
-    return str(found)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads, compiled once for all kernel tests."""
+"""Workloads, compiled once for all kernel tests, and the container image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.kernel import image
+from tests.kernel.container import CONTAINERFILE, ROOT
 
 SOURCES = Path(__file__).resolve().parents[1] / "workloads"
 FLAGS = {
@@ -45,3 +48,13 @@ def program() -> Iterator[Callable[[str], Path]]:
 def calls(program: Callable[[str], Path]) -> Path:
     """The workload that makes system calls."""
     return program("calls")
+
+
+@pytest.fixture(scope="session")
+def built() -> Iterator[image.Stage]:
+    """The image of deploy/Containerfile; most of it is kept from the last time."""
+    for tool in ("mmdebstrap", "unshare"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is missing: test.sh installs it")
+    with tempfile.TemporaryDirectory(prefix="probetop-image-") as work:
+        yield image.build(CONTAINERFILE, ROOT, Path(work))

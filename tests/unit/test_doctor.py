@@ -42,13 +42,19 @@ def test_success_needs_no_meaning_and_no_fix() -> None:
     assert check == Check("x", True, "seen", "", "", True)
 
 
+@pytest.mark.parametrize(
+    ("uid", "fix"), [(1000, doctor.THROUGH_SUDO), (0, doctor.ABOVE)], ids=["user", "root"]
+)
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
-def test_refusal_is_a_verdict_only_with_privileges(number: int) -> None:
+def test_refusal_is_a_verdict_only_with_privileges(
+    monkeypatch: pytest.MonkeyPatch, number: int, uid: int, fix: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     error = OSError(number, os.strerror(number))
     assert judged(error).ok is False
     unprivileged = judged(error, privileged=False)
     assert unprivileged.ok is None
-    assert unprivileged.fix == doctor.THROUGH_SUDO
+    assert unprivileged.fix == fix
 
 
 def test_errno_is_named() -> None:

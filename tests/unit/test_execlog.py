@@ -230,7 +230,7 @@ def test_an_apostrophe_stays_readable() -> None:
         ),
         ("/kubepods/besteffort/pod1a2b3c4d-0001-4000-8000-000000000001", "pod:1a2b3c4d"),
         ("/user.slice/user-1000.slice/session-3.scope", "session-3"),
-        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-vim.scope", "user@1000"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-vim.scope", "app-vim"),
         ("/lxc/web", "web"),
     ],
 )

@@ -190,7 +190,9 @@ def exec_tables(probe: Row) -> list[Table]:
         plain("uid", "uid"),
         number("ran", "duration", "from the execution to the end", fmt_ns),
         Column("end", False, "exit code, signal, error, exec: it went on as another", _ended),
-        Column("cgroup", False, "", lambda row: Cell(short_cgroup(row["cgroup"]))),
+        Column(
+            "cgroup", False, "", lambda row: Cell(row.get("group") or short_cgroup(row["cgroup"]))
+        ),
         Column("command", False, "below the program that started it", _command),
     ]
     programs = [

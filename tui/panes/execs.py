@@ -6,10 +6,11 @@ from __future__ import annotations
 import pwd
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 
-from probes.execlog import ExecLog, ExecRow, short_cgroup
+from probes.cgroup_names import CgroupName, describe
+from probes.execlog import ExecLog, ExecRow, group_of
 from probes.model import seconds_between
 from probes.samples import ExecSample, Frame
 from tui.lines import Line, Span
@@ -76,8 +77,8 @@ def _number(value: int | None) -> str:
     return UNKNOWN if value is None else str(value)
 
 
-def _words(row: ExecRow) -> str:
-    user, group = user_name(row.uid), short_cgroup(row.cgroup)
+def _words(row: ExecRow, group: str) -> str:
+    user = user_name(row.uid)
     argv = " ".join(row.args or (row.comm,))
     return f"{row.pid} {row.parent} {user} {group} {row.outcome()} {argv}"
 
@@ -122,7 +123,7 @@ class Failures:
         return now - self._start[1] if complete or abs(self._start[0] - mono) <= SLACK else None
 
 
-def _columns() -> list[Column[ExecRow]]:
+def _columns(group: Callable[[ExecRow], str]) -> list[Column[ExecRow]]:
     return [
         Column("time", 8, lambda r: (_clock(r.time), "dim"), lambda r: r.time, right=False),
         Column("pid", 7, lambda r: (str(r.pid), "text"), lambda r: r.pid),
@@ -139,8 +140,8 @@ def _columns() -> list[Column[ExecRow]]:
         Column(
             "cgroup",
             12,
-            lambda r: (short_cgroup(r.cgroup), "dim"),
-            lambda r: short_cgroup(r.cgroup),
+            lambda r: (group(r), "dim"),
+            group,
             right=False,
             drop=5,
             most=20,
@@ -160,13 +161,17 @@ class ExecPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self.log = ExecLog()
+        self.names: dict[str, CgroupName] = {}
         self.rate: float | None = None
         self.failed_rate: float | None = None
         self.dropped = 0
         self.detail: ExecRow | None = None
         self.detail_top = 0
         self.table: Table[ExecRow] = Table(
-            _columns(), _key, _words, empty="no program was executed yet"
+            _columns(self._group),
+            _key,
+            lambda row: _words(row, self._group(row)),
+            empty="no program was executed yet",
         )
         self._over: float | None = None
         self._again: Hashable = None
@@ -179,6 +184,7 @@ class ExecPane(Pane):
             return
         self._failures.begin(after.mono - seconds_between(before, after), self.log.failed)
         self.log.add(sample.events, after.time)
+        self.names.update(sample.names)
         self.dropped += sample.dropped
         self._failures.add(after.mono, self.log.failed)
         if sample.state == "on":
@@ -200,6 +206,20 @@ class ExecPane(Pane):
             self.detail = next((row for row in self.log.rows if _key(row) == self._again), None)
             self._again = None
 
+    def _group(self, row: ExecRow) -> str:
+        """What a row's control group is called."""
+        return group_of(row.cgroup, self.names)
+
+    def _where(self, row: ExecRow) -> str:
+        """Its names, one in another, and its path."""
+        if row.cgroup is None:
+            return UNKNOWN
+        name = self.names.get(row.cgroup) or describe(row.cgroup)
+        words = (name.runtime, name.namespace, name.pod, name.container)
+        said = " ".join(word for word in words if word)
+        # A unit's name is in its path, where everybody reads it.
+        return f"{said}  {row.cgroup}" if said else row.cgroup
+
     def _rate(self, since: Frame | None, after: Frame) -> float | None:
         """Executions a second; None without a Sample."""
         sample = after.samples.get(self.name)
@@ -219,6 +239,7 @@ class ExecPane(Pane):
         """Forget all rows; one that is shown in full stays so if it comes again."""
         super().reset()
         self.log.clear()
+        self.names.clear()
         self._failures.clear()
         self.dropped = 0
         self._again = None if self.detail is None else _key(self.detail)
@@ -260,7 +281,7 @@ class ExecPane(Pane):
             ("file", _file(row)),
             ("parent", parent),
             ("user", user),
-            ("cgroup", row.cgroup or UNKNOWN),
+            ("cgroup", self._where(row)),
             ("ended", f"{ended}  after {fmt_ns(row.duration)}" if row.ended else UNKNOWN),
             ("exit", row.outcome()),
         ]
@@ -268,7 +289,7 @@ class ExecPane(Pane):
         for name, value in facts:
             lines += _fact(name, value, width, _outcome(row)[1] if name == "exit" else "text")
         cut = ", cut off at 4 KiB by the kernel side" if row.truncated else ""
-        count = f"{len(row.args)} arguments{cut}" if row.args is not None else "not readable"
+        count = f"{len(row.args)} arguments{cut}" if row.args is not None else "not read"
         lines += _fact("argv", count, width, "dim")
         for at, arg in enumerate(row.args or ()):
             lines += _fact(str(at), arg, width, "text")

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that asks container runtimes for names, for as long as somebody wants to know.
+
+Their files and sockets are for root only, and a runtime that hangs must keep nobody waiting:
+so the broker has a child for it, which ends when a question takes too long.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+from probes import ipc, runtimes
+from probes.searcher import Searcher
+
+SECONDS = 5
+"""Most that one question may take, of which each runtime has one."""
+
+
+class Namer(Searcher):
+    """The broker's side: at most one child, started by the first question."""
+
+    what = "asking for names"
+
+    def body(self, message: ipc.Message) -> ipc.Message:
+        """Pass on {"id", "ids"}."""
+        ids = message.get("ids", [])
+        wanted = [str(number)[:64] for number in ids[: runtimes.MOST_IDS]]
+        return {"id": message["id"], "ids": wanted}
+
+    def child(self, sock: socket.socket) -> None:
+        """Answer, in the child, until nobody asks any more."""
+        serve(sock)
+
+
+def serve(sock: socket.socket) -> None:
+    """The child: answers {"id", "ids"} with {"names": {id: [container, pod, ...]}}."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    while (received := ipc.receive(sock)) is not None:
+        message = received[0]
+        signal.alarm(SECONDS)
+        names = runtimes.ask(message["ids"])
+        signal.alarm(0)
+        ipc.send(sock, {"id": message["id"], "ok": True, "names": names})

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks the container runtimes of this machine what a container's id is the name of.
+
+Files first, which cannot keep anybody waiting: the state that containerd, CRI-O, podman and
+docker keep of each container, and the links that the kubelet makes to its logs. Then the
+sockets of docker and podman. Only for root; everything that is read is bounded and checked.
+"""
+
+from __future__ import annotations
+
+import glob
+import http.client
+import json
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+MOST_BYTES = 2_000_000
+"""Of a file or of an answer; a container's state has some ten thousand."""
+TIMEOUT = 1.0
+"""Seconds for a runtime to answer; one that does not is not asked again at once."""
+MOST_IDS = 64
+"""Most containers that are asked for at once."""
+
+_ID = re.compile(r"[0-9a-f]{12,64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
+SOCKETS = (("run/docker.sock", "docker"), ("run/podman/podman.sock", "podman"))
+_STATES = (
+    ("run/containerd/io.containerd.runtime.v2.task/*/{}/config.json", "containerd"),
+    ("run/k3s/containerd/io.containerd.runtime.v2.task/*/{}/config.json", "containerd"),
+    ("run/containers/storage/overlay-containers/{}/userdata/config.json", None),
+    ("var/lib/containers/storage/overlay-containers/{}/userdata/config.json", None),
+)
+_LISTS = (
+    "var/lib/containers/storage/overlay-containers/containers.json",
+    "home/*/.local/share/containers/storage/overlay-containers/containers.json",
+)
+_POD = ("io.kubernetes.pod.name", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri-o.KubeName")
+_NAMESPACE = (
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri-o.Namespace",
+)
+_CONTAINER = ("io.kubernetes.container.name", "io.kubernetes.cri.container-name")
+
+
+class Told(NamedTuple):
+    """What a runtime calls a container; None for what it did not say."""
+
+    container: str | None = None
+    pod: str | None = None
+    namespace: str | None = None
+    runtime: str | None = None
+
+
+def roots() -> list[str]:
+    """Where the machine's files are: here, where a container mounts them, where process 1 is."""
+    found: dict[tuple[int, int], str] = {}
+    for root in ("/", "/host/", "/proc/1/root/"):
+        with suppress(OSError):
+            there = os.stat(f"{root}run")
+            found.setdefault((there.st_dev, there.st_ino), root)
+    return list(found.values())
+
+
+def ask(ids: Sequence[str], places: Sequence[str] | None = None) -> dict[str, Told]:
+    """What is known of containers, by id; those that nobody knows are left out."""
+    places = roots() if places is None else places
+    wanted = [number for number in ids if _ID.fullmatch(number)][:MOST_IDS]
+    found: dict[str, Told] = {}
+    for root in places:
+        lists: dict[str, str] | None = None
+        for number in [number for number in wanted if number not in found]:
+            told = _docker_state(root, number) or _state(root, number) or _log(root, number)
+            if told is None or told.container is None:
+                lists = _listed(root) if lists is None else lists
+                if name := lists.get(number):
+                    told = (told or Told())._replace(container=name)
+            if told is not None:
+                found[number] = told
+    _ask_sockets(wanted, places, found)
+    return found
+
+
+def _named(text: Any) -> str | None:
+    """A name, if it is one that a runtime would give."""
+    return text if isinstance(text, str) and _NAME.fullmatch(text) else None
+
+
+def _read(path: str) -> Any:
+    """The JSON value of a file; None for what is no such file, or not readable."""
+    with suppress(OSError, ValueError, RecursionError):
+        # What looks like a file may be a pipe that somebody made.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                data = file.read(MOST_BYTES + 1)
+                return json.loads(data) if len(data) <= MOST_BYTES else None
+    return None
+
+
+def _mapping(value: Any, *names: str) -> Mapping[str, Any]:
+    """What is at names, one in another, of a JSON value; empty for what is no object."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _first(labels: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    return next((name for key in names if (name := _named(labels.get(key)))), None)
+
+
+def _of_labels(labels: Mapping[str, Any], name: str | None, runtime: str | None) -> Told | None:
+    """Kubernetes' names where they are, else the container's own."""
+    pod = _first(labels, _POD)
+    told = Told(_first(labels, _CONTAINER) or name, pod, _first(labels, _NAMESPACE), runtime)
+    return told if pod or told.container else None
+
+
+def _docker_state(root: str, number: str) -> Told | None:
+    state = _read(f"{root}var/lib/docker/containers/{number}/config.v2.json")
+    return _of_docker(state, "docker") if state is not None else None
+
+
+def _of_docker(state: Any, runtime: str) -> Told | None:
+    name = _mapping(state).get("Name")
+    name = name.removeprefix("/") if isinstance(name, str) else None
+    return _of_labels(_mapping(state, "Config", "Labels"), _named(name), runtime)
+
+
+def _state(root: str, number: str) -> Told | None:
+    """From the OCI bundle of a container that runs."""
+    for pattern, runtime in _STATES:
+        for path in _some(root + pattern.format(number)):
+            notes = _mapping(_read(path), "annotations")
+            maker = notes.get("io.container.manager")
+            known = {"libpod": "podman", "cri-o": "cri-o"}.get(str(maker))
+            told = _of_labels(notes, None, runtime or known)
+            if told is not None:
+                return told
+    return None
+
+
+def _log(root: str, number: str) -> Told | None:
+    """From the kubelet's link to its log: POD_NAMESPACE_CONTAINER-ID.log."""
+    for path in _some(f"{root}var/log/containers/*-{number}.log"):
+        words = os.path.basename(path).removesuffix(f"-{number}.log").split("_")
+        if len(words) == 3 and all(map(_named, words)):
+            return Told(words[2], words[0], words[1])
+    return None
+
+
+def _listed(root: str) -> dict[str, str]:
+    """The names of podman's containers, of root and of users, by id."""
+    names: dict[str, str] = {}
+    for path in (path for pattern in _LISTS for path in _some(root + pattern)):
+        entries = _read(path)
+        for entry in entries if isinstance(entries, list) else ():
+            number, given = _mapping(entry).get("id"), _mapping(entry).get("names")
+            name = _named(given[0]) if isinstance(given, list) and given else None
+            if isinstance(number, str) and name:
+                names.setdefault(number, name)
+    return names
+
+
+def _some(pattern: str, most: int = 100) -> Iterator[str]:
+    for at, path in enumerate(glob.iglob(pattern)):
+        if at == most:
+            return
+        yield path
+
+
+class _Unix(http.client.HTTPConnection):
+    """A connection to a socket in the file system."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self.path)
+
+
+def _ask_sockets(wanted: Sequence[str], places: Sequence[str], found: dict[str, Told]) -> None:
+    for root in places:
+        for name, runtime in SOCKETS:
+            for number in [number for number in wanted if number not in found]:
+                try:
+                    told = _of_docker(_get(root + name, number), runtime)
+                except (OSError, http.client.HTTPException, ValueError, RecursionError):
+                    # Nobody there, or one who does not answer: nor would it the next time.
+                    break
+                if told is not None:
+                    found[number] = told
+
+
+def _get(path: str, number: str) -> Any:
+    connection = _Unix(path)
+    try:
+        connection.request("GET", f"/containers/{number}/json")
+        answer = connection.getresponse()
+        data = answer.read(MOST_BYTES)
+        return json.loads(data) if answer.status == 200 else None
+    finally:
+        connection.close()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may ask what: tokens, hosts, origins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.agent import CONTROL, READ, TOKENS, Served
+from tui.agent.api import ROUTES
+from tui.agent.options import Listen
+
+
+@pytest.fixture(scope="module")
+def open_one() -> Iterator[Served]:
+    with Served(hosts=("web-3.example.org",)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Served]:
+    with Served(tokens=TOKENS) as served:
+        yield served
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:9435", "127.0.0.1:1", "[::1]:9", "[::1]", "Web-3.Example.org"],
+)
+def test_names_that_it_goes_by(open_one: Served, host: str) -> None:
+    assert open_one.get("/v1/filters", Host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "", "10.0.0.1", "::1"],
+)
+def test_a_name_that_was_given_to_this_address_is_refused(open_one: Served, host: str) -> None:
+    assert "name" in open_one.get("/v1/filters", Host=host).refused(421)
+    # Not even whether it is alive.
+    open_one.get("/healthz", Host=host).refused(421)
+
+
+def test_two_hosts_are_no_host(open_one: Served) -> None:
+    data = b"GET /v1/filters HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\nConnection: close\r\n\r\n"
+    assert b" 400 " in open_one.raw(data).splitlines()[0]
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://localhost", ""])
+def test_pages_of_others_are_refused(open_one: Served, origin: str) -> None:
+    open_one.get("/v1/filters", Origin=origin).refused(403)
+    answer = open_one.ask("PUT", "/v1/probes/execs", {"on": False}, Origin=origin)
+    answer.refused(403)
+    assert ("toggle", "execs", False) not in open_one.source.commands
+
+
+def test_its_own_page_may_ask(open_one: Served) -> None:
+    answer = open_one.get("/v1/filters", Origin="http://localhost:9", Host="localhost:9")
+    assert answer.status == 200
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "x/json"])
+def test_bodies_as_forms_send_them_are_refused(open_one: Served, kind: str) -> None:
+    answer = open_one.ask("PUT", "/v1/filters", b"{}", Content_Type=kind)
+    assert "JSON" in answer.refused(415)
+
+
+def test_no_preflight_is_ever_answered(open_one: Served) -> None:
+    answer = open_one.ask("OPTIONS", "/v1/filters", Origin="http://localhost", Host="localhost")
+    answer.refused(405)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Basic {CONTROL}"},
+        {"Authorization": f"Bearer {CONTROL}x"},
+        {"Authorization": f"Bearer {CONTROL[:-1]}"},
+        {"Authorization": f"Bearer {CONTROL.upper()}"},
+        {"Authorization": "Bearer \xff\xfe"},
+    ],
+)
+def test_without_a_right_token_nothing_is_told(guarded: Served, header: dict[str, str]) -> None:
+    before = list(guarded.source.commands)
+    for method, path, _ in ROUTES:
+        if path == "/healthz":
+            continue
+        address = path.format(name="execs", id="x")
+        answer = guarded.ask(method, address, {} if method in ("PUT", "POST") else None, **header)
+        answer.refused(401)
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="probetop"'
+    assert guarded.get("/nothing", **header).refused(401)
+    assert guarded.source.commands == before
+
+
+def test_health_needs_no_token_and_no_name(guarded: Served) -> None:
+    assert guarded.get("/healthz", Host="10.1.2.3:9435").json() == {"ok": True}
+
+
+def test_a_read_token_reads_and_no_more(guarded: Served) -> None:
+    token = {"Authorization": f"bearer {READ}"}
+    assert guarded.get("/v1/probes", **token).status == 200
+    assert guarded.get("/v1/search?q=malloc", **token).status == 200
+    before = list(guarded.source.commands)
+    for method, path, _ in ROUTES:
+        if method != "GET":
+            address = path.format(name="execs", id="x")
+            body: Any = {} if method != "DELETE" else None
+            assert "reading" in guarded.ask(method, address, body, **token).refused(403)
+    assert guarded.source.commands == before
+
+
+def test_a_control_token_does_all(guarded: Served) -> None:
+    token = {"Authorization": f"Bearer {CONTROL}"}
+    answer = guarded.ask("PUT", "/v1/probes/execs", {"on": False}, **token)
+    assert answer.json()["state"] == "off"
+
+
+def test_every_answer_forbids_to_guess_and_to_keep(guarded: Served, open_one: Served) -> None:
+    answers = [
+        guarded.get("/v1/probes"),
+        open_one.get("/v1/probes"),
+        open_one.get("/nothing"),
+        open_one.get("/healthz"),
+        open_one.get("/v1/probes", Host="evil"),
+    ]
+    for answer in answers:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "server" not in answer.headers
+
+
+def test_a_unix_socket_has_no_name_to_check(tmp_path: Path) -> None:
+    with Served(listen=Listen(path=str(tmp_path / "s"))) as served:
+        assert served.get("/v1/filters", Host="whatever").status == 200
+        served.get("/v1/filters", Origin="http://evil.example").refused(403)

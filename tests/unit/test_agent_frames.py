@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames over HTTP: events and records, heartbeats, and clients that do not read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from typing import Any
+
+import pytest
+
+from probes.framing import Decoder
+from probes.samples import ExecSample, Frame
+from probes.stream import stream_object
+from tests.unit.agent import Served, eventually
+from tui.agent import frames, server
+
+RECORDS = {"Accept": frames.RECORDS}
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with Served() as one:
+        yield one
+
+
+def listening(served: Served, number: int = 1) -> None:
+    eventually("they listen", lambda: len(served.agent.streams) == number)
+
+
+def event(response: HTTPResponse) -> tuple[int, Any]:
+    """The next event: its id and its object."""
+    lines = []
+    while line := response.readline().strip():
+        lines.append(line)
+    if lines[0].startswith(b":"):
+        return event(response)
+    assert lines[0].startswith(b"id: ")
+    assert lines[1].startswith(b"data: {")
+    return int(lines[0][4:]), json.loads(lines[1][6:])
+
+
+def test_events_are_the_objects_of_stream(served: Served) -> None:
+    with served.open("GET", "/v1/frames") as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        listening(served)
+        served.source.push()
+        first, value = event(response)
+        assert value["host"] == "web-3"
+        assert set(value["probes"]) == {"syscalls", "execs", "latency", "pmc"}
+        # Counts are of the interval: 301,200 calls a second, more or less.
+        assert 250_000 < value["probes"]["syscalls"]["rows"][0]["count"] < 350_000
+        served.source.push()
+        assert event(response)[0] == first + 1
+
+
+def test_an_event_is_encoded_once_for_all(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return stream_object(*arguments)
+
+    monkeypatch.setattr(frames, "stream_object", counted)
+    with served.open("GET", "/v1/frames") as one, served.open("GET", "/v1/frames") as two:
+        listening(served, 2)
+        served.source.push()
+        assert event(one) == event(two)
+    assert len(made) == 1
+    eventually("both are gone", lambda: not len(served.agent.streams))
+    served.source.push()
+    assert len(made) == 1
+
+
+def decoded(response: HTTPResponse) -> Iterator[Frame | dict[str, Any]]:
+    decoder = Decoder()
+    while data := response.read1(65536):
+        yield from decoder.feed(data)
+
+
+def test_records_begin_with_a_whole_frame(served: Served) -> None:
+    with served.open("GET", "/v1/frames", headers=RECORDS) as response:
+        assert response.headers["Content-Type"] == frames.RECORDS
+        items = decoded(response)
+        first = next(items)
+        assert isinstance(first, Frame)
+        listening(served)
+        pushed = served.source.push()
+        assert next(items) == pushed
+
+
+def test_a_reader_that_was_slow_misses_no_event() -> None:
+    reader = frames.Records(None)
+    with Served() as served:
+        made = [served.source.frame() for _ in range(5)]
+        for frame in made:
+            reader.put(frame)
+
+        async def take() -> bytes | None:
+            return await reader.next()
+
+        (got,) = Decoder().feed(served.run(take))
+    events = [e for f in made for e in f.samples["execs"].events]  # type: ignore[attr-defined]
+    assert isinstance(got, Frame)
+    sample = got.samples["execs"]
+    assert isinstance(sample, ExecSample)
+    assert list(sample.events) == events
+    assert got.mono == made[-1].mono
+
+
+@pytest.mark.parametrize("headers", [{}, RECORDS])
+def test_signs_of_life(
+    served: Served, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    monkeypatch.setattr(frames, "HEARTBEAT", 0.05)
+    with served.open("GET", "/v1/frames", headers=headers) as response:
+        if headers:
+            items = decoded(response)
+            assert isinstance(next(items), Frame)
+            assert next(items) == {}
+        else:
+            assert response.readline() == b": alive\n"
+
+
+def test_there_are_only_so_many_clients(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MOST_READERS", 1)
+    monkeypatch.setattr(frames, "MOST_LISTENERS", 1)
+    with served.open("GET", "/v1/frames", headers=RECORDS), served.open("GET", "/v1/frames"):
+        listening(served, 2)
+        served.get("/v1/frames").refused(429)
+        served.get("/v1/frames", **RECORDS).refused(429)
+    eventually("they are gone", lambda: not len(served.agent.streams))
+    assert served.ask("HEAD", "/v1/frames").status == 200
+
+
+def test_who_has_too_much_waiting_is_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Served() as served:
+
+        async def overrun() -> frames.Events:
+            listener = frames.Events()
+            for _ in range(frames.MOST_EVENTS + 1):
+                assert not listener.closed
+                listener.put(b"event")
+            assert await listener.next() is None
+            return listener
+
+        assert served.run(overrun).overrun
+
+        async def too_long() -> bool:
+            listener = frames.Events()
+            listener.put(b"x" * (frames.MOST_BYTES + 1))
+            assert not listener.overrun
+            listener.put(b"x")
+            return listener.overrun
+
+        assert served.run(too_long)
+
+
+def test_a_client_that_does_not_read_is_dropped_and_others_are_not(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STALL_SECONDS", 0.2)
+    with served.open("GET", "/v1/frames") as good, served.connect() as bad:
+        bad.sendall(b"GET /v1/frames HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        listening(served, 2)
+
+        def dropped() -> int:
+            served.source.push()
+            event(good)
+            stalled: int = served.server.counts.stalled + served.agent.streams.dropped
+            return stalled
+
+        assert eventually("it is dropped", dropped) == 1
+        listening(served, 1)
+        eventually("its connection is closed", lambda: served.server.connections == 1)
+        # All of this time the loop went on.
+        assert served.get("/healthz").status == 200
+
+
+def test_a_stop_ends_streams_in_order(served: Served) -> None:
+    with served.open("GET", "/v1/frames") as response:
+        listening(served)
+
+        async def end() -> None:
+            served.agent.streams.end()
+
+        served.run(end)
+        # The last chunk has come: it was not cut off.
+        assert response.read() == b""
+    served.get("/v1/frames").refused(429)
+
+
+def test_probes_are_on_while_somebody_listens() -> None:
+    with Served(linger=0.2) as served:
+
+        def states() -> set[bool]:
+            return set(served.source.on.values())
+
+        eventually("nobody watches", lambda: states() == {False})
+        assert served.get("/v1/probes").json()["watched"] is False
+        assert served.get("/v1/probes/execs").json()["wanted"] is True
+        with served.open("GET", "/v1/frames"):
+            eventually("they are on", lambda: states() == {True})
+            time.sleep(0.4)
+            assert states() == {True}
+        eventually("they are off again", lambda: states() == {False})
+
+
+def test_a_look_switches_them_on_and_wishes_hold() -> None:
+    with Served(linger=0.3) as served:
+        served.ask("PUT", "/v1/probes/pmc", {"on": False})
+        eventually("nobody watches", lambda: not any(served.source.on.values()))
+        served.get("/v1/filters")
+        assert not any(served.source.on.values())
+        assert served.get("/v1/snapshot.json").status == 200
+        assert served.source.on == {"syscalls": True, "execs": True, "latency": True, "pmc": False}
+        eventually("nobody watches", lambda: not any(served.source.on.values()))
+        # Who wants one on wants to see it.
+        assert served.ask("PUT", "/v1/probes/pmc", {"on": True}).json()["state"] == "on"
+        assert all(served.source.on.values())

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measurements without a connection: begun, stopped, fetched, and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from probes.samples import Filters
+from tests.unit.agent import Served, eventually
+from tui.agent import runs
+from tui.agent.schemas import SCHEMAS
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with Served() as one:
+        yield one
+
+
+def begin(served: Served, seconds: float = 3600, **wish: Any) -> str:
+    answer = served.ask("POST", "/v1/runs", {"seconds": seconds, **wish})
+    assert answer.status == 201, answer.body
+    identity: str = answer.json()["id"]
+    assert answer.headers["Location"] == f"/v1/runs/{identity}"
+    return identity
+
+
+def run(served: Served, identity: str) -> dict[str, Any]:
+    value: dict[str, Any] = served.get(f"/v1/runs/{identity}").json()
+    assert value.keys() == set(SCHEMAS["Run"]["properties"])
+    return value
+
+
+def began(served: Served, identity: str) -> None:
+    eventually("it counts", lambda: run(served, identity)["began"])
+
+
+def over(served: Served, identity: str) -> dict[str, Any]:
+    return (
+        eventually(
+            "it is over",
+            lambda: value if (value := run(served, identity))["state"] != "running" else None,
+        )
+        or {}
+    )
+
+
+def test_a_run_has_what_happened_in_its_seconds(served: Served) -> None:
+    value = over(served, begin(served, 0.1, probes=["syscalls", "execs"]))
+    assert (value["state"], value["problems"]) == ("done", [])
+    result = value["result"]
+    assert set(result["probes"]) == {"syscalls", "execs"}
+    # Two Frames were made for it, and of what is between them it tells.
+    assert result["frames"] == 2
+    assert 250_000 < result["probes"]["syscalls"]["rows"][0]["count"] < 350_000
+    assert value["began"] < value["ended"]
+
+
+def test_a_run_is_stopped_and_forgotten(served: Served) -> None:
+    identity = begin(served, probes=["syscalls"])
+    began(served, identity)
+    served.source.push(3)
+    stopped = served.ask("DELETE", f"/v1/runs/{identity}")
+    assert (stopped.status, stopped.json()["state"]) == (200, "stopped")
+    assert stopped.json()["result"]["frames"] >= 2
+    assert run(served, identity) == stopped.json()
+    assert [one["id"] for one in served.get("/v1/runs").json()["runs"]] == [identity]
+    assert served.ask("DELETE", f"/v1/runs/{identity}").status == 204
+    served.get(f"/v1/runs/{identity}").refused(404)
+    served.ask("DELETE", f"/v1/runs/{identity}").refused(404)
+
+
+def test_what_was_on_for_it_is_off_again(served: Served) -> None:
+    served.ask("PUT", "/v1/probes/pmc", {"on": False})
+    served.ask("PUT", "/v1/probes/execs", {"on": False})
+    one, two = begin(served, probes=["pmc"]), begin(served, probes=["pmc", "syscalls"])
+    assert served.source.on["pmc"]
+    assert not served.source.on["execs"]
+    served.ask("DELETE", f"/v1/runs/{one}")
+    assert served.source.on["pmc"]
+    served.ask("DELETE", f"/v1/runs/{two}")
+    assert served.source.on == {"syscalls": True, "execs": False, "latency": True, "pmc": False}
+    assert served.get("/v1/probes/pmc").json()["wanted"] is False
+
+
+def test_a_run_goes_on_when_nobody_watches() -> None:
+    with Served(linger=0.2) as served:
+        identity = begin(served, probes=["syscalls"])
+        eventually("the others are off", lambda: sum(served.source.on.values()) == 1)
+        began(served, identity)
+        assert served.source.on["syscalls"]
+        served.ask("DELETE", f"/v1/runs/{identity}")
+        eventually("nothing is on", lambda: not any(served.source.on.values()))
+
+
+def test_targets_are_there_for_as_long_as_a_run_needs_them(served: Served) -> None:
+    one = begin(served, targets=["irq", "runq"])
+    two = begin(served, targets=[" irq "])
+    began(served, one)
+    began(served, two)
+    assert set(served.source.traced) == {"runq", "irq"}
+    value = served.ask("DELETE", f"/v1/runs/{one}").json()
+    # Of the others, which somebody else wants, it tells nothing.
+    specs = [row["spec"] for row in value["result"]["probes"]["latency"]["targets"]]
+    assert sorted(specs) == ["irq", "runq"]
+    assert set(served.source.traced) == {"runq", "irq"}
+    served.ask("DELETE", f"/v1/runs/{two}")
+    eventually("it is gone", lambda: set(served.source.traced) == {"runq"})
+
+
+def test_a_target_that_a_client_adds_as_well_stays(served: Served) -> None:
+    identity = begin(served, targets=["irq"])
+    began(served, identity)
+    assert served.ask("POST", "/v1/latency/targets", {"spec": "irq"}).status == 201
+    served.ask("DELETE", f"/v1/runs/{identity}")
+    assert "irq" in served.source.traced
+
+
+def test_a_target_that_a_client_removes_is_no_failure_of_the_run(served: Served) -> None:
+    identity = begin(served, targets=["irq"])
+    began(served, identity)
+    assert served.ask("DELETE", "/v1/latency/targets?spec=irq").status == 204
+    assert served.ask("DELETE", f"/v1/runs/{identity}").json()["state"] == "stopped"
+
+
+def test_what_fails_is_told_and_the_rest_has_a_result(served: Served) -> None:
+    served.source.failing["execs"] = ("no ring buffer", "Linux 5.8")
+    served.source.broken["uprobe:libc:nope"] = ("no function nope", "did you mean open")
+    wish = {"probes": ["syscalls", "execs"], "targets": ["uprobe:libc:nope", "irq"]}
+    value = over(served, begin(served, 0.1, **wish))
+    assert value["state"] == "done"
+    assert value["problems"] == [
+        {"what": "uprobe:libc:nope", "why": "no function nope", "fix": "did you mean open"},
+        {"what": "execs", "why": "no ring buffer", "fix": "Linux 5.8"},
+    ]
+    assert value["result"]["probes"]["syscalls"]["rows"]
+    assert value["result"]["probes"]["execs"]["why"] == "no ring buffer"
+
+
+def test_a_run_of_nothing_but_failures_has_failed(served: Served) -> None:
+    served.source.failing["execs"] = ("no ring buffer", "Linux 5.8")
+    value = over(served, begin(served, probes=["execs"]))
+    assert (value["state"], value["result"]) == ("failed", None)
+    served.source.broken["irq"] = ("no", "never")
+    value = over(served, begin(served, targets=["irq"]))
+    assert value["state"] == "failed"
+    assert value["problems"][0]["what"] == "irq"
+    assert not served.agent.control.wishes.runs
+
+
+def test_filters_are_lent_to_a_run(served: Served) -> None:
+    served.ask("PUT", "/v1/filters", {"comm": "mine"})
+    identity = begin(served, probes=["syscalls"], filters={"uid": 0})
+    assert served.source.filters == Filters(uid=0)
+    assert served.get("/v1/filters").json()["comm"] == "mine"
+    served.ask("POST", "/v1/runs", {"seconds": 1, "filters": {"uid": 1}}).refused(422)
+    served.ask("POST", "/v1/runs", {"seconds": 1}).refused(422)
+    assert begin(served, probes=["syscalls"], filters={"uid": 0}) != identity
+    served.ask("PUT", "/v1/filters", {"comm": "other"})
+    assert served.source.filters == Filters(uid=0)
+    for one in served.get("/v1/runs").json()["runs"]:
+        served.ask("DELETE", f"/v1/runs/{one['id']}")
+    assert served.source.filters == Filters(comm="other")
+
+
+def test_there_are_only_so_many(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_KEPT", 6)
+    going = [begin(served, probes=["syscalls"]) for _ in range(runs.MOST_RUNNING)]
+    answer = served.ask("POST", "/v1/runs", {"seconds": 1})
+    assert "runs at a time" in answer.refused(429)
+    assert served.ask("DELETE", f"/v1/runs/{going[0]}").status == 200
+    for _ in range(4):
+        served.ask("DELETE", f"/v1/runs/{begin(served, probes=['syscalls'])}")
+    kept = [one["id"] for one in served.get("/v1/runs").json()["runs"]]
+    assert len(kept) == 6
+    # Those that go on are never forgotten.
+    assert set(going[1:]) < set(kept)
+    assert going[0] not in kept
+
+
+def test_results_are_forgotten(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = begin(served, 0.05, probes=["syscalls"])
+    over(served, identity)
+    monkeypatch.setattr(runs, "MOST_AGE", -1)
+    served.get(f"/v1/runs/{identity}").refused(404)
+    assert served.get("/v1/runs").json() == {"runs": []}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {},
+        {"seconds": None},
+        {"seconds": "5"},
+        {"seconds": 0},
+        {"seconds": 3601},
+        {"seconds": True},
+        {"seconds": 1, "probes": []},
+        {"seconds": 1, "probes": ["sycalls"]},
+        {"seconds": 1, "probes": "syscalls"},
+        {"seconds": 1, "probes": [1]},
+        {"seconds": 1, "targets": ["nothing"]},
+        {"seconds": 1, "targets": ["runq"] * 100},
+        {"seconds": 1, "targets": [None]},
+        {"seconds": 1, "filters": []},
+        {"seconds": 1, "filters": {"pid": "x"}},
+        {"seconds": 1, "name": "x"},
+    ],
+)
+def test_wrong_runs_begin_nothing(served: Served, wish: dict[str, Any]) -> None:
+    before = list(served.source.commands)
+    served.ask("POST", "/v1/runs", wish).refused(422)
+    assert served.get("/v1/runs").json() == {"runs": []}
+    assert served.source.commands == before
+
+
+def test_snapshots_are_of_the_last_seconds(served: Served) -> None:
+    value = served.get("/v1/snapshot.json?seconds=60").json()
+    assert value["frames"] == 2
+    assert value["probes"]["syscalls"]["rows"]
+    for wrong in ("0", "61", "nan", "x", "", "1&seconds=2"):
+        served.get(f"/v1/snapshot.json?seconds={wrong}").refused(422)
+
+
+def test_a_page_is_made_by_somebody_else(served: Served) -> None:
+    import os
+
+    from tui.agent.page import make
+
+    def helped(name: str, fds: Any) -> dict[str, Any]:
+        try:
+            return {"ok": True, "result": make(fds)}
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    import threading
+
+    def in_thread(name: str, fds: Any) -> dict[str, Any]:
+        # It draws with a loop of its own.
+        out: list[dict[str, Any]] = []
+        thread = threading.Thread(target=lambda: out.append(helped(name, fds)))
+        thread.start()
+        thread.join()
+        return out[0]
+
+    served.source.helped = in_thread
+    answer = served.get("/v1/snapshot.html")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.body.startswith(b"<!doctype html>") or b"<html" in answer.body[:300]
+    assert b"futex" in answer.body
+    assert b"<svg" in answer.body
+    served.source.helped = lambda name, fds: {"ok": False, "why": "no memory", "fix": "add some"}
+    assert served.get("/v1/snapshot.html").refused(503) == "no memory"

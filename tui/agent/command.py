@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `serve`: starts the broker, gives up privileges, and answers over HTTP.
+
+SIGTERM, SIGINT and SIGHUP end it within a second: what a new token file or certificate needs,
+privileges, it has no more, so that a service manager has to start it anew for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from probes.base import ProbeError
+from probes.helpers import DOCTOR, Helper
+from probes.live import LiveSource
+from probes.privileges import User, service_user
+from tui.agent.notify import Notifier
+from tui.agent.options import ServeOptions, resolve
+from tui.options import Options
+from tui.registry import REGISTRY
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+Complain = Callable[[str], None]
+PAGE = "tui.agent.page:make"
+PAGE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Setup:
+    """What is made ready while there are privileges."""
+
+    options: Options
+    serve: ServeOptions
+    probe_options: Mapping[str, Mapping[str, Any]]
+    user: User
+    notifier: Notifier
+    sock: socket.socket | None = None
+    context: ssl.SSLContext | None = None
+
+
+def serve(
+    options: Options,
+    probe_options: Mapping[str, Mapping[str, Any]],
+    typed: Mapping[str, Any],
+    complain: Complain,
+) -> int:
+    """Runs the agent until a signal ends it; returns the exit status. Raises ProbeError."""
+    setup = Setup(options, resolve(typed), probe_options, service_user(options.run_as), Notifier())
+    source = _open(setup)
+    from tui.agent.running import run
+
+    try:
+        return run(setup, source, complain)
+    finally:
+        source.stop()
+
+
+def _open(setup: Setup) -> LiveSource:
+    """The Source; from here on this process has no privileges."""
+    from probes import kernel
+
+    if not kernel.may_load():
+        why = "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)"
+        raise ProbeError(why, "run it through sudo, or as a service")
+    from probes.start import open_live
+
+    options = setup.options
+    return open_live(
+        {entry.name: entry.probe_path for entry in REGISTRY},
+        on=options.probes,
+        options=setup.probe_options,
+        filters=options.filters,
+        interval=options.interval,
+        run_as=setup.user,
+        cost_always=options.cost_always,
+        budget=options.budget,
+        log=options.log,
+        helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user)},
+        preload=lambda: _preload(setup),
+    )
+
+
+def _preload(setup: Setup) -> None:
+    """All that needs privileges, or files that may be out of reach afterwards."""
+    try:
+        from tui.agent import listen, running
+    except ImportError as error:
+        why = f"`serve` needs packages that are not installed ({error.name})"
+        raise ProbeError(why, "pip install 'probetop[serve]'") from error
+    running.preload()
+    setup.context = listen.tls(setup.serve)
+    setup.sock = listen.open_socket(setup.serve, setup.user)
