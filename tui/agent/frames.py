@@ -50,7 +50,8 @@ class Outlet:
     async def next(self) -> bytes | None:
         """Bytes to send: the next ones, or a heartbeat if there are none for long."""
         try:
-            await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+            async with asyncio.timeout(HEARTBEAT):
+                await self._news.wait()
         except TimeoutError:
             return self.heartbeat
         if self.closed:

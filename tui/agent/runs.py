@@ -29,6 +29,7 @@ MOST_RUNNING, MOST_KEPT = 4, 32
 LONGEST = 3600.0
 MOST_AGE = 3600.0
 """Seconds for which a result is kept."""
+CLOSE_SECONDS = 0.2
 STOP_SECONDS = 10.0
 """How long a stop waits for a last Frame."""
 
@@ -135,8 +136,8 @@ class Runs:
         else:
             _end(run)
         with suppress(TimeoutError):
-            await asyncio.wait_for(run.gone.wait(), STOP_SECONDS)
-            return
+            async with asyncio.timeout(STOP_SECONDS):
+                await run.gone.wait()
         _end(run)
         await run.gone.wait()
 
@@ -154,7 +155,8 @@ class Runs:
         """End all at once, without results."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
 
     async def _carry_out(self, run: Run) -> None:
         state: RunState = "failed"
@@ -187,7 +189,8 @@ class Runs:
         self._control.hub.source.hurry()
         await run.started.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(run.over.wait(), run.seconds)
+            async with asyncio.timeout(run.seconds):
+                await run.over.wait()
         if not run.over.is_set():
             run.ending = True
             self._control.hub.source.hurry()
