@@ -31,7 +31,7 @@ def test_the_agent_is_what_its_description_says(tmp_path: Path) -> None:
         options = (
             f"--config-file {config} run {agent.where}/openapi.json --checks all --no-color "
             "--exclude-path /v1/frames --exclude-path /metrics --phases coverage,fuzzing,stateful "
-            "--max-examples 15 --seed 1 --generation-deterministic --generation-database none"
+            "--max-examples 15 --seed 1 --generation-deterministic"
         )
         header = f"Authorization: Bearer {TOKEN}"
         done = subprocess.run(
