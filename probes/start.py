@@ -72,5 +72,6 @@ def open_live(
         privileges.drop(user)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
-        raise ProbeError(why, "run it as root") from error
+        fix = "run it as root, with CAP_SETUID and CAP_SETGID"
+        raise ProbeError(why, fix) from error
     return source

@@ -20,7 +20,7 @@ from probes.framing import Encoder, message
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.agent.control import Control
-from tui.agent.errors import Refused
+from tui.agent.errors import Refused, complain
 
 RECORDS = "application/vnd.probetop.frames"
 EVENTS = "text/event-stream"
@@ -187,6 +187,7 @@ class FrameResponse:
                 while (data := await self._outlet.next()) is not None:
                     await self._send(send, data)
             if self._outlet.overrun:
+                complain("a client that read too slowly was dropped")
                 scope["state"]["connection"].drop()
             else:
                 await self._send(send, b"", more=False)

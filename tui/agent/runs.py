@@ -22,6 +22,7 @@ from probes.stream import dumps
 from probes.summary import Summarizer
 from tui.agent.control import Control
 from tui.agent.errors import Refused
+from tui.agent.memory import much
 from tui.checks import shown
 from tui.export.write import content
 
@@ -273,7 +274,8 @@ def _narrowed(sample: LatencySample, specs: frozenset[str]) -> LatencySample:
 
 
 def _packed(summarizer: Summarizer) -> bytes:
-    return zlib.compress(content(summarizer, ".json", None).encode("ascii"))
+    with much():
+        return zlib.compress(content(summarizer, ".json", None).encode("ascii"))
 
 
 def run_object(run: Run) -> dict[str, Any]:
