@@ -57,6 +57,13 @@ def test_pages_of_others_are_refused(open_one: Served, origin: str) -> None:
     assert ("toggle", "execs", False) not in open_one.source.commands
 
 
+def test_what_pages_of_others_embed_is_refused(open_one: Served) -> None:
+    for site in ("cross-site", "same-site"):
+        open_one.get("/v1/doctor", Sec_Fetch_Site=site).refused(403)
+    for site in ("none", "same-origin"):
+        assert open_one.get("/v1/filters", Sec_Fetch_Site=site).status == 200
+
+
 def test_its_own_page_may_ask(open_one: Served) -> None:
     answer = open_one.get("/v1/filters", Origin="http://localhost:9", Host="localhost:9")
     assert answer.status == 200

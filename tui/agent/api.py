@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from tui.agent import routes_control as control
 from tui.agent import routes_data as data
 from tui.agent.answers import Agent
 from tui.agent.auth import Guard
-from tui.agent.errors import JSON, Refused, error_body, status_of
+from tui.agent.errors import JSON, Refused, complain, error_body, status_of
 
 ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("GET", "/v1/probes", control.get_probes),
@@ -89,12 +88,6 @@ class Gate:
                 await _answered(_failure())(scope, receive, send_with_headers)
             elif not complete:
                 scope["state"]["connection"].drop()
-
-
-def complain(line: str) -> None:
-    """One line on standard error in which nothing acts on a terminal."""
-    safe = "".join(c if c.isprintable() else "?" for c in line[:400])
-    print(f"probetop: {safe}", file=sys.stderr, flush=True)
 
 
 def _failure() -> Refused:

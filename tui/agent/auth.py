@@ -61,7 +61,9 @@ class Guard:
     def _check_origin(self, scheme: str, headers: Headers) -> None:
         origin = headers.get("origin")
         own = f"{scheme}://{headers.get('host', '')}".lower()
-        if origin is not None and origin.lower() != own:
+        # What a page only embeds, such as an image, has no Origin; browsers tell it in this way.
+        embedded = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if embedded or (origin is not None and origin.lower() != own):
             why = "a page of another site may not ask this agent"
             raise Refused(403, why, "ask it by a program, such as curl")
 

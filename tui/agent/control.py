@@ -232,6 +232,8 @@ class Control:
         self, question: Callable[[Callable[[Any], None]], None], seconds: float = ANSWER_SECONDS
     ) -> Any:
         try:
-            return await asyncio.wait_for(self.hub.ask(question), seconds)
+            # Not wait_for, which before Python 3.12 may swallow that it is cancelled.
+            async with asyncio.timeout(seconds):
+                return await self.hub.ask(question)
         except TimeoutError:
             raise Refused(503, "the privileged helper does not answer", "try again") from None

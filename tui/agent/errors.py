@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 
 from probes.base import ProbeError
@@ -26,6 +27,12 @@ class Refused(ProbeError):
 def error_body(error: ProbeError) -> bytes:
     """The body of an error's answer."""
     return json.dumps({"why": error.why, "fix": error.fix}).encode("ascii") + b"\n"
+
+
+def complain(line: str) -> None:
+    """One line on standard error in which nothing acts on a terminal."""
+    safe = "".join(c if c.isprintable() else "?" for c in line[:400])
+    print(f"probetop: {safe}", file=sys.stderr, flush=True)
 
 
 def status_of(error: ProbeError) -> int:

@@ -20,7 +20,7 @@ from probes.framing import Encoder, message
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.agent.control import Control
-from tui.agent.errors import Refused
+from tui.agent.errors import Refused, complain
 
 RECORDS = "application/vnd.probetop.frames"
 EVENTS = "text/event-stream"
@@ -50,7 +50,8 @@ class Outlet:
     async def next(self) -> bytes | None:
         """Bytes to send: the next ones, or a heartbeat if there are none for long."""
         try:
-            await asyncio.wait_for(self._news.wait(), HEARTBEAT)
+            async with asyncio.timeout(HEARTBEAT):
+                await self._news.wait()
         except TimeoutError:
             return self.heartbeat
         if self.closed:
@@ -186,6 +187,7 @@ class FrameResponse:
                 while (data := await self._outlet.next()) is not None:
                     await self._send(send, data)
             if self._outlet.overrun:
+                complain("a client that read too slowly was dropped")
                 scope["state"]["connection"].drop()
             else:
                 await self._send(send, b"", more=False)

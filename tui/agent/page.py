@@ -21,6 +21,7 @@ CHUNK = 1 << 16
 def prepare() -> None:
     """Import all that is needed, while the files can be read."""
     preload("page.html")()
+    new_summarizer()
 
 
 def make(fds: Sequence[int]) -> dict[str, Any]:

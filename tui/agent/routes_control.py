@@ -119,6 +119,7 @@ async def post_target(request: Request) -> Response:
     spec = fields.text("spec")
     assert spec is not None
     spec = specs.parse(spec).text
+    control.touch()
     async with control.lock:
         if context(request).runs.keep(spec) and spec in await control.targets():
             return answer(target_object((await control.targets())[spec]), 201)

@@ -22,6 +22,7 @@ from probes.stream import dumps
 from probes.summary import Summarizer
 from tui.agent.control import Control
 from tui.agent.errors import Refused
+from tui.agent.memory import much
 from tui.checks import shown
 from tui.export.write import content
 
@@ -29,6 +30,7 @@ MOST_RUNNING, MOST_KEPT = 4, 32
 LONGEST = 3600.0
 MOST_AGE = 3600.0
 """Seconds for which a result is kept."""
+CLOSE_SECONDS = 0.2
 STOP_SECONDS = 10.0
 """How long a stop waits for a last Frame."""
 
@@ -135,8 +137,8 @@ class Runs:
         else:
             _end(run)
         with suppress(TimeoutError):
-            await asyncio.wait_for(run.gone.wait(), STOP_SECONDS)
-            return
+            async with asyncio.timeout(STOP_SECONDS):
+                await run.gone.wait()
         _end(run)
         await run.gone.wait()
 
@@ -154,7 +156,8 @@ class Runs:
         """End all at once, without results."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
 
     async def _carry_out(self, run: Run) -> None:
         state: RunState = "failed"
@@ -187,7 +190,8 @@ class Runs:
         self._control.hub.source.hurry()
         await run.started.wait()
         with suppress(TimeoutError):
-            await asyncio.wait_for(run.over.wait(), run.seconds)
+            async with asyncio.timeout(run.seconds):
+                await run.over.wait()
         if not run.over.is_set():
             run.ending = True
             self._control.hub.source.hurry()
@@ -270,7 +274,8 @@ def _narrowed(sample: LatencySample, specs: frozenset[str]) -> LatencySample:
 
 
 def _packed(summarizer: Summarizer) -> bytes:
-    return zlib.compress(content(summarizer, ".json", None).encode("ascii"))
+    with much():
+        return zlib.compress(content(summarizer, ".json", None).encode("ascii"))
 
 
 def run_object(run: Run) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from probes.base import ProbeError
-from tui.agent.errors import JSON, error_body
+from tui.agent.errors import JSON, complain, error_body
 
 MOST_CONNECTIONS = 128
 HEAD_SECONDS = 10.0
@@ -126,6 +126,7 @@ class Connection(H11Protocol):
 
     def _stalled(self) -> None:
         self._counts.stalled += 1
+        complain("a client that did not read was dropped")
         self.drop()
 
     def _answer(self, status: int, error: ProbeError) -> None:

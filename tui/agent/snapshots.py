@@ -16,8 +16,8 @@ from probes.history import History
 from probes.samples import Frame
 from tui.agent.control import Control
 from tui.agent.errors import Refused
+from tui.agent.memory import much
 from tui.export.write import content, new_summarizer
-from tui.garbage import uncollected
 
 SECONDS, LONGEST = 10.0, 60.0
 """What a snapshot is of if nobody says so, and at most."""
@@ -42,13 +42,15 @@ class Snapshots:
             return await asyncio.to_thread(self._summary, seconds)
 
     def _summary(self, seconds: float) -> bytes:
-        summarizer = new_summarizer()
-        with uncollected():
+        with much():
+            summarizer = new_summarizer()
             for frame in self._history.between(seconds):
                 summarizer.add(frame)
-        if summarizer.frames < 2:
-            raise TOO_EARLY
-        return content(summarizer, ".json", None).encode("ascii")
+            if summarizer.frames < 2:
+                raise TOO_EARLY
+            data = content(summarizer, ".json", None).encode("ascii")
+            del summarizer
+        return data
 
     async def html(self, seconds: float) -> bytes:
         """The same as a page; raises Refused where it could not be made."""
@@ -68,7 +70,7 @@ class Snapshots:
 
     def _write(self, seconds: float, fd: int) -> int:
         encoder = Encoder()
-        with open(os.dup(fd), "wb") as file, uncollected():
+        with open(os.dup(fd), "wb") as file, much():
             for frame in self._history.between(seconds):
                 file.write(encoder.frame(frame))
         return encoder.frames
