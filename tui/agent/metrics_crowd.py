@@ -79,6 +79,8 @@ class Crowd:
 
     def begin(self, now: float) -> None:
         """A tick begins; `now` are monotonic seconds."""
+        if not self._next_rank or now < self._now:
+            self._next_rank = now + RANK_SECONDS
         self._now, self._reads = now, MOST_READS
         waiting, self._unread = self._unread, {}
         for pid, comm in waiting.items():
@@ -121,8 +123,11 @@ class Crowd:
                 owner.seen = self._now
             owner.score = owner.score * DECAY + owner.recent
             owner.recent = 0.0
-            if id(owner) not in referred and self._idle(owner):
-                del self._owners[key]
+            if self._idle(owner):
+                # However busy it was, it takes nobody's place.
+                owner.score = 0.0
+                if id(owner) not in referred:
+                    del self._owners[key]
         members: dict[str, list[Owner]] = {}
         for owner in self._owners.values():
             members.setdefault(owner.cgroup, []).append(owner)
