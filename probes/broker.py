@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The privileged side: answers "load X" with descriptors, and does nothing else.
+"""The privileged side: answers "load X" with descriptors, and starts a few helpers.
 
 It is a child of the dashboard's process, forked before that gave up its privileges; it
 imports neither BCC nor Textual, holds no descriptor of a running probe and ends when the
@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from probes import bpfsys, ipc, returns
 from probes.closer import Closer
+from probes.helpers import NO_HELPERS, Helper, Helpers
 from probes.searcher import Searcher
 
 
@@ -63,7 +64,11 @@ class Broker:
     """The request loop; `serve` returns when the dashboard's end of the socket closes."""
 
     def __init__(
-        self, sock: socket.socket, paths: Mapping[str, str], spawn: Callable[..., int] | None = None
+        self,
+        sock: socket.socket,
+        paths: Mapping[str, str],
+        spawn: Callable[..., int] | None = None,
+        helpers: Mapping[str, Helper] = NO_HELPERS,
     ) -> None:
         self.sock = sock
         self.paths = dict(paths)
@@ -73,6 +78,7 @@ class Broker:
         self.spawn = spawn or self._fork_loader
         self.searcher = Searcher(self._answer, self._forget)
         self.closer = Closer(self._forget)
+        self.helpers = Helpers(helpers, self._answer, self._forget)
 
     def serve(self) -> None:
         """Answer requests until the dashboard is gone."""
@@ -90,12 +96,14 @@ class Broker:
                 self.searcher.close()
             if self.closer.sock in ready:
                 self.closer.reap()
+            self.helpers.speak(ready)
             if self.sock in ready and not self._dashboard_speaks():
                 break
         self._close_doomed()
         self.closer.end()
         self._end_loader(kill=True)
         self.searcher.close(kill=True)
+        self.helpers.close()
         # The dashboard, or the closer, may still be about to close its descriptors.
         last = time.monotonic() + TIDY_SECONDS
         while not returns.tidy() and time.monotonic() < last:
@@ -112,6 +120,7 @@ class Broker:
         for sock in others:
             if sock is not None:
                 sock.close()
+        self.helpers.forget()
         ipc.close_all(self.doomed)
 
     def _answer(self, message: ipc.Message) -> None:
@@ -129,6 +138,10 @@ class Broker:
             timeouts.append(idle)
         if self.closer.sock is not None:
             sockets.append(self.closer.sock)
+        sockets += self.helpers.sockets
+        helping = self.helpers.timeout()
+        if helping is not None:
+            timeouts.append(helping)
         ready, _, _ = select.select(sockets, [], [], min(timeouts, default=None))
         return ready
 
@@ -141,6 +154,8 @@ class Broker:
             # Detaching waits for the kernel. Who closes last waits: that is to be us.
             self.doomed += fds
             return True
+        if message.get("op") == "help":
+            self.helpers.ask(message, fds)
         ipc.close_all(fds)
         if message.get("op") == "closed":
             self._close_doomed()
@@ -148,6 +163,8 @@ class Broker:
             self._stats(message)
         elif message.get("op") == "search":
             self.searcher.ask(message)
+        elif message.get("op") == "help":
+            pass
         elif message.get("probe") in self.paths:
             # Who asks again for a probe does not want what was asked for before.
             older = [m for m in self.queue if m["probe"] != message["probe"]]
@@ -275,7 +292,9 @@ def _restore_terminal(saved: list[Any]) -> None:
         os.write(1, LEAVE_SCREEN)
 
 
-def run(sock: socket.socket, paths: Mapping[str, str], parent: int) -> NoReturn:
+def run(
+    sock: socket.socket, paths: Mapping[str, str], parent: int, helpers: Mapping[str, Helper]
+) -> NoReturn:
     """The broker's process, from fork to end. Never returns."""
     status = 1
     try:
@@ -284,7 +303,7 @@ def run(sock: socket.socket, paths: Mapping[str, str], parent: int) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         _raise_limits()
         saved = _saved_terminal()
-        Broker(sock, paths).serve()
+        Broker(sock, paths, helpers=helpers).serve()
         if saved is not None and os.getppid() != parent:
             _restore_terminal(saved)
         status = 0
@@ -293,14 +312,16 @@ def run(sock: socket.socket, paths: Mapping[str, str], parent: int) -> NoReturn:
         os._exit(status)
 
 
-def fork(paths: Mapping[str, str]) -> tuple[int, socket.socket]:
+def fork(
+    paths: Mapping[str, str], helpers: Mapping[str, Helper] = NO_HELPERS
+) -> tuple[int, socket.socket]:
     """Start the broker as a child: its process id and the socket to it."""
     ours, theirs = ipc.pair()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        run(theirs, paths, parent)
+        run(theirs, paths, parent, helpers)
     theirs.close()
     return pid, ours
 

@@ -13,7 +13,7 @@ import resource
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -367,12 +367,20 @@ def render(checks: list[Check], facts: dict[str, Any], colour: bool, width: int)
     return "\n".join([*lines, "", *_verdict(checks)])
 
 
+def report(fds: Sequence[int] = ()) -> dict[str, Any]:
+    """All verdicts as the agent has them made: what `--json` prints."""
+    return _report(examine(), machine_facts())
+
+
+def _report(checks: list[Check], facts: dict[str, Any]) -> dict[str, Any]:
+    return {"ok": ready(checks), "machine": facts, "checks": [asdict(c) for c in checks]}
+
+
 def main(json: bool = False) -> int:
     """Prints the report; returns 0 if the default panes can run on this machine, else 1."""
     checks, facts = examine(), machine_facts()
     if json:
-        report = {"ok": ready(checks), "machine": facts, "checks": [asdict(c) for c in checks]}
-        print(json_module.dumps(report, indent=2))
+        print(json_module.dumps(_report(checks, facts), indent=2))
     else:
         tty = sys.stdout.isatty()
         width = os.get_terminal_size(sys.stdout.fileno()).columns if tty else 100

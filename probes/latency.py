@@ -111,6 +111,11 @@ class LatencyProbe:
         self._ladders = Ladders()
         self._forget_all()
 
+    @property
+    def targets(self) -> Mapping[str, Target]:
+        """The targets as they are known now."""
+        return self._targets.copy()
+
     @staticmethod
     def plan(params: Params) -> Plan:
         """Programs for each target that this machine has; the others are in the facts."""

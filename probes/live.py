@@ -24,7 +24,7 @@ from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CallRate, CostWindows
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
-from probes.samples import Filters, Frame, Host, Sample, State
+from probes.samples import Filters, Frame, Host, Sample, State, Target
 from probes.windows import continues
 
 
@@ -49,6 +49,25 @@ class Slot:
     def runs(self) -> bool:
         """Whether it is attached."""
         return self.state == "on"
+
+    def standing(self) -> Standing:
+        """All that can be said of it without reading what it counted."""
+        given_up = self.probe.given_up() if self.runs else DETACHED.words if self.held else None
+        targets = getattr(self.probe, "targets", {})
+        settled = self.pending is None and self.state != "starting"
+        return Standing(self.state, settled, self.why, self.fix, given_up, targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a probe stands now; `settled` unless something that was asked for is awaited."""
+
+    state: State
+    settled: bool
+    why: str | None
+    fix: str | None
+    given_up: str | None
+    targets: Mapping[str, Target]
 
 
 class LiveSource:
@@ -96,6 +115,7 @@ class LiveSource:
         )
         self._governed = Governed(budget, self.host.cpus, self._slots, hands)
         self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
+        self._helping: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_frame: Callable[[Frame], None] = lambda frame: None
@@ -140,7 +160,10 @@ class LiveSource:
 
         def change() -> None:
             self._governed.forget(probe)
-            changed = slot.probe.set_option(option, value)
+            try:
+                changed = slot.probe.set_option(option, value)
+            except ProbeError:  # it was right when it was asked for, and is not any more
+                return
             if slot.held:
                 # Who changes what it does wants it to run.
                 self._switch(probe, slot, True)
@@ -170,6 +193,31 @@ class LiveSource:
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames, in seconds."""
         self._command(lambda: setattr(self, "_interval", seconds))
+
+    def stand(self, on_standing: Callable[[Mapping[str, Standing]], None]) -> None:
+        """Ask where the probes stand once all commands given so far are carried out."""
+        slots = self._slots
+        self._command(lambda: on_standing({name: slots[name].standing() for name in slots}))
+
+    def help(
+        self, name: str, on_answer: Callable[[dict[str, Any]], None], fds: Sequence[int] = ()
+    ) -> None:
+        """Have a helper work, see `probes.helpers`; the descriptors are closed in the end.
+
+        The answer has "ok", and "result" or "why" and "fix"; it comes from another thread.
+        """
+
+        def ask() -> None:
+            self._requests += 1
+            self._helping[self._requests] = on_answer
+            ipc.send(self._sock, {"id": self._requests, "op": "help", "name": name}, fds)
+            ipc.close_all(fds)
+
+        self._command(ask)
+
+    def doctor(self, on_report: Callable[[dict[str, Any]], None]) -> None:
+        """Ask for what `probetop doctor --json` prints, as `help` answers it."""
+        self.help("doctor", on_report)
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced; only the newest question is sure to be answered."""
@@ -320,6 +368,10 @@ class LiveSource:
         if on_found is not None:
             found = message["found"] if message["ok"] else [("", "", message["why"], None)]
             on_found([Found(*entry) for entry in found])
+            return True
+        on_answer = self._helping.pop(message["id"], None)
+        if on_answer is not None:
+            on_answer(message)
             return True
         slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
         self._write_log(message.get("log", ""))

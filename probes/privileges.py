@@ -17,6 +17,8 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 # NOROOT and NO_SETUID_FIXUP, both locked: uid 0 is a user like any other from then on.
 SECUREBITS = 0b1111
 CAPABILITY_VERSION_3 = 0x20080522
+NOBODY = 65534
+"""The user and the group that own nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,12 @@ def invoking_user(run_as: str | None) -> User:
         except KeyError:
             return User(int(uid), int(gid), None)
     return User(os.geteuid(), os.getegid(), None)
+
+
+def service_user(run_as: str | None) -> User:
+    """As `invoking_user`, but who is root and names nobody else becomes nobody."""
+    user = invoking_user(run_as)
+    return User(NOBODY, NOBODY, None) if run_as is None and user.uid == 0 else user
 
 
 def drop(user: User) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from probes import broker, control, kernel, privileges
 from probes.base import Probe, ProbeError
+from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
 from probes.samples import Filters
 
@@ -26,17 +27,19 @@ def open_live(
     options: Mapping[str, Mapping[str, Any]],
     filters: Filters,
     interval: float,
-    run_as: str | None = None,
+    run_as: str | privileges.User | None = None,
     cost_always: bool = False,
     budget: float = 0.0,
     log: str | None = None,
+    helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
     `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
     their options by probe. `budget` is what all of it may cost, in per cent of all CPUs, 0 for any
-    amount. `preload` imports what is needed from then on: the user that we
+    amount. `run_as` is a name, or the user to become. `helpers` is what the Source can be asked
+    to have done. `preload` imports what is needed from then on: the user that we
     become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. Raises ProbeError.
     """
@@ -45,12 +48,12 @@ def open_live(
         raise ProbeError(why, "run it as root, through sudo")
     if kernel.arch() is None:
         raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
-    user = privileges.invoking_user(run_as)
+    user = run_as if isinstance(run_as, privileges.User) else privileges.invoking_user(run_as)
     # Needed by the loader, but mounting is for us: the mount outlives both.
     kernel.tracefs()
     if filters.cgroup is not None:
         control.cgroup_id(filters.cgroup)
-    _, sock = broker.fork(probe_paths)
+    _, sock = broker.fork(probe_paths, helpers)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = Path(log) if log else None
     source = LiveSource(

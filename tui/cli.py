@@ -26,10 +26,11 @@ COMMANDS = {
     "snapshot": "write what happens in some seconds to one file, .html, .json or .svg",
     "diff": "what changed from one snapshot or recording to another",
     "record": "write a recording that `replay` shows",
+    "serve": "answer over HTTP, on this machine or to others; needs no screen",
     "replay": "show a recording; needs no privileges",
     "demo": "show the recording that came with probetop; needs no privileges",
 }
-LIVE = ("stream", "snapshot", "record", None)
+LIVE = ("stream", "snapshot", "record", "serve", None)
 """Commands, and no command at all, that read the running kernel."""
 
 
@@ -84,6 +85,10 @@ def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--force", action="store_true", help="replace OUT if it is there")
     if name == "replay":
         sub.add_argument("file", metavar="FILE", help="a file that `record` wrote")
+    if name == "serve":
+        from tui.agent.options import add_arguments
+
+        add_arguments(sub)
     if name in ("stream", "snapshot", "record"):
         text = "look at N seconds (default 10)" if name == "snapshot" else "stop after N seconds"
         sub.add_argument("--seconds", metavar="N", help=text)
@@ -145,6 +150,10 @@ def _run(typed: dict[str, Any]) -> int:
         return _record(options, typed)
     if command == "snapshot":
         return _snapshot(options, typed)
+    if command == "serve":
+        from tui.agent.command import serve
+
+        return serve(options, _probe_options(options), typed, _complain)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
         return _show(_open_live(options, "tui.app"), options)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent: probes and Frames over HTTP, without a screen and without Textual."""
+"""`probetop serve`: the HTTP agent, one more reader of a Source; it never imports Textual."""

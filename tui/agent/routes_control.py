@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests about what is on: probes, targets, filters, the interval, and what could be traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from probes import specs
+from probes.base import ProbeError
+from probes.live import Standing
+from probes.samples import NO_COST, Filters, Target
+from tui.agent.answers import answer, body, context, query
+from tui.agent.errors import Refused
+from tui.agent.fields import Fields
+from tui.checks import check_cgroup, check_comm, check_interval, check_pid, check_user, shown
+
+MOST_TARGETS = 64
+OWN = ("latency",)
+"""Probes some of whose options are lists that others change too."""
+
+
+def probe_object(request: Request, name: str, standing: Standing) -> dict[str, Any]:
+    """PROBE: where it stands now, and what the last Frame knows of it."""
+    agent = context(request)
+    frame = agent.hub.frame
+    sample = frame.samples.get(name) if frame is not None else None
+    options = dict(agent.control.options[name])
+    if name in OWN:
+        options = {"targets": list(standing.targets)}
+    return {
+        "name": name,
+        "state": standing.state,
+        "wanted": agent.control.wishes.wanted[name],
+        "why": standing.why,
+        "fix": standing.fix,
+        "given_up": standing.given_up,
+        "lost": sample.lost if sample is not None else 0,
+        "cost": (sample.cost if sample is not None else NO_COST)._asdict(),
+        "options": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in options.items()
+        },
+    }
+
+
+def target_object(target: Target) -> dict[str, Any]:
+    """TARGET: what it is and whether it is traced; what it counts is in frames."""
+    return {
+        "spec": target.spec,
+        "mechanism": target.mechanism,
+        "state": target.state,
+        "why": target.why,
+        "fix": target.fix,
+        "functions": target.functions,
+        "counts_only": target.counts_only,
+        "unit": target.unit,
+        "floor": target.floor,
+    }
+
+
+async def get_probes(request: Request) -> Response:
+    """All probes."""
+    query(request)
+    agent = context(request)
+    standings = await agent.control.standings()
+    budget = agent.hub.frame.budget if agent.hub.frame is not None else None
+    return answer(
+        {
+            "interval": agent.control.interval,
+            "budget": budget._asdict() if budget is not None else None,
+            "watched": agent.control.watched,
+            "probes": [probe_object(request, name, s) for name, s in standings.items()],
+        }
+    )
+
+
+async def get_probe(request: Request) -> Response:
+    """One probe."""
+    query(request)
+    control = context(request).control
+    name = control.known(request.path_params["name"])
+    return answer(probe_object(request, name, (await control.standings())[name]))
+
+
+async def put_probe(request: Request) -> Response:
+    """Switch it, change its options, and wait for what comes of it."""
+    query(request)
+    control = context(request).control
+    name = control.known(request.path_params["name"])
+    fields = await body(request, ("on", "options"))
+    on, options = fields.flag("on"), fields.raw("options")
+    if options is not None and not isinstance(options, dict):
+        raise ProbeError("options is not an object", "give its options by name")
+    control.check_options(name, options or {})
+    async with control.lock:
+        control.set_options(name, options or {})
+        if on is not None:
+            control.switch(name, on)
+        standing = await control.settled(name)
+    return answer(probe_object(request, name, standing))
+
+
+async def get_targets(request: Request) -> Response:
+    """What is timed."""
+    query(request)
+    targets = await context(request).control.targets()
+    return answer({"targets": [target_object(target) for target in targets.values()]})
+
+
+async def post_target(request: Request) -> Response:
+    """Time one more."""
+    query(request)
+    control = context(request).control
+    fields = await body(request, ("spec",))
+    fields.need("spec")
+    spec = fields.text("spec")
+    assert spec is not None
+    specs.parse(spec)
+    async with control.lock:
+        if len(await control.targets()) >= MOST_TARGETS:
+            raise Refused(503, f"{MOST_TARGETS} targets at once are the most", "remove some")
+        if not control.attached()["latency"]:
+            control.switch("latency", True)
+            await control.settled("latency")
+        target = await control.add_target(spec)
+    return answer(target_object(target), 201)
+
+
+async def delete_target(request: Request) -> Response:
+    """Time one no more."""
+    fields = query(request, ("spec",))
+    fields.need("spec")
+    spec = fields.text("spec")
+    assert spec is not None
+    control = context(request).control
+    try:
+        normal = specs.parse(spec).text
+    except ProbeError:
+        normal = spec
+    async with control.lock:
+        if not await control.remove_target(normal):
+            raise Refused(404, f"{shown(spec)} is not traced", "see GET /v1/latency/targets")
+    return Response(status_code=204)
+
+
+def filters_of(fields: Fields) -> Filters:
+    """Filters as a request gives them; raises ProbeError."""
+    if "user" in fields and "uid" in fields:
+        raise ProbeError("user and uid are the same filter", "give one of them")
+    uid = fields.value("user", (str,), "a user's name", check_user)
+    if "uid" in fields:
+        uid = fields.value("uid", (int,), "a number", check_user)
+    for name in ("comm", "cgroup"):
+        fields.text(name)
+    return Filters(
+        fields.value("pid", (int,), "a number", check_pid),
+        fields.value("comm", (str,), "a process's name", check_comm),
+        uid,
+        fields.value("cgroup", (str,), "a path", check_cgroup),
+    )
+
+
+FILTERS = ("pid", "comm", "user", "uid", "cgroup")
+
+
+async def get_filters(request: Request) -> Response:
+    """What is counted."""
+    query(request)
+    return answer(context(request).control.filters._asdict())
+
+
+async def put_filters(request: Request) -> Response:
+    """Count something else."""
+    query(request)
+    control = context(request).control
+    control.set_filters(filters_of(await body(request, FILTERS)))
+    return answer(control.filters._asdict())
+
+
+async def get_interval(request: Request) -> Response:
+    """The seconds between Frames."""
+    query(request)
+    return answer({"seconds": context(request).control.interval})
+
+
+async def put_interval(request: Request) -> Response:
+    """Other seconds between Frames."""
+    query(request)
+    control = context(request).control
+    fields = await body(request, ("seconds",))
+    fields.need("seconds")
+    seconds = fields.number("seconds", check_interval)
+    assert seconds is not None
+    control.set_interval(seconds)
+    return answer({"seconds": seconds})
+
+
+async def get_search(request: Request) -> Response:
+    """What can be traced and fits a text."""
+    fields = query(request, ("q",))
+    fields.need("q")
+    text = fields.text("q")
+    assert text is not None
+    found = await context(request).control.search(text)
+    return answer({"found": [one._asdict() for one in found]})

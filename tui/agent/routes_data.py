@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests for data: frames, snapshots, runs, metrics, the doctor, and whether all is well."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from probes import specs
+from probes.base import ProbeError
+from probes.samples import NO_FILTERS
+from tui.agent.answers import answer, body, context, number, query
+from tui.agent.errors import JSON, Refused
+from tui.agent.fields import Fields
+from tui.agent.frames import EVENTS, RECORDS, FrameResponse
+from tui.agent.openapi import description
+from tui.agent.routes_control import FILTERS, MOST_TARGETS, filters_of
+from tui.agent.runs import LONGEST, Run, run_object, with_result
+from tui.agent.snapshots import LONGEST as LONGEST_SNAPSHOT
+from tui.agent.snapshots import SECONDS
+from tui.checks import check_probes
+
+PAGE_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page itself has a stricter one, with the hashes of its script and style."""
+STALE_SECONDS = 10.0
+"""How much later than its time a Frame may come before something is wrong."""
+
+
+async def get_frames(request: Request) -> ASGIApp:
+    """Frames as they come."""
+    query(request)
+    agent = context(request)
+    records = RECORDS in request.headers.get("accept", "").lower()
+    kind = RECORDS if records else EVENTS
+    if request.method == "HEAD":
+        return Response(media_type=kind)
+    return FrameResponse(agent.streams, agent.control, agent.streams.open(records), kind)
+
+
+async def get_snapshot_json(request: Request) -> Response:
+    """The last seconds as JSON."""
+    agent, seconds = context(request), _seconds(request)
+    agent.control.touch()
+    return Response(await agent.snapshots.json(seconds), media_type=JSON)
+
+
+async def get_snapshot_html(request: Request) -> Response:
+    """The last seconds as a page."""
+    agent, seconds = context(request), _seconds(request)
+    agent.control.touch()
+    page = await agent.snapshots.html(seconds)
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return Response(page, headers=headers, media_type="text/html")
+
+
+def _seconds(request: Request) -> float:
+    fields = query(request, ("seconds",))
+    return number(fields, "seconds", SECONDS, 1.0, LONGEST_SNAPSHOT)
+
+
+async def post_run(request: Request) -> Response:
+    """Begin to measure."""
+    query(request)
+    agent = context(request)
+    fields = await body(request, ("seconds", "probes", "targets", "filters"))
+    interval = agent.control.interval
+
+    def check(seconds: Any) -> float:
+        if not interval <= seconds <= LONGEST:
+            fix = f"between the interval, {interval:g}, and {LONGEST:g} seconds"
+            raise ProbeError("out of range", fix)
+        return float(seconds)
+
+    fields.need("seconds")
+    seconds = fields.number("seconds", check)
+    assert seconds is not None
+    probes, targets = _wanted(agent.control.wishes.wanted, fields)
+    given = fields.raw("filters")
+    filters = filters_of(Fields(given, FILTERS, "filters")) if given is not None else NO_FILTERS
+    run = agent.runs.begin(seconds, probes, targets, filters if filters != NO_FILTERS else None)
+    location = {"Location": f"/v1/runs/{run.id}"}
+    return Response(with_result(run), 201, location, JSON)
+
+
+def _wanted(on: dict[str, bool], fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The probes and targets of a run; raises ProbeError."""
+    specs_given = [specs.parse(spec).text for spec in fields.texts("targets", MOST_TARGETS) or ()]
+    names = fields.texts("probes", 16)
+    if names is None:
+        names = [] if specs_given else [name for name, wanted in on.items() if wanted]
+    if specs_given and "latency" not in names:
+        names.append("latency")
+    if not names:
+        raise ProbeError("there is nothing to measure", "name probes or targets")
+    return check_probes(names), tuple(dict.fromkeys(specs_given))
+
+
+async def get_runs(request: Request) -> Response:
+    """All runs, without their results."""
+    query(request)
+    return answer({"runs": [run_object(run) for run in context(request).runs.all()]})
+
+
+async def get_run(request: Request) -> Response:
+    """One run, with its result."""
+    query(request)
+    return _run(context(request).runs.get(request.path_params["id"]))
+
+
+async def delete_run(request: Request) -> Response:
+    """Stop one that goes on; forget one that has ended."""
+    query(request)
+    runs = context(request).runs
+    run = runs.get(request.path_params["id"])
+    if run.state == "running":
+        await runs.stop(run)
+        return _run(run)
+    runs.forget(run)
+    return Response(status_code=204)
+
+
+def _run(run: Run) -> Response:
+    return Response(with_result(run), media_type=JSON)
+
+
+async def get_metrics(request: Request) -> Response:
+    """Numbers for Prometheus."""
+    query(request)
+    agent = context(request)
+    agent.control.touch()
+    if agent.metrics is None:
+        raise Refused(503, "this agent has no metrics", "install probetop[serve] again")
+    text, kind = agent.metrics.render(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": kind})
+
+
+async def get_doctor(request: Request) -> Response:
+    """What this machine allows."""
+    query(request)
+    return answer(await context(request).control.help("doctor"))
+
+
+async def get_health(request: Request) -> Response:
+    """Whether Frames come."""
+    query(request)
+    agent = context(request)
+    frame = agent.hub.frame
+    age = time.monotonic() - frame.mono if frame is not None else 0.0
+    late = frame is not None and age > 2 * frame.interval + STALE_SECONDS
+    if agent.hub.ended is not None or late:
+        raise Refused(503, agent.hub.ended or "no frames come any more", "start it again")
+    return answer({"ok": True})
+
+
+async def get_description(request: Request) -> Response:
+    """This interface, in the words of OpenAPI."""
+    query(request)
+    return Response(description(context(request).tokens), media_type=JSON)

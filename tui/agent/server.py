@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP server: uvicorn's protocol on a socket of ours, with limits that it does not have.
+
+A client that is slow to send the head of a request, or to read an answer, is cut off; there are
+only so many connections. A stop closes all of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from probes.base import ProbeError
+from tui.agent.errors import JSON, error_body
+
+MOST_CONNECTIONS = 128
+HEAD_SECONDS = 10.0
+"""How long the head of a request may take, from its first byte."""
+STALL_SECONDS = 20.0
+"""How long a client may not read while there is more for it than its buffers hold."""
+KEEP_SECONDS = 15
+MOST_HEAD = 1 << 14
+"""Bytes of a request's head."""
+HANDSHAKE_SECONDS = 5.0
+CLOSE_SECONDS = 0.3
+"""How long answers may take to leave when the server stops."""
+BUSY = ProbeError("too many connections", "close some, or try again later")
+GARBLED = ProbeError("not an HTTP request", "speak HTTP/1.1, with TLS if the address has it")
+
+
+class Counts:
+    """What happened to connections: those that were dropped for not reading."""
+
+    def __init__(self) -> None:
+        self.stalled = 0
+
+
+class Connection(H11Protocol):
+    """One client. It is in the `state` of each request, for those who must `drop` it."""
+
+    def __init__(self, config: Config, state: ServerState, counts: Counts) -> None:
+        super().__init__(config, state, {"connection": self})
+        self._counts = counts
+        self._refused = False
+        self._head: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            # A peer that is gone without a word is found out by the kernel.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_SECONDS * 1000))
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._refused = True
+            self._answer(503, BUSY)
+            return
+        self._head = self.loop.call_later(HEAD_SECONDS, self.drop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        for timer in (self._head, self._stall):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client."""
+        if self._refused or self.transport.is_closing():
+            return
+        super().data_received(data)
+        waits = self.cycle is None or self.cycle.response_complete
+        if waits and self._head is None:
+            self._head = self.loop.call_later(HEAD_SECONDS, self.drop)
+        elif not waits and self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def on_response_complete(self) -> None:
+        """An answer is written; what of its request was not read is not waited for."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._answer(400, GARBLED)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALL_SECONDS, self._stalled)
+
+    def resume_writing(self) -> None:
+        """It has read on."""
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def drop(self) -> None:
+        """Cut it off, with all that was to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _stalled(self) -> None:
+        self._counts.stalled += 1
+        self.drop()
+
+    def _answer(self, status: int, error: ProbeError) -> None:
+        body = error_body(error)
+        words = {400: "Bad Request", 503: "Service Unavailable"}
+        head = (
+            f"HTTP/1.1 {status} {words[status]}\r\nContent-Type: {JSON}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+class Server:
+    """Serves `app` on a listening socket, from `start` to `stop`."""
+
+    def __init__(self, app: Any) -> None:
+        self.counts = Counts()
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._config = Config(
+            app,
+            http=H11Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_SECONDS,
+            h11_max_incomplete_event_size=MOST_HEAD,
+        )
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._state.connections)
+
+    async def start(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Begin to accept connections."""
+        self._config.load()
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._config, self._state, self.counts),
+            sock=sock,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+        )
+
+    async def stop(self) -> None:
+        """Accept no more; what is being answered has a moment, then all is closed."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._state.connections):
+            with suppress(h11.LocalProtocolError):
+                connection.shutdown()
+        tasks = list(self._state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        for connection in list(self._state.connections):
+            if isinstance(connection, Connection):
+                connection.drop()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last minute, kept to be told of at once: GET /v1/snapshot.json and .html.
+
+The picture of the screen in a page needs Textual, which would cost the agent more memory than
+all the rest of it. So a page is made by a helper of the broker's, a process that lives for a
+second and has no privileges: it is given the Frames as records in a file without a name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from probes.framing import Encoder
+from probes.helpers import Helper
+from probes.history import History
+from probes.privileges import User
+from probes.samples import Frame
+from tui.agent.control import Control
+from tui.agent.errors import Refused
+from tui.export.write import content, new_summarizer
+from tui.garbage import uncollected
+
+SECONDS, LONGEST = 10.0, 60.0
+"""What a snapshot is of if nobody says so, and at most."""
+MOST_BYTES = 16 << 20
+PAGE_SECONDS = 30.0
+
+
+def page_helper(user: User) -> Helper:
+    """Who makes pages."""
+    return Helper("tui.agent.page:make", PAGE_SECONDS, user)
+
+
+class Snapshots:
+    """Keeps Frames and makes snapshots of them, one at a time."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._history = History(LONGEST, MOST_BYTES)
+        self._busy = asyncio.Lock()
+
+    def add(self, frame: Frame) -> None:
+        """Keep a Frame."""
+        self._history.add(frame)
+
+    async def json(self, seconds: float) -> bytes:
+        """What happened in the last `seconds`, or in as many as are kept."""
+        async with self._busy:
+            return await asyncio.to_thread(self._summary, seconds)
+
+    def _summary(self, seconds: float) -> bytes:
+        summarizer = new_summarizer()
+        with uncollected():
+            for frame in self._history.between(seconds):
+                summarizer.add(frame)
+        if summarizer.frames < 2:
+            raise TOO_EARLY
+        return content(summarizer, ".json", None).encode("ascii")
+
+    async def html(self, seconds: float) -> bytes:
+        """The same as a page; raises Refused where it could not be made."""
+        async with self._busy:
+            source = os.memfd_create("probetop-frames")
+            page = os.memfd_create("probetop-page")
+            try:
+                if await asyncio.to_thread(self._write, seconds, source) < 2:
+                    raise TOO_EARLY
+                await self._control.help("page", [os.dup(source), os.dup(page)])
+                with open(os.dup(page), "rb") as file:
+                    file.seek(0)
+                    return file.read()
+            finally:
+                os.close(source)
+                os.close(page)
+
+    def _write(self, seconds: float, fd: int) -> int:
+        encoder = Encoder()
+        with open(os.dup(fd), "wb") as file, uncollected():
+            for frame in self._history.between(seconds):
+                file.write(encoder.frame(frame))
+        return encoder.frames
+
+
+TOO_EARLY = Refused(503, "there is nothing to tell yet", "wait for an interval to pass")
