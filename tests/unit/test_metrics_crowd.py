@@ -29,6 +29,7 @@ from tui.agent.metrics_crowd import (
     IDLE_SECONDS,
     MOST_READS,
     RANK_SECONDS,
+    REFRESHED,
     Crowd,
     read_cgroup,
 )
@@ -137,12 +138,35 @@ def test_look_ups_are_bounded_and_made_up_for() -> None:
     assert len(asked) == MOST_READS
     assert sum(n for (cgroup, _), n in shown(crowd).items() if cgroup == "") == 50
     crowd.begin(2)
-    assert sorted(asked) == list(pids)
+    assert sorted(set(asked)) == list(pids)
+    assert len(asked) <= len(pids) + REFRESHED
     for pid in pids:
         crowd.owner(pid, f"p{pid}").tally[CALLS] += 1
     # What nobody knew then stays where it was counted.
     assert sum(n for (cgroup, _), n in shown(crowd).items() if cgroup == "") == 50
     assert whole(crowd) == 2 * len(pids)
+
+
+def test_a_process_that_is_moved_counts_where_it_is() -> None:
+    places: dict[int, str | None] = dict.fromkeys(range(100), "/before")
+    crowd = Crowd(500, 5, lambda pid: places[pid])
+    crowd.begin(1)
+    for pid in places:
+        crowd.owner(pid, f"p{pid}").tally[CALLS] += 1
+    places.update({7: "/after", 99: "/after", 8: None})
+    for tick in range(2, 2 + -(-len(places) // REFRESHED)):
+        crowd.begin(tick)
+    for pid in places:
+        crowd.owner(pid, f"p{pid}").tally[CALLS] += 1
+    found = shown(crowd)
+    assert {key: n for key, n in found.items() if key[1] in ("p7", "p8", "p99")} == {
+        ("/before", "p7"): 1, ("/after", "p7"): 1, ("/before", "p8"): 2,
+        ("/before", "p99"): 1, ("/after", "p99"): 1,
+    }  # fmt: skip
+    crowd.keep(lambda pid: False)
+    crowd.begin(99)
+    assert not crowd.pids
+    assert whole(crowd) == 200
 
 
 @dataclass(frozen=True)

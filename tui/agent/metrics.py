@@ -30,7 +30,7 @@ from tui.agent.metrics_probes import ExecCounters, PmcCounters, SyscallCounters
 from tui.agent.metrics_states import ProbeStates
 from tui.agent.metrics_targets import TargetCounters
 
-TOP, CGROUPS = 10, 64
+TOP, CGROUPS = 20, 50
 """How many names of a control group, and how many control groups, have series of their own."""
 _LABELS = ("cgroup", "unit", "pod", "namespace", "container", "comm")
 _PER_PROCESS = (

@@ -10,6 +10,7 @@ from then on is `other`'s; what it had stays known as `retired`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from tui.agent.metrics_family import OTHER, label
@@ -27,6 +28,8 @@ DISPLACE = 2.0
 MOST_OWNERS = 20_000
 MOST_READS = 256
 """Most processes whose control group is looked up in one tick; the others wait."""
+REFRESHED = 32
+"""How many are looked up again in each tick, in turn: processes are moved."""
 
 
 def new_tally() -> Tally:
@@ -73,6 +76,7 @@ class Crowd:
         self._owners: dict[tuple[str, str], Owner] = {}
         self._unread: dict[int, str] = {}
         self._told: dict[int, str] = {}
+        self._turn: deque[int] = deque()
         self._reads = MOST_READS
         self._now = 0.0
         self._next_rank = 0.0
@@ -85,6 +89,7 @@ class Crowd:
         waiting, self._unread = self._unread, {}
         for pid, comm in waiting.items():
             self.name(pid, comm)
+        self._refresh()
 
     def tell(self, pid: int, cgroup: str) -> None:
         """The control group that a process was in when it executed a program."""
@@ -93,6 +98,8 @@ class Crowd:
     def name(self, pid: int, comm: str) -> Owner:
         """A process has this name, from now on."""
         raw = self._cgroup(pid, comm)
+        if pid not in self.pids:
+            self._turn.append(pid)
         owner = self.pids[pid] = self._owner(raw, comm)
         return owner
 
@@ -105,6 +112,7 @@ class Crowd:
         """Forget the processes that are not alive."""
         for pid in [pid for pid in self.pids if not alive(pid)]:
             del self.pids[pid]
+        self._turn = deque([pid for pid in dict.fromkeys(self._turn) if pid in self.pids])
         self._unread = {pid: comm for pid, comm in self._unread.items() if pid in self.pids}
 
     def end(self) -> bool:
@@ -145,16 +153,28 @@ class Crowd:
         if any(self.rest):
             yield OTHER, OTHER, self.rest
 
+    def _refresh(self) -> None:
+        """See whether some processes are in another control group by now."""
+        for _ in range(min(REFRESHED, self._reads, len(self._turn))):
+            pid = self._turn.popleft()
+            owner = self.pids.get(pid)
+            if owner is None:
+                continue
+            raw = self._read(pid)
+            if raw is not None and raw != owner.raw:
+                self.pids[pid] = self._owner(raw, owner.comm)
+            self._turn.append(pid)
+
     def _cgroup(self, pid: int, comm: str) -> str:
         """A process's control group; empty while it is not known."""
-        told = self._told.get(pid)
-        if told is not None:
+        told = self._told.get(pid, "")
+        if told not in ("", "/"):
             return told
         if not self._reads:
             self._unread[pid] = comm
-            return ""
+            return told
         self._reads -= 1
-        return self._read(pid) or ""
+        return self._read(pid) or told
 
     def _owner(self, raw: str, comm: str) -> Owner:
         key = (label(raw), label(comm))

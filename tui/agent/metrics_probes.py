@@ -219,7 +219,8 @@ class ExecCounters:
         kinds = {**self._exits, "unknown": self._ends.unknown}
         yield counter(
             "probetop_exits",
-            "Processes that ended: ok, with a status other than 0, by a signal; unknown: not seen.",
+            "Processes that ended, by status. It is unknown of those that executed no program"
+            " and were not killed, and of what came too fast.",
             ("kind",), [((kind,), n) for kind, n in kinds.items()],
         )  # fmt: skip
         yield counter(
