@@ -163,6 +163,9 @@ def test_a_process_that_is_moved_counts_where_it_is() -> None:
         ("/before", "p7"): 1, ("/after", "p7"): 1, ("/before", "p8"): 2,
         ("/before", "p99"): 1, ("/after", "p99"): 1,
     }  # fmt: skip
+    # A new name is no reason to forget where it was, if it has gone meanwhile.
+    places[7] = None
+    assert crowd.name(7, "renamed").cgroup == "/after"
     crowd.keep(lambda pid: False)
     crowd.begin(99)
     assert not crowd.pids

@@ -136,6 +136,15 @@ def test_protobuf_says_the_same_as_the_text() -> None:
     assert count == sum(len(family.points) for family in metrics.collect())
 
 
+def test_who_asks_often_gets_the_same_until_the_next_frame() -> None:
+    metrics = Metrics(read=nowhere)
+    first = [metrics.render(accept) for accept in ("", OPENMETRICS, PROTOBUF)]
+    assert [metrics.render(accept) for accept in ("*/*", OPENMETRICS, NATIVE_SCRAPER)] == first
+    assert metrics.render("")[0] is first[0][0]
+    metrics.add(frame(1, syscalls=SyscallSample(state="on")))
+    assert b'probetop_probe_up{probe="syscalls"} 1.0' in metrics.render("")[0]
+
+
 def test_a_native_histogram_on_the_wire() -> None:
     """One duration of zero, three of about 1 ms and one of about 1 s."""
     buckets = {0: 1, hdr.index(1_000_000): 3, hdr.index(1_000_000_000): 1}

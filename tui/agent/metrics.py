@@ -24,7 +24,7 @@ from tui.agent.metrics_crowd import (
     Tally,
     read_cgroup,
 )
-from tui.agent.metrics_exposition import written
+from tui.agent.metrics_exposition import negotiated, written
 from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
 from tui.agent.metrics_probes import ExecCounters, PmcCounters, SyscallCounters
 from tui.agent.metrics_states import ProbeStates
@@ -77,10 +77,12 @@ class Metrics:
         self._execs = ExecCounters(self.crowd)
         self._targets = TargetCounters()
         self._pmc = PmcCounters(self.crowd)
+        self._bodies: dict[str, tuple[bytes, str]] = {}
         self._process = ProcessCollector(registry=None)
 
     def add(self, frame: Frame) -> None:
         """Count what is new in a Frame; every one must come here, in order."""
+        self._bodies.clear()
         self.crowd.begin(frame.mono)
         self._states.add(frame)
         samples = frame.samples
@@ -111,8 +113,14 @@ class Metrics:
         return [family for family in everything if family.points]
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """The body for a scraper's Accept header, and its content type."""
-        return written(self.collect(), accept)
+        """The body for a scraper's Accept header, and its content type.
+
+        Until the next Frame nobody gets another one: who asks often costs little.
+        """
+        kind = negotiated(accept)
+        if kind not in self._bodies:
+            self._bodies[kind] = written(self.collect(), kind)
+        return self._bodies[kind]
 
     def _processes(self) -> Iterator[Family]:
         points: list[tuple[tuple[str, ...], Tally]] = [

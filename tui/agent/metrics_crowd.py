@@ -166,9 +166,10 @@ class Crowd:
             self._turn.append(pid)
 
     def _cgroup(self, pid: int, comm: str) -> str:
-        """A process's control group; empty while it is not known."""
-        told = self._told.get(pid, "")
-        if told not in ("", "/"):
+        """A process's control group: empty while it is not known, the last one when it has gone."""
+        known = self.pids.get(pid)
+        told = self._told.get(pid, "" if known is None else known.raw)
+        if pid in self._told and told not in ("", "/"):
             return told
         if not self._reads:
             self._unread[pid] = comm

@@ -75,9 +75,8 @@ class _Families(Collector):
         return map(as_metric, self._families)
 
 
-def written(families: Sequence[Family], header: str) -> tuple[bytes, str]:
-    """The body for an Accept header, and its content type."""
-    kind = negotiated(header)
+def written(families: Sequence[Family], kind: str) -> tuple[bytes, str]:
+    """The body in a format, and its content type."""
     if kind == PROTOBUF:
         return metrics_proto.encode(families), metrics_proto.CONTENT_TYPE
     version = "1.0.0" if kind == OPENMETRICS else "0.0.4"
