@@ -13,6 +13,7 @@
  *
  * The arguments are read from the new stack after the execution has succeeded: they were
  * written a moment ago and are in memory, whatever happens to the caller's copy.
+ * Where they are to stay hidden (PT_ARGS is 0), nothing reads them.
  */
 #include "probetop.h"
 
@@ -25,6 +26,7 @@
 #define TYPE_EXIT 2
 #define TRUNCATED 1
 #define NO_ARGS 2
+#define HIDDEN 4
 
 #define PF_FORKNOEXEC 0x40
 
@@ -161,7 +163,9 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct control *c = enabled();
 	struct stats *s = my_stats();
 	struct exec_event *e = scratch.lookup(&zero);
+#if PT_ARGS
 	u64 mm, start, length;
+#endif
 #if !PT_REGS
 	u32 old_tid = ctx->args[1];
 
@@ -174,6 +178,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	s->execs++;
 	bpf_probe_read_kernel_str(e->path, PATH, (void *)pt_read(ctx->args[2] + OFF_FILENAME));
+#if PT_ARGS
 	mm = pt_read((u64)bpf_get_current_task() + OFF_MM);
 	start = pt_read(mm + OFF_ARG_START);
 	length = pt_read(mm + OFF_ARG_END) - start;
@@ -186,6 +191,9 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		length = 0;
 	}
 	e->length = length;
+#else
+	e->flags |= NO_ARGS | HIDDEN;
+#endif
 	send(c, e, s);
 	return 0;
 }
@@ -226,6 +234,7 @@ int enter_execveat(struct enter_execve *ctx)
 }
 #endif
 
+#if PT_ARGS
 /* The caller's own pages: whatever of them is not in memory is left out and marked. */
 static __always_inline void read_argv(struct exec_event *e, u64 argv)
 {
@@ -256,6 +265,12 @@ static __always_inline void read_argv(struct exec_event *e, u64 argv)
 	}
 	e->length = length;
 }
+#else
+static __always_inline void read_argv(struct exec_event *e, u64 argv)
+{
+	e->flags |= NO_ARGS | HIDDEN;
+}
+#endif
 
 static __always_inline int failed(struct exit_syscall *ctx, u64 path, u64 argv)
 {

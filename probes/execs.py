@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from probes import kernel
@@ -33,7 +34,7 @@ _TYPE = struct.Struct("=I")
 _EXEC = struct.Struct("=IIQQIIiI16s16s128sII")
 _EXIT = struct.Struct("=IIQQII16s")
 _STATS = struct.Struct("=QQQQ32x")
-_EXECUTED, _TRUNCATED, _NO_ARGS = 1, 1, 2
+_EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN = 1, 1, 2, 4
 
 
 def _text(raw: bytes) -> str:
@@ -55,10 +56,10 @@ SUCCESSES = (FULL, Level("no failed executions", 0.0))
 
 
 class ExecProbe:
-    """Program executions and process ends."""
+    """Program executions and process ends. Option: `args`, whether arguments are read."""
 
     name: ClassVar[str] = "execs"
-    options: ClassVar[Mapping[str, Any]] = {}
+    options: ClassVar[Mapping[str, Any]] = {"args": True}
     sample_type: ClassVar[type[Sample]] = ExecSample
 
     def __init__(self) -> None:
@@ -73,6 +74,7 @@ class ExecProbe:
         self.generation = 0
         self._started: dict[int, int] = {}
         self.level = 0
+        self.args = True
         self._watched: list[int] = []
         self._per_call = 0.0
 
@@ -102,7 +104,12 @@ class ExecProbe:
                 *calls,
             ],
             maps=["control", "stats", "events", "scratch", *([] if registers else ["pending"])],
-            defines={"PT_CPUS": cpus, "PT_RING_PAGES": RING_PAGES, "PT_REGS": int(registers)},
+            defines={
+                "PT_CPUS": cpus,
+                "PT_RING_PAGES": RING_PAGES,
+                "PT_REGS": int(registers),
+                "PT_ARGS": int(params.get("args") is not False),
+            },
             offsets={
                 "OFF_MM": "task_struct.mm",
                 "OFF_ARG_START": "mm_struct.arg_start",
@@ -129,8 +136,8 @@ class ExecProbe:
         return {"events": [_event_object(event) for event in new.events], "dropped": new.dropped}
 
     def params(self) -> Params:
-        """Whether to see what fails."""
-        return {"failed": self.level == 0}
+        """Whether to see what fails, and arguments."""
+        return {"failed": self.level == 0, "args": self.args}
 
     def adopt(self, loaded: Loaded) -> None:
         """Begin to count."""
@@ -214,8 +221,12 @@ class ExecProbe:
         self.filters = filters
 
     def check_option(self, option: str, value: Any) -> None:
-        """Raises ProbeError: there is no option."""
-        raise ProbeError(f"execs has no option {option}", "it has none")
+        """Raises ProbeError unless it is `args`, and not to show what is hidden already."""
+        if option != "args" or not isinstance(value, bool):
+            raise ProbeError(f"execs has no option {option}={value!r}", "it has args (on or off)")
+        if value and not self.args:
+            why = "the arguments of programs are hidden, and stay so"
+            raise ProbeError(why, "start it without --no-args")
 
     def refuse(self, why: str, fix: str) -> bool:
         """There is nothing to ask for while it runs."""
@@ -248,9 +259,12 @@ class ExecProbe:
         return ""
 
     def set_option(self, option: str, value: Any) -> bool:
-        """There is none."""
+        """Hide arguments from now on, also those that were read already."""
         self.check_option(option, value)
-        return False
+        changed, self.args = self.args is not value, value
+        if changed:
+            self._events = [_hidden(event) for event in self._events]
+        return changed
 
     def _counters(self) -> list[int]:
         totals = [0, 0, 0, 0]
@@ -268,6 +282,7 @@ class ExecProbe:
                 self._started.pop(next(iter(self._started)))
             self._started[pid] = when
         raw = bytes(record[_EXEC.size : _EXEC.size + length])
+        hidden = bool(flags & _HIDDEN) or not self.args
         return ExecEvent(
             time=when / 1e9 + offset,
             pid=pid,
@@ -275,11 +290,12 @@ class ExecProbe:
             uid=uid,
             comm=_text(comm),
             parent=_text(parent),
-            args=None if flags & _NO_ARGS else split_args(raw),
+            args=None if hidden or flags & _NO_ARGS else split_args(raw),
             truncated=bool(flags & _TRUNCATED),
             ret=ret,
             cgroup=self._cgroups.path(cgroup, pid),
             path=_text(path) or None,
+            args_hidden=hidden,
         )
 
     def _exit(self, record: memoryview, offset: float) -> ExitEvent:
@@ -308,6 +324,7 @@ def _event_object(event: ExecEvent | ExitEvent) -> dict[str, Any]:
             "signal_name": _signal_name(event.signal),
             "duration": event.duration,
         }
+    hidden = {"args_hidden": True} if event.args_hidden else {}
     return {
         "type": "exec",
         "time": event.time,
@@ -321,7 +338,13 @@ def _event_object(event: ExecEvent | ExitEvent) -> dict[str, Any]:
         "ret": event.ret,
         "cgroup": event.cgroup,
         "path": None if event.path is None else printable(event.path),
+        **hidden,
     }
+
+
+def _hidden(event: ExecEvent | ExitEvent) -> ExecEvent | ExitEvent:
+    """The event without arguments."""
+    return replace(event, args=None, args_hidden=True) if isinstance(event, ExecEvent) else event
 
 
 def printable(text: str) -> str:

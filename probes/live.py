@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,50 +24,10 @@ from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CallRate, CostWindows
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
-from probes.samples import Filters, Frame, Host, Sample, State, Target
+from probes.questions import Questions
+from probes.samples import Filters, Frame, Host, Sample
+from probes.slot import Slot, Standing
 from probes.windows import continues
-
-
-@dataclass(slots=True)
-class Slot:
-    """One probe and where it stands.
-
-    `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
-    for it cost more than the budget allows.
-    """
-
-    probe: Probe
-    state: State = "off"
-    wanted: bool = False
-    why: str | None = None
-    fix: str | None = None
-    pending: int | None = None
-    held: bool = False
-    begun: float = 0.0
-
-    @property
-    def runs(self) -> bool:
-        """Whether it is attached."""
-        return self.state == "on"
-
-    def standing(self) -> Standing:
-        """All that can be said of it without reading what it counted."""
-        given_up = self.probe.given_up() if self.runs else DETACHED.words if self.held else None
-        targets = getattr(self.probe, "targets", {})
-        settled = self.pending is None and self.state != "starting"
-        return Standing(self.state, settled, self.why, self.fix, given_up, targets)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a probe stands now; `settled` unless something that was asked for is awaited."""
-
-    state: State
-    settled: bool
-    why: str | None
-    fix: str | None
-    given_up: str | None
-    targets: Mapping[str, Target]
 
 
 class LiveSource:
@@ -98,6 +58,7 @@ class LiveSource:
         self._filters = self._counted = Filters()
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
+        self._hurried = False
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -114,8 +75,7 @@ class LiveSource:
             release=lambda name: self._switch(name, self._slots[name], True),
         )
         self._governed = Governed(budget, self.host.cpus, self._slots, hands)
-        self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
-        self._helping: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._questions = Questions(sock)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_frame: Callable[[Frame], None] = lambda frame: None
@@ -194,6 +154,10 @@ class LiveSource:
         """Change the time between Frames, in seconds."""
         self._command(lambda: setattr(self, "_interval", seconds))
 
+    def hurry(self) -> None:
+        """Make the next Frame now, without waiting for the interval to pass."""
+        self._command(lambda: setattr(self, "_hurried", True))
+
     def stand(self, on_standing: Callable[[Mapping[str, Standing]], None]) -> None:
         """Ask where the probes stand once all commands given so far are carried out."""
         slots = self._slots
@@ -207,13 +171,7 @@ class LiveSource:
         The answer has "ok", and "result" or "why" and "fix"; it comes from another thread.
         """
 
-        def ask() -> None:
-            self._requests += 1
-            self._helping[self._requests] = on_answer
-            ipc.send(self._sock, {"id": self._requests, "op": "help", "name": name}, fds)
-            ipc.close_all(fds)
-
-        self._command(ask)
+        self._command(lambda: self._questions.help(self._new_request(), name, on_answer, fds))
 
     def doctor(self, on_report: Callable[[dict[str, Any]], None]) -> None:
         """Ask for what `probetop doctor --json` prints, as `help` answers it."""
@@ -221,13 +179,7 @@ class LiveSource:
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced; only the newest question is sure to be answered."""
-
-        def ask() -> None:
-            self._requests += 1
-            self._searches = {self._requests: on_found}
-            ipc.send(self._sock, {"id": self._requests, "op": "search", "query": query})
-
-        self._command(ask)
+        self._command(lambda: self._questions.search(self._new_request(), query, on_found))
 
     def _slot(self, name: str) -> Slot:
         try:
@@ -260,7 +212,8 @@ class LiveSource:
         due = time.monotonic() + min(self._interval, 0.25)
         while not self._stopping.is_set():
             now = time.monotonic()
-            if now >= due:
+            if now >= due or self._hurried:
+                self._hurried = False
                 self._on_frame(self._frame(now))
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
@@ -349,10 +302,13 @@ class LiveSource:
             slot.probe.release()
             self._watch()
 
-    def _request(self, name: str, slot: Slot) -> None:
+    def _new_request(self) -> int:
         self._requests += 1
-        slot.pending = self._requests
-        message = {"id": self._requests, "probe": name, "params": dict(slot.probe.params())}
+        return self._requests
+
+    def _request(self, name: str, slot: Slot) -> None:
+        slot.pending = self._new_request()
+        message = {"id": slot.pending, "probe": name, "params": dict(slot.probe.params())}
         ipc.send(self._sock, message)
 
     def _broker_speaks(self) -> bool:
@@ -364,14 +320,7 @@ class LiveSource:
             self._write_log(message.get("why", ""))
             self._windows.open(fds[0] if fds else None, self._running(), time.monotonic())
             return True
-        on_found = self._searches.pop(message["id"], None)
-        if on_found is not None:
-            found = message["found"] if message["ok"] else [("", "", message["why"], None)]
-            on_found([Found(*entry) for entry in found])
-            return True
-        on_answer = self._helping.pop(message["id"], None)
-        if on_answer is not None:
-            on_answer(message)
+        if self._questions.answered(message):
             return True
         slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
         self._write_log(message.get("log", ""))
@@ -442,9 +391,8 @@ class LiveSource:
     def _measure(self, now: float) -> None:
         """Have the kernel measure the programs' run times, if a window is due."""
         if self._windows.due(self._running(), now):
-            self._requests += 1
-            self._windows.request = self._requests
-            ipc.send(self._sock, {"id": self._requests, "op": "stats"})
+            self._windows.request = self._new_request()
+            ipc.send(self._sock, {"id": self._windows.request, "op": "stats"})
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and text.strip():

@@ -114,8 +114,8 @@ class ExecEvent:
     """A program execution, or an attempt at one (`ret` is then minus the errno).
 
     `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
-    (`truncated`); None when the kernel could not read it. `uid` numeric, `cgroup` a path
-    below the cgroup2 mount, `path` the file as it was given to execve.
+    (`truncated`); None when the kernel could not read it, or was not to (`args_hidden`). `uid`
+    numeric, `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve.
     """
 
     time: float
@@ -129,6 +129,7 @@ class ExecEvent:
     ret: int
     cgroup: str | None
     path: str | None = None
+    args_hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -239,6 +239,8 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     counted: dict[str, Any] = {"set": options.event_set, "mode": options.event_mode}
     if options.events:
         counted = {"events": options.events, "mode": options.event_mode}
+    if options.hide_args:
+        chosen["execs"] = {"args": False}
     if any(counted.values()):
         chosen["pmc"] = {name: value for name, value in counted.items() if value}
     return chosen

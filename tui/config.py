@@ -99,6 +99,7 @@ def _example(key: str) -> str:
         "event": '["cycles", "instructions"]',
         "event-set": '"cache"',
         "user-only": "true",
+        "no-args": "true",
         "kernel-only": "true",
         "probes": '["syscalls"]',
         "cost": '"always"',

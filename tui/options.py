@@ -68,6 +68,7 @@ class Options:
     sample: int = 1
     run_as: str | None = None
     log: str | None = None
+    hide_args: bool = False
     ascii: bool = False
     history: float = 600.0
 
@@ -124,6 +125,10 @@ SETTINGS: tuple[Setting, ...] = (
         "sample", ("--sample",), "N", "with --latency: time one system call in N (default 1)",
         check_sample, (int,),
     ),
+    Setting(
+        "no-args", ("--no-args",), None,
+        "hide the arguments of programs (not their files), which may be secret", _as_is, (bool,),
+    ),
     Setting("run-as", ("--run-as",), "USER", "who to be once the probes run", check_run_as),
     Setting("log", ("--log",), "FILE", "append what the compiler says to FILE", check_path),
     Setting(
@@ -168,6 +173,7 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
         sample=values.get("sample", 1),
         run_as=values.get("run-as"),
         log=values.get("log"),
+        hide_args=values.get("no-args", False),
         ascii=values.get("ascii", False),
         history=values.get("history", 600.0),
     )

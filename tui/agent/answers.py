@@ -70,7 +70,7 @@ async def _read(request: Request) -> bytes:
         data += part
         if len(data) > MOST_BODY:
             why = f"the body is longer than {MOST_BODY >> 10} kB"
-            raise Refused(413, why, "send less", {"Connection": "close"})
+            raise Refused(413, why, "send less")
     return bytes(data)
 
 

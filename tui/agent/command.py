@@ -7,24 +7,26 @@ privileges, it has no more, so that a service manager has to start it anew for t
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import socket
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from probes.base import Probe, ProbeError
+from probes.base import ProbeError
+from probes.helpers import DOCTOR, Helper
 from probes.live import LiveSource
 from probes.privileges import User, service_user
 from tui.agent.notify import Notifier
-from tui.agent.options import ServeOptions, Token, resolve
+from tui.agent.options import ServeOptions, resolve
 from tui.options import Options
 from tui.registry import REGISTRY
 
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
 Complain = Callable[[str], None]
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PAGE = "tui.agent.page:make"
+PAGE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -49,8 +51,10 @@ def serve(
     """Runs the agent until a signal ends it; returns the exit status. Raises ProbeError."""
     setup = Setup(options, resolve(typed), probe_options, service_user(options.run_as), Notifier())
     source = _open(setup)
+    from tui.agent.running import run
+
     try:
-        return asyncio.run(_serve(setup, source, complain))
+        return run(setup, source, complain)
     finally:
         source.stop()
 
@@ -62,7 +66,6 @@ def _open(setup: Setup) -> LiveSource:
     if not kernel.may_load():
         why = "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)"
         raise ProbeError(why, "run it through sudo, or as a service")
-    from probes.helpers import DOCTOR, Helper
     from probes.start import open_live
 
     options = setup.options
@@ -76,7 +79,7 @@ def _open(setup: Setup) -> LiveSource:
         cost_always=options.cost_always,
         budget=options.budget,
         log=options.log,
-        helpers={"doctor": DOCTOR, "page": Helper("tui.agent.page:make", 30.0, setup.user)},
+        helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user)},
         preload=lambda: _preload(setup),
     )
 
@@ -84,131 +87,10 @@ def _open(setup: Setup) -> LiveSource:
 def _preload(setup: Setup) -> None:
     """All that needs privileges, or files that may be out of reach afterwards."""
     try:
-        from tui.agent import api, listen, server  # noqa: F401
+        from tui.agent import listen, running
     except ImportError as error:
         why = f"`serve` needs packages that are not installed ({error.name})"
         raise ProbeError(why, "pip install 'probetop[serve]'") from error
-    for name in ("tui.agent.metrics", "encodings.idna", "zoneinfo"):
-        _try_import(name)
+    running.preload()
     setup.context = listen.tls(setup.serve)
     setup.sock = listen.open_socket(setup.serve, setup.user)
-
-
-def _try_import(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
-
-
-def _metrics(serve: ServeOptions) -> Any:
-    module = _try_import("tui.agent.metrics")
-    if module is None:
-        return None
-    names = _try_import("probes.cgroup_names")
-    name_of = names.describe if names is not None else None
-    return module.Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)
-
-
-async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
-    from tui.agent.api import application
-    from tui.agent.auth import Guard
-    from tui.agent.server import Server
-
-    loop, end = asyncio.get_running_loop(), asyncio.Event()
-    loop.set_exception_handler(lambda _, about: complain(_words(about)))
-    for number in ENDING:
-        # What nohup, or a shell for its background jobs, ignores stays ignored.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, end.set)
-    agent = _assemble(setup, source)
-    agent.hub.on_end = lambda why: end.set()
-    guard = Guard(setup.serve.listen, setup.serve.tokens, setup.serve.hosts)
-    server = Server(application(agent, guard))
-    assert setup.sock is not None
-    agent.hub.start()
-    agent.control.apply()
-    await server.start(setup.sock, setup.context)
-    complain(_where(setup, setup.sock))
-    setup.notifier.say("READY=1")
-    alive = asyncio.create_task(_say_alive(setup.notifier, agent.hub))
-    await end.wait()
-    setup.notifier.say("STOPPING=1")
-    alive.cancel()
-    agent.streams.end()
-    agent.control.close()
-    await agent.runs.close()
-    await server.stop()
-    await asyncio.to_thread(source.stop)
-    if agent.hub.ended is not None:
-        complain(agent.hub.ended)
-    return 1 if agent.hub.ended is not None else 0
-
-
-def _assemble(setup: Setup, source: LiveSource) -> Any:
-    from tui.agent.answers import Agent
-    from tui.agent.control import Control
-    from tui.agent.frames import Streams
-    from tui.agent.hub import Hub
-    from tui.agent.runs import Runs
-    from tui.agent.snapshots import Snapshots
-
-    kinds: dict[str, type[Probe]] = {entry.name: entry.probe_class() for entry in REGISTRY}
-    hub, options = Hub(source), setup.options
-    control = Control(
-        hub,
-        kinds,
-        on=options.probes,
-        options=setup.probe_options,
-        filters=options.filters,
-        interval=options.interval,
-        linger=setup.serve.linger,
-    )
-    streams, snapshots = Streams(kinds), Snapshots(control)
-    runs, metrics = Runs(control, kinds), _metrics(setup.serve)
-    hub.listeners += [lambda frame: streams.add(frame, hub.number), snapshots.add, runs.add]
-    if metrics is not None:
-        hub.listeners.append(metrics.add)
-    return Agent(hub, control, streams, runs, snapshots, metrics, bool(setup.serve.tokens))
-
-
-async def _say_alive(notifier: Notifier, hub: Any) -> None:
-    """As long as Frames come, tell the service manager's watchdog."""
-    if notifier.watchdog is None:
-        return
-    loop = asyncio.get_running_loop()
-    number, since = 0, loop.time()
-    while True:
-        if hub.number != number:
-            number, since = hub.number, loop.time()
-        if hub.frame is None or loop.time() - since < 3 * hub.frame.interval + 10:
-            notifier.say("WATCHDOG=1")
-        await asyncio.sleep(notifier.watchdog)
-
-
-def _where(setup: Setup, sock: socket.socket) -> str:
-    listen, user = setup.serve.listen, setup.user
-    if listen.path is not None:
-        where = f"unix:{listen.path}"
-    else:
-        host, port = sock.getsockname()[:2]
-        scheme = "https" if setup.context is not None else "http"
-        where = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    if setup.serve.tokens:
-        who = "a token is needed"
-    elif listen.path is not None:
-        who = "no token is needed by who may open the socket"
-    else:
-        who = "no token is needed, by anybody on this machine"
-    return f"serving on {where} as {user.name or f'uid {user.uid}'}; {who}"
-
-
-def _words(about: Mapping[str, Any]) -> str:
-    """What asyncio has to complain of, on one line."""
-    error = about.get("exception")
-    return f"{about.get('message', 'an error')}: {error!r}" if error else str(about.get("message"))
-
-
-__all__ = ["Token", "serve"]

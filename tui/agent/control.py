@@ -15,8 +15,8 @@ from typing import Any
 
 from probes import specs
 from probes.base import Found, Probe, ProbeError
-from probes.live import Standing
 from probes.samples import NO_FILTERS, Filters, Target
+from probes.slot import Standing
 from tui.agent.errors import Refused
 from tui.agent.hub import Hub
 from tui.agent.wishes import Watch, Wishes

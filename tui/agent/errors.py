@@ -25,7 +25,7 @@ class Refused(ProbeError):
 
 def error_body(error: ProbeError) -> bytes:
     """The body of an error's answer."""
-    return json.dumps({"why": error.why, "fix": error.fix}).encode("ascii")
+    return json.dumps({"why": error.why, "fix": error.fix}).encode("ascii") + b"\n"
 
 
 def status_of(error: ProbeError) -> int:

@@ -145,7 +145,7 @@ class Streams:
         if records:
             number, most = len(self._readers), MOST_READERS
         if number >= most or self._closed:
-            raise Refused(503, f"{most} clients read frames already", "try again later")
+            raise Refused(429, f"{most} clients read frames already", "try again later")
         if records:
             reader = Records(self._last)
             self._readers.add(reader)

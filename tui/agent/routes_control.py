@@ -10,14 +10,14 @@ from starlette.responses import Response
 
 from probes import specs
 from probes.base import ProbeError
-from probes.live import Standing
 from probes.samples import NO_COST, Filters, Target
+from probes.slot import Standing
 from tui.agent.answers import answer, body, context, query
 from tui.agent.errors import Refused
 from tui.agent.fields import Fields
+from tui.agent.schemas import MOST_TARGETS
 from tui.checks import check_cgroup, check_comm, check_interval, check_pid, check_user, shown
 
-MOST_TARGETS = 64
 OWN = ("latency",)
 """Probes some of whose options are lists that others change too."""
 
@@ -121,7 +121,7 @@ async def post_target(request: Request) -> Response:
     specs.parse(spec)
     async with control.lock:
         if len(await control.targets()) >= MOST_TARGETS:
-            raise Refused(503, f"{MOST_TARGETS} targets at once are the most", "remove some")
+            raise Refused(429, f"{MOST_TARGETS} targets at once are the most", "remove some")
         if not control.attached()["latency"]:
             control.switch("latency", True)
             await control.settled("latency")

@@ -18,11 +18,12 @@ from tui.agent.errors import JSON, Refused
 from tui.agent.fields import Fields
 from tui.agent.frames import EVENTS, RECORDS, FrameResponse
 from tui.agent.openapi import description
-from tui.agent.routes_control import FILTERS, MOST_TARGETS, filters_of
+from tui.agent.routes_control import FILTERS, filters_of
 from tui.agent.runs import LONGEST, Run, run_object, with_result
+from tui.agent.schemas import MOST_TARGETS
 from tui.agent.snapshots import LONGEST as LONGEST_SNAPSHOT
 from tui.agent.snapshots import SECONDS
-from tui.checks import check_probes
+from tui.checks import SHORTEST, check_probes
 
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -70,16 +71,8 @@ async def post_run(request: Request) -> Response:
     query(request)
     agent = context(request)
     fields = await body(request, ("seconds", "probes", "targets", "filters"))
-    interval = agent.control.interval
-
-    def check(seconds: Any) -> float:
-        if not interval <= seconds <= LONGEST:
-            fix = f"between the interval, {interval:g}, and {LONGEST:g} seconds"
-            raise ProbeError("out of range", fix)
-        return float(seconds)
-
     fields.need("seconds")
-    seconds = fields.number("seconds", check)
+    seconds = fields.number("seconds", _check_seconds)
     assert seconds is not None
     probes, targets = _wanted(agent.control.wishes.wanted, fields)
     given = fields.raw("filters")
@@ -87,6 +80,12 @@ async def post_run(request: Request) -> Response:
     run = agent.runs.begin(seconds, probes, targets, filters if filters != NO_FILTERS else None)
     location = {"Location": f"/v1/runs/{run.id}"}
     return Response(with_result(run), 201, location, JSON)
+
+
+def _check_seconds(seconds: Any) -> float:
+    if not SHORTEST <= seconds <= LONGEST:
+        raise ProbeError("out of range", f"choose between {SHORTEST:g} and {LONGEST:g} seconds")
+    return float(seconds)
 
 
 def _wanted(on: dict[str, bool], fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:

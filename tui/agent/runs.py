@@ -12,6 +12,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -51,6 +52,9 @@ class Run:
     problems: list[dict[str, str]] = field(default_factory=list)
     result: bytes | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    ending: bool = False
     stopping: bool = False
     ready: bool = False
     born: float = field(default_factory=time.monotonic)
@@ -101,10 +105,10 @@ class Runs:
         running = self.running()
         if len(running) >= MOST_RUNNING:
             fix = "wait for one to end, or stop one with DELETE /v1/runs/ID"
-            raise Refused(503, f"{MOST_RUNNING} runs at a time are the most", fix)
+            raise Refused(429, f"{MOST_RUNNING} runs at a time are the most", fix)
         if any(run.filters != filters for run in running if run.filters or filters):
             fix = "wait for it to end, or stop it with DELETE /v1/runs/ID"
-            raise Refused(503, "a run with other filters goes on", fix)
+            raise Refused(422, "a run with other filters goes on", fix)
         names, specs = tuple(probes), tuple(targets)
         kinds = {name: self._kinds[name] for name in names}
         run = Run(
@@ -125,17 +129,16 @@ class Runs:
 
     async def stop(self, run: Run) -> None:
         """End one early, with what the next Frame tells, and wait for its result."""
-        run.stopping = True
-        if not run.ready:
-            run.over.set()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                while run.state == "running" and not run.over.is_set():
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            run.over.set()
-        while run.state == "running":
-            await asyncio.sleep(0.02)
+        run.stopping = run.ending = True
+        if run.started.is_set():
+            self._control.hub.source.hurry()
+        else:
+            _end(run)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(run.gone.wait(), STOP_SECONDS)
+            return
+        _end(run)
+        await run.gone.wait()
 
     def forget(self, run: Run) -> None:
         """Drop one that has ended."""
@@ -158,8 +161,7 @@ class Runs:
         try:
             await self._add_targets(run)
             if _works(run):
-                run.ready = True
-                await run.over.wait()
+                await self._count(run)
                 state = "stopped" if run.stopping else "done"
         finally:
             self._control.wishes.runs.pop(run.id, None)
@@ -175,6 +177,21 @@ class Runs:
         # It holds much more than the result.
         run.summarizer = Summarizer({})
         run.state = state if _works(run) else "failed"
+        run.gone.set()
+
+    async def _count(self, run: Run) -> None:
+        """Take in Frames, from one that is made for it to another."""
+        for name in run.probes:
+            await self._control.settled(name)
+        run.ready = True
+        self._control.hub.source.hurry()
+        await run.started.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(run.over.wait(), run.seconds)
+        if not run.over.is_set():
+            run.ending = True
+            self._control.hub.source.hurry()
+            await run.over.wait()
 
     async def _add_targets(self, run: Run) -> None:
         """Have the targets traced that are not yet; those that cannot be are a problem."""
@@ -214,6 +231,12 @@ def _works(run: Run) -> bool:
     return not failed.issuperset(run.probes)
 
 
+def _end(run: Run) -> None:
+    """Take in no more."""
+    run.started.set()
+    run.over.set()
+
+
 def _take(run: Run, frame: Frame) -> None:
     samples = {name: frame.samples[name] for name in run.probes if name in frame.samples}
     for name, sample in samples.items():
@@ -223,18 +246,16 @@ def _take(run: Run, frame: Frame) -> None:
         if any(sample.state in ("starting", "off") for sample in samples.values()):
             return
         if not _works(run):
-            run.over.set()
+            _end(run)
             return
         run.began = frame.time
+        run.started.set()
     latency = samples.get("latency")
     if run.targets and isinstance(latency, LatencySample):
         samples["latency"] = _narrowed(latency, frozenset(run.targets))
     run.summarizer.add(replace(frame, samples=samples))
     run.ended = frame.time
-    first = run.summarizer.first
-    # Half an interval early counts: timers are not exact.
-    done = first is not None and frame.mono - first.mono >= run.seconds - frame.interval / 2
-    if done or (run.stopping and frame is not first):
+    if run.ending and run.summarizer.frames > 1:
         run.over.set()
 
 

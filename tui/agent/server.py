@@ -30,6 +30,8 @@ STALL_SECONDS = 20.0
 KEEP_SECONDS = 15
 MOST_HEAD = 1 << 14
 """Bytes of a request's head."""
+MOST_UNREAD = 1 << 18
+"""Bytes of a body that are thrown away after the answer."""
 HANDSHAKE_SECONDS = 5.0
 CLOSE_SECONDS = 0.3
 """How long answers may take to leave when the server stops."""
@@ -51,6 +53,7 @@ class Connection(H11Protocol):
         super().__init__(config, state, {"connection": self})
         self._counts = counts
         self._refused = False
+        self._unread = 0
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -82,17 +85,15 @@ class Connection(H11Protocol):
             return
         super().data_received(data)
         waits = self.cycle is None or self.cycle.response_complete
-        if waits and self._head is None:
+        # Closing at once would take the answer away from who is still sending.
+        self._unread = self._unread + len(data) if self.conn.their_state is h11.SEND_BODY else 0
+        if waits and self._unread > MOST_UNREAD:
+            self.drop()
+        elif waits and self._head is None:
             self._head = self.loop.call_later(HEAD_SECONDS, self.drop)
         elif not waits and self._head is not None:
             self._head.cancel()
             self._head = None
-
-    def on_response_complete(self) -> None:
-        """An answer is written; what of its request was not read is not waited for."""
-        if self.conn.their_state is h11.SEND_BODY:
-            self.transport.close()
-        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""

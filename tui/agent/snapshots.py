@@ -12,9 +12,7 @@ import asyncio
 import os
 
 from probes.framing import Encoder
-from probes.helpers import Helper
 from probes.history import History
-from probes.privileges import User
 from probes.samples import Frame
 from tui.agent.control import Control
 from tui.agent.errors import Refused
@@ -24,12 +22,6 @@ from tui.garbage import uncollected
 SECONDS, LONGEST = 10.0, 60.0
 """What a snapshot is of if nobody says so, and at most."""
 MOST_BYTES = 16 << 20
-PAGE_SECONDS = 30.0
-
-
-def page_helper(user: User) -> Helper:
-    """Who makes pages."""
-    return Helper("tui.agent.page:make", PAGE_SECONDS, user)
 
 
 class Snapshots:

@@ -268,7 +268,7 @@ class ExecPane(Pane):
         for name, value in facts:
             lines += _fact(name, value, width, _outcome(row)[1] if name == "exit" else "text")
         cut = ", cut off at 4 KiB by the kernel side" if row.truncated else ""
-        count = f"{len(row.args)} arguments{cut}" if row.args is not None else "not readable"
+        count = f"{len(row.args)} arguments{cut}" if row.args is not None else "not read"
         lines += _fact("argv", count, width, "dim")
         for at, arg in enumerate(row.args or ()):
             lines += _fact(str(at), arg, width, "text")

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A probe of the live source, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from probes.base import Probe
+from probes.governor import DETACHED
+from probes.samples import State, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a probe stands now; `settled` unless something that was asked for is awaited."""
+
+    state: State
+    settled: bool
+    why: str | None
+    fix: str | None
+    given_up: str | None
+    targets: Mapping[str, Target]
+
+
+@dataclass(slots=True)
+class Slot:
+    """One probe and where it stands.
+
+    `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
+    for it cost more than the budget allows.
+    """
+
+    probe: Probe
+    state: State = "off"
+    wanted: bool = False
+    why: str | None = None
+    fix: str | None = None
+    pending: int | None = None
+    held: bool = False
+    begun: float = 0.0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is attached."""
+        return self.state == "on"
+
+    def standing(self) -> Standing:
+        """All that can be said of it without reading what it counted."""
+        given_up = self.probe.given_up() if self.runs else DETACHED.words if self.held else None
+        targets = getattr(self.probe, "targets", {})
+        settled = self.pending is None and self.state != "starting"
+        return Standing(self.state, settled, self.why, self.fix, given_up, targets)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent while it runs: its parts put together, from the first request to the last."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from probes.base import Probe
+from probes.live import LiveSource
+from probes.privileges import NOBODY
+from tui.agent.answers import Agent
+from tui.agent.api import application
+from tui.agent.auth import Guard
+from tui.agent.command import Complain, Setup
+from tui.agent.control import Control
+from tui.agent.frames import Streams
+from tui.agent.hub import Hub
+from tui.agent.notify import Notifier
+from tui.agent.options import ServeOptions
+from tui.agent.runs import Runs
+from tui.agent.server import Server
+from tui.agent.snapshots import Snapshots
+from tui.registry import REGISTRY
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def _try_import(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+def _metrics(serve: ServeOptions) -> Any:
+    module = _try_import("tui.agent.metrics")
+    if module is None:
+        return None
+    names = _try_import("probes.cgroup_names")
+    name_of = names.describe if names is not None else None
+    return module.Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)
+
+
+def preload() -> None:
+    """Import what is not always needed, and could not be found later."""
+    for name in ("tui.agent.metrics", "probes.cgroup_names", "encodings.idna"):
+        _try_import(name)
+
+
+def run(setup: Setup, source: LiveSource, complain: Complain) -> int:
+    """Answers requests until a signal, or the Source's end; returns the exit status."""
+    return asyncio.run(_serve(setup, source, complain))
+
+
+async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
+    loop.set_exception_handler(lambda _, about: complain(_words(about)))
+    for number in ENDING:
+        # What nohup, or a shell for its background jobs, ignores stays ignored.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, end.set)
+    agent = _assemble(setup, source)
+    agent.hub.on_end = lambda why: end.set()
+    guard = Guard(setup.serve.listen, setup.serve.tokens, setup.serve.hosts)
+    server = Server(application(agent, guard))
+    assert setup.sock is not None
+    agent.hub.start()
+    agent.control.apply()
+    await server.start(setup.sock, setup.context)
+    complain(_where(setup, setup.sock))
+    setup.notifier.say("READY=1")
+    alive = asyncio.create_task(_say_alive(setup.notifier, agent.hub))
+    await end.wait()
+    setup.notifier.say("STOPPING=1")
+    alive.cancel()
+    agent.streams.end()
+    agent.control.close()
+    await agent.runs.close()
+    await server.stop()
+    await asyncio.to_thread(source.stop)
+    if agent.hub.ended is not None:
+        complain(agent.hub.ended)
+    return 1 if agent.hub.ended is not None else 0
+
+
+def _assemble(setup: Setup, source: LiveSource) -> Agent:
+    kinds: dict[str, type[Probe]] = {entry.name: entry.probe_class() for entry in REGISTRY}
+    hub, options = Hub(source), setup.options
+    control = Control(
+        hub,
+        kinds,
+        on=options.probes,
+        options=setup.probe_options,
+        filters=options.filters,
+        interval=options.interval,
+        linger=setup.serve.linger,
+    )
+    streams, snapshots = Streams(kinds), Snapshots(control)
+    runs, metrics = Runs(control, kinds), _metrics(setup.serve)
+    hub.listeners += [lambda frame: streams.add(frame, hub.number), snapshots.add, runs.add]
+    if metrics is not None:
+        hub.listeners.append(metrics.add)
+    return Agent(hub, control, streams, runs, snapshots, metrics, bool(setup.serve.tokens))
+
+
+async def _say_alive(notifier: Notifier, hub: Hub) -> None:
+    """As long as Frames come, tell the service manager's watchdog."""
+    if notifier.watchdog is None:
+        return
+    loop = asyncio.get_running_loop()
+    number, since = 0, loop.time()
+    while True:
+        if hub.number != number:
+            number, since = hub.number, loop.time()
+        if hub.frame is None or loop.time() - since < 3 * hub.frame.interval + 10:
+            notifier.say("WATCHDOG=1")
+        await asyncio.sleep(notifier.watchdog)
+
+
+def _where(setup: Setup, sock: socket.socket) -> str:
+    listen, user = setup.serve.listen, setup.user
+    if listen.path is not None:
+        where = f"unix:{listen.path}"
+    else:
+        host, port = sock.getsockname()[:2]
+        scheme = "https" if setup.context is not None else "http"
+        where = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    if setup.serve.tokens:
+        who = "a token is needed"
+    elif listen.path is not None:
+        who = "no token is needed by who may open the socket"
+    else:
+        who = "no token is needed, by anybody on this machine"
+    name = user.name or ("nobody" if user.uid == NOBODY else f"uid {user.uid}")
+    return f"serving on {where} as {name}; {who}"
+
+
+def _words(about: Mapping[str, Any]) -> str:
+    """What asyncio has to complain of, on one line."""
+    error = about.get("exception")
+    return f"{about.get('message', 'an error')}: {error!r}" if error else str(about.get("message"))
