@@ -304,16 +304,20 @@ class Whole:
         self.last = sample
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(own.frames, max_size=8), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(own.frames, max_size=8), st.booleans(), st.integers(0, 3), st.integers(0, 3))
 def test_no_counter_falls_and_the_series_are_the_whole(
-    frames: list[Frame], top: int, cgroups: int
+    frames: list[Frame], steady: bool, top: int, cgroups: int
 ) -> None:
     metrics = Metrics(top=top, cgroups=cgroups, read=lambda pid: f"/group{pid % 3}")
     whole, before = Whole(), values(metrics)
     for tick, one in enumerate(frames):
         # So soon after one another nobody loses a series.
         one = replace(one, mono=float(tick))
+        if steady:
+            # Else most Samples have nothing to be compared with.
+            on = {n: replace(s, state="on", generation=0) for n, s in one.samples.items()}
+            one = replace(one, samples=on)
         metrics.add(one)
         whole.add(one.samples.get("syscalls", Sample()))
         after = values(metrics)
