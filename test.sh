@@ -19,7 +19,8 @@ source "$root/setup.sh"
 
 # What the tests run, and the package that has it where they differ (Debian's names).
 tools=(gcc bpftool tmux strace cpio setpriv:util-linux unshare:util-linux capsh:libcap2-bin
-	chromium mmdebstrap systemd-analyze:systemd)
+	chromium mmdebstrap systemd-analyze:systemd prometheus ip:iproute2 nsenter:util-linux
+	/usr/sbin/sshd:openssh-server)
 
 # What emulated machines need beside them; what runs in an arm64 one is compiled here.
 vm_tools=(qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm
@@ -40,13 +41,26 @@ missing_packages() {
 	compgen -G '/usr/lib/python3*/dist-packages/bcc/libbcc.py' >/dev/null || printf 'python3-bpfcc\n'
 }
 
+# Installs packages for their programs: no service of theirs is started, now or at the next boot.
+install_tools() {
+	local policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $policy ]]; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+	fi
+	install_packages "$@" || return
+	[[ " $* " == *' prometheus '* ]] || return 0
+	update-rc.d prometheus disable || true
+	if command -v systemctl >/dev/null; then systemctl disable prometheus || true; fi
+}
+
 set_up() {
 	local packages
 	lock_setup
 	mapfile -t packages < <(missing_packages | sort -u)
 	if ((${#packages[@]})) && ((EUID == 0)) && [[ $(package_manager) == apt-get ]]; then
 		step "installing ${packages[*]}" "install them by hand: apt-get install ${packages[*]}" \
-			install_packages "${packages[@]}"
+			install_tools "${packages[@]}"
 	elif ((${#packages[@]})); then
 		printf 'probetop: tests that need these are skipped: %s\n' "${packages[*]}" >&2
 	fi

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was counted between two Samples, never below zero: counters of Prometheus only rise.
+
+`probes.model` makes the differences. Here whatever counts fewer than before is taken to have
+begun anew, also where only a part of a number did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from probes.changes import changed
+from probes.model import histogram_delta
+from probes.samples import Counts, Histogram, Sample
+
+S = TypeVar("S", bound=Sample)
+K = TypeVar("K")
+
+
+def comparable(before: Sample | None, after: S) -> S:
+    """What may be subtracted: `before`, or the empty Sample where counting began anew."""
+    if before is None or type(before) is not type(after) or before.generation != after.generation:
+        return type(after)(generation=after.generation)
+    return before
+
+
+def more(before: int | None, after: int) -> int:
+    """By how much a number rose; all of it where it began anew."""
+    return after if before is None or after < before else after - before
+
+
+def more_of(before: Mapping[K, int], after: Mapping[K, int]) -> Iterator[tuple[K, int]]:
+    """By how much each number rose, of those that did."""
+    for key, old, new in changed(before, after):
+        risen = more(old, new)
+        if risen:
+            yield key, risen
+
+
+def more_counts(
+    before: Mapping[K, Counts], after: Mapping[K, Counts]
+) -> Iterator[tuple[K, int, int]]:
+    """Calls and errors of each key that has more of them."""
+    for key, old, new in changed(before, after):
+        n, errors = new
+        if old is not None and n >= old[0]:
+            n -= old[0]
+            errors = max(0, errors - old[1])
+        if n or errors:
+            yield key, n, errors
+
+
+def more_spent(before: Histogram | None, after: Histogram) -> Histogram:
+    """The durations that came in; all of `after` where any of its numbers fell."""
+    risen = histogram_delta(before, after)
+    if risen.total < 0 or any(n < 0 for n in risen.buckets.values()):
+        return after
+    return risen
