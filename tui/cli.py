@@ -84,6 +84,9 @@ def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--force", action="store_true", help="replace OUT if it is there")
     if name == "replay":
         sub.add_argument("file", metavar="FILE", help="a file that `record` wrote")
+    if name == "stream":
+        text = "records for a dashboard elsewhere, commands on standard input"
+        sub.add_argument("--frames", action="store_true", help=text)
     if name in ("stream", "snapshot", "record"):
         text = "look at N seconds (default 10)" if name == "snapshot" else "stop after N seconds"
         sub.add_argument("--seconds", metavar="N", help=text)
@@ -262,7 +265,21 @@ def _stream(options: Options, typed: dict[str, Any]) -> int:
     seconds = _seconds(options, typed)
     if sys.stdout is None:
         raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    if typed.get("frames", False):
+        return _far(options, seconds)
     return stream(_open_live(options), sys.stdout, seconds, _complain)
+
+
+def _far(options: Options, seconds: float | None) -> int:
+    from tui.far import stream_frames
+
+    if seconds is not None:
+        raise UsageError("--seconds: does nothing with --frames", "leave it out")
+    if sys.stdout.isatty() or sys.stdin is None:
+        why = "--frames: is for a program, not for a terminal"
+        raise UsageError(why, "see `probetop attach ssh://HOST`")
+    source = _open_live(options, "tui.far")
+    return stream_frames(source, sys.stdin.fileno(), sys.stdout.fileno(), _complain)
 
 
 def _record(options: Options, typed: dict[str, Any]) -> int:
