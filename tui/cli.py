@@ -27,7 +27,13 @@ COMMANDS = {
     "diff": "what changed from one snapshot or recording to another",
     "record": "write a recording that `replay` shows",
     "replay": "show a recording; needs no privileges",
+    "attach": "the dashboard of other machines, over ssh or from their agents",
     "demo": "show the recording that came with probetop; needs no privileges",
+}
+ATTACH = {
+    "--token-file": "FILE the token of the agents, in a file that only you may read",
+    "--ca-file": "FILE whom to trust for https, in PEM format",
+    "--remote-command": "CMD what starts probetop over there, e.g. 'sudo -n /opt/probetop/run.sh'",
 }
 LIVE = ("stream", "snapshot", "record", None)
 """Commands, and no command at all, that read the running kernel."""
@@ -66,7 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_own(sub, name)
         if name not in ("doctor", "diff"):
-            _add_settings(sub, live=name in LIVE, screen=name not in LIVE)
+            attached = name == "attach"
+            _add_settings(sub, live=attached or name in LIVE, screen=name not in LIVE)
     return parser
 
 
@@ -84,6 +91,11 @@ def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
         sub.add_argument("--force", action="store_true", help="replace OUT if it is there")
     if name == "replay":
         sub.add_argument("file", metavar="FILE", help="a file that `record` wrote")
+    if name == "attach":
+        text = "ssh://[user@]host[:port], http[s]://host[:port] or unix:/PATH"
+        sub.add_argument("targets", metavar="TARGET", nargs="+", help=text)
+        for flag, text in ATTACH.items():
+            sub.add_argument(flag, metavar=text.split()[0], help=text.partition(" ")[2])
     if name == "stream":
         text = "records for a dashboard elsewhere, commands on standard input"
         sub.add_argument("--frames", action="store_true", help=text)
@@ -139,6 +151,8 @@ def _run(typed: dict[str, Any]) -> int:
         return doctor(json=typed.get("json", False))
     if command == "diff":
         return _diff(typed)
+    if command == "attach":
+        return _attach(typed)
     options = _options(typed, live=command in LIVE)
     # Frames are large and hold no cycles: each search for some costs as much as a poll.
     gc.set_threshold(50_000, 20, 20)
@@ -302,6 +316,16 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
     check_new(path, force)
     source = _open_live(options, "tui.snapshot", preload(path))
     return snapshot(source, path, seconds, _complain, force=force)
+
+
+def _attach(typed: dict[str, Any]) -> int:
+    from tui.remote.command import attach
+
+    # What concerns the kernel is checked where that is.
+    ours = {s.name: typed[s.name] for s in SETTINGS if not s.live and s.name in typed}
+    options = _options({**ours, "config": typed.get("config")}, live=False)
+    _need_terminal("run it in a terminal")
+    return attach(options, typed, _complain)
 
 
 def _diff(typed: dict[str, Any]) -> int:
