@@ -28,9 +28,6 @@ def sources(typed: Mapping[str, Any]) -> list[RemoteSource]:
     targets = list(dict.fromkeys(typed["targets"]))
     passed = arguments(typed)
     token = _token(typed["token_file"]) if "token_file" in typed else None
-    interval = (
-        checked("-i/--interval", typed["interval"], check_interval) if "interval" in typed else 1.0
-    )
     made = []
     for target in targets:
         transport = checked("TARGET", target, lambda raw: _transport(raw, typed, passed, token))
