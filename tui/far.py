@@ -13,6 +13,7 @@ import json
 import os
 import selectors
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +80,9 @@ class Far:
             self.signal = number
             self._poke()
 
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        wanted: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is not threading.main_thread():
+            wanted = ()
         heard = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, note) for number in heard}
         try:
@@ -214,7 +217,9 @@ def carry_out(source: Source, wish: dict[str, Any]) -> None:
         raise ValueError(name)
 
 
-def _filters(given: dict[str, Any]) -> Filters:
+def _filters(given: Any) -> Filters:
+    if not isinstance(given, dict):
+        raise ValueError("no filters")
     kinds = {"pid": int, "comm": str, "uid": int, "cgroup": str}
     for name, value in given.items():
         if value is not None and type(value) is not kinds[name]:
