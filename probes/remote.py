@@ -24,6 +24,8 @@ from probes.samples import Filters, Frame
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds until it is tried again, at first and at most."""
+ALIVE = 5.0
+"""Seconds between signs of life to a far side that is there for us alone."""
 SILENCE = 10.0
 """Seconds without a byte, beside three intervals, after which a link is taken for dead."""
 GENERATIONS = 1 << 32
@@ -90,6 +92,7 @@ class RemoteSource:
         self._offset: float | None = None
         self._first = self._last = float("-inf")
         self._early: list[Frame] = []
+        self._said = float("-inf")
 
     # -- commands: any thread may call these ---------------------------------------------------
 
@@ -220,6 +223,7 @@ class RemoteSource:
             self._connection = connection
             # What was asked before is asked again here, and its answers are no news.
             self._asked.clear()
+            self._said = float("-inf")
             if self._connections > 1 and not self._transport.remembers:
                 for command in self._wishes.values():
                     self._requests += 1
@@ -240,6 +244,9 @@ class RemoteSource:
         if not data:
             raise connection.why() or ConnectionResetError("the far side has ended")
         now = time.monotonic()
+        if now - self._said >= ALIVE and not self._transport.remembers:
+            self._said = now
+            connection.send({"id": 0, "op": "alive"})
         state = self.link.state
         self.link = LinkState(state, now, self.link.why, self.link.received + len(data))
         for item in self._decoder.feed(data):

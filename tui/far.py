@@ -29,8 +29,8 @@ from tui.checks import check_interval
 from tui.mailbox import Mailbox
 
 PROTOCOL = 1
-HEARTBEAT, PATIENCE = 5.0, 60.0
-"""Seconds without a Frame until a sign of life, and without progress until the reader is gone."""
+HEARTBEAT, PATIENCE = 5.0, 30.0
+"""Seconds without a Frame until a sign of life, and without one of the reader's until it is gone."""
 LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
 Complain = Callable[[str], None]
 
@@ -50,6 +50,7 @@ class Far:
         self._answers: deque[dict[str, Any]] = deque([hello])
         self._pending = memoryview(b"")
         self._line = bytearray()
+        self._alive: float | None = None
         self._over = False
 
     def serve(self) -> None:
@@ -105,7 +106,8 @@ class Far:
                     moved = alive = now
                 if self._pending and self._write():
                     moved = now
-                if self._pending and now - moved > PATIENCE:
+                silent = now - self._alive if self._alive is not None else 0.0
+                if silent > PATIENCE or (self._pending and now - moved > PATIENCE):
                     return
                 self._wait(selector, 1.0 if self._pending else HEARTBEAT)
 
@@ -177,6 +179,9 @@ class Far:
         try:
             wish = json.loads(line)
             number = wish["id"]
+            if wish["op"] == "alive":
+                self._alive = time.monotonic()
+                return
             if wish["op"] == "search":
                 self._search(number, str(wish["query"])[:200])
                 return

@@ -221,6 +221,16 @@ def test_it_ends_when_nothing_moves_for_long(monkeypatch: pytest.MonkeyPatch) ->
     made.close()
 
 
+def test_it_ends_when_its_reader_is_alive_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(far, "PATIENCE", 0.2)
+    monkeypatch.setattr(far, "HEARTBEAT", 0.05)
+    made = Link()
+    made.until(lambda items: items.count({}) > 8)  # nobody has said so yet
+    made.ask({"id": 0, "op": "alive"})
+    assert made.ended()
+    made.close()
+
+
 def test_it_says_why_its_source_ended(link: Link) -> None:
     link.source.end("the helper has ended")
     assert link.ended()

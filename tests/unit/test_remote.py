@@ -29,6 +29,7 @@ class FakeConnection:
         self.items: SimpleQueue[Item] = SimpleQueue()
         self.sent: list[Mapping[str, Any]] = []
         self.closed = False
+        self.alive = 0
         self._known = known
 
     def receive(self, seconds: float) -> bytes:
@@ -40,7 +41,10 @@ class FakeConnection:
     def send(self, command: Mapping[str, Any]) -> None:
         if self.closed:
             raise BrokenPipeError(32, "Broken pipe")
-        self.sent.append(command)
+        if command["op"] == "alive":
+            self.alive += 1
+        else:
+            self.sent.append(command)
 
     def why(self) -> ProbeError | None:
         return self._known
@@ -126,6 +130,7 @@ def test_each_connection_is_a_generation_on_this_machines_clock() -> None:
     assert generations == [GENERATIONS] * 4 + [2 * GENERATIONS] * 4
     assert [frame.time for frame in got] == 2 * [frame.time for frame in frames]
     assert one.closed
+    assert (one.alive, two.alive) == (1, 1)
     assert shown.source.title == "web-3"
 
 
