@@ -30,7 +30,7 @@ from tui.mailbox import Mailbox
 
 PROTOCOL = 1
 HEARTBEAT, PATIENCE = 5.0, 30.0
-"""Seconds without a Frame until a sign of life, and without one of the reader's until it is gone."""
+"""Seconds without a Frame until a sign of life, and without any of the reader's until the end."""
 LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
 Complain = Callable[[str], None]
 
