@@ -44,7 +44,8 @@ def place(url: SplitResult) -> Place:
         raise ProbeError("not a host", fix)
     for word in (host, user or ""):
         # ssh would take it for an option; others act on the far shell of jump hosts.
-        if word.startswith("-") or not all(c.isalnum() or c in ".-_:%@+" for c in word):
+        more = "%" if ":" in host else ""
+        if word.startswith("-") or not all(c.isalnum() or c in f".-_:@+{more}" for c in word):
             raise ProbeError("not a host", fix)
     return Place(host, user, port)
 
