@@ -100,10 +100,12 @@ class SshConnection:
         self._target = target
         self._in, self._out, self._err = (_pipe(p) for p in _pipes(process))
         self._said: deque[bytes] = deque(maxlen=20)
+        # What ssh has started may hold its pipes for longer than it lives.
+        self._over = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         os.set_blocking(self._in.fileno(), False)
-        for pipe in (self._out, self._err):
-            self._selector.register(pipe, selectors.EVENT_READ)
+        for one in (self._out, self._err, self._over):
+            self._selector.register(one, selectors.EVENT_READ)
 
     def receive(self, seconds: float) -> bytes:
         """Bytes of the Frames; what it says on standard error is kept for `why`."""
@@ -113,6 +115,8 @@ class SshConnection:
             if not ready:
                 raise TimeoutError
             files = [key.fileobj for key, _ in ready]
+            if self._over in files:
+                return b""
             if self._err in files:
                 self._listen()
             if self._out in files:
@@ -159,6 +163,7 @@ class SshConnection:
 
     def hang_up(self) -> None:
         """The far side sees its input end; ssh itself is not waited for long."""
+        os.eventfd_write(self._over, 1)
         with suppress(OSError):
             self._in.close()
         for seconds, end in ((END_SECONDS, signal.SIGTERM), (0.05, signal.SIGKILL)):
@@ -173,6 +178,7 @@ class SshConnection:
         self.hang_up()
         self._process.wait()
         self._selector.close()
+        os.close(self._over)
         self._out.close()
         self._err.close()
 
