@@ -11,19 +11,20 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from textual import events
 from textual.screen import Screen
 
 from probes.base import ProbeError, Source
-from probes.history import MOST_BYTES, SECONDS, History
+from probes.history import SECONDS, History
 from probes.samples import Frame
 from tui import look as looks
 from tui.dashboard import DashboardScreen
 from tui.feed import Feed
 from tui.link_actions import LinkActions
+from tui.look import Look
 from tui.messages import FrameReady, HungUp, RecordingFailed, SourceEnded
 from tui.registry import REGISTRY
 from tui.text import fmt_bytes, fmt_clock, safe
@@ -33,8 +34,7 @@ from tui.widgets.cells import CellWidget
 class ProbetopApp(LinkActions):
     """Shows a Source. `ended` is the sentence with which the source ended, if it did.
 
-    `history` seconds of Frames are kept for going back in time, in at most `most_bytes`, unless
-    it is a recording. `bars` are lines between the header and the panes.
+    `history` seconds of Frames are kept for going back in time, unless it is a recording.
     """
 
     # The palette's icon is an emoji, which neither consoles nor all fonts have.
@@ -46,21 +46,27 @@ class ProbetopApp(LinkActions):
         *,
         ascii: bool = False,  # noqa: A002
         history: float = SECONDS,
-        most_bytes: int = MOST_BYTES,
-        bars: Sequence[CellWidget] = (),
     ) -> None:
         super().__init__()
+        self._shows = source
         self.look = looks.choose(ascii)
         self.ended: str | None = None
         self._stopping: threading.Thread | None = None
         self._begun = False
-        self.adopt(Feed(source, self.look, History(history, most_bytes), self.check_now))
-        self.dashboard = DashboardScreen(
-            self.look, list(zip(REGISTRY, self.feed.panes, strict=True)), bars
-        )
+        self.adopt(self.make_feeds(history))
+        panes = list(zip(REGISTRY, self.feed.panes, strict=True))
+        self.dashboard = DashboardScreen(self.look, panes, self.make_bars(self.look))
         self.dashboard.footer.resized = self.dashboard.place
         self.dashboard.may_paint = self.may_paint
         self.dashboard.header.state.title = "" if source.live else source.title
+
+    def make_feeds(self, history: float) -> Feed:
+        """What is shown first, with that many seconds of Frames."""
+        return Feed(self._shows, self.look, History(history), self.check_now)
+
+    def make_bars(self, look: Look) -> Sequence[CellWidget]:
+        """Lines between the header and the panes."""
+        return ()
 
     def adopt(self, feed: Feed) -> None:
         """Have keys and what is shown be of this source."""
@@ -207,6 +213,10 @@ class ProbetopApp(LinkActions):
             self._stopping.start()
         return self._stopping
 
+    def end_recordings(self) -> None:
+        """Close what is being written."""
+        self.recorder.end()
+
     def on_hung_up(self, message: HungUp) -> None:
         """The terminal is gone, whether or not a signal says so."""
         self.exit(return_code=128 + signal.SIGHUP)
@@ -228,6 +238,11 @@ def run_app(
     Returns the program's exit status: 0, 1 with a sentence on stderr when the source ended
     by itself, 2 without a terminal, 128 and its number for a signal.
     """
+    return run(lambda: ProbetopApp(source, ascii=ascii, history=history))
+
+
+def run(make: Callable[[], ProbetopApp]) -> int:
+    """Run a dashboard on the terminal, if there is one; returns the status of `run_app`."""
     if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
         print(
             "probetop: the dashboard needs a terminal on stdin and stderr: "
@@ -235,12 +250,12 @@ def run_app(
             file=sys.stderr,
         )
         return 2
-    app = ProbetopApp(source, ascii=ascii, history=history)
+    app = make()
     try:
         app.run()
     finally:
         app.stop_source().join()
-        app.recorder.end()
+        app.end_recordings()
     if app.ended is not None:
         # A terminal that takes nothing would be waited for.
         if app.wire is None or not app.wire.held:

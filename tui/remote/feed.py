@@ -50,16 +50,20 @@ class Figures(NamedTuple):
 def figures_of(before: Frame | None, after: Frame) -> Figures:
     """What two Frames that follow each other say of the time between them."""
     calls = errors = None
-    new = after.samples.get("syscalls")
-    old = None if before is None else before.samples.get("syscalls")
-    if isinstance(new, SyscallSample) and isinstance(old, SyscallSample):
-        # What had been counted before the link was there is no rate of this interval.
-        if new.state == "on" and old.generation == new.generation:
-            made, seconds = calls_made(old, new), seconds_between(before, after)
-            calls, errors = made.n / seconds, made.errors / seconds
+    old, new = _syscalls(before), _syscalls(after)
+    # What had been counted before the link was there is no rate of this interval.
+    if old is not None and new is not None and old.generation == new.generation:
+        made, seconds = calls_made(old, new), seconds_between(before, after)
+        calls, errors = made.n / seconds, made.errors / seconds
     samples = after.samples.values()
     failed = sum([sample.state == "failed" and not sample.given_up for sample in samples])
     return Figures(calls, errors, after.load, failed, sum([bool(s.given_up) for s in samples]))
+
+
+def _syscalls(frame: Frame | None) -> SyscallSample | None:
+    """The counters of system calls, where they are being counted."""
+    sample = None if frame is None else frame.samples.get("syscalls")
+    return sample if isinstance(sample, SyscallSample) and sample.state == "on" else None
 
 
 class RemoteFeed(Feed):

@@ -14,7 +14,7 @@ from textual import events
 from tui.lines import Line, Span, line_width
 from tui.look import Look
 from tui.remote.feed import Figures, RemoteFeed
-from tui.text import UNKNOWN, clip, fit, fmt_count, safe, width
+from tui.text import UNKNOWN, fit, fmt_count, safe, width
 from tui.widgets.cells import CellWidget
 
 LONGEST_NAME, SHORT_NAME = 20, 8
@@ -86,9 +86,10 @@ def _parts(
     names = [width(safe(entry.name, look.plain)) for entry in entries]
     form, count = choose(names, cells, number)
     first = max(0, min(shown - count // 2, len(entries) - count))
-    parts: list[tuple[int | None, list[Span]]] = []
-    for at in range(first, min(first + count, len(entries))):
-        parts.append((at, _entry(entries[at], at, number, at == shown, form, look)))
+    parts: list[tuple[int | None, list[Span]]] = [
+        (at, _entry(entries[at], at, number, at == shown, form, look))
+        for at in range(first, min(first + count, len(entries)))
+    ]
     if count == len(entries):
         return parts
     after = len(entries) - first - count
@@ -142,7 +143,10 @@ class HostsBar(CellWidget):
     """The line of hosts; a click on an entry shows that host."""
 
     def __init__(
-        self, look: Look, entries: Callable[[], tuple[list[Entry], int]], show: Callable[[int], None]
+        self,
+        look: Look,
+        entries: Callable[[], tuple[list[Entry], int]],
+        show: Callable[[int], None],
     ) -> None:
         super().__init__(look, widget_id="hosts")
         self._entries = entries
