@@ -76,6 +76,19 @@ def programs() -> set[int]:
     return set().union(*(held_programs(pid) for pid in far_side()))
 
 
+def loaded(tty: Tty) -> set[int]:
+    """The far programs, once there come no more."""
+    found: list[set[int]] = []
+
+    def level() -> bool:
+        tty.read(1.5)
+        found.append(programs())
+        return len(found) > 1 and found[-1] == found[-2] != set()
+
+    later(tty, "all probes are on", level)
+    return found[-1]
+
+
 def later(tty: Tty, what: str, condition: Callable[[], object]) -> None:
     """As `until`, with more patience: links are given up after a while only."""
     end = time.monotonic() + LONG
@@ -92,9 +105,9 @@ def shown(tty: Tty, pattern: str) -> bool:
 def test_the_dashboard_of_another_machine_over_ssh(ssh: str, size: tuple[int, int]) -> None:
     with attach(ssh, "--remote-command", COMMAND, size=size) as tty:
         tty.shows("openat")
-        before = programs()
+        before = loaded(tty)
         tty.type("4")
-        tty.shows("detached")
+        tty.shows("off: press 4")
         eventually("the far probe is detached", lambda: programs() < before)
         tty.type("4")
         eventually("the far probe is back", lambda: len(programs()) == len(before))
@@ -129,6 +142,7 @@ def test_a_cut_shows_how_old_the_data_is_and_heals(ssh: str, namespace: Namespac
         namespace.cut()
         later(tty, "it says how old the data is", lambda: shown(tty, r"no data for \d+ s"))
         assert shown(tty, "openat")
+        later(tty, "it is given up", lambda: shown(tty, "reconnecting"))
         namespace.heal()
         later(tty, "the link is back", lambda: not shown(tty, r"no data for"))
         later(tty, "there is another far side", lambda: far_side() - first)
@@ -172,7 +186,7 @@ def test_the_dashboard_of_an_agent(agent: tuple[str, str], namespace: Namespace)
         tty.shows("openat")
         before = held_by_others()
         tty.type("4")
-        tty.shows("detached")
+        tty.shows("off: press 4")
         eventually("the far probe is detached", lambda: held_by_others() < before)
         tty.type("4")
         eventually("the far probe is back", lambda: len(held_by_others()) >= len(before))
