@@ -41,17 +41,22 @@ missing_packages() {
 	compgen -G '/usr/lib/python3*/dist-packages/bcc/libbcc.py' >/dev/null || printf 'python3-bpfcc\n'
 }
 
+# Services that come with packages, which nobody asked for who only runs tests.
+services=(prometheus:prometheus openssh-server:ssh)
+
 # Installs packages for their programs: no service of theirs is started, now or at the next boot.
 install_tools() {
-	local policy=/usr/sbin/policy-rc.d
+	local policy=/usr/sbin/policy-rc.d service
 	if [[ ! -e $policy ]]; then
 		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 		printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
 	fi
 	install_packages "$@" || return
-	[[ " $* " == *' prometheus '* ]] || return 0
-	update-rc.d prometheus disable || true
-	if command -v systemctl >/dev/null; then systemctl disable prometheus || true; fi
+	for service in "${services[@]}"; do
+		[[ " $* " == *" ${service%%:*} "* ]] || continue
+		update-rc.d "${service##*:}" disable || true
+		if command -v systemctl >/dev/null; then systemctl disable "${service##*:}" || true; fi
+	done
 }
 
 set_up() {

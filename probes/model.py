@@ -152,10 +152,16 @@ def _comparable(before: SyscallSample | None, after: SyscallSample) -> SyscallSa
     return before
 
 
-def call_count(before: SyscallSample | None, after: SyscallSample) -> int:
-    """How many calls were made between two Samples: `syscall_view`'s count, at less cost."""
+def calls_made(before: SyscallSample | None, after: SyscallSample) -> Counts:
+    """Calls and failed calls between two Samples: those of `syscall_view`, at less cost."""
     old = _comparable(before, after)
-    return sum([counts.n for counts in count_delta(old.calls, after.calls).values()])
+    made = count_delta(old.calls, after.calls).values()
+    return Counts(sum([counts.n for counts in made]), sum([counts.errors for counts in made]))
+
+
+def call_count(before: SyscallSample | None, after: SyscallSample) -> int:
+    """How many calls were made between two Samples."""
+    return calls_made(before, after).n
 
 
 def target_spent(before: LatencySample | None, after: LatencySample) -> dict[str, Histogram]:

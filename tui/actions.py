@@ -268,10 +268,14 @@ class Actions(App[int]):
         except ProbeError as error:
             self.say(str(error))
 
+    def own_keys(self) -> list[tuple[str, str]]:
+        """Keys that not every dashboard has, for the help."""
+        return []
+
     def action_help(self) -> None:
         """Show all keys."""
         focus = self.dashboard.in_focus.pane
-        extra = list(focus.options())
+        extra = [*self.own_keys(), *focus.options()]
         if self.dashboard.finding is not None:
             extra.append(("f", FIND))
         others = [widget.pane for widget in self.dashboard.panes if widget.pane is not focus]

@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from textual import events
@@ -18,18 +19,16 @@ from textual.screen import Screen
 
 from probes.base import ProbeError, Source
 from probes.history import SECONDS, History
-from probes.replay import ReplaySource
 from probes.samples import Frame
 from tui import look as looks
 from tui.dashboard import DashboardScreen
-from tui.guard import Guard
+from tui.feed import Feed
 from tui.link_actions import LinkActions
-from tui.mailbox import Mailbox
+from tui.look import Look
 from tui.messages import FrameReady, HungUp, RecordingFailed, SourceEnded
-from tui.recorder import Recorder
 from tui.registry import REGISTRY
 from tui.text import fmt_bytes, fmt_clock, safe
-from tui.travel import Travel
+from tui.widgets.cells import CellWidget
 
 
 class ProbetopApp(LinkActions):
@@ -49,28 +48,31 @@ class ProbetopApp(LinkActions):
         history: float = SECONDS,
     ) -> None:
         super().__init__()
-        self.source = Guard(source, self.check_now)
+        self._shows = source
         self.look = looks.choose(ascii)
         self.ended: str | None = None
         self._stopping: threading.Thread | None = None
         self._begun = False
-        self._mailbox = Mailbox()
-        panes = [(entry, entry.pane_class()()) for entry in REGISTRY]
-        for _, pane in panes:
-            pane.look, pane.source = self.look, self.source
-        self.dashboard = DashboardScreen(self.look, panes)
+        self.adopt(self.make_feeds(history))
+        panes = list(zip(REGISTRY, self.feed.panes, strict=True))
+        self.dashboard = DashboardScreen(self.look, panes, self.make_bars(self.look))
         self.dashboard.footer.resized = self.dashboard.place
         self.dashboard.may_paint = self.may_paint
         self.dashboard.header.state.title = "" if source.live else source.title
-        self.recorder = Recorder()
-        self.history = History(history)
-        recording = source.open_timeline() if isinstance(source, ReplaySource) else None
-        self.replays = recording is not None
-        each = [pane for _, pane in panes]
-        if recording is not None and isinstance(source, ReplaySource):
-            self.travel = Travel(recording, each, source.shown)
-        else:
-            self.travel = Travel(self.history, each)
+
+    def make_feeds(self, history: float) -> Feed:
+        """What is shown first, with that many seconds of Frames."""
+        return Feed(self._shows, self.look, History(history), self.check_now)
+
+    def make_bars(self, look: Look) -> Sequence[CellWidget]:
+        """Lines between the header and the panes."""
+        return ()
+
+    def adopt(self, feed: Feed) -> None:
+        """Have keys and what is shown be of this source."""
+        self.feed = feed
+        self.source, self.replays = feed.source, feed.replays
+        self.recorder, self.history, self.travel = feed.recorder, feed.history, feed.travel
 
     # -- Frames -------------------------------------------------------------------------
 
@@ -91,10 +93,19 @@ class ProbetopApp(LinkActions):
             # A recording is played from here, forwards and backwards.
             self.call_after_refresh(self.begin_replay)
             return
+        self.start_sources()
+
+    def start_sources(self) -> None:
+        """Have Frames come."""
+        self.start_feed(self.feed)
+
+    def start_feed(self, feed: Feed) -> None:
+        """Have Frames of one source come, if it can be started."""
+        ended = partial(self._on_end, feed)
         try:
-            self.source.start(self._on_frame, self._on_end)
+            feed.source.start(partial(self._on_frame, feed), ended)
         except ProbeError as error:
-            self._on_end(str(error))
+            ended(str(error))
 
     def on_resize(self, event: events.Resize) -> None:
         """Graphs show as many intervals as there are columns."""
@@ -115,16 +126,16 @@ class ProbetopApp(LinkActions):
         if self.travel.timeline.damage:
             self.say(self.travel.timeline.damage, "warn")
 
-    def _on_frame(self, frame: Frame) -> None:
-        self.history.add(frame)
-        failed = self.recorder.write(frame)
+    def _on_frame(self, feed: Feed, frame: Frame) -> None:
+        failed = feed.keep(frame)
         if failed is not None:
             self.post_message(RecordingFailed(failed))
-        if self._mailbox.put(frame):
+        # One that begins to be shown meanwhile takes its newest Frame from its history.
+        if feed is self.feed and feed.mailbox.put(frame):
             self.post_message(FrameReady())
 
-    def _on_end(self, why: str) -> None:
-        self.post_message(SourceEnded(why))
+    def _on_end(self, feed: Feed, why: str) -> None:
+        self.post_message(SourceEnded(feed, why))
 
     def on_frame_ready(self) -> None:
         """Show the Frame, unless the screen is paused: then the mailbox goes on merging."""
@@ -134,7 +145,7 @@ class ProbetopApp(LinkActions):
         """Show the newest Frame if it was not shown, as soon as the terminal can take it."""
         if self.paused:
             return
-        frame = self._mailbox.take()
+        frame = self.feed.mailbox.take()
         if frame is not None:
             self.watch_link()
         if self.in_past:
@@ -202,6 +213,10 @@ class ProbetopApp(LinkActions):
             self._stopping.start()
         return self._stopping
 
+    def end_recordings(self) -> None:
+        """Close what is being written."""
+        self.recorder.end()
+
     def on_hung_up(self, message: HungUp) -> None:
         """The terminal is gone, whether or not a signal says so."""
         self.exit(return_code=128 + signal.SIGHUP)
@@ -223,6 +238,11 @@ def run_app(
     Returns the program's exit status: 0, 1 with a sentence on stderr when the source ended
     by itself, 2 without a terminal, 128 and its number for a signal.
     """
+    return run(lambda: ProbetopApp(source, ascii=ascii, history=history))
+
+
+def run(make: Callable[[], ProbetopApp]) -> int:
+    """Run a dashboard on the terminal, if there is one; returns the status of `run_app`."""
     if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
         print(
             "probetop: the dashboard needs a terminal on stdin and stderr: "
@@ -230,12 +250,12 @@ def run_app(
             file=sys.stderr,
         )
         return 2
-    app = ProbetopApp(source, ascii=ascii, history=history)
+    app = make()
     try:
         app.run()
     finally:
         app.stop_source().join()
-        app.recorder.end()
+        app.end_recordings()
     if app.ended is not None:
         # A terminal that takes nothing would be waited for.
         if app.wire is None or not app.wire.held:

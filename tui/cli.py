@@ -28,6 +28,7 @@ COMMANDS = {
     "record": "write a recording that `replay` shows",
     "serve": "answer over HTTP, on this machine or to others; needs no screen",
     "replay": "show a recording; needs no privileges",
+    "attach": "the dashboard of other machines, over ssh or from their agents",
     "demo": "show the recording that came with probetop; needs no privileges",
 }
 LIVE = ("stream", "snapshot", "record", "serve", None)
@@ -67,7 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_own(sub, name)
         if name not in ("doctor", "diff"):
-            _add_settings(sub, live=name in LIVE, screen=name not in LIVE)
+            attached = name == "attach"
+            _add_settings(sub, live=attached or name in LIVE, screen=name not in LIVE)
     return parser
 
 
@@ -89,6 +91,13 @@ def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
         from tui.agent.options import add_arguments
 
         add_arguments(sub)
+    if name == "attach":
+        from tui.remote.options import add_arguments as add_attach
+
+        add_attach(sub)
+    if name == "stream":
+        text = "records for a dashboard elsewhere, commands on standard input"
+        sub.add_argument("--frames", action="store_true", help=text)
     if name in ("stream", "snapshot", "record"):
         text = "look at N seconds (default 10)" if name == "snapshot" else "stop after N seconds"
         sub.add_argument("--seconds", metavar="N", help=text)
@@ -141,6 +150,8 @@ def _run(typed: dict[str, Any]) -> int:
         return doctor(json=typed.get("json", False))
     if command == "diff":
         return _diff(typed)
+    if command == "attach":
+        return _attach(typed)
     options = _options(typed, live=command in LIVE)
     # Frames are large and hold no cycles: each search for some costs as much as a poll.
     gc.set_threshold(50_000, 20, 20)
@@ -273,7 +284,21 @@ def _stream(options: Options, typed: dict[str, Any]) -> int:
     seconds = _seconds(options, typed)
     if sys.stdout is None:
         raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    if typed.get("frames", False):
+        return _far(options, seconds)
     return stream(_open_live(options), sys.stdout, seconds, _complain)
+
+
+def _far(options: Options, seconds: float | None) -> int:
+    from tui.far import stream_frames
+
+    if seconds is not None:
+        raise UsageError("--seconds: does nothing with --frames", "leave it out")
+    if sys.stdout.isatty() or sys.stdin is None:
+        why = "--frames: is for a program, not for a terminal"
+        raise UsageError(why, "see `probetop attach ssh://HOST`")
+    source = _open_live(options, "tui.far")
+    return stream_frames(source, sys.stdin.fileno(), sys.stdout.fileno(), _complain)
 
 
 def _record(options: Options, typed: dict[str, Any]) -> int:
@@ -296,6 +321,16 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
     check_new(path, force)
     source = _open_live(options, "tui.snapshot", preload(path))
     return snapshot(source, path, seconds, _complain, force=force)
+
+
+def _attach(typed: dict[str, Any]) -> int:
+    from tui.remote.command import attach
+
+    # What concerns the kernel is checked where that is.
+    ours = {s.name: typed[s.name] for s in SETTINGS if not s.live and s.name in typed}
+    options = _options({**ours, "config": typed.get("config")}, live=False)
+    _need_terminal("run it in a terminal")
+    return attach(options, typed, _complain)
 
 
 def _diff(typed: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ from tui.arrange import Want, arrange
 from tui.look import Look
 from tui.panes.base import Pane
 from tui.registry import Entry
+from tui.widgets.cells import CellWidget
 from tui.widgets.compositor import CellScreen
 from tui.widgets.finder import FinderOverlay
 from tui.widgets.footer import FooterBar, Hint
@@ -28,6 +29,7 @@ class DashboardScreen(CellScreen):
     """A header line, a grid of panes, a footer line.
 
     header   probetop  web-3  load 3.1  probes 0.42 %cpu ...
+    bars     lines below the header, if any
     panes    -- 1 System calls -- 812k/s ----   (arranged by tui.arrange)
     footer   enter drill  / filter  ...
     """
@@ -44,10 +46,19 @@ class DashboardScreen(CellScreen):
     PaneWidget { position: absolute; }
     """
 
-    def __init__(self, look: Look, panes: Sequence[tuple[Entry, Pane]]) -> None:
+    def __init__(
+        self,
+        look: Look,
+        panes: Sequence[tuple[Entry, Pane]],
+        bars: Sequence[CellWidget] = (),
+    ) -> None:
         super().__init__()
         self.look = look
         self.header = HeaderBar(look)
+        self.bars = bars
+        for row, bar in enumerate(bars, 1):
+            bar.styles.position = "absolute"
+            bar.styles.offset = (0, row)
         self.footer = FooterBar(look)
         self.help = HelpOverlay(look)
         self.finder = FinderOverlay(look)
@@ -60,6 +71,7 @@ class DashboardScreen(CellScreen):
     def compose(self) -> ComposeResult:
         """All widgets, once: panes move and fold, none is ever made anew."""
         yield self.header
+        yield from self.bars
         yield from self.panes
         yield self.footer
         yield self.help
@@ -88,15 +100,18 @@ class DashboardScreen(CellScreen):
         wants = [
             Want(w.pane.state != "off", w.pane.weight, w.pane.least_rows + 1) for w in self.panes
         ]
-        room = max(1, rows - 1 - self.footer.rows)
+        top = len(self.bars)
+        room = max(1, rows - 1 - top - self.footer.rows)
         places = arrange(columns, room, wants, self.focus_index, self.zoomed)
         for widget, place in zip(self.panes, places, strict=True):
-            widget.put(place)
+            widget.put(None if place is None else place._replace(y=place.y + top))
         self.repaint()
 
     def repaint(self) -> None:
         """Repaint the cells that differ, everywhere."""
         self.header.repaint()
+        for bar in self.bars:
+            bar.repaint()
         for widget in self.panes:
             if widget.display:
                 widget.repaint()

@@ -15,6 +15,7 @@ from textual.screen import Screen
 
 from probes.base import ProbeError
 from probes.recording import printable
+from probes.timeline import Timeline
 from tui.prompt import Prompt
 from tui.record_actions import RecordActions
 from tui.recorder import default_name
@@ -68,17 +69,17 @@ class ExportActions(RecordActions):
         except ProbeError as error:
             return str(error)
         self.say(f"exporting to {printable(path)}", "dim")
-        until = self.travel.number
+        timeline, until = self.travel.timeline, self.travel.number
         threading.Thread(
-            target=self._write, args=(path, svg, until), name="export", daemon=True
+            target=self._write, args=(path, svg, timeline, until), name="export", daemon=True
         ).start()
         return None
 
-    def _write(self, path: str, svg: str, until: int | None) -> None:
+    def _write(self, path: str, svg: str, timeline: Timeline, until: int | None) -> None:
         from tui.export.write import export
 
         try:
-            size = export(self.travel.timeline.between(SECONDS, until), svg, path)
+            size = export(timeline.between(SECONDS, until), svg, path)
             message = Exported(f"{fmt_bytes(size)} in {printable(path)}", "good")
         except ProbeError as error:
             message = Exported(str(error), "bad")

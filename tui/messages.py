@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from textual.message import Message
 
 from probes.base import Found
+from tui.feed import Feed
 
 
 class FrameReady(Message):
@@ -15,10 +16,11 @@ class FrameReady(Message):
 
 
 class SourceEnded(Message):
-    """No Frame will follow; `why` is one sentence."""
+    """No Frame of a source will follow; `why` is one sentence."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, feed: Feed, why: str) -> None:
         super().__init__()
+        self.feed = feed
         self.why = why
 
 

@@ -8,6 +8,7 @@ moment, as much as its graphs show and a key press may take; a step onwards feed
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from probes.model import seconds_between
 from probes.samples import Frame
@@ -105,6 +106,13 @@ class Travel:
         else:
             self._jump(number)
         self.number = number
+
+    def go_to_newest(self) -> None:
+        """Show the newest Frame of the Timeline, if there is any, and follow what comes."""
+        with suppress(LookupError):
+            if len(self.timeline):
+                self._jump(max(self.oldest, self.timeline.end - 1))
+        self.number = None
 
     def again(self) -> None:
         """Show the same moment anew: what is shown of it has changed."""

@@ -19,6 +19,7 @@ from tui.text import fit, fmt_count, fmt_seconds, safe, wrap
 
 HISTORY = 600
 """Ticks of a rate that a pane keeps for its graph."""
+STARTING = "starting: being compiled and attached"
 
 
 class Pane:
@@ -27,7 +28,8 @@ class Pane:
     `weight` is its share of a row's width. A pane that `finds` takes what the search for
     things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
     `reading` is for the help: how to read what it shows.
-    Attributes `look` and `source` are set by the dashboard before anything else happens;
+    Attributes `look` and `source` are set by the dashboard before anything else happens, and
+    `awaited`, what is said before the first Frame;
     `window` are the seconds that the header says rates and percentiles are of, None for one
     interval.
     """
@@ -41,6 +43,7 @@ class Pane:
     def __init__(self) -> None:
         self.look = Look()
         self.source: Source | None = None
+        self.awaited = STARTING
         self.sample: Sample | None = None
         self.waiting = True
         self.filter = ""
@@ -112,7 +115,7 @@ class Pane:
         if self.state == "failed" and self.sample is not None:
             return failed_lines(self.sample, width)[:height]
         if self.state == "starting":
-            return [((" starting: being compiled and attached", "dim"),)]
+            return [((f" {self.awaited if self.waiting else STARTING}", "dim"),)]
         if self.state == "off":
             return []
         return self.body(width, height, focused)[:height]

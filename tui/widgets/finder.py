@@ -68,7 +68,9 @@ class FinderOverlay(CellWidget):
         query = finder.query
 
         def on_found(found: Sequence[Found]) -> None:
-            self.post_message(SearchAnswered(query, found))
+            # Another dialog may be open by now, of another machine.
+            if finder is self.finder:
+                self.post_message(SearchAnswered(query, found))
 
         try:
             self._search(query, on_found)

@@ -23,7 +23,8 @@ class HeaderState:
 
     `moment` says which moment of the past it is, and whether it stands still; `window` tells what
     time rates are of where it is no interval; `kept` is how much of the past there is; `wire` are
-    the bytes a second that the terminal is sent.
+    the bytes a second that the terminal is sent. `silence` says, in ever fewer words, that and why
+    no Frames come.
     """
 
     frame: Frame | None = None
@@ -34,6 +35,7 @@ class HeaderState:
     window: str = ""
     kept: str = ""
     wire: float | None = None
+    silence: Sequence[str] = ()
     marks: list[Span] = field(default_factory=list)
 
 
@@ -103,7 +105,7 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         items.append((0, [(f" {text} ", "badge.warn" if still else "badge")]))
     items += [(0, [mark]) for mark in state.marks]
     if frame is None:
-        return _join(items, [], width, look)
+        return _join(_with_silence(items, [], state.silence, width, look), [], width, look)
     lost = sum([sample.lost for sample in frame.samples.values()])
     host = frame.host
     load = UNKNOWN if frame.load is None else f"{frame.load:.1f}"
@@ -130,7 +132,24 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         right.insert(0, (0, [(state.window, "value")]))
     if state.moment is None or clock not in state.moment[0]:
         right.append((0, [(clock, "text")]))
-    return _join(items, right, width, look)
+    return _join(_with_silence(items, right, state.silence, width, look), right, width, look)
+
+
+def _with_silence(
+    left: list[Item], right: Sequence[Item], silence: Sequence[str], width: int, look: Look
+) -> list[Item]:
+    """The left items and why no Frames come, in as many words as there is room for.
+
+    It is the last of them: how long it has been grows, and nothing shall move for it.
+    """
+    if not silence:
+        return left
+    needed = [item for item in [*left, *right] if item[0] == 0]
+    room = width - _size(needed) - 3
+    texts = [safe(text, look.plain) for text in silence]
+    fitting = [text for text in texts if line_width([(text, "")]) <= room]
+    text = fitting[0] if fitting else clip(texts[-1], max(10, room), look.glyphs.more)
+    return [*left, (0, [(text, "warn")])]
 
 
 def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -> Line:

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A link by HTTP: Frames and commands of a far `probetop serve`, by its public interface."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import probes
+from probes.base import ProbeError
+
+FRAMES = "application/vnd.probetop.frames"
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 40.0
+MOST_ANSWER = 1 << 22
+"""Bytes of an answer to a command."""
+
+
+class Address(NamedTuple):
+    """Where an agent listens: a host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int = 9435
+    path: str | None = None
+    tls: ssl.SSLContext | None = None
+
+
+class _OverUnix(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CONNECT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class HttpTransport:
+    """Talks to an agent, which keeps what it is told. `token` is sent with every request."""
+
+    remembers = True
+
+    def __init__(self, target: str, address: Address, token: str | None = None) -> None:
+        self.target = target
+        self._address = address
+        self._headers = {"User-Agent": f"probetop/{probes.__version__}"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def client(self) -> http.client.HTTPConnection:
+        """A connection that is not open yet."""
+        address = self._address
+        if address.path is not None:
+            return _OverUnix(address.path)
+        if address.tls is not None:
+            return http.client.HTTPSConnection(
+                address.host, address.port, timeout=CONNECT_SECONDS, context=address.tls
+            )
+        return http.client.HTTPConnection(address.host, address.port, timeout=CONNECT_SECONDS)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, accept: str = "application/json"
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """One request; raises ProbeError where it is refused or nobody answers."""
+        client = self.client()
+        headers = {**self._headers, "Accept": accept}
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode("ascii")
+            headers["Content-Type"] = "application/json"
+        try:
+            client.connect()
+            client.sock.settimeout(ANSWER_SECONDS)
+            client.request(method, path, data, headers)
+            answer = client.getresponse()
+            if answer.status >= 300:
+                raise self._refused(answer)
+            return client, answer
+        except ssl.SSLCertVerificationError as error:
+            client.close()
+            why = f"{self.target}: its certificate is not trusted ({error.verify_message})"
+            raise ProbeError(why, "give its authority's with --ca-file") from error
+        except (OSError, http.client.HTTPException) as error:
+            client.close()
+            words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ProbeError(
+                f"{self.target}: {words}", "see whether an agent runs there"
+            ) from error
+        except ProbeError:
+            client.close()
+            raise
+
+    def _refused(self, answer: http.client.HTTPResponse) -> ProbeError:
+        why, fix = f"it answers {answer.status}", "see whether an agent runs there"
+        with suppress(ValueError, OSError):
+            said = json.loads(answer.read(65536))
+            if isinstance(said, dict) and isinstance(said.get("why"), str):
+                why, fix = said["why"][:300], str(said.get("fix") or "")[:300]
+        if answer.status == 401:
+            fix = "give its token with --token-file"
+        return ProbeError(f"{self.target}: {_plain(why)}", _plain(fix))
+
+    def connect(
+        self, answered: Callable[[Mapping[str, Any]], None], *, ask: bool
+    ) -> HttpConnection:
+        """Begin to read Frames; raises ProbeError."""
+        client, answer = self.ask("GET", "/v1/frames", accept=FRAMES)
+        if answer.getheader("Content-Type") != FRAMES:
+            client.close()
+            raise ProbeError(f"{self.target}: no agent answers there", "see where it listens")
+        return HttpConnection(self, client, answer, answered)
+
+
+class HttpConnection:
+    """Frames on one connection; commands, one after the other, each on one of its own."""
+
+    def __init__(
+        self,
+        transport: HttpTransport,
+        client: http.client.HTTPConnection,
+        answer: http.client.HTTPResponse,
+        answered: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._transport = transport
+        self._client, self._answer = client, answer
+        # The answer takes the socket along, where the server is to close it.
+        self._sock = client.sock or _socket_of(answer)
+        self._answered = answered
+        self._commands: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="commands", daemon=True).start()
+
+    def receive(self, seconds: float) -> bytes:
+        """Bytes of the Frames."""
+        self._sock.settimeout(seconds)
+        try:
+            return self._answer.read1(1 << 18)
+        except http.client.HTTPException as error:
+            raise ConnectionResetError(0, str(error) or "the agent has ended") from error
+        except ValueError as error:  # closed by hang_up
+            raise ConnectionResetError(0, "closed") from error
+
+    def send(self, command: Mapping[str, Any]) -> None:
+        """To be asked for by and by."""
+        self._commands.put(command)
+
+    def why(self) -> ProbeError | None:
+        """Nobody says."""
+        return None
+
+    def hang_up(self) -> None:
+        """End it."""
+        self._commands.put(None)
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.hang_up()
+        self._answer.close()
+        self._client.close()
+
+    def _work(self) -> None:
+        while (command := self._commands.get()) is not None:
+            number = command["id"]
+            try:
+                self._answered({"id": number, "ok": True, **self._ask(command)})
+            except ProbeError as error:
+                self._answered({"id": number, "ok": False, "why": error.why, "fix": error.fix})
+
+    def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        method, path, body = request(command)
+        client, answer = self._transport.ask(method, path, body)
+        try:
+            said = answer.read(MOST_ANSWER)
+            if command["op"] != "search":
+                return {}
+            rows = json.loads(said)["found"]
+            names = ("spec", "mechanism", "note", "cost")
+            return {"found": [[row.get(name) for name in names] for row in rows]}
+        except (OSError, http.client.HTTPException, ValueError, KeyError, AttributeError) as error:
+            raise ProbeError("it answers nonsense", "update probetop there") from error
+        finally:
+            client.close()
+
+
+def request(command: Mapping[str, Any]) -> tuple[str, str, Any]:
+    """The method, path and body that stand for a command."""
+    name = command["op"]
+    if name == "search":
+        return "GET", "/v1/search?" + urlencode({"q": command["query"]}), None
+    if name == "filters":
+        return "PUT", "/v1/filters", command["filters"]
+    if name == "interval":
+        return "PUT", "/v1/interval", {"seconds": command["seconds"]}
+    probe = quote(command["probe"], safe="")
+    if name == "toggle":
+        return "PUT", f"/v1/probes/{probe}", {"on": command["on"]}
+    option, value = command["option"], command["value"]
+    if (probe, option) == ("latency", "add"):
+        return "POST", "/v1/latency/targets", {"spec": value}
+    if (probe, option) == ("latency", "remove"):
+        return "DELETE", "/v1/latency/targets?" + urlencode({"spec": value}), None
+    value = list(value) if isinstance(value, tuple) else value
+    return "PUT", f"/v1/probes/{probe}", {"options": {option: value}}
+
+
+def _socket_of(answer: http.client.HTTPResponse) -> socket.socket:
+    found: socket.socket = answer.fp.raw._sock  # type: ignore[attr-defined]
+    return found
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another machine as a Source: Frames over a link that may break, and commands to it.
+
+A thread connects, hands on what comes, and connects again, after ever longer waits, when the
+link broke or was silent. What the far side sends is decoded with all its types checked and
+its sizes bounded. Each connection is a generation of its own on this machine's clock, so that
+nobody subtracts across a gap in which the far side may have started anew.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from probes.base import Found, ProbeError
+from probes.codec_rows import CodecError
+from probes.framing import Decoder
+from probes.link import LinkState
+from probes.samples import Filters, Frame
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
+"""Seconds until it is tried again, at first and at most."""
+ALIVE = 5.0
+"""Seconds between signs of life to a far side that is there for us alone."""
+SILENCE = 10.0
+"""Seconds without a byte, beside three intervals, after which a link is taken for dead."""
+GENERATIONS = 1 << 32
+"""Between those of one connection and the next: nobody switches a probe as often."""
+PROTOCOL = 1
+
+
+class Connection(Protocol):
+    """A link that is up. `receive` gives bytes, b"" at its end."""
+
+    def receive(self, seconds: float) -> bytes:
+        """Wait for bytes; raises TimeoutError after so many seconds, OSError when it broke."""
+
+    def send(self, command: Mapping[str, Any]) -> None:
+        """Pass a command on, without waiting; raises OSError when that cannot be."""
+
+    def why(self) -> ProbeError | None:
+        """Why it ended, when it did by itself and that is known."""
+
+    def hang_up(self) -> None:
+        """End it, from any thread; whoever waits in `receive` comes back."""
+
+    def close(self) -> None:
+        """Let go of it, when nobody is in `receive`."""
+
+
+class Transport(Protocol):
+    """A way to a far machine. `remembers`: it keeps what it was told, over connections."""
+
+    target: str
+    remembers: bool
+
+    def connect(self, answered: Callable[[Mapping[str, Any]], None], *, ask: bool) -> Connection:
+        """A new connection; raises ProbeError. `answered` takes answers to commands that do not
+        come with the Frames; `ask`: the terminal may be used to ask for a password."""
+
+
+class RemoteSource:
+    """Frames of another machine; see `probes.base.Source` for the commands.
+
+    `refused` is called from another thread, with one line, when the far side would not do what
+    it was asked for.
+    """
+
+    live = True
+
+    def __init__(self, transport: Transport, interval: float = 1.0) -> None:
+        self.title = transport.target
+        self.link = LinkState()
+        self.refused: Callable[[str], None] = lambda line: None
+        self._transport = transport
+        self._interval = interval
+        self._connection: Connection | None = None
+        self._decoder = Decoder()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._on_frame: Callable[[Frame], None] = lambda frame: None
+        self._wishes: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._searches: dict[int, Callable[[Sequence[Found]], None]] = {}
+        self._asked: dict[int, tuple[str, ...]] = {}
+        self._requests = 0
+        self._connections = 0
+        self._offset: float | None = None
+        self._first = self._last = float("-inf")
+        self._early: list[Frame] = []
+        self._said = float("-inf")
+
+    # -- commands: any thread may call these ---------------------------------------------------
+
+    def open(self, seconds: float = 30.0) -> None:
+        """Connect and wait for a first Frame, so that what is wrong is said before any screen.
+
+        It may ask for a password on the terminal. Raises ProbeError.
+        """
+        connection = self._connect(ask=True)
+        try:
+            end = time.monotonic() + seconds
+            while not self._early:
+                self._receive(connection, max(0.1, end - time.monotonic()))
+        except ProbeError:
+            self._drop()
+            raise
+        except (OSError, CodecError) as error:
+            known = connection.why()
+            self._drop()
+            why = f"{self._transport.target}: {_words(error)}"
+            raise known or ProbeError(why, "see whether it can be reached") from error
+
+    def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
+        """Begin; the link is kept up from now on, so that there is no end."""
+        self._on_frame = on_frame
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hang up: over there everything is detached, unless others watch."""
+        self._stopping.set()
+        if self._thread is None:
+            self._drop()
+            return
+        with self._lock:
+            connection = self._connection
+        if connection is not None:
+            connection.hang_up()
+        if self._thread is not threading.current_thread():
+            # One that is still connecting is left to itself.
+            self._thread.join(0.2)
+
+    def toggle(self, probe: str, on: bool) -> None:
+        """Attach or detach a probe."""
+        self._wish(("toggle", probe), {"op": "toggle", "probe": probe, "on": on})
+
+    def set_option(self, probe: str, option: str, value: Any) -> None:
+        """Change a probe's option."""
+        one = option in ("add", "remove")
+        key = ("option", probe, *(("target", str(value)) if one else (option,)))
+        self._wish(key, {"op": "option", "probe": probe, "option": option, "value": value})
+
+    def set_filters(self, filters: Filters) -> None:
+        """Change what is counted."""
+        self._wish(("filters",), {"op": "filters", "filters": filters._asdict()})
+
+    def set_interval(self, seconds: float) -> None:
+        """Change the time between Frames."""
+        self._wish(("interval",), {"op": "interval", "seconds": seconds})
+
+    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
+        """Ask what can be traced there; only the newest question is sure to be answered."""
+        with self._lock:
+            self._requests += 1
+            self._searches = {self._requests: on_found}
+            self._send({"id": self._requests, "op": "search", "query": query})
+
+    def _wish(self, key: tuple[str, ...], command: dict[str, Any]) -> None:
+        """Ask for something now, and again of a far side that has forgotten it."""
+        with self._lock:
+            self._requests += 1
+            # At the end: what was asked for last is asked for last.
+            self._wishes.pop(key, None)
+            self._wishes[key] = command
+            self._asked[self._requests] = key
+            self._send({"id": self._requests, **command})
+
+    def _send(self, command: Mapping[str, Any]) -> None:
+        if self._connection is None:
+            if self._transport.remembers or command["op"] == "search":
+                raise ProbeError("there is no link to it now", "wait until it is back")
+            return
+        try:
+            self._connection.send(command)
+        except OSError as error:
+            raise ProbeError(f"the link broke ({_words(error)})", "wait until it is back") from None
+
+    # -- the link's thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        wait = FIRST_WAIT
+        for frame in self._early:
+            self._on_frame(frame)
+        self._early.clear()
+        while not self._stopping.is_set():
+            heard = self.link.heard
+            try:
+                connection = self._connection or self._connect(ask=False)
+                while not self._stopping.is_set():
+                    self._receive(connection, SILENCE + 3 * self._interval)
+            except (ProbeError, OSError, CodecError) as error:
+                self._broke(error)
+            except Exception as error:  # whatever it is, the link is to come back
+                self._broke(error)
+            if self.link.heard != heard:
+                wait = FIRST_WAIT
+            self._stopping.wait(wait * random.uniform(0.8, 1.2))
+            wait = min(LONGEST_WAIT, 2 * wait)
+        self._drop()
+
+    def _broke(self, error: Exception) -> None:
+        connection = self._connection
+        known = connection.why() if connection is not None else None
+        known = error if isinstance(error, ProbeError) else known
+        self._drop()
+        if not self._stopping.is_set():
+            why = known.why if known is not None else _words(error)
+            self.link = self.link._replace(why=why)
+            if self.link.heard is not None:
+                self.link = self.link._replace(state="lost")
+
+    def _connect(self, *, ask: bool) -> Connection:
+        connection = self._transport.connect(self._answered, ask=ask)
+        with self._lock:
+            self._decoder = Decoder()
+            self._connections += 1
+            self._offset = None
+            self._connection = connection
+            # What was asked before is asked again here, and its answers are no news.
+            self._asked.clear()
+            self._said = float("-inf")
+            if self._connections > 1 and not self._transport.remembers:
+                for command in self._wishes.values():
+                    self._requests += 1
+                    connection.send({"id": self._requests, **command})
+        if self._stopping.is_set():
+            self._drop()
+        return connection
+
+    def _drop(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _receive(self, connection: Connection, seconds: float) -> None:
+        """Take what comes next; raises OSError or ProbeError at the end of the link."""
+        data = connection.receive(seconds)
+        if not data:
+            raise connection.why() or ConnectionResetError("the far side has ended")
+        now = time.monotonic()
+        if now - self._said >= ALIVE and not self._transport.remembers:
+            self._said = now
+            connection.send({"id": 0, "op": "alive"})
+        state = self.link.state
+        self.link = LinkState(state, now, self.link.why, self.link.received + len(data))
+        for item in self._decoder.feed(data):
+            if isinstance(item, Frame):
+                self._take(item, now)
+            elif "hello" in item:
+                _check(item["hello"])
+            elif item:
+                self._answered(item)
+
+    def _take(self, frame: Frame, now: float) -> None:
+        self.title, self._interval = frame.host.name, frame.interval
+        shown = self._moved(frame, now)
+        self.link = self.link._replace(state="live", why=None)
+        if self._thread is None:
+            self._early.append(shown)
+        else:
+            self._on_frame(shown)
+
+    def _moved(self, frame: Frame, now: float) -> Frame:
+        """The Frame on this machine's clock, in a generation of this connection."""
+        if self._offset is None:
+            self._offset = max(now, self._last + 1e-3) - frame.mono
+            self._first = frame.mono + self._offset
+        mono = frame.mono + self._offset
+        if mono <= self._last:
+            raise CodecError("time goes backwards there")
+        self._last = mono
+        base = self._connections * GENERATIONS
+        samples = {
+            name: replace(
+                sample,
+                generation=sample.generation + base,
+                since=None
+                if sample.since is None
+                else max(sample.since + self._offset, self._first),
+            )
+            for name, sample in frame.samples.items()
+        }
+        return replace(frame, mono=mono, samples=samples)
+
+    def _answered(self, answer: Mapping[str, Any]) -> None:
+        """An answer to a command."""
+        number, ok = answer.get("id"), answer.get("ok") is True
+        if not isinstance(number, int):
+            return
+        with self._lock:
+            on_found, asked = self._searches.pop(number, None), self._asked.pop(number, None)
+            if asked is not None and not ok:
+                self._wishes.pop(asked, None)
+        why = _line(answer.get("why"))
+        if on_found is not None:
+            on_found(_found(answer.get("found")) if ok else [Found("", "", why)])
+        elif asked is not None and not ok:
+            fix = _line(answer.get("fix"))
+            self.refused(f"{why}: {fix}" if fix else why)
+
+
+def _check(hello: Any) -> None:
+    protocol = hello.get("protocol") if isinstance(hello, dict) else None
+    if protocol != PROTOCOL:
+        raise ProbeError("another version of probetop is there", "install the same on both sides")
+
+
+def _line(value: Any) -> str:
+    return " ".join(value[:500].split()) if isinstance(value, str) else ""
+
+
+def _found(rows: Any) -> list[Found]:
+    """What was found, as far as it is as it should be."""
+    out = []
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, list) and len(row) == 4 and all(isinstance(w, str) for w in row[:3]):
+            cost = row[3] if isinstance(row[3], int | float) else None
+            out.append(Found(row[0], row[1], row[2], cost))
+    return out
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "nothing was received for long"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

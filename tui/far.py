@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The far side of a remote dashboard: `probetop stream --frames`.
+
+Records of `probes.framing` on standard output, one JSON object a line with a command on standard
+input, and for each of those a message that answers it. The newest Frame wins where the link is
+slow, so that nothing is queued; who reads nothing at all for long is taken for gone. So is who
+closes standard input: then everything is detached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import probes
+from probes.base import Found, ProbeError, Source
+from probes.framing import Encoder, message
+from probes.samples import Filters, Frame
+from tui.checks import check_interval
+from tui.mailbox import Mailbox
+
+PROTOCOL = 1
+HEARTBEAT, PATIENCE = 5.0, 30.0
+"""Seconds without a Frame until a sign of life, and without any of the reader's until the end."""
+LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
+Complain = Callable[[str], None]
+
+
+class Far:
+    """Sends a Source's Frames to one descriptor and takes commands from another."""
+
+    def __init__(self, source: Source, reading: int, writing: int) -> None:
+        self.ended: str | None = None
+        self.signal: int | None = None
+        self._source = source
+        self._in, self._out = reading, writing
+        self._mailbox = Mailbox()
+        self._encoder = Encoder()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        hello = {"hello": {"version": probes.__version__, "protocol": PROTOCOL}}
+        self._answers: deque[dict[str, Any]] = deque([hello])
+        self._pending = memoryview(b"")
+        self._line = bytearray()
+        self._alive: float | None = None
+        self._over = False
+
+    def serve(self) -> None:
+        """Until the reader is gone, the source ends, or a signal asks to; all is detached then."""
+        os.set_blocking(self._out, False)
+        try:
+            with self._signals():
+                self._source.start(self._on_frame, self._on_end)
+                self._loop()
+        finally:
+            self._source.stop()
+
+    def _on_frame(self, frame: Frame) -> None:
+        if self._mailbox.put(frame):
+            self._poke()
+
+    def _on_end(self, why: str) -> None:
+        self.ended = why
+        self._poke()
+
+    def _poke(self) -> None:
+        with suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def note(number: int, _frame: FrameType | None) -> None:
+            self.signal = number
+            self._poke()
+
+        wanted: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is not threading.main_thread():
+            wanted = ()
+        heard = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in heard}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        moved = alive = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            with suppress(PermissionError):  # a file is always readable
+                selector.register(self._in, selectors.EVENT_READ)
+            while not self._over and self.ended is None and self.signal is None:
+                now = time.monotonic()
+                if not self._pending and self._next(now - alive >= HEARTBEAT):
+                    moved = alive = now
+                if self._pending and self._write():
+                    moved = now
+                silent = now - self._alive if self._alive is not None else 0.0
+                if silent > PATIENCE or (self._pending and now - moved > PATIENCE):
+                    return
+                self._wait(selector, 1.0 if self._pending else HEARTBEAT)
+
+    def _wait(self, selector: selectors.BaseSelector, seconds: float) -> None:
+        watching = bool(self._pending)
+        if watching:
+            with suppress(PermissionError):
+                selector.register(self._out, selectors.EVENT_WRITE)
+        try:
+            ready = {key.fd for key, _ in selector.select(seconds)}
+        finally:
+            if watching:
+                with suppress(KeyError):
+                    selector.unregister(self._out)
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        if self._in in ready:
+            self._read()
+
+    def _next(self, silent: bool) -> bool:
+        """Take what is to be sent next; whether there is anything."""
+        if self._answers:
+            data = b"".join([message(self._answers.popleft()) for _ in range(len(self._answers))])
+        elif (frame := self._mailbox.take()) is not None:
+            data = self._encoder.frame(frame)
+        elif silent:
+            data = message({})
+        else:
+            return False
+        self._pending = memoryview(data)
+        return True
+
+    def _write(self) -> bool:
+        """Send some of it; whether any could be."""
+        try:
+            sent = os.write(self._out, self._pending)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._over = True
+            return False
+        self._pending = self._pending[sent:]
+        if not self._pending:
+            self._poke()
+        return sent > 0
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._in, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._over = True
+            return
+        self._line += data
+        while (end := self._line.find(b"\n")) >= 0:
+            line = bytes(self._line[:end])
+            del self._line[: end + 1]
+            self._take(line)
+        if len(self._line) > LONGEST_LINE or len(self._answers) > MOST_ANSWERS:
+            self._over = True
+
+    def _take(self, line: bytes) -> None:
+        number: Any = None
+        try:
+            wish = json.loads(line)
+            number = wish["id"]
+            if wish["op"] == "alive":
+                self._alive = time.monotonic()
+                return
+            if wish["op"] == "search":
+                self._search(number, str(wish["query"])[:200])
+                return
+            carry_out(self._source, wish)
+            self._answers.append({"id": number, "ok": True})
+        except ProbeError as error:
+            self._refuse(number, error.why, error.fix)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._refuse(number, "a command that is not known here", "update probetop there")
+
+    def _refuse(self, number: Any, why: str, fix: str) -> None:
+        number = number if isinstance(number, int) else None
+        self._answers.append({"id": number, "ok": False, "why": why, "fix": fix})
+
+    def _search(self, number: int, query: str) -> None:
+        def tell(found: Sequence[Found]) -> None:
+            # From another thread: a deque takes it, and the loop is told.
+            self._answers.append({"id": number, "ok": True, "found": [list(f) for f in found]})
+            self._poke()
+
+        self._source.search(query, tell)
+
+
+def carry_out(source: Source, wish: dict[str, Any]) -> None:
+    """One command; raises ProbeError where it cannot be, ValueError and kin for none."""
+    name = wish["op"]
+    if name == "toggle":
+        source.toggle(str(wish["probe"]), wish["on"] is True)
+    elif name == "option":
+        value = wish["value"]
+        value = tuple(value) if isinstance(value, list) else value
+        source.set_option(str(wish["probe"]), str(wish["option"]), value)
+    elif name == "filters":
+        source.set_filters(_filters(wish["filters"]))
+    elif name == "interval":
+        source.set_interval(check_interval(wish["seconds"]))
+    else:
+        raise ValueError(name)
+
+
+def _filters(given: Any) -> Filters:
+    if not isinstance(given, dict):
+        raise ValueError("no filters")
+    kinds = {"pid": int, "comm": str, "uid": int, "cgroup": str}
+    for name, value in given.items():
+        if value is not None and type(value) is not kinds[name]:
+            raise ValueError(name)
+    for name in ("pid", "uid"):
+        if not 0 <= (given.get(name) or 0) < 2**32:
+            raise ValueError(name)
+    return Filters(**given)
+
+
+def stream_frames(source: Source, reading: int, writing: int, complain: Complain) -> int:
+    """Runs the far side; returns the exit status."""
+    far = Far(source, reading, writing)
+    far.serve()
+    if far.ended is not None:
+        complain(far.ended)
+        return 1
+    return 0
