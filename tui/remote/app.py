@@ -28,8 +28,8 @@ LOOK_SECONDS = 1.0
 """How often the age of what is shown, and the line of hosts, are told anew."""
 WAITING = "waiting for what the other machine sends"
 HELP = (
-    ("n N", "next, previous host, at its newest; a paused screen stays paused there"),
-    ("! ~", "in the line of hosts: probes that failed, probes that gave something up"),
+    ("n N", "next, previous host at its newest; what is paused stays paused"),
+    ("! ~", "line of hosts: probes that failed, that do without something"),
 )
 
 
