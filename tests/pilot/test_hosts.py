@@ -177,7 +177,7 @@ async def test_digits_rest_where_they_are() -> None:
 async def test_rates_are_unknown_until_there_are_two_frames_of_one_count() -> None:
     sources = two()
     async with attached(sources, 120, 24, ticks=1) as (app, pilot):
-        assert "web-3     -   err     -  load  3.1" in hosts(app)
+        assert "web-3     -   err     - load  3.1" in hosts(app)
         sources[0].push()
         await pilot.pause()
         assert "web-3     -   err" not in hosts(app)
@@ -186,7 +186,7 @@ async def test_rates_are_unknown_until_there_are_two_frames_of_one_count() -> No
         sources[0].states = {"syscalls": sample}
         sources[0].push()
         await pilot.pause()
-        assert "web-3     -   err     -  load  3.1" in hosts(app)
+        assert "web-3     -   err     - load  3.1" in hosts(app)
 
 
 async def test_links_and_probes_that_fail_are_marked() -> None:
@@ -208,7 +208,7 @@ async def test_links_and_probes_that_fail_are_marked() -> None:
         assert "connecting" in hosts(app)
 
 
-@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize("columns", [64, 80, 120])
 async def test_of_many_hosts_the_shown_one_and_its_neighbours_are_seen(columns: int) -> None:
     sources = [FakeRemote(f"machine-{at}") for at in range(1, 13)]
     async with attached(sources, columns, 24, ticks=2) as (app, pilot):
@@ -243,15 +243,18 @@ async def test_the_other_host_looks_as_if_it_had_been_shown_all_the_time() -> No
         first = painted(app)
         await pilot.press("n")
         assert "db-1" in screen(app)[0]
-        second = painted(app)
+        second = [tops(app), shown(app, "execs")]
         await pilot.press("N")
         assert painted(app) == first
-    async with attached([FakeRemote("web-3"), FakeRemote("db-1", skip=7)][::-1], 120, 40, 12) as (
-        app,
-        _,
-    ):
-        assert painted(app) == second
-        assert second != first
+        assert tops(app) != second[0]
+    async with attached(two()[::-1], 120, 40, 12) as (app, _):
+        assert [tops(app), shown(app, "execs")] == second
+
+
+def tops(app: AttachedApp) -> list[list[str]]:
+    """The figures and graphs of the panes, without rows: near ones may stand in another order."""
+    names = [widget.entry.name for widget in app.dashboard.panes]
+    return [shown(app, name).splitlines()[:4] for name in names]
 
 
 async def test_each_host_has_a_history_of_its_own() -> None:
@@ -385,7 +388,7 @@ async def test_recordings_and_exports_are_of_the_shown_host(
         assert "db-1" in name.name
         assert "1 frames" in footer(app)
         await pilot.press("e", "enter")
-        await written(app, pilot)
+        await written(app)
         (page,) = tmp_path.glob("*.html")
         assert "db-1" in page.read_text()
 
