@@ -480,3 +480,32 @@ def cells(app: AttachedApp) -> dict[str, int]:
     board = app.dashboard
     widgets = [board.header, *board.bars, *board.panes, board.footer]
     return {widget.id or "": widget.painted for widget in widgets}
+
+
+async def test_a_host_that_is_still_connected_to_can_be_shown() -> None:
+    sources = [FakeRemote("web-3"), FakeRemote("db-1", "ssh://db-1")]
+    async with attached(sources, ticks=0) as (app, pilot):
+        sources[0].push(3)
+        await pilot.press("n")
+        assert "connecting to ssh://db-1" in screen(app)[0]
+        assert "waiting for what the other machine sends" in shown(app, "syscalls")
+        assert "web-3" not in screen(app)[0]
+        sources[1].push(2)
+        await pilot.pause()
+        assert "futex" in shown(app, "syscalls")
+        assert "connecting" not in "\n".join(screen(app))
+
+
+async def test_a_first_frame_of_probes_that_start_is_only_compared_with() -> None:
+    source = FakeRemote("web-3", skip=50)
+    async with attached([source], 120, 40, ticks=0) as (app, pilot):
+        first = source.frame()
+        starting = {name: replace(s, state="starting") for name, s in first.samples.items()}
+        source.on_frame(replace(first, samples=starting))
+        await pilot.pause()
+        for _ in range(4):
+            source.push()
+            await pilot.pause()
+        lines = shown(app, "syscalls").splitlines()
+        assert "724k/s" in lines[0]
+        assert lines[1].startswith("1.00M/s"), "no column of the graph holds fifty seconds' calls"
