@@ -19,7 +19,7 @@ from tui.app import ProbetopApp, run
 from tui.feed import Feed
 from tui.lines import Span
 from tui.look import Look
-from tui.remote.feed import RemoteFeed, LinkedSource
+from tui.remote.feed import LinkedSource, RemoteFeed
 from tui.remote.line import Entry, HostsBar, entry_of
 from tui.widgets.footer import Hint
 
