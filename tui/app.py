@@ -222,8 +222,12 @@ class ProbetopApp(LinkActions):
         self.exit(return_code=128 + signal.SIGHUP)
 
     def on_source_ended(self, message: SourceEnded) -> None:
-        """Nothing more will come: leave, saying why."""
-        self.ended = message.why
+        """Nothing more will come of a source."""
+        self.source_ended(message.feed, message.why)
+
+    def source_ended(self, feed: Feed, why: str) -> None:
+        """Leave, saying why."""
+        self.ended = why
         self.exit(return_code=1)
 
 

@@ -19,8 +19,7 @@ from tui.app import ProbetopApp, run
 from tui.feed import Feed
 from tui.lines import Span
 from tui.look import Look
-from tui.messages import SourceEnded
-from tui.remote.feed import RemoteFeed, RemoteSource
+from tui.remote.feed import LinkedSource, RemoteFeed
 from tui.remote.line import Entry, HostsBar, entry_of
 from tui.widgets.footer import Hint
 
@@ -28,8 +27,8 @@ LOOK_SECONDS = 1.0
 """How often the age of what is shown, and the line of hosts, are told anew."""
 WAITING = "waiting for what the other machine sends"
 HELP = (
-    ("n N", "next, previous host, at its newest; a paused screen stays paused there"),
-    ("! ~", "in the line of hosts: probes that failed, probes that gave something up"),
+    ("n N", "next, previous host at its newest; what is paused stays paused"),
+    ("! ~", "line of hosts: probes that failed, that do without something"),
 )
 
 
@@ -62,7 +61,7 @@ class AttachedApp(ProbetopApp):
 
     def __init__(
         self,
-        sources: Sequence[RemoteSource],
+        sources: Sequence[LinkedSource],
         *,
         ascii: bool = False,  # noqa: A002
         history: float = SECONDS,
@@ -80,7 +79,7 @@ class AttachedApp(ProbetopApp):
             feed = RemoteFeed(source, self.look, kept, self.check_now)
             for pane in feed.panes:
                 pane.awaited = WAITING
-            source.refused = partial(self._on_refused, feed)
+            source.refused = partial(self._take_refusal, feed)
             self.feeds.append(feed)
         return self.feeds[0]
 
@@ -116,7 +115,7 @@ class AttachedApp(ProbetopApp):
         if first:
             self.post_message(FirstFrame())
 
-    def _on_refused(self, feed: RemoteFeed, why: str) -> None:
+    def _take_refusal(self, feed: RemoteFeed, why: str) -> None:
         self.post_message(Refused(feed, why))
 
     def on_first_frame(self, message: FirstFrame) -> None:
@@ -131,15 +130,15 @@ class AttachedApp(ProbetopApp):
         else:
             self.say(f"{message.feed.name}: {message.why}")
 
-    def on_source_ended(self, message: SourceEnded) -> None:
+    def source_ended(self, feed: Feed, why: str) -> None:
         """The others go on; without any, leave and say why."""
-        feed = next(feed for feed in self.feeds if feed is message.feed)
-        feed.ended = message.why
+        assert isinstance(feed, RemoteFeed)
+        feed.ended = why
         if all(each.ended is not None for each in self.feeds):
             self.ended = "; ".join([self._ending(each) for each in self.feeds])
             self.exit(return_code=1)
             return
-        self.say(f"{feed.name}: {message.why}")
+        self.say(f"{feed.name}: {why}")
         self.look_at_links()
 
     def _ending(self, feed: RemoteFeed) -> str:
@@ -244,7 +243,7 @@ class AttachedApp(ProbetopApp):
 
 
 def run_attached(
-    sources: Sequence[RemoteSource],
+    sources: Sequence[LinkedSource],
     *,
     ascii: bool = False,  # noqa: A002
     history: float = SECONDS,

@@ -20,8 +20,8 @@ PATIENCE = 2.0
 CONNECTING = "connecting"
 
 
-class RemoteSource(Source, Protocol):
-    """Another machine as a Source: how the link to it stands, and who is told of refusals.
+class LinkedSource(Source, Protocol):
+    """A Source over a link: how that stands, and who is told of what was refused.
 
     `refused` is called from another thread, with one line, when the far side would not do what
     it was asked for. `title` is what was typed until there is a Frame, then the host's name.
@@ -70,7 +70,7 @@ class RemoteFeed(Feed):
     """A Feed of another machine. `ended` is the sentence with which it ended, if it did."""
 
     def __init__(
-        self, source: RemoteSource, look: Look, history: History, check: Callable[[], None]
+        self, source: LinkedSource, look: Look, history: History, check: Callable[[], None]
     ) -> None:
         super().__init__(source, look, history, check)
         self.remote = source

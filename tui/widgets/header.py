@@ -114,8 +114,11 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         (6, [(safe(host.release), "text")]),
         (8, [(safe(host.arch), "dim")]),
         (4, [("load ", "dim"), (load, "text")]),
-        (1, _cost(state.before, frame)),
-        (0, [(f" lost {fmt_count(lost)} ", "badge.bad")] if lost else [("lost 0", "dim")]),
+        # Of what is no longer counted, the cost matters less than whose it was.
+        (7 if state.silence else 1, _cost(state.before, frame)),
+        (0, [(f" lost {fmt_count(lost)} ", "badge.bad")])
+        if lost
+        else (7 if state.silence else 0, [("lost 0", "dim")]),
     ]
     items += _budget(frame)
     if state.wire is not None:
@@ -125,7 +128,9 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
     wanted = frame.filters.describe()
     if wanted:
         room = max(20, width - 60)
-        items.append((0, [("only ", "warn"), (clip(safe(wanted), room), "warn")]))
+        # That nothing comes is said in full before what would be counted.
+        order = 2 if state.silence else 0
+        items.append((order, [("only ", "warn"), (clip(safe(wanted), room), "warn")]))
     clock = time.strftime("%H:%M:%S", time.localtime(frame.time))
     right: list[Item] = [(5, [(f"{frame.interval:g} s", "dim")])]
     if state.window:
