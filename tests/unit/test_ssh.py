@@ -121,9 +121,7 @@ def test_why_it_ended(fake: Path, script: str | None, why: str, fix: str) -> Non
 
 
 def test_hanging_up_ends_what_does_not_listen(fake: Path) -> None:
-    connection = start(
-        fake, "trap '' TERM; echo up; for n in 1 2 3 4 5 6; do sleep 0.3; done"
-    )
+    connection = start(fake, "trap '' TERM; echo up; for n in 1 2 3 4 5 6; do sleep 0.3; done")
     assert connection.receive(10) == b"up\n"
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(connection.receive(10)))

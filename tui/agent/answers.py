@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tui.agent.control import Control
     from tui.agent.frames import Streams
     from tui.agent.hub import Hub
+    from tui.agent.metrics import Metrics
     from tui.agent.runs import Runs
     from tui.agent.snapshots import Snapshots
 
@@ -37,7 +38,7 @@ class Agent:
     streams: Streams
     runs: Runs
     snapshots: Snapshots
-    metrics: Any
+    metrics: Metrics
     tokens: bool = False
 
 

@@ -134,8 +134,6 @@ async def get_metrics(request: Request) -> Response:
     query(request)
     agent = context(request)
     agent.control.touch()
-    if agent.metrics is None:
-        raise Refused(503, "this agent has no metrics", "install probetop[serve] again")
     text, kind = agent.metrics.render(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": kind})
 

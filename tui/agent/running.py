@@ -20,8 +20,8 @@ from tui.agent.command import Complain, Setup
 from tui.agent.control import Control
 from tui.agent.frames import Streams
 from tui.agent.hub import Hub
+from tui.agent.metrics import Metrics
 from tui.agent.notify import Notifier
-from tui.agent.options import ServeOptions
 from tui.agent.runs import Runs
 from tui.agent.server import Server
 from tui.agent.snapshots import Snapshots
@@ -30,26 +30,9 @@ from tui.registry import REGISTRY
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def _try_import(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        return None
-
-
-def _metrics(serve: ServeOptions) -> Any:
-    module = _try_import("tui.agent.metrics")
-    if module is None:
-        return None
-    names = _try_import("probes.cgroup_names")
-    name_of = names.describe if names is not None else None
-    return module.Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)
-
-
 def preload() -> None:
     """Import what is not always needed, and could not be found later."""
-    for name in ("tui.agent.metrics", "probes.cgroup_names", "encodings.idna"):
-        _try_import(name)
+    import_module("encodings.idna")
 
 
 def run(setup: Setup, source: LiveSource, complain: Complain) -> int:
@@ -101,10 +84,11 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
         linger=setup.serve.linger,
     )
     streams, snapshots = Streams(kinds), Snapshots(control)
-    runs, metrics = Runs(control, kinds), _metrics(setup.serve)
+    runs, serve = Runs(control, kinds), setup.serve
+    name_of = source.naming.names.describe
+    metrics = Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)
     hub.listeners += [lambda frame: streams.add(frame, hub.number), snapshots.add, runs.add]
-    if metrics is not None:
-        hub.listeners.append(metrics.add)
+    hub.listeners.append(metrics.add)
     return Agent(hub, control, streams, runs, snapshots, metrics, bool(setup.serve.tokens))
 
 
