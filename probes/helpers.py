@@ -154,4 +154,8 @@ def _worked(helper: Helper, fds: Sequence[int]) -> dict[str, Any]:
     except ProbeError as error:
         return {"ok": False, "why": error.why, "fix": error.fix}
     except Exception as error:  # a crash is the answer, not silence
-        return {"ok": False, "why": f"it failed: {error!r}"[:500], "fix": "see the agent's log"}
+        return {
+            "ok": False,
+            "why": f"it failed: {error!r}"[:500],
+            "fix": "try again, and tell its authors",
+        }

@@ -65,7 +65,6 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
     agent.control.close()
     await agent.runs.close()
     await server.stop()
-    await asyncio.to_thread(source.stop)
     if agent.hub.ended is not None:
         complain(agent.hub.ended)
     return 1 if agent.hub.ended is not None else 0

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hiding the arguments of programs: for good, and also those that were read already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from probes.base import ProbeError
+from probes.execs import ExecProbe
+from probes.samples import ExecEvent, ExecSample, ExitEvent
+from tui import options
+
+SECRET = ExecEvent(
+    time=1.0,
+    pid=2,
+    ppid=1,
+    uid=0,
+    comm="curl",
+    parent="sh",
+    args=("curl", "-u", "me:secret"),
+    truncated=False,
+    ret=0,
+    cgroup="/",
+    path="/usr/bin/curl",
+)
+END = ExitEvent(time=2.0, pid=2, comm="curl", exit_code=0, signal=0, duration=1)
+
+
+def test_what_is_hidden_stays_hidden() -> None:
+    probe = ExecProbe()
+    assert probe.params() == {"failed": True, "args": True}
+    assert probe.set_option("args", True) is False
+    # The kernel side has to be loaded anew: it must not read them.
+    assert probe.set_option("args", False) is True
+    assert probe.params() == {"failed": True, "args": False}
+    probe.check_option("args", False)
+    with pytest.raises(ProbeError, match="stay so"):
+        probe.set_option("args", True)
+    probe.release()
+    with pytest.raises(ProbeError, match="stay so"):
+        probe.check_option("args", True)
+
+
+@pytest.mark.parametrize(("option", "value"), [("args", 0), ("args", None), ("argv", False)])
+def test_what_is_no_option(option: str, value: Any) -> None:
+    with pytest.raises(ProbeError, match="no option"):
+        ExecProbe().check_option(option, value)
+
+
+def test_what_was_read_already_is_hidden() -> None:
+    probe = ExecProbe()
+    probe._events = [SECRET, END]
+    probe.set_option("args", False)
+    sample = probe.read(0.0)
+    assert sample.events[1] == END
+    contract = ExecProbe.contract(None, ExecSample(state="on", events=sample.events), 1.0)
+    started, _ = contract["events"]
+    assert started["args"] is None
+    assert started["args_hidden"] is True
+    assert started["path"] == "/usr/bin/curl"
+    assert "secret" not in str(contract)
+
+
+def test_events_with_arguments_do_not_speak_of_hiding() -> None:
+    contract = ExecProbe.contract(None, ExecSample(state="on", events=(SECRET,)), 1.0)
+    assert "args_hidden" not in contract["events"][0]
+    assert contract["events"][0]["args"] == ["curl", "-u", "me:secret"]
+
+
+def test_the_plan_says_whether_to_read_them() -> None:
+    for args in (True, False):
+        assert ExecProbe.plan({"args": args}).defines["PT_ARGS"] == int(args)
+    assert ExecProbe.plan({}).defines["PT_ARGS"] == 1
+
+
+def test_the_setting() -> None:
+    assert options.resolve({"no-args": True}, {}, live=True).hide_args
+    assert options.resolve({}, {"no-args": ("file", True)}, live=True).hide_args
+    assert not options.resolve({}, {}, live=True).hide_args
