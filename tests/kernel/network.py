@@ -19,7 +19,6 @@ import pytest
 
 from tests.kernel.harness import eventually
 
-FAR, NEAR = "10.177.0.2", "10.177.0.1"
 DELAY = 0.2
 """Seconds that everything takes to the other side, and the same back."""
 TOOLS = {"ip": "iproute2", "ssh-keygen": "openssh-client", "/usr/sbin/sshd": "openssh-server"}
@@ -34,13 +33,16 @@ class Namespace:
                 pytest.skip(f"{tool} is missing: install the package {package}")
         self.name = f"probetop{os.getpid()}"
         self._near, self._far = f"pta{os.getpid()}", f"ptb{os.getpid()}"
+        # Two test runs at once are two networks.
+        third, fourth = divmod(os.getpid() % 16384, 64)
+        near, self.far = (f"10.177.{third}.{4 * fourth + n}" for n in (1, 2))
         _run("ip", "netns", "add", self.name)
         _run("ip", "link", "add", self._near, "type", "veth", "peer", "name", self._far)
         _run("ip", "link", "set", self._far, "netns", self.name)
-        _run("ip", "addr", "add", f"{NEAR}/30", "dev", self._near)
+        _run("ip", "addr", "add", f"{near}/30", "dev", self._near)
         _run("ip", "link", "set", self._near, "up")
         for words in (
-            ("addr", "add", f"{FAR}/30", "dev", self._far),
+            ("addr", "add", f"{self.far}/30", "dev", self._far),
             ("link", "set", self._far, "up"),
             ("link", "set", "lo", "up"),
         ):
@@ -85,7 +87,7 @@ class Sshd:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = folder / "sshd_config"
         config.write_text(
-            f"Port 22\nListenAddress {FAR}\nHostKey {folder}/host\nUsePAM no\nStrictModes no\n"
+            f"Port 22\nListenAddress {namespace.far}\nHostKey {folder}/host\nUsePAM no\nStrictModes no\n"
             f"AuthorizedKeysFile {folder}/authorized\nPidFile {folder}/pid\n"
         )
         (folder / "config").write_text(
@@ -101,7 +103,7 @@ class Sshd:
             namespace.inside("/usr/sbin/sshd", "-D", "-e", "-f", str(config)),
             stderr=subprocess.DEVNULL,
         )
-        eventually("sshd answers", lambda: _answers(FAR, 22))
+        eventually("sshd answers", lambda: _answers(namespace.far, 22))
 
     def close(self) -> None:
         """End it."""

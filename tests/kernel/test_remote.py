@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.harness import ROOT, eventually, held_by_others, held_programs
-from tests.kernel.network import FAR, Namespace, Relay, Sshd
+from tests.kernel.network import Namespace, Relay, Sshd
 from tests.kernel.terminal import PROBETOP, Tty
 
 pytestmark = pytest.mark.kernel
@@ -32,7 +32,7 @@ def namespace() -> Iterator[Namespace]:
 @pytest.fixture
 def ssh(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A target that leads to the other machine, slowly."""
-    sshd, relay = Sshd(namespace, tmp_path), Relay(FAR, 22)
+    sshd, relay = Sshd(namespace, tmp_path), Relay(namespace.far, 22)
     monkeypatch.setenv("PATH", sshd.path)
     yield f"ssh://root@127.0.0.1:{relay.port}"
     relay.close()
@@ -46,14 +46,14 @@ def agent(namespace: Namespace, tmp_path: Path) -> Iterator[tuple[str, str]]:
     for file, text in ((tokens, f"control {TOKEN}\n"), (mine, f"{TOKEN}\n")):
         file.write_text(text)
         file.chmod(0o600)
-    options = ["--listen", f"{FAR}:9435", "--token-file", str(tokens), "--insecure"]
+    options = ["--listen", f"{namespace.far}:9435", "--token-file", str(tokens), "--insecure"]
     command = [sys.executable, "-P", "-m", "tui.cli", "serve", "--linger", "1", *options]
     process = subprocess.Popen(
         namespace.inside(*command), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     assert "serving on" in process.stderr.readline()
-    relay = Relay(FAR, 9435)
+    relay = Relay(namespace.far, 9435)
     yield f"http://127.0.0.1:{relay.port}", str(mine)
     relay.close()
     process.terminate()
