@@ -87,8 +87,8 @@ class Sshd:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = folder / "sshd_config"
         config.write_text(
-            f"Port 22\nListenAddress {namespace.far}\nHostKey {folder}/host\nUsePAM no\nStrictModes no\n"
-            f"AuthorizedKeysFile {folder}/authorized\nPidFile {folder}/pid\n"
+            f"Port 22\nListenAddress {namespace.far}\nHostKey {folder}/host\nPidFile {folder}/pid\n"
+            f"AuthorizedKeysFile {folder}/authorized\nUsePAM no\nStrictModes no\n"
         )
         (folder / "config").write_text(
             f"IdentityFile {folder}/id\nUserKnownHostsFile {folder}/known\n"
