@@ -170,7 +170,7 @@ def last_cpu() -> int:
 def for_readme(found: goals.Tables) -> list[Table]:
     """What the README has of the tables: of dashboards one size under load."""
     out: list[Table] = []
-    for part in ("calls", "start", "screens", "goals"):
+    for part in ("calls", "start", "screens", "agent", "goals"):
         if part not in found:
             continue
         table = found[part]

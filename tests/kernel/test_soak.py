@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The short form of `./run.sh bench soak`: two minutes of keys, and nothing grows."""
+"""The short forms of `./run.sh bench soak`: keys, or requests, for a while, and nothing grows."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import shutil
 import pytest
 
 from bench import soak
-from bench.flat import grown
+from bench.flat import Limit, grown
 from bench.held import LIMITS
 
 pytestmark = pytest.mark.kernel
 
-MINUTES = 2.0
+MINUTES, AGENT_MINUTES = 2.0, 1.2
 
 
 def test_two_minutes_of_keys_and_storms_leave_everything_level() -> None:
@@ -22,3 +22,13 @@ def test_two_minutes_of_keys_and_storms_leave_everything_level() -> None:
     said: list[str] = []
     series = soak.soak(MINUTES, said.append)
     assert not grown(series, LIMITS), "\n".join(said)
+
+
+def test_a_minute_of_requests_leaves_the_agent_level() -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is missing: install the package gcc")
+    said: list[str] = []
+    series = soak.soak_agent(AGENT_MINUTES, said.append)
+    # Its last minute, which snapshots are made of, fills meanwhile.
+    limits = {**LIMITS, "large objects": Limit(3, "MB")}
+    assert not grown(series, limits), "\n".join(said)
