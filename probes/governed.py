@@ -149,12 +149,10 @@ class Governed:
 
     def _why(self, percent: float) -> str:
         """Why something is detached; where it alone would fit, what the whole of it took."""
-        share = percent / self._cpus
-        # The governor counts it as gone already.
-        used = self._governor.used + share
+        share, whole = percent / self._cpus, self._governor.seen
         took = f"detached, for it took about {_percent(share)} of all CPUs"
-        if share < self.budget and _percent(used) != _percent(share):
-            took = f"{took}, and probetop {_percent(used)} in all"
+        if share < self.budget < whole:
+            took = f"{took}, and probetop {_percent(whole)} in all"
         return f"{took}, and the budget is {self.budget:g} %"
 
 

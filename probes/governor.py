@@ -116,6 +116,8 @@ class Governor:
         self._means: dict[Key, float] = {}
         self._own = 0.0
         self._last: float | None = None
+        self.seen = 0.0
+        """What all of it took when it was decided last, before that, as `used`."""
 
     @property
     def used(self) -> float:
@@ -143,6 +145,7 @@ class Governor:
         self._means = {
             load.key: means[load.key] + (load.percent - means[load.key]) * part for load in loads
         }
+        self.seen = self.used
         room = max(self.whole - self._own, self.whole / 2)
         if sum([load.percent for load in loads]) > FAR * room:
             return self._down(now, loads, room, busy)

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from probes import specs
 from probes.live import LiveSource
+from probes.named import Naming
 from probes.privileges import User
 from probes.samples import Frame, LatencySample, Target
 from probes.slot import Standing
@@ -54,6 +55,7 @@ class AgentSource(FakeSource):
         self.broken: dict[str, tuple[str, str]] = {}
         self.failing: dict[str, tuple[str, str]] = {}
         self.settling = True
+        self.naming = Naming()
         self.helped: Callable[[str, Sequence[int]], dict[str, Any]] = lambda name, fds: {
             "ok": True,
             "result": {"name": name},

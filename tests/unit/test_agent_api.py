@@ -176,7 +176,7 @@ def test_filters(served: Served) -> None:
         {"uid": "root"},
         {"uid": 2**32},
         {"user": "no-such-user"},
-        {"user": 0},
+        {"user": -1},
         {"user": "root", "uid": 0},
         {"cgroup": "../../etc"},
         {"cgroup": 7},

@@ -154,7 +154,7 @@ def filters_of(fields: Fields) -> Filters:
     """Filters as a request gives them; raises ProbeError."""
     if "user" in fields and "uid" in fields:
         raise ProbeError("user and uid are the same filter", "give one of them")
-    uid = fields.value("user", (str,), "a user's name", check_user)
+    uid = fields.value("user", (str, int), "a user's name or number", check_user)
     if "uid" in fields:
         uid = fields.value("uid", (int,), "a number", check_user)
     for name in ("comm", "cgroup"):

@@ -69,6 +69,12 @@ ANY: Schema = {"type": "object"}
 STATE = text(enum=["on", "off", "starting", "failed"])
 WHY, FIX = maybe(text("why it failed")), maybe(text("how to mend it"))
 
+USER: Schema = {
+    **given("a user's name or number, in the place of uid", minLength=1),
+    "type": ["string", "integer", "null"],
+    "minimum": 0,
+    "maximum": NO_ID - 1,
+}
 FILTER_FIELDS: Schema = {
     "pid": maybe(whole("only this process", minimum=1, maximum=NO_ID)),
     "comm": maybe(given("only processes of this name", minLength=1)),
@@ -149,7 +155,7 @@ SCHEMAS: dict[str, Schema] = {
     "TargetWish": shape({"spec": given("for example uprobe:libc:malloc", minLength=1)}),
     "Filters": shape(FILTER_FIELDS, words="null takes everything"),
     "FilterWish": shape(
-        {**FILTER_FIELDS, "user": maybe(given("a user's name, in the place of uid", minLength=1))},
+        {**FILTER_FIELDS, "user": USER},
         [],
         "absent or null takes everything",
     ),
