@@ -69,9 +69,7 @@ class Totals:
 
     def sample(self, now: float, **fields: Any) -> PmcSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
-        if now >= self._next_forget or len(self.tasks) > MOST_PROCESSES:
-            self._forget(now)
-        return PmcSample(
+        made = PmcSample(
             state="on",
             generation=self.generation,
             tasks=self.tasks.copy(),
@@ -82,6 +80,10 @@ class Totals:
             unattributed=self.unattributed,
             **fields,
         )
+        # Afterwards: what is forgotten has been told with all that it counted.
+        if now >= self._next_forget or len(self.tasks) > MOST_PROCESSES:
+            self._forget(now)
+        return made
 
     def _forget(self, now: float) -> None:
         """Drop processes that were gone the last time already, and what is too much."""

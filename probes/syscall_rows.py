@@ -103,9 +103,7 @@ class Totals:
 
     def sample(self, now: float, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
-        if now >= self._next_forget or len(self.matrix) > MOST_ROWS:
-            self._forget(now)
-        return SyscallSample(
+        made = SyscallSample(
             state="on",
             generation=self.generation,
             lost=lost,
@@ -120,15 +118,22 @@ class Totals:
             sample_every=self.sample_every,
             missed=self.missed,
         )
+        # Afterwards: what is forgotten has been told with all that it counted.
+        if now >= self._next_forget or len(self.matrix) > MOST_ROWS:
+            self._forget(now)
+        return made
 
     def _forget(self, now: float) -> None:
-        """Drop processes that were gone the last time already, and what is too much."""
+        """Drop processes that were gone the last time already, and what is too much.
+
+        Then first what is gone: who calls again begins anew, and what was told does not fit.
+        """
         self._next_forget = now + (FORGET_SOON if len(self.matrix) > MANY_ROWS else FORGET_EVERY)
         alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         # Under hidepid /proc hides the living: who calls is not gone.
         gone = self.comms.keys() - alive - self.active
         self.active = set()
-        forgotten = gone & self._gone
+        forgotten = gone if len(self.matrix) > MOST_ROWS else gone & self._gone
         self._gone = gone - forgotten
         if forgotten or len(self.matrix) > MOST_ROWS:
             kept = [item for item in self.matrix.items() if item[0][0] not in forgotten]

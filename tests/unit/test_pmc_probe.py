@@ -326,9 +326,9 @@ def test_the_dead_are_forgotten_and_the_idle_stays(probe: PmcProbe) -> None:
     played.ran(0, 1, gone, 10, counts={"cycles": (1, 10)})
     played.ran(0, 2, 0, 10)
     played.ran(0, 3, os.getpid(), 10)
-    for now in (1.0, 12.0):
+    for now in (1.0, 12.0, 23.0):
         assert gone in probe.read(now).tasks
-    found = probe.read(23.0)
+    found = probe.read(34.0)
     assert set(found.tasks) == {0, os.getpid()}
     assert {pid for pid, _ in found.readings} == {0, os.getpid()}
     assert found.comms[0] == "idle"

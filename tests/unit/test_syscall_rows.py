@@ -322,7 +322,7 @@ def test_many_that_are_gone_are_forgotten_sooner_but_not_at_once(totals: Totals)
     for _ in range(3):
         kept.append(len(totals.sample(now, 0, NO_COST, ()).matrix))
         now += syscall_rows.FORGET_SOON
-    assert kept == [len(dead) + 1, 1, 1]
+    assert kept == [len(dead) + 1, len(dead) + 1, 1]
 
 
 def test_remembered_pairs_are_bounded(totals: Totals, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +330,10 @@ def test_remembered_pairs_are_bounded(totals: Totals, monkeypatch: pytest.Monkey
     for number in range(1000):
         totals.matrix[number, "read"] = Counts(1, 0)
         totals.comms[number] = "x"
-    sample = totals.sample(0.0, 0, NO_COST, ())
+    totals.active = set(range(1000))
+    # What is forgotten was told before.
+    assert len(totals.sample(0.0, 0, NO_COST, ()).matrix) == 1000
+    sample = totals.sample(0.1, 0, NO_COST, ())
     assert 0 < len(sample.matrix) <= 100
     assert (999, "read") in sample.matrix
     assert sample.comms.keys() == {pid for pid, _ in sample.matrix}
