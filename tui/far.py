@@ -27,12 +27,11 @@ from probes.framing import Encoder, message
 from probes.samples import Filters, Frame
 from tui.checks import check_interval
 from tui.mailbox import Mailbox
+from tui.room import Room
 
 PROTOCOL = 1
 HEARTBEAT, PATIENCE = 5.0, 30.0
 """Seconds without a Frame until a sign of life, and without any of the reader's until the end."""
-AHEAD = 2.0
-"""Seconds for which a Frame may be on its way before others wait until it has arrived."""
 LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
 Complain = Callable[[str], None]
 
@@ -53,8 +52,7 @@ class Far:
         self._pending = memoryview(b"")
         self._line = bytearray()
         self._alive: float | None = None
-        self._seen: int | None = None
-        self._sent: deque[float] = deque(maxlen=1000)
+        self._room = Room()
         self._over = False
 
     def serve(self) -> None:
@@ -135,31 +133,14 @@ class Far:
         """Take what is to be sent next; whether there is anything."""
         if self._answers:
             data = b"".join([message(self._answers.popleft()) for _ in range(len(self._answers))])
-        elif not self._is_behind() and (frame := self._mailbox.take()) is not None:
-            data = self._encoder.frame(frame)
-            self._sent.append(time.monotonic())
+        elif not self._room.full and (frame := self._mailbox.take()) is not None:
+            data = self._encoder.frame(self._room.fit(frame))
         elif silent:
             data = message({})
         else:
             return False
         self._pending = memoryview(data)
         return True
-
-    def _is_behind(self) -> bool:
-        """Whether a reader that says what it has seen has not seen a Frame of some time ago.
-
-        What lies between takes megabytes, which a slow link would show minutes later.
-        """
-        if self._seen is None or not self._sent:
-            return False
-        return time.monotonic() - self._sent[0] > AHEAD
-
-    def _note_seen(self, frames: Any) -> None:
-        if type(frames) is not int or not 0 <= frames <= self._encoder.frames:
-            raise ValueError(frames)
-        self._seen, self._alive = frames, time.monotonic()
-        while len(self._sent) > self._encoder.frames - frames:
-            self._sent.popleft()
 
     def _write(self) -> bool:
         """Send some of it; whether any could be."""
@@ -204,7 +185,10 @@ class Far:
                 self._alive = time.monotonic()
                 return
             if wish["op"] == "seen":
-                self._note_seen(wish["frames"])
+                if type(wish["frames"]) is not int:
+                    raise ValueError("frames")
+                self._room.arrived(wish["frames"])
+                self._alive = time.monotonic()
                 return
             if wish["op"] == "search":
                 self._search(number, str(wish["query"])[:200])

@@ -18,7 +18,7 @@ from probes.base import Found, ProbeError
 from probes.framing import Decoder
 from probes.samples import ExecSample, Filters, Frame
 from tests.unit.test_recording import make_frames
-from tui import far
+from tui import far, room
 
 DEADLINE = 10.0
 
@@ -202,7 +202,7 @@ def test_a_slow_reader_gets_the_newest_frame_and_nothing_is_queued(link: Link) -
 def test_frames_wait_until_what_was_sent_long_ago_has_arrived(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(far, "AHEAD", 0.0)
+    monkeypatch.setattr(room, "AHEAD", 0.0)
     frames = make_frames(6)
     for number, frame in enumerate(frames[:2]):  # nobody has said what arrived
         link.source.put(frame)
