@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 class LinkState(NamedTuple):
     """`state` "connecting" is before the first Frame ever, "lost" after one that broke.
 
-    `heard` are this machine's monotonic seconds when something was last received, None for
-    never; `why` says in a few words what went wrong last; `received` counts bytes.
+    `heard` are this machine's monotonic seconds when the newest Frame came, None for never;
+    `why` says in a few words what went wrong last; `received` counts bytes.
     """
 
     state: Literal["connecting", "live", "lost"] = "connecting"

@@ -13,21 +13,26 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from probes.base import Found, ProbeError
 from probes.codec_rows import CodecError
 from probes.framing import Decoder
 from probes.link import LinkState
-from probes.samples import Filters, Frame
+from probes.samples import Filters, Frame, Sample
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds until it is tried again, at first and at most."""
 ALIVE = 5.0
 """Seconds between signs of life to a far side that is there for us alone."""
-SILENCE = 10.0
-"""Seconds without a byte, beside three intervals, after which a link is taken for dead."""
+SILENCE, LONGEST_SILENCE = 10.0, 30.0
+"""Seconds without a byte, beside three intervals, after which a link is taken for dead, and most:
+signs of life come between Frames that are far apart."""
+LOGIN = 130.0
+"""Seconds for the first Frame: servers give 120 for typing a password."""
+MOST_ENTRIES = 1 << 20
+"""Entries in all tables of a Frame: above what the kernel side has rows for."""
 GENERATIONS = 1 << 32
 """Between those of one connection and the next: nobody switches a probe as often."""
 PROTOCOL = 1
@@ -93,10 +98,11 @@ class RemoteSource:
         self._first = self._last = float("-inf")
         self._early: list[Frame] = []
         self._said = float("-inf")
+        self._frames = 0
 
     # -- commands: any thread may call these ---------------------------------------------------
 
-    def open(self, seconds: float = 30.0) -> None:
+    def open(self, seconds: float = LOGIN) -> None:
         """Connect and wait for a first Frame, so that what is wrong is said before any screen.
 
         It may ask for a password on the terminal. Raises ProbeError.
@@ -110,10 +116,13 @@ class RemoteSource:
             self._drop()
             raise
         except (OSError, CodecError) as error:
-            known = connection.why()
+            known = connection.why() if isinstance(error, OSError) else None
             self._drop()
+            fix = "see whether it can be reached"
+            if isinstance(error, CodecError):
+                fix = "see what the address leads to, and have a login shell there print nothing"
             why = f"{self._transport.target}: {_words(error)}"
-            raise known or ProbeError(why, "see whether it can be reached") from error
+            raise known or ProbeError(why, fix) from error
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
         """Begin; the link is kept up from now on, so that there is no end."""
@@ -192,7 +201,8 @@ class RemoteSource:
             try:
                 connection = self._connection or self._connect(ask=False)
                 while not self._stopping.is_set():
-                    self._receive(connection, SILENCE + 3 * self._interval)
+                    silence = min(SILENCE + 3 * self._interval, LONGEST_SILENCE)
+                    self._receive(connection, silence)
             except (ProbeError, OSError, CodecError) as error:
                 self._broke(error)
             except Exception as error:  # whatever it is, the link is to come back
@@ -210,6 +220,7 @@ class RemoteSource:
         self._drop()
         if not self._stopping.is_set():
             why = known.why if known is not None else _words(error)
+            why = why.removeprefix(f"{self._transport.target}: ")
             self.link = self.link._replace(why=why)
             if self.link.heard is not None:
                 self.link = self.link._replace(state="lost")
@@ -224,6 +235,7 @@ class RemoteSource:
             # What was asked before is asked again here, and its answers are no news.
             self._asked.clear()
             self._said = float("-inf")
+            self._frames = 0
             if self._connections > 1 and not self._transport.remembers:
                 for command in self._wishes.values():
                     self._requests += 1
@@ -247,20 +259,26 @@ class RemoteSource:
         if now - self._said >= ALIVE and not self._transport.remembers:
             self._said = now
             connection.send({"id": 0, "op": "alive"})
-        state = self.link.state
-        self.link = LinkState(state, now, self.link.why, self.link.received + len(data))
+        self.link = self.link._replace(received=self.link.received + len(data))
+        before = self._frames
         for item in self._decoder.feed(data):
             if isinstance(item, Frame):
+                self._frames += 1
                 self._take(item, now)
             elif "hello" in item:
                 _check(item["hello"])
             elif item:
                 self._answered(item)
+        if self._frames != before and not self._transport.remembers:
+            # On a slow link it waits for this, instead of filling what lies between.
+            connection.send({"id": 0, "op": "seen", "frames": self._frames})
 
     def _take(self, frame: Frame, now: float) -> None:
+        if sum([_entries(sample) for sample in frame.samples.values()]) > MOST_ENTRIES:
+            raise CodecError("a frame larger than any")
         self.title, self._interval = frame.host.name, frame.interval
         shown = self._moved(frame, now)
-        self.link = self.link._replace(state="live", why=None)
+        self.link = self.link._replace(state="live", heard=now, why=None)
         if self._thread is None:
             self._early.append(shown)
         else:
@@ -303,6 +321,11 @@ class RemoteSource:
         elif asked is not None and not ok:
             fix = _line(answer.get("fix"))
             self.refused(f"{why}: {fix}" if fix else why)
+
+
+def _entries(sample: Sample) -> int:
+    values = [getattr(sample, field.name) for field in fields(sample)]
+    return sum([len(value) for value in values if isinstance(value, Mapping | tuple)])
 
 
 def _check(hello: Any) -> None:

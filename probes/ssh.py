@@ -20,6 +20,17 @@ from probes.base import ProbeError
 
 AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi'
 """What the far shell runs unless it is told otherwise: root needs no sudo, and may have none."""
+OPTIONS = (
+    "ConnectTimeout=10",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+    "RemoteCommand=none",
+    "ClearAllForwardings=yes",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "PermitLocalCommand=no",
+)
+"""What a user may have set for a shell there: a command of his own would be refused with ours."""
 NOT_FOUND, SSH_FAILED = 127, 255
 END_SECONDS = 0.15
 
@@ -39,7 +50,7 @@ def place(url: SplitResult) -> Place:
         port = url.port
     except ValueError:
         raise ProbeError("not a port", fix) from None
-    host, user = url.hostname or "", url.username
+    host, user = _as_typed(url), url.username
     if not host or url.path not in ("", "/") or url.query or url.password:
         raise ProbeError("not a host", fix)
     for word in (host, user or ""):
@@ -48,6 +59,13 @@ def place(url: SplitResult) -> Place:
         if word.startswith("-") or not all(c.isalnum() or c in f".-_:@+{more}" for c in word):
             raise ProbeError("not a host", fix)
     return Place(host, user, port)
+
+
+def _as_typed(url: SplitResult) -> str:
+    """The host in its own letters: names in ssh's configuration may have capitals."""
+    typed = url.netloc.rpartition("@")[2]
+    start = typed.lower().find(url.hostname or "")
+    return typed[start : start + len(url.hostname or "")] if start >= 0 else ""
 
 
 class SshTransport:
@@ -66,8 +84,7 @@ class SshTransport:
 
     def command(self, *, ask: bool) -> list[str]:
         """The command line of ssh."""
-        options = ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
-        options += [] if ask else ["BatchMode=yes"]
+        options = [*OPTIONS, *([] if ask else ["BatchMode=yes"])]
         port = ["-p", str(self._where.port)] if self._where.port else []
         user = ["-l", self._where.user] if self._where.user else []
         settings = [word for option in options for word in ("-o", option)]
@@ -132,7 +149,10 @@ class SshConnection:
     def send(self, command: Mapping[str, Any]) -> None:
         """One line; a link that takes no more is broken."""
         line = json.dumps(command).encode("ascii") + b"\n"
-        if os.write(self._in.fileno(), line) != len(line):
+        sent = os.write(self._in.fileno(), line)
+        if sent != len(line):
+            # Half a command, which what follows would only make worse.
+            self._process.terminate()
             raise BlockingIOError(0, "it takes nothing")
 
     def why(self) -> ProbeError | None:

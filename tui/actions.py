@@ -229,9 +229,13 @@ class Actions(App[int]):
         self.source.set_filters(filters)
         self._wished_filters = filters
 
+    def read_filters(self, text: str) -> Filters:
+        """The filters that were typed; raises ProbeError for what is wrong."""
+        return parse_filters(text)
+
     def _set_kernel_filter(self, text: str) -> str | None:
         try:
-            self._wish_filters(parse_filters(text))
+            self._wish_filters(self.read_filters(text))
         except ProbeError as error:
             return str(error)
         return None

@@ -159,6 +159,29 @@ def check_cgroup(raw: Any) -> str:
     raise ProbeError("not a cgroup", fix)
 
 
+def check_far_pid(raw: Any) -> int:
+    """A process id of another machine."""
+    pid = _number(raw)
+    if not pid:
+        raise ProbeError("not a process id", "give a number as ps or pgrep show it there")
+    return pid
+
+
+def check_far_user(raw: Any) -> int:
+    """The number of a user of another machine, where a name may be that of somebody else."""
+    uid = _number(raw)
+    if uid is None or uid >= NO_ID:
+        raise ProbeError("not a user's number", "give the number that `id -u USER` says there")
+    return uid
+
+
+def check_far_cgroup(raw: Any) -> str:
+    """A cgroup of another machine, below its cgroup2 mount."""
+    if not str(raw).startswith("/"):
+        raise ProbeError("not a cgroup", "give its path below /sys/fs/cgroup there, as /PATH")
+    return str(raw)
+
+
 def check_probes(raw: Any) -> tuple[str, ...]:
     """Names of probes, in the order of their keys."""
     words = raw.split(",") if isinstance(raw, str) else raw

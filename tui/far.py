@@ -27,6 +27,7 @@ from probes.framing import Encoder, message
 from probes.samples import Filters, Frame
 from tui.checks import check_interval
 from tui.mailbox import Mailbox
+from tui.room import Room
 
 PROTOCOL = 1
 HEARTBEAT, PATIENCE = 5.0, 30.0
@@ -51,6 +52,7 @@ class Far:
         self._pending = memoryview(b"")
         self._line = bytearray()
         self._alive: float | None = None
+        self._room = Room()
         self._over = False
 
     def serve(self) -> None:
@@ -131,8 +133,8 @@ class Far:
         """Take what is to be sent next; whether there is anything."""
         if self._answers:
             data = b"".join([message(self._answers.popleft()) for _ in range(len(self._answers))])
-        elif (frame := self._mailbox.take()) is not None:
-            data = self._encoder.frame(frame)
+        elif not self._room.full and (frame := self._mailbox.take()) is not None:
+            data = self._encoder.frame(self._room.fit(frame))
         elif silent:
             data = message({})
         else:
@@ -180,6 +182,12 @@ class Far:
             wish = json.loads(line)
             number = wish["id"]
             if wish["op"] == "alive":
+                self._alive = time.monotonic()
+                return
+            if wish["op"] == "seen":
+                if type(wish["frames"]) is not int:
+                    raise ValueError("frames")
+                self._room.arrived(wish["frames"])
                 self._alive = time.monotonic()
                 return
             if wish["op"] == "search":

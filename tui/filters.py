@@ -20,13 +20,22 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "uid": ("uid", checks.check_user),
     "cgroup": ("cgroup", checks.check_cgroup),
 }
+_FAR_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    # of another machine, whose processes, users and cgroups nobody here knows
+    "pid": ("pid", checks.check_far_pid),
+    "comm": ("comm", checks.check_comm),
+    "user": ("uid", checks.check_far_user),
+    "uid": ("uid", checks.check_far_user),
+    "cgroup": ("cgroup", checks.check_far_cgroup),
+}
 
 
-def parse_filters(text: str) -> Filters:
-    """The filters that `text` asks for; none for an empty text.
+def parse_filters(text: str, far: bool = False) -> Filters:
+    """The filters that `text` asks for; none for an empty text. `far`: of another machine.
 
     Raises ProbeError, in words for the one who typed, for anything that is not right.
     """
+    known = _FAR_CHECKS if far else _CHECKS
     try:
         words = shlex.split(text)
     except ValueError:
@@ -36,9 +45,9 @@ def parse_filters(text: str) -> Filters:
         name, equals, value = word.partition("=")
         if not equals or not value:
             raise ProbeError(f"'{word}' is no filter", f"write {EXAMPLE}")
-        if name not in _CHECKS:
+        if name not in known:
             raise ProbeError(f"there is no filter '{name}'", f"write {EXAMPLE}")
-        field, check = _CHECKS[name]
+        field, check = known[name]
         if field in found:
             raise ProbeError(f"{name} is given twice", "a filter holds one value of each")
         try:

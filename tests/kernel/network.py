@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -52,6 +53,11 @@ class Namespace:
         """A command line that runs a command there: the network is another one, nothing else."""
         return ["nsenter", f"--net=/run/netns/{self.name}", *command]
 
+    def processes(self) -> set[int]:
+        """Those that run there."""
+        done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
+        return {int(word) for word in done.stdout.split()}
+
     def cut(self) -> None:
         """Nothing goes through any more, and nobody is told."""
         _run("ip", "link", "set", self._near, "down")
@@ -69,6 +75,10 @@ class Namespace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # An sshd that was cut off waits for a quarter of an hour.
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         _run("ip", "link", "del", self._near)
         _run("ip", "netns", "del", self.name)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.harness import ROOT, eventually, held_by_others, held_programs
+from tests.kernel.harness import ROOT, eventually, held_programs
 from tests.kernel.network import Namespace, Relay, Sshd
 from tests.kernel.terminal import PROBETOP, Tty
 
@@ -65,24 +65,31 @@ def attach(*arguments: str, size: tuple[int, int] = (120, 40)) -> Tty:
     return Tty(*PROBETOP, "attach", *arguments, size=size)
 
 
-def far_side() -> set[int]:
-    """The processes of `stream --frames` that run."""
-    out = subprocess.run(["pgrep", "-f", "stream --frames"], capture_output=True, text=True)
-    return {int(word) for word in out.stdout.split()}
+def far_side(namespace: Namespace) -> set[int]:
+    """The processes of `stream --frames` that run there."""
+    return {pid for pid in namespace.processes() if b"--frames" in command_line(pid)}
 
 
-def programs() -> set[int]:
-    """The programs that the far sides hold."""
-    return set().union(*(held_programs(pid) for pid in far_side()))
+def command_line(pid: int) -> bytes:
+    """What a process was started with; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
-def loaded(tty: Tty) -> set[int]:
+def programs(namespace: Namespace) -> set[int]:
+    """The programs that are held there."""
+    return set().union(*(held_programs(pid) for pid in namespace.processes()))
+
+
+def loaded(tty: Tty, namespace: Namespace) -> set[int]:
     """The far programs, once there come no more."""
     found: list[set[int]] = []
 
     def level() -> bool:
         tty.read(1.5)
-        found.append(programs())
+        found.append(programs(namespace))
         return len(found) > 1 and found[-1] == found[-2] != set()
 
     later(tty, "all probes are on", level)
@@ -102,15 +109,17 @@ def shown(tty: Tty, pattern: str) -> bool:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-def test_the_dashboard_of_another_machine_over_ssh(ssh: str, size: tuple[int, int]) -> None:
+def test_the_dashboard_of_another_machine_over_ssh(
+    ssh: str, namespace: Namespace, size: tuple[int, int]
+) -> None:
     with attach(ssh, "--remote-command", COMMAND, size=size) as tty:
         tty.shows("openat")
-        before = loaded(tty)
+        before = loaded(tty, namespace)
         tty.type("4")
         tty.shows("off: press 4")
-        eventually("the far probe is detached", lambda: programs() < before)
+        eventually("the far probe is detached", lambda: programs(namespace) < before)
         tty.type("4")
-        eventually("the far probe is back", lambda: len(programs()) == len(before))
+        eventually("the far probe is back", lambda: len(programs(namespace)) == len(before))
         tty.type("F")
         tty.shows("count only:")
         tty.type("comm=nobody-has-this\r")
@@ -118,10 +127,10 @@ def test_the_dashboard_of_another_machine_over_ssh(ssh: str, size: tuple[int, in
         tty.type("q")
         tty.settle()
         assert tty.ended() == 0
-    eventually("nothing is left there", lambda: not far_side())
+    eventually("nothing is left there", lambda: not far_side(namespace))
 
 
-def test_a_target_of_the_far_machine(ssh: str) -> None:
+def test_a_target_of_the_far_machine(ssh: str, namespace: Namespace) -> None:
     with attach(ssh, "--remote-command", COMMAND, "-f", "syscall:getppid") as tty:
         tty.shows("syscall:getppid")
         tty.type("f")
@@ -132,24 +141,24 @@ def test_a_target_of_the_far_machine(ssh: str) -> None:
         tty.shows("syscall:getuid")
         tty.type("q")
         assert tty.ended() == 0
-    eventually("nothing is left there", lambda: not far_side())
+    eventually("nothing is left there", lambda: not far_side(namespace))
 
 
 def test_a_cut_shows_how_old_the_data_is_and_heals(ssh: str, namespace: Namespace) -> None:
     with attach(ssh, "--remote-command", COMMAND) as tty:
         tty.shows("openat")
-        first = far_side()
+        first = far_side(namespace)
         namespace.cut()
         later(tty, "it says how old the data is", lambda: shown(tty, r"no data for \d+ s"))
         assert shown(tty, "openat")
         later(tty, "it is given up", lambda: shown(tty, "reconnecting"))
         namespace.heal()
         later(tty, "the link is back", lambda: not shown(tty, r"no data for"))
-        later(tty, "there is another far side", lambda: far_side() - first)
+        later(tty, "there is another far side", lambda: far_side(namespace) - first)
         tty.type("q")
         tty.settle()
         assert tty.ended() == 0
-    eventually("nothing is left there", lambda: not far_side(), LONG)
+    eventually("nothing is left there", lambda: not far_side(namespace), LONG)
 
 
 def test_a_dead_network_leaves_nothing_attached(ssh: str, namespace: Namespace) -> None:
@@ -158,11 +167,11 @@ def test_a_dead_network_leaves_nothing_attached(ssh: str, namespace: Namespace) 
         namespace.cut()
         tty.type("q")
         assert tty.ended() == 0
-    assert far_side()
-    eventually("the far side has noticed", lambda: not far_side(), LONG)
+    assert far_side(namespace)
+    eventually("the far side has noticed", lambda: not far_side(namespace), LONG)
 
 
-def test_what_is_wrong_with_ssh_is_one_line(ssh: str) -> None:
+def test_what_is_wrong_with_ssh_is_one_line(ssh: str, namespace: Namespace) -> None:
     for command, word in (
         ("probetop-that-is-not-there", "probetop is not found there"),
         ("sh -c 'echo sudo: a password is required >&2; exit 1'", "sudo: a password is required"),
@@ -174,7 +183,7 @@ def test_what_is_wrong_with_ssh_is_one_line(ssh: str) -> None:
     with attach(ssh, "--remote-command", COMMAND, "-p", "999999999") as tty:
         tty.shows("no such process")
         assert tty.ended() == 1
-    eventually("nothing is left there", lambda: not far_side())
+    eventually("nothing is left there", lambda: not far_side(namespace))
 
 
 def test_the_dashboard_of_an_agent(agent: tuple[str, str], namespace: Namespace) -> None:
@@ -184,12 +193,12 @@ def test_the_dashboard_of_an_agent(agent: tuple[str, str], namespace: Namespace)
         assert tty.ended() == 1
     with attach(target, "--token-file", token) as tty:
         tty.shows("openat")
-        before = held_by_others()
+        before = loaded(tty, namespace)
         tty.type("4")
         tty.shows("off: press 4")
-        eventually("the far probe is detached", lambda: held_by_others() < before)
+        eventually("the far probe is detached", lambda: programs(namespace) < before)
         tty.type("4")
-        eventually("the far probe is back", lambda: len(held_by_others()) >= len(before))
+        eventually("the far probe is back", lambda: len(programs(namespace)) == len(before))
         namespace.cut()
         later(tty, "it says how old the data is", lambda: shown(tty, r"no data for \d+ s"))
         namespace.heal()
@@ -197,4 +206,4 @@ def test_the_dashboard_of_an_agent(agent: tuple[str, str], namespace: Namespace)
         tty.type("q")
         tty.settle()
         assert tty.ended() == 0
-    eventually("nobody watches", lambda: held_by_others() < before - held_programs(), LONG)
+    eventually("nobody watches", lambda: not programs(namespace), LONG)

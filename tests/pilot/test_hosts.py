@@ -9,6 +9,7 @@ import pytest
 
 from probes.base import ProbeError
 from probes.history import MOST_BYTES
+from probes.samples import Filters
 from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake_remote import FakeRemote, attached, hosts, two
 from tests.pilot.moments import painted
@@ -36,6 +37,19 @@ def tops(app: AttachedApp) -> list[list[str]]:
     """The figures and graphs of the panes, without rows: near ones may stand in another order."""
     names = [widget.entry.name for widget in app.dashboard.panes]
     return [shown(app, name).splitlines()[:4] for name in names]
+
+
+async def test_what_only_the_other_machine_knows_is_asked_there() -> None:
+    sources = two()
+    async with attached(sources, 120, 40) as (app, pilot):
+        await pilot.press("F", *"pid=4000000 user=4242", "enter")
+        assert sources[0].commands[-1] == ("set_filters", Filters(pid=4000000, uid=4242))
+        await pilot.press("F", "ctrl+u", *"user=root", "enter")
+        assert "id -u USER" in footer(app)
+        await pilot.press("escape", "tab", "z")
+        await pilot.pause()
+        assert "root" not in shown(app, "execs"), "who that is here says nothing of there"
+        assert "user" in shown(app, "execs")
 
 
 async def test_each_host_has_a_history_of_its_own() -> None:

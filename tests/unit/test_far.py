@@ -18,7 +18,7 @@ from probes.base import Found, ProbeError
 from probes.framing import Decoder
 from probes.samples import ExecSample, Filters, Frame
 from tests.unit.test_recording import make_frames
-from tui import far
+from tui import far, room
 
 DEADLINE = 10.0
 
@@ -169,6 +169,10 @@ def test_commands_are_carried_out_in_order_and_answered(link: Link) -> None:
         {"id": 9, "op": "filters", "filters": {"name": "x"}},
         {"id": 9, "op": "filters", "filters": []},
         {"id": {}, "op": "nothing"},
+        {"id": 9, "op": "seen"},
+        {"id": 9, "op": "seen", "frames": 1},
+        {"id": 9, "op": "seen", "frames": -1},
+        {"id": 9, "op": "seen", "frames": True},
     ],
 )
 def test_what_is_wrong_is_refused_and_it_goes_on(link: Link, command: Any) -> None:
@@ -193,6 +197,28 @@ def test_a_slow_reader_gets_the_newest_frame_and_nothing_is_queued(link: Link) -
     got = link.until(lambda items: frames[-1].mono in [getattr(i, "mono", 0) for i in items])
     assert len(got) < 100
     assert pids(got) == pids(frames)
+
+
+def test_frames_wait_until_what_was_sent_long_ago_has_arrived(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "AHEAD", 0.0)
+    frames = make_frames(6)
+    for number, frame in enumerate(frames[:2]):  # nobody has said what arrived
+        link.source.put(frame)
+        link.until(lambda items, n=number: len(items) == n + 2)  # type: ignore[misc]
+    link.ask({"id": 0, "op": "seen", "frames": 1})
+    for frame in frames[2:5]:
+        link.source.put(frame)
+    # An answer goes out all the same.
+    link.ask({"id": 1, "op": "interval", "seconds": 2})
+    assert 1 in answers(link.until(lambda items: len(items) == 4))
+    link.ask({"id": 0, "op": "seen", "frames": 2})
+    got = link.until(lambda items: len(items) == 5)
+    assert got[4].mono == frames[4].mono
+    link.ask({"id": 0, "op": "seen", "frames": 3})
+    link.source.put(frames[5])
+    assert pids(link.until(lambda items: len(items) == 6)) == pids(frames)
 
 
 def test_it_ends_when_its_reader_hangs_up(link: Link) -> None:

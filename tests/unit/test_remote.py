@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from probes import remote
 from probes.base import Found, ProbeError
 from probes.framing import Encoder, message
-from probes.remote import GENERATIONS, RemoteSource
+from probes.remote import GENERATIONS, LONGEST_SILENCE, RemoteSource
 from probes.samples import Filters, Frame
 from tests.unit.test_recording import make_frames
 
@@ -30,9 +31,12 @@ class FakeConnection:
         self.sent: list[Mapping[str, Any]] = []
         self.closed = False
         self.alive = 0
+        self.seen: list[int] = []
+        self.waited: list[float] = []
         self._known = known
 
     def receive(self, seconds: float) -> bytes:
+        self.waited.append(seconds)
         item = self.items.get(timeout=DEADLINE)
         if isinstance(item, Exception):
             raise item
@@ -43,6 +47,8 @@ class FakeConnection:
             raise BrokenPipeError(32, "Broken pipe")
         if command["op"] == "alive":
             self.alive += 1
+        elif command["op"] == "seen":
+            self.seen.append(command["frames"])
         else:
             self.sent.append(command)
 
@@ -196,6 +202,41 @@ def test_time_that_goes_backwards_breaks_the_link() -> None:
     shown.source.stop()
 
 
+def test_frames_are_confirmed_to_a_far_side_of_our_own() -> None:
+    one, two, agent = FakeConnection(), FakeConnection(), FakeConnection()
+    feed(one, make_frames(3))
+    one.items.put(b"")
+    feed(two, make_frames(1))
+    feed(agent, make_frames(1))
+    shown, other = Shown(FakeTransport(one, two)), Shown(FakeTransport(agent, remembers=True))
+    shown.until(4)
+    other.until(1)
+    for each in (shown, other):
+        each.source.stop()
+    assert (one.seen, two.seen, agent.seen) == ([1, 2, 3], [1], [])
+
+
+def test_a_link_is_given_up_after_some_silence_however_long_the_interval() -> None:
+    one = FakeConnection()
+    feed(one, [replace(frame, interval=3600.0) for frame in make_frames(2)])
+    shown = Shown(FakeTransport(one))
+    shown.until(2)
+    shown.source.stop()
+    assert max(one.waited) == LONGEST_SILENCE
+
+
+def test_a_frame_that_no_kernel_side_can_fill_breaks_the_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "MOST_ENTRIES", 3)
+    one = FakeConnection()
+    feed(one, make_frames(2))
+    shown = Shown(FakeTransport(one))
+    eventually("it broke", lambda: shown.source.link.why == "a frame larger than any")
+    shown.source.stop()
+    assert shown.frames == []
+
+
 def test_wishes_are_repeated_where_they_were_forgotten() -> None:
     one, two = FakeConnection(), FakeConnection()
     feed(one, make_frames(1))
@@ -299,6 +340,10 @@ def test_what_is_wrong_at_first_is_said_before_there_is_a_screen() -> None:
     other.items.put(ConnectionRefusedError(111, "Connection refused"))
     with pytest.raises(ProbeError, match="ssh://far: Connection refused"):
         RemoteSource(FakeTransport(other)).open()
+    greeting = FakeConnection()
+    greeting.items.put(b"Welcome to web-3, today is Monday\n")
+    with pytest.raises(ProbeError, match="login shell there print nothing"):
+        RemoteSource(FakeTransport(greeting)).open()
 
 
 def test_the_first_frame_is_not_lost_on_the_screen() -> None:

@@ -23,6 +23,8 @@ FAR = Place("web-3")
         ("ssh://web-3", Place("web-3")),
         ("ssh://admin@web-3:2222/", Place("web-3", "admin", 2222)),
         ("ssh://root@[fe80::1]:22", Place("fe80::1", "root", 22)),
+        ("ssh://Me@Web-DB:7", Place("Web-DB", "Me", 7)),
+        ("ssh://[FE80::1%eth0]", Place("FE80::1%eth0")),
     ],
 )
 def test_places(url: str, found: Place) -> None:

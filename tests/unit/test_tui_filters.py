@@ -19,6 +19,14 @@ def test_what_is_typed_becomes_filters() -> None:
     assert parse_filters("uid=65000") == Filters(uid=65000)
 
 
+def test_what_only_another_machine_knows_is_left_to_it() -> None:
+    found = parse_filters("pid=4000000 comm=a user=4242 cgroup=/nowhere/here", far=True)
+    assert found == Filters(4000000, "a", 4242, "/nowhere/here")
+    for text in ("pid=x", "pid=0", "user=root", "uid=4294967295", "cgroup=nowhere", "port=1"):
+        with pytest.raises(ProbeError):
+            parse_filters(text, far=True)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

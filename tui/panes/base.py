@@ -29,7 +29,7 @@ class Pane:
     things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
     `reading` is for the help: how to read what it shows.
     Attributes `look` and `source` are set by the dashboard before anything else happens, and
-    `awaited`, what is said before the first Frame;
+    `awaited`, what is said before the first Frame; `here` tells whether it is of this machine;
     `window` are the seconds that the header says rates and percentiles are of, None for one
     interval.
     """
@@ -44,6 +44,7 @@ class Pane:
         self.look = Look()
         self.source: Source | None = None
         self.awaited = STARTING
+        self.here = True
         self.sample: Sample | None = None
         self.waiting = True
         self.filter = ""

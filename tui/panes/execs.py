@@ -77,8 +77,7 @@ def _number(value: int | None) -> str:
     return UNKNOWN if value is None else str(value)
 
 
-def _words(row: ExecRow, group: str) -> str:
-    user = user_name(row.uid)
+def _words(row: ExecRow, user: str, group: str) -> str:
     argv = " ".join(row.args or (row.comm,))
     return f"{row.pid} {row.parent} {user} {group} {row.outcome()} {argv}"
 
@@ -123,15 +122,17 @@ class Failures:
         return now - self._start[1] if complete or abs(self._start[0] - mono) <= SLACK else None
 
 
-def _columns(group: Callable[[ExecRow], str]) -> list[Column[ExecRow]]:
+def _columns(
+    user: Callable[[ExecRow], str], group: Callable[[ExecRow], str]
+) -> list[Column[ExecRow]]:
     return [
         Column("time", 8, lambda r: (_clock(r.time), "dim"), lambda r: r.time, right=False),
         Column("pid", 7, lambda r: (str(r.pid), "text"), lambda r: r.pid),
         Column(
             "user",
             8,
-            lambda r: (user_name(r.uid), "text"),
-            lambda r: user_name(r.uid),
+            lambda r: (user(r), "text"),
+            user,
             right=False,
             drop=3,
             most=12,
@@ -168,9 +169,9 @@ class ExecPane(Pane):
         self.detail: ExecRow | None = None
         self.detail_top = 0
         self.table: Table[ExecRow] = Table(
-            _columns(self._group),
+            _columns(self._user, self._group),
             _key,
-            lambda row: _words(row, self._group(row)),
+            lambda row: _words(row, self._user(row), self._group(row)),
             empty="no program was executed yet",
         )
         self._over: float | None = None
@@ -205,6 +206,10 @@ class ExecPane(Pane):
         if self._again is not None:
             self.detail = next((row for row in self.log.rows if _key(row) == self._again), None)
             self._again = None
+
+    def _user(self, row: ExecRow) -> str:
+        """What a row's user is called; on another machine the number may be somebody else's."""
+        return user_name(row.uid) if self.here else _number(row.uid)
 
     def _group(self, row: ExecRow) -> str:
         """What a row's control group is called."""
@@ -274,7 +279,8 @@ class ExecPane(Pane):
         ended = UNKNOWN if row.ended is None else _clock(row.ended)
         parent = UNKNOWN if row.ppid is None else f"{row.parent} ({row.ppid})"
         known = row.uid is not None
-        user = f"{user_name(row.uid)} ({row.uid})" if known else UNKNOWN
+        user = self._user(row)
+        user = f"{user} ({row.uid})" if known and self.here else user
         facts = [
             ("time", _clock(row.time, "%Y-%m-%d %H:%M:%S")),
             ("pid", f"{row.pid} ({row.comm})"),

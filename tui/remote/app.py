@@ -14,9 +14,10 @@ from textual.message import Message
 from textual.screen import Screen
 
 from probes.history import MOST_BYTES, SECONDS, History
-from probes.samples import Frame
+from probes.samples import Filters, Frame
 from tui.app import ProbetopApp, run
 from tui.feed import Feed
+from tui.filters import parse_filters
 from tui.lines import Span
 from tui.look import Look
 from tui.remote.feed import LinkedSource, RemoteFeed
@@ -78,7 +79,7 @@ class AttachedApp(ProbetopApp):
             kept = History(history, room)
             feed = RemoteFeed(source, self.look, kept, self.check_now)
             for pane in feed.panes:
-                pane.awaited = WAITING
+                pane.awaited, pane.here = WAITING, False
             source.refused = partial(self._take_refusal, feed)
             self.feeds.append(feed)
         return self.feeds[0]
@@ -219,6 +220,10 @@ class AttachedApp(ProbetopApp):
                 show: Callable[[], None] = partial(self.show_host, index)
                 yield SystemCommand(f"Host {index + 1}: {feed.name}", "n, N or a click", show)
         yield from super().get_system_commands(screen)
+
+    def read_filters(self, text: str) -> Filters:
+        """Filters of another machine: what is wrong with them is known there only."""
+        return parse_filters(text, far=True)
 
     # -- the end ---------------------------------------------------------------------------
 

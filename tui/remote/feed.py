@@ -90,7 +90,7 @@ class RemoteFeed(Feed):
         return self.remote.title
 
     def silence(self, now: float | None = None) -> int | None:
-        """Whole seconds without a byte once they are worth a word, else None; also before any.
+        """Whole seconds without a Frame once they are worth a word, else None; also before any.
 
         `now` are this machine's monotonic seconds.
         """
@@ -98,7 +98,10 @@ class RemoteFeed(Feed):
         if heard is None or last is None:
             return None
         passed = (time.monotonic() if now is None else now) - heard
-        return int(passed) if passed >= 2 * last.interval + PATIENCE else None
+        # A link that is known to be lost need not be waited for as long as the next Frame.
+        lost = self.remote.link.state == "lost"
+        interval = min(last.interval, 1.0) if lost else last.interval
+        return int(passed) if passed >= 2 * interval + PATIENCE else None
 
     def troubles(self) -> list[str]:
         """What the header says where no Frames come, in ever fewer words; nothing if they do."""
@@ -122,7 +125,7 @@ class RemoteFeed(Feed):
         if self.ended is not None:
             return f"ended: {self.ended}"
         if self._last is None:
-            return self.remote.link.why or CONNECTING
+            return "no link" if self.remote.link.why else CONNECTING
         seconds = self.silence()
         return "" if seconds is None else f"{fmt_age(seconds)} old"
 
