@@ -5,7 +5,7 @@ A record is a mark ("\\xf5PTK" before a whole Frame, "\\xf5PTD" before the chang
 before, "\\xf5PTM" before a message, which only links have), the length and the CRC-32 of its
 payload (little-endian, 32 bits each) and the payload: JSON compressed by zlib, see
 `probes.codec`. The CRC of changes goes on from that of the Frame before, so that they are never
-applied to another one. Every 60th Frame is whole.
+applied to another one. In recordings every 60th Frame is whole.
 """
 
 from __future__ import annotations
@@ -29,17 +29,22 @@ MAX_RECORD = 1 << 28
 
 
 class Encoder:
-    """Makes records of Frames, each against the one before."""
+    """Makes records of Frames, each against the one before.
 
-    def __init__(self) -> None:
+    `whole` is from one whole Frame to the next; with 0 only the first is one: who reads from the
+    beginning on, over a link, needs no other, and it takes ten times as many bytes.
+    """
+
+    def __init__(self, whole: int = KEY_EVERY) -> None:
         self.frames = 0
+        self._whole = whole
         self._codec = FrameCodec()
         self._last: Frame | None = None
         self._checksum = 0
 
     def frame(self, frame: Frame) -> bytes:
         """The next Frame's record."""
-        key = self.frames % KEY_EVERY == 0
+        key = self.frames % self._whole == 0 if self._whole else self._last is None
         payload = _packed(self._codec.encode(frame, None if key else self._last))
         self._checksum = zlib.crc32(payload, 0 if key else self._checksum)
         self._last = frame

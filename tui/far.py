@@ -45,7 +45,7 @@ class Far:
         self._source = source
         self._in, self._out = reading, writing
         self._mailbox = Mailbox()
-        self._encoder = Encoder()
+        self._encoder = Encoder(whole=0)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         hello = {"hello": {"version": probes.__version__, "protocol": PROTOCOL}}
         self._answers: deque[dict[str, Any]] = deque([hello])

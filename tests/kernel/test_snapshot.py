@@ -121,12 +121,14 @@ def test_the_programs_own_files_may_be_out_of_reach(shared: Path) -> None:
 
 def test_two_snapshots_are_compared(shared: Path) -> None:
     paths = [str(shared / "a.json"), str(shared / "b.html")]
+    # A name that nothing else here has.
+    busy_one = shutil.copy("/bin/true", shared / "nobody-else")
     for path, busy in zip(paths, (False, True), strict=True):
         with started("snapshot", path, "-i", "0.2", "--seconds", "2") as child:
             while child.poll() is None:
-                subprocess.run(["/bin/true" if busy else "/bin/sleep", "0.1"], check=True)
+                subprocess.run([busy_one if busy else "/bin/sleep", "0.1"], check=True)
     with started("diff", *paths, "--json") as child:
         out, err = child.communicate(timeout=30)
     assert (child.returncode, err) == (0, "")
     found = {(c["item"], c["quantity"]): c["change"] for c in json.loads(out)["changes"]}
-    assert found["true", "starts/s"] == "new"
+    assert found["nobody-else", "starts/s"] == "new"

@@ -42,6 +42,13 @@ def test_frames_are_changes_but_for_each_sixtieth() -> None:
     assert marks.count(DELTA) == 68
 
 
+def test_over_a_link_only_the_first_is_whole() -> None:
+    encoder, decoder, frames = Encoder(whole=0), Decoder(), make_frames(130)
+    parts = [encoder.frame(frame) for frame in frames]
+    assert [part[:4] for part in parts] == [KEY] + 129 * [DELTA]
+    assert [frame for part in parts for frame in decoder.feed(part)] == frames
+
+
 @pytest.mark.parametrize("at", [0, 5, 9, 20, -1])
 def test_damage_ends_it(at: int) -> None:
     parts = records()[1]

@@ -97,7 +97,7 @@ class Records(Outlet):
 
     def __init__(self, first: Frame | None) -> None:
         super().__init__()
-        self._encoder = Encoder()
+        self._encoder = Encoder(whole=0)
         self._frame = first
         if first is not None:
             self._news.set()
