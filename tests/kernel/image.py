@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CACHE = Path("/var/cache/probetop-tests")
-MIRROR = "http://deb.debian.org/debian"
-BASE = "docker.io/library/debian:"
+BASE = "debian:"
 RECIPE = "1"
 """Changes when images that this builder made are of no use any more."""
 
@@ -94,11 +93,18 @@ def _from(image: str, root: Path) -> Stage:
         # As the image has it: without documentation.
         paths = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
         without = [f"--dpkgopt=path-exclude={path}" for path in paths]
-        command = ["mmdebstrap", "--quiet", "--variant=apt", *without, suite, str(root), MIRROR]
+        command = ["mmdebstrap", "--quiet", "--variant=apt", *without, suite, str(root), _mirror()]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
     _cached(stage, "FROM", bootstrap)
     return stage
+
+
+def _mirror() -> str:
+    """Where this machine has its Debian packages from."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return next(uri for uri in done.stdout.split() if "security" not in uri)
 
 
 def _cached(stage: Stage, what: str, make: Callable[[], None]) -> None:
