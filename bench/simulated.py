@@ -187,6 +187,7 @@ class Latency:
             "slot": slot, "spec": spec, "mechanism": "uprobe", "functions": 1, "floor": "uprobe",
             "counts_only": False, "countable": False, "unit": "ns", "by_text": False,
             "foreign": False,
+            "watches": False,
         }  # fmt: skip
 
     def work(self, active: int) -> None:
