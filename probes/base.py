@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
+from probes.messages import Answer, MessageError
 from probes.samples import Filters, Frame, Sample
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Attach:
 class Plan:
     """What the loader compiles, loads and attaches for one probe.
 
+    The dashboard gets the `maps` named here, and can write to those that are `writable` as well:
+    the programs trust no word of them.
     `defines` are -D macros; `offsets` gives macros that become byte offsets from the running
     kernel's BTF ({"OFF_MM": "task_struct.mm"}; with a "?" behind it -1 where there is none),
     `helpers` macros that are 1 if it has a BPF helper, `functions` macros that are what to call
@@ -93,6 +96,7 @@ class Plan:
     source: str
     attach: Sequence[Attach]
     maps: Sequence[str]
+    writable: Sequence[str] = ("control",)
     defines: Mapping[str, int] = field(default_factory=dict)
     offsets: Mapping[str, str] = field(default_factory=dict)
     helpers: Mapping[str, str] = field(default_factory=dict)
@@ -104,40 +108,41 @@ class Plan:
 
 @dataclass(slots=True)
 class Loaded:
-    """The descriptors of a probe that runs in the kernel; closing them all removes it.
+    """A probe that runs in the kernel, as the dashboard has it: memory to read, and a number.
 
-    `maps` and `programs` are by name, `links` keep the programs attached; `groups` has the
-    group of each link, `failures` why and how to mend it for groups that are not attached.
+    `maps` are descriptors by name. The broker holds what keeps programs attached, as `unit`; it
+    detaches all of it, or some of its `groups`. `failures` says of groups that are not attached
+    why, and how to mend it; `map_bytes` is the kernel memory of all maps, None if unknown.
     """
 
     facts: Mapping[str, Any]
     maps: dict[str, int]
-    programs: dict[str, int]
-    links: list[int]
+    unit: int = 0
+    map_bytes: int | None = None
     notes: tuple[str, ...] = ()
-    groups: list[int | None] = field(default_factory=list)
+    groups: tuple[int, ...] = ()
     failures: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def unpacked(cls, message: Mapping[str, Any], fds: Sequence[int]) -> Loaded:
-        """What is in a loader's answer, with its descriptors in the order in which it sent them."""
-        maps, programs = message["maps"], message["programs"]
-        first, second = len(maps), len(maps) + len(programs)
+    def of(cls, answer: Answer, fds: Sequence[int]) -> Loaded:
+        """What the broker's answer tells; takes the descriptors. Raises MessageError."""
+        if len(fds) != len(answer.maps):
+            raise MessageError("its descriptors are not those of its maps")
         return cls(
-            message["facts"],
-            dict(zip(maps, fds[:first], strict=True)),
-            dict(zip(programs, fds[first:second], strict=True)),
-            list(fds[second:]),
-            tuple(message["notes"]),
-            message["groups"],
-            {group: (why, fix) for group, why, fix in message["failures"]},
+            answer.facts,
+            dict(zip(answer.maps, fds, strict=True)),
+            answer.unit,
+            answer.map_bytes,
+            tuple(answer.notes),
+            tuple(answer.groups),
+            {group: (why, fix) for group, why, fix in answer.failures},
         )
 
     def close(self) -> None:
-        """Close what nobody has taken over."""
-        for fd in (*self.links, *self.programs.values(), *self.maps.values()):
+        """Close the maps that nobody has taken over; what is attached stays so."""
+        for fd in self.maps.values():
             os.close(fd)
-        self.links, self.programs, self.maps = [], {}, {}
+        self.maps = {}
 
 
 class Probe(Protocol):
@@ -166,7 +171,7 @@ class Probe(Protocol):
         """Take over what was loaded, replacing what ran before without losing its counts."""
 
     def release(self) -> None:
-        """Close every descriptor: the kernel forgets the probe; cumulative counts stay."""
+        """Unmap, and have everything detached; cumulative counts stay."""
 
     def read(self, now: float) -> Sample:
         """The cumulative counters at this moment (`now` is monotonic seconds)."""

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The privileged side: answers "load X" with descriptors, and starts a few helpers.
+"""The privileged side: answers "load X" with maps, and starts a few helpers.
 
 It is a child of the dashboard's process, forked before that gave up its privileges; it
-imports neither BCC nor Textual, holds no descriptor of a running probe and ends when the
-dashboard does; descriptors that are given back it has closed. Only probes that it was started
-with can be asked for, by name: the unprivileged side cannot send it code. Each batch of
-requests gets a loader of its own.
+imports neither BCC nor Textual and ends when the dashboard does. It keeps what a loader made,
+programs and links: whoever holds a program's descriptor can attach it to anything, so none of
+them ever leaves it. When it ends, however that comes, the kernel detaches everything.
+
+Only probes that it was started with can be asked for, by name: the unprivileged side cannot send
+it code. What that side sends may be anything; `probes.messages` decodes it, and what is wrong
+is answered. Each batch of requests gets a loader of its own.
 
 The environment variable PROBETOP_LOADER_TIMEOUT (seconds) is the time that a probe may take
 to load, for machines far slower than any real one; what is no positive number is ignored.
@@ -21,16 +24,20 @@ import signal
 import socket
 import termios
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from probes import bpfsys, ipc, returns
+from probes import child, ipc, messages
+from probes.child import Child, Limits
 from probes.closer import Closer
 from probes.helpers import NO_HELPERS, Helper, Helpers
+from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
 from probes.searcher import Searcher
+from probes.units import Units
 
 
 def _loader_timeout(default: float = 10.0) -> float:
@@ -44,8 +51,10 @@ def _loader_timeout(default: float = 10.0) -> float:
 LOADER_TIMEOUT = _loader_timeout()
 """Seconds that one probe may take to load; idle emulated machines need up to six."""
 
-TIDY_SECONDS = 30.0
-"""How long the broker waits for what is in use when the dashboard has gone."""
+MOST_DESCRIPTORS = 8
+"""Descriptors that one request may come with."""
+LOADER_LIMITS = Limits(memory=4 << 30, cpu=60)
+"""LLVM reserves far more address space than it uses."""
 
 LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
@@ -54,11 +63,10 @@ LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004
 class Loader:
     """A running loader process and the request that it works on."""
 
-    pid: int
-    sock: socket.socket
+    child: Child
     log: int
     deadline: float = 0.0
-    request: ipc.Message | None = None
+    request: Load | None = None
 
 
 class Broker:
@@ -68,130 +76,125 @@ class Broker:
         self,
         sock: socket.socket,
         paths: Mapping[str, str],
-        spawn: Callable[..., int] | None = None,
+        spawn: Callable[[int], Child] | None = None,
         helpers: Mapping[str, Helper] = NO_HELPERS,
     ) -> None:
         self.sock = sock
         self.paths = dict(paths)
-        self.queue: deque[ipc.Message] = deque()
-        self.doomed: list[int] = []
+        self.queue: deque[Load] = deque()
         self.loader: Loader | None = None
-        self.spawn = spawn or self._fork_loader
-        self.searcher = Searcher(self._answer, self._forget)
-        self.namer = Namer(self._answer, self._forget)
-        self.closer = Closer(self._forget)
-        self.helpers = Helpers(helpers, self._answer, self._forget)
+        self.spawn = spawn or _fork_loader
+        self.searcher = Searcher(self._answer)
+        self.namer = Namer(self._answer)
+        self.closer = Closer()
+        self.units = Units(self.closer.close)
+        self.helpers = Helpers(helpers, self._answer)
 
     def serve(self) -> None:
         """Answer requests until the dashboard is gone."""
-        while True:
-            self._next()
-            ready = self._wait()
-            if self.loader and self.loader.sock in ready:
-                self._loader_speaks()
-            elif self.loader and self.loader.request and time.monotonic() > self.loader.deadline:
-                why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
-                self._loader_failed(why, True)
-            for helper in (self.searcher, self.namer):
-                if helper.sock in ready:
-                    helper.speak()
-                elif helper.timeout() == 0:
-                    helper.close()
-            if self.closer.sock in ready:
-                self.closer.reap()
-            self.helpers.speak(ready)
-            if self.sock in ready and not self._dashboard_speaks():
-                break
-        self._close_doomed()
-        self.closer.end()
-        self._end_loader(kill=True)
-        self.searcher.close(kill=True)
-        self.namer.close(kill=True)
-        self.helpers.close()
-        # The dashboard, or the closer, may still be about to close its descriptors.
-        last = time.monotonic() + TIDY_SECONDS
-        while not returns.tidy() and time.monotonic() < last:
-            time.sleep(0.02)
+        try:
+            while True:
+                self._next()
+                ready = self._wait()
+                self._children_speak(ready)
+                if self.sock.fileno() in ready and not self._dashboard_speaks():
+                    break
+        finally:
+            self._end_loader(kill=True)
+            self.searcher.close()
+            self.namer.close()
+            self.helpers.close()
+            # The closer's child does the waiting: it outlives this process by a moment.
+            self.units.close()
 
-    def _close_doomed(self) -> None:
-        doomed, self.doomed = self.doomed, []
-        self.closer.close(doomed)
+    def _children_speak(self, ready: set[int]) -> None:
+        """Take in what children say, and end those that take too long."""
+        loader = self.loader
+        if loader and loader.child.sock.fileno() in ready:
+            self._loader_speaks(loader)
+        elif loader and loader.request and time.monotonic() > loader.deadline:
+            why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
+            self._loader_failed(loader, why, True)
+        for worker in (self.searcher, self.namer):
+            worker.speak(ready)
+        self.helpers.speak(ready)
+        self.closer.reap()
+        Child.reap_all()
 
-    def _forget(self) -> None:
-        """In a child: who waits for us to close these would wait for it too."""
-        self.sock.close()
-        helpers = (self.searcher.sock, self.namer.sock, self.closer.sock)
-        for sock in (self.loader.sock if self.loader else None, *helpers):
-            if sock is not None:
-                sock.close()
-        self.helpers.forget()
-        ipc.close_all(self.doomed)
+    def _answer(self, message: ipc.Message, fds: Sequence[int] = ()) -> None:
+        try:
+            ipc.send(self.sock, message, fds)
+        except ValueError:
+            self._refuse(message.get("id"), "the answer is too large", "ask for less")
 
-    def _answer(self, message: ipc.Message) -> None:
-        ipc.send(self.sock, message)
-
-    def _wait(self) -> list[socket.socket]:
-        sockets = [self.sock]
+    def _wait(self) -> set[int]:
+        """The descriptors that have something to read, once any has or something is due."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
         timeouts = []
         if self.loader:
-            sockets.append(self.loader.sock)
-            timeouts.append(max(0.0, self.loader.deadline - time.monotonic()))
-        for helper in (self.searcher, self.namer):
-            idle = helper.timeout()
-            if helper.sock is not None and idle is not None:
-                sockets.append(helper.sock)
-                timeouts.append(idle)
-        if self.closer.sock is not None:
-            sockets.append(self.closer.sock)
-        sockets += self.helpers.sockets
-        helping = self.helpers.timeout()
-        if helping is not None:
-            timeouts.append(helping)
-        ready, _, _ = select.select(sockets, [], [], min(timeouts, default=None))
-        return ready
+            poll.register(self.loader.child.sock, select.POLLIN)
+            if self.loader.request:
+                timeouts.append(max(0.0, self.loader.deadline - time.monotonic()))
+        for worker in (self.searcher, self.namer, self.helpers):
+            for sock in worker.sockets:
+                poll.register(sock, select.POLLIN)
+            timeout = worker.timeout()
+            if timeout is not None:
+                timeouts.append(timeout)
+        shortest = min(timeouts, default=None)
+        return {fd for fd, _ in poll.poll(None if shortest is None else 1000 * shortest + 1)}
 
     def _dashboard_speaks(self) -> bool:
-        received = ipc.receive(self.sock)
-        if received is None:
-            return False
-        message, fds = received
-        if message.get("op") == "close":
-            # Detaching waits for the kernel. Who closes last waits: that is to be us.
-            self.doomed += fds
-            return True
-        if message.get("op") == "help":
-            self.helpers.ask(message, fds)
-        ipc.close_all(fds)
-        if message.get("op") == "closed":
-            self._close_doomed()
-        elif message.get("op") == "stats":
-            self._stats(message)
-        elif message.get("op") == "search":
-            self.searcher.ask(message)
-        elif message.get("op") == "names":
-            self.namer.ask(message)
-        elif message.get("op") == "help":
-            pass
-        elif message.get("probe") in self.paths:
-            # Who asks again for a probe does not want what was asked for before.
-            older = [m for m in self.queue if m["probe"] != message["probe"]]
-            self.queue = deque([*older, message])
-        else:
-            self._refuse(message, f"there is no probe {message.get('probe')!r}", "")
+        """Take in one request; False at the end."""
+        data: object = None
+        fds: list[int] = []
+        try:
+            received = ipc.receive(self.sock, MOST_DESCRIPTORS)
+            if received is None:
+                return False
+            data, fds = received
+            self._do(messages.request(data), fds)
+        except MessageError as error:
+            why = f"the broker does not understand this message: {error}"
+            self._refuse(messages.id_of(data), why, "probetop is broken or attacked: restart it")
+        except OSError as error:  # no process, no descriptor, no memory
+            why = f"the broker cannot do this now ({error.strerror})"
+            self._refuse(messages.id_of(data), why, "raise ulimit -n and -u, or free memory")
+        finally:
+            ipc.close_all(fds)
         return True
 
-    def _stats(self, message: ipc.Message) -> None:
-        try:
-            fd = bpfsys.enable_stats()
-        except OSError as error:
-            self._refuse(message, f"the kernel measures no run times ({error.strerror})", "")
-            return
-        ipc.send(self.sock, {"id": message["id"], "ok": True}, [fd])
-        os.close(fd)
+    def _do(self, request: messages.AnyRequest, fds: list[int]) -> None:
+        match request:
+            case messages.Load():
+                self._load(request)
+            case messages.Detach():
+                self.units.detach(request.unit, request.groups)
+            case messages.Runs():
+                self._answer({"id": request.id, "ok": True, "runs": self.units.runs()})
+            case messages.Measure():
+                self.units.measure(request.on)
+                self._answer({"id": request.id, "ok": True, "runs": self.units.runs()})
+                if not request.on:
+                    self.units.measure_no_more()
+            case messages.Search():
+                self.searcher.ask(request.id, request.query)
+            case messages.Names():
+                self.namer.ask(request.id, request.ids)
+            case messages.Help():
+                self.helpers.ask(request.id, request.name, fds)
 
-    def _refuse(self, message: ipc.Message, why: str, fix: str, log: str = "") -> None:
-        answer = {"ok": False, "why": why, "fix": fix, "log": log}
-        ipc.send(self.sock, {"id": message.get("id"), **answer})
+    def _load(self, request: Load) -> None:
+        if request.probe not in self.paths:
+            self._refuse(request.id, f"there is no probe {request.probe!r}", "")
+            return
+        # Who asks again for a probe does not want what was asked for before.
+        older = [one for one in self.queue if one.probe != request.probe]
+        self.queue = deque([*older, request])
+
+    def _refuse(self, request: int | None, why: str, fix: str, log: str = "") -> None:
+        self._answer({"id": request, "ok": False, "why": why, "fix": fix, "log": log})
 
     def _next(self) -> None:
         """Give the loader its next request, starting or ending it as needed."""
@@ -200,31 +203,46 @@ class Broker:
         if not self.queue:
             self._end_loader()
             return
-        if self.loader is None:
-            self.loader = self._start_loader()
         request = self.queue.popleft()
+        try:
+            self.units.check_room()
+            if self.loader is None:
+                log = os.memfd_create("probetop-loader")
+                self.loader = Loader(self.spawn(log), log)
+        except OSError as error:
+            why = f"no loader can be started ({error.strerror})"
+            self._refuse(request.id, why, "free memory, processes or descriptors, and try again")
+            return
+        except messages.MessageError as error:
+            self._refuse(request.id, str(error), "switch probes off, or remove targets")
+            return
         self.loader.request = request
         self.loader.deadline = time.monotonic() + LOADER_TIMEOUT
-        path = self.paths[request["probe"]]
-        body = {"id": request["id"], "path": path, "params": request.get("params", {})}
-        ipc.send(self.loader.sock, body)
+        body = {"id": request.id, "path": self.paths[request.probe], "params": request.params}
+        ipc.send(self.loader.child.sock, body)
 
-    def _loader_speaks(self) -> None:
-        assert self.loader is not None
-        received = ipc.receive(self.loader.sock)
-        if received is None:
-            self._loader_failed("the loader ended without an answer", False)
+    def _loader_speaks(self, loader: Loader) -> None:
+        try:
+            received = ipc.receive(loader.child.sock)
+        except MessageError as error:
+            self._loader_failed(loader, f"the loader's answer is wrong: {error}", True)
             return
-        message, fds = received
-        self.loader.request = None
-        ipc.send(self.sock, message, fds)
-        ipc.close_all(fds)
-        # What was measured with, or did not attach, is not in use any more.
-        returns.tidy()
+        if received is None:
+            self._loader_failed(loader, "the loader ended without an answer", False)
+            return
+        data, fds = received
+        try:
+            answer = messages.convert(data, LoadAnswer)
+            shown = self.units.adopt(answer, fds)
+        except MessageError as error:
+            self.closer.close(fds)
+            self._loader_failed(loader, f"the loader's answer is wrong: {error}", True)
+            return
+        loader.request = None
+        self._answer(messages.told(answer), shown)
+        ipc.close_all(shown)
 
-    def _loader_failed(self, why: str, kill: bool) -> None:
-        loader = self.loader
-        assert loader is not None
+    def _loader_failed(self, loader: Loader, why: str, kill: bool) -> None:
         from probes.loader import printed
 
         log = printed(loader.log)
@@ -234,41 +252,24 @@ class Broker:
             why = f"the loader was ended by {signal.Signals(os.WTERMSIG(status)).name}"
         if request:
             fix = "switch the probe on again; if it stays so, run probetop doctor"
-            self._refuse(request, why, fix, log)
-
-    def _start_loader(self) -> Loader:
-        ours, theirs = ipc.pair()
-        log = os.memfd_create("probetop-loader")
-        pid = self.spawn(ours, theirs, log)
-        theirs.close()
-        return Loader(pid, ours, log)
-
-    def _fork_loader(self, ours: socket.socket, theirs: socket.socket, log: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            with contextlib.suppress(BaseException):
-                # The dashboard's end must see EOF when the broker dies, whatever we do.
-                self._forget()
-                ours.close()
-                from probes import loader
-
-                loader.run(theirs, log)
-                status = 0
-            os._exit(status)
-        return pid
+            self._refuse(request.id, why, fix, log)
 
     def _end_loader(self, kill: bool = False) -> int | None:
         """Close the loader's socket, at which it ends; its wait status."""
         loader, self.loader = self.loader, None
         if loader is None:
             return None
-        loader.sock.close()
-        if kill:
-            os.kill(loader.pid, signal.SIGKILL)
-        _, status = os.waitpid(loader.pid, 0)
         os.close(loader.log)
-        return status
+        return loader.child.end() if kill else loader.child.ended(child.GRACE)
+
+
+def _fork_loader(log: int) -> Child:
+    def work(sock: socket.socket) -> None:
+        from probes import loader
+
+        loader.run(sock, log)
+
+    return child.start(work, LOADER_LIMITS, keep=[log], quiet=False)
 
 
 def _raise_limits() -> None:
@@ -314,6 +315,10 @@ def run(
         if saved is not None and os.getppid() != parent:
             _restore_terminal(saved)
         status = 0
+    except Exception as error:
+        why = f"the broker failed: {error!r}"[:500]
+        with contextlib.suppress(Exception):
+            ipc.send(sock, {"id": None, "ok": False, "why": why, "log": traceback.format_exc()})
     finally:
         # Whatever went wrong, the dashboard sees the socket close and says so.
         os._exit(status)

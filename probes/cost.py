@@ -1,46 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a probe costs, by the kernel's own run-time statistics of its programs.
 
-The kernel measures only while somebody holds BPF_ENABLE_STATS's descriptor (and that adds
-20 to 50 ns an event), so a Meter measures in windows: `begin` and `end` bracket one. Between
-windows the CPU share follows the present rate of events. The kernel's figures leave out what it
-takes to call a program; that is measured where it is loaded (`outside`) and added here.
+The kernel measures only while it is asked to (and that adds 20 to 50 ns an event), so a Meter
+measures in windows: `begin` and `end` bracket one. The broker, which holds the programs, reads
+their statistics and sends them as numbers. Between windows the CPU share follows the present rate
+of events. The kernel's figures leave out what it takes to call a program; that is measured where
+it is loaded (`outside`) and added here.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from probes import ipc
 from probes.base import Loaded, Probe
-from probes.bpfsys import fdinfo
-from probes.maps import memory_of
+from probes.messages import RunStats
 from probes.samples import Cost
 
 UNMEASURED = 60.0
 """ns that an event's programs are taken to need before that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    runs: int
-    nanoseconds: int
+NO_RUNS = RunStats()
+AllRuns = Mapping[int, RunStats]
+"""What the programs of each unit ran, as the broker tells it."""
+
+
+class _Reading(NamedTuple):
+    runs: dict[int, RunStats]
     events: int
     now: float
 
 
 class Meter:
-    """Holds a probe's links and program descriptors and reads their statistics.
+    """What a probe's programs cost, by what the broker tells of the units that are its own.
 
     `events` is set by the probe: the cumulative number of events that it counted. So is
     `outside`, the ns that an event takes beside its programs, and `outdated`: what was loaded
     fits this machine no longer (CPUs came or went), and is to be loaded anew; `usual_runs`, how
     many runs of programs an event takes; `per_call`, the ns that each system call of the machine
     pays for what is attached, of which its owner knows how many there are a second (`calls`).
-    Where it is `filtered`, programs run for events that nobody counts. `dispose` closes
-    links and programs: detaching waits for the kernel, which its owner may let somebody else do.
+    Where it is `filtered`, programs run for events that nobody counts. `detach` has the broker
+    detach a unit, or some groups of it.
     """
 
     def __init__(self) -> None:
@@ -51,10 +52,10 @@ class Meter:
         self.filtered = False
         self.outdated = False
         self.notes: tuple[str, ...] = ()
-        self.dispose: Callable[[Sequence[int]], None] = ipc.close_all
-        self._links: list[int] = []
-        self._programs: dict[str, int] = {}
-        self._map_bytes: int | None = None
+        self.detach: Callable[[int, Sequence[int] | None], None] = lambda unit, groups: None
+        self._units: dict[int, int | None] = {}
+        self._missed: dict[int, int] = {}
+        self._missed_before = 0
         self._window: _Reading | None = None
         self._load: float | None = None
         self._rate = 0.0
@@ -65,65 +66,61 @@ class Meter:
         self._last: tuple[float, int] | None = None
         self._estimated: tuple[float, int] | None = None
 
-    def adopt(self, loaded: Loaded, mapped: Iterable[int | None]) -> None:
-        """Take over descriptors, beside those already there.
-
-        `mapped` are the sizes of the maps already taken.
-        """
-        self._links += loaded.links
-        for name, fd in loaded.programs.items():
-            self._programs[f"{name}.{fd}" if name in self._programs else name] = fd
+    def adopt(self, loaded: Loaded) -> None:
+        """Count the cost of what was loaded, beside that of what there is already."""
+        self._units[loaded.unit] = loaded.map_bytes
         self.notes = loaded.notes
-        sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
-        if any(sizes):
-            self._map_bytes = (self._map_bytes or 0) + sum(s for s in sizes if s)
-        # What is still open of the maps was handed over for its size only.
-        loaded.links, loaded.programs = [], {}
-        loaded.close()
 
-    def forget(self, programs: Iterable[int], mapped: Iterable[int | None]) -> None:
-        """Close some of the programs, with the sizes of the maps that end with them."""
-        gone = set(programs)
-        self.dispose(list(gone))
-        self._programs = {name: fd for name, fd in self._programs.items() if fd not in gone}
-        if self._map_bytes is not None:
-            self._map_bytes -= sum(size for size in mapped if size)
-
-    def drop(self, links: Sequence[int]) -> None:
-        """Close some of the links: what they attached is detached."""
-        gone = set(links)
-        self._links = [fd for fd in self._links if fd not in gone]
-        self.dispose(list(links))
+    def forget(self, unit: int) -> None:
+        """Detach a unit; what it missed still counts."""
+        if unit in self._units:
+            del self._units[unit]
+            self._missed_before += self._missed.pop(unit, 0)
+            self.detach(unit, None)
 
     def release(self) -> None:
-        """Close links and programs: the kernel forgets them. Figures are unknown then."""
-        self.dispose([*self._links, *self._programs.values()])
-        self._links, self._programs = [], {}
-        self._map_bytes = self._window = self._load = self._ns_per_run = self._last = None
+        """Detach all units. Figures are unknown then."""
+        for unit in list(self._units):
+            self.forget(unit)
+        self._window = self._load = self._ns_per_run = self._last = None
         self._estimated = self._runs = None
 
     def missed(self) -> int:
         """Events that the kernel did not deliver, for the program was just running."""
-        return sum(int(fdinfo(fd).get("recursion_misses", 0)) for fd in self._programs.values())
+        return self._missed_before + sum(self._missed.values())
 
-    def begin(self, now: float) -> None:
-        """Statistics are on from now on."""
-        self._window = self._read(now)
+    def told(self, runs: AllRuns) -> None:
+        """Take in what programs missed until now."""
+        for unit in self._units:
+            if unit in runs:
+                self._missed[unit] = runs[unit].missed
 
-    def end(self, now: float) -> None:
-        """Statistics go off; keep what the window showed."""
+    @property
+    def measuring(self) -> bool:
+        """Whether a window has begun."""
+        return self._window is not None
+
+    def begin(self, runs: AllRuns, now: float) -> None:
+        """A window begins: the kernel measures from now on."""
+        self._window = self._read(runs, now)
+
+    def end(self, runs: AllRuns, now: float) -> None:
+        """The window is over; keep what it showed."""
         start, self._window = self._window, None
         if start is None or now <= start.now:
             return
-        stop = self._read(now)
-        runs, spent = stop.runs - start.runs, stop.nanoseconds - start.nanoseconds
+        stop = self._read(runs, now)
+        # A unit that came meanwhile began at zero; of one that went, nothing is known.
+        begun = [(end, start.runs.get(unit, NO_RUNS)) for unit, end in stop.runs.items()]
+        count = sum(end.count - one.count for end, one in begun)
+        spent = sum(end.nanoseconds - one.nanoseconds for end, one in begun)
         seconds = now - start.now
         events = stop.events - start.events
         self._load = spent / seconds / 1e9
-        self._rate, self._runs = events / seconds, runs / seconds
-        self._ns_per_run = spent / runs if runs else self._ns_per_run
+        self._rate, self._runs = events / seconds, count / seconds
+        self._ns_per_run = spent / count if count else self._ns_per_run
         if events > 0:
-            self._runs_per_event, self._ns_per_event = runs / events, spent / events
+            self._runs_per_event, self._ns_per_event = count / events, spent / events
 
     def cost(self, now: float) -> Cost:
         """The cost at the present rate of events; None where it was not measured yet."""
@@ -140,7 +137,7 @@ class Meter:
         each = self._ns_per_run
         if each is not None and self._runs_per_event > 0:
             each += self.outside / self.usual_runs
-        return Cost(self.events, each, percent, self._map_bytes)
+        return Cost(self.events, each, percent, self._map_bytes())
 
     def hits(self) -> float | None:
         """Events a second in the last window, with those that did not pass the filters."""
@@ -170,20 +167,20 @@ class Meter:
         """From now on an event will cost so many times what it did, until that is measured."""
         self._ns_per_event *= factor
 
-    def _read(self, now: float) -> _Reading:
-        runs = nanoseconds = 0
-        for fd in self._programs.values():
-            info = fdinfo(fd)
-            runs += int(info.get("run_cnt", 0))
-            nanoseconds += int(info.get("run_time_ns", 0))
-        return _Reading(runs, nanoseconds, self.events, now)
+    def _map_bytes(self) -> int | None:
+        known = [size for size in self._units.values() if size is not None]
+        return sum(known) if known else None
+
+    def _read(self, runs: AllRuns, now: float) -> _Reading:
+        mine = {unit: runs[unit] for unit in self._units if unit in runs}
+        return _Reading(mine, self.events, now)
 
 
 class CostWindows:
     """When run-time statistics are on: WINDOW seconds in EVERY, or always.
 
-    The owner asks the broker when `due` says so, notes the `request`, and hands what comes
-    to `open`; closing the descriptor ends the window.
+    The owner asks the broker for what `due` says, notes the `request`, and hands the answer to
+    `answered`. Until an answer has come, nothing else is due.
     """
 
     EVERY = 10.0
@@ -192,47 +189,47 @@ class CostWindows:
     def __init__(self, always: bool) -> None:
         self.request: int | None = None
         self._always = always
-        self._fd: int | None = None
+        self._open = False
+        self._fresh: list[Meter] = []
+        self._ending = False
         self._next = 0.0
 
-    def due(self, running: Sequence[Probe], now: float) -> bool:
-        """End a window that is over; True if the next one should be asked for."""
-        if self._fd is None:
-            return bool(running) and self.request is None and now >= self._next
-        if now < self._next:
-            return False
+    def due(self, running: Sequence[Probe], now: float) -> Literal["on", "off"] | None:
+        """What the broker is to be asked for: statistics on (or their values now), or off."""
+        if self.request is not None:
+            return None
+        if self._open and self._fresh:
+            return "on"
+        if now < self._next or not (self._open or running):
+            return None
+        self._ending = self._open
+        return "off" if self._open and not self._always else "on"
+
+    def answered(self, runs: AllRuns | None, running: Sequence[Probe], now: float) -> None:
+        """The values as they are now; None where the kernel measures nothing."""
+        self.request = None
+        ended, self._ending = self._ending, False
+        fresh, self._fresh = self._fresh, []
+        if runs is None:
+            self._open, self._next = False, now + self.EVERY
+            return
         for probe in running:
             probe.drain()  # events and runs have to be of the same moment
-            probe.meter.end(now)
-            if self._always:
-                probe.meter.begin(now)
-        self._next = now + self.WINDOW
-        if not self._always:
-            self.close()
-            self._next = now + self.EVERY - self.WINDOW
-        return False
-
-    def open(self, fd: int | None, running: Sequence[Probe], now: float) -> None:
-        """The descriptor has come (None: refused, so ask again later)."""
-        self.request, self._fd = None, fd
-        self._next = now + (self.EVERY if fd is None else self.WINDOW)
-        if fd is not None:
-            for probe in running:
-                probe.drain()
-                probe.meter.begin(now)
+            meter = probe.meter
+            meter.told(runs)
+            if ended:
+                meter.end(runs, now)
+            if (self._always or not ended) and (not meter.measuring or meter in fresh):
+                meter.begin(runs, now)
+        self._open = self._always or not ended
+        self._next = now + (self.WINDOW if self._open else self.EVERY - self.WINDOW)
 
     def begin_soon(self, probe: Probe, now: float) -> None:
         """Measure a probe that has just begun, in a window of full length."""
         self._next = now
-        if self._fd is not None:
-            probe.meter.begin(now)
+        if self._open:
             self._next = now + self.WINDOW
-
-    def close(self) -> None:
-        """Statistics off, as far as we are concerned."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+            self._fresh.append(probe.meter)
 
 
 class CallRate:

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
+from msgspec import Struct
+
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
@@ -24,6 +26,7 @@ from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
+from probes.messages import convert
 from probes.prices import a_call
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
 
@@ -56,6 +59,11 @@ SUCCESSES = (FULL, Level("no failed executions", 0.0))
 """To see what fails, every system call of the machine is slowed down."""
 
 
+class _Params(Struct, forbid_unknown_fields=True):
+    failed: bool = True
+    args: bool = True
+
+
 class ExecProbe:
     """Program executions and process ends. Option: `args`, whether arguments are read."""
 
@@ -76,16 +84,18 @@ class ExecProbe:
         self._started: dict[int, int] = {}
         self.level = 0
         self.args = True
-        self._watched: list[int] = []
+        self._unit = 0
+        self._watching = False
         self._per_call = 0.0
 
     @staticmethod
     def plan(params: Params) -> Plan:
         """Scheduler events for what succeeds, the two system calls for what fails."""
         # Linux 5.15 lets a program read the registers of its caller: nobody waits at the entry.
+        asked = convert(params, _Params)
         registers = kernel.version() >= (5, 15, 0)
         sides = ("exit",) if registers else ("enter", "exit")
-        watched = () if params.get("failed") is False else ("execve", "execveat")
+        watched = () if not asked.failed else ("execve", "execveat")
         calls = [
             Attach(
                 kind="tracepoint",
@@ -104,12 +114,12 @@ class ExecProbe:
                 Attach(kind="raw_tracepoint", function="on_exit", target="sched_process_exit"),
                 *calls,
             ],
-            maps=["control", "stats", "events", "scratch", *([] if registers else ["pending"])],
+            maps=["control", "stats", "events"],
             defines={
                 "PT_CPUS": cpus,
                 "PT_RING_PAGES": RING_PAGES,
                 "PT_REGS": int(registers),
-                "PT_ARGS": int(params.get("args") is not False),
+                "PT_ARGS": int(asked.args),
             },
             offsets={
                 "OFF_MM": "task_struct.mm",
@@ -147,9 +157,7 @@ class ExecProbe:
         self.release()
         self.level = level
         facts, maps = loaded.facts, loaded.maps
-        self._watched = [
-            fd for fd, group in zip(loaded.links, loaded.groups, strict=True) if group == FAILED
-        ]
+        self._unit, self._watching = loaded.unit, FAILED in loaded.groups
         self._per_call = max(self._per_call, facts.get("per_call", 0.0))
         self._control = Control(maps.pop("control"))
         self._stats = MappedArray(maps.pop("stats"), _STATS.size, facts["cpus"])
@@ -158,9 +166,8 @@ class ExecProbe:
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             self._control.set_filters(self.filters)
         self._control.enable(True)
-        mapped = [self._control.array.map_bytes, self._stats.map_bytes, self._ring.map_bytes]
-        self.meter.per_call = self._per_call if self._watched else 0.0
-        self.meter.adopt(loaded, mapped)
+        self.meter.per_call = self._per_call if self._watching else 0.0
+        self.meter.adopt(loaded)
         self.meter.notes += tuple([why for why, _ in loaded.failures.values()])
 
     def release(self) -> None:
@@ -174,7 +181,7 @@ class ExecProbe:
             part.close()
         self._control = self._stats = self._ring = None
         self._events, self._dropped = [], 0
-        self._watched = []
+        self._watching = False
         self.meter.release()
 
     def read(self, now: float) -> ExecSample:
@@ -248,8 +255,9 @@ class ExecProbe:
         self.level = level
         if level:
             self.meter.per_call = 0.0
-            self.meter.drop(self._watched)
-            self._watched = []
+            if self._watching:
+                self.meter.detach(self._unit, [FAILED])
+            self._watching = False
         return level == 0
 
     def given_up(self) -> str | None:

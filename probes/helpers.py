@@ -8,20 +8,16 @@ the files, and becomes the helper's `user`, if it has one, before it does anythi
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from probes import ipc, privileges
+from probes import child, ipc, privileges
 from probes.base import ProbeError
-
-PR_SET_PDEATHSIG = 1
+from probes.child import Child, Limits
 
 
 class Helper(NamedTuple):
@@ -35,15 +31,15 @@ class Helper(NamedTuple):
     path: str
     seconds: float
     user: privileges.User | None = None
+    limits: Limits = Limits(memory=4 << 30, cpu=60)
 
 
 NO_HELPERS: Mapping[str, Helper] = {}
 DOCTOR = Helper("probes.doctor:report", 60.0)
 
 
-class _Child(NamedTuple):
-    pid: int
-    sock: socket.socket
+class _Working(NamedTuple):
+    child: Child
     request: int
     deadline: float
     seconds: float
@@ -53,93 +49,77 @@ class Helpers:
     """The broker's side: at most one child of each helper."""
 
     def __init__(
-        self,
-        helpers: Mapping[str, Helper],
-        answer: Callable[[ipc.Message], None],
-        forget: Callable[[], None],
+        self, helpers: Mapping[str, Helper], answer: Callable[[ipc.Message], None]
     ) -> None:
         self._helpers = dict(helpers)
         self._answer = answer
-        self._forget = forget
-        self._children: dict[str, _Child] = {}
+        self._working: dict[str, _Working] = {}
 
     @property
     def sockets(self) -> list[socket.socket]:
         """Those on which a child may speak."""
-        return [child.sock for child in self._children.values()]
+        return [one.child.sock for one in self._working.values()]
 
     def timeout(self) -> float | None:
         """Seconds until a child has had its time; None without one."""
-        deadlines = [child.deadline for child in self._children.values()]
+        deadlines = [one.deadline for one in self._working.values()]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def ask(self, message: ipc.Message, fds: Sequence[int]) -> None:
-        """Start what {"id", "name"} asks for; the descriptors stay the caller's."""
-        name = message.get("name")
-        helper = self._helpers.get(name) if isinstance(name, str) else None
-        if helper is None or not isinstance(name, str):
-            self._refuse(message["id"], "this cannot be asked for here", "")
-        elif name in self._children:
-            self._refuse(message["id"], "it is being done for somebody else", "try again later")
+    def ask(self, number: int, name: str, fds: Sequence[int]) -> None:
+        """Start a helper for request `number`; the descriptors stay the caller's.
+
+        Raises OSError if it cannot be started.
+        """
+        helper = self._helpers.get(name)
+        if helper is None:
+            self._refuse(number, "this cannot be asked for here", "")
+        elif name in self._working:
+            self._refuse(number, "it is being done for somebody else", "try again later")
         else:
-            ours, theirs = ipc.pair()
-            pid = os.fork()
-            if pid == 0:
-                self._be_child(helper, ours, theirs, fds)
-            theirs.close()
+            work = partial(_work, helper, fds)
+            started = child.start(work, helper.limits, keep=[fd for fd in fds if fd > 2])
             deadline = time.monotonic() + helper.seconds
-            child = _Child(pid, ours, message["id"], deadline, helper.seconds)
-            self._children[name] = child
+            self._working[name] = _Working(started, number, deadline, helper.seconds)
 
-    def _be_child(
-        self, helper: Helper, ours: socket.socket, theirs: socket.socket, fds: Sequence[int]
-    ) -> None:
-        with contextlib.suppress(BaseException):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            # The dashboard must see EOF when the broker dies, whatever we do.
-            self._forget()
-            ours.close()
-            null = os.open(os.devnull, os.O_RDWR)
-            for number in (0, 1, 2):
-                os.dup2(null, number)
-            ipc.send(theirs, _worked(helper, fds))
-        os._exit(0)
-
-    def speak(self, ready: Sequence[socket.socket]) -> None:
+    def speak(self, ready: set[int]) -> None:
         """Pass on what children said, and end those that take too long."""
         now = time.monotonic()
-        for name, child in list(self._children.items()):
-            if child.sock in ready:
-                received = ipc.receive(child.sock)
+        for name, one in list(self._working.items()):
+            if one.child.sock.fileno() in ready:
+                answer = _heard(one.child.sock)
                 self._end(name)
-                if received is None:
-                    self._refuse(child.request, f"{name} ended without an answer", "ask again")
+                if answer is None:
+                    self._refuse(one.request, f"{name} ended without an answer", "ask again")
                 else:
-                    ipc.close_all(received[1])
-                    self._answer({**received[0], "id": child.request})
-            elif now >= child.deadline:
+                    self._answer({**answer, "id": one.request})
+            elif now >= one.deadline:
                 self._end(name)
-                why = f"{name} did not end within {child.seconds:g} seconds"
-                self._refuse(child.request, why, "try again when the machine is less busy")
+                why = f"{name} did not end within {one.seconds:g} seconds"
+                self._refuse(one.request, why, "try again when the machine is less busy")
 
     def close(self) -> None:
         """End all children."""
-        for name in list(self._children):
+        for name in list(self._working):
             self._end(name)
 
-    def forget(self) -> None:
-        """In another child: close what is ours."""
-        for sock in self.sockets:
-            sock.close()
-
     def _end(self, name: str) -> None:
-        child = self._children.pop(name)
-        child.sock.close()
-        os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
+        self._working.pop(name).child.end()
 
     def _refuse(self, request: int, why: str, fix: str) -> None:
         self._answer({"id": request, "ok": False, "why": why, "fix": fix})
+
+
+def _heard(sock: socket.socket) -> ipc.Message | None:
+    """What a child says, None if that is no answer."""
+    try:
+        received = ipc.receive(sock, 0)
+    except ipc.MessageError:
+        return None
+    return received[0] if received is not None and isinstance(received[0], dict) else None
+
+
+def _work(helper: Helper, fds: Sequence[int], sock: socket.socket) -> None:
+    ipc.send(sock, _worked(helper, fds))
 
 
 def _worked(helper: Helper, fds: Sequence[int]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages between dashboard, broker and loader: JSON with descriptors (SCM_RIGHTS).
+"""Packets between dashboard, broker and loader: JSON with descriptors (SCM_RIGHTS).
 
 A message is one packet of a SOCK_SEQPACKET pair, so it arrives whole or not at all; with
-more descriptors than a packet takes, empty packets with the first of them precede it.
+more descriptors than a packet takes, empty packets with the first of them precede it. What
+arrives may be anything: `receive` bounds it, `probes.messages` checks its types.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from probes.messages import MessageError as MessageError
+
 MAX_BYTES = 160_000
 """Largest message; a socket's send buffer holds 212,992 bytes everywhere."""
 MAX_DESCRIPTORS = 250
 """The kernel passes 253 at once at most."""
+MOST_DESCRIPTORS = 4000
+"""Most descriptors of one message, over all of its packets."""
 PART = b"+"
 """A packet of descriptors that belong to the message that follows."""
 
@@ -29,7 +34,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> bool:
-    """Send one message; False if the other end is gone."""
+    """Send one message; False if the other end is gone. Raises ValueError for one too large."""
     data = json.dumps(message).encode()
     if len(data) > MAX_BYTES:
         raise ValueError(f"message of {len(data)} bytes")
@@ -44,20 +49,43 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> bool
     return True
 
 
-def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
-    """The next message and its descriptors (which the caller owns); None at the end."""
+def receive(sock: socket.socket, most: int = MOST_DESCRIPTORS) -> tuple[object, list[int]] | None:
+    """The next message, decoded, and its descriptors (the caller's); None at the end.
+
+    Raises MessageError for one that is no JSON, too large or has more than `most` descriptors:
+    those are closed, and the socket can be read on.
+    """
     descriptors: list[int] = []
+    problem = ""
     while (packet := _packet(sock)) is not None:
-        data, fds = packet
+        data, fds, cut = packet
         descriptors += fds
-        if data != PART:
-            message: Message = json.loads(data)
-            return message, descriptors
+        if cut:
+            problem = cut
+        elif len(descriptors) > most:
+            problem = f"more than {most} descriptors"
+        if problem:
+            close_all(descriptors)
+            descriptors = []
+        if data == PART:
+            continue
+        if problem:
+            raise MessageError(problem)
+        return _decoded(data, descriptors), descriptors
     close_all(descriptors)
     return None
 
 
-def _packet(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+def _decoded(data: bytes, fds: Sequence[int]) -> object:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        close_all(fds)
+        raise MessageError("it is no JSON") from None
+
+
+def _packet(sock: socket.socket) -> tuple[bytes, list[int], str] | None:
+    """Bytes and descriptors of the next packet, and why some of it is missing ("": nothing)."""
     try:
         data, fds, flags, _ = socket.recv_fds(
             sock, MAX_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
@@ -67,10 +95,12 @@ def _packet(sock: socket.socket) -> tuple[bytes, list[int]] | None:
     if not data:
         close_all(fds)
         return None
-    if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
-        close_all(fds)
-        raise OSError("a message was cut: too few file descriptors are free (ulimit -n)")
-    return data, fds
+    if flags & socket.MSG_TRUNC:
+        return data, fds, f"it has more than {MAX_BYTES} bytes"
+    if flags & socket.MSG_CTRUNC:
+        limit = "the limit of open files (ulimit -n) is too low for its descriptors"
+        return data, fds, limit
+    return data, fds, ""
 
 
 def close_all(fds: Sequence[int]) -> None:

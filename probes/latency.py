@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
+
+from msgspec import Meta, Struct
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
@@ -29,12 +31,17 @@ from probes.latency_plan import (
     wish,
 )
 from probes.latency_unit import Unit
+from probes.messages import convert
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 
 MOST_ROWS = 10_000
 """Most (target, process) pairs that are remembered; the newest stay."""
+MOST_TEXT = 12_000
+"""Characters of targets that one message asks for; the answer repeats them."""
+MOST_SPECS = 1000
+"""Most targets, over all loads."""
 THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
 ONLY_COUNTED = "only counted, to stay within the budget: --budget 0 times it again"
@@ -54,6 +61,12 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
         rows //= 2
     hists = targets + 1
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": hists}
+
+
+class _Params(Struct, forbid_unknown_fields=True):
+    targets: list[str]
+    pid: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
+    counted: list[str] = []
 
 
 class LatencyProbe:
@@ -89,12 +102,13 @@ class LatencyProbe:
         wishes: list[Wish] = []
         targets: list[dict[str, Any]] = []
         errors: list[tuple[str, str, str]] = []
-        for text in params["targets"]:
+        asked = convert(params, _Params)
+        for text in asked.targets:
             try:
                 if len(targets) >= MOST_TARGETS:
                     raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
-                counted = text in params.get("counted", ())
-                made = wish(text, len(targets), params.get("pid"), counted=counted)
+                counted = text in asked.counted
+                made = wish(text, len(targets), asked.pid, counted=counted)
             except ProbeError as error:
                 errors.append((text, error.why, error.fix))
                 continue
@@ -109,7 +123,7 @@ class LatencyProbe:
         return Plan(
             source="latency.bpf.c",
             attach=attach,
-            maps=["control", *ROW_MAPS, "hists", "stacks", "empty", "pairs"],
+            maps=["control", *ROW_MAPS, "hists"],
             defines={
                 **sizes,
                 **parts(attach, floors),
@@ -142,8 +156,15 @@ class LatencyProbe:
         )
 
     def params(self) -> Params:
-        """The targets that are still to be loaded."""
-        wanted = [spec for spec in self._specs if self._targets[spec].state == "starting"]
+        """The targets that are still to be loaded, as many as go into one message."""
+        wanted: list[str] = []
+        size = 0
+        for spec in self._specs:
+            size += len(spec) * (self._targets[spec].state == "starting")
+            if len(wanted) >= MOST_TARGETS or (size > MOST_TEXT and wanted):
+                break
+            if self._targets[spec].state == "starting":
+                wanted.append(spec)
         counted = self._ladders.counted(wanted)
         return {"targets": wanted, "pid": self.filters.pid, "counted": counted}
 
@@ -175,6 +196,8 @@ class LatencyProbe:
             self._failed(spec, why, fix)
         self._units.append(unit)
         self._close_empty()
+        # What did not go into the message is asked for next.
+        self.meter.outdated = any(t.state == "starting" for t in self._targets.values())
 
     def refuse(self, why: str, fix: str) -> bool:
         """Loading failed as a whole: targets that run already go on. True if there are any."""
@@ -238,7 +261,10 @@ class LatencyProbe:
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for what is no target, or is there already."""
-        for text in value if option == "targets" else [value]:
+        texts = value if option == "targets" else [value]
+        if len(texts) > MOST_SPECS or (option == "add" and len(self._specs) >= MOST_SPECS):
+            raise ProbeError(f"{MOST_SPECS} targets are the most", "trace fewer")
+        for text in texts:
             spec = specs.parse(text).text
             if option == "add" and spec in self._targets:
                 raise ProbeError(f"{spec} is traced already", "see its row")

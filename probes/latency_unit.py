@@ -5,18 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
-from probes.maps import memory_of
 from probes.rows import Histograms, RowTable
 from probes.samples import Filters
 
 
 class Unit:
-    """Targets that were loaded together: their descriptors and maps."""
+    """Targets that were loaded together: their maps, and the number that they are detached by."""
 
     def __init__(self, loaded: Loaded, filters: Filters, meter: Meter) -> None:
         facts, maps = loaded.facts, loaded.maps
@@ -27,15 +26,8 @@ class Unit:
         sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
         self.rows = RowTable(maps, *sizes, texts=True)
         self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
-        self.links: dict[int, list[int]] = {slot: [] for slot in self.slots}
-        for fd, group in zip(loaded.links, loaded.groups, strict=True):
-            self.links[cast(int, group)].append(fd)
-        loaded.links = []
-        self._programs = list(loaded.programs.values())
-        arrays = (self.control.array, *self.rows.arrays, self.hists.array)
-        mapped = [array.map_bytes for array in arrays]
-        self._sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
-        meter.adopt(loaded, mapped)
+        self._number = loaded.unit
+        meter.adopt(loaded)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             self.control.set_filters(filters)
         self.control.next_epoch()
@@ -43,15 +35,14 @@ class Unit:
 
     def drop(self, slot: int) -> None:
         """Detach one target."""
-        self.slots.pop(slot, None)
-        self.meter.dispose(self.links.pop(slot, []))
+        if self.slots.pop(slot, None) is not None:
+            self.meter.detach(self._number, [slot])
 
     def close(self) -> None:
         """Detach all and unmap."""
         self.control.enable(False)
-        for slot in list(self.links):
-            self.drop(slot)
+        self.slots.clear()
         self.control.close()
         self.rows.close()
         self.hists.close()
-        self.meter.forget(self._programs, self._sizes)
+        self.meter.forget(self._number)

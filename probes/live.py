@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live Source: one thread that polls the probes of this machine and makes Frames.
 
-`probes.start` makes it. The probes are descriptors here. Everything about them happens in the one
-thread; commands reach it through a queue, so that callers never wait and no lock is needed.
+`probes.start` makes it. The probes are memory here: what is attached is the broker's. Everything
+about them happens in the one thread; commands reach it through a queue, so that callers never
+wait and no lock is needed.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes import control, ipc, kernel
+from probes import control, ipc, kernel, messages
 from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CallRate, CostWindows
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
+from probes.messages import Answer, MessageError
 from probes.named import Naming
 from probes.questions import Questions
 from probes.samples import Filters, Frame, Host, Sample
 from probes.slot import Slot, Standing
 from probes.windows import continues
+
+LEAD = 0.02
+"""Seconds before a Frame at which the broker is asked what programs missed."""
 
 
 class LiveSource:
@@ -54,12 +59,14 @@ class LiveSource:
         self._sock = sock
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
         for probe in probes.values():
-            probe.meter.dispose = self._dispose
+            probe.meter.detach = self._detach
         self._interval = interval
         self._filters = self._counted = Filters()
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
         self._hurried = False
+        self._runs: int | None = None
+        self._broken = "the privileged helper has ended"
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -217,6 +224,7 @@ class LiveSource:
             if now >= due or self._hurried:
                 self._hurried = False
                 self._on_frame(self._frame(now))
+                self._runs = None
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
                     due = now + self._interval
@@ -224,11 +232,12 @@ class LiveSource:
             self._measure(now)
             self._requests += self.naming.ask(self._sock, self._requests + 1)
             due = min(due, now + self._interval)
-            wait = min(due - time.monotonic(), self._governed.wait(now))
+            lead = self._ask_runs(due, now)
+            wait = min(due - lead - time.monotonic(), self._governed.wait(now))
             for key, _ in self._selector.select(max(0.0, wait)):
                 if key.fileobj is self._sock:
                     if not self._broker_speaks():
-                        return "the privileged helper has ended; no probe is attached any more"
+                        return f"{self._broken}; no probe is attached any more"
                 elif key.fileobj == self._wake:
                     os.eventfd_read(self._wake)
                 else:
@@ -237,11 +246,22 @@ class LiveSource:
                 self._commands.popleft()()
         return None
 
+    def _ask_runs(self, due: float, now: float) -> float:
+        """Ask what programs missed, shortly before a Frame; seconds before `due` to be called."""
+        if self._runs is not None:
+            return 0.0
+        lead = min(LEAD, self._interval / 4)
+        if now < due - lead:
+            return lead
+        self._runs = self._new_request()
+        if self._running():
+            self._tell({"id": self._runs, "op": "runs"})
+        return 0.0
+
     def _close(self) -> None:
         for slot in self._slots.values():
             with suppress(OSError):
                 slot.probe.release()
-        self._windows.close()
         self._selector.close()
         self._sock.close()
         os.close(self._wake)
@@ -311,31 +331,58 @@ class LiveSource:
 
     def _request(self, name: str, slot: Slot) -> None:
         slot.pending = self._new_request()
-        message = {"id": slot.pending, "probe": name, "params": dict(slot.probe.params())}
-        ipc.send(self._sock, message)
+        params = dict(slot.probe.params())
+        self._tell({"id": slot.pending, "op": "load", "probe": name, "params": params})
+
+    def _tell(self, message: ipc.Message) -> None:
+        with suppress(OSError):  # the broker has gone, as its socket will say
+            ipc.send(self._sock, message)
 
     def _broker_speaks(self) -> bool:
+        """Take in an answer; False at the end. Raises MessageError for one that is none."""
         received = ipc.receive(self._sock)
         if received is None:
             return False
-        message, fds = received
-        if message["id"] == self._windows.request:
-            self._write_log(message.get("why", ""))
-            self._windows.open(fds[0] if fds else None, self._running(), time.monotonic())
-            return True
-        if self.naming.answered(message) or self._questions.answered(message):
-            return True
-        slot = next((s for s in self._slots.values() if s.pending == message["id"]), None)
-        self._write_log(message.get("log", ""))
-        if slot is None:  # switched off, or asked for anew, meanwhile
+        data, fds = received
+        try:
+            answer = messages.convert(data, Answer)
+        except MessageError:
             ipc.close_all(fds)
-            return True
-        slot.pending = None
-        if not message["ok"]:
-            if not slot.probe.refuse(message["why"], message["fix"]):
-                self._fail(slot, message["why"], message["fix"])
-            return True
-        loaded = Loaded.unpacked(message, fds)
+            raise
+        self._answered(answer, fds)
+        return True
+
+    def _answered(self, answer: Answer, fds: Sequence[int]) -> None:
+        """Give an answer to who asked; takes the descriptors."""
+        slot = next((s for s in self._slots.values() if s.pending == answer.id), None)
+        self._write_log(answer.log)
+        if slot is not None and answer.id is not None:
+            slot.pending = None
+            self._loaded(slot, answer, fds)
+            return
+        ipc.close_all(fds)
+        if answer.unit:  # switched off, or asked for anew, meanwhile
+            self._detach(answer.unit, None)
+        elif answer.id is None:
+            self._broken = answer.why
+        elif answer.id == self._windows.request:
+            self._write_log(answer.why)
+            runs = answer.runs if answer.ok else None
+            self._windows.answered(runs, self._running(), time.monotonic())
+        elif answer.id == self._runs:
+            for probe in self._running():
+                probe.meter.told(answer.runs)
+        elif not self.naming.answered(answer):
+            self._questions.answered(answer)
+
+    def _loaded(self, slot: Slot, answer: Answer, fds: Sequence[int]) -> None:
+        """A probe was loaded, or could not be."""
+        if not answer.ok:
+            ipc.close_all(fds)
+            if not slot.probe.refuse(answer.why, answer.fix):
+                self._fail(slot, answer.why, answer.fix)
+            return
+        loaded = Loaded.of(answer, fds)
         try:
             slot.probe.set_filters(self._filters)
             slot.probe.adopt(loaded)
@@ -343,10 +390,11 @@ class LiveSource:
             self._governed.begun(slot.probe, slot.begun)
             self._windows.begin_soon(slot.probe, time.monotonic())
         except (ProbeError, OSError, ValueError) as error:
-            loaded.close()
+            self._detach(loaded.unit, None)
             self._fail(slot, f"its maps cannot be read ({error})", "run probetop doctor")
+        finally:
+            loaded.close()
         self._watch()
-        return True
 
     def _fail(self, slot: Slot, why: str, fix: str) -> None:
         slot.state, slot.why, slot.fix = "failed", why, fix
@@ -378,24 +426,20 @@ class LiveSource:
             self._selector.register(fd, selectors.EVENT_READ)
         self._waiting_on = wanted
 
-    def _dispose(self, fds: Sequence[int]) -> None:
-        """Have the broker close the last copies: the kernel takes its time to detach."""
-        if fds:
-            # Too many in flight, or nobody there: then closing below is what detaches.
-            with suppress(OSError):
-                ipc.send(self._sock, {"op": "close"}, fds)
-            ipc.close_all(fds)
-            with suppress(OSError):
-                ipc.send(self._sock, {"op": "closed"})
+    def _detach(self, unit: int, groups: Sequence[int] | None) -> None:
+        """Have the broker detach what it keeps: the kernel takes its time for that."""
+        message = {"id": self._new_request(), "op": "detach", "unit": unit}
+        self._tell(message if groups is None else {**message, "groups": list(groups)})
 
     def _running(self) -> list[Probe]:
         return [slot.probe for slot in self._slots.values() if slot.state == "on"]
 
     def _measure(self, now: float) -> None:
-        """Have the kernel measure the programs' run times, if a window is due."""
-        if self._windows.due(self._running(), now):
+        """Have the kernel measure the programs' run times, or stop, as a window is due."""
+        wish = self._windows.due(self._running(), now)
+        if wish is not None:
             self._windows.request = self._new_request()
-            ipc.send(self._sock, {"id": self._windows.request, "op": "stats"})
+            self._tell({"id": self._windows.request, "op": "measure", "on": wish == "on"})
 
     def _write_log(self, text: str) -> None:
         if self._log is not None and text.strip():

@@ -5,6 +5,10 @@ It is the only file that imports bcc, and does so only for what was never compil
 `probes.compiled`). It lives for less than a second as a child of the
 broker, so that LLVM's 130 MB and its crashes go with it. What BCC and libbpf print goes to
 descriptor 2, which the broker has made a file: it becomes part of the error message.
+
+Its answer has the descriptors of maps, which go on to the dashboard, and those of programs and
+links, which the broker keeps: whoever holds a program can attach it to anything. Maps are frozen,
+so that their holder can only read them, but for control pages and ring buffers.
 """
 
 from __future__ import annotations
@@ -22,15 +26,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from probes import bpfsys, btf, compiled, ipc, kernel
-from probes.attach import Attacher, batches
-from probes.base import Loaded, Plan, ProbeError
+from probes import bpfsys, btf, compiled, ipc, kernel, messages
+from probes.attach import Attacher
+from probes.base import Plan, ProbeError
 from probes.compiled import Compiled, MapShape
+from probes.made import Made
 
 HERE = Path(__file__).resolve().parent
 LOG_LIMIT = 16_000
-PR_SET_PDEATHSIG = 1
-SIGKILL = 9
 REPORT = "report it, with what --log FILE writes"
 
 SELFTEST = """
@@ -118,35 +121,33 @@ class Compiler:
         self._bcc: Any = None
         self._stamp = compiler_stamp()
 
-    def load(self, plan: Plan) -> Loaded:
+    def load(self, plan: Plan) -> Made:
         """Compile unless that was done before, load and attach; raises ProbeError."""
         types = btf.KernelBTF()
-        made = self.compile(plan.source, compiler_flags(plan, types))
-        fds = _make_maps(made.maps)
-        loaded = Loaded(plan.facts, {}, {}, [])
+        code = self.compile(plan.source, compiler_flags(plan, types))
+        fds = _make_maps(code.maps)
+        by_name = {shape.name: fd for shape, fd in zip(code.maps, fds, strict=True)}
         for name in plan.maps:
-            number = next((n for n, shape in enumerate(made.maps) if shape.name == name), None)
-            if number is None:
+            if name not in by_name:
                 raise ProbeError(f"{plan.source} has no map {name}", REPORT)
-            loaded.maps[name] = fds[number]
         numbers = dict(enumerate(fds))
         multi = types.enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI") is not None
         attacher = Attacher(
-            lambda name: compiled.with_maps(_function(made, name), numbers),
+            lambda name: compiled.with_maps(_function(code, name), numbers),
             types.function_id,
             multi,
         )
+        made = Made(plan.facts, by_name)
         if plan.calibrate is not None:
-            loaded.facts = {**plan.facts, **plan.calibrate(loaded.maps, attacher.attach)}
+            made.facts = {**plan.facts, **plan.calibrate(by_name, attacher.attach)}
             attacher.forget()
         before = plan.gauge() if plan.gauge else 0.0
-        _attach_all(plan, attacher, loaded)
+        made.attach_all(plan.attach, attacher)
         if plan.gauge is not None:
-            loaded.facts = {**loaded.facts, "per_call": max(0.0, plan.gauge() - before)}
-        loaded.programs = attacher.programs
-        # The others are kept by the programs that use them.
-        ipc.close_all([fd for fd in fds if fd not in loaded.maps.values()])
-        return loaded
+            made.facts = {**made.facts, "per_call": max(0.0, plan.gauge() - before)}
+        made.programs = list(attacher.programs.values())
+        made.part(code.maps, plan.maps, plan.writable)
+        return made
 
     def compile(self, source: str, flags: Sequence[str]) -> Compiled:
         """The programs and maps of a source file; raises ProbeError."""
@@ -221,47 +222,6 @@ def _function(made: Compiled, name: str) -> bytes:
     return made.code[name]
 
 
-def _attach_all(plan: Plan, attacher: Attacher, loaded: Loaded) -> None:
-    """Attach everything; what is optional, or of a group, may fail by itself."""
-    notes: list[str] = []
-    for batch in batches(plan.attach):
-        wish = batch[0]
-        if wish.group in loaded.failures:
-            continue
-        try:
-            links = attacher.attach_batch(batch)
-            if wish.keeper is not None:
-                _keep(loaded.maps[wish.keeper[0]], wish.keeper[1], links[0])
-                continue
-            loaded.links += links
-            loaded.groups += [wish.group] * len(links)
-        except ProbeError as error:
-            if wish.group is not None:
-                loaded.failures[wish.group] = (error.why, error.fix)
-                _detach(loaded, wish.group)
-            elif wish.optional:
-                notes.append(error.why)
-            else:
-                raise
-    loaded.notes = tuple(dict.fromkeys(notes))
-
-
-def _keep(events: int, index: int, link: int) -> None:
-    """Have a map of perf events keep one attached."""
-    try:
-        bpfsys.map_update(events, index, link)
-    finally:
-        os.close(link)
-
-
-def _detach(loaded: Loaded, group: int) -> None:
-    """Detach what is attached of a group already."""
-    pairs = list(zip(loaded.links, loaded.groups, strict=True))
-    ipc.close_all([fd for fd, of in pairs if of == group])
-    loaded.links = [fd for fd, of in pairs if of != group]
-    loaded.groups = [of for _, of in pairs if of != group]
-
-
 def plan_of(path: str, params: Mapping[str, Any]) -> Plan:
     """The plan of a probe given as "module:Class"; raises ProbeError."""
     module, _, name = path.partition(":")
@@ -294,40 +254,38 @@ def first_complaint(text: str) -> str:
 
 def run(sock: socket.socket, log: int) -> None:
     """Serve requests {"id", "path", "params"} until the broker closes the socket."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
     os.dup2(log, 1)
     os.dup2(log, 2)
     compiler: Compiler | None = None
     while (request := ipc.receive(sock)) is not None:
-        message, _ = request
+        message: Any = request[0]
         os.ftruncate(log, 0)
         os.lseek(log, 0, os.SEEK_SET)
         try:
             plan = plan_of(message["path"], message["params"])
             compiler = compiler or Compiler()
-            loaded = compiler.load(plan)
+            _hand_over(sock, message["id"], compiler.load(plan), log)
         except ProbeError as error:
             _refuse(sock, message, error.why, error.fix, log)
-            continue
+        except messages.MessageError as error:
+            _refuse(
+                sock, message, f"the probe does not know what it is asked for ({error})", "", log
+            )
         except Exception as error:  # a bug must say where it is, for nobody sees this process
             os.write(2, traceback.format_exc().encode(errors="replace"))
-            _refuse(sock, message, f"the loader failed ({error!r})", REPORT, log)
-            continue
-        answer = {
-            "ok": True,
-            "facts": dict(loaded.facts),
-            "maps": list(loaded.maps),
-            "programs": list(loaded.programs),
-            "links": len(loaded.links),
-            "notes": list(loaded.notes),
-            "groups": loaded.groups,
-            "failures": [[group, *words] for group, words in loaded.failures.items()],
-            "log": printed(log),
-        }
-        fds = [*loaded.maps.values(), *loaded.programs.values(), *loaded.links]
-        ipc.send(sock, {"id": message["id"], **answer}, fds)
-        # The reader's copies keep it all alive; these would, as long as this process lives.
-        ipc.close_all(loaded.links)
+            _refuse(sock, message, f"the loader failed ({error!r})"[:500], REPORT, log)
+
+
+def _hand_over(sock: socket.socket, request: int, made: Made, log: int) -> None:
+    """Answer with what was made; raises ProbeError if the answer does not fit into a message."""
+    try:
+        ipc.send(sock, {"id": request, "ok": True, **made.answer(), "log": printed(log)}, made.fds)
+    except ValueError:
+        why = "what there is to tell of these targets is too much for one message"
+        raise ProbeError(why, "trace less at once, or by shorter names") from None
+    finally:
+        # The broker's copies keep it all alive; these would, as long as this process lives.
+        ipc.close_all(made.fds)
 
 
 def selftest() -> dict[str, Any]:

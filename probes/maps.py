@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """BPF maps as memory: mapped arrays, and ring buffers read without a system call.
 
-A descriptor suffices: no privilege, no bpf(2). The layout of a ring buffer's pages is that
-of the kernel's kernel/bpf/ringbuf.c (user ABI, as libbpf reads it).
+A descriptor suffices: no privilege, no bpf(2). Those that the broker gives only read, but for
+control pages, and for the page of a ring buffer that says how far it was read. The layout of a
+ring buffer's pages is that of the kernel's kernel/bpf/ringbuf.c (user ABI, as libbpf reads it).
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-
-from probes.bpfsys import fdinfo
 
 PAGE = mmap.PAGESIZE
 _BUSY = 1 << 31
@@ -48,7 +47,6 @@ class MappedArray:
             self.memory = mmap.mmap(
                 fd, _rounded(self.stride * entries), mmap.MAP_SHARED, protection
             )
-            self.map_bytes = memory_of(fd)
         finally:
             # The mapping alone keeps the map alive.
             os.close(fd)
@@ -70,7 +68,6 @@ class RingBuffer:
         self._consumer = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         # The producer's page, then the data twice, so that no record is ever split.
         self._rest = mmap.mmap(fd, PAGE + 2 * entries, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
-        self.map_bytes = memory_of(fd)
 
     def drain(self) -> Iterator[memoryview]:
         """Records in their order, valid until the next one is asked for."""
@@ -95,9 +92,3 @@ class RingBuffer:
         self._consumer.close()
         self._rest.close()
         os.close(self.fd)
-
-
-def memory_of(fd: int) -> int | None:
-    """Kernel memory of a map in bytes, as the kernel accounts it."""
-    value = fdinfo(fd).get("memlock")
-    return int(value) if value else None

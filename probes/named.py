@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from probes import ipc
 from probes.cgroup_names import CgroupName, Names
+from probes.messages import Answer
 from probes.samples import ExecEvent, ExecSample, Sample
 
 MOST_SHOWN = 1000
@@ -34,12 +34,12 @@ class Naming:
             ipc.send(sock, {"id": number, "op": "names", "ids": ids})
         return 1
 
-    def answered(self, message: Mapping[str, object]) -> bool:
+    def answered(self, answer: Answer) -> bool:
         """Take in an answer; False for one to something else."""
-        if not self._request or message["id"] != self._request:
+        if not self._request or answer.id != self._request:
             return False
         self._request = 0
-        self.names.learn(message.get("names"))
+        self.names.learn(answer.names or None)
         return True
 
     def named(self, sample: Sample) -> Sample:

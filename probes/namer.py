@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import socket
 
-from probes import ipc, runtimes
+from probes import child, ipc, runtimes
 from probes.searcher import Searcher
 
 SECONDS = 5
@@ -22,13 +22,12 @@ class Namer(Searcher):
 
     what = "asking for names"
 
-    def body(self, message: ipc.Message) -> ipc.Message:
-        """Pass on {"id", "ids"}."""
-        ids = message.get("ids", [])
-        wanted = [str(number)[:64] for number in ids[: runtimes.MOST_IDS]]
-        return {"id": message["id"], "ids": wanted}
+    def ask(self, number: int, ids: list[str]) -> None:  # type: ignore[override]
+        """Look up the names of containers, as the answer to request `number`. Raises OSError."""
+        self.tell(number, {"id": number, "ids": ids[: runtimes.MOST_IDS]})
 
-    def child(self, sock: socket.socket) -> None:
+    @staticmethod
+    def serve(sock: socket.socket) -> None:
         """Answer, in the child, until nobody asks any more."""
         serve(sock)
 
@@ -38,6 +37,8 @@ def serve(sock: socket.socket) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     while (received := ipc.receive(sock)) is not None:
         message = received[0]
+        assert isinstance(message, dict)
+        child.limit(Namer.limits)
         signal.alarm(SECONDS)
         names = runtimes.ask(message["ids"])
         signal.alarm(0)

@@ -7,6 +7,7 @@
  *
  * User space maps, and reads without a system call:
  *   control  the control page: enabled, epoch, filters
+ *   handover (written by user space) per CPU where the programs that ran before had come to
  *   cpus     per CPU its times, and each counter as it was read last
  *   rows     a hash table per CPU of (process, what) -> switches, ns on the CPU, ns waited, page
  *            faults, and of each counter its gain and for how long it ran; what is 1: migrations
@@ -53,6 +54,7 @@ struct cpu {
 	u64 major;
 	u64 unattributed;	/* switches of processes that found no row */
 	u64 shared;		/* ticks for which counters still are taken for shared */
+	u64 begun;		/* has anything been charged here? */
 	/* of the task that has this CPU: what it had before this time */
 	u64 tid;
 	u64 delay;
@@ -61,7 +63,18 @@ struct cpu {
 	struct reading last[PT_SLOTS];
 };
 
+/* What to charge from, unless this CPU has switched tasks since user space looked at it. */
+struct handover {
+	u64 time;		/* 0: from nothing */
+	u64 seen;		/* cpu.time when user space looked */
+	u64 tid;		/* of the task that has this CPU: as in cpu */
+	u64 delay;
+	u64 had_faults;
+	u64 had_major;
+};
+
 BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
+BPF_F_TABLE("array", u32, struct handover, handover, PT_CPUS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, struct cpu, cpus, PT_CPUS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, delays, DELAYS, 0);
 BPF_PERF_ARRAY(counters, (PT_SLOTS + 1) * PT_CPUS);
@@ -124,6 +137,29 @@ static __always_inline void read_values(struct gain *g, u32 cpu, struct cpu *s)
 		g->running[slot] = g->ns;
 		s->last[slot].value = value;
 	}
+}
+
+/*
+ * The first time that something may be charged here: take over from programs that ran before, so
+ * that a task which keeps its CPU neither loses nor gets twice what lies between the two.
+ */
+static __always_inline void take_over(struct cpu *s, u32 cpu)
+{
+	u32 zero = 0;
+	struct control *c = control.lookup(&zero);
+	struct handover *h;
+
+	if (s->begun || !c || !c->enabled)
+		return;
+	s->begun = 1;
+	h = handover.lookup(&cpu);
+	if (!h || !h->time || h->seen != s->time)
+		return;
+	s->time = h->time;
+	s->tid = h->tid;
+	s->delay = h->delay;
+	s->had_faults = h->had_faults;
+	s->had_major = h->had_major;
 }
 
 /* Charge what this CPU did since the last time to the current process. */
@@ -225,6 +261,7 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!s)
 		return 0;
+	take_over(s, cpu);
 	tid = LOAD(u32, prev, OFF_PID);
 	g.tgid = LOAD(u32, prev, OFF_TGID);
 	g.switches = 1;
@@ -250,6 +287,7 @@ int on_tick(struct bpf_perf_event_data *ctx)
 
 	if (!s)
 		return 0;
+	take_over(s, cpu);
 	g.tgid = both >> 32;
 #if OFF_RUN_DELAY >= 0
 	if (s->tid != (u32)both)

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
+
+from msgspec import Meta, Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
+from probes.messages import convert
 from probes.near import did_you_mean, near, quote
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
@@ -31,7 +34,7 @@ TICK = 50_000_000
 ONLINE = "/sys/devices/system/cpu/online"
 
 ARRAY = "counters"
-"""The map of perf events; they end when it is closed."""
+"""The map of perf events; they end when nobody holds it, so the broker does."""
 
 Wish = tuple[str, Mode, tuple[str, ...]]
 """Set, mode, and the events of the set "custom"."""
@@ -46,6 +49,12 @@ def geometry(cpus: int, slots: int) -> dict[str, int]:
     while rows > 256 and rows * cpus > 65536:
         rows //= 2
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLOTS": slots}
+
+
+class _Params(Struct, forbid_unknown_fields=True):
+    set: Annotated[str, Meta(max_length=64)]
+    mode: Mode
+    events: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
 class PmcProbe:
@@ -71,7 +80,8 @@ class PmcProbe:
     @staticmethod
     def plan(params: Params) -> Plan:
         """Programs on switches and migrations, and a timer on each CPU."""
-        offer = offered(wanted(params["set"], params["mode"], params["events"]))
+        asked = convert(params, _Params)
+        offer = offered(wanted(asked.set, asked.mode, asked.events))
         cpus, events = kernel.possible_cpus(), offer.events
         sizes = geometry(cpus, len(events))
         timers = sizes["PT_SLOTS"] * cpus
@@ -82,7 +92,8 @@ class PmcProbe:
                 Attach(kind="btf_tracepoint", function="on_migrate", target="sched_migrate_task"),
                 *(_timer(cpu, timers + cpu) for cpu in kernel.online_cpus()),
             ],
-            maps=["control", "cpus", *ROW_MAPS, "delays", ARRAY],
+            maps=["control", "handover", "cpus", *ROW_MAPS],
+            writable=("control", "handover"),
             defines=sizes,
             offsets={
                 **FILTER_OFFSETS,
@@ -100,7 +111,7 @@ class PmcProbe:
             },
             facts={
                 **sizes,
-                "wish": [params["set"], params["mode"], list(params["events"])],
+                "wish": [asked.set, asked.mode, list(asked.events)],
                 "events": [event.name for event in events],
                 "hardware": any(event.hardware for event in events),
                 "absent": offer.absent,
@@ -126,8 +137,6 @@ class PmcProbe:
         facts, maps = loaded.facts, loaded.maps
         control = Control(maps.pop("control"))
         reader = CounterReader(maps, facts, facts["events"], facts["wait"])
-        # The events end with this descriptor: it is as good as a link.
-        loaded.links.append(maps.pop(ARRAY))
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters)
         control.next_epoch()
@@ -148,7 +157,7 @@ class PmcProbe:
         self._facts, self._control, self._reader = facts, control, reader
         self._kinds, self._sockets = kinds(), sockets()
         self._online, self.meter.outdated = facts["online"], False
-        self.meter.adopt(loaded, [array.map_bytes for array in (control.array, *reader.arrays)])
+        self.meter.adopt(loaded)
 
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""

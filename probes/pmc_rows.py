@@ -31,11 +31,12 @@ MANY_PROCESSES = 1000
 _COMM, _COMM_AT = 16, 32
 _WIDE, _KEPT = 3, 3
 """Words that every row has (switches, ns, key), then this probe's (waited, faults, major)."""
-_CPU_WORDS, _SHARED = 13, 8
+_CPU_WORDS, _SHARED = 14, 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
-_TID, _BASES = 9, (10, 11, 12)
+_OF_TASK = (10, 11, 12, 13)
 """The words that say whose task a CPU ran last, and what that had had before."""
-_NOBODY = 1 << 63
+_HANDOVER = 6
+"""Words of a CPU's handover: time, what was seen here, and those of the task."""
 _NEW = tuple.__new__
 Added = tuple[int, int, int]
 NO_TIMES = TaskTimes(0, 0, 0, 0)
@@ -121,8 +122,9 @@ class CounterReader:
         self._row = struct.Struct(f"=QQQ{ROW_SIZE - 24}x{wide}Q")
         self._cpu = struct.Struct(f"={_CPU_WORDS + 3 * slots}Q")
         self.table = RowTable(maps, self.cpus, sizes["PT_ROWS"], wide=wide)
-        self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus, writable=True)
-        self.arrays = (*self.table.arrays, self.states)
+        self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
+        handover = maps.pop("handover")
+        self._handover = MappedArray(handover, 8 * _HANDOVER, self.cpus, writable=True)
         self._rows_seen: dict[int, bytes] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
         self._nothing = bytes(self._row.size)
@@ -136,20 +138,17 @@ class CounterReader:
         """Charge who has a CPU now from when the other programs charged it last.
 
         Both note that at each switch, but each has a timer of its own: a process that keeps
-        its CPU would lose, or get twice, what lies between the two.
-        Before `start`: what is written here is no sign that a CPU runs.
+        its CPU would lose, or get twice, what lies between the two. The programs take it over
+        when they begin to charge, on CPUs that have not switched tasks since.
         """
-        memory = self.states.memory
+        memory = self._handover.memory
         for cpu in range(min(self.cpus, other.cpus)):
-            words, at = other._state(cpu), cpu * self.states.stride
-            if not words[0]:
-                continue
-            # A switch in between finds another task than its own, and takes no base for its own.
-            put_word(memory, at + 8 * _TID, _NOBODY)
-            for word in _BASES:
-                put_word(memory, at + 8 * word, words[word])
+            words, at = other._state(cpu), cpu * self._handover.stride
+            values = (self._state(cpu)[0], *(words[word] for word in _OF_TASK))
+            for place, value in enumerate(values, 1):
+                put_word(memory, at + 8 * place, value)
+            # The time comes last: it is what makes the others count.
             put_word(memory, at, words[0])
-            put_word(memory, at + 8 * _TID, words[_TID])
 
     def read(self, control: Control, totals: Totals) -> None:
         """Add what is new since the last read."""
@@ -169,6 +168,7 @@ class CounterReader:
         """Unmap everything."""
         self.table.close()
         self.states.close()
+        self._handover.close()
 
     def _read_rows(
         self,

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from probes import ipc
 from probes.base import Found
+from probes.messages import Answer
 
 OnFound = Callable[[Sequence[Found]], None]
 OnAnswer = Callable[[ipc.Message], None]
@@ -35,15 +35,18 @@ class Questions:
         finally:
             ipc.close_all(fds)
 
-    def answered(self, message: dict[str, Any]) -> bool:
+    def answered(self, answer: Answer) -> bool:
         """Pass on what the broker says, if it is an answer to one of these."""
-        on_found = self._searches.pop(message["id"], None)
+        if answer.id is None:
+            return False
+        on_found = self._searches.pop(answer.id, None)
         if on_found is not None:
-            found = message["found"] if message["ok"] else [("", "", message["why"], None)]
+            found = answer.found if answer.ok else [("", "", answer.why, None)]
             on_found([Found(*entry) for entry in found])
             return True
-        on_answer = self._helping.pop(message["id"], None)
+        on_answer = self._helping.pop(answer.id, None)
         if on_answer is not None:
-            on_answer(message)
+            told = {"ok": answer.ok, "why": answer.why, "fix": answer.fix}
+            on_answer({**told, "result": answer.result} if answer.ok else told)
             return True
         return False

@@ -7,109 +7,123 @@ a child for it that keeps its lists, and ends when nobody asks for a while.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
 
-from probes import ipc
+from probes import child, ipc
 from probes.base import ProbeError
+from probes.child import Child, Limits
 
 IDLE_SECONDS = 20.0
-PR_SET_PDEATHSIG = 1
+ANSWER_SECONDS = 10.0
+"""After so many seconds without an answer the child is killed."""
 
 
 class Searcher:
     """The broker's side: at most one child, started by the first question."""
 
     what = "the search"
+    limits = Limits()
 
-    def __init__(self, answer: Callable[[ipc.Message], None], forget: Callable[[], None]) -> None:
-        self.sock: socket.socket | None = None
+    def __init__(self, answer: Callable[[ipc.Message], None]) -> None:
         self._answer = answer
-        self._forget = forget
-        self._pid = 0
+        self._child: Child | None = None
         self._asked: int | None = None
         self._deadline = 0.0
 
-    def ask(self, message: ipc.Message) -> None:
-        """Pass on {"id", "query"}."""
-        if self.sock is None:
-            self._start()
-        assert self.sock is not None
-        self._deadline = time.monotonic() + IDLE_SECONDS
-        self._asked = message["id"]
-        ipc.send(self.sock, self.body(message))
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """Those on which the child may speak."""
+        return [self._child.sock] if self._child else []
 
-    def body(self, message: ipc.Message) -> ipc.Message:
-        """What the child is told."""
-        return {"id": message["id"], "query": str(message.get("query", ""))[:500]}
+    def ask(self, number: int, query: str) -> None:
+        """Look for `query`, as the answer to request `number`. Raises OSError."""
+        self.tell(number, {"id": number, "query": query})
 
-    def child(self, sock: socket.socket) -> None:
+    def tell(self, number: int, question: ipc.Message) -> None:
+        """Pass a question on; raises OSError if the child cannot be started."""
+        if self._child is None:
+            self._child = child.start(self.serve, self.limits)
+        # A child that does not read keeps nobody waiting.
+        self._child.sock.setblocking(False)
+        if self._asked is None:
+            self._deadline = time.monotonic() + ANSWER_SECONDS
+        self._asked = number
+        try:
+            ipc.send(self._child.sock, question)
+        except BlockingIOError:
+            self._fail("is busy")
+
+    @staticmethod
+    def serve(sock: socket.socket) -> None:
         """Answer, in the child, until nobody asks any more."""
         serve(sock)
 
     def timeout(self) -> float | None:
-        """Seconds until the child is not needed any more; None without one."""
-        return None if self.sock is None else max(0.0, self._deadline - time.monotonic())
+        """Seconds until the child has had its time; None without one."""
+        return None if self._child is None else max(0.0, self._deadline - time.monotonic())
 
-    def speak(self) -> None:
-        """Pass on what the child says; if it has died, the next question starts another."""
-        assert self.sock is not None
-        received = ipc.receive(self.sock)
-        if received is None:
-            self.close()
-            asked, self._asked = self._asked, None
-            if asked is not None:
-                why = f"{self.what} ended without an answer"
-                self._answer({"id": asked, "ok": False, "why": why, "fix": "ask again"})
+    def speak(self, ready: set[int]) -> None:
+        """Pass on what the child says, and end it when its time is over.
+
+        If it has died, the next question starts another.
+        """
+        if self._child is None:
             return
-        if received[0]["id"] == self._asked:
+        if self._child.sock.fileno() in ready:
+            self._hear()
+        elif time.monotonic() >= self._deadline:
+            if self._asked is None:
+                self.close()
+            else:
+                self._fail(f"took more than {ANSWER_SECONDS:g} seconds")
+
+    def _hear(self) -> None:
+        assert self._child is not None
+        try:
+            received = ipc.receive(self._child.sock, 0)
+        except BlockingIOError:
+            return
+        except ipc.MessageError:
+            received = None
+        if received is None or not isinstance(received[0], dict):
+            self._fail("ended without an answer")
+            return
+        answer = received[0]
+        self._deadline = time.monotonic() + IDLE_SECONDS
+        if answer.get("id") == self._asked:
             self._asked = None
-        self._answer(received[0])
+        self._answer(answer)
 
-    def close(self, kill: bool = False) -> None:
+    def _fail(self, how: str) -> None:
+        """End the child, and say so to who asked last."""
+        asked, self._asked = self._asked, None
+        self.close()
+        if asked is not None:
+            why = f"{self.what} {how}"
+            self._answer({"id": asked, "ok": False, "why": why, "fix": "ask for something else"})
+
+    def close(self) -> None:
         """End the child."""
-        if self.sock is None:
-            return
-        self.sock.close()
-        self.sock = None
-        if kill:
-            os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-
-    def _start(self) -> None:
-        ours, theirs = ipc.pair()
-        self._pid = os.fork()
-        if self._pid == 0:
-            with contextlib.suppress(BaseException):
-                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                # The dashboard must see EOF when the broker dies, whatever we do.
-                self._forget()
-                ours.close()
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, 1)
-                os.dup2(null, 2)
-                self.child(theirs)
-            os._exit(0)
-        theirs.close()
-        self.sock = ours
+        ended, self._child = self._child, None
+        if ended is not None:
+            ended.end()
 
 
 def serve(sock: socket.socket) -> None:
     """The child: answers {"id", "query"} with what fits, the newest question first."""
     while (received := ipc.receive(sock)) is not None:
-        message = received[0]
         # Who types asks faster than we answer: only the last question matters.
         while select.select([sock], [], [], 0)[0]:
             newer = ipc.receive(sock)
             if newer is None:
                 return
-            message = newer[0]
+            received = newer
+        message = received[0]
+        assert isinstance(message, dict)
+        child.limit(Searcher.limits)
         try:
             found = _search(message["query"])
         except ProbeError as error:

@@ -149,7 +149,6 @@ class RowReader:
         self.table = RowTable(maps, cpus, rows)
         self.others = MappedArray(maps.pop("others"), _OTHER.size, cpus * CALLS)
         self.errnos = MappedArray(maps.pop("errnos"), 8, CALLS * ERRNOS)
-        self.arrays = (*self.table.arrays, self.others, self.errnos)
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
 
@@ -233,7 +232,6 @@ class LatencyReader:
     def __init__(self, maps: dict[str, int], slices: int, hists: int, seen: Iterable[int]) -> None:
         self.slots = MappedArray(maps.pop("slots"), 8, CALLS, writable=True)
         self.hists = Histograms(maps.pop("hists"), slices, hists)
-        self.arrays = (self.slots, self.hists.array)
         self._slot_of: dict[int, int] = {}
         for call in seen:
             self._assign(call)

@@ -187,8 +187,12 @@ int on_enter(void *ctx)
 	u32 zero = 0, tid, index;
 	struct control *c = control.lookup(&zero);
 	struct start *s;
+	u32 every;
 
-	if (!c || !c->enabled || (c->sample > 1 && is_skipped(c->sample)))
+	if (!c || !c->enabled)
+		return 0;
+	every = PT_ONCE(c->sample);
+	if (every > 1 && is_skipped(every))
 		return 0;
 	tid = TID(CURRENT());
 	index = tid & (STARTS - 1);
@@ -219,7 +223,7 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 	struct start *s = starts.lookup(&index);
 	struct hist *h;
 	int begun;
-	u64 *slot;
+	u64 *place, slot;
 
 	if (!s)
 		return;
@@ -227,13 +231,16 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 	/* One in N is timed: most have no start, and one may be left of a call not asked for. */
 	if (c->sample > 1 && (!begun || s->time < c->since))
 		return;
-	slot = slots.lookup(&call);
-	if (!slot)
+	place = slots.lookup(&call);
+	if (!place)
 		return;
-	h = pt_hist(cpu, *slot < PT_HISTS ? *slot : 0);
+	slot = PT_ONCE(*place);
+	if (slot >= PT_HISTS)
+		slot = 0;
+	h = pt_hist(cpu, slot);
 	if (!h)
 		return;
-	if (!begun || !*slot) {
+	if (!begun || !slot) {
 		PT_ADD(h->missed, 1);
 		return;
 	}

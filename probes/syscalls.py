@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
+from msgspec import Struct
+
 from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
+from probes.messages import convert
 from probes.model import syscall_view
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
@@ -60,6 +63,10 @@ def _has_perf_tracepoints() -> bool:
     return tracefs is not None and (tracefs / "events/raw_syscalls/sys_exit/id").exists()
 
 
+class _Params(Struct, forbid_unknown_fields=True):
+    latency: bool = False
+
+
 class SyscallProbe:
     """System calls by name, process and errno.
 
@@ -95,7 +102,7 @@ class SyscallProbe:
         group = "raw_syscalls:" if perf else ""
         attach = [Attach(kind=kind, function="on_exit", target=f"{group}sys_exit")]
         maps = ["control", *ROW_MAPS, "others", "errnos"]
-        latency = bool(params.get("latency"))
+        latency = convert(params, _Params).latency
         if latency:
             attach.append(Attach(kind=kind, function="on_enter", target=f"{group}sys_enter"))
             maps += ["slots", "hists"]
@@ -104,6 +111,7 @@ class SyscallProbe:
             source="syscalls.bpf.c",
             attach=attach,
             maps=maps,
+            writable=("control", "slots"),
             defines={
                 **sizes,
                 **({"LATENCY": 1} if latency else {}),
@@ -187,8 +195,7 @@ class SyscallProbe:
         # Beside programs that ran meanwhile, others hardly add anything.
         self.meter.outside = max(self.meter.outside, facts.get("per_call", 0.0))
         self._control, self._rows, self._latency = control, rows, latency
-        arrays = [control.array, *rows.arrays, *(latency.arrays if latency else ())]
-        self.meter.adopt(loaded, [array.map_bytes for array in arrays])
+        self.meter.adopt(loaded)
 
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""

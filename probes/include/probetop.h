@@ -3,6 +3,9 @@
  * What our programs share: the control page that user space writes, the filters in it,
  * and the log-linear bucket of a duration.
  *
+ * Whoever writes the control page has no privileges, and may write anything at any moment. So no
+ * word of it is an address or an unchecked index, and what is checked is read once (PT_ONCE).
+ *
  * Offsets of kernel structures (OFF_struct_field) and constants (PT_...) come from the
  * loader by -D: from the running kernel's BTF, and from the number of its CPUs.
  */
@@ -12,6 +15,13 @@
 #include <linux/types.h>
 
 #define PT_COMM 16
+
+/*
+ * A word that user space may change at any moment: read it once, or what was checked is not
+ * what is used.
+ */
+#define PT_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define PT_DEEPEST 256	/* levels of cgroups; a kernel has far fewer */
 
 /* Map flag: user space maps the values and never asks the kernel for them. */
 #define PT_MMAPABLE (1U << 10)
@@ -71,13 +81,15 @@ static __always_inline u64 pt_read(u64 address)
 static __always_inline int pt_in_cgroup(struct control *c, u64 task)
 {
 	u64 group = pt_read(pt_read(task + OFF_CGROUPS) + OFF_DFL_CGRP);
+	u64 level = PT_ONCE(c->level);
 
-	if ((u32)pt_read(group + OFF_CGROUP_LEVEL) < c->level)
+	/* what lies behind a cgroup's own level is no ancestor, but any memory of the kernel */
+	if (level >= PT_DEEPEST || (u32)pt_read(group + OFF_CGROUP_LEVEL) < level)
 		return 0;
 #if OFF_ANCESTOR_IDS >= 0
-	return pt_read(group + OFF_ANCESTOR_IDS + 8 * c->level) == c->cgroup;
+	return pt_read(group + OFF_ANCESTOR_IDS + 8 * level) == c->cgroup;
 #else
-	group = pt_read(group + OFF_ANCESTORS + 8 * c->level);
+	group = pt_read(group + OFF_ANCESTORS + 8 * level);
 	return pt_read(pt_read(group + OFF_CGROUP_KN) + OFF_KN_ID) == c->cgroup;
 #endif
 }

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the loader makes of a plan: maps, programs, links, and who gets which of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from probes import bpfsys, ipc
+from probes.attach import Attacher, batches
+from probes.base import Attach, Params, ProbeError
+from probes.compiled import MapShape
+
+
+class Made:
+    """The descriptors of a loaded probe, as long as the loader has them.
+
+    `fds` are all that is handed over, see `probes.messages.LoadAnswer` for their order.
+    """
+
+    def __init__(self, facts: Params, maps: Mapping[str, int]) -> None:
+        self.facts: Params = facts
+        self.programs: list[int] = []
+        self.links: list[int] = []
+        self.groups: list[int | None] = []
+        self.failures: dict[int, tuple[str, str]] = {}
+        self.notes: tuple[str, ...] = ()
+        self._maps = maps
+        self._bytes: int | None = None
+        self._shown: dict[str, int] = {}
+        self._held: list[int] = []
+
+    def attach_all(self, wishes: Sequence[Attach], attacher: Attacher) -> None:
+        """Attach everything; what is optional, or of a group, may fail by itself."""
+        notes: list[str] = []
+        for batch in batches(wishes):
+            wish = batch[0]
+            if wish.group in self.failures:
+                continue
+            try:
+                links = attacher.attach_batch(batch)
+                if wish.keeper is not None:
+                    _keep(self._maps[wish.keeper[0]], wish.keeper[1], links[0])
+                    continue
+                self.links += links
+                self.groups += [wish.group] * len(links)
+            except ProbeError as error:
+                if wish.group is not None:
+                    self.failures[wish.group] = (error.why, error.fix)
+                    self._detach(wish.group)
+                elif wish.optional:
+                    notes.append(error.why)
+                else:
+                    raise
+        self.notes = tuple(dict.fromkeys(notes))
+
+    def _detach(self, group: int) -> None:
+        """Detach what is attached of a group already."""
+        pairs = list(zip(self.links, self.groups, strict=True))
+        ipc.close_all([fd for fd, of in pairs if of == group])
+        self.links = [fd for fd, of in pairs if of != group]
+        self.groups = [of for _, of in pairs if of != group]
+
+    def part(
+        self, shapes: Sequence[MapShape], shown: Sequence[str], writable: Collection[str]
+    ) -> None:
+        """Decide on each map: the dashboard gets those `shown`, read-only but for the `writable`.
+
+        The broker holds maps of perf events, which are emptied when nobody does; the others are
+        kept by the programs that use them.
+        """
+        sizes = [bpfsys.fdinfo(fd).get("memlock") for fd in self._maps.values()]
+        self._bytes = sum(int(size) for size in sizes if size) or None
+        kinds = {shape.name: shape.kind for shape in shapes}
+        for name, fd in self._maps.items():
+            if kinds[name] == bpfsys.MAP_PERF_ARRAY:
+                self._held.append(fd)
+            elif name not in shown:
+                os.close(fd)
+            elif name in writable or kinds[name] == bpfsys.MAP_RINGBUF:
+                # The reader of a ring buffer writes how far it has read.
+                self._shown[name] = fd
+            else:
+                # A descriptor opened with BPF_F_RDONLY cannot be mapped; a frozen map can.
+                bpfsys.map_freeze(fd)
+                self._shown[name] = fd
+
+    @property
+    def fds(self) -> list[int]:
+        """Descriptors in the order in which they are sent."""
+        shown = [self._shown[name] for name in self._shown]
+        return [*shown, *self.programs, *self.links, *self._held]
+
+    def answer(self) -> dict[str, Any]:
+        """The fields of a LoadAnswer."""
+        return {
+            "facts": dict(self.facts),
+            "maps": list(self._shown),
+            "programs": len(self.programs),
+            "links": self.groups,
+            "held": len(self._held),
+            "notes": list(self.notes),
+            "groups": sorted({group for group in self.groups if group is not None}),
+            "failures": [[group, *words] for group, words in self.failures.items()],
+            "map_bytes": self._bytes,
+        }
+
+
+def _keep(events: int, index: int, link: int) -> None:
+    """Have a map of perf events keep one attached."""
+    try:
+        bpfsys.map_update(events, index, link)
+    finally:
+        os.close(link)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The messages between dashboard, broker and loader: their types and bounds.
+
+The unprivileged side may send anything, so the broker takes nothing that `request` has not
+decoded: a value of another type, an unknown field or a number out of range is a MessageError,
+which is answered and changes nothing. `probes.ipc` has the packets that carry messages.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+MOST_IDS = 200
+"""Containers whose names one question may ask for."""
+
+Id = Annotated[int, Meta(ge=0, lt=2**53)]
+Name = Annotated[str, Meta(max_length=64)]
+Number = Annotated[int, Meta(ge=0, lt=2**31)]
+T = TypeVar("T")
+
+
+class MessageError(Exception):
+    """A message that is malformed, of an unknown kind or out of bounds."""
+
+
+class Request(Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
+    """What the dashboard asks of the broker; the answer has the same `id`."""
+
+    id: Id
+
+
+class Load(Request, tag="load", kw_only=True):
+    """Load a probe's programs and attach them; the probe checks its own `params`."""
+
+    probe: Name
+    params: dict[str, Any] = {}
+
+
+class Detach(Request, tag="detach", kw_only=True):
+    """Detach what one Load attached, or only some of its groups. There is no answer."""
+
+    unit: Id
+    groups: Annotated[list[Number], Meta(max_length=1000)] | None = None
+
+
+class Runs(Request, tag="runs", kw_only=True):
+    """Tell how often the programs of each unit ran, and what the kernel left out."""
+
+
+class Measure(Request, tag="measure", kw_only=True):
+    """Switch the kernel's run-time statistics on or off; the answer is that of Runs."""
+
+    on: bool
+
+
+class Search(Request, tag="search", kw_only=True):
+    """Search what can be traced here."""
+
+    query: Annotated[str, Meta(max_length=1000)]
+
+
+class Names(Request, tag="names", kw_only=True):
+    """Ask the container runtimes for the names of containers."""
+
+    ids: Annotated[list[Name], Meta(max_length=MOST_IDS)]
+
+
+class Help(Request, tag="help", kw_only=True):
+    """Have a helper work, see `probes.helpers`; its descriptors come with the message."""
+
+    name: Name
+
+
+AnyRequest = Load | Detach | Runs | Measure | Search | Names | Help
+
+
+class RunStats(msgspec.Struct, array_like=True, frozen=True):
+    """Runs of programs while they were measured, their ns, and runs that the kernel skipped."""
+
+    count: int = 0
+    nanoseconds: int = 0
+    missed: int = 0
+
+
+class Answer(Struct, kw_only=True):
+    """What a request led to: `ok`, or else `why` not and how to mend it (`fix`).
+
+    `log` is what compiler and verifier printed. The other fields are those of one kind of request
+    each; `maps` names the descriptors of a Load, which come with the message, and `unit` is what
+    was attached by it: the `groups` of programs, without those in `failures` (group, why, fix).
+    `map_bytes` is the kernel memory of all its maps.
+    """
+
+    id: Id | None
+    ok: bool
+    why: str = ""
+    fix: str = ""
+    log: str = ""
+    unit: Id = 0
+    facts: dict[str, Any] = {}
+    maps: list[str] = []
+    groups: list[int] = []
+    failures: list[tuple[int, str, str]] = []
+    notes: list[str] = []
+    map_bytes: int | None = None
+    runs: dict[int, RunStats] = {}
+    found: list[tuple[str, str, str, float | None]] = []
+    names: dict[str, Any] = {}
+    result: Any = None
+
+
+class LoadAnswer(Answer, kw_only=True):
+    """What the loader tells the broker: also how many descriptors it keeps, after the maps'.
+
+    Those of `programs` come first, then one for each of `links`, by its group (None: of no
+    group), then those of `held` maps, which lose what is in them when nobody holds them.
+    """
+
+    programs: int = 0
+    links: list[int | None] = []
+    held: int = 0
+
+
+def told(answer: LoadAnswer) -> dict[str, Any]:
+    """What the dashboard is told of a loader's answer: all but what stays with the broker."""
+    names = (field for field in Answer.__struct_fields__)
+    return {name: msgspec.to_builtins(getattr(answer, name)) for name in names}
+
+
+def request(data: object) -> AnyRequest:
+    """The request in a decoded message; raises MessageError."""
+    return convert(data, AnyRequest)  # type: ignore[arg-type]
+
+
+def convert(data: object, kind: type[T]) -> T:
+    """`data` as a `kind`, all of it checked; raises MessageError."""
+    try:
+        return msgspec.convert(data, kind, str_keys=True)
+    except (msgspec.ValidationError, RecursionError, UnicodeError) as error:
+        raise MessageError(str(error)[:200]) from None
+
+
+def id_of(data: object) -> int | None:
+    """The id of a message that is wrong otherwise, None if that is wrong too."""
+    number = data.get("id") if isinstance(data, dict) else None
+    return number if type(number) is int and 0 <= number < 2**53 else None
