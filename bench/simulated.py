@@ -106,7 +106,7 @@ class Syscalls:
         self.rows = Rows(self.maps, cpus, sizes["PT_ROWS"], ROW_SIZE)
         self.places = self.rows.places(processes)
         self.probe = SyscallProbe()
-        self.probe.adopt(Loaded({**sizes, "latency": False}, self.maps.fds, {}, []))
+        self.probe.adopt(Loaded({**sizes, "latency": False}, self.maps.fds))
         assert name_of(CALLED[0], False, "x86_64") == "read"
 
     def work(self, active: int) -> None:
@@ -144,7 +144,7 @@ class Counters:
             "online": "0",
             "wait": True,
         }
-        self.probe.adopt(Loaded(facts, self.maps.fds, {}, []))
+        self.probe.adopt(Loaded(facts, self.maps.fds))
 
     def work(self, active: int) -> None:
         """So many processes had a CPU."""
@@ -179,7 +179,7 @@ class Latency:
         self.probe.set_option("targets", specs)
         about = [self._facts(slot, spec) for slot, spec in enumerate(specs)]
         facts = {**sizes, "targets": about, "errors": []}
-        self.probe.adopt(Loaded(facts, self.maps.fds, {}, []))
+        self.probe.adopt(Loaded(facts, self.maps.fds))
 
     @staticmethod
     def _facts(slot: int, spec: str) -> dict[str, Any]:

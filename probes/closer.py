@@ -30,12 +30,13 @@ class Closer:
         """Have descriptors closed; ours are closed when this returns, and that takes no time."""
         if not fds:
             return
+        pipe: tuple[int, ...] = ()
         try:
-            go, wait = os.pipe()
+            go, wait = pipe = os.pipe()
             pid = os.fork()
         except OSError:
             # No process or descriptor is left: the kernel makes us wait instead.
-            ipc.close_all(fds)
+            ipc.close_all([*pipe, *fds])
             returns.tidy()
             return
         if pid == 0:

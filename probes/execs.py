@@ -59,7 +59,7 @@ SUCCESSES = (FULL, Level("no failed executions", 0.0))
 """To see what fails, every system call of the machine is slowed down."""
 
 
-class _Params(Struct, forbid_unknown_fields=True):
+class _Params(Struct):
     failed: bool = True
     args: bool = True
 

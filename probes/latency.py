@@ -63,7 +63,7 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": hists}
 
 
-class _Params(Struct, forbid_unknown_fields=True):
+class _Params(Struct):
     targets: list[str]
     pid: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
     counted: list[str] = []

@@ -51,7 +51,7 @@ def geometry(cpus: int, slots: int) -> dict[str, int]:
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLOTS": slots}
 
 
-class _Params(Struct, forbid_unknown_fields=True):
+class _Params(Struct):
     set: Annotated[str, Meta(max_length=64)]
     mode: Mode
     events: Annotated[tuple[str, ...], Meta(max_length=64)] = ()

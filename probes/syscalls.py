@@ -63,7 +63,7 @@ def _has_perf_tracepoints() -> bool:
     return tracefs is not None and (tracefs / "events/raw_syscalls/sys_exit/id").exists()
 
 
-class _Params(Struct, forbid_unknown_fields=True):
+class _Params(Struct):
     latency: bool = False
 
 

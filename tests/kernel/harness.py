@@ -259,21 +259,41 @@ def program_ids() -> set[int]:
         found.add(at)
 
 
-def held_programs(pid: int | str = "self") -> set[int]:
-    """The ids of the programs that a process's descriptors hold."""
-    found: set[int] = set()
+def held_programs(pid: int | None = None) -> set[int]:
+    """The ids of the programs that a process holds (this one), or a child such as its broker."""
+    pid = pid or os.getpid()
+    return {number for one in (pid, *children_of(pid)) for number in programs_of(one)}
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that the threads of a process have started."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
+
+
+def programs_of(pid: int) -> set[int]:
+    """The ids of the programs that a process's own descriptors hold, or that their links run."""
+    return set(fdinfo_numbers(pid, "prog_id"))
+
+
+def fdinfo_numbers(pid: int, field: str) -> list[int]:
+    """A field of what /proc tells of a process's descriptors, for each that has it."""
+    found: list[int] = []
     with suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fdinfo"):
             with suppress(OSError):
                 text = Path(f"/proc/{pid}/fdinfo/{name}").read_text()
-                found |= {int(n) for n in re.findall(r"^prog_id:\s*(\d+)", text, re.M)}
+                found += map(int, re.findall(rf"^{field}:\s*(\d+)", text, re.M))
     return found
 
 
 def held_by_others(ours: Sequence[int] = ()) -> set[int]:
     """The programs that processes other than `ours` (and this one) hold."""
     pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
-    return {i for pid in pids - {os.getpid(), *ours} for i in held_programs(pid)}
+    return {i for pid in pids - {os.getpid(), *ours} for i in programs_of(pid)}
 
 
 def open_descriptors() -> int:

@@ -3,24 +3,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from probes import bpfsys
 from probes.cost import CostWindows
 from probes.samples import Cost, Frame, SyscallSample
-from tests.kernel.harness import Live, Work, eventually
+from tests.kernel.harness import Live, Work, children_of, eventually, fdinfo_numbers
 
 pytestmark = pytest.mark.kernel
 
 SWITCH = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 
-def runs(live: Live) -> int:
-    """How often the kernel has counted a run of the system-call probe's programs."""
-    programs = live.probes["syscalls"].meter._programs
-    return sum(int(bpfsys.fdinfo(fd)["run_cnt"]) for fd in programs.values())
+def runs() -> int:
+    """How often the kernel has counted a run of the programs that the broker holds."""
+    brokers = children_of(os.getpid())
+    return sum(count for pid in brokers for count in fdinfo_numbers(pid, "run_cnt"))
 
 
 def test_cost_is_known_after_a_window(calls: Path) -> None:
@@ -66,11 +66,11 @@ def test_outside_of_windows_nothing_is_measured(calls: Path) -> None:
     with Live("syscalls") as live, Work(calls, "until", "100") as work:
         work.go()
         live.wait("a window is over", lambda f: f.samples["syscalls"].cost.cpu_percent)
-        assert live.source._windows._fd is None
+        assert not live.source._windows._open
 
         def idle() -> bool:
-            before, events = runs(live), live.syscalls().cost.events
-            return runs(live) == before and live.syscalls().cost.events > events
+            before, events = runs(), live.syscalls().cost.events
+            return runs() == before and live.syscalls().cost.events > events
 
         eventually("calls go on and runs are not counted", idle)
         work.work()
@@ -79,16 +79,14 @@ def test_outside_of_windows_nothing_is_measured(calls: Path) -> None:
 def test_windows_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CostWindows, "EVERY", 0.6)
     monkeypatch.setattr(CostWindows, "WINDOW", 0.2)
-    opened: list[int] = []
+    opened: list[bool] = []
     with Live("syscalls") as live:
 
         def twice(frame: Frame) -> bool:
-            fd = live.source._windows._fd
-            if fd is not None and (not opened or opened[-1] < 0):
-                opened.append(fd)
-            if fd is None and opened and opened[-1] >= 0:
-                opened.append(-1)
-            return opened.count(-1) >= 2
+            is_open = live.source._windows._open
+            if not opened or opened[-1] is not is_open:
+                opened.append(is_open)
+            return opened.count(True) >= 2 and not is_open
 
         live.wait("two windows have come and gone", twice)
 
@@ -98,8 +96,8 @@ def test_cost_always_measures_without_a_gap(calls: Path) -> None:
         work.go()
         live.wait("it is known", lambda f: f.samples["syscalls"].cost.cpu_percent)
         for _ in range(5):
-            before = runs(live)
+            before = runs()
             live.settled()
-            assert live.source._windows._fd is not None
-            assert runs(live) > before
+            assert live.source._windows._open
+            assert runs() > before
         work.work()

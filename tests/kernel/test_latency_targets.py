@@ -186,16 +186,9 @@ def test_a_target_that_comes_back_counts_from_zero(path: Path) -> None:
         assert by_pid(before, after, spec) == {work.pid: 20}
 
 
-def quiet(live: Live) -> None:
-    """No window of run-time statistics from here on, which holds a descriptor."""
-    live.source._windows.close()
-    live.source._windows._next = float("inf")
-
-
 def test_rounds_of_adding_and_removing_leak_nothing(path: Path) -> None:
     function, event = f"uprobe:{path}:inner", "tracepoint:syscalls:sys_enter_getppid"
     with Timing(f"uprobe:{path}:empty", interval=0.05) as live:
-        quiet(live)
         live.settled()
         held, descriptors = held_programs(), open_descriptors()
         map_bytes = live.latency().cost.map_bytes
@@ -203,13 +196,11 @@ def test_rounds_of_adding_and_removing_leak_nothing(path: Path) -> None:
         for number in range(20):
             spec = event if number % 5 else function
             live.add(spec)
-            quiet(live)
             seen |= held_programs()
             live.remove(spec)
         assert held_programs() == held
 
         def as_before() -> bool:
-            quiet(live)  # the answer to a request for a window may still come
             return open_descriptors() == descriptors
 
         eventually("there are as many descriptors as before", as_before)

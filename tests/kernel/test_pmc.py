@@ -231,20 +231,9 @@ def test_wrong_options_are_refused_in_one_line(live: Counting) -> None:
     assert live.pmc().state == "on"
 
 
-def without_statistics(live: Counting) -> None:
-    """End the window of run-time statistics, which has a descriptor, and begin no other."""
-    windows = live.source._windows
-    windows._next = float("inf")
-    live.settled()
-    eventually("none is asked for", lambda: windows.request is None)
-    windows.close()
-
-
 def test_off_leaves_nothing_and_on_comes_back(live: Counting) -> None:
-    without_statistics(live)
     others = held_programs()
     with Counting() as ours:
-        without_statistics(ours)
         descriptors, seen = open_descriptors(), held_programs() - others
         assert len(seen) == 3
         for _ in range(4):
@@ -256,7 +245,6 @@ def test_off_leaves_nothing_and_on_comes_back(live: Counting) -> None:
             ours.source.toggle("pmc", True)
             ours.all_on("pmc")
             seen |= held_programs() - others
-            without_statistics(ours)
         assert len(held_programs() - others) == 3
         eventually("as many are open", lambda: open_descriptors() == descriptors)
     eventually("all programs are gone", lambda: not program_ids() & seen)

@@ -1,32 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Descriptors that are given back: closed by a child, which ends when there are no more."""
+"""Descriptors that are closed by a child, so that nobody waits for the kernel."""
 
 from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from probes import closer
 from probes.closer import Closer
-
-
-def pipe_to(one: Closer) -> int:
-    """The reading end of a pipe whose other end was given to be closed."""
-    reading, writing = os.pipe()
-    one.close([writing])
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(writing)
-    return reading
-
-
-def assert_closed(reading: int) -> None:
-    """The last copy of the other end is closed."""
-    assert select.select([reading], [], [], 20)[0]
-    assert os.read(reading, 1) == b""
-    os.close(reading)
 
 
 @pytest.fixture
@@ -36,46 +21,59 @@ def descriptors() -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_one_child_closes_what_comes(descriptors: None) -> None:
-    one = Closer(lambda: None)
+def end_of(one: Closer) -> None:
+    """Wait until all children have ended, and are reaped."""
+    last = time.monotonic() + 20
+    while one._pids and time.monotonic() < last:
+        one.reap()
+        time.sleep(0.01)
+    assert not one._pids
+
+
+def assert_closed(reading: int) -> None:
+    """The last copy of the other end is closed."""
+    assert select.select([reading], [], [], 20)[0]
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_ours_are_closed_at_once_and_the_last_ones_by_a_child(descriptors: None) -> None:
+    one = Closer()
     one.close([])
-    assert one.sock is None
-    first = pipe_to(one)
-    child = one._pid
-    second = pipe_to(one)
-    assert one._pid == child
-    assert_closed(first)
-    assert_closed(second)
-    one.end()
-    os.waitpid(child, 0)
+    assert not one._pids
+    pipes = [os.pipe() for _ in range(300)]
+    one.close([writing for _, writing in pipes])
+    assert len(one._pids) == 1
+    for reading, writing in pipes:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(writing)
+        assert_closed(reading)
+    end_of(one)
 
 
-def test_an_idle_child_ends_and_the_next_is_another(
+def test_a_child_keeps_nothing_else_open(
     descriptors: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(closer, "IDLE_SECONDS", 0.01)
-    one = Closer(lambda: None)
-    assert_closed(pipe_to(one))
-    assert one.sock is not None
-    assert select.select([one.sock], [], [], 20)[0]
-    # Not told yet: what is given to a child that has ended is closed all the same.
-    assert_closed(pipe_to(one))
-    child = one._pid
-    one.reap()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(child, os.WNOHANG)
-    assert_closed(pipe_to(one))
-    assert one._pid != child
-    one.end()
-    os.waitpid(one._pid, 0)
-
-
-def test_the_child_lets_go_of_what_it_must_not_keep(descriptors: None) -> None:
     reading, writing = os.pipe()
-    one = Closer(lambda: os.close(writing))
-    other = pipe_to(one)
+    go, wait = os.pipe()
+    monkeypatch.setattr(closer, "close_at_once", lambda fds: time.sleep(0.3))
+    one = Closer()
+    one.close([wait])
     os.close(writing)
+    # The child still sleeps, and does not hold this pipe.
     assert_closed(reading)
-    assert_closed(other)
-    one.end()
-    os.waitpid(one._pid, 0)
+    assert one._pids
+    end_of(one)
+    os.close(go)
+
+
+def test_without_processes_the_caller_waits(
+    descriptors: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    reading, writing = os.pipe()
+    Closer().close([writing])
+    assert_closed(reading)

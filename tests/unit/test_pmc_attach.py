@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes import bpfsys, loader
+from probes import bpfsys
 from probes.attach import Attacher
-from probes.base import Attach, Loaded, Plan, ProbeError
+from probes.base import Attach, ProbeError
+from probes.made import Made
 
 RETURN = bpfsys.RETURN_0
 
@@ -79,9 +80,8 @@ def test_timers_share_a_program_and_are_kept_by_a_map(played: Played) -> None:
         Attach(kind="timer", function="on_tick", cpu=cpu, period=5000, keeper=("counters", 8 + cpu))
         for cpu in (0, 3)
     ]
-    loaded = Loaded({}, {"counters": 77}, {}, [])
-    made = attacher({})
-    loader._attach_all(Plan("x.bpf.c", wishes, ()), made, loaded)
+    loaded, made = Made({}, {"counters": 77}), attacher({})
+    loaded.attach_all(wishes, made)
     assert (loaded.links, loaded.groups) == ([], [])
     assert len(made.programs) == 1
     events = [what for kind, what in played.said if kind == "event"]
@@ -101,7 +101,7 @@ def test_timers_that_fail_are_noted_once(played: Played, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(bpfsys, "perf_set_bpf", refuse)
     wish = Attach(kind="timer", function="on_tick", name="of 1 ms", optional=True, keeper=("c", 0))
-    loaded = Loaded({}, {"c": 77}, {}, [])
-    loader._attach_all(Plan("x.bpf.c", [wish, wish], ()), attacher({}), loaded)
+    loaded = Made({}, {"c": 77})
+    loaded.attach_all([wish, wish], attacher({}))
     assert loaded.notes == ("cannot attach to the timer of 1 ms (Invalid argument)",)
     assert not [kind for kind, _ in played.said if kind == "keep"]

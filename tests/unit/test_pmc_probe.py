@@ -51,16 +51,15 @@ class Kernel:
     def __init__(self, events: tuple[str, ...], mode: str = "all", **facts: Any) -> None:
         self.events = events
         self.row_size = 64 + 8 * (3 + 2 * len(events))
-        self.cpu_size = 8 * (13 + 3 * len(events))
+        self.cpu_size = 8 * (14 + 3 * len(events))
         sizes = {
             "control": 4096,
+            "handover": 4096,
             "cpus": CPUS * self.cpu_size,
             "rows": CPUS * ROWS * self.row_size,
             "touched": CPUS * 64,
             "lists": CPUS * 2 * 8 * ROWS,
             "crowded": 4 * mmap.PAGESIZE,
-            "delays": 4096,
-            "counters": 4096,
         }
         self.maps = {name: os.memfd_create(name) for name in sizes}
         for name, size in sizes.items():
@@ -81,7 +80,7 @@ class Kernel:
         }
 
     def loaded(self) -> Loaded:
-        return Loaded(self.facts, {name: os.dup(fd) for name, fd in self.maps.items()}, {}, [])
+        return Loaded(self.facts, {name: os.dup(fd) for name, fd in self.maps.items()})
 
     def word(self, offset: int) -> int:
         return int(struct.unpack("=Q", os.pread(self.maps["control"], 8, offset))[0])
@@ -121,7 +120,7 @@ class Kernel:
         gains = {FIELDS.index(name): more for name, more in fields.items()}
         for event, reading in (counts or {}).items():
             slot = self.events.index(event)
-            gains |= {13 + 3 * slot + at: more for at, more in enumerate(reading)}
+            gains |= {14 + 3 * slot + at: more for at, more in enumerate(reading)}
         self._add("cpus", cpu * self.cpu_size, gains)
 
     def close(self) -> None:
@@ -294,8 +293,9 @@ def test_a_handover_brings_no_cpu_back(probe: PmcProbe, monkeypatch: pytest.Monk
     monkeypatch.setattr(kernel, "online_cpus", lambda: [0])
     probe.adopt(second.loaded())
     assert set(sample(probe).cpus) == {0}
-    times = struct.unpack("=Q", os.pread(second.maps["cpus"], 8, 0))
-    assert times == (100,)
+    # What the programs take over: time, what was seen here, thread.
+    times = struct.unpack("=3Q", os.pread(second.maps["handover"], 24, 0))
+    assert times == (100, 0, 7)
     first.close()
     second.close()
 

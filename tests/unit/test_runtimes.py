@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from probes import broker, ipc, namer, runtimes
+from probes import broker, ipc, messages, namer, runtimes
 from probes.broker import Broker
 from probes.named import Naming
 from probes.runtimes import Told, ask
@@ -231,8 +231,8 @@ def test_the_broker_asks_in_a_child(
     assert naming.ask(brokers_socket, 8) == 0
     received = ipc.receive(brokers_socket)
     assert received is not None
-    assert not naming.answered({"id": 6, "ok": True})
-    assert naming.answered(received[0])
+    assert not naming.answered(messages.Answer(id=6, ok=True))
+    assert naming.answered(messages.convert(received[0], messages.Answer))
     named = naming.named(sample)
     assert isinstance(named, ExecSample)
     assert named.names[path].container == "db"
@@ -250,5 +250,6 @@ def test_a_question_that_takes_too_long_is_answered_all_the_same(
     ipc.send(brokers_socket, {"id": 3, "op": "names", "ids": [ID]})
     received = ipc.receive(brokers_socket)
     assert received is not None
+    assert isinstance(received[0], dict)
     assert (received[0]["id"], received[0]["ok"]) == (3, False)
     assert broker.LOADER_TIMEOUT > namer.SECONDS

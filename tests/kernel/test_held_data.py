@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The unprivileged side holds memory, not programs: what can be done with what it is given."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from probes import bpfsys, broker, ipc, privileges
+from tests.kernel.harness import children_of, eventually, program_ids
+from tui.registry import REGISTRY
+
+pytestmark = pytest.mark.kernel
+
+PATHS = {entry.name: entry.probe_path for entry in REGISTRY}
+PARAMS: dict[str, dict[str, Any]] = {
+    "syscalls": {"latency": True},
+    "execs": {},
+    "latency": {"targets": ["runq", "uprobe:libc:malloc"]},
+    "pmc": {"set": "base", "mode": "all"},
+}
+CONTROL_PAGES = {"control", "slots", "handover"}
+RING_BUFFERS = {"crowded", "events"}
+MAP_UPDATE, MAP_DELETE, LINK_CREATE, RAW_TRACEPOINT_OPEN, MAP_FREEZE = 2, 3, 28, 17, 22
+
+
+class Held(dict[str, list[tuple[str, int]]]):
+    """By probe the maps that the broker hands over, with their names; and its socket."""
+
+    sock: socket.socket
+    units: list[int]
+
+
+@pytest.fixture(scope="module")
+def held() -> Iterator[Held]:
+    pid, sock = broker.fork(PATHS)
+    sock.settimeout(60)
+    found = Held()
+    found.sock, found.units = sock, []
+    for number, (name, params) in enumerate(PARAMS.items()):
+        ipc.send(sock, {"id": number, "op": "load", "probe": name, "params": params})
+        received = ipc.receive(sock)
+        assert received is not None
+        answer: Any = received[0]
+        assert answer["ok"], answer
+        found[name] = list(zip(answer["maps"], received[1], strict=True))
+        found.units.append(answer["unit"])
+    yield found
+    sock.close()
+    ipc.close_all([fd for maps in found.values() for _, fd in maps])
+    os.waitpid(pid, 0)
+
+
+def every_map(held: Held) -> list[tuple[str, int]]:
+    return [(name, fd) for maps in held.values() for name, fd in maps]
+
+
+def bpf(command: int, attr: bytes) -> int | None:
+    """The errno of a bpf(2) call, None if it succeeded (what it made is closed)."""
+    try:
+        made = bpfsys._bpf(command, attr)
+    except OSError as error:
+        return error.errno
+    if made > 2:
+        os.close(made)
+    return None
+
+
+def as_nobody(work: Callable[[], Any]) -> Any:
+    """What a function returns in a process that is nobody, without capabilities."""
+    ours, theirs = ipc.pair()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            privileges.drop(privileges.User(65534, 65534, None))
+            ipc.send(theirs, {"result": work()})
+        os._exit(0)
+    theirs.close()
+    received = ipc.receive(ours)
+    os.waitpid(pid, 0)
+    ours.close()
+    assert received is not None
+    told: Any = received[0]
+    return told["result"]
+
+
+def test_nothing_of_it_is_a_program_or_a_link(held: Held) -> None:
+    kinds = {os.readlink(f"/proc/self/fd/{fd}") for _, fd in every_map(held)}
+    assert kinds == {"anon_inode:bpf-map"}
+    for _, fd in every_map(held):
+        assert "map_type" in bpfsys.fdinfo(fd)
+    # There are programs, and the broker has them.
+    assert program_ids()
+
+
+def test_maps_can_be_read_and_not_written_by_anybody(held: Held) -> None:
+    key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(1 << 16)
+    addresses = [ctypes.addressof(key), ctypes.addressof(value)]
+
+    def tries() -> dict[str, list[object]]:
+        found: dict[str, list[object]] = {}
+        for probe, maps in held.items():
+            for name, fd in maps:
+                update = bpf(MAP_UPDATE, struct.pack("=2I3Q", fd, 0, *addresses, 0))
+                delete = bpf(MAP_DELETE, struct.pack("=2I3Q", fd, 0, addresses[0], 0, 0))
+                try:
+                    mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE).close()
+                    mapped = True
+                except OSError:
+                    mapped = False
+                found[f"{probe} {name}"] = [update, delete, mapped]
+        return found
+
+    unwritable = 0
+    for result in (tries(), as_nobody(tries)):
+        for name, (update, delete, mapped) in result.items():
+            kind = name.split()[1]
+            if kind in CONTROL_PAGES:
+                continue
+            assert delete is not None
+            assert update is not None
+            # The page of a ring buffer that says how far it was read is its reader's.
+            assert mapped is (kind in RING_BUFFERS), name
+            unwritable += kind not in RING_BUFFERS
+    assert unwritable >= 2 * 12
+
+
+def test_what_is_held_attaches_to_nothing(held: Held) -> None:
+    path = ctypes.create_string_buffer(b"/usr/bin/su")
+    offset = (ctypes.c_uint64 * 1)(0x1000)
+    places = struct.pack(
+        "=4Q4I", ctypes.addressof(path), *[ctypes.addressof(offset)] * 2, 0, 1, 0, 0, 0
+    )
+
+    def tries() -> list[int | None]:
+        found = []
+        for _, fd in every_map(held):
+            multi = struct.pack("=4I", fd, 0, bpfsys.ATTACH_UPROBE_MULTI, 0) + places
+            found.append(bpf(LINK_CREATE, multi))
+            name = ctypes.create_string_buffer(b"sys_enter")
+            raw = struct.pack("=QII", ctypes.addressof(name), fd, 0)
+            found.append(bpf(RAW_TRACEPOINT_OPEN, raw))
+        return found
+
+    assert None not in as_nobody(tries)
+    assert None not in tries()
+
+
+def test_hostile_words_in_control_pages_harm_nothing(held: Held) -> None:
+    """Any words at any moment: programs go on, and other processes see nothing of it."""
+    pages = [(name, fd) for name, fd in every_map(held) if name in CONTROL_PAGES]
+    assert {name for name, _ in pages} == CONTROL_PAGES
+    mapped = [mmap.mmap(os.dup(fd), 4096, mmap.MAP_SHARED) for _, fd in pages]
+    for round_ in range(300):
+        for memory in mapped:
+            # Enabled, with all filters, and every other word at its extremes.
+            words = [(1 << 64) - 1 - round_ * 7 * n if n & 1 else round_ << n for n in range(64)]
+            memory[:512] = struct.pack("=64Q", *(word & (1 << 64) - 1 for word in words))
+            memory[:8] = struct.pack("=Q", 1)
+        for _ in range(20):
+            os.getppid()
+    for memory in mapped:
+        memory[:8] = bytes(8)
+        memory.close()
+    ipc.send(held.sock, {"id": 50, "op": "runs"})
+    received = ipc.receive(held.sock)
+    assert received is not None
+    told: Any = received[0]
+    assert len(told["runs"]) == len(PARAMS)
+
+
+def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
+    before = program_ids()
+    pid, sock = broker.fork(PATHS)
+    sock.settimeout(60)
+    params = {"targets": ["uprobe:libc:malloc"]}
+    ipc.send(sock, {"id": 1, "op": "load", "probe": "latency", "params": params})
+    received = ipc.receive(sock)
+    assert received is not None
+    assert received[1]
+    assert program_ids() - before
+    assert pid in children_of(os.getpid())
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    eventually("all programs are gone", lambda: not program_ids() - before)
+    ipc.close_all(received[1])
+    sock.close()
