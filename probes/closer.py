@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from probes import ipc, returns
 from probes.child import close_others
@@ -63,5 +62,8 @@ class Closer:
 
 def close_at_once(fds: Sequence[int]) -> None:
     """Close descriptors, many at a time."""
+    # Only the child needs it, and it takes longer to import than the broker's own modules.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(AT_ONCE, len(fds))) as pool:
         list(pool.map(os.close, fds))
