@@ -74,10 +74,11 @@ def held(pids: Iterable[int]) -> dict[str, float]:
 
 
 def programs(pid: int) -> int:
-    """How many BPF programs a process holds."""
+    """How many BPF programs a process and its children hold: probetop's broker is one."""
     objects: dict[str, set[str]] = {"prog_id": set(), "map_id": set(), "link_id": set()}
-    for info in _descriptors(pid):
-        _note(info, objects, {})
+    for one in (pid, *children(pid)):
+        for info in _descriptors(one):
+            _note(info, objects, {})
     return len(objects["prog_id"])
 
 

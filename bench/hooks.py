@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from bench.held import programs
 from bench.measure import ROOT, BenchError
 from probes import bpfsys, btf
 from probes.attach import Attacher
@@ -106,7 +107,7 @@ def tool(*command: str, environment: Mapping[str, str] | None = None) -> Iterato
     ):
         try:
             end = time.monotonic() + START_SECONDS
-            while not _holds_programs(process.pid):
+            while not programs(process.pid):
                 if process.poll() is not None or time.monotonic() > end:
                     said.seek(0)
                     raise BenchError(complaint(said.read().decode(errors="replace")))
@@ -137,11 +138,3 @@ def complaint(text: str) -> str:
     errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
     chosen = (errors or lines[-1:] or ["it attached nothing and said nothing"])[0]
     return re.sub(r"^\S+:\d+:\d+: (?:fatal )?error: ", "", chosen)[:120]
-
-
-def _holds_programs(pid: int) -> bool:
-    folder = Path(f"/proc/{pid}/fdinfo")
-    try:
-        return any("prog_id" in path.read_text() for path in folder.iterdir())
-    except OSError:
-        return False
