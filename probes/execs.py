@@ -65,6 +65,7 @@ class ExecProbe:
 
     def __init__(self) -> None:
         self.filters = Filters()
+        self.started: int | None = None
         self.meter = Meter()
         self._cgroups = Cgroups()
         self._control: Control | None = None
@@ -156,7 +157,7 @@ class ExecProbe:
         self._ring = RingBuffer(maps.pop("events"), facts["ring"])
         self._control.set_wake(facts["ring"] // 4 // facts["cpus"])
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            self._control.set_filters(self.filters)
+            self._control.set_filters(self.filters, self.started)
         self._control.enable(True)
         mapped = [self._control.array.map_bytes, self._stats.map_bytes, self._ring.map_bytes]
         self.meter.per_call = self._per_call if self._watched else 0.0
@@ -216,11 +217,11 @@ class ExecProbe:
         """The ring buffer's descriptor."""
         return (self._ring.fd,) if self._ring else ()
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is counted from the next event on; raises ProbeError."""
         if self._control is not None:
-            self._control.set_filters(filters)
-        self.filters = filters
+            self._control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError unless it is `args`, and not to show what is hidden already."""

@@ -65,6 +65,7 @@ class LatencyProbe:
 
     def __init__(self) -> None:
         self.filters = Filters()
+        self.started: int | None = None
         self.meter = Meter()
         self.meter.usual_runs = 2.0
         self.generation = 0
@@ -152,7 +153,7 @@ class LatencyProbe:
         errors = {spec: (why, fix) for spec, why, fix in loaded.facts["errors"]}
         specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
         errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
-        unit = Unit(loaded, self.filters, self.meter)
+        unit = Unit(loaded, (self.filters, self.started), self.meter)
         floors = loaded.facts.get("floors", {})
         for slot, facts in list(unit.slots.items()):
             spec = facts["spec"]
@@ -230,11 +231,11 @@ class LatencyProbe:
         """The tables of rows may run full."""
         return [unit.rows.wait_fd for unit in self._units]
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is measured from the next call on; raises ProbeError."""
         for unit in self._units:
-            unit.control.set_filters(filters)
-        self.filters = filters
+            unit.control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for what is no target, or is there already."""

@@ -18,7 +18,8 @@ from probes.samples import Filters
 class Unit:
     """Targets that were loaded together: their descriptors and maps."""
 
-    def __init__(self, loaded: Loaded, filters: Filters, meter: Meter) -> None:
+    def __init__(self, loaded: Loaded, filters: tuple[Filters, int | None], meter: Meter) -> None:
+        """`filters` are those that hold, and when the process that they name started."""
         facts, maps = loaded.facts, loaded.maps
         self.meter = meter
         self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
@@ -37,7 +38,7 @@ class Unit:
         self._sizes = [*mapped, *(memory_of(fd) for fd in loaded.maps.values())]
         meter.adopt(loaded, mapped)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            self.control.set_filters(filters)
+            self.control.set_filters(*filters)
         self.control.next_epoch()
         self.control.enable(True)
 

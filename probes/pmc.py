@@ -57,6 +57,7 @@ class PmcProbe:
 
     def __init__(self) -> None:
         self.filters = Filters()
+        self.started: int | None = None
         self.totals = Totals()
         self.meter = Meter()
         self._wish: Wish = ("base", "all", ())
@@ -129,7 +130,7 @@ class PmcProbe:
         # The events end with this descriptor: it is as good as a link.
         loaded.links.append(maps.pop(ARRAY))
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            control.set_filters(self.filters)
+            control.set_filters(self.filters, self.started)
         control.next_epoch()
         if self._reader is not None:
             reader.take_over(self._reader)
@@ -202,11 +203,11 @@ class PmcProbe:
         """The table of rows may run full."""
         return () if self._reader is None else (self._reader.table.wait_fd,)
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is charged from the next switch on; raises ProbeError."""
         if self._control is not None:
-            self._control.set_filters(filters)
-        self.filters = filters
+            self._control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for a set or mode that there is not, and for what is no event."""

@@ -75,6 +75,7 @@ class SyscallProbe:
         self.sample_every = 1
         self.level = 0
         self.filters = Filters()
+        self.started: int | None = None
         self.totals = Totals(kernel.arch() or "x86_64")
         self.meter = Meter()
         self._control: Control | None = None
@@ -176,7 +177,7 @@ class SyscallProbe:
             sizes = (facts["PT_SLICES"], facts["PT_HISTS"])
             latency = LatencyReader(maps, *sizes, self.totals.seen())
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            control.set_filters(self.filters)
+            control.set_filters(self.filters, self.started)
         control.set_sample(self._every)
         control.next_epoch()
         if self._control is not None:
@@ -225,11 +226,11 @@ class SyscallProbe:
         """The table of rows may run full."""
         return () if self._rows is None else (self._rows.table.wait_fd,)
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is counted from the next call on; raises ProbeError."""
         if self._control is not None:
-            self._control.set_filters(filters)
-        self.filters = filters
+            self._control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError unless it is `latency`, on or off, or `sample_every` and a number."""
