@@ -15,6 +15,7 @@ from typing import Any
 
 from probes import specs
 from probes.base import Found, Probe, ProbeError
+from probes.filter_watch import FilterWatch
 from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused
@@ -53,6 +54,7 @@ class Control:
         self.lock = asyncio.Lock()
         """Held by who changes targets: what is true of them has to stay so for a moment."""
         self._run_filters: Filters | None = None
+        self._kept: FilterWatch | None = None
         self._on = {name: name in on for name in kinds}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -163,13 +165,23 @@ class Control:
         """Change what is counted, at the end of a run that has other filters; raises ProbeError."""
         if self._run_filters is None:
             self.hub.source.set_filters(filters)
+        else:
+            self._kept = FilterWatch(filters)
         self.filters = filters
 
     def lend_filters(self, filters: Filters | None) -> None:
         """Count what a run wants; None for what was wished for otherwise. Raises ProbeError."""
-        if filters != self._run_filters:
-            self.hub.source.set_filters(self.filters if filters is None else filters)
-            self._run_filters = filters
+        if filters == self._run_filters:
+            return
+        if filters is not None:
+            kept = self._kept or self.hub.source.filter_watch
+            self.hub.source.set_filters(filters)
+            self._kept = kept
+        elif self._kept is not None:
+            # A pid that was used again meanwhile does not mean the process that was asked for.
+            self.hub.source.count(self._kept)
+            self._kept = None
+        self._run_filters = filters
 
     def set_interval(self, seconds: float) -> None:
         """Change the seconds between Frames."""
