@@ -32,6 +32,7 @@ from probes.latency_unit import Unit
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.traced_files import FileWatch
 
 MOST_ROWS = 10_000
 """Most (target, process) pairs that are remembered; the newest stay."""
@@ -57,10 +58,19 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
 
 
 class LatencyProbe:
-    """Durations by target. Options: `targets` (all of them), `add` and `remove` (one)."""
+    """Durations by target.
+
+    Options: `targets` (all of them), `add` and `remove` (one), `follow` (attach one anew, to the
+    file that its path leads to now: its counts begin again).
+    """
 
     name: ClassVar[str] = "latency"
-    options: ClassVar[Mapping[str, Any]] = {"targets": (), "add": None, "remove": None}
+    options: ClassVar[Mapping[str, Any]] = {
+        "targets": (),
+        "add": None,
+        "remove": None,
+        "follow": None,
+    }
     sample_type: ClassVar[type[Sample]] = LatencySample
 
     def __init__(self) -> None:
@@ -77,6 +87,7 @@ class LatencyProbe:
         self._comms: dict[int, str] = {}
         self._texts: dict[tuple[str, str], Spent] = {}
         self._ladders = Ladders()
+        self._files = FileWatch()
         self._forget_all()
 
     @property
@@ -175,6 +186,7 @@ class LatencyProbe:
         for spec, (why, fix) in errors.items():
             self._failed(spec, why, fix)
         self._units.append(unit)
+        self._files.look_soon()
         self._close_empty()
 
     def refuse(self, why: str, fix: str) -> bool:
@@ -196,6 +208,7 @@ class LatencyProbe:
     def read(self, now: float) -> LatencySample:
         """All that was measured until now."""
         self.drain()
+        self._look_at_files(now)
         self.meter.per_call = max(self._per_call().values(), default=0.0)
         return LatencySample(
             state="on",
@@ -243,7 +256,7 @@ class LatencyProbe:
             spec = specs.parse(text).text
             if option == "add" and spec in self._targets:
                 raise ProbeError(f"{spec} is traced already", "see its row")
-            if option == "remove" and spec not in self._targets:
+            if option in ("remove", "follow") and spec not in self._targets:
                 raise ProbeError(f"{spec} is not among the targets", "see the pane's rows")
 
     def set_option(self, option: str, value: Any) -> bool:
@@ -260,7 +273,12 @@ class LatencyProbe:
             self._targets[spec] = Target(spec=spec)
             return True
         self._remove(spec)
-        return False
+        if option == "follow":
+            self._targets[spec] = Target(spec=spec)
+        else:
+            self._specs.remove(spec)
+            del self._targets[spec]
+        return option == "follow"
 
     def parts(self) -> Sequence[Part]:
         """The targets."""
@@ -316,13 +334,23 @@ class LatencyProbe:
         self._targets[spec] = Target(spec=spec, state="failed", why=why, fix=fix)
 
     def _remove(self, spec: str) -> None:
-        self._specs = [other for other in self._specs if other != spec]
-        self._targets.pop(spec, None)
+        """Detach a target and forget what it counted."""
         self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
         self._texts = {k: v for k, v in self._texts.items() if k[0] != spec}
         self._ladders.drop(spec)
         self._drop(spec)
         self._close_empty()
+
+    def _look_at_files(self, now: float) -> None:
+        """Note which of the traced files were replaced or deleted."""
+        found = self._files.news(now, lambda: (f for u in self._units for f in u.files.values()))
+        if not found:
+            return
+        for unit in self._units:
+            for slot, facts in unit.slots.items():
+                old, state = self._targets[facts["spec"]], found.get(unit.files[slot])
+                if old.state == "on" and unit.files[slot] in found and old.file != state:
+                    self._targets[facts["spec"]] = replace(old, file=state)
 
     def _drop(self, spec: str) -> None:
         """Detach a target."""

@@ -18,6 +18,7 @@ from probes.near import quote
 from probes.operands import RECORD, SIGNED, Operand
 from probes.rows import Histograms, slices_for
 from probes.samples import NO_HISTOGRAM, Filters
+from probes.traced_files import identify
 
 MOST_TARGETS = 127
 """Most targets that are loaded together."""
@@ -104,6 +105,7 @@ class Wish:
             "by_text": self.by_text,
             "floor": self.floor or self.mechanism,
             "countable": any(one.function in _BEGINS for one in self.attach),
+            "files": identify(one.path for one in self.attach if one.path),
         }
 
     def counted(self) -> Wish:

@@ -13,6 +13,11 @@ from probes.cost import Meter
 from probes.maps import memory_of
 from probes.rows import Histograms, RowTable
 from probes.samples import Filters
+from probes.traced_files import Files
+
+
+def _files(facts: Mapping[str, Any]) -> Files:
+    return tuple((path, device, inode) for path, device, inode in facts.get("files", ()))
 
 
 class Unit:
@@ -23,6 +28,7 @@ class Unit:
         facts, maps = loaded.facts, loaded.maps
         self.meter = meter
         self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
+        self.files = {slot: _files(facts) for slot, facts in self.slots.items()}
         self.per_call: float = facts.get("per_call", 0.0)
         self.control = Control(maps.pop("control"))
         sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)

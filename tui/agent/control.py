@@ -26,6 +26,8 @@ from tui.checks import near, shown
 SETTLE_SECONDS = 10.0
 """How long an answer waits for what it asked for to come about."""
 ANSWER_SECONDS = 30.0
+ONE_TARGET = ("add", "remove", "follow")
+"""Options that are commands, for which there are requests of their own."""
 
 
 class Control:
@@ -144,7 +146,7 @@ class Control:
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Raises ProbeError for what is no option of a probe, or no value of one."""
-        known = [option for option in self.options[name] if option not in ("add", "remove")]
+        known = [option for option in self.options[name] if option not in ONE_TARGET]
         for option, value in options.items():
             if option not in known:
                 fix = near(option[:40], known) if known else "it has none"
@@ -199,7 +201,14 @@ class Control:
         spec = specs.parse(spec).text
         if spec in await self.targets():
             raise ProbeError(f"{spec} is traced already", "see GET /v1/latency/targets")
-        self.hub.source.set_option("latency", "add", spec)
+        return await self._attach_target("add", spec)
+
+    async def follow_target(self, spec: str) -> Target:
+        """Attach one anew to the file that its path leads to now; raises ProbeError."""
+        return await self._attach_target("follow", specs.parse(spec).text)
+
+    async def _attach_target(self, option: str, spec: str) -> Target:
+        self.hub.source.set_option("latency", option, spec)
         standing = await self.settled("latency")
         target = standing.targets.get(spec)
         error: ProbeError | None = None
@@ -209,7 +218,8 @@ class Control:
             why = target.why if target is not None else None
             error = ProbeError(why or "it cannot be traced", (target and target.fix) or "")
         if error is not None:
-            await self.remove_target(spec)
+            if option == "add":
+                await self.remove_target(spec)
             raise error
         assert target is not None
         return target
