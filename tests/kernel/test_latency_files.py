@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A traced file that is replaced or deleted is said, and the file that replaced it can be traced."""
+"""A traced file that is replaced or deleted is said, and its replacement can be traced."""
 
 from __future__ import annotations
 
