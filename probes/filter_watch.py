@@ -111,6 +111,13 @@ def _open(pid: int) -> int:
         raise ProbeError(why, "raise the limit of open files, or filter by name") from error
 
 
+def check_started(pid: int, started: int | None) -> None:
+    """Raises ProbeError where a pid is not that of the process which started then any more."""
+    if started is not None and _start_of(pid) != started:
+        why = f"the filtered process {pid} has ended, so that its files cannot be looked up"
+        raise ProbeError(why, "end the filter by process first (p)")
+
+
 def _no_process(pid: int) -> ProbeError:
     return ProbeError(f"there is no process {pid}", "see ps or pgrep for those that run now")
 

@@ -106,7 +106,8 @@ class LatencyProbe:
                 if len(targets) >= MOST_TARGETS:
                     raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
                 counted = text in params.get("counted", ())
-                made = wish(text, len(targets), params.get("pid"), counted=counted)
+                process = params.get("pid"), params.get("started")
+                made = wish(text, len(targets), *process, counted=counted)
             except ProbeError as error:
                 errors.append((text, error.why, error.fix))
                 continue
@@ -157,7 +158,8 @@ class LatencyProbe:
         """The targets that are still to be loaded."""
         wanted = [spec for spec in self._specs if self._targets[spec].state == "starting"]
         counted = self._ladders.counted(wanted)
-        return {"targets": wanted, "pid": self.filters.pid, "counted": counted}
+        pid = self.filters.pid
+        return {"targets": wanted, "pid": pid, "started": self.started, "counted": counted}
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over targets beside those that run already."""

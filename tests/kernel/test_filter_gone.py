@@ -209,6 +209,24 @@ def test_probes_that_are_loaded_later_do_not_count_it_either(live: Live, calls: 
     filtered(live, NO_FILTERS)
 
 
+def test_files_are_not_looked_up_through_a_process_with_the_same_pid(
+    live: Live, calls: Path, program: Program
+) -> None:
+    """Where it lives in a container, it has files of its own under the same paths."""
+    spec = f"uprobe:{program('functions')}:inner"
+    with replaced(live, calls, calls, "number", "50"):
+        live.source.set_option("latency", "add", spec)
+
+        def failed(frame: Frame) -> str | None:
+            target = cast(LatencySample, frame.samples["latency"]).targets.get(spec)
+            return target.why if target is not None and target.state == "failed" else None
+
+        frame = live.wait("it is refused", failed)
+        assert "has ended, so that its files cannot be looked up" in (failed(frame) or "")
+    live.source.set_option("latency", "remove", spec)
+    filtered(live, NO_FILTERS)
+
+
 def test_a_filter_that_is_set_back_still_means_the_process_that_ended(
     live: Live, calls: Path
 ) -> None:

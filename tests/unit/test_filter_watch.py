@@ -14,7 +14,7 @@ import pytest
 
 from probes import filter_watch, kernel
 from probes.base import ProbeError
-from probes.filter_watch import ENDED, FilterWatch
+from probes.filter_watch import ENDED, FilterWatch, check_started
 from probes.samples import Filters
 
 TICK = 10_000_000
@@ -165,3 +165,18 @@ def test_a_cgroup_that_cannot_be_looked_at_is_not_said_to_be_gone(
 def test_no_cgroup_is_refused(mount: Path) -> None:
     with pytest.raises(ProbeError, match="/b is no cgroup"):
         FilterWatch(Filters(cgroup="/b"))
+
+
+def test_files_are_looked_up_only_as_the_process_that_was_meant_sees_them(
+    child: subprocess.Popen[bytes],
+) -> None:
+    started = FilterWatch(Filters(pid=child.pid)).started
+    assert started is not None
+    check_started(child.pid, started)
+    check_started(child.pid, None)
+    for other in (ENDED, started + TICK, started - TICK):
+        with pytest.raises(ProbeError, match=f"the filtered process {child.pid} has ended"):
+            check_started(child.pid, other)
+    end(child)
+    with pytest.raises(ProbeError, match="has ended"):
+        check_started(child.pid, started)

@@ -122,10 +122,9 @@ def file_notes(row: Row | None, acts: bool) -> list[Line]:
     """What became of the file that a target is in; `acts`: it can be followed."""
     if row is None or not changed(row):
         return []
-    text = " its file was deleted: processes that run it are still traced"
+    text = " file deleted: processes that run it are still traced"
     if row.target.target.file == "replaced":
-        key = "; press a to follow it" if acts else ""
-        text = f" its file was replaced: new processes run another one{key}"
+        text = f" file replaced: new processes run another{'; a follows it' if acts else ''}"
     return [((text, "warn"),)]
 
 
