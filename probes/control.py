@@ -37,6 +37,9 @@ FILTER_OFFSETS = {
 }
 """What the filters of include/probetop.h need to know. Linux 6.1 made ancestors pointers."""
 
+FILTER_HELPERS = {"PT_TASK_BTF": "BPF_FUNC_get_current_task_btf"}
+"""Helpers that make filters cheaper where the kernel has them, from Linux 5.11 on."""
+
 
 class Control:
     """Writes the control page; takes the map's descriptor."""

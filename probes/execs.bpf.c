@@ -113,7 +113,7 @@ static __always_inline u64 parent_of_current(void)
 static __always_inline int pid_related(struct control *c, u32 pid, u32 ppid)
 {
 	if (pid == c->pid)
-		return pt_meant(c, (u64)bpf_get_current_task());
+		return pt_current_meant(c);
 	return ppid == c->pid && pt_meant(c, parent_of_current());
 }
 

@@ -20,7 +20,7 @@ from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
@@ -112,6 +112,7 @@ class ExecProbe:
                 "PT_REGS": int(registers),
                 "PT_ARGS": int(params.get("args") is not False),
             },
+            helpers=FILTER_HELPERS,
             offsets={
                 "OFF_MM": "task_struct.mm",
                 "OFF_ARG_START": "mm_struct.arg_start",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS
 from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
@@ -130,6 +130,7 @@ class LatencyProbe:
                 "PT_THREADS": THREADS,
                 "PT_PAIRS": PAIRS,
             },
+            helpers=FILTER_HELPERS,
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.near import did_you_mean, near, quote
@@ -85,6 +85,7 @@ class PmcProbe:
             ],
             maps=["control", "cpus", *ROW_MAPS, "delays", ARRAY],
             defines=sizes,
+            helpers=FILTER_HELPERS,
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
 from probes.model import syscall_view
@@ -119,7 +119,7 @@ class SyscallProbe:
                 "OFF_XOL_VADDR": "xol_area.vaddr?",
                 **FILTER_OFFSETS,
             },
-            helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs"},
+            helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs", **FILTER_HELPERS},
             facts={**sizes, "latency": latency},
             gauge=a_call,
         )

@@ -96,7 +96,8 @@ static __always_inline int pt_same_comm(const char *a, const char *b)
 
 /*
  * Does a task that has the pid of the filter belong to the process that was meant? Pids are used
- * again, start times are not. Only called when the pid matches, so that others pay nothing.
+ * again, start times are not. Only called when the pid matches, so that others pay nothing. The
+ * second takes a task that may be read directly, as the verifier knows its type.
  */
 static __always_inline int pt_meant(struct control *c, u64 task)
 {
@@ -108,13 +109,28 @@ static __always_inline int pt_meant(struct control *c, u64 task)
 	return pt_read(leader + OFF_START_BOOTTIME) - c->started < PT_TICK;
 }
 
+static __always_inline int pt_meant_typed(struct control *c, u64 task)
+{
+	u64 leader;
+
+	if (!(c->filters & PT_FILTER_STARTED))
+		return 1;
+	leader = *(u64 *)(task + OFF_GROUP_LEADER);
+	return *(u64 *)(leader + OFF_START_BOOTTIME) - c->started < PT_TICK;
+}
+
+#if PT_TASK_BTF
+#define pt_current_meant(c) pt_meant_typed(c, pt_current_task_btf())
+#else
+#define pt_current_meant(c) pt_meant(c, (u64)bpf_get_current_task())
+#endif
+
 /* Does the current process pass the filters? Only called when there are any. */
 static __always_inline int pt_wanted(struct control *c, u32 tgid)
 {
 	u64 f = c->filters;
 
-	if ((f & PT_FILTER_PID) &&
-	    (tgid != c->pid || !pt_meant(c, (u64)bpf_get_current_task())))
+	if ((f & PT_FILTER_PID) && (tgid != c->pid || !pt_current_meant(c)))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
@@ -131,13 +147,13 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 }
 
 #ifdef OFF_CRED
-/* As pt_wanted, for a task that is not the current one. */
+/* As pt_wanted, for a task that is not the current one, and may be read directly. */
 static __always_inline int pt_task_wanted(struct control *c, u64 task)
 {
 	u64 f = c->filters;
 
 	if ((f & PT_FILTER_PID) &&
-	    ((u32)pt_read(task + OFF_TGID) != c->pid || !pt_meant(c, task)))
+	    (*(u32 *)(task + OFF_TGID) != c->pid || !pt_meant_typed(c, task)))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)pt_read(pt_read(task + OFF_CRED) + OFF_UID) != c->uid)
 		return 0;
