@@ -178,6 +178,7 @@ def test_a_replaced_file_is_said_in_the_title_and_of_the_selected_target(
     feed.pane.move("down")
     assert " file replaced: new processes run another; a follows it" in feed.texts(width)
     assert ("a", "follow file") in feed.pane.hints()
+    assert "a" in [key for key, _ in feed.pane.options()]
     assert feed.pane.press("a")
     assert feed.source.commands == [("set_option", "latency", "follow", "c:d")]
     feed.pane.enter()

@@ -364,10 +364,11 @@ class LatencyPane(Pane):
         return [*follow, *remove, ("v", "view")]
 
     def options(self) -> list[tuple[str, str]]:
-        """What a, d and v do."""
+        """What a (where it does something), d and v do."""
+        follow = ("a", "Latency: follow the file that replaced the selected target's")
         return [
+            *([follow] if self._can_follow() else []),
             ("d", "Latency: remove the selected target (delete does the same)"),
-            ("a", "Latency: attach the selected target to the file that replaced its own"),
             ("v", "Latency: histogram and heatmap, one of them, or the table alone"),
         ]
 
