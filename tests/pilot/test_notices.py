@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from probes.samples import Filters, Notice
-from tests.pilot.conftest import Run, footer, screen
+from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import NOON
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_keys import tick, write
+from tests.pilot.test_latency import focus
 
 SIZES = [(80, 24), (120, 40)]
 ENDED = Notice("process_ended", NOON + 2, 811, "postgres")
@@ -74,3 +75,30 @@ async def test_the_past_names_no_key(run: Run) -> None:
         await pilot.press("end")
         await pilot.pause()
         assert "p ends the filter" in footer(app)
+
+
+@pytest.mark.parametrize(("columns", "rows"), SIZES)
+async def test_a_replaced_file_moves_no_column(run: Run, columns: int, rows: int) -> None:
+    async with run(columns, rows, ticks=30) as (app, pilot, source):
+        await focus(app, pilot, "z", "down", "down", "down")
+        heads = [line for line in screen(app) if "calls/s" in line and "p50" in line]
+        before = [row[:20] for row in screen(app) if "uprobe:libc" in row]
+        source.latencies.mark("uprobe:libc:malloc", "replaced")
+        await tick(pilot, source)
+        assert [line for line in screen(app) if "calls/s" in line and "p50" in line] == heads
+        assert [row[:20] for row in screen(app) if "uprobe:libc" in row] == before
+        assert "1 file replaced" in screen(app)[1]
+        assert "file replaced: new processes run another; a follows it" in shown(app, "latency")
+        assert "a follow file" in footer(app)
+        assert_snapshot(app, f"file-replaced-{columns}x{rows}")
+        await pilot.press("a")
+        assert source.commands == [("set_option", "latency", "follow", "uprobe:libc:malloc")]
+
+
+async def test_the_past_follows_no_file(run: Run) -> None:
+    async with run(120, 40, ticks=5) as (app, pilot, source):
+        source.latencies.mark("runq", "replaced")
+        await tick(pilot, source, 3)
+        await focus(app, pilot, "left", "a")
+        assert "this is the past" in footer(app)
+        assert source.commands == []
