@@ -213,6 +213,8 @@ def request(command: Mapping[str, Any]) -> tuple[str, str, Any]:
     option, value = command["option"], command["value"]
     if (probe, option) == ("latency", "add"):
         return "POST", "/v1/latency/targets", {"spec": value}
+    if (probe, option) == ("latency", "follow"):
+        return "POST", "/v1/latency/targets", {"spec": value, "follow": True}
     if (probe, option) == ("latency", "remove"):
         return "DELETE", "/v1/latency/targets?" + urlencode({"spec": value}), None
     value = list(value) if isinstance(value, tuple) else value

@@ -182,8 +182,11 @@ class Probe(Protocol):
     def wait_fds(self) -> Sequence[int]:
         """Descriptors that become readable when `drain` should be called."""
 
-    def set_filters(self, filters: Filters) -> None:
-        """Change what the kernel side counts, at once and without reloading."""
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
+        """Change what the kernel side counts, at once and without reloading.
+
+        `started` is when the process of `filters` started, in ns since boot, None if unknown.
+        """
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for a value that the option cannot have; callable anywhere."""

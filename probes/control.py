@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,11 @@ from probes.base import ProbeError
 from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 
-_LAYOUT = struct.Struct("=QQQQQII16sQQQ")
+_LAYOUT = struct.Struct("=QQQQQII16sQQQQ")
 SIZE = _LAYOUT.size
-_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE = 0, 8, 16, 64, 72, 80
-PID, COMM, UID, CGROUP = 1, 2, 4, 8
+_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE, _STARTED = 0, 8, 16, 64, 72, 80, 88
+_WORDS = (*range(_FILTERS + 8, _SAMPLE, 8), _STARTED)
+PID, COMM, UID, CGROUP, STARTED = 1, 2, 4, 8, 16
 
 FILTER_OFFSETS = {
     "OFF_CGROUPS": "task_struct.cgroups",
@@ -30,8 +32,13 @@ FILTER_OFFSETS = {
     "OFF_ANCESTORS": "cgroup.ancestors?",
     "OFF_CGROUP_KN": "cgroup.kn",
     "OFF_KN_ID": "kernfs_node.id",
+    "OFF_GROUP_LEADER": "task_struct.group_leader",
+    "OFF_START_BOOTTIME": "task_struct.start_boottime",
 }
 """What the filters of include/probetop.h need to know. Linux 6.1 made ancestors pointers."""
+
+FILTER_HELPERS = {"PT_TASK_BTF": "BPF_FUNC_get_current_task_btf"}
+"""Helpers that make filters cheaper where the kernel has them, from Linux 5.11 on."""
 
 
 class Control:
@@ -62,8 +69,12 @@ class Control:
         """Wake the reader each time a CPU has written this many bytes to a ring buffer."""
         self._put(_WAKE, size)
 
-    def set_filters(self, filters: Filters) -> None:
-        """Count only what passes; a cgroup that is none, or has gone, contains nothing."""
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
+        """Count only what passes; a cgroup that is none, or has gone, contains nothing.
+
+        `started` is when the process of the filter started, in ns since boot: another one that
+        has its pid does not pass. None is for a process that is known by its pid alone.
+        """
         bits = 0
         cgroup, level = 0, 0
         if filters.cgroup is not None:
@@ -72,20 +83,28 @@ class Control:
             with suppress(ProbeError, OSError):
                 cgroup, level = cgroup_id(filters.cgroup)
         bits |= PID * (filters.pid is not None)
+        bits |= STARTED * (filters.pid is not None and started is not None)
         bits |= UID * (filters.uid is not None)
         bits |= COMM * (filters.comm is not None)
         # The kernel keeps 15 bytes of a name and a zero.
         comm = (filters.comm or "").encode("utf-8", "surrogateescape")[:15]
-        words = struct.pack("=QQII16s", cgroup, level, filters.pid or 0, filters.uid or 0, comm)
-        # No filter while the words change: a half-written one would hide events.
-        self._put(_FILTERS, 0)
-        self.array.memory[_FILTERS + 8 : _FILTERS + 8 + len(words)] = words
+        packed = struct.pack("=QQII16s", cgroup, level, filters.pid or 0, filters.uid or 0, comm)
+        words = dict(zip(_WORDS, (*struct.unpack("=5Q", packed), started or 0), strict=True))
+        changed = {at: word for at, word in words.items() if self._get(at) != word}
+        if len(changed) > 1 or self._get(_FILTERS) != bits:
+            # No filter while several words change: a half-written one would hide events.
+            self._put(_FILTERS, 0)
+        for at, word in changed.items():
+            self._put(at, word)
         self._put(_SINCE, time.monotonic_ns())
         self._put(_FILTERS, bits)
 
     def close(self) -> None:
         """Unmap."""
         self.array.close()
+
+    def _get(self, offset: int) -> int:
+        return int.from_bytes(self.array.memory[offset : offset + 8], sys.byteorder)
 
     def _put(self, offset: int, value: int) -> None:
         put_word(self.array.memory, offset, value)

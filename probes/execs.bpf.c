@@ -104,13 +104,26 @@ static __always_inline u64 wakeup(struct control *c, struct stats *s, u64 size)
 	return PT_FORCE_WAKEUP;
 }
 
+static __always_inline u64 parent_of_current(void)
+{
+	return pt_read((u64)bpf_get_current_task() + OFF_REAL_PARENT);
+}
+
+/* Is the current process, or its parent, the one of the filter? */
+static __always_inline int pid_related(struct control *c, u32 pid, u32 ppid)
+{
+	if (pid == c->pid)
+		return pt_current_meant(c);
+	return ppid == c->pid && pt_meant(c, parent_of_current());
+}
+
 /* A process passes if it or its parent is the one looked for. */
 static __always_inline int related(struct control *c, u32 pid, u32 ppid, const char *comm,
 				   const char *parent)
 {
 	u64 f = c->filters;
 
-	if ((f & PT_FILTER_PID) && pid != c->pid && ppid != c->pid)
+	if ((f & PT_FILTER_PID) && !pid_related(c, pid, ppid))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
@@ -120,11 +133,6 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 	    !pt_same_comm(parent, c->comm))
 		return 0;
 	return 1;
-}
-
-static __always_inline u64 parent_of_current(void)
-{
-	return pt_read((u64)bpf_get_current_task() + OFF_REAL_PARENT);
 }
 
 static __always_inline void describe(struct exec_event *e, s32 ret)

@@ -22,7 +22,7 @@ from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
@@ -73,6 +73,7 @@ class ExecProbe:
 
     def __init__(self) -> None:
         self.filters = Filters()
+        self.started: int | None = None
         self.meter = Meter()
         self._cgroups = Cgroups()
         self._control: Control | None = None
@@ -121,6 +122,7 @@ class ExecProbe:
                 "PT_REGS": int(registers),
                 "PT_ARGS": int(asked.args),
             },
+            helpers=FILTER_HELPERS,
             offsets={
                 "OFF_MM": "task_struct.mm",
                 "OFF_ARG_START": "mm_struct.arg_start",
@@ -164,7 +166,7 @@ class ExecProbe:
         self._ring = RingBuffer(maps.pop("events"), facts["ring"])
         self._control.set_wake(facts["ring"] // 4 // facts["cpus"])
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            self._control.set_filters(self.filters)
+            self._control.set_filters(self.filters, self.started)
         self._control.enable(True)
         self.meter.per_call = self._per_call if self._watching else 0.0
         self.meter.adopt(loaded)
@@ -223,11 +225,11 @@ class ExecProbe:
         """The ring buffer's descriptor."""
         return (self._ring.fd,) if self._ring else ()
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is counted from the next event on; raises ProbeError."""
         if self._control is not None:
-            self._control.set_filters(filters)
-        self.filters = filters
+            self._control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError unless it is `args`, and not to show what is hidden already."""

@@ -138,6 +138,14 @@ def in_user_namespace() -> bool:
     return text is not None and text.split() != ["0", "0", "4294967295"]
 
 
+def in_initial_pid_namespace() -> bool:
+    """Whether this process sees the pids that the kernel's own structures hold."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
+    except OSError:
+        return False
+
+
 def may_load() -> bool:
     """Whether tracing programs may be loaded: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
 

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS
 from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
@@ -35,6 +35,7 @@ from probes.messages import convert
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.traced_files import FileWatch
 
 MOST_ROWS = 10_000
 """Most (target, process) pairs that are remembered; the newest stay."""
@@ -66,18 +67,29 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
 class _Params(Struct):
     targets: list[str]
     pid: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
+    started: Annotated[int, Meta(ge=0, lt=2**62)] | None = None
     counted: list[str] = []
 
 
 class LatencyProbe:
-    """Durations by target. Options: `targets` (all of them), `add` and `remove` (one)."""
+    """Durations by target.
+
+    Options: `targets` (all of them), `add` and `remove` (one), `follow` (attach one anew, to the
+    file that its path leads to now: its counts begin again).
+    """
 
     name: ClassVar[str] = "latency"
-    options: ClassVar[Mapping[str, Any]] = {"targets": (), "add": None, "remove": None}
+    options: ClassVar[Mapping[str, Any]] = {
+        "targets": (),
+        "add": None,
+        "remove": None,
+        "follow": None,
+    }
     sample_type: ClassVar[type[Sample]] = LatencySample
 
     def __init__(self) -> None:
         self.filters = Filters()
+        self.started: int | None = None
         self.meter = Meter()
         self.meter.usual_runs = 2.0
         self.generation = 0
@@ -89,6 +101,7 @@ class LatencyProbe:
         self._comms: dict[int, str] = {}
         self._texts: dict[tuple[str, str], Spent] = {}
         self._ladders = Ladders()
+        self._files = FileWatch()
         self._forget_all()
 
     @property
@@ -108,7 +121,8 @@ class LatencyProbe:
                 if len(targets) >= MOST_TARGETS:
                     raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
                 counted = text in asked.counted
-                made = wish(text, len(targets), asked.pid, counted=counted)
+                process = asked.pid, asked.started
+                made = wish(text, len(targets), *process, counted=counted)
             except ProbeError as error:
                 errors.append((text, error.why, error.fix))
                 continue
@@ -131,6 +145,7 @@ class LatencyProbe:
                 "PT_THREADS": THREADS,
                 "PT_PAIRS": PAIRS,
             },
+            helpers=FILTER_HELPERS,
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
@@ -166,14 +181,15 @@ class LatencyProbe:
             if self._targets[spec].state == "starting":
                 wanted.append(spec)
         counted = self._ladders.counted(wanted)
-        return {"targets": wanted, "pid": self.filters.pid, "counted": counted}
+        pid = self.filters.pid
+        return {"targets": wanted, "pid": pid, "started": self.started, "counted": counted}
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over targets beside those that run already."""
         errors = {spec: (why, fix) for spec, why, fix in loaded.facts["errors"]}
         specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
         errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
-        unit = Unit(loaded, self.filters, self.meter)
+        unit = Unit(loaded, (self.filters, self.started), self.meter)
         floors = loaded.facts.get("floors", {})
         for slot, facts in list(unit.slots.items()):
             spec = facts["spec"]
@@ -195,6 +211,7 @@ class LatencyProbe:
         for spec, (why, fix) in errors.items():
             self._failed(spec, why, fix)
         self._units.append(unit)
+        self._files.look_soon()
         self._close_empty()
         # What did not go into the message is asked for next.
         self.meter.outdated = any(t.state == "starting" for t in self._targets.values())
@@ -218,6 +235,7 @@ class LatencyProbe:
     def read(self, now: float) -> LatencySample:
         """All that was measured until now."""
         self.drain()
+        self._look_at_files(now)
         self.meter.per_call = max(self._per_call().values(), default=0.0)
         return LatencySample(
             state="on",
@@ -253,11 +271,11 @@ class LatencyProbe:
         """The tables of rows may run full."""
         return [unit.rows.wait_fd for unit in self._units]
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is measured from the next call on; raises ProbeError."""
         for unit in self._units:
-            unit.control.set_filters(filters)
-        self.filters = filters
+            unit.control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for what is no target, or is there already."""
@@ -268,7 +286,7 @@ class LatencyProbe:
             spec = specs.parse(text).text
             if option == "add" and spec in self._targets:
                 raise ProbeError(f"{spec} is traced already", "see its row")
-            if option == "remove" and spec not in self._targets:
+            if option in ("remove", "follow") and spec not in self._targets:
                 raise ProbeError(f"{spec} is not among the targets", "see the pane's rows")
 
     def set_option(self, option: str, value: Any) -> bool:
@@ -285,7 +303,12 @@ class LatencyProbe:
             self._targets[spec] = Target(spec=spec)
             return True
         self._remove(spec)
-        return False
+        if option == "follow":
+            self._targets[spec] = Target(spec=spec)
+        else:
+            self._specs.remove(spec)
+            del self._targets[spec]
+        return option == "follow"
 
     def parts(self) -> Sequence[Part]:
         """The targets."""
@@ -341,13 +364,23 @@ class LatencyProbe:
         self._targets[spec] = Target(spec=spec, state="failed", why=why, fix=fix)
 
     def _remove(self, spec: str) -> None:
-        self._specs = [other for other in self._specs if other != spec]
-        self._targets.pop(spec, None)
+        """Detach a target and forget what it counted."""
         self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
         self._texts = {k: v for k, v in self._texts.items() if k[0] != spec}
         self._ladders.drop(spec)
         self._drop(spec)
         self._close_empty()
+
+    def _look_at_files(self, now: float) -> None:
+        """Note which of the traced files were replaced or deleted."""
+        found = self._files.news(now, lambda: (f for u in self._units for f in u.files.values()))
+        if not found:
+            return
+        for unit in self._units:
+            for slot, facts in unit.slots.items():
+                old, state = self._targets[facts["spec"]], found.get(unit.files[slot])
+                if old.state == "on" and unit.files[slot] in found and old.file != state:
+                    self._targets[facts["spec"]] = replace(old, file=state)
 
     def _drop(self, spec: str) -> None:
         """Detach a target."""

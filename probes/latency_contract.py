@@ -53,5 +53,6 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "missed": row.missed,
         "overflow": row.overflow,
         "floor": target.floor,
+        "file": target.file,
         "buckets": [[*hdr.bounds(i), n] for i, n in sorted(row.spent.buckets.items())],
     }

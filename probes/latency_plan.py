@@ -14,10 +14,12 @@ from typing import Any, Literal
 from probes import binaries, btf, empty, hdr, kernel, prices, resolve, specs, tracepoints
 from probes.base import Attach, Mechanism, ProbeError
 from probes.control import Control
+from probes.filter_watch import check_started
 from probes.near import quote
 from probes.operands import RECORD, SIGNED, Operand
 from probes.rows import Histograms, slices_for
 from probes.samples import NO_HISTOGRAM, Filters
+from probes.traced_files import identify
 
 MOST_TARGETS = 127
 """Most targets that are loaded together."""
@@ -104,6 +106,7 @@ class Wish:
             "by_text": self.by_text,
             "floor": self.floor or self.mechanism,
             "countable": any(one.function in _BEGINS for one in self.attach),
+            "files": identify(one.path for one in self.attach if one.path),
         }
 
     def counted(self) -> Wish:
@@ -113,9 +116,21 @@ class Wish:
         return replace(self, attach=attach, counts_only=True, by_text=False)
 
 
-def wish(text: str, slot: int, pid: int | None = None, *, counted: bool = False) -> Wish:
-    """What to attach for a target; raises ProbeError if this machine has it not."""
+def wish(
+    text: str,
+    slot: int,
+    pid: int | None = None,
+    started: int | None = None,
+    *,
+    counted: bool = False,
+) -> Wish:
+    """What to attach for a target; raises ProbeError if this machine does not have it.
+
+    A file is looked up as process `pid` sees it, which is to have `started` then (ns since boot).
+    """
     spec = specs.parse(text)
+    if pid is not None and spec.kind in ("uprobe", "usdt"):
+        check_started(pid, started)
     made = _wish(spec, pid)
     made = made.counted() if counted else made
     attach = tuple(

@@ -12,15 +12,22 @@ from probes.control import Control
 from probes.cost import Meter
 from probes.rows import Histograms, RowTable
 from probes.samples import Filters
+from probes.traced_files import Files
+
+
+def _files(facts: Mapping[str, Any]) -> Files:
+    return tuple((path, device, inode) for path, device, inode in facts.get("files", ()))
 
 
 class Unit:
     """Targets that were loaded together: their maps, and the number that they are detached by."""
 
-    def __init__(self, loaded: Loaded, filters: Filters, meter: Meter) -> None:
+    def __init__(self, loaded: Loaded, filters: tuple[Filters, int | None], meter: Meter) -> None:
+        """`filters` are those that hold, and when the process that they name started."""
         facts, maps = loaded.facts, loaded.maps
         self.meter = meter
         self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
+        self.files = {slot: _files(facts) for slot, facts in self.slots.items()}
         self.per_call: float = facts.get("per_call", 0.0)
         self.control = Control(maps.pop("control"))
         sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
@@ -29,7 +36,7 @@ class Unit:
         self._number = loaded.unit
         meter.adopt(loaded)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            self.control.set_filters(filters)
+            self.control.set_filters(*filters)
         self.control.next_epoch()
         self.control.enable(True)
 

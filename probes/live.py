@@ -20,9 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes import control, ipc, kernel, messages
+from probes import ipc, kernel, messages
 from probes.base import Found, Loaded, Probe, ProbeError
 from probes.cost import CallRate, CostWindows
+from probes.filter_watch import FilterWatch
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
 from probes.messages import Answer, MessageError
@@ -61,7 +62,8 @@ class LiveSource:
         for probe in probes.values():
             probe.meter.detach = self._detach
         self._interval = interval
-        self._filters = self._counted = Filters()
+        self.filter_watch = self._watched = FilterWatch(Filters())
+        self._counted = Filters()
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
         self._hurried = False
@@ -143,21 +145,38 @@ class LiveSource:
         self._command(change)
 
     def set_filters(self, filters: Filters) -> None:
-        """Change what the kernel side counts; raises ProbeError for a cgroup that is none."""
-        if filters.cgroup is not None:
-            control.cgroup_id(filters.cgroup)
+        """Change what the kernel side counts.
+
+        Raises ProbeError for a process or a cgroup that is not there.
+        """
+        self.count(FilterWatch(filters))
+
+    def count(self, watch: FilterWatch) -> None:
+        """Count what filters take that are watched already; what has gone since stays away."""
+        self.filter_watch = watch
 
         def change() -> None:
-            self._filters = filters
-            for slot in self._slots.values():
-                # A cgroup that has gone since then is the empty set already.
-                with suppress(ProbeError, OSError):
-                    slot.probe.set_filters(filters)
-                slot.probe.meter.filtered = filters != Filters()
-                if slot.runs:
-                    self._measure_soon(slot)
+            self._watched = watch
+            watch.check()
+            self._filter()
+            self._watch()
 
         self._command(change)
+
+    def _filter(self) -> None:
+        filters = self._watched.filters
+        for slot in self._slots.values():
+            # A cgroup that has gone since then is the empty set already.
+            with suppress(ProbeError, OSError):
+                slot.probe.set_filters(filters, self._watched.started)
+            slot.probe.meter.filtered = filters != Filters()
+            if slot.runs:
+                self._measure_soon(slot)
+
+    def _check_filters(self) -> None:
+        if self._watched.check():
+            self._filter()
+            self._watch()
 
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames, in seconds."""
@@ -267,6 +286,7 @@ class LiveSource:
         os.close(self._wake)
 
     def _frame(self, now: float) -> Frame:
+        self._check_filters()
         calls = self._slots.get("syscalls")
         counting = calls.probe.meter if calls and calls.runs else None
         self._calls.tell([slot.probe.meter for slot in self._slots.values()], counting, now)
@@ -274,14 +294,16 @@ class LiveSource:
             name: self._dated(name, self._sample(name, slot, now), now)
             for name, slot in self._slots.items()
         }
-        self._counted, self._framed = self._filters, now
+        filters = self._counted = self._watched.filters
+        self._framed = now
         return Frame(
             time=time.time(),
             mono=now,
             interval=self._interval,
             host=self.host,
             load=os.getloadavg()[0],
-            filters=self._filters,
+            filters=filters,
+            notices=self._watched.notices,
             samples=samples,
             budget=self._governed.stands(),
         )
@@ -289,7 +311,7 @@ class LiveSource:
     def _dated(self, name: str, sample: Sample, now: float) -> Sample:
         """The Sample, with the moment since which it may be compared."""
         last = self._last.get(name)
-        goes_on = self._filters == self._counted and continues(last, sample)
+        goes_on = self._watched.filters == self._counted and continues(last, sample)
         since = last.since if goes_on and last is not None else now
         on, slot = sample.state == "on", self._slots[name]
         given_up = slot.probe.given_up() if on else DETACHED.words if slot.held else None
@@ -309,6 +331,8 @@ class LiveSource:
         return slot.probe.sample_type(state=slot.state, why=slot.why, fix=slot.fix)
 
     def _drain(self, fd: int) -> None:
+        if fd in self._watched.wait_fds():
+            self._check_filters()
         for slot in self._slots.values():
             if fd in slot.probe.wait_fds():
                 slot.probe.drain()
@@ -384,7 +408,7 @@ class LiveSource:
             return
         loaded = Loaded.of(answer, fds)
         try:
-            slot.probe.set_filters(self._filters)
+            slot.probe.set_filters(self._watched.filters, self._watched.started)
             slot.probe.adopt(loaded)
             slot.state, slot.begun = "on", time.monotonic()
             self._governed.begun(slot.probe, slot.begun)
@@ -416,8 +440,9 @@ class LiveSource:
         self._windows.begin_soon(slot.probe, time.monotonic())
 
     def _watch(self) -> None:
-        """Wait on the ring buffers that there are now."""
+        """Wait on the ring buffers that there are now, and for the end of a filtered process."""
         wanted = {fd for slot in self._slots.values() for fd in slot.probe.wait_fds()}
+        wanted |= set(self._watched.wait_fds())
         for fd in self._waiting_on - wanted:
             # Closed by its owner: epoll forgot it, the selector did not.
             with suppress(KeyError, OSError, ValueError):

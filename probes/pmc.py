@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.messages import convert
@@ -66,6 +66,7 @@ class PmcProbe:
 
     def __init__(self) -> None:
         self.filters = Filters()
+        self.started: int | None = None
         self.totals = Totals()
         self.meter = Meter()
         self._wish: Wish = ("base", "all", ())
@@ -95,6 +96,7 @@ class PmcProbe:
             maps=["control", "handover", "cpus", *ROW_MAPS],
             writable=("control", "handover"),
             defines=sizes,
+            helpers=FILTER_HELPERS,
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
@@ -138,7 +140,7 @@ class PmcProbe:
         control = Control(maps.pop("control"))
         reader = CounterReader(maps, facts, facts["events"], facts["wait"])
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            control.set_filters(self.filters)
+            control.set_filters(self.filters, self.started)
         control.next_epoch()
         if self._reader is not None:
             reader.take_over(self._reader)
@@ -211,11 +213,11 @@ class PmcProbe:
         """The table of rows may run full."""
         return () if self._reader is None else (self._reader.table.wait_fd,)
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is charged from the next switch on; raises ProbeError."""
         if self._control is not None:
-            self._control.set_filters(filters)
-        self.filters = filters
+            self._control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for a set or mode that there is not, and for what is no event."""

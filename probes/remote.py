@@ -150,9 +150,11 @@ class RemoteSource:
 
     def set_option(self, probe: str, option: str, value: Any) -> None:
         """Change a probe's option."""
-        one = option in ("add", "remove")
-        key = ("option", probe, *(("target", str(value)) if one else (option,)))
-        self._wish(key, {"op": "option", "probe": probe, "option": option, "value": value})
+        target = {"add": "target", "remove": "target", "follow": "follow"}.get(option)
+        key = ("option", probe, *((target, str(value)) if target else (option,)))
+        command = {"op": "option", "probe": probe, "option": option, "value": value}
+        # A far side that has forgotten its targets attaches them to what is there anyway.
+        self._wish(key, command, keep=option != "follow")
 
     def set_filters(self, filters: Filters) -> None:
         """Change what is counted."""
@@ -169,13 +171,14 @@ class RemoteSource:
             self._searches = {self._requests: on_found}
             self._send({"id": self._requests, "op": "search", "query": query})
 
-    def _wish(self, key: tuple[str, ...], command: dict[str, Any]) -> None:
-        """Ask for something now, and again of a far side that has forgotten it."""
+    def _wish(self, key: tuple[str, ...], command: dict[str, Any], keep: bool = True) -> None:
+        """Ask for something now; with `keep` again of a far side that has forgotten it."""
         with self._lock:
             self._requests += 1
-            # At the end: what was asked for last is asked for last.
-            self._wishes.pop(key, None)
-            self._wishes[key] = command
+            if keep:
+                # At the end: what was asked for last is asked for last.
+                self._wishes.pop(key, None)
+                self._wishes[key] = command
             self._asked[self._requests] = key
             self._send({"id": self._requests, **command})
 

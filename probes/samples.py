@@ -197,7 +197,9 @@ class Target:
     came), `overflow` calls that found no space to note their start. `floor` is what the
     probes themselves need, in ns: an empty function shows about this much. With a `unit` of
     "" the histogram holds values of an argument or field, and `missed` those that could not
-    be read or were below zero. `by_text` says that calls are told apart by a text.
+    be read or were below zero. `by_text` says that calls are told apart by a text. `file` tells
+    whether the path still leads to the file that is traced: "current", "replaced" (new processes
+    run another file) or "deleted"; None where that is not known, or the target is in no file.
     """
 
     spec: str
@@ -213,6 +215,7 @@ class Target:
     floor: float | None = None
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,13 +329,27 @@ class Filters(NamedTuple):
 NO_FILTERS = Filters()
 
 
+class Notice(NamedTuple):
+    """What became of something that is filtered by; `time` is Unix seconds.
+
+    `kind` is "process_ended" (with `pid` and its name, `comm`), "cgroup_removed", or
+    "cgroup_followed" (a cgroup was made again at that path, and is what counts), with `cgroup`.
+    """
+
+    kind: str
+    time: float
+    pid: int | None = None
+    comm: str | None = None
+    cgroup: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """All probes' Samples of one tick.
 
     `time` is Unix seconds, `mono` monotonic seconds (rates use it), `interval` the wished
     interval in seconds, `load` the one-minute load average, `budget` what the probes may cost
-    (None for any amount).
+    (None for any amount). `notices` tell what became of the process and the cgroup of `filters`.
     """
 
     time: float
@@ -343,6 +360,7 @@ class Frame:
     filters: Filters = NO_FILTERS
     samples: Mapping[str, Sample] = field(default_factory=dict)
     budget: Budget | None = None
+    notices: tuple[Notice, ...] = ()
 
     def merged_after(self, older: Frame) -> Frame:
         """This frame standing for both, so that a slow reader loses no event."""

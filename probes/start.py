@@ -8,8 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, control, kernel, privileges
+from probes import broker, kernel, privileges
 from probes.base import Probe, ProbeError
+from probes.filter_watch import FilterWatch
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
 from probes.samples import Filters
@@ -51,8 +52,9 @@ def open_live(
     user = run_as if isinstance(run_as, privileges.User) else privileges.invoking_user(run_as)
     # Needed by the loader, but mounting is for us: the mount outlives both.
     kernel.tracefs()
-    if filters.cgroup is not None:
-        control.cgroup_id(filters.cgroup)
+    # What is wrong with the filters is said before anything runs. The broker must not inherit the
+    # descriptor of a process, so that it is opened again below.
+    FilterWatch(filters)
     _, sock = broker.fork(probe_paths, helpers)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = Path(log) if log else None

@@ -27,6 +27,7 @@ def stream_object(
         "interval": seconds,
         "host": after.host.name,
         "filters": {name: value for name, value in filters.items() if value is not None},
+        "notices": [notice._asdict() for notice in after.notices],
         "budget": after.budget._asdict() if after.budget is not None else None,
         "probes": {
             name: _probe_object(

@@ -3,7 +3,7 @@
 
 A summary has `summary` (the version of its shape, 1), `probetop` (that of the program), `host`,
 `release`, `arch`, `cpus`, `load`, `begin` and `end` (Unix seconds), `seconds`, `interval`,
-`frames`, `filters` with `filters_changed`, and:
+`frames`, `filters` with `filters_changed` and, as in a stream object, `notices`, and:
 
 `probes`  by name what a stream object has of it, over the whole span, `mechanisms`, and
           `seconds`, for how long it ran. Long tables end after the rows that count most;
@@ -31,13 +31,15 @@ from probes.base import Probe, ProbeError
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
 from probes.pruned import KEPT, Left, leave
-from probes.samples import ExecSample, Frame, Sample, SyscallSample
+from probes.samples import ExecSample, Frame, Notice, Sample, SyscallSample
 from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
 from probes.sums import ExecSum, SampleSum, Tick, sum_of
 
 VERSION = 1
 SPACING = 0.45
 """Seconds within which cumulative counters are compared once, however many Frames there are."""
+MOST_NOTICES = 8
+"""Most notices that a summary has: a filter names one process and one cgroup."""
 Summary = dict[str, Any]
 
 
@@ -172,6 +174,7 @@ class Summarizer:
             "frames": self.frames,
             "filters": {name: value for name, value in filters.items() if value is not None},
             "filters_changed": self._filters_changed,
+            "notices": [_short(notice, limits) for notice in last.notices[:MOST_NOTICES]],
             "probes": {
                 name: probe_object(kind, self.sums[name], *self._whole[name], limits)
                 for name, kind in self.kinds.items()
@@ -354,3 +357,9 @@ def _execs(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, Any
         "rows": [],
         "programs": programs,
     }
+
+
+def _short(notice: Notice, limits: Limits) -> dict[str, Any]:
+    """A notice with its texts cut: a recording may hold any."""
+    fields = notice._asdict().items()
+    return {name: v[: limits.text] if isinstance(v, str) else v for name, v in fields}

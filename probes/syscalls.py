@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
-from probes.control import FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
 from probes.messages import convert
@@ -82,6 +82,7 @@ class SyscallProbe:
         self.sample_every = 1
         self.level = 0
         self.filters = Filters()
+        self.started: int | None = None
         self.totals = Totals(kernel.arch() or "x86_64")
         self.meter = Meter()
         self._control: Control | None = None
@@ -126,7 +127,7 @@ class SyscallProbe:
                 "OFF_XOL_VADDR": "xol_area.vaddr?",
                 **FILTER_OFFSETS,
             },
-            helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs"},
+            helpers={"PT_DIRECT": "BPF_FUNC_task_pt_regs", **FILTER_HELPERS},
             facts={**sizes, "latency": latency},
             gauge=a_call,
         )
@@ -184,7 +185,7 @@ class SyscallProbe:
             sizes = (facts["PT_SLICES"], facts["PT_HISTS"])
             latency = LatencyReader(maps, *sizes, self.totals.seen())
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
-            control.set_filters(self.filters)
+            control.set_filters(self.filters, self.started)
         control.set_sample(self._every)
         control.next_epoch()
         if self._control is not None:
@@ -232,11 +233,11 @@ class SyscallProbe:
         """The table of rows may run full."""
         return () if self._rows is None else (self._rows.table.wait_fd,)
 
-    def set_filters(self, filters: Filters) -> None:
+    def set_filters(self, filters: Filters, started: int | None = None) -> None:
         """Change what is counted from the next call on; raises ProbeError."""
         if self._control is not None:
-            self._control.set_filters(filters)
-        self.filters = filters
+            self._control.set_filters(filters, started)
+        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError unless it is `latency`, on or off, or `sample_every` and a number."""

@@ -19,6 +19,7 @@ from textual.timer import Timer
 
 from probes.base import ProbeError
 from probes.windows import SINCE_START
+from tui import notices
 from tui.actions import Actions
 from tui.lines import Span
 from tui.text import fmt_clock, fmt_seconds
@@ -340,6 +341,8 @@ class TimeActions(Actions):
         header.moment = self._moment()
         header.kept = self.kept() if self.in_past else ""
         header.marks = self.marks()
+        acts = not (self.in_past or self.replays)
+        self.dashboard.footer.notice = notices.of(travel.frame, self.dashboard.look, acts)
         self.dashboard.time_hints = self._hints()
 
     def _moment(self) -> tuple[str, bool] | None:

@@ -35,6 +35,10 @@
 #define PT_FILTER_COMM 2
 #define PT_FILTER_UID 4
 #define PT_FILTER_CGROUP 8
+#define PT_FILTER_STARTED 16
+
+/* /proc/PID/stat tells when a process started in units of this many ns. */
+#define PT_TICK 10000000
 
 struct control {
 	u64 enabled;	/* 0: programs return at once */
@@ -48,6 +52,7 @@ struct control {
 	u64 sample;	/* time one call in this many */
 	u64 wake;	/* wake the reader when a CPU has written this many bytes */
 	u64 since;	/* ktime of the last change of filters or sampling */
+	u64 started;	/* when the process of `pid` started, in ns since boot, to a tick */
 };
 
 /*
@@ -101,12 +106,43 @@ static __always_inline int pt_same_comm(const char *a, const char *b)
 	return x[0] == y[0] && x[1] == y[1];
 }
 
+/*
+ * Does a task that has the pid of the filter belong to the process that was meant? Pids are used
+ * again, start times are not. Only called when the pid matches, so that others pay nothing. The
+ * second takes a task that may be read directly, as the verifier knows its type.
+ */
+static __always_inline int pt_meant(struct control *c, u64 task)
+{
+	u64 leader;
+
+	if (!(c->filters & PT_FILTER_STARTED))
+		return 1;
+	leader = pt_read(task + OFF_GROUP_LEADER);
+	return pt_read(leader + OFF_START_BOOTTIME) - c->started < PT_TICK;
+}
+
+static __always_inline int pt_meant_typed(struct control *c, u64 task)
+{
+	u64 leader;
+
+	if (!(c->filters & PT_FILTER_STARTED))
+		return 1;
+	leader = *(u64 *)(task + OFF_GROUP_LEADER);
+	return *(u64 *)(leader + OFF_START_BOOTTIME) - c->started < PT_TICK;
+}
+
+#if PT_TASK_BTF
+#define pt_current_meant(c) pt_meant_typed(c, pt_current_task_btf())
+#else
+#define pt_current_meant(c) pt_meant(c, (u64)bpf_get_current_task())
+#endif
+
 /* Does the current process pass the filters? Only called when there are any. */
 static __always_inline int pt_wanted(struct control *c, u32 tgid)
 {
 	u64 f = c->filters;
 
-	if ((f & PT_FILTER_PID) && tgid != c->pid)
+	if ((f & PT_FILTER_PID) && (tgid != c->pid || !pt_current_meant(c)))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
 		return 0;
@@ -123,12 +159,13 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 }
 
 #ifdef OFF_CRED
-/* As pt_wanted, for a task that is not the current one. */
+/* As pt_wanted, for a task that is not the current one, and may be read directly. */
 static __always_inline int pt_task_wanted(struct control *c, u64 task)
 {
 	u64 f = c->filters;
 
-	if ((f & PT_FILTER_PID) && (u32)pt_read(task + OFF_TGID) != c->pid)
+	if ((f & PT_FILTER_PID) &&
+	    (*(u32 *)(task + OFF_TGID) != c->pid || !pt_meant_typed(c, task)))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)pt_read(pt_read(task + OFF_CRED) + OFF_UID) != c->uid)
 		return 0;

@@ -19,6 +19,7 @@ from probes.samples import (
     Frame,
     Histogram,
     Host,
+    Notice,
     Sample,
     SyscallSample,
 )
@@ -113,6 +114,7 @@ class FakeSource:
         self.tick = 0
         self.interval = 1.0
         self.filters: Filters = NO_FILTERS
+        self.notices: tuple[Notice, ...] = ()
         self.latency = False
         self.lost = 0
         self.stopped = False
@@ -202,6 +204,7 @@ class FakeSource:
             load=3.1,
             filters=self.filters,
             samples=samples,
+            notices=self.notices,
         )
 
     def _syscalls(self) -> SyscallSample:

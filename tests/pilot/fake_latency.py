@@ -97,6 +97,10 @@ class FakeLatency:
         self.targets = [entry for entry in self.targets if entry[0].spec != spec]
         self._spent.pop(spec, None)
 
+    def mark(self, spec: str, file: str) -> None:
+        """From now on the file of a target is said to be so."""
+        self._spent[spec] = replace(self._spent[spec], file=file)
+
     def sample(self, tick: int) -> LatencySample:
         """The cumulative counters after one more interval."""
         for salt, (wanted, rate, shapes) in enumerate(self.targets):

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 from probes import specs
+from probes.filter_watch import FilterWatch
 from probes.live import LiveSource
 from probes.named import Naming
 from probes.privileges import User
-from probes.samples import Frame, LatencySample, Target
+from probes.samples import NO_FILTERS, Filters, Frame, LatencySample, Target
 from probes.slot import Standing
 from tests.pilot.fake import FakeSource
 from tui.agent.api import application
@@ -56,6 +57,7 @@ class AgentSource(FakeSource):
         self.failing: dict[str, tuple[str, str]] = {}
         self.settling = True
         self.naming = Naming()
+        self.filter_watch = FilterWatch(NO_FILTERS)
         self.helped: Callable[[str, Sequence[int]], dict[str, Any]] = lambda name, fds: {
             "ok": True,
             "result": {"name": name},
@@ -81,6 +83,13 @@ class AgentSource(FakeSource):
             )
         elif option == "remove":
             del self.traced[str(value)]
+
+    def set_filters(self, filters: Filters) -> None:
+        self.count(FilterWatch(filters))
+
+    def count(self, watch: FilterWatch) -> None:
+        super().set_filters(watch.filters)
+        self.filter_watch = watch
 
     def hurry(self) -> None:
         """A Frame, from the thread that a real one would be from."""

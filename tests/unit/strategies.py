@@ -17,6 +17,7 @@ from probes.samples import (
     Histogram,
     Host,
     LatencySample,
+    Notice,
     PmcSample,
     Reading,
     Sample,
@@ -138,6 +139,7 @@ targets = st.builds(
     floor=maybe_float,
     unit=st.sampled_from(["ns", ""]),
     by_text=st.booleans(),
+    file=st.none() | st.sampled_from(["current", "replaced", "deleted"]),
 )
 latency_samples = st.builds(
     LatencySample,
@@ -149,6 +151,14 @@ latency_samples = st.builds(
 )
 samples: st.SearchStrategy[Sample] = (
     syscall_samples | exec_samples | pmc_samples | latency_samples | st.builds(Sample, **common)
+)
+notices = st.builds(
+    Notice,
+    st.sampled_from(["process_ended", "cgroup_removed", "cgroup_followed", "something new"]),
+    times,
+    st.none() | pids,
+    st.none() | text,
+    st.none() | text,
 )
 frames = st.builds(
     Frame,
@@ -163,4 +173,5 @@ frames = st.builds(
     samples=st.dictionaries(
         st.sampled_from(["syscalls", "execs", "latency", "pmc", "other"]), samples
     ),
+    notices=st.lists(notices, max_size=2).map(tuple),
 )

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_options(served: Served) -> None:
         ("syscalls", {"options": []}, 422),
         ("syscalls", {"options": {"latencies": True}}, 422),
         ("latency", {"options": {"add": "runq"}}, 422),
+        ("latency", {"options": {"follow": "runq"}}, 422),
         ("pmc", {"options": {"events": [1]}}, 422),
         ("syscalls", [], 422),
         ("syscalls", None, 400),
@@ -123,6 +125,22 @@ def test_targets_are_added_and_removed(served: Served) -> None:
     served.ask("DELETE", "/v1/latency/targets?spec=uprobe:libc:malloc").refused(404)
     served.ask("DELETE", "/v1/latency/targets?spec=%00%ff").refused(404)
     served.ask("DELETE", "/v1/latency/targets").refused(422)
+
+
+def test_a_target_is_attached_anew_where_it_is_there(served: Served) -> None:
+    wish = {"spec": " runq ", "follow": True}
+    answer = served.ask("POST", "/v1/latency/targets", wish)
+    assert (answer.status, answer.json()["spec"]) == (201, "runq")
+    assert served.source.commands[-1] == ("set_option", "latency", "follow", "runq")
+    served.ask("POST", "/v1/latency/targets", {"spec": "uprobe:libc:open", "follow": True})
+    assert served.source.commands[-1] == ("set_option", "latency", "add", "uprobe:libc:open")
+    served.ask("POST", "/v1/latency/targets", {"spec": "runq", "follow": "yes"}).refused(422)
+    # One that cannot be attached any more says so, and stays among the targets.
+    served.source.traced["runq"] = replace(
+        served.source.traced["runq"], state="failed", why="no such file", fix=""
+    )
+    assert served.ask("POST", "/v1/latency/targets", wish).refused(422) == "no such file"
+    assert "runq" in served.source.traced
 
 
 def test_what_cannot_be_traced_is_taken_out_again(served: Served) -> None:

@@ -31,6 +31,10 @@ from tests.unit.test_recording import make_frames
             ("POST", "/v1/latency/targets", {"spec": "u:a&b c"}),
         ),
         (
+            {"op": "option", "probe": "latency", "option": "follow", "value": "u:a&b c"},
+            ("POST", "/v1/latency/targets", {"spec": "u:a&b c", "follow": True}),
+        ),
+        (
             {"op": "option", "probe": "latency", "option": "remove", "value": "u:a&b c"},
             ("DELETE", "/v1/latency/targets?spec=u%3Aa%26b+c", None),
         ),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,6 +165,27 @@ def test_filters_are_lent_to_a_run(served: Served) -> None:
     for one in served.get("/v1/runs").json()["runs"]:
         served.ask("DELETE", f"/v1/runs/{one['id']}")
     assert served.source.filters == Filters(comm="other")
+
+
+def test_a_filtered_process_that_ends_during_a_run_is_still_meant_after_it(
+    served: Served,
+) -> None:
+    """Its pid may be another one's by then, and an error would leave the run without an end."""
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as process:
+        served.ask("PUT", "/v1/filters", {"pid": process.pid})
+        meant = served.source.filter_watch
+        identity = begin(served, probes=["syscalls"], filters={"uid": 0})
+        assert served.source.filters == Filters(uid=0)
+    served.ask("DELETE", f"/v1/runs/{identity}")
+    assert served.source.filter_watch is meant
+    assert served.source.filters == Filters(pid=process.pid)
+    assert meant.check()
+
+
+def test_a_cgroup_that_is_none_is_refused_during_a_run_as_well(served: Served) -> None:
+    begin(served, probes=["syscalls"], filters={"uid": 0})
+    served.ask("PUT", "/v1/filters", {"cgroup": "/not/there"}).refused(422)
+    assert served.get("/v1/filters").json()["cgroup"] is None
 
 
 def test_there_are_only_so_many(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import struct
 import time
@@ -15,7 +16,8 @@ import pytest
 
 from probes import control, kernel
 from probes.base import ProbeError
-from probes.control import CGROUP, COMM, PID, SIZE, UID, Control
+from probes.control import CGROUP, COMM, PID, SIZE, STARTED, UID, Control
+from probes.filter_watch import ENDED
 from probes.samples import Filters
 
 HEADER = (Path(control.__file__).parent / "include" / "probetop.h").read_text()
@@ -48,11 +50,11 @@ def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.Monk
     page.next_epoch()
     page.set_sample(16)
     page.set_wake(4096)
-    page.set_filters(Filters(pid=7, comm="name", uid=8))
+    page.set_filters(Filters(pid=7, comm="name", uid=8), 90_000_000)
     assert words(page) == {
         "enabled": 1,
         "epoch": 1,
-        "filters": PID | COMM | UID,
+        "filters": PID | COMM | UID | STARTED,
         "cgroup": 0,
         "level": 0,
         "pid": 7,
@@ -61,6 +63,7 @@ def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.Monk
         "sample": 16,
         "wake": 4096,
         "since": 12345,
+        "started": 90_000_000,
     }
     page.enable(False)
     assert words(page)["enabled"] == 0
@@ -73,6 +76,7 @@ def test_filter_bits_are_the_headers() -> None:
         "COMM": COMM,
         "UID": UID,
         "CGROUP": CGROUP,
+        "STARTED": STARTED,
     }
 
 
@@ -90,6 +94,45 @@ def test_root_and_zero_are_values_not_absence(page: Control) -> None:
     assert (words(page)["filters"], words(page)["uid"]) == (UID, 0)
     page.set_filters(Filters())
     assert words(page)["filters"] == 0
+
+
+def test_a_start_is_compared_only_of_a_process_whose_start_is_known(page: Control) -> None:
+    page.set_filters(Filters(pid=7))
+    assert (words(page)["filters"], words(page)["started"]) == (PID, 0)
+    page.set_filters(Filters(pid=7), 0)
+    assert words(page)["filters"] == PID | STARTED
+    page.set_filters(Filters(comm="name"), 5)
+    assert words(page)["filters"] == COMM
+
+
+def test_one_word_changes_while_the_filter_holds(
+    page: Control, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a filter, all that happens meanwhile would be taken for what passes."""
+    seen: list[int] = []
+    put = Control._put
+
+    def record(self: Control, offset: int, value: int) -> None:
+        put(self, offset, value)
+        seen.append(int(str(words(self)["filters"])))
+
+    monkeypatch.setattr(Control, "_put", record)
+    page.set_filters(Filters(pid=7), 5)
+    seen.clear()
+    page.set_filters(Filters(pid=7), ENDED)
+    assert set(seen) == {PID | STARTED}
+    assert words(page)["started"] == ENDED
+    page.set_filters(Filters(cgroup="/a"))
+    seen.clear()
+    (mount / "a").rename(mount / "old")
+    shutil.copytree(mount / "old", mount / "a")
+    page.set_filters(Filters(cgroup="/a"))
+    assert set(seen) == {CGROUP}
+    assert words(page)["cgroup"] == (mount / "a").stat().st_ino
+    # Half of two words is nobody's filter: everything passes instead.
+    seen.clear()
+    page.set_filters(Filters(pid=8, cgroup="/a/b"), 6)
+    assert 0 in seen
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import Frame
+from probes.samples import Filters, Frame, Notice
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames
 from tui.export import write
@@ -221,3 +222,23 @@ def test_a_dashboard_does_not_load_what_only_an_export_needs() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_what_has_gone_is_told() -> None:
+    source = FakeSource()
+    first = source.frame()
+    source.latencies.mark("uprobe:libc:malloc", "replaced")
+    gone = (
+        Notice("process_ended", 1.7e9, 4242, EVIL[0] + "{pid}"),
+        Notice("cgroup_removed", 1.7e9, cgroup="/a"),
+        Notice("of a newer version", 1.7e9),
+    )
+    last = replace(source.frame(), filters=Filters(pid=4242), notices=gone)
+    page = page_of([first, last])
+    told = "".join(Tags(page).text)
+    assert "The filtered process 4242 (" in told
+    assert EVIL[0] not in page
+    assert EVIL[0] + "{pid}" in told
+    assert "The filtered cgroup /a was removed at 2023-11-14 " in told
+    assert "the file of uprobe:libc:malloc was replaced on disk." in told
+    assert "The filtered" not in "".join(Tags(page_of([first])).text)

@@ -416,3 +416,10 @@ def test_the_source_compiles_from_headers_of_its_own() -> None:
     text = loader.source_of("latency.bpf.c")
     assert text.count("struct control {") == 1
     assert '#include "' not in text
+
+
+def test_user_space_targets_tell_which_file_they_are_in(program: str) -> None:
+    status = os.stat(program)
+    made = wish(f"uprobe:{program}:main", 0)
+    assert made.facts("x", 0)["files"] == [[program, status.st_dev, status.st_ino]]
+    assert wish("runq", 0).facts("runq", 0)["files"] == []

@@ -21,6 +21,7 @@ from probes.samples import (
     Frame,
     Histogram,
     LatencySample,
+    Notice,
     PmcSample,
     Reading,
     Sample,
@@ -269,6 +270,11 @@ def test_states_costs_and_losses() -> None:
     assert series(metrics, "probetop_probe_losses_total") == {("syscalls",): 3}
     assert series(metrics, "probetop_probe_events_total") == {("syscalls",): 10}
     assert series(metrics, "probetop_filtered") == {(): 1}
+    assert series(metrics, "probetop_filter_gone") == {(): 0}
+    for kind, gone in (("process_ended", 1), ("cgroup_removed", 1), ("cgroup_followed", 0)):
+        again = fed()
+        again.add(replace(last, notices=(Notice(kind, 1.7e9),)))
+        assert series(again, "probetop_filter_gone") == {(): gone}
     assert series(metrics, "probetop_budget_ratio") == {(): 0.03}
     assert series(metrics, "probetop_budget_used_ratio") == {(): 0.015}
     assert series(metrics, "probetop_frames_total") == {(): 3}

@@ -267,6 +267,26 @@ def test_wishes_are_repeated_where_they_were_forgotten() -> None:
     source.stop()
 
 
+def test_to_follow_a_file_is_asked_for_once_and_its_refusal_leaves_the_target() -> None:
+    """A far side that has forgotten its targets attaches them to what is there anyway."""
+    one, two = FakeConnection(), FakeConnection()
+    feed(one, make_frames(1))
+    shown = Shown(FakeTransport(one, two))
+    shown.until(1)
+    shown.source.set_option("latency", "add", "uprobe:a:b")
+    shown.source.set_option("latency", "follow", "uprobe:a:b")
+    assert [command["option"] for command in one.sent] == ["add", "follow"]
+    one.items.put(message({"id": one.sent[1]["id"], "ok": False, "why": "no", "fix": ""}))
+    eventually("it is refused", lambda: shown.refused == ["no"])
+    one.items.put(b"")
+    eventually("the target is asked for again", lambda: len(two.sent) == 1)
+    assert two.sent[0]["option"] == "add"
+    feed(two, make_frames(1))
+    shown.until(2)
+    assert len(two.sent) == 1
+    shown.source.stop()
+
+
 def test_who_remembers_is_not_told_again_nor_while_the_link_is_down() -> None:
     one, two = FakeConnection(), FakeConnection()
     feed(one, make_frames(1))

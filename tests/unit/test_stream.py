@@ -22,6 +22,7 @@ from probes.samples import (
     Filters,
     Frame,
     Host,
+    Notice,
     PmcSample,
     Reading,
     Sample,
@@ -237,3 +238,16 @@ def test_what_is_given_up_to_stay_within_the_budget() -> None:
     assert obj["budget"] == {"percent": 2.0, "used": 0.25}
     assert obj["probes"]["syscalls"]["given_up"] == "counts only"
     assert "given_up" not in obj["probes"]["execs"]
+
+
+def test_what_has_gone_is_told_with_its_time_and_unknowns_as_null() -> None:
+    gone = (
+        Notice("process_ended", 1.7e9, 4242, "nginx"),
+        Notice("cgroup_removed", 1.7e9 + 1, cgroup="/a"),
+    )
+    obj = stream_object(None, replace(frame(10), notices=gone), KINDS)
+    assert obj["notices"] == [
+        {"kind": "process_ended", "time": 1.7e9, "pid": 4242, "comm": "nginx", "cgroup": None},
+        {"kind": "cgroup_removed", "time": 1.7e9 + 1, "pid": None, "comm": None, "cgroup": "/a"},
+    ]
+    assert stream_object(None, frame(10), KINDS)["notices"] == []

@@ -159,6 +159,51 @@ def test_a_failed_target_says_why_in_its_row_and_in_full_when_selected(feed: Fee
     assert not feed.pane.enter()
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_replaced_file_is_said_in_the_title_and_of_the_selected_target(
+    feed: Feed, width: int
+) -> None:
+    one, two = target("a:b", {10: 5}), target("c:d", {10: 5})
+    feed(2, sample(one, two))
+    before = feed.texts(width)
+    assert ("a", "follow file") not in feed.pane.hints()
+    assert not feed.pane.press("a")
+    feed(1, sample(one, replace(two, file="replaced")))
+    after = feed.texts(width)
+    assert "1 file replaced" in feed.headline()
+    # Nothing but the name's colour says it of a target that is not selected.
+    assert after[:3] == before[:3]
+    assert ("c:d", "warn") in [(t.strip(), s) for line in feed.lines(width) for t, s in line]
+    assert not feed.pane.press("a")
+    feed.pane.move("down")
+    assert " file replaced: new processes run another; a follows it" in feed.texts(width)
+    assert ("a", "follow file") in feed.pane.hints()
+    assert "a" in [key for key, _ in feed.pane.options()]
+    assert feed.pane.press("a")
+    assert feed.source.commands == [("set_option", "latency", "follow", "c:d")]
+    feed.pane.enter()
+    assert feed.pane.press("a")
+
+
+def test_a_deleted_file_is_said_and_cannot_be_followed(feed: Feed) -> None:
+    feed(2, sample(replace(target("a:b", {10: 5}), file="deleted")))
+    assert "1 file deleted" in feed.headline()
+    said = " file deleted: processes that run it are still traced"
+    assert said in feed.texts()
+    assert not feed.pane.press("a")
+    assert feed.source.commands == []
+    for state in ("current", None):
+        feed(1, sample(replace(target("a:b", {10: 9}), file=state)))
+        assert "file" not in feed.headline()
+        assert not any("file" in text for text in feed.texts())
+
+
+def test_a_recording_names_no_key_for_a_replaced_file(feed: Feed) -> None:
+    feed.source.live = False
+    feed(2, sample(replace(target("a:b", {10: 5}), file="replaced")))
+    assert " file replaced: new processes run another" in feed.texts()
+
+
 def test_starting_removing_and_none_at_all(feed: Feed) -> None:
     feed(2, sample(Target(spec="a:b"), target("c", {10: 1})))
     assert feed.row("a:b")[-1] == "starting"

@@ -15,6 +15,7 @@ from typing import Any
 
 from probes import specs
 from probes.base import Found, Probe, ProbeError
+from probes.filter_watch import FilterWatch
 from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused
@@ -25,6 +26,8 @@ from tui.checks import near, shown
 SETTLE_SECONDS = 10.0
 """How long an answer waits for what it asked for to come about."""
 ANSWER_SECONDS = 30.0
+ONE_TARGET = ("add", "remove", "follow")
+"""Options that are commands, for which there are requests of their own."""
 
 
 class Control:
@@ -53,6 +56,7 @@ class Control:
         self.lock = asyncio.Lock()
         """Held by who changes targets: what is true of them has to stay so for a moment."""
         self._run_filters: Filters | None = None
+        self._kept: FilterWatch | None = None
         self._on = {name: name in on for name in kinds}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -142,7 +146,7 @@ class Control:
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
         """Raises ProbeError for what is no option of a probe, or no value of one."""
-        known = [option for option in self.options[name] if option not in ("add", "remove")]
+        known = [option for option in self.options[name] if option not in ONE_TARGET]
         for option, value in options.items():
             if option not in known:
                 fix = near(option[:40], known) if known else "it has none"
@@ -163,13 +167,23 @@ class Control:
         """Change what is counted, at the end of a run that has other filters; raises ProbeError."""
         if self._run_filters is None:
             self.hub.source.set_filters(filters)
+        else:
+            self._kept = FilterWatch(filters)
         self.filters = filters
 
     def lend_filters(self, filters: Filters | None) -> None:
         """Count what a run wants; None for what was wished for otherwise. Raises ProbeError."""
-        if filters != self._run_filters:
-            self.hub.source.set_filters(self.filters if filters is None else filters)
-            self._run_filters = filters
+        if filters == self._run_filters:
+            return
+        if filters is not None:
+            kept = self._kept or self.hub.source.filter_watch
+            self.hub.source.set_filters(filters)
+            self._kept = kept
+        elif self._kept is not None:
+            # A pid that was used again meanwhile does not mean the process that was asked for.
+            self.hub.source.count(self._kept)
+            self._kept = None
+        self._run_filters = filters
 
     def set_interval(self, seconds: float) -> None:
         """Change the seconds between Frames."""
@@ -187,7 +201,14 @@ class Control:
         spec = specs.parse(spec).text
         if spec in await self.targets():
             raise ProbeError(f"{spec} is traced already", "see GET /v1/latency/targets")
-        self.hub.source.set_option("latency", "add", spec)
+        return await self._attach_target("add", spec)
+
+    async def follow_target(self, spec: str) -> Target:
+        """Attach one anew to the file that its path leads to now; raises ProbeError."""
+        return await self._attach_target("follow", specs.parse(spec).text)
+
+    async def _attach_target(self, option: str, spec: str) -> Target:
+        self.hub.source.set_option("latency", option, spec)
         standing = await self.settled("latency")
         target = standing.targets.get(spec)
         error: ProbeError | None = None
@@ -197,7 +218,8 @@ class Control:
             why = target.why if target is not None else None
             error = ProbeError(why or "it cannot be traced", (target and target.fix) or "")
         if error is not None:
-            await self.remove_target(spec)
+            if option == "add":
+                await self.remove_target(spec)
             raise error
         assert target is not None
         return target

@@ -67,6 +67,12 @@ class ProbeStates:
             "probetop_filtered", "1 while a filter is set: counts are of a part of the machine.",
             (), [((), float(bool(frame.filters.describe())))],
         )  # fmt: skip
+        gone = any(n.kind in ("process_ended", "cgroup_removed") for n in frame.notices)
+        yield gauge(
+            "probetop_filter_gone",
+            "1 while the process of the filter has ended, or its cgroup is removed.",
+            (), [((), float(gone))],
+        )  # fmt: skip
         yield from self._budget(frame)
         yield from self._probes(frame.samples)
 

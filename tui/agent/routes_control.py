@@ -58,6 +58,7 @@ def target_object(target: Target) -> dict[str, Any]:
         "counts_only": target.counts_only,
         "unit": target.unit,
         "floor": target.floor,
+        "file": target.file,
     }
 
 
@@ -114,13 +115,15 @@ async def post_target(request: Request) -> Response:
     """Time one more."""
     query(request)
     control = context(request).control
-    fields = await body(request, ("spec",))
+    fields = await body(request, ("spec", "follow"))
     fields.need("spec")
     spec = fields.text("spec")
     assert spec is not None
     spec = specs.parse(spec).text
     control.touch()
     async with control.lock:
+        if fields.flag("follow") and spec in await control.targets():
+            return answer(target_object(await control.follow_target(spec)), 201)
         if context(request).runs.keep(spec) and spec in await control.targets():
             return answer(target_object((await control.targets())[spec]), 201)
         if len(await control.targets()) >= MOST_TARGETS:

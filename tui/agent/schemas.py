@@ -149,10 +149,19 @@ SCHEMAS: dict[str, Schema] = {
             "counts_only": {**FLAG, "description": "there is no end to it: it has no durations"},
             "unit": text("of its histogram; empty: a value, not a time", enum=["ns", ""]),
             "floor": maybe(real("ns that an empty function shows")),
+            "file": maybe(
+                text("where its path leads now", enum=["current", "replaced", "deleted", None])
+            ),
         }
     ),
     "Targets": shape({"targets": many(ref("Target"))}),
-    "TargetWish": shape({"spec": given("for example uprobe:libc:malloc", minLength=1)}),
+    "TargetWish": shape(
+        {
+            "spec": given("for example uprobe:libc:malloc", minLength=1),
+            "follow": maybe({**FLAG, "description": "attach it anew to what its path leads to"}),
+        },
+        ["spec"],
+    ),
     "Filters": shape(FILTER_FIELDS, words="null takes everything"),
     "FilterWish": shape(
         {**FILTER_FIELDS, "user": USER},

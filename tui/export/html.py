@@ -191,14 +191,33 @@ def losses(summary: Summary) -> list[tuple[str, str]]:
         out += [("warn", f"{entry.title}: {note}") for note in probe["notes"]]
     if summary["filters_changed"]:
         out.append(("warn", "The filters were changed meanwhile; those at the end are shown."))
+    out += [("warn", words) for words in _gone(summary.get("notices", ()))]
     if not any(style == "bad" for style, _ in out):
         out.insert(0, ("good", "No event was lost."))
     return out
 
 
+def _gone(notices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What became of the process and the cgroup that the filter names."""
+    words = {
+        "process_ended": "The filtered process {pid} ({comm}) ended at {at}.",
+        "cgroup_removed": "The filtered cgroup {cgroup} was removed at {at}.",
+        "cgroup_followed": "The filtered cgroup {cgroup} was made again at {at}, and is counted.",
+    }
+    return [
+        words[notice["kind"]].format(**{**notice, "at": stamp(notice["time"])})
+        for notice in notices
+        if notice["kind"] in words
+    ]
+
+
 def _gaps(probe: Mapping[str, Any]) -> list[str]:
     """What a probe could not tell, or took a sample of."""
-    out = []
+    out = [
+        f"the file of {target['spec']} was {target['file']} on disk."
+        for target in probe.get("targets") or ()
+        if target.get("file") in ("replaced", "deleted")
+    ]
     if probe.get("unattributed"):
         out.append(
             f"{fmt_count(probe['unattributed'])} calls are of processes beyond the table's room."

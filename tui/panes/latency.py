@@ -23,10 +23,12 @@ from tui.panes.targets import (
     Behind,
     Row,
     behind_columns,
+    file_notes,
     instead,
     label,
     mechanism,
     target_columns,
+    why_lines,
 )
 from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
 
@@ -39,17 +41,6 @@ PAIR = 72
 DRAWN, NARROW = 14, 36
 """Lines and columns with which a pane has room for drawings."""
 VIEWS = ("both", "histogram", "heatmap", "table")
-
-
-def _why(row: Row, cells: int) -> list[Line]:
-    """Why a target failed and how to mend it, wrapped; nothing for one that did not."""
-    target = row.target.target
-    if target.state != "failed":
-        return []
-    room = max(10, cells - 2)
-    why = wrap(safe(target.why or "it did not say why"), room)
-    fix = wrap(safe(target.fix), room) if target.fix else []
-    return [*[((" " + line, "error"),) for line in why], *[((" " + line, "text"),) for line in fix]]
 
 
 class LatencyPane(Pane):
@@ -196,6 +187,10 @@ class LatencyPane(Pane):
         ]
         if broken:
             out.append((f"  {broken} failed", "bad"))
+        for state in ("replaced", "deleted"):
+            files = len([1 for row in view.targets if row.target.file == state])
+            if files:
+                out.append((f"  {files} file{'s' if files > 1 else ''} {state}", "warn"))
         if self.sample is not None and self.sample.given_up is not None:
             out.append((f"  {self.sample.given_up}", "warn"))
         for word, count in (
@@ -215,7 +210,7 @@ class LatencyPane(Pane):
         drawn = self.look.drawings and self.shows != "table"
         if row is None or not drawn or height < DRAWN or width < NARROW:
             if focused and row is not None:
-                notes = _why(row, width)[: height // 3] or notes
+                notes = why_lines(row, width)[: height // 3] or notes
             return self._table(width, height, notes, focused)
         rows = max(len(self.table.rows), len(self.processes.rows) if self.drilled else 0, 1)
         upper = max(6, height * 2 // 5)
@@ -251,7 +246,7 @@ class LatencyPane(Pane):
 
     def _notes(self, row: Row | None, height: int) -> list[Line]:
         """What the marks mean, and what the probe says of itself."""
-        notes: list[Line] = []
+        notes = file_notes(row, self.source is not None and self.source.live)
         if row is not None and row.is_value:
             notes.append(((" values, no durations: time/s is their sum a second", "dim"),))
         near = [row] if row is not None and row.is_near else []
@@ -269,7 +264,7 @@ class LatencyPane(Pane):
     def _drawings(self, row: Row, width: int, height: int) -> list[Line]:
         target = row.target.target
         if target.state == "failed" or height < histogram.LEAST_ROWS:
-            return [(), *_why(row, width)]
+            return [(), *why_lines(row, width)]
         extent = self.heat.extent(row.spec)
         if target.state != "on" or target.counts_only or extent is None:
             why = "only counted, for it has no end: two events joined by a comma are timed"
@@ -363,25 +358,42 @@ class LatencyPane(Pane):
         return None if behind is None else behind.process.pid
 
     def hints(self) -> list[tuple[str, str]]:
-        """d and v."""
+        """a, d and v."""
         remove = [("d", "remove")] if self.drilled is None and self.table.rows else []
-        return [*remove, ("v", "view")]
+        follow = [("a", "follow file")] if self._can_follow() else []
+        return [*follow, *remove, ("v", "view")]
 
     def options(self) -> list[tuple[str, str]]:
-        """What d and v do."""
+        """What a (where it does something), d and v do."""
+        follow = ("a", "Latency: follow the file that replaced the selected target's")
         return [
+            *([follow] if self._can_follow() else []),
             ("d", "Latency: remove the selected target (delete does the same)"),
             ("v", "Latency: histogram and heatmap, one of them, or the table alone"),
         ]
 
     def press(self, key: str) -> bool:
-        """d, delete and backspace remove the selected target, v changes what is drawn."""
+        """d, delete and backspace remove the selected target, a follows its file, v is the view."""
         if key in ("d", "delete", "backspace"):
             return self._remove()
+        if key == "a":
+            return self._follow()
         if key == "v":
             self.shows = VIEWS[(VIEWS.index(self.shows) + 1) % len(VIEWS)]
             return True
         return False
+
+    def _can_follow(self) -> bool:
+        row = self.selected()
+        return row is not None and row.target.target.file == "replaced"
+
+    def _follow(self) -> bool:
+        """Attach the selected target to the file that its path leads to now."""
+        row = self.selected()
+        if row is None or self.source is None or not self._can_follow():
+            return False
+        self.source.set_option(self.name, "follow", row.spec)
+        return True
 
     def _remove(self) -> bool:
         row = self.table.current()

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from probes.model import SpentRow, TargetRow
-from tui.lines import Span
+from tui.lines import Line, Span
 from tui.panes.table import Column
-from tui.text import fmt_count, fmt_ns, fmt_percent, safe, width
+from tui.text import fmt_count, fmt_ns, fmt_percent, safe, width, wrap
 
 NEAR = 2.0
 """A duration below so many times the probe's own floor says little."""
@@ -113,6 +113,32 @@ def instead(row: Row) -> Span | None:
     return None
 
 
+def changed(row: Row) -> bool:
+    """Whether its path does not lead to the traced file any more."""
+    return row.target.target.file in ("replaced", "deleted")
+
+
+def file_notes(row: Row | None, acts: bool) -> list[Line]:
+    """What became of the file that a target is in; `acts`: it can be followed."""
+    if row is None or not changed(row):
+        return []
+    text = " file deleted: processes that run it are still traced"
+    if row.target.target.file == "replaced":
+        text = f" file replaced: new processes run another{'; a follows it' if acts else ''}"
+    return [((text, "warn"),)]
+
+
+def why_lines(row: Row, cells: int) -> list[Line]:
+    """Why a target failed and how to mend it, wrapped; nothing for one that did not."""
+    target = row.target.target
+    if target.state != "failed":
+        return []
+    room = max(10, cells - 2)
+    why = wrap(safe(target.why or "it did not say why"), room)
+    fix = wrap(safe(target.fix), room) if target.fix else []
+    return [*[((" " + line, "error"),) for line in why], *[((" " + line, "text"),) for line in fix]]
+
+
 def _duration(name: str, field: str, drop: int = 0) -> Column[Row]:
     def value(row: Row) -> float | None:
         found: float | None = getattr(row.target, field)
@@ -145,7 +171,7 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
         Column(
             "target",
             max(8, min(longest, READABLE)),
-            lambda r: (label(r.spec), "name" if r.rate else "text"),
+            lambda r: (label(r.spec), "warn" if changed(r) else "name" if r.rate else "text"),
             lambda r: r.spec,
             right=False,
             most=max(8, min(longest, LONGEST)),

@@ -16,10 +16,12 @@ from tui.widgets.cells import CellWidget
 Hint = tuple[str, str]
 
 
-def hints_line(hints: Sequence[Hint], last: Sequence[Hint], cells: int) -> Line:
-    """As many hints as fit, and the `last` ones always."""
+def hints_line(
+    hints: Sequence[Hint], last: Sequence[Hint], cells: int, first: Sequence[Span] = ()
+) -> Line:
+    """What comes `first`, as many hints as fit, and the `last` ones always."""
     end: list[Span] = _spans(last)
-    out: list[Span] = [(" ", "")]
+    out: list[Span] = [(" ", ""), *first]
     for hint in hints:
         more = _spans([hint])
         if line_width(out) + line_width(more) + line_width(end) > cells:
@@ -38,6 +40,8 @@ def _spans(hints: Sequence[Hint]) -> list[Span]:
 class FooterBar(CellWidget):
     """Keys that do something now; a message for some seconds; a prompt while it is open.
 
+    A `notice` stands before the keys for as long as it is true; it is told how many cells it has.
+
     It never has Textual's focus: that comes some time after it was asked for, and what is typed
     quickly after "/" would still be commands. The application hands over keys in their order.
     """
@@ -47,6 +51,7 @@ class FooterBar(CellWidget):
         self.hints: list[Hint] = []
         self.last: list[Hint] = []
         self.message: Span | None = None
+        self.notice: Callable[[int], str] | None = None
         self.prompt: Prompt | None = None
         self.resized: Callable[[], None] = self.repaint
 
@@ -70,7 +75,11 @@ class FooterBar(CellWidget):
             if width(said) > room:
                 return [((" ", ""), (said, style))]
             return [((" ", ""), (fit(said, room + 2), style), *edge)]
-        return [hints_line(self.hints, self.last, columns)]
+        first: list[Span] = []
+        if self.notice is not None:
+            room = columns - 3 - line_width(_spans(self.last))
+            first = [(self.notice(room), "warn"), ("  ", "")]
+        return [hints_line(self.hints, self.last, columns, first)]
 
     def open(self, prompt: Prompt) -> None:
         """Begin to take a line."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span, line_width
 from tui.look import Look
+from tui.notices import has_gone
 from tui.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe
 from tui.widgets.cells import CellWidget
 
@@ -130,7 +131,8 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         room = max(20, width - 60)
         # That nothing comes is said in full before what would be counted.
         order = 2 if state.silence else 0
-        items.append((order, [("only ", "warn"), (clip(safe(wanted), room), "warn")]))
+        style = "bad" if has_gone(frame) else "warn"
+        items.append((order, [("only ", "warn"), (clip(safe(wanted), room), style)]))
     clock = time.strftime("%H:%M:%S", time.localtime(frame.time))
     right: list[Item] = [(5, [(f"{frame.interval:g} s", "dim")])]
     if state.window:

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watches the process and the cgroup that filters name, and says when one of them has gone.
+
+A process is held by a pidfd, so that another one that gets its pid is never taken for it. A
+cgroup is known by its path: one that is made again at the same path takes the old one's place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from probes import kernel
+from probes.base import ProbeError
+from probes.control import cgroup_directory
+from probes.samples import Filters, Notice
+
+ENDED = (1 << 64) - 1
+"""When a process started that has ended: no process passes a filter that asks for this."""
+_TICK = 10_000_000
+"""ns of the unit in which /proc/PID/stat tells times (USER_HZ is 100 on all architectures here)."""
+
+
+class FilterWatch:
+    """The process and the cgroup of some filters, as they were when the filters were set.
+
+    `started` is when the process started, in ns since boot, for the programs to compare; None
+    without a process, or where that is not known. Raises ProbeError for a process or a cgroup
+    that is not there. The descriptor is closed with the object.
+    """
+
+    def __init__(self, filters: Filters) -> None:
+        self.filters = filters
+        self.started: int | None = None
+        self._pidfd: int | None = None
+        self._comm: str | None = None
+        self._directory: Path | None = None
+        self._inode: int | None = None
+        self._process: Notice | None = None
+        self._cgroup: Notice | None = None
+        if filters.cgroup is not None:
+            self._directory = cgroup_directory(filters.cgroup)
+            self._inode = _inode_of(self._directory)
+        # The pids that the programs compare are those of the initial namespace, 0 is the idle task.
+        if filters.pid and kernel.in_initial_pid_namespace():
+            self._hold(filters.pid)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What has gone, and what has come in its place."""
+        return tuple([notice for notice in (self._process, self._cgroup) if notice is not None])
+
+    def wait_fds(self) -> tuple[int, ...]:
+        """The descriptor that becomes readable when the process ends, until that was seen."""
+        return () if self._pidfd is None or self._process is not None else (self._pidfd,)
+
+    def check(self) -> bool:
+        """Look at the process and the cgroup; True if the programs must be told anew."""
+        changed = False
+        if self._pidfd is not None and self._process is None and _has_ended(self._pidfd):
+            now = time.time()
+            self._process = Notice("process_ended", now, self.filters.pid, self._comm)
+            self.started, changed = ENDED, True
+        return self._check_cgroup() or changed
+
+    def _check_cgroup(self) -> bool:
+        if self._directory is None:
+            return False
+        try:
+            inode = _inode_of(self._directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
+                return False
+            inode = None
+        if inode == self._inode:
+            return False
+        self._inode = inode
+        kind = "cgroup_removed" if inode is None else "cgroup_followed"
+        self._cgroup = Notice(kind, time.time(), cgroup=self.filters.cgroup)
+        return inode is not None
+
+    def _hold(self, pid: int) -> None:
+        fd = _open(pid)
+        weakref.finalize(self, os.close, fd)
+        self._pidfd = fd
+        started, comm = _start_of(pid), kernel.read_text(f"/proc/{pid}/comm")
+        if _has_ended(fd):
+            # What was read may be of another process.
+            raise _no_process(pid)
+        self.started, self._comm = started, comm
+
+
+def _open(pid: int) -> int:
+    if not 0 < pid < 1 << 31:
+        raise _no_process(pid)
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            raise _no_process(pid) from None
+        # EINVAL, and ENOENT from Linux 6.9 on, are for threads.
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            why = f"{pid} is a thread, not a process"
+            raise ProbeError(why, "give its process, as ps shows it") from None
+        why = f"process {pid} cannot be watched ({error.strerror})"
+        raise ProbeError(why, "raise the limit of open files, or filter by name") from error
+
+
+def check_started(pid: int, started: int | None) -> None:
+    """Raises ProbeError where a pid is not that of the process which started then any more."""
+    if started is not None and _start_of(pid) != started:
+        why = f"the filtered process {pid} has ended, so that its files cannot be looked up"
+        raise ProbeError(why, "end the filter by process first (p)")
+
+
+def _no_process(pid: int) -> ProbeError:
+    return ProbeError(f"there is no process {pid}", "see ps or pgrep for those that run now")
+
+
+def _has_ended(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _start_of(pid: int) -> int | None:
+    """When a process started, in ns since boot, rounded down to a tick; None if unreadable."""
+    text = kernel.read_text(f"/proc/{pid}/stat")
+    if text is None:
+        return None
+    # A process's name may hold blanks and parentheses.
+    fields = text.rpartition(")")[2].split()
+    return max(0, int(fields[19]) * _TICK - _boot_offset())
+
+
+def _boot_offset() -> int:
+    """ns that /proc adds to times since boot, in a time namespace."""
+    lines = (kernel.read_text("/proc/self/timens_offsets") or "").splitlines()
+    for fields in [line.split() for line in lines]:
+        with suppress(ValueError, IndexError):
+            if fields[0] == "boottime":
+                return int(fields[1]) * 1_000_000_000 + int(fields[2])
+    return 0
+
+
+def _inode_of(directory: Path) -> int:
+    return os.stat(directory).st_ino

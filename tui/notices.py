@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of the process and the cgroup that are filtered by, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from probes.samples import Frame, Notice
+from tui.look import Look
+from tui.text import clip, safe, shorten, width
+
+FOLLOWED_SECONDS = 60.0
+"""How long the screen says that a cgroup was made again: it counts, so that nothing is amiss."""
+LEAST_PATH = 8
+"""Cells of a cgroup's path that are shown at least."""
+GONE = ("process_ended", "cgroup_removed")
+"""Kinds of notices after which nothing passes the filters."""
+
+
+def current(frame: Frame) -> list[Notice]:
+    """What the screen says at the moment of a Frame, the newest first."""
+    found = [
+        notice
+        for notice in frame.notices
+        if notice.kind in GONE
+        or (notice.kind == "cgroup_followed" and frame.time - notice.time < FOLLOWED_SECONDS)
+    ]
+    return sorted(found, key=lambda notice: -notice.time)
+
+
+def has_gone(frame: Frame) -> bool:
+    """Whether nothing can pass the filters now."""
+    return any(notice.kind in GONE for notice in frame.notices)
+
+
+def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
+    """A notice in ever fewer words; `acts`: the keys that change filters do something."""
+    if notice.kind == "process_ended":
+        key = ": p ends the filter" if acts else ""
+        named = f"process {notice.pid} ({notice.comm}) ended {clock}{key}"
+        return [named, f"process {notice.pid} ended {clock}{key}"]
+    if notice.kind == "cgroup_removed":
+        gone = f"cgroup {notice.cgroup} was removed {clock}: nothing is counted"
+        until = f"{gone} until it is made again"
+        return [*([f"{until}, F changes the filter"] if acts else []), until, gone]
+    return [f"cgroup {notice.cgroup} was made again {clock}, and is counted"]
+
+
+def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
+    """A notice in as many words as fit into so many cells, safe to be shown."""
+    more, path = look.glyphs.more, safe(notice.cgroup or "", look.plain)
+    clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
+    shown = notice._replace(comm=safe(notice.comm or "?", look.plain), cgroup=path)
+    texts = sentences(shown, clock, acts)
+    room = cells - width(texts[-1]) + width(path)
+    shorter = shown._replace(cgroup=shorten(path, max(LEAST_PATH, room), more))
+    texts.append(sentences(shorter, clock, acts)[-1])
+    return next((text for text in texts if width(text) <= cells), clip(texts[-1], cells, more))
+
+
+def of(frame: Frame | None, look: Look, acts: bool) -> Callable[[int], str] | None:
+    """The newest notice of a Frame, for as many cells as it is asked to take; None without one."""
+    found = [] if frame is None else current(frame)
+    return partial(fitting, found[0], look, acts) if found else None
