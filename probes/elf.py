@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from probes import kernel
@@ -148,8 +149,9 @@ class Elf:
             raise self.damaged("its program headers are too short")
         table = self._read(width * count, at)
         rows = [struct.unpack_from("<2I4Q", table, width * row) for row in range(count)]
-        found = sorted(Segment(r[3], r[2], r[5], r[1]) for r in rows if r[0] == _PT_LOAD and r[5])
-        for one, following in zip(found, found[1:], strict=False):
+        loaded = (r for r in rows if r[0] == _PT_LOAD and r[5])
+        found = sorted(Segment(r[3], r[2], r[5], r[1]) for r in loaded)
+        for one, following in pairwise(found):
             if one.address + one.size > following.address:
                 raise self.damaged("what it loads overlaps")
         return found

@@ -21,14 +21,12 @@ from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
 from probes.latency_plan import (
     DEFAULTS,
-    MOST_TARGETS,
-    Wish,
     measured,
     parts,
     watches_calls,
-    wish,
 )
 from probes.latency_unit import Unit
+from probes.latency_wishes import wishes_of
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
@@ -86,20 +84,7 @@ class LatencyProbe:
     @staticmethod
     def plan(params: Params) -> Plan:
         """Programs for each target that this machine has; the others are in the facts."""
-        wishes: list[Wish] = []
-        targets: list[dict[str, Any]] = []
-        errors: list[tuple[str, str, str]] = []
-        for text in params["targets"]:
-            try:
-                if len(targets) >= MOST_TARGETS:
-                    raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
-                counted = text in params.get("counted", ())
-                made = wish(text, len(targets), params.get("pid"), counted=counted)
-            except ProbeError as error:
-                errors.append((text, error.why, error.fix))
-                continue
-            targets.append(made.facts(text, len(targets)))
-            wishes.append(made)
+        wishes, targets, errors = wishes_of(params)
         sizes = geometry(kernel.possible_cpus(), len(targets))
         if any(facts["by_text"] for facts in targets):
             sizes["PT_WIDE"] = TEXT_WORDS

@@ -228,6 +228,15 @@ def open_below(directory: int, path: str, resolve: int) -> int:
     raise OSError(number, os.strerror(number), path)
 
 
+def open_directory(path: str) -> int:
+    """A descriptor of a directory, by the rights of now; raises OSError, ValueError."""
+    found = open_below(_AT_FDCWD, path, _NO_MAGICLINKS)
+    try:
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
 def _reopened(path: str, found: _Found, inner: str = "") -> OpenFile:
     """The file that an O_PATH descriptor stands for, checked and opened for reading."""
     try:
