@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
 
+from probes import specs
 from probes.base import ProbeError
 from probes.privileges import CAPABILITY_VERSION_3, NOBODY, User
 
@@ -41,19 +43,34 @@ class Asker:
         """How errors name the user."""
         if self.user is None:
             return "this process"
-        return self.user.name or f"uid {self.user.uid}"
+        return f"user {self.user.name or self.user.uid}"
 
 
 class TooSlow(ProbeError):
     """Reading the files of a target took longer than it may."""
 
 
-def for_clients(offsets: bool = False, trusted: Sequence[str] = ()) -> Asker:
+def for_clients(offsets: bool = False) -> Asker:
     """The policy of an agent: its clients reach what everybody on the machine can read."""
-    return Asker(User(NOBODY, NOBODY, None), True, frozenset(trusted), offsets)
+    return Asker(User(NOBODY, NOBODY, "nobody"), offsets=offsets)
 
 
-_asker = Asker()
+def trusting(policy: Asker, options: Mapping[str, Mapping[str, Any]]) -> Asker:
+    """The policy for a start with these options by probe, whose targets are trusted."""
+    texts = set()
+    for chosen in options.values():
+        for option in ("targets", "add"):
+            value = chosen.get(option) or ()
+            for text in [value] if isinstance(value, str) else value:
+                # What is no target has no file to be looked up.
+                with suppress(ProbeError):
+                    texts.add(specs.parse(text).text)
+    return replace(policy, trusted=policy.trusted | frozenset(texts))
+
+
+OWN_RIGHTS = Asker()
+"""The policy for whoever has this process's rights anyhow."""
+_asker = OWN_RIGHTS
 _trusting = False
 _acting = False
 _deadline = float("inf")
@@ -125,7 +142,7 @@ def rights() -> Iterator[None]:
         return
     before = os.geteuid(), os.getegid(), os.getgroups()
     capabilities = _capabilities()
-    groups = os.getgrouplist(user.name, user.gid) if user.name else [user.gid]
+    groups = _groups(user)
     _acting = True
     try:
         try:
@@ -138,6 +155,12 @@ def rights() -> Iterator[None]:
     finally:
         _return(*before, capabilities)
         _acting = False
+
+
+def _groups(user: User) -> list[int]:
+    """The groups that a user is in."""
+    known = user.name is not None and user.uid != NOBODY
+    return os.getgrouplist(user.name or "", user.gid) if known else [user.gid]
 
 
 def _become(user: User, groups: Sequence[int], capabilities: Sequence[int]) -> None:

@@ -267,8 +267,7 @@ def _user(spec: specs.Spec, pid: int | None) -> Wish:
         *(replace(one, kind="uretprobe") for one in _places(found, leave)),
         *_places(found, enter),
     )
-    first = found[0]
-    kind = empty.kind_of(first.file or first.path, first.offset)
+    kind = empty.kind_of(found[0].file or found[0].path, found[0].offset)
     return Wish("uprobe", attach, len(found), floor=kind)
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, control, kernel, privileges
+from probes import broker, control, file_access, kernel, privileges
 from probes.base import Probe, ProbeError
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
@@ -33,6 +33,7 @@ def open_live(
     log: str | None = None,
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
+    asker: file_access.Asker | None = None,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -41,7 +42,8 @@ def open_live(
     amount. `run_as` is a name, or the user to become. `helpers` is what the Source can be asked
     to have done. `preload` imports what is needed from then on: the user that we
     become may not be able to read where Python lives. Call it before any thread starts and
-    before heavy imports, which the broker would carry too. Raises ProbeError.
+    before heavy imports, which the broker would carry too. `asker` says with whose rights files
+    are looked up, if not with those of the user to become. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -53,7 +55,9 @@ def open_live(
     kernel.tracefs()
     if filters.cgroup is not None:
         control.cgroup_id(filters.cgroup)
-    _, sock = broker.fork(probe_paths, helpers)
+    # The targets of `options` come from the person who started this; later ones from who asks.
+    policy = file_access.trusting(asker or file_access.Asker(user), options)
+    _, sock = broker.fork(probe_paths, helpers, policy)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = Path(log) if log else None
     source = LiveSource(
