@@ -160,8 +160,9 @@ def _decode(capstone: Any, code: bytes) -> bytes:
     starts, targets = array("I"), array("I")
     for address, _, mnemonic, operands in engine.disasm_lite(code, 0):
         starts.append(address)
-        if mnemonic.startswith(("j", "loop")) and operands.startswith("0x"):
-            target = int(operands, 16)
+        # Small numbers are written without 0x.
+        if mnemonic.startswith(("j", "loop")) and operands[:1].isdigit():
+            target = int(operands, 0)
             if target < len(code):
                 targets.append(target)
     return (starts + array("I", [_MARK]) + targets + array("I", [_MARK])).tobytes()
