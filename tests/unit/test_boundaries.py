@@ -33,7 +33,9 @@ def policy() -> Iterator[None]:
     set_asker(Asker())
 
 
-def program(tmp_path: Path, code: bytes, symbols: list[Row] | None = None, notes: bytes = b"") -> str:
+def program(
+    tmp_path: Path, code: bytes, symbols: list[Row] | None = None, notes: bytes = b""
+) -> str:
     path = tmp_path / "program"
     rows: list[Row] = symbols or [("f", FUNC, GLOBAL, 0, len(code))]
     path.write_bytes(ElfFile(symtab=rows, code=code, notes=notes).build())
