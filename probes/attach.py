@@ -125,6 +125,8 @@ class Attacher:
     def attach_batch(self, batch: Sequence[Attach]) -> list[int]:
         """As `attach`, for one of `batches`: one descriptor, or one for each wish."""
         first = batch[0]
+        if first.file is not None:
+            first.file.check()
         if self._multi and first.kind in _USER and first.pid < 0:
             program = self._program(first, bpfsys.ATTACH_UPROBE_MULTI)
             places = [wish.offset for wish in batch], [wish.counter for wish in batch]
@@ -231,7 +233,9 @@ class Attacher:
         pmu_type = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
         if pmu_type is None:
             raise _absent(pmu)
-        name = ctypes.create_string_buffer((wish.path if user else wish.target).encode())
+        name = ctypes.create_string_buffer(
+            (wish.path if user else wish.target).encode(errors="surrogateescape")
+        )
         config = (wish.kind.endswith("retprobe")) | wish.counter << 32
         return bpfsys.perf_event_open(
             int(pmu_type),

@@ -46,6 +46,15 @@ Mechanism = Literal[
 ]
 
 
+class TracedFile(Protocol):
+    """A file that stays open until it is attached to, see `probes.open_file`."""
+
+    path: str
+
+    def check(self) -> None:
+        """Raises ProbeError if the file was written to since it was opened."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
     """One program of a BPF source file and the event that it is attached to.
@@ -59,7 +68,7 @@ class Attach:
     is noted with it. A timer goes off every `period` ns on one `cpu`.
 
     `keeper` is the map of perf events, and the index in it, that keeps the event attached in
-    the place of a descriptor of its own.
+    the place of a descriptor of its own. `file` is what `path` leads to, and keeps it open.
     """
 
     kind: Mechanism
@@ -76,6 +85,7 @@ class Attach:
     cpu: int = 0
     period: int = 0
     keeper: tuple[str, int] | None = None
+    file: TracedFile | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

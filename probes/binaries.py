@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping as Mapped
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from probes import elf_functions, kernel
+from probes import boundaries, elf_functions, file_access, kernel
 from probes.base import ProbeError
 from probes.near import did_you_mean, near, quote
+from probes.open_file import OpenFile, open_file, opened
 from probes.operands import Argument
 from probes.specs import Spec
-from probes.usdt import arguments_of, find_probes
+from probes.usdt import arguments_of, check_nop, find_probes
 
 LIMIT = 64
 """Most functions that one wildcard is attached to."""
 INSIDE = "no function is known to begin here"
+MOST_PLACES = 1024
+"""Most places of one static probe, which a compiler multiplies by inlining."""
 LD_CACHE = "/etc/ld.so.cache"
+MOST_CACHE = 64 << 20
+"""Bytes of the largest linker's cache that is read."""
 LIBRARY_DIRECTORIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 _CACHE_ARCH = {"x86_64": 0x0300, "arm64": 0x0A00}
@@ -54,43 +59,57 @@ class Place:
     no_return: str = ""
     semaphore: int = 0
     arguments: tuple[Argument, ...] = ()
+    file: OpenFile | None = field(default=None, compare=False)
 
 
 def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place]:
     """Every place that a uprobe or usdt target means (of a pair: its first half).
 
-    Functions under several names are there once. Raises ProbeError for a file, function or
+    The file is opened once, and is what the places lead to for as long as they exist. Functions
+    under several names are there once. Raises ProbeError for a file, function or
     static probe that is not there, and for a wildcard that matches none or over `limit`.
     """
-    path = find_binary(spec.path, pid)
+    file = open_file(find_binary(spec.path, pid))
     if spec.kind == "usdt":
-        found = find_probes(path, spec.provider, spec.name)
-        why = "a static probe is one instant"
-        return [
-            Place(path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore, arguments_of(path, p))
-            for p in found
-        ]
+        return _static_probes(file, spec)
     if not spec.symbol:
-        return [_at_address(path, spec.offset or 0)]
-    if spec.wildcard and spec.symbol not in elf_functions.functions(path):
-        return _matching(path, spec.symbol, limit)
-    function = elf_functions.function(path, spec.symbol)
+        return [_at_address(file, spec.offset or 0)]
+    if spec.wildcard and spec.symbol not in elf_functions.functions(file):
+        return _matching(file, spec.symbol, limit)
+    function = elf_functions.function(file, spec.symbol)
     if not spec.offset:
-        why = no_return(path, spec.symbol)
-        return [Place(path, spec.symbol, function.offset, why)]
+        why = no_return(file, spec.symbol)
+        return [Place(file.path, spec.symbol, function.offset, why, file=file)]
     if function.size and spec.offset >= function.size:
         raise ProbeError(
-            f"{spec.symbol} of {quote(path)} is {function.size} bytes long, so that "
+            f"{spec.symbol} of {quote(file.path)} is {function.size} bytes long, so that "
             f"+{spec.offset:#x} is behind its end",
             "give an offset inside of it",
         )
     name = f"{spec.symbol}+{spec.offset:#x}"
-    return [Place(path, name, function.offset + spec.offset, INSIDE)]
+    boundaries.check(file, function.offset, function.size, spec.offset, name)
+    return [Place(file.path, name, function.offset + spec.offset, INSIDE, file=file)]
 
 
-def no_return(path: str, symbol: str) -> str:
+def _static_probes(file: OpenFile, spec: Spec) -> list[Place]:
+    """The places of a static probe; raises ProbeError."""
+    found = find_probes(file, spec.provider, spec.name)
+    if len(found) > MOST_PLACES:
+        why = f"{quote(spec.name)} is in {len(found)} places, and {MOST_PLACES} is the most"
+        raise ProbeError(why, "trace a function around it instead")
+    for probe in found:
+        check_nop(file, probe)
+    why = "a static probe is one instant"
+    carried = arguments_of(file, found)
+    return [
+        Place(file.path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore, known, file)
+        for p, known in zip(found, carried, strict=True)
+    ]
+
+
+def no_return(file: OpenFile, symbol: str) -> str:
     """Why a function's return cannot be probed safely, "" where it can."""
-    if elf_functions.is_go(path):
+    if elf_functions.is_go(file):
         return "Go moves its stacks, and a return probe would crash the program"
     if symbol == "_start":
         return "a program's first instruction is not called, so that it never returns"
@@ -104,29 +123,37 @@ def is_fragment(symbol: str) -> bool:
     return ".cold" in symbol and re.search(r"\.cold(\.|$)", symbol) is not None
 
 
-def _at_address(path: str, address: int) -> Place:
-    offset = elf_functions.address_offset(path, address)
+def _at_address(file: OpenFile, address: int) -> Place:
+    offset = elf_functions.address_offset(file, address)
     names = [
         name
-        for name, f in elf_functions.functions(path).items()
+        for name, f in elf_functions.functions(file).items()
         if f.offset == offset and not f.ifunc
     ]
-    if not names:
-        return Place(path, f"{address:#x}", offset, INSIDE)
-    name = min(names, key=len)
-    return Place(path, name, offset, no_return(path, name))
+    if names:
+        name = min(names, key=len)
+        return Place(file.path, name, offset, no_return(file, name), file=file)
+    around = elf_functions.covering(file, offset)
+    if around is None:
+        why = f"{quote(file.path)} has no function around {address:#x}, as far as it names them"
+        raise ProbeError(why, "install its debug symbols, or name a function")
+    start, size = around[1].offset, around[1].size
+    boundaries.check(file, start, size, offset - start, f"{address:#x}")
+    return Place(file.path, f"{address:#x}", offset, INSIDE, file=file)
 
 
-def _matching(path: str, pattern: str, limit: int) -> list[Place]:
+def _matching(file: OpenFile, pattern: str, limit: int) -> list[Place]:
     fits = pattern_of(pattern).fullmatch
     found = {
         function.offset: name
-        for name, function in sorted(elf_functions.functions(path).items(), reverse=True)
+        for name, function in sorted(elf_functions.functions(file).items(), reverse=True)
         if not function.ifunc and fits(name) and not is_fragment(name)
     }
-    check_matches(pattern, len(found), limit, f" of {quote(path)}")
+    check_matches(pattern, len(found), limit, f" of {quote(file.path)}")
     names = sorted((name, offset) for offset, name in found.items())
-    return [Place(path, name, offset, no_return(path, name)) for name, offset in names]
+    return [
+        Place(file.path, name, offset, no_return(file, name), file=file) for name, offset in names
+    ]
 
 
 def pattern_of(text: str) -> re.Pattern[str]:
@@ -158,33 +185,47 @@ def find_binary(
     (a container's); then the path returned goes through /proc/PID/root where it sees other
     files than we do. Raises ProbeError for a name that means nothing or several files.
     """
-    if pid is not None and not os.path.isdir(f"{proc}/{pid}"):
+    if pid is not None and not os.path.isdir(f"{proc}/{file_access.checked_pid(pid)}"):
         raise ProbeError(f"there is no process {pid}", "check the pid")
     if "/" in name:
         path = os.path.abspath(name)
         return root_of(pid, proc) + path if pid is not None else path
     if pid is not None:
-        found = [m.path for m in mappings(pid, proc) if _is_called(name, os.path.basename(m.name))]
+        known = mappings(pid, proc)
+        found = {m.name: m.path for m in known if _is_called(name, os.path.basename(m.name))}
         if found:
             return _only(name, found, f"process {pid}")
-    program = _program(name)
-    if program is not None and not _is_library(name):
-        return program
-    libraries = _libraries(name, cache, directories)
-    if libraries:
-        return _only(name, libraries, "this machine")
+    with file_access.rights():
+        program = _program(name)
+        if program is not None and not _is_library(name):
+            return program
+        libraries = _libraries(name, cache, directories)
+        if libraries:
+            return _only(name, {os.path.realpath(one): one for one in libraries}, "this machine")
     if program is not None:
         return program
     raise _unknown(name, pid, proc, cache)
 
 
+def which(name: str, folders: Iterable[str] | None = None) -> str | None:
+    """The first executable of that name in PATH, for the effective user of this process.
+
+    shutil.which asks for the real user, who is root while files are looked up for somebody else.
+    """
+    for folder in os.get_exec_path() if folders is None else folders:
+        path = os.path.join(folder, name)
+        with suppress(ValueError):
+            if os.access(path, os.X_OK, effective_ids=True) and os.path.isfile(path):
+                return path
+    return None
+
+
 def _program(name: str) -> str | None:
     """The first program of that name in PATH; raises ProbeError for a script before it."""
-    script = shutil.which(name)
+    script = which(name)
     if script is None or not _is_script(script):
         return script
-    folders = os.get_exec_path()
-    later = [shutil.which(name, path=folder) for folder in folders]
+    later = [which(name, [folder]) for folder in os.get_exec_path()]
     found = next((path for path in later if path and not _is_script(path)), None)
     if found is None:
         return script
@@ -194,14 +235,14 @@ def _program(name: str) -> str | None:
 
 def _is_script(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
-            return file.read(2) == b"#!"
-    except OSError:
+        return opened(path).read(2, 0) == b"#!"
+    except ProbeError:
         return False
 
 
 def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
     """The files that a process executes code of, its program first; raises ProbeError."""
+    file_access.checked_pid(pid)
     try:
         with open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
             lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
@@ -212,12 +253,15 @@ def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
         raise ProbeError(why, "name the file by its path instead of by the pid") from error
     found: dict[str, Mapping] = {}
     root = root_of(pid, proc)
+    jail = _jail(pid, proc)
     for fields in lines:
         if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
             continue
         # What the kernel escapes in this file is the newline alone.
         name = fields[5].replace("\\012", "\n")
-        path = root + name
+        # Names are those of our root; a process in a directory of its own sees the rest of them.
+        inner = name.removeprefix(jail) if name.startswith(jail + "/") else name
+        path = root + inner
         if name.endswith(" (deleted)"):
             # The file was replaced, by an upgrade for example; this still leads to it.
             name = name.removesuffix(" (deleted)")
@@ -231,8 +275,19 @@ def _range(text: str) -> str:
     return "-".join(f"{int(address, 16):x}" for address in text.split("-"))
 
 
+def _jail(pid: int, proc: str) -> str:
+    """Which directory is the root of a process that sees our file systems, "" for the whole."""
+    try:
+        if os.readlink(f"{proc}/{pid}/ns/mnt") == os.readlink(f"{proc}/self/ns/mnt"):
+            return os.readlink(f"{proc}/{pid}/root").rstrip("/")
+    except OSError:
+        pass
+    return ""
+
+
 def root_of(pid: int, proc: str = "/proc") -> str:
     """What to put before a process's absolute paths: "" where it sees the same files."""
+    file_access.checked_pid(pid)
     try:
         same = os.readlink(f"{proc}/{pid}/ns/mnt") == os.readlink(f"{proc}/self/ns/mnt")
         if same and os.readlink(f"{proc}/{pid}/root") == "/":
@@ -254,9 +309,8 @@ def _is_called(name: str, base: str) -> bool:
     return rest != base and re.fullmatch(r"(-[\d.]+)?\.so(\.[\d.]+)?", rest) is not None
 
 
-def _only(name: str, paths: Iterable[str], where: str) -> str:
-    """The one of `paths`, which are one file perhaps under several names."""
-    files = {os.path.realpath(path): path for path in paths}
+def _only(name: str, files: Mapped[str, str], where: str) -> str:
+    """The only one of some paths, by the file that each leads to; raises ProbeError."""
     if len(files) > 1:
         why = f"{quote(name)} means {len(files)} files of {where}: {', '.join(sorted(files))}"
         raise ProbeError(why, "give the path of one")
@@ -283,7 +337,8 @@ def cached_libraries(cache: str = LD_CACHE) -> Iterator[tuple[str, str]]:
     The layout is glibc's: sysdeps/generic/dl-cache.h, struct cache_file_new.
     """
     try:
-        data = Path(cache).read_bytes()
+        with open(cache, "rb") as file:
+            data = file.read(MOST_CACHE)
     except OSError:
         return
     # A cache of an old format may lie before the one of today.

@@ -30,9 +30,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from probes import child, ipc, messages
+from probes import child, file_access, ipc, messages
 from probes.child import Child, Limits
 from probes.closer import Closer
+from probes.file_access import OWN_RIGHTS
 from probes.helpers import NO_HELPERS, Helper, Helpers
 from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
@@ -325,14 +326,20 @@ def run(
 
 
 def fork(
-    paths: Mapping[str, str], helpers: Mapping[str, Helper] = NO_HELPERS
+    paths: Mapping[str, str],
+    helpers: Mapping[str, Helper] = NO_HELPERS,
+    asker: file_access.Asker = OWN_RIGHTS,
 ) -> tuple[int, socket.socket]:
-    """Start the broker as a child: its process id and the socket to it."""
+    """Start the broker as a child: its process id and the socket to it.
+
+    `asker` says with whose rights it and its children look files up; no message can change it.
+    """
     ours, theirs = ipc.pair()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         ours.close()
+        file_access.set_asker(asker)
         run(theirs, paths, parent, helpers)
     theirs.close()
     return pid, ours

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from functools import cache, cached_property
 from heapq import nsmallest
 from operator import itemgetter
 from typing import NamedTuple
 
+from probes import file_access, syscall_names
 from probes import kernel as machine
-from probes import syscall_names
 from probes.base import ProbeError
-from probes.binaries import cached_libraries, find_binary, is_fragment, mappings
-from probes.elf_functions import functions, is_go, version_of
+from probes.binaries import cached_libraries, find_binary, is_fragment, mappings, which
+from probes.elf_functions import functions, is_go
 from probes.fuzzy import Index, Key
 from probes.near import readable
+from probes.open_file import OpenFile, open_directory, open_file
 from probes.operands import arguments
 from probes.resolve import Kernel, Mechanism, this_kernel
 from probes.specs import KINDS, PRESETS, Kind
@@ -49,6 +50,8 @@ _DEFAULT_KINDS: frozenset[Kind] = frozenset(
 )
 _FILE_KINDS: frozenset[Kind] = frozenset(("uprobe", "usdt"))
 _REMEMBERED = 64
+READ_SECONDS = 5.0
+"""Most that reading files for one query may take."""
 
 
 class Entry(NamedTuple):
@@ -104,7 +107,10 @@ class Catalog:
         Raises ProbeError, one sentence for the user, when a file or process that the query
         names cannot be read.
         """
-        query = query.strip()
+        with file_access.target("", READ_SECONDS):
+            return self._search(query.strip(), limit, kinds)
+
+    def _search(self, query: str, limit: int, kinds: Collection[Kind] | None) -> list[Entry]:
         wanted: frozenset[Kind] = frozenset(kinds or _DEFAULT_KINDS)
         word, colon, rest = query.partition(":")
         if colon and word in KINDS:
@@ -176,25 +182,27 @@ class Catalog:
         named = self._named_file(query)
         if named is None:
             return None
-        name, path, words = named
-        return [(words, found) for found in self._file(name, path, wanted)]
+        name, file, words = named
+        return [(words, found) for found in self._file(name, file, wanted)]
 
-    def _named_file(self, query: str) -> tuple[str, str, str] | None:
-        """(name as typed, path, what is looked for in it) if a query names a file."""
+    def _named_file(self, query: str) -> tuple[str, OpenFile, str] | None:
+        """(name as typed, file, what is looked for in it) if a query names a file."""
         if "/" in query.partition(":")[0]:
             ends = [found.start() for found in re.finditer(":", query)] + [len(query)]
             for end in ends:
-                if os.path.isfile(query[:end]):
-                    return query[:end], os.path.abspath(query[:end]), query[end + 1 :]
+                # What is no file, or not for the person who asks, is the beginning of a path.
+                with suppress(ProbeError):
+                    return query[:end], open_file(query[:end]), query[end + 1 :]
             return None
         name, colon, words = query.partition(":")
         if not colon or not name or name in self._categories:
             return None
         try:
-            return name, find_binary(name), words
+            path = find_binary(name)
         except ProbeError:
             # It may be the beginning of something else.
             return None
+        return name, open_file(path), words
 
     @cached_property
     def _categories(self) -> frozenset[str]:
@@ -202,21 +210,23 @@ class Catalog:
 
     def _process_file(self, path: str, wanted: frozenset[Kind]) -> list[_List]:
         try:
-            return self._file(path, path, wanted)
+            return self._file(path, open_file(path), wanted)
+        except file_access.TooSlow:
+            raise
         except ProbeError:
             # One file that cannot be read must not hide the others of the process.
             return []
 
-    def _file(self, name: str, path: str, wanted: frozenset[Kind]) -> list[_List]:
+    def _file(self, name: str, file: OpenFile, wanted: frozenset[Kind]) -> list[_List]:
         """Static probes and functions of a file; raises ProbeError if it is no ELF file."""
-        key = ("file", name, path, version_of(path))
+        key = ("file", name, file.path, file.version)
         found = []
         for kind, read in (("usdt", _usdt_rows), ("uprobe", _uprobe_rows)):
             if kind not in wanted:
                 continue
             known = self._lists.get((kind, *key))
             if known is None:
-                known = self._lists[(kind, *key)] = _listed(read(name, path), _RANKS[kind])
+                known = self._lists[(kind, *key)] = _listed(read(name, file), _RANKS[kind])
                 self._forget()
             found.append(known)
         return found
@@ -246,9 +256,9 @@ def _end_of(group: str, name: str, known: Collection[tuple[str, str]]) -> str:
     return next((end for end in ends if (group, end) in known), "")
 
 
-def _usdt_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
+def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
     places: dict[tuple[str, str], list[str]] = {}
-    for one in read_probes(path):
+    for one in read_probes(file):
         places.setdefault((one.provider, one.name), []).append(one.arguments)
     for (provider, probe), noted in sorted(places.items()):
         end = _end_of(provider, probe, places)
@@ -264,10 +274,10 @@ def _usdt_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
         yield f"{provider}:{probe}", Entry(start, "usdt", note)
 
 
-def _uprobe_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
-    name_of_file = os.path.basename(path)
-    note = "a Go function, counted" if is_go(path) else f"a function of {name_of_file}"
-    for symbol, function in functions(path).items():
+def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
+    name_of_file = os.path.basename(file.path)
+    note = "a Go function, counted" if is_go(file) else f"a function of {name_of_file}"
+    for symbol, function in functions(file).items():
         # What the grammar of targets does not take cannot be offered.
         if function.ifunc or is_fragment(symbol) or ":" in symbol or symbol[0].isdigit():
             continue
@@ -275,32 +285,48 @@ def _uprobe_rows(name: str, path: str) -> Iterator[tuple[str, Entry]]:
         yield plain or symbol, Entry(f"uprobe:{name}:{symbol}", "uprobe", plain or note)
 
 
-def _names_of_files(query: str, programs: bool) -> Iterator[tuple[str, Entry]]:
+def _names_of_files(query: str, programs: bool) -> list[tuple[str, Entry]]:
     """Files and directories whose names begin as a query does, or that it may mean.
 
-    Without `programs`, a name without a slash is only looked for as a whole, or as a library.
+    Only those that the person who asks could list. Without `programs`, a name without a slash
+    is only looked for as a whole, or as a library.
     """
-    directory, slash, base = query.rpartition("/")
-    if slash:
-        try:
-            found = sorted(os.scandir(directory + "/"), key=lambda entry: entry.name)
-        except (OSError, ValueError):
-            return
-        for entry in found:
+    with file_access.rights():
+        return list(_listed_names(query, programs))
+
+
+def _listed_names(query: str, programs: bool) -> Iterator[tuple[str, Entry]]:
+    if "/" in query:
+        yield from _names_in_directory(*query.rsplit("/", 1))
+        return
+    if programs:
+        yield from _programs(query)
+    elif re.fullmatch(r"[\w.+-]+", query) and (program := which(query)):
+        yield query, Entry(query + ":", "file", program)
+    if programs or query.startswith("lib"):
+        yield from _libraries(query)
+
+
+def _names_in_directory(directory: str, base: str) -> Iterator[tuple[str, Entry]]:
+    try:
+        fd = open_directory(directory + "/")
+    except (OSError, ValueError):
+        return
+    try:
+        with os.scandir(fd) as entries:
+            found = [entry for entry in entries if entry.name.startswith(base)]
+        for entry in sorted(found, key=lambda entry: entry.name):
             path = f"{directory}/{entry.name}"
-            if not entry.name.startswith(base) or not path.isprintable():
+            if not path.isprintable():
                 continue
             if entry.is_dir():
                 yield path, Entry(path + "/", "directory")
             elif _may_run(entry):
                 yield path, Entry(path + ":", "file")
+    except OSError:
         return
-    if programs:
-        yield from _programs(query)
-    elif re.fullmatch(r"[\w.+-]+", query) and (program := shutil.which(query)):
-        yield query, Entry(query + ":", "file", program)
-    if programs or query.startswith("lib"):
-        yield from _libraries(query)
+    finally:
+        os.close(fd)
 
 
 def _programs(query: str) -> Iterator[tuple[str, Entry]]:

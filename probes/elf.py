@@ -3,20 +3,22 @@
 
 Reads 64-bit little-endian files as the System V ABI's "Object Files" chapter and LSB's
 "Symbol Versioning" describe them, with pread, not mapped: a file that shrinks meanwhile must
-not kill.
+not kill. The file is taken to be hostile: what goes beyond the limits below is refused.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 import struct
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.file_access import check_time
 from probes.near import quote
+from probes.open_file import OpenFile, opened
 
 _MACHINES = {"x86_64": 62, "arm64": 183}
 _MACHINE_NAMES = {
@@ -29,11 +31,21 @@ _MACHINE_NAMES = {
     22: "s390",
     258: "LoongArch",
 }
-MOST = 1 << 30
-"""Most bytes of a section; a bigger symbol table is a damaged or a hostile one."""
-_PT_LOAD, _ET_REL = 1, 1
+MOST_SECTION = 256 << 20
+"""Bytes of the largest section that is read."""
+MOST_SECTIONS, MOST_SEGMENTS = 10_000, 128
+MOST_SYMBOLS = 1_000_000
+"""Entries of a file's symbol tables together."""
+MOST_NAME = 4096
+"""Bytes of the longest name; a symbol or section with a longer one is left out."""
+MOST_NAMES = 128 << 20
+"""Bytes of all names of a file's symbols together: many may share one place."""
+_PT_LOAD, _EXECUTABLE, _WRITABLE = 1, 1, 2
+_ET_REL, _ET_EXEC, _ET_DYN, _ET_CORE = 1, 2, 3, 4
 SYMTAB, _NOTE, _NOBITS, _DYNSYM, _VERSYM = 2, 7, 8, 11, 0x6FFFFFFF
+_COMPRESSED = 1 << 11
 _HIDDEN = 0x8000
+_AT_ONCE = 4096
 
 
 class Section(NamedTuple):
@@ -45,6 +57,26 @@ class Section(NamedTuple):
     offset: int
     size: int
     link: int
+    flags: int = 0
+
+
+class Segment(NamedTuple):
+    """What is loaded: address, place in the file and bytes from the file; PF_* flags."""
+
+    address: int
+    offset: int
+    size: int
+    flags: int
+
+    @property
+    def executable(self) -> bool:
+        """Whether its bytes are run."""
+        return bool(self.flags & _EXECUTABLE)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the program may change it."""
+        return bool(self.flags & _WRITABLE)
 
 
 class Symbol(NamedTuple):
@@ -59,16 +91,22 @@ class Symbol(NamedTuple):
 
 
 class Elf:
-    """An open ELF file; a context manager. Raises ProbeError for what is none that runs here."""
+    """An ELF file that is open; a context manager.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._fd = _open(path)
+    Given a path, it opens the file, and closes it at the end. Every number in the file is taken
+    to be wrong until it was compared with the size of the file and the limits above. Raises
+    ProbeError for what is no ELF file that runs here.
+    """
+
+    def __init__(self, source: str | OpenFile) -> None:
+        self.file = opened(source)
+        self.path = self.file.path
+        self._opened_here = isinstance(source, str)
         try:
             self._read_headers()
         except struct.error as error:
             self.close()
-            raise ProbeError(f"{quote(path)} is damaged", "name an intact file") from error
+            raise self.damaged("a table is cut off") from error
         except BaseException:
             self.close()
             raise
@@ -80,82 +118,132 @@ class Elf:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        """Close the file, unless it was open before."""
+        if self._opened_here:
+            self.file.close()
+
+    def damaged(self, why: str) -> ProbeError:
+        """What to raise for a file that contradicts itself."""
+        return ProbeError(f"{quote(self.path)} is damaged: {why}", "name an intact file")
+
+    def too_large(self, what: str, limit: str) -> ProbeError:
+        """What to raise for a file that goes beyond one of the limits."""
+        why = f"{quote(self.path)} has {what}, and {limit} is the most that is read"
+        return ProbeError(why, "name a smaller file")
 
     def _read_headers(self) -> None:
-        self._size = os.fstat(self._fd).st_size
-        head = os.pread(self._fd, 64, 0)
+        head = self.file.read(64, 0)
         _check(self.path, head)
         self.kind, self.machine = struct.unpack_from("<2H", head, 16)
         segments, sections = struct.unpack_from("<2Q", head, 32)
         size, count, width, number, names = struct.unpack_from("<5H", head, 54)
-        table = self._read(size * count, segments)
-        rows = [struct.unpack_from("<2I4Q", table, at * size) for at in range(count)]
-        # Address, file offset and size in the file of what is loaded.
-        self.segments: list[tuple[int, int, int]] = [
-            (r[3], r[2], r[5]) for r in rows if r[0] == _PT_LOAD
-        ]
-        first = self._read(64, sections) if sections else bytes(64)
+        self.segments = self._read_segments(segments, size, count)
+        self._starts = [segment.address for segment in self.segments]
+        self.sections = self._read_sections(sections, width, number, names) if sections else []
+
+    def _read_segments(self, at: int, width: int, count: int) -> list[Segment]:
+        """What is loaded, by address."""
+        if count > MOST_SEGMENTS:
+            raise self.too_large(f"{count} program headers", str(MOST_SEGMENTS))
+        if count and width < 56:
+            raise self.damaged("its program headers are too short")
+        table = self._read(width * count, at)
+        rows = [struct.unpack_from("<2I4Q", table, width * row) for row in range(count)]
+        loaded = (r for r in rows if r[0] == _PT_LOAD and r[5])
+        found = sorted(Segment(r[3], r[2], r[5], r[1]) for r in loaded)
+        for one, following in pairwise(found):
+            if one.address + one.size > following.address:
+                raise self.damaged("what it loads overlaps")
+        return found
+
+    def _read_sections(self, at: int, width: int, number: int, names: int) -> list[Section]:
+        first = self._read(64, at)
         # More sections than 16 bits count are counted in the first one.
         number = number or struct.unpack_from("<Q", first, 32)[0]
         names = names if names != 0xFFFF else struct.unpack_from("<I", first, 40)[0]
-        if not sections or width < 64 or width * number > self._size:
-            self.sections: list[Section] = []
-            return
-        table = self._read(width * number, sections)
-        raw = [struct.unpack_from("<2I4QI", table, at * width) for at in range(number)]
-        unnamed = [Section("", r[1], r[3], r[4], r[5], r[6]) for r in raw]
+        if width != 64:
+            return []
+        if number > MOST_SECTIONS:
+            raise self.too_large(f"{number} sections", str(MOST_SECTIONS))
+        table = self._read(width * number, at)
+        raw = [struct.unpack_from("<2I4QI", table, width * row) for row in range(number)]
+        unnamed = [Section("", r[1], r[3], r[4], r[5], r[6], r[2]) for r in raw]
         text = self.data(unnamed[names]) if names < number else b""
-        self.sections = [
-            s._replace(name=_string(text, r[0])) for r, s in zip(raw, unnamed, strict=True)
-        ]
+        return [s._replace(name=_string(text, r[0])) for r, s in zip(raw, unnamed, strict=True)]
 
     def section(self, name: str) -> Section | None:
         """The first section of that name."""
         return next((s for s in self.sections if s.name == name), None)
 
-    def data(self, section: Section | None) -> bytes:
+    def data(self, section: Section | None, most: int = MOST_SECTION) -> bytes:
         """What a section holds; nothing for None and for one that is not in the file."""
         if section is None or section.kind == _NOBITS:
             return b""
+        if section.flags & _COMPRESSED:
+            # Compilers compress debug information alone, none of which is read here.
+            raise self.damaged(f"its section {quote(section.name)} is compressed")
+        if section.size > most:
+            size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
+            raise self.too_large(f"a section {quote(section.name)} of {section.size} bytes", size)
         return self._read(section.size, section.offset)
 
     def _read(self, size: int, offset: int) -> bytes:
         """Bytes of the file; raises ProbeError where it cannot have them."""
-        if size > min(self._size, MOST) or offset > self._size:
-            why = f"{quote(self.path)} is damaged: it names what is behind its end"
-            raise ProbeError(why, "name an intact file")
-        return os.pread(self._fd, size, offset)
+        if size + offset > self.file.size:
+            raise self.damaged("it names what is behind its end")
+        return self.file.read(size, offset)
+
+    def segment(self, address: int) -> Segment | None:
+        """The segment whose bytes in the file are loaded at an address."""
+        at = bisect_right(self._starts, address) - 1
+        if at < 0 or address >= self.segments[at].address + self.segments[at].size:
+            return None
+        return self.segments[at]
 
     def offset(self, address: int) -> int | None:
         """The file offset of an address; None for one that is not loaded from the file."""
-        for start, offset, size in self.segments:
-            if start <= address < start + size:
-                return address - start + offset
-        return None
+        found = self.segment(address)
+        return None if found is None else address - found.address + found.offset
 
-    def symbols(self) -> Iterator[Symbol]:
-        """Entries of .symtab, then of .dynsym."""
+    def code_offset(self, address: int) -> int | None:
+        """As `offset`, but None for an address whose bytes are not run."""
+        found = self.segment(address)
+        if found is None or not found.executable:
+            return None
+        return address - found.address + found.offset
+
+    def symbols(self, kinds: Collection[int] | None = None) -> Iterator[Symbol]:
+        """Entries of .symtab, then of .dynsym; only those of some types if given."""
         for kind in (SYMTAB, _DYNSYM):
-            for section in self.sections:
-                if section.kind == kind and section.link < len(self.sections):
-                    yield from self._table(section)
+            section = next((s for s in self.sections if s.kind == kind), None)
+            if section is not None and section.link < len(self.sections):
+                yield from self._table(section, kinds)
 
-    def _table(self, section: Section) -> Iterator[Symbol]:
+    def _table(self, section: Section, kinds: Collection[int] | None) -> Iterator[Symbol]:
         table, strings = self.data(section), self.data(self.sections[section.link])
+        count = len(table) // 24
+        if count > MOST_SYMBOLS:
+            raise self.too_large(f"{count} symbols", str(MOST_SYMBOLS))
         versions = b""
         if section.kind == _DYNSYM:
             versions = next((self.data(s) for s in self.sections if s.kind == _VERSYM), b"")
-        count = len(table) // 24
         hidden = [v[0] & _HIDDEN for v in struct.iter_unpack("<H", versions[: len(versions) & ~1])]
         hidden += [0] * (count - len(hidden))
         rows = struct.iter_unpack("<IBBHQQ", table[: count * 24])
-        end = strings.find
-        for old, (at, info, _, section_number, address, size) in zip(hidden, rows, strict=False):
-            name = strings[at : end(b"\0", at)].decode("utf-8", "surrogateescape")
+        names = 0
+        for number, (old, row) in enumerate(zip(hidden, rows, strict=False)):
+            if not number % _AT_ONCE:
+                check_time()
+            at, info, _, section_number, address, size = row
+            if kinds is not None and info & 15 not in kinds:
+                continue
+            end = strings.find(b"\0", at, at + MOST_NAME)
+            if end < 0:
+                continue
+            names += end - at
+            if names > MOST_NAMES:
+                raise self.too_large("longer names of symbols", f"{MOST_NAMES >> 20} MiB")
+            name = strings[at:end].decode("utf-8", "surrogateescape")
             if "@" in name:
                 # A linker's symbol@VERSION is an old one, symbol@@VERSION the default.
                 name, _, version = name.partition("@")
@@ -166,23 +254,8 @@ class Elf:
 
     def build_id(self) -> bytes:
         """The build id, empty if there is none."""
-        note = self.data(self.section(".note.gnu.build-id"))
+        note = self.data(self.section(".note.gnu.build-id"), MOST_NAME)
         return note[16:] if note[12:16] == b"GNU\0" else b""
-
-
-def _open(path: str) -> int:
-    try:
-        # A FIFO would block, a terminal would become ours.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ProbeError(f"there is no file {quote(path)}", "check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ProbeError(f"{quote(path)} cannot be read ({reason})", "check the path") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise ProbeError(f"{quote(path)} is no regular file", "name a program or a library")
-    return fd
 
 
 def _check(path: str, head: bytes) -> None:
@@ -207,6 +280,11 @@ def _check(path: str, head: bytes) -> None:
     if head[5] != 1 or (here and machine != _MACHINES[here]):
         why = f"{quote(path)} is for {name}, and this machine is {kernel.machine()}"
         raise ProbeError(why, "name a file that runs here")
+    if kind == _ET_CORE:
+        why = f"{quote(path)} is what remains of a process (a core dump)"
+        raise ProbeError(why, "name the program that it was")
+    if kind not in (_ET_REL, _ET_EXEC, _ET_DYN):
+        raise ProbeError(f"{quote(path)} is no program or library", "name one")
     if kind == _ET_REL:
         raise ProbeError(
             f"{quote(path)} is an object file or kernel module, which no process runs",
@@ -215,4 +293,5 @@ def _check(path: str, head: bytes) -> None:
 
 
 def _string(strings: bytes, at: int) -> str:
-    return strings[at : strings.find(b"\0", at)].decode("utf-8", "replace")
+    end = strings.find(b"\0", at, at + MOST_NAME)
+    return strings[at:end].decode("utf-8", "replace") if end >= 0 else ""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from probes import kernel
 from probes.base import ProbeError
 from probes.binaries import Place
+from probes.open_file import OpenFile, opened
 
 PUSH, ENDBR, OTHER = "uprobe push", "uprobe endbr", "uprobe other"
 KINDS = (PUSH, ENDBR, OTHER)
@@ -29,15 +30,13 @@ _X86 = {
 _ARM = dict.fromkeys(KINDS, b"\x00\x00\x80\xd2\xc0\x03\x5f\xd6")  # mov x0,#0; ret
 
 
-def kind_of(path: str, offset: int) -> str:
+def kind_of(source: str | OpenFile, offset: int) -> str:
     """Which of KINDS the instruction at an offset of a file is."""
     if kernel.arch() != "x86_64":
         return OTHER
     try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            first = file.read(4)
-    except OSError:
+        first = opened(source).read(4, offset)
+    except ProbeError:
         return OTHER
     if first.startswith(b"\xf3\x0f\x1e\xfa"):
         return ENDBR

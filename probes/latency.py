@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, cast
-
-from msgspec import Meta, Struct
+from typing import Any, ClassVar, cast
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
@@ -24,14 +22,12 @@ from probes.latency_contract import latency_contract
 from probes.latency_plan import (
     DEFAULTS,
     MOST_TARGETS,
-    Wish,
     measured,
     parts,
     watches_calls,
-    wish,
 )
 from probes.latency_unit import Unit
-from probes.messages import convert
+from probes.latency_wishes import wishes_of
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
@@ -62,13 +58,6 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
         rows //= 2
     hists = targets + 1
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": hists}
-
-
-class _Params(Struct):
-    targets: list[str]
-    pid: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
-    started: Annotated[int, Meta(ge=0, lt=2**62)] | None = None
-    counted: list[str] = []
 
 
 class LatencyProbe:
@@ -112,22 +101,7 @@ class LatencyProbe:
     @staticmethod
     def plan(params: Params) -> Plan:
         """Programs for each target that this machine has; the others are in the facts."""
-        wishes: list[Wish] = []
-        targets: list[dict[str, Any]] = []
-        errors: list[tuple[str, str, str]] = []
-        asked = convert(params, _Params)
-        for text in asked.targets:
-            try:
-                if len(targets) >= MOST_TARGETS:
-                    raise ProbeError(f"{MOST_TARGETS} targets at once are the most", "remove some")
-                counted = text in asked.counted
-                process = asked.pid, asked.started
-                made = wish(text, len(targets), *process, counted=counted)
-            except ProbeError as error:
-                errors.append((text, error.why, error.fix))
-                continue
-            targets.append(made.facts(text, len(targets)))
-            wishes.append(made)
+        wishes, targets, errors = wishes_of(params)
         sizes = geometry(kernel.possible_cpus(), len(targets))
         if any(facts["by_text"] for facts in targets):
             sizes["PT_WIDE"] = TEXT_WORDS

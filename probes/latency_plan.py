@@ -282,7 +282,8 @@ def _user(spec: specs.Spec, pid: int | None) -> Wish:
         *(replace(one, kind="uretprobe") for one in _places(found, leave)),
         *_places(found, enter),
     )
-    return Wish("uprobe", attach, len(found), floor=empty.kind_of(found[0].path, found[0].offset))
+    kind = empty.kind_of(found[0].file or found[0].path, found[0].offset)
+    return Wish("uprobe", attach, len(found), floor=kind)
 
 
 def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
@@ -290,7 +291,8 @@ def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...
         Attach(
             kind="uprobe",
             function=function,
-            path=place.path,
+            path=place.file.link if place.file else place.path,
+            file=place.file,
             name=place.name,
             offset=place.offset,
             counter=place.semaphore,

@@ -18,6 +18,9 @@ SIGNED, RECORD, BASE, INDEX, MEMORY = 1 << 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8
 _BASE_AT, _INDEX_AT, _SCALE_AT = 16, 32, 48
 _WORD = (1 << 64) - 1
 
+MOST_TEXT, MOST_ARGUMENTS = 1024, 16
+"""Bytes of a note about arguments, and how many: SystemTap's macros have 12 at most."""
+
 Locate = Callable[[str], int | None]
 """The distance in bytes from the probe to a symbol of its file, None for an unknown one."""
 
@@ -88,8 +91,10 @@ _SPLIT = re.compile(r"\s+(?=(?:-?[1248]f?@))")
 
 def arguments(text: str, arch: str, locate: Locate = lambda name: None) -> list[Argument]:
     """The arguments that a note describes, in their order."""
-    words = _SPLIT.split(text.strip()) if "@" in text else text.split()
-    return [_argument(word, arch, locate) for word in words if word]
+    # Long runs of blanks would take time by the square of their length below.
+    parts = text[:MOST_TEXT].split()
+    words = _SPLIT.split(" ".join(parts)) if "@" in text else parts
+    return [_argument(word, arch, locate) for word in words[:MOST_ARGUMENTS] if word]
 
 
 def _argument(word: str, arch: str, locate: Locate) -> Argument:
@@ -105,7 +110,7 @@ def _argument(word: str, arch: str, locate: Locate) -> Argument:
 
 
 def _constant(text: str) -> int | None:
-    found = re.fullmatch(r"[-+]?(?:0x[0-9a-fA-F]+|\d+)", text)
+    found = re.fullmatch(r"[-+]?(?:0x[0-9a-fA-F]+|\d+)", text, re.ASCII)
     return int(text, 0 if "x" in text else 10) if found else None
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, kernel, privileges
+from probes import broker, file_access, kernel, privileges
 from probes.base import Probe, ProbeError
 from probes.filter_watch import FilterWatch
 from probes.helpers import NO_HELPERS, Helper
@@ -34,6 +34,7 @@ def open_live(
     log: str | None = None,
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
+    asker: file_access.Asker | None = None,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -42,7 +43,8 @@ def open_live(
     amount. `run_as` is a name, or the user to become. `helpers` is what the Source can be asked
     to have done. `preload` imports what is needed from then on: the user that we
     become may not be able to read where Python lives. Call it before any thread starts and
-    before heavy imports, which the broker would carry too. Raises ProbeError.
+    before heavy imports, which the broker would carry too. `asker` says with whose rights files
+    are looked up, if not with those of the user to become. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -55,7 +57,9 @@ def open_live(
     # What is wrong with the filters is said before anything runs. The broker must not inherit the
     # descriptor of a process, so that it is opened again below.
     FilterWatch(filters)
-    _, sock = broker.fork(probe_paths, helpers)
+    # The targets of `options` come from the person who started this; later ones from who asks.
+    policy = file_access.trusting(asker or file_access.Asker(user), options)
+    _, sock = broker.fork(probe_paths, helpers, policy)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = Path(log) if log else None
     source = LiveSource(

@@ -9,16 +9,26 @@ see the "UserSpaceProbeImplementation" page of the SystemTap wiki.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.elf import Elf
+from probes.elf import MOST_NAME, Elf
+from probes.file_access import check_time
 from probes.near import did_you_mean, near, quote
+from probes.open_file import OpenFile, opened
 from probes.operands import Argument, arguments
 
-_SHT_NOTE = 7
+_SHT_NOTE, _STAPSDT = 7, 3
+MOST_NOTES_BYTES = 8 << 20
+MOST_PROBES = 20_000
+"""Places of all static probes of a file; QEMU, which has very many, has about 5,000."""
+_NOPS = {
+    "x86_64": (b"\x90", b"\x0f\x1f\x44\x00\x00"),
+    "arm64": (b"\x1f\x20\x03\xd5",),
+}
+"""What a compiler leaves where a static probe is, for tracers to replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +61,16 @@ def usdt_probes(path: str) -> list[UsdtProbe]:
         return []
 
 
-def read_probes(path: str) -> list[UsdtProbe]:
+def read_probes(source: str | OpenFile) -> list[UsdtProbe]:
     """As `usdt_probes`, but raises ProbeError for what is no ELF file of this machine."""
-    with Elf(path) as elf:
-        try:
-            return list(_probes(elf))
-        except (struct.error, IndexError, ValueError):
-            # A damaged file has no probes that could be trusted.
-            return []
+    with Elf(source) as elf:
+        return list(_probes(elf))
 
 
-def find_probes(path: str, provider: str, name: str) -> list[UsdtProbe]:
+def find_probes(source: str | OpenFile, provider: str, name: str) -> list[UsdtProbe]:
     """Every place of one static probe, `provider` "" for any; raises ProbeError for none."""
-    known = read_probes(path)
+    file = opened(source)
+    path, known = file.path, read_probes(file)
     found = [p for p in known if p.name == name and provider in ("", p.provider)]
     if found:
         return found
@@ -79,49 +86,91 @@ def find_probes(path: str, provider: str, name: str) -> list[UsdtProbe]:
     raise ProbeError(f"{quote(path)} has no static probe {shown}", did_you_mean(names, otherwise))
 
 
-def arguments_of(path: str, probe: UsdtProbe) -> tuple[Argument, ...]:
-    """The arguments of a static probe at one of its places; raises ProbeError, OSError."""
+def check_nop(file: OpenFile, probe: UsdtProbe) -> None:
+    """Raises ProbeError unless a static probe is where the compiler left a nop for it."""
+    nops = _NOPS.get(kernel.arch() or "", ())
+    if not file.read(5, probe.offset).startswith(nops):
+        name = quote(f"{probe.provider}:{probe.name}")
+        why = f"{quote(file.path)} has no nop at {probe.address:#x}, where it places {name}"
+        raise ProbeError(why, "rebuild the program: its notes do not fit its code")
 
-    def locate(name: str) -> int | None:
+
+def arguments_of(
+    source: str | OpenFile, probes: Collection[UsdtProbe]
+) -> list[tuple[Argument, ...]]:
+    """The arguments of a static probe at each of its places; raises ProbeError."""
+    arch = kernel.arch() or ""
+    wanted: set[str] = set()
+    for probe in probes:
+        arguments(probe.arguments, arch, lambda name: wanted.add(name))
+    addresses = _addresses(source, wanted) if wanted else {}
+
+    def at(probe: UsdtProbe, name: str) -> int | None:
         # Variables of the file are named relative to the probe's own instruction.
-        with Elf(path) as elf:
-            found = (s.address for s in elf.symbols() if s.name == name and s.defined)
-            address = next(found, None)
+        address = addresses.get(name)
         return None if address is None else address - probe.address
 
-    return tuple(arguments(probe.arguments, kernel.arch() or "", locate))
+    return [
+        tuple(arguments(probe.arguments, arch, lambda name, probe=probe: at(probe, name)))  # type: ignore[misc]
+        for probe in probes
+    ]
+
+
+def _addresses(source: str | OpenFile, names: Collection[str]) -> dict[str, int]:
+    """Addresses of the symbols of these names."""
+    found: dict[str, int] = {}
+    with Elf(source) as elf:
+        for symbol in elf.symbols():
+            if symbol.defined and symbol.name in names:
+                found.setdefault(symbol.name, symbol.address)
+    return found
 
 
 def _probes(elf: Elf) -> Iterator[UsdtProbe]:
     notes, base = elf.section(".note.stapsdt"), elf.section(".stapsdt.base")
     if notes is None or notes.kind != _SHT_NOTE:
         return
-    for description in _notes(elf.data(notes)):
-        address, linked_base, semaphore = struct.unpack_from("<3Q", description)
-        provider, name, noted = (
-            part.decode("utf-8", "replace") for part in description[24:].split(b"\0")[:3]
-        )
-        # Prelinking moves sections without changing the notes.
-        moved = base.address - linked_base if base else 0
-        counter = _offset(elf, semaphore + moved) if semaphore else 0
-        # What a file's author named with control characters must not reach a terminal.
-        if provider.isprintable() and name.isprintable():
-            place = address + moved
-            yield UsdtProbe(provider, name, _offset(elf, place), counter, noted, place)
+    for number, description in enumerate(_notes(elf.data(notes, MOST_NOTES_BYTES))):
+        if number >= MOST_PROBES:
+            raise elf.too_large("more static probes", str(MOST_PROBES))
+        probe = _probe(elf, description, base.address if base else None)
+        if probe is not None:
+            yield probe
+
+
+def _probe(elf: Elf, description: bytes, base: int | None) -> UsdtProbe | None:
+    """The static probe of a note; None for a note that contradicts the file."""
+    if len(description) < 24:
+        return None
+    address, linked_base, semaphore = struct.unpack_from("<3Q", description)
+    texts = description[24:].split(b"\0", 3)
+    if len(texts) < 3 or len(description) > MOST_NAME:
+        return None
+    provider, name, noted = (part.decode("utf-8", "replace") for part in texts[:3])
+    # Prelinking moves sections without changing the notes.
+    moved = 0 if base is None else base - linked_base
+    place, offset, counter = address + moved, elf.code_offset(address + moved), 0
+    if semaphore:
+        counted = elf.segment(semaphore + moved)
+        # The kernel writes there: a note must not name what the program itself cannot change.
+        if counted is None or not counted.writable:
+            return None
+        counter = semaphore + moved - counted.address + counted.offset
+    # What a file's author named with control characters must not reach a terminal.
+    if offset is None or not (provider.isprintable() and name.isprintable()):
+        return None
+    return UsdtProbe(provider, name, offset, counter, noted, place)
 
 
 def _notes(data: bytes) -> Iterator[bytes]:
-    """Descriptions of the notes of a section, which are padded to four bytes."""
+    """Descriptions of SystemTap's notes in a section; they are padded to four bytes."""
     at = 0
     while at + 12 <= len(data):
-        name_size, size, _ = struct.unpack_from("<3I", data, at)
-        at += 12 + (name_size + 3 & ~3)
-        yield data[at : at + size]
+        check_time()
+        name_size, size, kind = struct.unpack_from("<3I", data, at)
+        at += 12
+        owner = data[at : at + min(name_size, 8)]
+        at += name_size + 3 & ~3
+        if kind == _STAPSDT and owner == b"stapsdt\0":
+            yield data[at : at + min(size, MOST_NAME + 1)]
         at += size + 3 & ~3
-
-
-def _offset(elf: Elf, address: int) -> int:
-    offset = elf.offset(address)
-    if offset is None:
-        raise ValueError(f"address {address:#x} is in no segment")
-    return offset

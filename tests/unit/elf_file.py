@@ -16,6 +16,8 @@ CODE_AT = 0x1000
 MOVED = 0x2000
 Row = tuple[str, int, int, int | None, int]
 """A symbol: name, type, binding, place in the code or None where it is imported, size."""
+NOP = b"\x1f\x20\x03\xd5" if kernel.arch() == "arm64" else b"\x90"
+"""What the code is filled with: where a static probe is, there must be one."""
 MACHINE = {"x86_64": 62, "arm64": 183}.get(kernel.arch() or "", 62)
 
 
@@ -34,6 +36,7 @@ class ElfFile:
     bits: int = 2
     machine: int = MACHINE
     kind: int = 3
+    code: bytes = b""
 
     def build(self) -> bytes:
         """The bytes of the file."""
@@ -61,7 +64,7 @@ class ElfFile:
     def _assemble(self, sections: list[tuple[str, int, bytes, int]]) -> bytes:
         names = b"\0" + b"".join(name.encode() + b"\0" for name, _, _, _ in sections[1:])
         sections = [*sections, ("", 3, names + b"\0", 0)]
-        code = b"\xc3" * 0x1000
+        code = (self.code + NOP * 0x1000)[:0x1000]
         body = bytes(CODE_AT - 64 - 56) + code
         headers, at = b"", CODE_AT + len(code)
         for name, kind, data, link in sections:

@@ -43,7 +43,7 @@ def test_a_function_an_offset_and_an_address(binary: str) -> None:
     assert offsets(f"u:{binary}:run+0") == [("run", 0x10, "")]
     assert offsets(f"u:{binary}:run+4") == [("run+0x4", 0x14, INSIDE)]
     assert offsets(f"u:{binary}:0x403010") == [("run", 0x10, "")]
-    assert offsets(f"u:{binary}:0x403012") == [("0x403012", 0x12, INSIDE)]
+    assert offsets(f"u:{binary}:0x403014") == [("0x403014", 0x14, INSIDE)]
     with pytest.raises(ProbeError, match="is 32 bytes long"):
         places(parse(f"u:{binary}:run+32"))
 

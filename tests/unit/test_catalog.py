@@ -162,7 +162,9 @@ def test_a_file_that_cannot_be_read_says_why(catalog: Catalog, tmp_path: Path) -
     (tmp_path / "script").write_text("#!/bin/sh\n")
     with pytest.raises(ProbeError, match="is a script"):
         catalog.search(f"{tmp_path}/script:main")
-    with pytest.raises(ProbeError, match="there is no process 999999999"):
+    with pytest.raises(ProbeError, match="there is no process 4194304"):
+        catalog.search("pid:4194304:main")
+    with pytest.raises(ProbeError, match="'999999999' is no process id"):
         catalog.search("pid:999999999:main")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from probes import empty, kernel
 from probes.empty import ENDBR, KINDS, OTHER, PUSH, function, kind_of
+from probes.open_file import OpenFile
 
 x86 = pytest.mark.skipif(kernel.arch() != "x86_64", reason="these are instructions of x86_64")
 
@@ -38,7 +39,8 @@ def test_the_function_is_in_the_file_and_returns(kind: str) -> None:
 def test_a_function_is_of_its_own_kind(kind: str) -> None:
     place, _ = function(kind)
     try:
-        assert kind_of(place.path, place.offset) == kind
+        file = OpenFile(os.dup(int(Path(place.path).name)), place.path)
+        assert kind_of(file, place.offset) == kind
     finally:
         os.close(int(Path(place.path).name))
 

@@ -66,6 +66,7 @@ def _open(setup: Setup) -> LiveSource:
     if not kernel.may_load():
         why = "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)"
         raise ProbeError(why, "run it through sudo, or as a service")
+    from probes import file_access
     from probes.start import open_live
 
     options = setup.options
@@ -81,6 +82,7 @@ def _open(setup: Setup) -> LiveSource:
         log=options.log,
         helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user)},
         preload=lambda: _preload(setup),
+        asker=file_access.for_clients(),
     )
 
 

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proves that an instruction begins at an offset inside of a function.
+
+A uprobe writes a breakpoint into the code. Written into the middle of an instruction it makes
+another one of it, in a program that may have more rights than the person who asks. So the function
+is decoded from its start. The disassembler is C code that reads bytes of anybody's choice: it
+runs in a child that has given up all privileges and answers with numbers only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import time
+from array import array
+from contextlib import suppress
+from typing import Any
+
+from probes import file_access, kernel, privileges
+from probes.base import ProbeError
+from probes.near import quote
+from probes.open_file import OpenFile
+
+MOST_CODE = 256 << 10
+"""Bytes of a function that are decoded to prove an offset in it."""
+MEMORY, CPU_SECONDS, SECONDS = 512 << 20, 5, 5.0
+_LONGEST = 15
+"""Bytes of the longest instruction, on x86_64."""
+_LOCK = 0xF0
+_PR_SET_PDEATHSIG = 1
+_MARK = 0xFFFFFFFF
+_STANDARD = 3
+
+
+def check(file: OpenFile, start: int, size: int, offset: int, name: str) -> None:
+    """Raises ProbeError unless an instruction begins `offset` bytes behind a function's start."""
+    if not file_access.offsets_allowed():
+        why = f"{quote(name)} is inside of a function, which may not be traced here"
+        raise ProbeError(why, "name a function, or start the agent with --allow-offsets")
+    if not 0 <= offset < size:
+        why = f"{quote(file.path)} has no function of a known size around {quote(name)}"
+        raise ProbeError(why, "install its debug symbols, or name a function")
+    if offset > MOST_CODE:
+        why = f"{quote(name)} is more than {MOST_CODE >> 10} KiB behind its function's start"
+        raise ProbeError(why, "choose an instruction nearer to the start")
+    code = file.read(min(size, offset + _LONGEST), start)
+    if not _begins_at(code, offset):
+        why = f"no instruction of {quote(file.path)} is proven to begin at {quote(name)}"
+        raise ProbeError(why, "take the address of an instruction from objdump -d")
+
+
+def _begins_at(code: bytes, offset: int) -> bool:
+    """Whether decoding code from its start meets an instruction at an offset."""
+    starts, targets = decoded(code)
+    if offset not in starts:
+        return False
+    # A jump into the middle of what was decoded shows that data lies between instructions; one
+    # behind a lock prefix alone is what the C library does where there is one thread.
+    return all(
+        target in starts or (target - 1 in starts and code[target - 1] == _LOCK)
+        for target in targets
+        if target <= offset
+    )
+
+
+def decoded(code: bytes) -> tuple[frozenset[int], frozenset[int]]:
+    """Where instructions begin, up to the first that is none, and where jumps lead to.
+
+    Raises ProbeError when the child that decodes dies or takes too long.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _be_child(writing, code)
+    os.close(writing)
+    try:
+        answer = _answer(pid, reading, 4 * (2 * len(code) + 2))
+    finally:
+        os.close(reading)
+    numbers = array("I")
+    numbers.frombytes(answer[: len(answer) & ~3])
+    if numbers.count(_MARK) != 2 or numbers[-1] != _MARK:
+        why = "the disassembler ended without an answer"
+        raise ProbeError(why, "pip install capstone, or trace the function's start")
+    end = numbers.index(_MARK)
+    return frozenset(numbers[:end]), frozenset(numbers[end + 1 : -1])
+
+
+def _answer(pid: int, reading: int, most: int) -> bytes:
+    """What the child writes; it has ended when this returns. Raises ProbeError."""
+    pidfd = os.pidfd_open(pid)
+    parts: list[bytes] = []
+    last = time.monotonic() + SECONDS
+    try:
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        while most > 0 and (left := last - time.monotonic()) > 0 and poll.poll(1000 * left):
+            part = os.read(reading, min(most, 1 << 16))
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            most -= len(part)
+        why = f"decoding a function took longer than {SECONDS:g} seconds"
+        raise ProbeError(why, "trace the function's start")
+    finally:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+
+
+def _be_child(writing: int, code: bytes) -> None:
+    """Decode without any privilege, and end. Never returns."""
+    with suppress(BaseException):
+        import capstone
+
+        _confine(writing)
+        answer = _decode(capstone, code)
+        while answer:
+            answer = answer[os.write(writing, answer) :]
+    os._exit(0)
+
+
+def _confine(writing: int) -> None:
+    """Keep one descriptor, little memory and no privileges."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(_STANDARD):
+        os.dup2(null, number)
+    os.closerange(_STANDARD, writing)
+    os.closerange(writing + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1] & 0xFFFFF)
+    limits = {
+        resource.RLIMIT_AS: max(MEMORY, _address_space() + (MEMORY >> 2)),
+        resource.RLIMIT_CPU: CPU_SECONDS,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+    }
+    for which, value in limits.items():
+        resource.setrlimit(which, (value, value))
+    if os.geteuid() == 0:
+        privileges.drop(privileges.User(privileges.NOBODY, privileges.NOBODY, None))
+    # Changing the user forgets this.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _address_space() -> int:
+    """Bytes of address space in use, of which a loader with a compiler in it has much."""
+    pages = (kernel.read_text("/proc/self/statm") or "0").split()[0]
+    return int(pages) * resource.getpagesize()
+
+
+def _decode(capstone: Any, code: bytes) -> bytes:
+    """Numbers: where instructions begin, a mark, where their jumps lead, a mark."""
+    if kernel.arch() == "x86_64":
+        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    else:
+        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+    starts, targets = array("I"), array("I")
+    for address, _, mnemonic, operands in engine.disasm_lite(code, 0):
+        starts.append(address)
+        # Small numbers are written without 0x.
+        if mnemonic.startswith(("j", "loop")) and operands[:1].isdigit():
+            target = int(operands, 0)
+            if target < len(code):
+                targets.append(target)
+    return (starts + array("I", [_MARK]) + targets + array("I", [_MARK])).tobytes()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""With whose rights files are looked up: those of the person who asks, not those of root.
+
+The broker sets the policy when it is forked, so that no message can change it; the loader and
+the search process inherit it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from probes import specs
+from probes.base import ProbeError
+from probes.privileges import CAPABILITY_VERSION_3, NOBODY, User
+
+MOST_PID = 1 << 22
+"""The kernel's PID_MAX_LIMIT on 64-bit machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What the person who asks for targets may reach.
+
+    `user` is whose rights files are opened with, None for those of this process. With `mapped`,
+    a file that some process has mapped executable may be traced as well. The target texts in
+    `trusted` come from the person who started the program, whose rights are this process's.
+    `offsets` allows instructions inside of functions.
+    """
+
+    user: User | None = None
+    mapped: bool = True
+    trusted: frozenset[str] = frozenset()
+    offsets: bool = True
+
+    @property
+    def name(self) -> str:
+        """How errors name the user."""
+        if self.user is None:
+            return "this process"
+        return f"user {self.user.name or self.user.uid}"
+
+
+class TooSlow(ProbeError):
+    """Reading the files of a target took longer than it may."""
+
+
+def for_clients(offsets: bool = False) -> Asker:
+    """The policy of an agent: its clients reach what everybody on the machine can read."""
+    return Asker(User(NOBODY, NOBODY, "nobody"), offsets=offsets)
+
+
+def trusting(policy: Asker, options: Mapping[str, Mapping[str, Any]]) -> Asker:
+    """The policy for a start with these options by probe, whose targets are trusted."""
+    texts = set()
+    for chosen in options.values():
+        for option in ("targets", "add"):
+            value = chosen.get(option) or ()
+            for text in [value] if isinstance(value, str) else value:
+                # What is no target has no file to be looked up.
+                with suppress(ProbeError):
+                    texts.add(specs.parse(text).text)
+    return replace(policy, trusted=policy.trusted | frozenset(texts))
+
+
+OWN_RIGHTS = Asker()
+"""The policy for whoever has this process's rights anyhow."""
+_asker = OWN_RIGHTS
+_trusting = False
+_acting = False
+_deadline = float("inf")
+
+
+def set_asker(asker: Asker) -> None:
+    """Set the policy of this process and of those that it forks."""
+    global _asker
+    _asker = asker
+
+
+def asker() -> Asker:
+    """The policy of this process."""
+    return _asker
+
+
+def offsets_allowed() -> bool:
+    """Whether the target at hand may be an instruction inside of a function."""
+    return _trusting or _asker.offsets
+
+
+def has_own_rights() -> bool:
+    """Whether files are opened with this process's own rights."""
+    user = _asker.user
+    return _trusting or user is None or user.uid == os.geteuid() == 0
+
+
+@contextmanager
+def target(text: str, seconds: float) -> Iterator[None]:
+    """Inside, files are read for the target `text`, for at most some seconds."""
+    global _trusting, _deadline
+    before = _trusting, _deadline
+    _trusting, _deadline = text in _asker.trusted, time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _trusting, _deadline = before
+
+
+@contextmanager
+def untrusted() -> Iterator[None]:
+    """Inside, files are looked up with the rights of the person who asks, whatever the target."""
+    global _trusting
+    before, _trusting = _trusting, False
+    try:
+        yield
+    finally:
+        _trusting = before
+
+
+def check_time() -> None:
+    """Raises ProbeError when the target at hand has had its time."""
+    if time.monotonic() > _deadline:
+        why = "reading the files of this target takes too long"
+        raise TooSlow(why, "name a smaller file, or fewer targets at once")
+
+
+@contextmanager
+def rights() -> Iterator[None]:
+    """Inside, file names are looked up with the rights of the person who asks.
+
+    The effective user, groups and capabilities change. The real user does not: a process that may
+    be signalled by the person who asks would be no safe one.
+    """
+    global _acting
+    user = _asker.user
+    if _acting or user is None or has_own_rights():
+        yield
+        return
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    capabilities = _capabilities()
+    groups = _groups(user)
+    _acting = True
+    try:
+        try:
+            _become(user, groups, capabilities)
+        except OSError as error:
+            why = f"files cannot be looked up as {_asker.name} ({error.strerror})"
+            fix = "run probetop as root, with CAP_SETUID and CAP_SETGID"
+            raise ProbeError(why, fix) from error
+        yield
+    finally:
+        _return(*before, capabilities)
+        _acting = False
+
+
+def _groups(user: User) -> list[int]:
+    """The groups that a user is in."""
+    known = user.name is not None and user.uid != NOBODY
+    return os.getgrouplist(user.name or "", user.gid) if known else [user.gid]
+
+
+def _become(user: User, groups: Sequence[int], capabilities: Sequence[int]) -> None:
+    if os.geteuid() != user.uid or os.getegid() != user.gid:
+        os.setgroups(groups)
+        os.setegid(user.gid)
+        os.seteuid(user.uid)
+    _set_capabilities([0 if at in (0, 3) else word for at, word in enumerate(capabilities)])
+
+
+def _return(uid: int, gid: int, groups: Sequence[int], capabilities: Sequence[int]) -> None:
+    """Undo `_become`; a failure must end the process rather than leave it in between."""
+    try:
+        if os.geteuid() != uid:
+            os.seteuid(uid)
+        _set_capabilities(capabilities)
+        if os.getegid() != gid:
+            os.setegid(gid)
+        if os.getgroups() != groups:
+            os.setgroups(groups)
+    except OSError:
+        os._exit(1)
+
+
+def _header() -> ctypes.Array[ctypes.c_uint32]:
+    return (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+
+
+def _capabilities() -> list[int]:
+    """Words of effective, permitted and inheritable capabilities: low ones, then high ones."""
+    words = (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capget(_header(), words) != 0:
+        number = ctypes.get_errno()
+        raise ProbeError(f"capabilities cannot be read ({os.strerror(number)})", "run as root")
+    return list(words)
+
+
+def _set_capabilities(words: Sequence[int]) -> None:
+    if ctypes.CDLL(None, use_errno=True).capset(_header(), (ctypes.c_uint32 * 6)(*words)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def checked_pid(pid: object) -> int:
+    """A process id that may become a part of a path; raises ProbeError for anything else."""
+    if type(pid) is int and 0 < pid <= MOST_PID:
+        return pid
+    raise ProbeError(f"{str(pid)[:40]!r} is no process id", f"give a number from 1 to {MOST_PID}")
