@@ -6,6 +6,9 @@ integer as the difference, a dataclass as the fields that changed. Decoding chec
 so that a damaged or hostile input is a CodecError and never a Frame of a wrong shape. What
 did not change is the very same object in both Frames, as `probes.samples` promises.
 
+Numbers, texts and lists have limits: those that a field's type names (see `probes.limits`), else
+the defaults there. A Frame that was decoded is within them all, however many changes made it.
+
 A field that this version does not know is ignored, and one that is missing takes its default:
 older and newer versions read each other as long as fields are only added.
 """
@@ -15,25 +18,23 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from probes import samples
 from probes.changes import gone
 from probes.codec_rows import (
     Buckets,
-    CodecError,
     Rows,
     changed_keys,
     checked_list,
     columns_of,
-    is_int,
+    plain,
     says_nothing,
     written_out,
 )
+from probes.limits import ANY_FLOAT, ANY_INT, ANY_SIZE, ANY_TEXT, Between, CodecError
 from probes.samples import Frame, Sample
-
-FLOAT_LOW, FLOAT_HIGH = -1e9, 1e11
-"""Numbers beyond these are no times (1e11 s is the year 5138)."""
+from probes.state_size import Watch
 
 
 class Codec(Protocol):
@@ -47,17 +48,40 @@ class Codec(Protocol):
 
 
 class _Int:
+    def __init__(self, between: Between = ANY_INT) -> None:
+        self.low, self.high = between
+
     def encode(self, new: Any, old: Any) -> Any:
         return new if old is None else new - old
 
     def decode(self, data: Any, old: Any) -> Any:
-        if not is_int(data):
+        if type(data) is not int:
             raise CodecError("not an integer")
-        return data if old is None else old + data
+        value = data if old is None else old + data
+        if not self.low <= value <= self.high:
+            raise CodecError("a number out of range")
+        return value
+
+
+class _Text:
+    """A string of at most so many characters."""
+
+    def __init__(self, most: int = ANY_TEXT.size) -> None:
+        self.most = most
+
+    def encode(self, new: Any, old: Any) -> Any:
+        return new
+
+    def decode(self, data: Any, old: Any) -> Any:
+        if type(data) is not str:
+            raise CodecError("not a text")
+        if len(data) > self.most:
+            raise CodecError(f"a text of more than {self.most} characters")
+        return data
 
 
 class _Scalar:
-    """A string, a boolean or one of a few literals."""
+    """A boolean, or one of a few literals."""
 
     def __init__(self, kind: type, allowed: tuple[Any, ...] = ()) -> None:
         self.kind = kind
@@ -73,12 +97,17 @@ class _Scalar:
 
 
 class _Float:
+    def __init__(self, between: Between = ANY_FLOAT) -> None:
+        self.low, self.high = between
+
     def encode(self, new: Any, old: Any) -> Any:
         return new
 
     def decode(self, data: Any, old: Any) -> Any:
-        if type(data) not in (int, float) or not FLOAT_LOW <= data <= FLOAT_HIGH:
+        if type(data) not in (int, float):
             raise CodecError("not a number")
+        if not self.low <= data <= self.high:
+            raise CodecError("a number out of range")
         return data
 
 
@@ -94,16 +123,19 @@ class _Optional:
 
 
 class _Sequence:
-    """A tuple of any length, always as a whole: lists of events are no state."""
+    """A tuple of any length up to `most`, always as a whole: lists of events are no state."""
 
-    def __init__(self, item: Codec) -> None:
+    def __init__(self, item: Codec, most: int = ANY_SIZE.size) -> None:
         self.item = item
+        self.most = most
 
     def encode(self, new: Any, old: Any) -> Any:
         return [self.item.encode(value, None) for value in new]
 
     def decode(self, data: Any, old: Any) -> Any:
-        return tuple([self.item.decode(value, None) for value in checked_list(data)])
+        if len(checked_list(data)) > self.most:
+            raise CodecError(f"a list of more than {self.most}")
+        return tuple([self.item.decode(value, None) for value in data])
 
 
 class _Pair:
@@ -136,7 +168,7 @@ class _Named:
     """A NamedTuple: a list, by position; what is missing at its end takes the defaults."""
 
     def __init__(self, kind: Any) -> None:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         self.kind = kind
         self.codecs = tuple(codec_for(hints[name]) for name in kind._fields)
         self.blank = (None,) * len(self.codecs)
@@ -171,14 +203,15 @@ class _Mapping:
     of what pairs do.
     """
 
-    def __init__(self, key: Codec, value: Codec) -> None:
+    def __init__(self, key: Codec, value: Codec, most: int = ANY_SIZE.size) -> None:
         self.key = key
         self.value = value
+        self.most = most
 
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
             return self._columns(new, list(new), {})
-        if isinstance(self.key, _Scalar) and _is_reordered(new, old):
+        if isinstance(self.key, _Text) and _is_reordered(new, old):
             return [*self._columns(new, list(new), {}), self._keys(list(old))]
         columns = self._columns(new, changed_keys(new, old), old)
         deleted = gone(old, new)
@@ -190,7 +223,7 @@ class _Mapping:
 
     def _keys(self, keys: list[Any]) -> list[Any]:
         """The encoded keys; sorts the list in place, unless it is of texts."""
-        if not isinstance(self.key, _Scalar):
+        if not isinstance(self.key, _Text):
             keys.sort()
         before = None
         out = []
@@ -210,6 +243,8 @@ class _Mapping:
                 values.pop(key, None)
             else:
                 values[key] = value
+        if len(values) > self.most:
+            raise CodecError(f"a table of more than {self.most} rows")
         return values
 
     def _decoded_keys(self, data: list[Any]) -> list[Any]:
@@ -240,7 +275,7 @@ class _Dataclass:
     """An object of the fields that differ from the older value, or from the defaults."""
 
     def __init__(self, kind: type) -> None:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         self.kind = kind
         self.codecs = {f.name: codec_for(hints[f.name]) for f in fields(kind)}
         self.defaults = {f.name: _default(f) for f in fields(kind)}
@@ -318,12 +353,16 @@ def _sample_codec() -> Codec:
     return _Tagged(kinds, skip_unknown=True)
 
 
-_SCALARS: Mapping[Any, Codec] = {
-    int: _Int(),
-    float: _Float(),
-    str: _Scalar(str),
-    bool: _Scalar(bool),
-}
+def _scalar_codec(hint: Any) -> Codec | None:
+    """The codec of a number, a text or a boolean, with the limits that its type names."""
+    kind, between, most = plain(hint)
+    if kind is int:
+        return _Int(between)
+    if kind is float:
+        return _Float(ANY_FLOAT if between is ANY_INT else between)
+    if kind is str:
+        return _Text(most)
+    return _Scalar(bool) if kind is bool else None
 
 
 def _union_codec(args: tuple[Any, ...]) -> Codec:
@@ -334,9 +373,12 @@ def _union_codec(args: tuple[Any, ...]) -> Codec:
 
 def codec_for(hint: Any) -> Codec:
     """The codec of a type as written in an annotation; raises TypeError for other types."""
+    scalar = _scalar_codec(hint)
+    if scalar is not None:
+        return scalar
+    most = plain(hint).most
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     origin, args = get_origin(hint), get_args(hint)
-    if hint in _SCALARS:
-        return _SCALARS[hint]
     if hint is Sample:
         return _sample_codec()
     if origin in (Union, types.UnionType):
@@ -345,11 +387,11 @@ def codec_for(hint: Any) -> Codec:
         return _Scalar(type(args[0]), args)
     if origin is tuple:
         if args[-1] is Ellipsis:
-            return _Sequence(codec_for(args[0]))
+            return _Sequence(codec_for(args[0]), most)
         return _Pair(tuple(codec_for(arg) for arg in args))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         own = written_out(args[0], args[1])
-        return own or _Mapping(codec_for(args[0]), codec_for(args[1]))
+        return own or _Mapping(codec_for(args[0]), codec_for(args[1]), most)
     if isinstance(hint, type) and is_dataclass(hint):
         return _Dataclass(hint)
     if isinstance(hint, type) and hasattr(hint, "_fields"):
@@ -372,13 +414,18 @@ class FrameCodec:
         for sample in of_samples.value.codecs.values():
             for name in skip & sample.codecs.keys():
                 del sample.codecs[name]
+        self._watch = Watch()
 
     def encode(self, new: Frame, old: Frame | None = None) -> Any:
         """The JSON value of a Frame, as changes since `old` where that is given."""
         return self._codec.encode(new, old)
 
-    def decode(self, data: Any, old: Frame | None = None) -> Frame:
-        """The Frame; `old` must be the one that it was encoded against. Raises CodecError."""
+    def decode(self, data: Any, old: Frame | None = None, size: int = 0) -> Frame:
+        """The Frame; `old` must be the one that it was encoded against. Raises CodecError.
+
+        `size` is how many bytes of JSON the data was: what many changes add up to is bounded.
+        """
         frame = self._codec.decode(data, old)
         assert isinstance(frame, Frame)
+        self._watch.check(frame, size)
         return frame

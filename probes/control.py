@@ -16,6 +16,7 @@ from probes import kernel
 from probes.base import ProbeError
 from probes.maps import MappedArray, put_word
 from probes.samples import Filters
+from probes.text import raw_of
 
 _LAYOUT = struct.Struct("=QQQQQII16sQQQ")
 SIZE = _LAYOUT.size
@@ -75,7 +76,7 @@ class Control:
         bits |= UID * (filters.uid is not None)
         bits |= COMM * (filters.comm is not None)
         # The kernel keeps 15 bytes of a name and a zero.
-        comm = (filters.comm or "").encode("utf-8", "surrogateescape")[:15]
+        comm = raw_of(filters.comm or "")[:15]
         words = struct.pack("=QQII16s", cgroup, level, filters.pid or 0, filters.uid or 0, comm)
         # No filter while the words change: a half-written one would hide events.
         self._put(_FILTERS, 0)

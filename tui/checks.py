@@ -8,7 +8,6 @@ raises ProbeError with why it is wrong and how to mend it. Nothing heavy is impo
 from __future__ import annotations
 
 import difflib
-import os
 import pwd
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.text import escaped, raw_of
 from tui import registry
 
 SHORTEST, LONGEST = 0.05, 3600.0
@@ -112,13 +112,13 @@ def check_pid(raw: Any) -> int:
 
 def check_comm(raw: Any) -> str:
     """A process name as the kernel keeps it."""
-    data = os.fsencode(raw)
+    data = raw_of(str(raw))
     if not data or b"\0" in data:
         raise ProbeError("not a process name", "give a name as shown by ps -o comm")
     if len(data) > COMM_BYTES:
         short = data[:COMM_BYTES].decode("utf-8", "ignore")
         raise ProbeError(f"the kernel keeps only {COMM_BYTES} bytes of a name", f"give {short!r}")
-    return str(raw)
+    return escaped(str(raw))
 
 
 def check_user(raw: Any) -> int:
@@ -153,6 +153,8 @@ def check_cgroup(raw: Any) -> str:
         path = (given if inside else mount / str(raw).lstrip("/")).resolve()
         if path.is_relative_to(mount.resolve()) and (path / "cgroup.procs").exists():
             below = str(path.relative_to(mount.resolve()))
+            # A path that is no text can neither be shown nor recorded.
+            below.encode("utf-8")
             return "/" if below == "." else f"/{below}"
     except (OSError, ValueError):
         pass

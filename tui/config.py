@@ -13,7 +13,7 @@ import pwd
 from pathlib import Path
 from typing import Any
 
-from probes.recording import printable
+from probes.files import printable
 from tui.checks import UsageError, near, shown
 from tui.options import SETTINGS
 

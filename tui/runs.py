@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from probes.base import ProbeError
-from probes.recording import MAGIC, Reader, printable, unusable
+from probes.files import printable, unusable
+from probes.recording import MAGIC, Reader
 from probes.summary import LIMITS, VERSION
 from tui.export.write import new_summarizer
 

@@ -98,6 +98,7 @@ def test_root_and_zero_are_values_not_absence(page: Control) -> None:
         ("fifteen-bytes-x", b"fifteen-bytes-x\0"),
         ("sixteen-bytes-xy", b"sixteen-bytes-x\0"),
         ("\udcff\x1b[", b"\xff\x1b[" + bytes(13)),
+        ("\\xff\x1b[", b"\xff\x1b[" + bytes(13)),
         ("ß" * 9, "ß".encode() * 7 + b"\xc3\0"),
     ],
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from probes.base import ProbeError
-from probes.recording import printable
+from probes.files import printable
 from tui.checks import UsageError, check_path, checked, shown
 
 PORT = 9435

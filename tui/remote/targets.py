@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from probes.agent_link import Address, HttpTransport
 from probes.base import ProbeError
-from probes.recording import printable, unusable
+from probes.files import printable, unusable
 from probes.remote import RemoteSource, Transport
 from probes.ssh import SshTransport, place
 from tui.checks import UsageError, checked
