@@ -32,7 +32,8 @@ from probes.codec_rows import (
     says_nothing,
     written_out,
 )
-from probes.limits import ANY_FLOAT, ANY_INT, ANY_SIZE, ANY_TEXT, Between, CodecError
+from probes.codec_values import LiteralCodec, TextCodec, scalar_codec
+from probes.limits import ANY_SIZE, ANY_TEXT, CodecError
 from probes.samples import Frame, Sample
 from probes.state_size import Watch
 
@@ -45,70 +46,6 @@ class Codec(Protocol):
 
     def decode(self, data: Any, old: Any) -> Any:
         """The value; raises CodecError."""
-
-
-class _Int:
-    def __init__(self, between: Between = ANY_INT) -> None:
-        self.low, self.high = between
-
-    def encode(self, new: Any, old: Any) -> Any:
-        return new if old is None else new - old
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if type(data) is not int:
-            raise CodecError("not an integer")
-        value = data if old is None else old + data
-        if not self.low <= value <= self.high:
-            raise CodecError("a number out of range")
-        return value
-
-
-class _Text:
-    """A string of at most so many characters."""
-
-    def __init__(self, most: int = ANY_TEXT.size) -> None:
-        self.most = most
-
-    def encode(self, new: Any, old: Any) -> Any:
-        return new
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if type(data) is not str:
-            raise CodecError("not a text")
-        if len(data) > self.most:
-            raise CodecError(f"a text of more than {self.most} characters")
-        return data
-
-
-class _Scalar:
-    """A boolean, or one of a few literals."""
-
-    def __init__(self, kind: type, allowed: tuple[Any, ...] = ()) -> None:
-        self.kind = kind
-        self.allowed = allowed
-
-    def encode(self, new: Any, old: Any) -> Any:
-        return new
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if type(data) is not self.kind or (self.allowed and data not in self.allowed):
-            raise CodecError(f"not a {self.kind.__name__}")
-        return data
-
-
-class _Float:
-    def __init__(self, between: Between = ANY_FLOAT) -> None:
-        self.low, self.high = between
-
-    def encode(self, new: Any, old: Any) -> Any:
-        return new
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if type(data) not in (int, float):
-            raise CodecError("not a number")
-        if not self.low <= data <= self.high:
-            raise CodecError("a number out of range")
-        return data
 
 
 class _Optional:
@@ -135,7 +72,10 @@ class _Sequence:
     def decode(self, data: Any, old: Any) -> Any:
         if len(checked_list(data)) > self.most:
             raise CodecError(f"a list of more than {self.most}")
-        return tuple([self.item.decode(value, None) for value in data])
+        items = tuple([self.item.decode(value, None) for value in data])
+        if isinstance(self.item, TextCodec) and sum([len(text) for text in items]) > ANY_TEXT.size:
+            raise CodecError(f"a list of more than {ANY_TEXT.size} characters")
+        return items
 
 
 class _Pair:
@@ -211,7 +151,7 @@ class _Mapping:
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
             return self._columns(new, list(new), {})
-        if isinstance(self.key, _Text) and _is_reordered(new, old):
+        if isinstance(self.key, TextCodec) and _is_reordered(new, old):
             return [*self._columns(new, list(new), {}), self._keys(list(old))]
         columns = self._columns(new, changed_keys(new, old), old)
         deleted = gone(old, new)
@@ -223,7 +163,7 @@ class _Mapping:
 
     def _keys(self, keys: list[Any]) -> list[Any]:
         """The encoded keys; sorts the list in place, unless it is of texts."""
-        if not isinstance(self.key, _Text):
+        if not isinstance(self.key, TextCodec):
             keys.sort()
         before = None
         out = []
@@ -353,18 +293,6 @@ def _sample_codec() -> Codec:
     return _Tagged(kinds, skip_unknown=True)
 
 
-def _scalar_codec(hint: Any) -> Codec | None:
-    """The codec of a number, a text or a boolean, with the limits that its type names."""
-    kind, between, most = plain(hint)
-    if kind is int:
-        return _Int(between)
-    if kind is float:
-        return _Float(ANY_FLOAT if between is ANY_INT else between)
-    if kind is str:
-        return _Text(most)
-    return _Scalar(bool) if kind is bool else None
-
-
 def _union_codec(args: tuple[Any, ...]) -> Codec:
     kinds = [arg for arg in args if arg is not types.NoneType]
     inner = codec_for(kinds[0]) if len(kinds) == 1 else _Tagged(kinds, skip_unknown=False)
@@ -373,7 +301,7 @@ def _union_codec(args: tuple[Any, ...]) -> Codec:
 
 def codec_for(hint: Any) -> Codec:
     """The codec of a type as written in an annotation; raises TypeError for other types."""
-    scalar = _scalar_codec(hint)
+    scalar = scalar_codec(hint)
     if scalar is not None:
         return scalar
     most = plain(hint).most
@@ -384,7 +312,7 @@ def codec_for(hint: Any) -> Codec:
     if origin in (Union, types.UnionType):
         return _union_codec(args)
     if origin is Literal:
-        return _Scalar(type(args[0]), args)
+        return LiteralCodec(type(args[0]), args)
     if origin is tuple:
         if args[-1] is Ellipsis:
             return _Sequence(codec_for(args[0]), most)

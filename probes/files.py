@@ -37,8 +37,7 @@ def open_regular(path: str | Path, *, pipe: bool = False) -> int:
         mode = os.fstat(looked).st_mode
         if not (stat.S_ISREG(mode) or (pipe and stat.S_ISFIFO(mode))):
             kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-            why = f"{printable(path)} is {kind}, not a file"
-            raise ProbeError(why, "give the path of a regular file")
+            raise ProbeError(f"{printable(path)}: {kind}, not a file", "give a regular file")
         # The very same file, whatever the path leads to by now.
         again = f"/proc/self/fd/{looked}"
         if not os.path.lexists(again):  # pragma: no cover  # without /proc
@@ -73,8 +72,8 @@ def read_regular(path: str | Path, most: int, *, pipe: bool = False) -> bytes:
             left -= len(part)
     finally:
         os.close(fd)
-    why = f"{printable(path)} has more than {most / 1e6:g} MB"
-    raise ProbeError(why, "see whether it is the right file")
+    size = f"{most / 1e6:.0f} MB" if most >= 1e6 else f"{most / 1e3:.0f} kB"
+    raise ProbeError(f"{printable(path)}: larger than {size}", "see whether it is the right file")
 
 
 def unusable(what: str, path: str | Path, error: OSError | ValueError) -> ProbeError:

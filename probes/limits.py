@@ -36,7 +36,8 @@ ANY_INT = Between(-(1 << 63), (1 << 63) - 1)
 ANY_FLOAT = Between(-1e9, 1e11)
 """A number whose field names no range: 1e11 s is the year 5138."""
 ANY_TEXT = AtMost(16_384)
-"""Characters of a text: 4096 bytes (a path, an argument vector), each as the escape \\xff."""
+"""Characters of a text, or of all texts of a list (an argument vector of 4096 bytes, each of them
+as the escape \\xff)."""
 ANY_SIZE = AtMost(1 << 20)
 """Items of a list or a mapping."""
 
@@ -60,6 +61,8 @@ Share = Annotated[float, Between(0.0, 1e11)]
 """A number that is not below zero: a load, a percentage, nanoseconds."""
 Name = Annotated[str, AtMost(1024)]
 """A process's name, a system call, an errno, an event."""
+Path = Annotated[str, AtMost(4096)]
+"""A file's path, or a cgroup's."""
 
 MOST_PACKED = 32 << 20
 """Bytes of a record before decompression."""

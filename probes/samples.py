@@ -25,6 +25,7 @@ from probes.limits import (
     Cpus,
     Id,
     Name,
+    Path,
     Seconds,
     Share,
     Small,
@@ -149,8 +150,8 @@ class ExecEvent:
     args: Annotated[tuple[str, ...], AtMost(4096)] | None
     truncated: bool
     ret: Small
-    cgroup: str | None
-    path: str | None = None
+    cgroup: Path | None
+    path: Path | None = None
     args_hidden: bool = False
 
 
@@ -187,7 +188,7 @@ class ExecSample(Sample):
     exits: Count = 0
     events: Annotated[tuple[ExecEvent | ExitEvent, ...], AtMost(MAX_EVENTS)] = ()
     dropped: Count = 0
-    names: Mapping[str, CgroupName] = field(default_factory=dict)
+    names: Annotated[Mapping[Path, CgroupName], AtMost(10_000)] = field(default_factory=dict)
 
     def merged_after(self, older: Sample) -> Sample:
         """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""
@@ -254,7 +255,7 @@ class LatencySample(Sample):
     targets: Annotated[Mapping[str, Target], AtMost(1000)] = field(default_factory=dict)
     processes: Mapping[tuple[str, Id], Spent] = field(default_factory=dict)
     comms: Mapping[Id, Name] = field(default_factory=dict)
-    texts: Mapping[tuple[str, str], Spent] = field(default_factory=dict)
+    texts: Mapping[tuple[str, Name], Spent] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):

@@ -4,7 +4,7 @@
 A process's name, its arguments, a path and a cgroup may be any bytes. Python's own way
 (surrogateescape) makes lone surrogates of those that are no UTF-8, which JSON, files and
 terminals refuse later, where nobody expects it. Here such a byte becomes the four characters
-"\\\\xff" at once.
+"\\xff" at once.
 """
 
 from __future__ import annotations
