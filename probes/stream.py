@@ -63,8 +63,11 @@ def _without_surrogates(value: Any) -> Any:
 def _probe_object(
     kind: type[Probe], before: Sample | None, after: Sample | None, seconds: float
 ) -> dict[str, Any]:
-    if after is None:
+    # In a recording any Sample may have the name of this probe.
+    if not isinstance(after, kind.sample_type):
         after = kind.sample_type()
+    if not isinstance(before, kind.sample_type):
+        before = None
     common: dict[str, Any] = {
         "state": after.state,
         "lost": _since(before, after, "lost"),

@@ -35,7 +35,11 @@ class UsageError(ProbeError):
 
 def shown(value: Any) -> str:
     """Something typed, for a message: short, quoted, nothing in it acts on a terminal."""
-    text = value if isinstance(value, str) else str(value)
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except ValueError:
+        # Python refuses to write out a number of thousands of digits.
+        text = "a number of thousands of digits"
     text = text if len(text) <= 80 else text[:77] + "..."
     return f"'{text}'" if text.isprintable() else ascii(text)
 
@@ -60,7 +64,7 @@ def check_interval(raw: Any) -> float:
     limits = f"between {SHORTEST:g} and {LONGEST:g} seconds"
     try:
         seconds = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError("not a number", f"give seconds {limits}, for example 0.5") from None
     if not SHORTEST <= seconds <= LONGEST:
         raise ProbeError("out of range", f"choose an interval {limits}")
@@ -72,7 +76,7 @@ def check_history(raw: Any) -> float:
     limits = f"between {SHORTEST_HISTORY:g} and {LONGEST_HISTORY:g} seconds"
     try:
         seconds = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError("not a number", f"give seconds {limits}, for example 600") from None
     if not SHORTEST_HISTORY <= seconds <= LONGEST_HISTORY:
         raise ProbeError("out of range", f"choose {limits}")
@@ -83,7 +87,7 @@ def check_seconds(raw: Any) -> float:
     """How long to go on; up to a year."""
     try:
         seconds = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError("not a number", "give seconds, for example 10") from None
     if not 0 < seconds <= 31_536_000:
         raise ProbeError("out of range", "give seconds above 0")
@@ -92,6 +96,8 @@ def check_seconds(raw: Any) -> float:
 
 def _number(raw: Any) -> int | None:
     """The number that up to ten digits say, None for anything else."""
+    if type(raw) is int:
+        return raw if 0 <= raw < 10**10 else None
     text = str(raw)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
 
