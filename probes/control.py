@@ -70,7 +70,7 @@ class Control:
         if filters.cgroup is not None:
             bits |= CGROUP
             # No cgroup has the id 0: not to filter would take everything for what is in it.
-            with suppress(ProbeError, OSError):
+            with suppress(ProbeError, OSError, ValueError):
                 cgroup, level = cgroup_id(filters.cgroup)
         bits |= PID * (filters.pid is not None)
         bits |= UID * (filters.uid is not None)

@@ -47,14 +47,19 @@ def open_regular(path: str | Path, *, pipe: bool = False) -> int:
         os.close(looked)
 
 
-def read_regular(path: str | Path, most: int, *, pipe: bool = False) -> bytes:
+def read_regular(path: str | Path, most: int, *, pipe: bool = False, forbidden: int = 0) -> bytes:
     """All bytes of a regular file that has at most `most` of them.
 
-    With `pipe` also those that come through a pipe, as `<(command)` of a shell makes one. Raises
-    as `open_regular` does, and ProbeError where there are more.
+    With `pipe` also those that come through a pipe, as `<(command)` of a shell makes one. A file
+    of secrets must have none of the permission bits `forbidden`. Raises as `open_regular` does,
+    and ProbeError where there is more, or others may read it.
     """
     fd = open_regular(path, pipe=pipe)
     try:
+        if os.fstat(fd).st_mode & forbidden:
+            raise ProbeError(
+                f"{printable(path)}: others may read it", f"chmod 600 {printable(path)}"
+            )
         parts: list[bytes] = []
         left, end = most + 1, time.monotonic() + PIPE_SECONDS
         while left > 0:
