@@ -4,10 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, cast
 
 from probes.changes import changed
 from probes.samples import Histogram, Reading
+
+
+def keep_first(table: dict[Any, Any], most: int) -> None:
+    """Forget the newest keys where there are more than `most`: only made-up data has as many."""
+    if len(table) > most:
+        for key in list(islice(table, most, None)):
+            del table[key]
 
 
 def add_to(total: dict[Any, int], more: Mapping[Any, int]) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from probes.limits import Name, Path
+
 SHORT = 12
 """How many digits of a container's id people are shown, as all runtimes do."""
 
@@ -26,13 +28,13 @@ class CgroupName(NamedTuple):
     "containerd", "cri-o", "lxc", "systemd-nspawn" or "qemu", `id` the container's whole id.
     """
 
-    cgroup: str
-    unit: str | None = None
-    pod: str | None = None
-    namespace: str | None = None
-    container: str | None = None
-    runtime: str | None = None
-    id: str | None = None
+    cgroup: Path
+    unit: Name | None = None
+    pod: Name | None = None
+    namespace: Name | None = None
+    container: Name | None = None
+    runtime: Name | None = None
+    id: Name | None = None
 
 
 _RUNTIMES = {

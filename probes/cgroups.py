@@ -7,12 +7,16 @@ import os
 import time
 
 from probes import kernel
+from probes.text import escaped
 
 RESCAN_SECONDS = 5.0
 
 
 class Cgroups:
-    """Remembers id -> path below the cgroup2 mount; unknown ids are looked up sparingly."""
+    """Remembers id -> path (as readable text) below the cgroup2 mount.
+
+    Unknown ids are looked up sparingly.
+    """
 
     def __init__(self) -> None:
         root = kernel.cgroup2()
@@ -27,8 +31,8 @@ class Cgroups:
             return known
         found = self._of_process(pid)
         if found is not None and self._number(found) == number:
-            self._paths[number] = found
-            return found
+            self._paths[number] = escaped(found)
+            return self._paths[number]
         self._scan()
         return self._paths.get(number)
 
@@ -57,5 +61,5 @@ class Cgroups:
             path = directory[len(self._root) :] or "/"
             number = self._number(path if path != "/" else "")
             if number is not None:
-                paths[number] = path
+                paths[number] = escaped(path)
         self._paths = paths

@@ -6,6 +6,9 @@ integer as the difference, a dataclass as the fields that changed. Decoding chec
 so that a damaged or hostile input is a CodecError and never a Frame of a wrong shape. What
 did not change is the very same object in both Frames, as `probes.samples` promises.
 
+Numbers, texts and lists have limits: those that a field's type names (see `probes.limits`), else
+the defaults there. A Frame that was decoded is within them all, however many changes made it.
+
 A field that this version does not know is ignored, and one that is missing takes its default:
 older and newer versions read each other as long as fields are only added.
 """
@@ -15,25 +18,24 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from probes import samples
 from probes.changes import gone
 from probes.codec_rows import (
     Buckets,
-    CodecError,
     Rows,
     changed_keys,
     checked_list,
     columns_of,
-    is_int,
+    plain,
     says_nothing,
     written_out,
 )
+from probes.codec_values import LiteralCodec, TextCodec, scalar_codec
+from probes.limits import ANY_SIZE, ANY_TEXT, CodecError
 from probes.samples import Frame, Sample
-
-FLOAT_LOW, FLOAT_HIGH = -1e9, 1e11
-"""Numbers beyond these are no times (1e11 s is the year 5138)."""
+from probes.state_size import Watch
 
 
 class Codec(Protocol):
@@ -44,42 +46,6 @@ class Codec(Protocol):
 
     def decode(self, data: Any, old: Any) -> Any:
         """The value; raises CodecError."""
-
-
-class _Int:
-    def encode(self, new: Any, old: Any) -> Any:
-        return new if old is None else new - old
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if not is_int(data):
-            raise CodecError("not an integer")
-        return data if old is None else old + data
-
-
-class _Scalar:
-    """A string, a boolean or one of a few literals."""
-
-    def __init__(self, kind: type, allowed: tuple[Any, ...] = ()) -> None:
-        self.kind = kind
-        self.allowed = allowed
-
-    def encode(self, new: Any, old: Any) -> Any:
-        return new
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if type(data) is not self.kind or (self.allowed and data not in self.allowed):
-            raise CodecError(f"not a {self.kind.__name__}")
-        return data
-
-
-class _Float:
-    def encode(self, new: Any, old: Any) -> Any:
-        return new
-
-    def decode(self, data: Any, old: Any) -> Any:
-        if type(data) not in (int, float) or not FLOAT_LOW <= data <= FLOAT_HIGH:
-            raise CodecError("not a number")
-        return data
 
 
 class _Optional:
@@ -94,16 +60,22 @@ class _Optional:
 
 
 class _Sequence:
-    """A tuple of any length, always as a whole: lists of events are no state."""
+    """A tuple of any length up to `most`, always as a whole: lists of events are no state."""
 
-    def __init__(self, item: Codec) -> None:
+    def __init__(self, item: Codec, most: int = ANY_SIZE.size) -> None:
         self.item = item
+        self.most = most
 
     def encode(self, new: Any, old: Any) -> Any:
         return [self.item.encode(value, None) for value in new]
 
     def decode(self, data: Any, old: Any) -> Any:
-        return tuple([self.item.decode(value, None) for value in checked_list(data)])
+        if len(checked_list(data)) > self.most:
+            raise CodecError(f"a list of more than {self.most}")
+        items = tuple([self.item.decode(value, None) for value in data])
+        if isinstance(self.item, TextCodec) and sum([len(text) for text in items]) > ANY_TEXT.size:
+            raise CodecError(f"a list of more than {ANY_TEXT.size} characters")
+        return items
 
 
 class _Pair:
@@ -136,7 +108,7 @@ class _Named:
     """A NamedTuple: a list, by position; what is missing at its end takes the defaults."""
 
     def __init__(self, kind: Any) -> None:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         self.kind = kind
         self.codecs = tuple(codec_for(hints[name]) for name in kind._fields)
         self.blank = (None,) * len(self.codecs)
@@ -171,14 +143,15 @@ class _Mapping:
     of what pairs do.
     """
 
-    def __init__(self, key: Codec, value: Codec) -> None:
+    def __init__(self, key: Codec, value: Codec, most: int = ANY_SIZE.size) -> None:
         self.key = key
         self.value = value
+        self.most = most
 
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
             return self._columns(new, list(new), {})
-        if isinstance(self.key, _Scalar) and _is_reordered(new, old):
+        if isinstance(self.key, TextCodec) and _is_reordered(new, old):
             return [*self._columns(new, list(new), {}), self._keys(list(old))]
         columns = self._columns(new, changed_keys(new, old), old)
         deleted = gone(old, new)
@@ -190,7 +163,7 @@ class _Mapping:
 
     def _keys(self, keys: list[Any]) -> list[Any]:
         """The encoded keys; sorts the list in place, unless it is of texts."""
-        if not isinstance(self.key, _Scalar):
+        if not isinstance(self.key, TextCodec):
             keys.sort()
         before = None
         out = []
@@ -210,6 +183,8 @@ class _Mapping:
                 values.pop(key, None)
             else:
                 values[key] = value
+        if len(values) > self.most:
+            raise CodecError(f"a table of more than {self.most} rows")
         return values
 
     def _decoded_keys(self, data: list[Any]) -> list[Any]:
@@ -240,7 +215,7 @@ class _Dataclass:
     """An object of the fields that differ from the older value, or from the defaults."""
 
     def __init__(self, kind: type) -> None:
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         self.kind = kind
         self.codecs = {f.name: codec_for(hints[f.name]) for f in fields(kind)}
         self.defaults = {f.name: _default(f) for f in fields(kind)}
@@ -318,14 +293,6 @@ def _sample_codec() -> Codec:
     return _Tagged(kinds, skip_unknown=True)
 
 
-_SCALARS: Mapping[Any, Codec] = {
-    int: _Int(),
-    float: _Float(),
-    str: _Scalar(str),
-    bool: _Scalar(bool),
-}
-
-
 def _union_codec(args: tuple[Any, ...]) -> Codec:
     kinds = [arg for arg in args if arg is not types.NoneType]
     inner = codec_for(kinds[0]) if len(kinds) == 1 else _Tagged(kinds, skip_unknown=False)
@@ -334,22 +301,25 @@ def _union_codec(args: tuple[Any, ...]) -> Codec:
 
 def codec_for(hint: Any) -> Codec:
     """The codec of a type as written in an annotation; raises TypeError for other types."""
+    scalar = scalar_codec(hint)
+    if scalar is not None:
+        return scalar
+    most = plain(hint).most
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     origin, args = get_origin(hint), get_args(hint)
-    if hint in _SCALARS:
-        return _SCALARS[hint]
     if hint is Sample:
         return _sample_codec()
     if origin in (Union, types.UnionType):
         return _union_codec(args)
     if origin is Literal:
-        return _Scalar(type(args[0]), args)
+        return LiteralCodec(type(args[0]), args)
     if origin is tuple:
         if args[-1] is Ellipsis:
-            return _Sequence(codec_for(args[0]))
+            return _Sequence(codec_for(args[0]), most)
         return _Pair(tuple(codec_for(arg) for arg in args))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         own = written_out(args[0], args[1])
-        return own or _Mapping(codec_for(args[0]), codec_for(args[1]))
+        return own or _Mapping(codec_for(args[0]), codec_for(args[1]), most)
     if isinstance(hint, type) and is_dataclass(hint):
         return _Dataclass(hint)
     if isinstance(hint, type) and hasattr(hint, "_fields"):
@@ -372,13 +342,18 @@ class FrameCodec:
         for sample in of_samples.value.codecs.values():
             for name in skip & sample.codecs.keys():
                 del sample.codecs[name]
+        self._watch = Watch()
 
     def encode(self, new: Frame, old: Frame | None = None) -> Any:
         """The JSON value of a Frame, as changes since `old` where that is given."""
         return self._codec.encode(new, old)
 
-    def decode(self, data: Any, old: Frame | None = None) -> Frame:
-        """The Frame; `old` must be the one that it was encoded against. Raises CodecError."""
+    def decode(self, data: Any, old: Frame | None = None, size: int = 0) -> Frame:
+        """The Frame; `old` must be the one that it was encoded against. Raises CodecError.
+
+        `size` is how many bytes of JSON the data was: what many changes add up to is bounded.
+        """
         frame = self._codec.decode(data, old)
         assert isinstance(frame, Frame)
+        self._watch.check(frame, size)
         return frame

@@ -8,16 +8,10 @@ Frame has 60,000 rows, and a call for each number of each row would be most of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from probes.changes import changed, gone
-
-INT_LIMIT = 1 << 80
-"""Integers beyond this are no counters."""
-
-
-class CodecError(ValueError):
-    """The data does not have the shape that it should."""
+from probes.limits import ANY_INT, ANY_SIZE, ANY_TEXT, AtMost, Between, CodecError
 
 
 def checked_list(data: Any) -> list[Any]:
@@ -47,13 +41,32 @@ def columns_of(data: Any) -> tuple[list[Any], list[Any], list[Any]]:
     return keys, values, checked_list(data[2]) if len(data) == 3 else []
 
 
-def is_int(number: Any) -> bool:
-    """Whether this is an integer that a counter may have."""
-    return type(number) is int and -INT_LIMIT < number < INT_LIMIT
+class Plain(NamedTuple):
+    """A type without its annotations, and the limits that these or the defaults give it."""
+
+    kind: Any
+    between: Between
+    most: int
+
+
+def plain(hint: Any, text: AtMost = ANY_TEXT) -> Plain:
+    """What a type of an int, a text, a list or a mapping says about its limits."""
+    kind: Any = hint
+    notes: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        kind, *rest = get_args(hint)
+        notes = tuple(rest)
+    between = next((note for note in notes if isinstance(note, Between)), ANY_INT)
+    default = text if kind is str else ANY_SIZE
+    most = next((note for note in notes if isinstance(note, AtMost)), default)
+    return Plain(kind, between, most.size)
 
 
 class Buckets:
-    """A mapping of integers to integers."""
+    """A mapping of integers to integers, both within their ranges."""
+
+    def __init__(self, keys: Between = ANY_INT, values: Between = ANY_INT) -> None:
+        self.keys, self.values = keys, values
 
     def encode(self, new: Any, old: Any) -> Any:
         """Keys as differences, values as differences from the older mapping."""
@@ -69,9 +82,10 @@ class Buckets:
         """The mapping; raises CodecError."""
         keys, values, gone = columns_of(data)
         out: dict[int, int] = {} if old is None else dict(old)
-        key, get = 0, out.get
+        get, (first, last), (low, high) = out.get, self.keys, self.values
+        key = 0
         for step in gone:
-            if not is_int(step):
+            if type(step) is not int:
                 raise CodecError("not an integer")
             key += step
             out.pop(key, None)
@@ -79,22 +93,28 @@ class Buckets:
         for step, more in zip(keys, values, strict=True):
             if type(step) is not int or type(more) is not int:
                 raise CodecError("not an integer")
-            if not (-INT_LIMIT < step < INT_LIMIT and -INT_LIMIT < more < INT_LIMIT):
-                raise CodecError("not an integer")
             key += step
-            out[key] = get(key, 0) + more
+            value = get(key, 0) + more
+            if not (first <= key <= last and low <= value <= high):
+                raise CodecError("a number out of range")
+            out[key] = value
         return out
 
 
 class Rows:
     """A mapping of pairs of an integer and a text to two counters each.
 
-    `kind` is the counters' NamedTuple, `integer` the place of the integer in the pair.
+    `kind` is the counters' NamedTuple, `integer` the place of the integer in the pair; `key` is
+    its range and `text` the most characters of the text.
     """
 
-    def __init__(self, kind: Any, integer: int) -> None:
+    def __init__(
+        self, kind: Any, integer: int, key: Between = ANY_INT, text: int = ANY_TEXT.size
+    ) -> None:
         self.kind = kind
         self.integer = integer
+        self.key, self.text = key, text
+        self.a, self.b = [plain(hint).between for hint in _types(kind)]
 
     def encode(self, new: Any, old: Any) -> Any:
         """Keys against those before them, counters as differences from the older mapping."""
@@ -132,31 +152,36 @@ class Rows:
         for key in self._decoded_keys(gone):
             out.pop(key, None)
         get, kind, new = out.get, self.kind, tuple.__new__
+        (low_a, high_a), (low_b, high_b) = self.a, self.b
         try:
             for key, (a, b) in zip(self._decoded_keys(keys), values, strict=True):
                 if type(a) is not int or type(b) is not int:
                     raise CodecError("not an integer")
-                if not (-INT_LIMIT < a < INT_LIMIT and -INT_LIMIT < b < INT_LIMIT):
-                    raise CodecError("not an integer")
                 was = get(key)
-                out[key] = new(kind, (a, b) if was is None else (was[0] + a, was[1] + b))
+                if was is not None:
+                    a, b = was[0] + a, was[1] + b
+                if not (low_a <= a <= high_a and low_b <= b <= high_b):
+                    raise CodecError("a number out of range")
+                out[key] = new(kind, (a, b))
         except (TypeError, ValueError) as error:
+            if isinstance(error, CodecError):
+                raise
             raise CodecError("not a row") from error
         return out
 
     def _decoded_keys(self, data: list[Any]) -> list[Any]:
         out: list[Any] = []
         number = 0
-        first = self.integer == 0
+        first, most, (low, high) = self.integer == 0, self.text, self.key
         for item in data:
             if type(item) is not list or len(item) != 2:
                 raise CodecError("not a key")
             step, text = item if first else (item[1], item[0])
             if type(step) is not int or type(text) is not str:
                 raise CodecError("not a key")
-            if not -INT_LIMIT < step < INT_LIMIT:
-                raise CodecError("not an integer")
             number += step
+            if not low <= number <= high or len(text) > most:
+                raise CodecError("a key out of range")
             out.append((number, text) if first else (text, number))
         return out
 
@@ -166,16 +191,21 @@ def _steps(keys: list[int]) -> list[int]:
     return [key - before for key, before in zip(keys, [0, *keys], strict=False)]
 
 
-def _types(kind: Any) -> set[Any]:
-    return set(get_type_hints(kind).values())
+def _types(kind: Any) -> list[Any]:
+    """The types of a NamedTuple's fields, with their annotations."""
+    return list(get_type_hints(kind, include_extras=True).values())
 
 
-def written_out(key: tuple[Any, ...] | Any, value: Any) -> Buckets | Rows | None:
+def written_out(key: Any, value: Any) -> Buckets | Rows | None:
     """The codec for a mapping of these types, None where there is none of its own."""
-    if key is int and value is int:
-        return Buckets()
+    number, counter = plain(key), plain(value)
+    if number.kind is int and counter.kind is int:
+        return Buckets(number.between, counter.between)
+    parts = [plain(part) for part in get_args(key)] if get_origin(key) is tuple else []
+    kinds = [part.kind for part in parts]
     fields = getattr(value, "_fields", ())
-    kinds = getattr(key, "__args__", ())
-    if len(fields) == 2 and set(kinds) == {int, str} and _types(value) == {int}:
-        return Rows(value, kinds.index(int))
+    if len(fields) == 2 and len(kinds) == 2 and set(kinds) == {int, str}:
+        at = kinds.index(int)
+        if all(plain(hint).kind is int for hint in _types(value)):
+            return Rows(value, at, parts[at].between, parts[1 - at].most)
     return None

@@ -17,6 +17,7 @@ from probes import kernel
 from probes.base import ProbeError
 from probes.maps import MappedArray, put_word
 from probes.samples import Filters
+from probes.text import raw_of
 
 _LAYOUT = struct.Struct("=QQQQQII16sQQQQ")
 SIZE = _LAYOUT.size
@@ -80,14 +81,14 @@ class Control:
         if filters.cgroup is not None:
             bits |= CGROUP
             # No cgroup has the id 0: not to filter would take everything for what is in it.
-            with suppress(ProbeError, OSError):
+            with suppress(ProbeError, OSError, ValueError):
                 cgroup, level = cgroup_id(filters.cgroup)
         bits |= PID * (filters.pid is not None)
         bits |= STARTED * (filters.pid is not None and started is not None)
         bits |= UID * (filters.uid is not None)
         bits |= COMM * (filters.comm is not None)
         # The kernel keeps 15 bytes of a name and a zero.
-        comm = (filters.comm or "").encode("utf-8", "surrogateescape")[:15]
+        comm = raw_of(filters.comm or "")[:15]
         packed = struct.pack("=QQII16s", cgroup, level, filters.pid or 0, filters.uid or 0, comm)
         words = dict(zip(_WORDS, (*struct.unpack("=5Q", packed), started or 0), strict=True))
         changed = {at: word for at, word in words.items() if self._get(at) != word}

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probes import confined, kernel, trials
+from probes import confined, kernel, output, trials
 from probes.doctor_text import THROUGH_SUDO, render
 
 ABOVE = "give it the privileges named above"
@@ -363,14 +363,18 @@ def _report(checks: list[Check], facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(json: bool = False) -> int:
-    """Prints the report; returns 0 if the default panes can run on this machine, else 1."""
+    """Prints the report; returns 0 if the default panes can run on this machine, else 1.
+
+    Raises ProbeError where standard output takes nothing.
+    """
     checks, facts = examine(), machine_facts()
     if json:
-        print(json_module.dumps(_report(checks, facts), indent=2))
+        text = json_module.dumps(_report(checks, facts), indent=2)
     else:
         tty = sys.stdout.isatty()
         width = os.get_terminal_size(sys.stdout.fileno()).columns if tty else 100
-        print(render(checks, facts, tty and not os.environ.get("NO_COLOR"), width))
+        text = render(checks, facts, tty and not os.environ.get("NO_COLOR"), width)
+    output.write(text + "\n", sys.stdout)
     return 0 if ready(checks) else 1
 
 

@@ -29,6 +29,7 @@ from probes.maps import MappedArray, RingBuffer
 from probes.messages import convert
 from probes.prices import a_call
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
+from probes.text import escaped, readable
 
 RING_PAGES = 512
 MOST_RUNNING = 50_000
@@ -42,7 +43,7 @@ _EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN = 1, 1, 2, 4
 
 
 def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return readable(raw.partition(b"\0")[0])
 
 
 def split_args(raw: bytes) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ def split_args(raw: bytes) -> tuple[str, ...]:
     parts = raw.split(b"\0")
     if parts and not parts[-1]:
         parts.pop()
-    return tuple(part.decode("utf-8", "surrogateescape") for part in parts)
+    return tuple([readable(part) for part in parts])
 
 
 FAILED = 1
@@ -330,7 +331,7 @@ def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName])
             "type": "exit",
             "time": event.time,
             "pid": event.pid,
-            "comm": printable(event.comm),
+            "comm": escaped(event.comm),
             "exit_code": event.exit_code,
             "signal": event.signal,
             "signal_name": _signal_name(event.signal),
@@ -343,13 +344,13 @@ def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName])
         "pid": event.pid,
         "ppid": event.ppid,
         "uid": event.uid,
-        "comm": printable(event.comm),
-        "parent": printable(event.parent),
-        "args": None if event.args is None else [printable(arg) for arg in event.args],
+        "comm": escaped(event.comm),
+        "parent": escaped(event.parent),
+        "args": None if event.args is None else [escaped(arg) for arg in event.args],
         "truncated": event.truncated,
         "ret": event.ret,
         "cgroup": event.cgroup,
-        "path": None if event.path is None else printable(event.path),
+        "path": None if event.path is None else escaped(event.path),
         **_group_object(event.cgroup, names),
         **hidden,
     }
@@ -362,17 +363,12 @@ def _group_object(path: str | None, names: Mapping[str, CgroupName]) -> dict[str
         return dict.fromkeys(fields)
     name = names.get(path) or describe(path)
     words = ((field, getattr(name, field)) for field in fields)
-    return {field: None if word is None else printable(word) for field, word in words}
+    return {field: None if word is None else escaped(word) for field, word in words}
 
 
 def _hidden(event: ExecEvent | ExitEvent) -> ExecEvent | ExitEvent:
     """The event without arguments."""
     return replace(event, args=None, args_hidden=True) if isinstance(event, ExecEvent) else event
-
-
-def printable(text: str) -> str:
-    """Text that any JSON reader takes: bytes that are no UTF-8 become \\xff."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _signal_name(number: int) -> str | None:

@@ -6,26 +6,30 @@ before, "\\xf5PTM" before a message, which only links have), the length and the 
 payload (little-endian, 32 bits each) and the payload: JSON compressed by zlib, see
 `probes.codec`. The CRC of changes goes on from that of the Frame before, so that they are never
 applied to another one. In recordings every 60th Frame is whole.
+
+Writer and reader keep to the same sizes (see `probes.limits`): a record that a reader would
+refuse is never written.
 """
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from probes import bounded_json
+from probes.base import ProbeError
 from probes.codec import FrameCodec
-from probes.codec_rows import CodecError
+from probes.limits import MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
 from probes.samples import Frame
-from probes.timeline import LONGEST
 
 KEY, DELTA, MESSAGE = b"\xf5PTK", b"\xf5PTD", b"\xf5PTM"
 KEY_EVERY = 60
+LEVEL = 6
+"""Of zlib: the higher ones take twice as long for a few bytes."""
 HEADER = struct.Struct("<4sII")
-MAX_RECORD = 1 << 28
-"""Bytes of JSON in one record: above what 20,000 program executions can fill."""
 
 
 class Encoder:
@@ -43,25 +47,39 @@ class Encoder:
         self._checksum = 0
 
     def frame(self, frame: Frame) -> bytes:
-        """The next Frame's record."""
+        """The next Frame's record; without its oldest events where it would be too large.
+
+        Raises ProbeError where it is too large without any.
+        """
         key = self.frames % self._whole == 0 if self._whole else self._last is None
-        payload = _packed(self._codec.encode(frame, None if key else self._last))
+        self._last, payload = self._payload(frame, None if key else self._last)
         self._checksum = zlib.crc32(payload, 0 if key else self._checksum)
-        self._last = frame
         self.frames += 1
         return HEADER.pack(KEY if key else DELTA, len(payload), self._checksum) + payload
+
+    def _payload(self, frame: Frame, last: Frame | None) -> tuple[Frame, bytes]:
+        """The Frame as it is written, and its payload."""
+        while True:
+            text = bounded_json.encode(self._codec.encode(frame, last))
+            if len(text) <= bounded_json.HARMLESS or _fits(text):
+                payload = zlib.compress(text, LEVEL)
+                if len(payload) <= MOST_PACKED:
+                    return frame, payload
+            samples = {name: s.with_fewer_events() for name, s in frame.samples.items()}
+            if all(samples[name] is sample for name, sample in frame.samples.items()):
+                why = f"an interval's tables take more than the {MOST_TEXT >> 20} MiB of a record"
+                raise ProbeError(why, "filter what is counted, or switch probes off")
+            frame = replace(frame, samples=samples)
+
+
+def _fits(text: bytes) -> bool:
+    return len(text) <= MOST_TEXT and bounded_json.weight(text) <= MOST_WEIGHT
 
 
 def message(value: Mapping[str, Any]) -> bytes:
     """The record of a message."""
-    payload = _packed(value)
+    payload = zlib.compress(bounded_json.encode(value), LEVEL)
     return HEADER.pack(MESSAGE, len(payload), zlib.crc32(payload)) + payload
-
-
-def _packed(value: Any) -> bytes:
-    return zlib.compress(
-        json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii"), 6
-    )
 
 
 class Decoder:
@@ -71,8 +89,8 @@ class Decoder:
     `message` make it raises CodecError, after which nothing more can be decoded.
     """
 
-    def __init__(self, most: int = 1 << 26) -> None:
-        """`most` is how many bytes of a payload are taken before and after decompression."""
+    def __init__(self, most: int = MOST_TEXT) -> None:
+        """`most` is how many bytes a payload may have after decompression."""
         self._most = most
         self._codec = FrameCodec()
         self._buffer = bytearray()
@@ -84,8 +102,10 @@ class Decoder:
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             mark, length, checksum = HEADER.unpack_from(self._buffer)
-            if mark not in (KEY, DELTA, MESSAGE) or length > self._most:
+            if mark not in (KEY, DELTA, MESSAGE):
                 raise CodecError("not a stream of frames")
+            if length > min(self._most, MOST_PACKED):
+                raise CodecError(f"a record of {length / 1e6:.0f} MB, more than any may have")
             end = HEADER.size + length
             if len(self._buffer) < end:
                 return
@@ -97,30 +117,14 @@ class Decoder:
         seed = self._checksum if mark == DELTA else 0
         if zlib.crc32(payload, seed) != checksum:
             raise CodecError("damaged on its way")
-        try:
-            value = parse(payload, self._most)
-        except (ValueError, RecursionError) as error:
-            raise CodecError(str(error)) from error
+        text = bounded_json.inflate(payload, self._most)
+        value = bounded_json.decode(text)
         if mark == MESSAGE:
             if type(value) is not dict:
                 raise CodecError("not a message")
             return value
         if mark == DELTA and self._last is None:
             raise CodecError("changes without a frame")
-        frame = self._codec.decode(value, self._last if mark == DELTA else None)
-        if not 0 < frame.interval <= LONGEST:
-            raise CodecError("not an interval")
+        frame = self._codec.decode(value, self._last if mark == DELTA else None, len(text))
         self._last, self._checksum = frame, checksum
         return frame
-
-
-def parse(payload: bytes, most: int = MAX_RECORD) -> Any:
-    """The JSON of a payload; raises ValueError (for damage of any kind)."""
-    inflate = zlib.decompressobj()
-    try:
-        text = inflate.decompress(payload, most)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if not inflate.eof:
-        raise ValueError("longer than any record")
-    return json.loads(text)

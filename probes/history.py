@@ -9,16 +9,16 @@ while another reads: only the lists are shared, encoding and decoding happen out
 
 from __future__ import annotations
 
-import json
 import threading
 import zlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from probes import bounded_json
 from probes.codec import FrameCodec
 from probes.samples import Frame
-from probes.timeline import HEAVY, Timeline
+from probes.timeline import HEAVY, Parsed, Timeline
 
 SECONDS = 600.0
 MOST_BYTES = 64 << 20
@@ -148,21 +148,23 @@ class History(Timeline):
             chunk = self._chunk(number)
             return len(chunk.light[number - chunk.first])
 
-    def value(self, number: int, light: bool = False) -> Any:
+    def value(self, number: int, light: bool = False) -> Parsed:
         """The payloads' JSON."""
         with self._lock:
             chunk = self._chunk(number)
             at = number - chunk.first
             first, second = chunk.light[at], chunk.heavy[at]
-        value = json.loads(zlib.decompress(first))
+        text = zlib.decompress(first)
+        value, size = bounded_json.decode(text), len(text)
         if not light:
-            _put_back(value, json.loads(zlib.decompress(second)))
-        return value
+            text = zlib.decompress(second)
+            _put_back(value, bounded_json.decode(text))
+            size += len(text)
+        return Parsed(value, size)
 
 
 def _packed(value: Any) -> bytes:
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return zlib.compress(text.encode("ascii"), 1)
+    return zlib.compress(bounded_json.encode(value), 1)
 
 
 def _take_out(value: Any, names: frozenset[str]) -> list[Any]:

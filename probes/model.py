@@ -28,12 +28,17 @@ from probes.samples import (
 
 K = TypeVar("K")
 NONE = Counts(0, 0)
+SHORTEST = 1e-3
+"""Seconds between two Frames at least, for them to be an interval."""
 _NEW = tuple.__new__
 
 
 def seconds_between(before: Frame | None, after: Frame) -> float:
-    """The measured length of the interval that ends with `after`, in seconds."""
-    if before is None or after.mono <= before.mono:
+    """The measured length of the interval that ends with `after`, in seconds.
+
+    Rates divide by it: Frames of a recording may be any fraction of a second apart.
+    """
+    if before is None or after.mono - before.mono < SHORTEST:
         return after.interval
     return after.mono - before.mono
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 
 from probes.execlog import SEARCH_SECONDS, ExecLog, ExecRow
 
+MOST_PROGRAMS, MOST_CHARACTERS = 20_000, 256
+"""Programs that are told apart, and characters of their names."""
+OTHERS = "(other programs)"
+"""What those beyond are counted as."""
+
 
 @dataclass(slots=True)
 class Program:
@@ -77,7 +82,10 @@ class Programs:
         self._open = still
 
     def _count(self, row: ExecRow) -> None:
-        self._counts.setdefault(program_name(row), Program()).add(row)
+        name = program_name(row)[:MOST_CHARACTERS]
+        if name not in self._counts and len(self._counts) >= MOST_PROGRAMS:
+            name = OTHERS
+        self._counts.setdefault(name, Program()).add(row)
 
     def finish(self) -> dict[str, Program]:
         """All programs by name, those that run still among them; nothing is taken after it."""

@@ -12,12 +12,14 @@ import re
 import zlib
 from array import array
 from pathlib import Path
-from typing import Any
 
-from probes.framing import parse
+from probes import bounded_json
+from probes.limits import CodecError
 from probes.recording import Reader, Record
-from probes.timeline import Timeline
+from probes.timeline import Parsed, Timeline
 
+MOST_FRAMES = 8_000_000
+"""Frames of a recording, three months at one a second: noting where each is takes 32 bytes."""
 _HEAD_BYTES = 96
 _MONO = re.compile(rb'\{(?:"time":[-+.\deE]+,)?"mono":([-+.\deE]+)')
 
@@ -27,6 +29,7 @@ class Recording(Timeline):
 
     def __init__(self, path: str | Path) -> None:
         """Opens and checks the file; raises ProbeError unless it is a recording."""
+        self.short = False
         self._reader = Reader(path)
         self._starts, self._ends = array("Q"), array("Q")
         self._keys, self._monos = array("L"), array("d")
@@ -38,6 +41,9 @@ class Recording(Timeline):
             if mono is None or not follows or (self._monos and mono <= self._monos[-1]):
                 self._reader.damaged(record.start, record.end)
                 continue
+            if len(self._monos) >= MOST_FRAMES:
+                self.short = True
+                break
             self._keys.append(len(self._keys) if record.whole else self._keys[-1])
             self._starts.append(record.start)
             self._ends.append(record.end)
@@ -47,6 +53,8 @@ class Recording(Timeline):
     @property
     def damage(self) -> str | None:
         """What could not be read, as one sentence."""
+        if self.short:
+            return f"only the first {MOST_FRAMES} frames of the recording are shown"
         if self._reader.damage is None and self.unreadable is not None:
             return f"frame {self.unreadable + 1} of the recording cannot be read"
         return self._reader.damage
@@ -77,13 +85,14 @@ class Recording(Timeline):
         """Bytes in the file."""
         return self._ends[number] - self._starts[number]
 
-    def value(self, number: int, light: bool = False) -> Any:
-        """The record's JSON; ValueError where the file was changed since it was opened."""
+    def value(self, number: int, light: bool = False) -> Parsed:
+        """The record's JSON; CodecError where the file was changed since it was opened."""
         try:
             payload = self._reader.payload(self._starts[number], self._ends[number])
         except OSError as error:
-            raise ValueError(str(error)) from error
-        return parse(payload)
+            raise CodecError(str(error)) from error
+        text = bounded_json.inflate(payload)
+        return Parsed(bounded_json.decode(text), len(text))
 
 
 def _mono(payload: bytes) -> float | None:

@@ -7,7 +7,6 @@ A file is the line "PROBETOP RECORDING 1\\n" (the number is the version), then t
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import zlib
@@ -17,15 +16,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from probes import bounded_json
 from probes.base import ProbeError
 from probes.codec import FrameCodec
-from probes.codec_rows import CodecError
-from probes.framing import DELTA, HEADER, KEY, MAX_RECORD, Encoder, parse
+from probes.files import open_regular, printable, unusable
+from probes.framing import DELTA, HEADER, KEY, Encoder
+from probes.limits import MOST_PACKED, CodecError
 from probes.samples import Frame
-from probes.timeline import LONGEST
 
 MAGIC = b"PROBETOP RECORDING "
 VERSION = 1
+WASTE_TIMES, WASTE_BYTES = 8, 256 << 20
+"""How much work damage may cost: so many times the bytes of the file, and so many more. Each byte
+that is checked or decompressed in vain counts; a file that was cut, copied or overwritten in
+places takes about one byte of work for each of its bytes."""
+_BLOCK = 1 << 16
 
 
 def create_file(path: str | Path, *, force: bool = False) -> int:
@@ -49,30 +54,6 @@ def create_file(path: str | Path, *, force: bool = False) -> int:
         raise ProbeError(f"cannot create {printable(path)}: it exists already", fix) from error
     except (OSError, ValueError) as error:
         raise unusable("create", path, error) from error
-
-
-def unusable(what: str, path: str | Path, error: OSError | ValueError) -> ProbeError:
-    """What stopped us from doing `what` with a file, as one sentence and its remedy."""
-    code = error.errno if isinstance(error, OSError) else None
-    fix = {
-        errno.ENOENT: "check the path",
-        errno.ENOTDIR: "check the path",
-        errno.EACCES: "choose a folder that you may write to",
-        errno.EPERM: "choose a folder that you may write to",
-        errno.EROFS: "choose a folder that you may write to",
-        errno.ENOSPC: "free some space, or choose another disk",
-        errno.EDQUOT: "free some space, or choose another disk",
-    }.get(code or 0, "choose another path")
-    if what == "read" and code in (errno.EACCES, errno.EPERM):
-        fix = "it belongs to somebody else; ask for a copy"
-    reason = os.strerror(code) if code else str(error)
-    return ProbeError(f"cannot {what} {printable(path)}: {reason}", fix)
-
-
-def printable(path: str | Path) -> str:
-    """A path for a message: without anything that acts on a terminal."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
 
 
 class Writer:
@@ -138,7 +119,8 @@ class Record(NamedTuple):
 class Reader:
     """The Frames of a recording, in order; each iteration starts at the first.
 
-    `damage` is None or, after an iteration, one sentence about what could not be read.
+    `damage` is None or, after an iteration, one sentence about what could not be read. A file
+    that costs more work than its size explains (made to keep readers busy) ends there.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -148,7 +130,7 @@ class Reader:
         self._fd = -1
         self.forget_damage()
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fd = open_regular(path)
             self._start = self._check()
         except (OSError, ValueError) as error:
             self.close()
@@ -160,8 +142,6 @@ class Reader:
     def _check(self) -> int:
         """The offset of the first record."""
         name = printable(self.path)
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            raise ProbeError(f"{name} is not a file", "give a file that `probetop record` wrote")
         line, newline, _ = os.pread(self._fd, 64, 0).partition(b"\n")
         version = line.removeprefix(MAGIC)
         if not line.startswith(MAGIC) or not newline or not version.isdigit():
@@ -182,7 +162,7 @@ class Reader:
 
     def forget_damage(self) -> None:
         """Count damage from zero."""
-        self._places = self._skipped = 0
+        self._places = self._skipped = self._wasted = 0
         self._damaged_to = -1
 
     def damaged(self, start: int, end: int) -> None:
@@ -205,10 +185,16 @@ class Reader:
         if before is None and not record.whole:
             return None
         try:
-            frame = self._codec.decode(parse(payload), None if record.whole else before)
-        except (CodecError, ValueError, RecursionError):
+            text = bounded_json.inflate(payload)
+        except CodecError:
+            self._wasted += len(payload)
             return None
-        return frame if 0 < frame.interval <= LONGEST else None
+        try:
+            value = bounded_json.decode(text)
+            return self._codec.decode(value, None if record.whole else before, len(text))
+        except CodecError:
+            self._wasted += len(text)
+            return None
 
     def records(self) -> Iterator[tuple[Record, bytes]]:
         """All sound records with their payloads, in the order of the file."""
@@ -224,6 +210,9 @@ class Reader:
             else:
                 last, position = found[0], found[0].end
                 yield found
+            if self._wasted > WASTE_TIMES * end + WASTE_BYTES:
+                self.damaged(position, end)
+                return
 
     def payload(self, start: int, end: int) -> bytes:
         """The payload of a record that lies there."""
@@ -236,28 +225,38 @@ class Reader:
             return None
         mark, length, checksum = HEADER.unpack(header)
         whole = mark == KEY
-        if mark not in (KEY, DELTA) or length > MAX_RECORD or (last is None and not whole):
+        if mark not in (KEY, DELTA) or length > MOST_PACKED or (last is None and not whole):
             return None
         seed = 0 if whole or last is None else last.checksum
         end = position + HEADER.size + length
         payload = self.payload(position, end)
         if len(payload) < length or zlib.crc32(payload, seed) != checksum:
+            self._wasted += len(payload) + HEADER.size
             return None
         return Record(position, end, whole, seed, checksum), payload
 
     def _next_whole(self, position: int, end: int) -> int:
-        """Where the next sound whole Frame begins; `end` if none does."""
-        while position < end:
-            block = os.pread(self._fd, 1 << 16, position)
+        """Where the next sound whole Frame begins; `end` if none does, or too much was in vain."""
+        most = WASTE_TIMES * end + WASTE_BYTES
+        while position < end and self._wasted <= most:
+            block = os.pread(self._fd, _BLOCK, position)
             offset = block.find(KEY)
-            if offset >= 0:
+            while offset >= 0 and self._wasted <= most:
                 if self._record(position + offset, None) is not None:
                     return position + offset
-                position += offset + 1
-            else:
-                # A mark may lie across two blocks.
-                position += max(1, len(block) - len(KEY) + 1)
+                offset = block.find(KEY, offset + 1)
+            # A mark may lie across two blocks.
+            position += max(1, len(block) - len(KEY) + 1)
+            if not any(block):
+                position = self._after_hole(position, end)
         return end
+
+    def _after_hole(self, position: int, end: int) -> int:
+        """Where data begins, from here on: a sparse file may have terabytes of nothing."""
+        try:
+            return max(position, os.lseek(self._fd, position, os.SEEK_DATA))
+        except OSError:
+            return end
 
     def close(self) -> None:
         """Closes the file; calling it again does nothing."""

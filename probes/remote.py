@@ -17,8 +17,8 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from probes.base import Found, ProbeError
-from probes.codec_rows import CodecError
 from probes.framing import Decoder
+from probes.limits import CodecError
 from probes.link import LinkState
 from probes.samples import Filters, Frame, Sample
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from probes.base import Found, ProbeError
+from probes.files import printable
 from probes.recorded import Recording
-from probes.recording import Reader, printable
+from probes.recording import Reader
 from probes.samples import ExecSample, Frame, Sample
 
 LONGEST_GAP = 5.0

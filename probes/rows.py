@@ -15,6 +15,7 @@ from probes import hdr
 from probes.control import Control
 from probes.maps import MappedArray, RingBuffer
 from probes.samples import Histogram
+from probes.text import readable
 
 _ROW = struct.Struct("=QQQ8x16sIIII")
 _NOTHING = (0, 0, 0, 0, 0)
@@ -53,8 +54,8 @@ text instead of its id and its name.
 
 @lru_cache(8192)
 def name_of_comm(raw: bytes) -> str:
-    """A process's name as the kernel keeps it; bytes that are no UTF-8 stay (surrogates)."""
-    return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    """A process's name as the kernel keeps it."""
+    return readable(raw.partition(b"\0")[0])
 
 
 def slices_for(cpus: int) -> int:

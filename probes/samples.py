@@ -5,15 +5,32 @@ A Sample holds *cumulative* counters of one probe; a Frame holds the Samples of 
 Rates come from two Frames (see `probes.model`), so live, replayed and remote data are
 shown by the same code. Mappings in a Sample are never changed after it was made: a reader
 may keep them, and an entry that did not change is the very same object in both Samples.
+
+The types of fields name the values that a decoder accepts, see `probes.limits`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from probes.cgroup_names import CgroupName
+from probes.limits import (
+    AtMost,
+    Between,
+    Bucket,
+    Count,
+    Cpu,
+    Cpus,
+    Id,
+    Name,
+    Path,
+    Seconds,
+    Share,
+    Small,
+    Total,
+)
 
 State = Literal["on", "off", "starting", "failed"]
 EMPTY: Mapping[Any, Any] = {}
@@ -22,8 +39,8 @@ EMPTY: Mapping[Any, Any] = {}
 class Counts(NamedTuple):
     """Cumulative number of calls, and how many of them returned an error."""
 
-    n: int
-    errors: int
+    n: Count
+    errors: Count
 
 
 class Histogram(NamedTuple):
@@ -33,9 +50,9 @@ class Histogram(NamedTuple):
     are absent. `n` is their sum, `total` the summed nanoseconds.
     """
 
-    buckets: Mapping[int, int]
-    n: int
-    total: int
+    buckets: Mapping[Bucket, Count]
+    n: Total
+    total: Total
 
 
 NO_HISTOGRAM = Histogram({}, 0, 0)
@@ -50,10 +67,10 @@ class Cost(NamedTuple):
     call the programs, where that was measured; `map_bytes` is kernel memory.
     """
 
-    events: int = 0
-    ns_per_event: float | None = None
-    cpu_percent: float | None = None
-    map_bytes: int | None = None
+    events: Total = 0
+    ns_per_event: Share | None = None
+    cpu_percent: Share | None = None
+    map_bytes: Count | None = None
 
 
 NO_COST = Cost()
@@ -62,8 +79,8 @@ NO_COST = Cost()
 class Budget(NamedTuple):
     """What all of this may cost, and what it does, in per cent of all CPUs; None if not known."""
 
-    percent: float = 0.0
-    used: float | None = None
+    percent: Share = 0.0
+    used: Share | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +96,19 @@ class Sample:
     state: State = "off"
     why: str | None = None
     fix: str | None = None
-    lost: int = 0
+    lost: Count = 0
     cost: Cost = NO_COST
-    generation: int = 0
-    notes: tuple[str, ...] = ()
+    generation: Count = 0
+    notes: Annotated[tuple[str, ...], AtMost(1000)] = ()
     since: float | None = None
     given_up: str | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
+        return self
+
+    def with_fewer_events(self) -> Sample:
+        """This sample without a part of its events, the very same if it has none."""
         return self
 
 
@@ -101,14 +122,14 @@ class SyscallSample(Sample):
     `sample_every` N says that one call in N is timed.
     """
 
-    calls: Mapping[str, Counts] = field(default_factory=dict)
-    errnos: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    matrix: Mapping[tuple[int, str], Counts] = field(default_factory=dict)
-    comms: Mapping[int, str] = field(default_factory=dict)
-    unattributed: int = 0
-    latency: Mapping[str, Histogram] | None = None
-    sample_every: int = 1
-    missed: int = 0
+    calls: Mapping[Name, Counts] = field(default_factory=dict)
+    errnos: Mapping[tuple[Name, Name], Count] = field(default_factory=dict)
+    matrix: Mapping[tuple[Id, Name], Counts] = field(default_factory=dict)
+    comms: Mapping[Id, Name] = field(default_factory=dict)
+    unattributed: Count = 0
+    latency: Mapping[Name, Histogram] | None = None
+    sample_every: Annotated[int, Between(1, 1 << 32)] = 1
+    missed: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,16 +142,16 @@ class ExecEvent:
     """
 
     time: float
-    pid: int
-    ppid: int
-    uid: int
-    comm: str
-    parent: str
-    args: tuple[str, ...] | None
+    pid: Id
+    ppid: Id
+    uid: Id
+    comm: Name
+    parent: Name
+    args: Annotated[tuple[str, ...], AtMost(4096)] | None
     truncated: bool
-    ret: int
-    cgroup: str | None
-    path: str | None = None
+    ret: Small
+    cgroup: Path | None
+    path: Path | None = None
     args_hidden: bool = False
 
 
@@ -142,11 +163,11 @@ class ExitEvent:
     """
 
     time: float
-    pid: int
-    comm: str
-    exit_code: int
-    signal: int
-    duration: int | None
+    pid: Id
+    comm: Name
+    exit_code: Small
+    signal: Small
+    duration: Count | None
 
 
 MAX_EVENTS = 20_000
@@ -162,12 +183,12 @@ class ExecSample(Sample):
     cgroup of late of which a container runtime said more than the path does.
     """
 
-    execs: int = 0
-    failed: int = 0
-    exits: int = 0
-    events: tuple[ExecEvent | ExitEvent, ...] = ()
-    dropped: int = 0
-    names: Mapping[str, CgroupName] = field(default_factory=dict)
+    execs: Count = 0
+    failed: Count = 0
+    exits: Count = 0
+    events: Annotated[tuple[ExecEvent | ExitEvent, ...], AtMost(MAX_EVENTS)] = ()
+    dropped: Count = 0
+    names: Annotated[Mapping[Path, CgroupName], AtMost(10_000)] = field(default_factory=dict)
 
     def merged_after(self, older: Sample) -> Sample:
         """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""
@@ -178,12 +199,19 @@ class ExecSample(Sample):
         dropped = self.dropped + older.dropped + over
         return replace(self, events=events[over:], dropped=dropped)
 
+    def with_fewer_events(self) -> Sample:
+        """The newer half of the events; the others are counted as dropped."""
+        over = (len(self.events) + 1) // 2
+        if not over:
+            return self
+        return replace(self, events=self.events[over:], dropped=self.dropped + over)
+
 
 class Spent(NamedTuple):
     """Cumulative number of calls of a process, and the nanoseconds that they took."""
 
-    n: int
-    total: int
+    n: Total
+    total: Total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,16 +231,16 @@ class Target:
     """
 
     spec: str
-    mechanism: str | None = None
+    mechanism: Name | None = None
     state: State = "starting"
     why: str | None = None
     fix: str | None = None
-    functions: int = 0
+    functions: Count = 0
     counts_only: bool = False
     histogram: Histogram = NO_HISTOGRAM
-    missed: int = 0
-    overflow: int = 0
-    floor: float | None = None
+    missed: Total = 0
+    overflow: Total = 0
+    floor: Share | None = None
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
     file: str | None = None
@@ -227,10 +255,10 @@ class LatencySample(Sample):
     text; it may be cut, to 95 bytes.
     """
 
-    targets: Mapping[str, Target] = field(default_factory=dict)
-    processes: Mapping[tuple[str, int], Spent] = field(default_factory=dict)
-    comms: Mapping[int, str] = field(default_factory=dict)
-    texts: Mapping[tuple[str, str], Spent] = field(default_factory=dict)
+    targets: Annotated[Mapping[str, Target], AtMost(1000)] = field(default_factory=dict)
+    processes: Mapping[tuple[str, Id], Spent] = field(default_factory=dict)
+    comms: Mapping[Id, Name] = field(default_factory=dict)
+    texts: Mapping[tuple[str, Name], Spent] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):
@@ -240,9 +268,9 @@ class Reading(NamedTuple):
     counter really counted it: less where the kernel shares counters among events.
     """
 
-    value: int
-    enabled: int
-    running: int
+    value: Total
+    enabled: Total
+    running: Total
 
 
 class TaskTimes(NamedTuple):
@@ -252,10 +280,10 @@ class TaskTimes(NamedTuple):
     where the kernel does not keep that).
     """
 
-    clock: int
-    switches: int
-    migrations: int
-    wait: int | None
+    clock: Total
+    switches: Total
+    migrations: Total
+    wait: Total | None
 
 
 class CpuTimes(NamedTuple):
@@ -264,10 +292,10 @@ class CpuTimes(NamedTuple):
     `wait` is what those that got this CPU had waited for one, in ns (None: not kept).
     """
 
-    busy: int
-    idle: int
-    switches: int
-    wait: int | None
+    busy: Total
+    idle: Total
+    switches: Total
+    wait: Total | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,18 +313,18 @@ class PmcSample(Sample):
 
     hardware: bool = False
     reason: str | None = None
-    event_set: str = "base"
+    event_set: Name = "base"
     mode: Literal["all", "user", "kernel"] = "all"
-    events: tuple[str, ...] = ()
-    absent: Mapping[str, str] = field(default_factory=dict)
-    tasks: Mapping[int, TaskTimes] = field(default_factory=dict)
-    readings: Mapping[tuple[int, str], Reading] = field(default_factory=dict)
-    cpus: Mapping[int, CpuTimes] = field(default_factory=dict)
-    cpu_readings: Mapping[tuple[int, str], Reading] = field(default_factory=dict)
-    comms: Mapping[int, str] = field(default_factory=dict)
-    kinds: Mapping[int, str] = field(default_factory=dict)
-    sockets: Mapping[int, int] = field(default_factory=dict)
-    unattributed: int = 0
+    events: Annotated[tuple[Name, ...], AtMost(100)] = ()
+    absent: Annotated[Mapping[Name, str], AtMost(1000)] = field(default_factory=dict)
+    tasks: Mapping[Id, TaskTimes] = field(default_factory=dict)
+    readings: Mapping[tuple[Id, Name], Reading] = field(default_factory=dict)
+    cpus: Mapping[Cpu, CpuTimes] = field(default_factory=dict)
+    cpu_readings: Mapping[tuple[Cpu, Name], Reading] = field(default_factory=dict)
+    comms: Mapping[Id, Name] = field(default_factory=dict)
+    kinds: Mapping[Cpu, Name] = field(default_factory=dict)
+    sockets: Mapping[Cpu, Cpu] = field(default_factory=dict)
+    unattributed: Count = 0
 
 
 class Host(NamedTuple):
@@ -305,7 +333,7 @@ class Host(NamedTuple):
     name: str = "?"
     release: str = "?"
     arch: str = "x86_64"
-    cpus: int = 1
+    cpus: Cpus = 1
 
 
 class Filters(NamedTuple):
@@ -314,9 +342,9 @@ class Filters(NamedTuple):
     `cgroup` is a path below the cgroup2 mount and takes in what is below it.
     """
 
-    pid: int | None = None
-    comm: str | None = None
-    uid: int | None = None
+    pid: Id | None = None
+    comm: Name | None = None
+    uid: Id | None = None
     cgroup: str | None = None
 
     def describe(self) -> str:
@@ -354,11 +382,11 @@ class Frame:
 
     time: float
     mono: float
-    interval: float
+    interval: Seconds
     host: Host
-    load: float | None = None
+    load: Share | None = None
     filters: Filters = NO_FILTERS
-    samples: Mapping[str, Sample] = field(default_factory=dict)
+    samples: Annotated[Mapping[Name, Sample], AtMost(100)] = field(default_factory=dict)
     budget: Budget | None = None
     notices: tuple[Notice, ...] = ()
 

@@ -28,6 +28,11 @@ class Point:
         """How long it is, in seconds."""
         return max([tick.seconds for tick in self.values.values()], default=0.0)
 
+    def cells(self) -> int:
+        """How many buckets of durations it has, and counts by name."""
+        ticks = self.values.values()
+        return sum([len(t.counts) + sum(map(len, t.spent.values())) for t in ticks])
+
     def add(self, other: Point) -> None:
         """Take in the one that follows."""
         for name, tick in other.values.items():

@@ -10,6 +10,7 @@ from typing import Any
 from probes.base import Probe
 from probes.model import seconds_between
 from probes.samples import Cost, Frame, Sample
+from probes.text import escaped
 
 
 def stream_object(
@@ -45,14 +46,14 @@ def dumps(obj: Mapping[str, Any]) -> str:
     """One line of JSON in ASCII, so that nothing in it can act on a terminal."""
     text = json.dumps(obj, allow_nan=False, separators=(",", ":"))
     if "\\ud" in text:
-        # Half a surrogate pair is what undecodable bytes became; parsers refuse it.
+        # Parsers refuse half a surrogate pair, which an option or a path may have.
         text = json.dumps(_without_surrogates(obj), allow_nan=False, separators=(",", ":"))
     return text
 
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return escaped(value)
     if isinstance(value, Mapping):
         return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -63,8 +64,11 @@ def _without_surrogates(value: Any) -> Any:
 def _probe_object(
     kind: type[Probe], before: Sample | None, after: Sample | None, seconds: float
 ) -> dict[str, Any]:
-    if after is None:
+    # In a recording any Sample may have the name of this probe.
+    if not isinstance(after, kind.sample_type):
         after = kind.sample_type()
+    if not isinstance(before, kind.sample_type):
+        before = None
     common: dict[str, Any] = {
         "state": after.state,
         "lost": _since(before, after, "lost"),

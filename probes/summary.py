@@ -40,6 +40,8 @@ SPACING = 0.45
 """Seconds within which cumulative counters are compared once, however many Frames there are."""
 MOST_NOTICES = 8
 """Most notices that a summary has: a filter names one process and one cgroup."""
+MOST_CELLS = 2_000_000
+"""Buckets of durations that the series keep: intervals are joined where there are more."""
 Summary = dict[str, Any]
 
 
@@ -84,6 +86,7 @@ class Summarizer:
         self.points: list[Point] = []
         self._filters_changed = False
         self._ticks = 1
+        self._cells = 0
         self._whole: dict[str, tuple[Sample, dict[str, Any], Left]] = {}
         # The Frame up to which counters were added up, and what was taken of those since.
         self._base: Frame | None = None
@@ -143,13 +146,15 @@ class Summarizer:
         return tick
 
     def _keep(self, point: Point) -> None:
+        self._cells += point.cells()
         if self.points and self.points[-1].ticks < self._ticks:
             self.points[-1].add(point)
-            return
-        self.points.append(point)
-        if len(self.points) > POINT_LIMIT:
+        else:
+            self.points.append(point)
+        while len(self.points) > POINT_LIMIT or (self._cells > MOST_CELLS and len(self.points) > 1):
             self._ticks *= 2
             self.points = joined(self.points, 2)
+            self._cells = sum([point.cells() for point in self.points])
 
     def summary(self, limits: Limits = LIMITS) -> Summary:
         """All that was taken in, not longer than the limits; needs at least one Frame."""

@@ -12,7 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from probes.adding import add_histogram, add_pairs, add_readings, add_times, add_to
+from probes.adding import (
+    add_histogram,
+    add_pairs,
+    add_readings,
+    add_times,
+    add_to,
+    keep_first,
+)
 from probes.cgroup_names import CgroupName
 from probes.changes import loses
 from probes.execlog import ExecLog
@@ -35,6 +42,13 @@ from probes.samples import (
     Target,
     TaskTimes,
 )
+
+MOST_KEYS = 50_000
+"""Keys of tables in which a real machine has some hundreds: calls, errnos, CPUs, names."""
+MOST_ROWS = 1_000_000
+"""Rows of tables by process."""
+MOST_TIMED = 1000
+"""Calls and targets whose durations are kept."""
 
 
 @dataclass(slots=True)
@@ -99,6 +113,7 @@ class SampleSum:
         self._counted += max(0, after.cost.events - old.cost.events)
         self._take_cost(after, tick.seconds)
         self._notes |= dict.fromkeys(after.notes)
+        keep_first(self._notes, MOST_TIMED)
         if after.state == "on":
             self._on = after
         self._take(old, after, tick)
@@ -182,13 +197,16 @@ class SyscallSum(SampleSum):
         add_pairs(self._matrix, count_delta(old.matrix, new.matrix), Counts)
         add_to(self._errnos, int_delta(old.errnos, new.errnos))
         self._comms.update(new.comms)
+        keep_first(self._calls, MOST_KEYS)
+        keep_first(self._errnos, MOST_KEYS)
+        keep_first(self._comms, MOST_ROWS)
         self._unattributed += max(0, new.unattributed - old.unattributed)
         self._missed += max(0, new.missed - old.missed)
         if new.latency is not None:
             self._latency = self._latency or {}
             for name, histogram in new.latency.items():
                 spent = histogram_delta((old.latency or {}).get(name), histogram)
-                if spent.n:
+                if spent.n and (name in self._latency or len(self._latency) < MOST_TIMED):
                     self._latency[name] = add_histogram(self._latency.get(name), spent)
         tick.counts["calls"] = sum([n.n for n in calls.values()])
         tick.counts["errors"] = sum([n.errors for n in calls.values()])
@@ -240,6 +258,7 @@ class ExecSum(SampleSum):
         now = max([event.time for event in new.events], default=0.0)
         self.log.add(new.events, now or None)
         self.names.update(new.names)
+        keep_first(self.names, MAX_EVENTS)
         self.programs.take(self.log, now)
         self._dropped += new.dropped
         pairs = ((new.execs, old.execs), (new.failed, old.failed), (new.exits, old.exits))
@@ -270,10 +289,14 @@ class LatencySum(SampleSum):
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(LatencySample, old), cast(LatencySample, after)
         for spec, target in new.targets.items():
-            self._take_target(old.targets.get(spec), target, tick)
+            if target.spec in self._targets or len(self._targets) < MOST_TIMED:
+                self._take_target(old.targets.get(spec), target, tick)
         add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
         add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
         self._comms.update(new.comms)
+        keep_first(self._processes, MOST_KEYS)
+        keep_first(self._texts, MOST_KEYS)
+        keep_first(self._comms, MOST_ROWS)
         self._prune(len(self._processes) + len(self._texts), new)
 
     def _leave_out(self, sample: LatencySample) -> int:
@@ -340,6 +363,9 @@ class PmcSum(SampleSum):
         add_readings(self._readings, old.readings, new.readings)
         add_readings(self._cpu_readings, old.cpu_readings, new.cpu_readings)
         self._comms.update(new.comms)
+        keep_first(self._readings, MOST_ROWS)
+        keep_first(self._cpu_readings, MOST_KEYS)
+        keep_first(self._comms, MOST_ROWS)
         self._unattributed += max(0, new.unattributed - old.unattributed)
         tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
         tick.counts["idle"] = sum([cpu.idle for cpu in cpus])

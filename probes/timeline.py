@@ -10,16 +10,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from probes.codec import FrameCodec
-from probes.codec_rows import CodecError
+from probes.limits import CodecError
 from probes.samples import Frame
 
-LONGEST = 86_400.0
-"""Seconds of the longest interval that a Frame may have."""
 HEAVY = frozenset({"matrix", "errnos", "latency", "processes", "texts"})
 """Fields of Samples that only tables are made of: what is drawn over time does without."""
+
+
+class Parsed(NamedTuple):
+    """A record's JSON value, and how many bytes of JSON it was."""
+
+    value: Any
+    size: int
 
 
 class Timeline(ABC):
@@ -59,10 +64,10 @@ class Timeline(ABC):
         """How much there is to decode of a Frame, in bytes."""
 
     @abstractmethod
-    def value(self, number: int, light: bool = False) -> Any:
+    def value(self, number: int, light: bool = False) -> Parsed:
         """What `FrameCodec.decode` takes; if it is to be `light`, HEAVY fields may be missing.
 
-        Raises LookupError, or ValueError where it is damaged.
+        Raises LookupError, or CodecError where it is damaged.
         """
 
     def __len__(self) -> int:
@@ -137,12 +142,9 @@ class Cursor:
         if self._base is None and not whole:
             return
         try:
-            value = timeline.value(number, self._light)
-            self._base = self._codec.decode(value, None if whole else self._base)
-            # Rates divide by it; a recording may say anything.
-            if not 0 < self._base.interval <= LONGEST:
-                raise CodecError("no interval")
+            value, size = timeline.value(number, self._light)
+            self._base = self._codec.decode(value, None if whole else self._base, size)
             self._shown = self._base
-        except (ValueError, RecursionError):
+        except CodecError:
             self._base = None
             timeline.unreadable = number

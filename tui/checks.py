@@ -8,7 +8,6 @@ raises ProbeError with why it is wrong and how to mend it. Nothing heavy is impo
 from __future__ import annotations
 
 import difflib
-import os
 import pwd
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.text import escaped, raw_of
 from tui import registry
 
 SHORTEST, LONGEST = 0.05, 3600.0
@@ -35,7 +35,11 @@ class UsageError(ProbeError):
 
 def shown(value: Any) -> str:
     """Something typed, for a message: short, quoted, nothing in it acts on a terminal."""
-    text = value if isinstance(value, str) else str(value)
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except ValueError:
+        # Python refuses to write out a number of thousands of digits.
+        text = "a number of thousands of digits"
     text = text if len(text) <= 80 else text[:77] + "..."
     return f"'{text}'" if text.isprintable() else ascii(text)
 
@@ -60,7 +64,7 @@ def check_interval(raw: Any) -> float:
     limits = f"between {SHORTEST:g} and {LONGEST:g} seconds"
     try:
         seconds = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError("not a number", f"give seconds {limits}, for example 0.5") from None
     if not SHORTEST <= seconds <= LONGEST:
         raise ProbeError("out of range", f"choose an interval {limits}")
@@ -72,7 +76,7 @@ def check_history(raw: Any) -> float:
     limits = f"between {SHORTEST_HISTORY:g} and {LONGEST_HISTORY:g} seconds"
     try:
         seconds = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError("not a number", f"give seconds {limits}, for example 600") from None
     if not SHORTEST_HISTORY <= seconds <= LONGEST_HISTORY:
         raise ProbeError("out of range", f"choose {limits}")
@@ -83,7 +87,7 @@ def check_seconds(raw: Any) -> float:
     """How long to go on; up to a year."""
     try:
         seconds = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ProbeError("not a number", "give seconds, for example 10") from None
     if not 0 < seconds <= 31_536_000:
         raise ProbeError("out of range", "give seconds above 0")
@@ -92,6 +96,8 @@ def check_seconds(raw: Any) -> float:
 
 def _number(raw: Any) -> int | None:
     """The number that up to ten digits say, None for anything else."""
+    if type(raw) is int:
+        return raw if 0 <= raw < 10**10 else None
     text = str(raw)
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
 
@@ -112,13 +118,13 @@ def check_pid(raw: Any) -> int:
 
 def check_comm(raw: Any) -> str:
     """A process name as the kernel keeps it."""
-    data = os.fsencode(raw)
+    data = raw_of(str(raw))
     if not data or b"\0" in data:
         raise ProbeError("not a process name", "give a name as shown by ps -o comm")
     if len(data) > COMM_BYTES:
         short = data[:COMM_BYTES].decode("utf-8", "ignore")
         raise ProbeError(f"the kernel keeps only {COMM_BYTES} bytes of a name", f"give {short!r}")
-    return str(raw)
+    return escaped(str(raw))
 
 
 def check_user(raw: Any) -> int:
@@ -153,6 +159,8 @@ def check_cgroup(raw: Any) -> str:
         path = (given if inside else mount / str(raw).lstrip("/")).resolve()
         if path.is_relative_to(mount.resolve()) and (path / "cgroup.procs").exists():
             below = str(path.relative_to(mount.resolve()))
+            # A path that is no text can neither be shown nor recorded.
+            below.encode("utf-8")
             return "/" if below == "." else f"/{below}"
     except (OSError, ValueError):
         pass

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import probes
+from probes import output
 from probes.base import ProbeError, Source
+from probes.output import complain
 from tui.checks import UsageError, check_path, check_seconds, checked, near
 from tui.options import SETTINGS, Options, resolve
 from tui.registry import REGISTRY
@@ -44,6 +46,10 @@ class _Parser(argparse.ArgumentParser):
             word = rest.split("'")[1]
             raise UsageError(f"unknown command {word!r}", near(word, COMMANDS))
         raise UsageError(message, f"see `{self.prog} --help`")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help and version, which argparse prints without looking at the outcome."""
+        output.write(message, _standard_output())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,21 +130,22 @@ def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit status."""
+    output.reserve_standard_descriptors()
     try:
         return _run(vars(build_parser().parse_args(argv)))
     except ProbeError as error:
         line = f"{error.why}; {error.fix}" if error.fix else error.why
-        _complain(line)
+        complain(line)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 
 
-def _complain(line: str) -> None:
-    """One line on stderr in which nothing acts on a terminal."""
-    if sys.stderr is not None:
-        safe = "".join(c if c.isprintable() else "?" for c in " ".join(line.split()))
-        print(f"probetop: {safe}", file=sys.stderr)
+def _standard_output() -> TextIO:
+    """Standard output; raises UsageError where it is closed."""
+    if sys.stdout is None or sys.stdout.closed:
+        raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    return sys.stdout
 
 
 def _run(typed: dict[str, Any]) -> int:
@@ -147,6 +154,7 @@ def _run(typed: dict[str, Any]) -> int:
         resolve(typed, {}, live=False)
         from probes.doctor import main as doctor
 
+        _standard_output()
         return doctor(json=typed.get("json", False))
     if command == "diff":
         return _diff(typed)
@@ -164,7 +172,7 @@ def _run(typed: dict[str, Any]) -> int:
     if command == "serve":
         from tui.agent.command import serve
 
-        return serve(options, _probe_options(options), typed, _complain)
+        return serve(options, _probe_options(options), typed, complain)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
         return _show(_open_live(options, "tui.app"), options)
@@ -282,11 +290,10 @@ def _stream(options: Options, typed: dict[str, Any]) -> int:
     from tui.headless import stream
 
     seconds = _seconds(options, typed)
-    if sys.stdout is None:
-        raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    out = _standard_output()
     if typed.get("frames", False):
         return _far(options, seconds)
-    return stream(_open_live(options), sys.stdout, seconds, _complain)
+    return stream(_open_live(options), out, seconds, complain)
 
 
 def _far(options: Options, seconds: float | None) -> int:
@@ -298,7 +305,7 @@ def _far(options: Options, seconds: float | None) -> int:
         why = "--frames: is for a program, not for a terminal"
         raise UsageError(why, "see `probetop attach ssh://HOST`")
     source = _open_live(options, "tui.far")
-    return stream_frames(source, sys.stdin.fileno(), sys.stdout.fileno(), _complain)
+    return stream_frames(source, sys.stdin.fileno(), sys.stdout.fileno(), complain)
 
 
 def _record(options: Options, typed: dict[str, Any]) -> int:
@@ -307,7 +314,7 @@ def _record(options: Options, typed: dict[str, Any]) -> int:
     seconds = _seconds(options, typed)
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     check_new(path, force)
-    return record(_open_live(options), path, seconds, _complain, force=force)
+    return record(_open_live(options), path, seconds, complain, force=force)
 
 
 def _snapshot(options: Options, typed: dict[str, Any]) -> int:
@@ -320,7 +327,7 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
     checked("OUT", path, ending_of)
     check_new(path, force)
     source = _open_live(options, "tui.snapshot", preload(path))
-    return snapshot(source, path, seconds, _complain, force=force)
+    return snapshot(source, path, seconds, complain, force=force)
 
 
 def _attach(typed: dict[str, Any]) -> int:
@@ -330,7 +337,7 @@ def _attach(typed: dict[str, Any]) -> int:
     ours = {s.name: typed[s.name] for s in SETTINGS if not s.live and s.name in typed}
     options = _options({**ours, "config": typed.get("config")}, live=False)
     _need_terminal("run it in a terminal")
-    return attach(options, typed, _complain)
+    return attach(options, typed, complain)
 
 
 def _diff(typed: dict[str, Any]) -> int:
@@ -339,10 +346,9 @@ def _diff(typed: dict[str, Any]) -> int:
     resolve(typed, {}, live=False)
     paths = [checked(name.upper(), typed[name], check_path) for name in ("a", "b")]
     out = checked("--html", typed["html"], check_path) if "html" in typed else None
-    if sys.stdout is None:
-        raise UsageError("standard output: closed", "leave it open, or send it to a file")
+    stdout = _standard_output()
     as_json, force = typed.get("json", False), typed.get("force", False)
-    return diff(paths[0], paths[1], sys.stdout, as_json=as_json, html=out, force=force)
+    return diff(paths[0], paths[1], stdout, as_json=as_json, html=out, force=force)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import pwd
 from pathlib import Path
 from typing import Any
 
-from probes.recording import printable
+from probes.base import ProbeError
+from probes.files import printable, read_regular
 from tui.checks import UsageError, near, shown
 from tui.options import SETTINGS
 
@@ -54,6 +55,8 @@ def load(given: str | None) -> dict[str, tuple[str, Any]]:
         if given is None:
             return {}
         raise UsageError(f"{name}: no such file", "check the path given to --config") from None
+    except ProbeError as error:
+        raise UsageError(error.why, error.fix) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"{name}: cannot be read: {reason}", "mend or remove it") from error
@@ -61,13 +64,8 @@ def load(given: str | None) -> dict[str, tuple[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The file's tables; raises OSError or ValueError (TOML's errors are such)."""
-    # A named pipe would make an ordinary open() wait for a writer.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError("it is larger than 1 MB")
+    """The file's tables; raises OSError, ValueError (TOML's errors are such) or ProbeError."""
+    data = read_regular(path, LARGEST, pipe=True)
     # Costs 5 ms, and most have no such file.
     import tomllib
 

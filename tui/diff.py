@@ -13,7 +13,8 @@ from math import inf, log2, log10, sqrt
 from typing import Any, NamedTuple, TextIO
 
 from probes.base import ProbeError
-from probes.recording import printable
+from probes.files import printable
+from probes.output import write
 from probes.stream import dumps
 from tui.checks import UsageError
 from tui.runs import Figure, Key, Run, load
@@ -215,20 +216,5 @@ def diff(
         text = json.dumps(json.loads(dumps(as_object(a, b, changes))), indent=2) + "\n"
     else:
         text = "\n".join(as_text(a, b, changes)) + "\n"
-    _print(text, out)
+    write(text, out)
     return 0
-
-
-def _print(text: str, out: TextIO) -> None:
-    from tui.headless import discard
-
-    try:
-        code = out.encoding or "utf-8"
-        out.write(text.encode(code, "backslashreplace").decode(code))
-        out.flush()
-    except BrokenPipeError:
-        discard(out)
-    except OSError as error:
-        discard(out)
-        why = f"cannot write to standard output: {error.strerror}"
-        raise ProbeError(why, "check where it leads to") from error

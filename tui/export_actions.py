@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from probes.base import ProbeError
-from probes.recording import printable
+from probes.files import printable
 from probes.timeline import Timeline
 from tui.prompt import Prompt
 from tui.record_actions import RecordActions

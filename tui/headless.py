@@ -12,8 +12,10 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TextIO
 
-from probes.base import ProbeError, Source
-from probes.recording import Writer, printable
+from probes.base import Source
+from probes.files import printable
+from probes.output import write
+from probes.recording import Writer
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.checks import UsageError
@@ -104,19 +106,12 @@ def stream(source: Source, out: TextIO, seconds: float | None, complain: Complai
             for frame in frames:
                 ready = settled(frame)
                 if last is not None and base is not None:
-                    out.write(dumps(stream_object(last, frame, kinds)) + "\n")
-                    out.flush()
-                    if over(base, frame, seconds):
+                    line = dumps(stream_object(last, frame, kinds)) + "\n"
+                    # Who reads a pipe may have seen enough.
+                    if not write(line, out) or over(base, frame, seconds):
                         break
                 if ready or last is not None:
                     base, last = base or frame, frame
-        except BrokenPipeError:
-            # Who reads has seen enough.
-            discard(out)
-        except OSError as error:
-            discard(out)
-            why = f"cannot write to standard output: {error.strerror}"
-            raise ProbeError(why, "check where it leads to") from error
         finally:
             _close(frames)
     if feed.ended is not None:
@@ -161,13 +156,6 @@ def _writer(source: Source, path: str, force: bool) -> Writer:
     except Exception:
         source.stop()
         raise
-
-
-def discard(out: TextIO) -> None:
-    """What is still in the buffer goes nowhere: Python would complain of it at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, out.fileno())
-    os.close(null)
 
 
 def _close(frames: Any) -> None:

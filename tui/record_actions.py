@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from probes.base import ProbeError
-from probes.recording import printable
+from probes.files import printable
 from tui.lines import Span
 from tui.messages import RecordingFailed
 from tui.prompt import Prompt

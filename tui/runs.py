@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots and recordings as `diff` reads them: whatever is in them is checked."""
+"""Snapshots and recordings as `diff` reads them.
+
+Of a snapshot only what is compared is decoded, into objects of stated types and ranges; a file
+that has anything else there is refused in one line.
+"""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Raw, Struct, convert
 
 from probes.base import ProbeError
-from probes.recording import MAGIC, Reader, printable, unusable
+from probes.files import open_regular, printable, read_regular, unusable
+from probes.model import SHORTEST
+from probes.recording import MAGIC, Reader
 from probes.summary import LIMITS, VERSION
 from tui.export.write import new_summarizer
 
-MOST_BYTES = 64_000_000
-"""A snapshot has far less; nobody's memory is filled with what is none."""
-HIGHEST = 2.0**100
-_DATA = re.compile(rb'<script type="application/json" id="probetop-data">(.*?)</script>', re.DOTALL)
+MOST_BYTES = 8_000_000
+"""Of a snapshot: what `probetop snapshot` writes has at most an eighth of it."""
+TINY = 1e-9
+_DATA, _END = b'<script type="application/json" id="probetop-data">', b"</script>"
 _FIX = "give a snapshot (.html or .json) or a recording that probetop wrote"
 
 
@@ -53,8 +58,99 @@ class Run(NamedTuple):
     damage: str | None = None
 
 
-class _Damaged(ValueError):
-    """The file is not what it says."""
+# -- what of a summary is compared, see `probes.summary` ------------------------------------
+
+Number = Annotated[float, Meta(ge=-(2.0**100), le=2.0**100)]
+NotNegative = Annotated[float, Meta(ge=0.0, le=2.0**100)]
+Text = Annotated[str, Meta(max_length=100_000)]
+Others = Annotated[dict[str, dict[str, Number | None]], Meta(max_length=100)]
+
+
+class _Call(Struct):
+    syscall: Text
+    count: NotNegative
+    errors: NotNegative
+    p50: Number | None = None
+    p99: Number | None = None
+
+
+class _Syscalls(Struct):
+    seconds: Number | None = None
+    rows: list[_Call] | None = None
+    others: Others = {}
+
+
+class _Program(Struct):
+    program: Text
+    starts: NotNegative
+    failed: NotNegative
+    nonzero: NotNegative
+    killed: NotNegative
+
+
+class _Execs(Struct):
+    seconds: Number | None = None
+    programs: list[_Program] | None = None
+    others: Others = {}
+
+
+class _Target(Struct):
+    spec: Text
+    count: NotNegative | None = None
+    p50: Number | None = None
+    p99: Number | None = None
+
+
+class _Latency(Struct):
+    seconds: Number | None = None
+    targets: list[_Target] | None = None
+    others: Others = {}
+
+
+class _Process(Struct):
+    comm: Text
+    task_clock: NotNegative
+    cycles: Number | None = None
+    instructions: Number | None = None
+
+
+class _Cpu(Struct):
+    busy: NotNegative
+    idle: NotNegative
+
+
+class _Pmc(Struct):
+    seconds: Number | None = None
+    processes: list[_Process] | None = None
+    cpus: list[_Cpu] | None = None
+    others: Others = {}
+
+
+class _Probes(Struct):
+    syscalls: _Syscalls | None = None
+    execs: _Execs | None = None
+    latency: _Latency | None = None
+    pmc: _Pmc | None = None
+
+
+class _Summary(Struct):
+    host: Text
+    release: Text
+    arch: Text
+    begin: Annotated[float, Meta(ge=0.0, le=1e11)]
+    end: Annotated[float, Meta(ge=0.0, le=1e11)]
+    seconds: Annotated[float, Meta(ge=0.0, le=1e11)]
+    filters: Annotated[dict[str, Text | int], Meta(max_length=100)]
+    probes: _Probes
+
+
+class _Version(Struct):
+    """Whether it is a summary, and of which version of its shape."""
+
+    summary: Raw
+
+
+# -- reading --------------------------------------------------------------------------------
 
 
 def load(path: str) -> Run:
@@ -63,28 +159,23 @@ def load(path: str) -> Run:
     damage = None
     try:
         if _begins(path).startswith(MAGIC):
-            summary, damage = _summed_up(path)
+            object_, damage = _summed_up(path)
+            summary = convert(object_, _Summary)
         else:
-            summary = _parsed(_content(path), name)
-        return Run(path, *_checked(summary), damage)
+            summary = _parsed(read_regular(path, MOST_BYTES), name)
+        return Run(path, *_figures(summary), damage)
     except OSError as error:
         raise unusable("read", path, error) from error
-    except (_Damaged, RecursionError, OverflowError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise ProbeError(f"{name} is damaged, or no snapshot", _FIX) from error
 
 
 def _begins(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = open_regular(path)
     try:
         return os.pread(fd, len(MAGIC), 0)
     finally:
         os.close(fd)
-
-
-def _content(path: str) -> bytes:
-    if Path(path).stat().st_size > MOST_BYTES:
-        raise _Damaged
-    return Path(path).read_bytes()
 
 
 def _summed_up(path: str) -> tuple[Any, str | None]:
@@ -99,101 +190,53 @@ def _summed_up(path: str) -> tuple[Any, str | None]:
     return summarizer.summary(LIMITS), damage
 
 
-def _parsed(content: bytes, name: str) -> Any:
+def _parsed(content: bytes, name: str) -> _Summary:
+    """The summary of a snapshot; raises ValueError or RecursionError where it is damaged."""
     if content.lstrip()[:1] == b"<":
-        found = _DATA.search(content)
-        if found is None:
+        start = content.find(_DATA)
+        end = content.find(_END, start)
+        if start < 0 or end < 0:
             raise ProbeError(f"{name} is not a page of probetop's", _FIX)
-        content = found[1]
+        content = content[start + len(_DATA) : end]
     try:
-        summary = json.loads(content)
-    except ValueError as error:
-        raise _Damaged from error
-    if not isinstance(summary, dict) or "summary" not in summary:
-        raise ProbeError(f"{name} is not a snapshot", _FIX)
-    if summary["summary"] != VERSION:
-        version = ascii(summary["summary"])[:20]
-        why = f"{name} is a snapshot of version {version}, not {VERSION}"
+        version = msgspec.json.decode(content, type=_Version).summary
+    except msgspec.ValidationError:
+        raise ProbeError(f"{name} is not a snapshot", _FIX) from None
+    if bytes(version) != b"%d" % VERSION:
+        word = ascii(bytes(version)[:20].decode("ascii", "replace"))
+        why = f"{name} is a snapshot of version {word}, not {VERSION}"
         raise ProbeError(why, "compare it with the version of probetop that wrote it")
-    return summary
+    return msgspec.json.decode(content, type=_Summary)
 
 
 # -- what is in it ------------------------------------------------------------------------
 
 
-def _number(row: Any, name: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Damaged
-    if not (math.isfinite(value) and abs(value) < HIGHEST):
-        raise _Damaged
-    return float(value)
-
-
-def _count(row: Any, name: str) -> float:
-    """A number that must be there and is not below zero."""
-    value = _number(row, name)
-    if value is None or value < 0:
-        raise _Damaged
-    return value
-
-
-def _text(row: Any, name: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str):
-        raise _Damaged
-    return value
-
-
-def _object(row: Any, name: str) -> dict[str, Any]:
-    value = row.get(name)
-    if not isinstance(value, dict):
-        raise _Damaged
-    return value
-
-
-def _rows(probe: Any, name: str) -> Iterator[dict[str, Any]]:
-    rows = probe.get(name)
-    if rows is None:
-        return
-    if not isinstance(rows, list):
-        raise _Damaged
-    for row in rows:
-        if not isinstance(row, dict):
-            raise _Damaged
-        yield row
-
-
-def _checked(
-    summary: Any,
+def _figures(
+    summary: _Summary,
 ) -> tuple[dict[str, Any], dict[str, float], dict[Key, Figure], frozenset[str]]:
     """The head of a run, how long each probe ran, its figures, and what is complete of it."""
-    head: dict[str, Any] = {name: _text(summary, name) for name in ("host", "release", "arch")}
-    head |= {name: _count(summary, name) for name in ("begin", "end", "seconds")}
-    if head["end"] > 1e11:
-        raise _Damaged
-    filters = _object(summary, "filters")
-    head["filters"] = " ".join([f"{name}={value}" for name, value in sorted(filters.items())])
+    names = ("host", "release", "arch", "begin", "end", "seconds")
+    head: dict[str, Any] = {name: getattr(summary, name) for name in names}
+    filters = sorted(summary.filters.items())
+    head["filters"] = " ".join([f"{name}={value}" for name, value in filters])
     seconds: dict[str, float] = {}
     figures: dict[Key, Figure] = {}
     closed: set[str] = set()
-    probes = _object(summary, "probes")
-    takers = {"syscalls": _syscalls, "execs": _execs, "latency": _latency, "pmc": _pmc}
+    takers: dict[str, Callable[[Any, float, dict[Key, Figure]], None]] = {
+        "syscalls": _syscalls, "execs": _execs, "latency": _latency, "pmc": _pmc,
+    }  # fmt: skip
     for name, take in takers.items():
-        probe = probes.get(name)
-        if probe is None:
+        probe = getattr(summary.probes, name)
+        if probe is None or probe.seconds is None or not probe.seconds >= SHORTEST:
             continue
-        if not isinstance(probe, dict):
-            raise _Damaged
-        ran = _number(probe, "seconds")
-        if ran is None or ran <= 0:
-            continue
-        seconds[name] = ran
-        take(probe, ran, figures)
-        others = _object(probe, "others")
-        closed |= {what for what, table in _TABLES[name].items() if table not in others}
+        seconds[name] = probe.seconds
+        take(probe, probe.seconds, figures)
+        closed |= {what for what, table in _TABLES[name].items() if table not in probe.others}
+    # Nothing is divided by what is next to nothing.
+    for key, figure in figures.items():
+        if figure.value < TINY:
+            figures[key] = figure._replace(value=0.0)
     return head, seconds, figures, frozenset(closed)
 
 
@@ -212,61 +255,49 @@ def _rate(figures: dict[Key, Figure], key: Key, count: float, seconds: float) ->
     figures[key] = Figure(old.value + count / seconds, old.events + count)
 
 
-def _percentiles(figures: dict[Key, Figure], what: str, item: str, row: Any, n: float) -> None:
-    for name in ("p50", "p99"):
-        value = _number(row, name)
+def _percentiles(figures: dict[Key, Figure], what: str, item: str, row: _Call | _Target) -> None:
+    for name, value in (("p50", row.p50), ("p99", row.p99)):
         if value is not None:
-            figures[Key(what, item, name)] = Figure(max(0.0, value), n)
+            figures[Key(what, item, name)] = Figure(max(0.0, value), row.count or 0.0)
 
 
-def _syscalls(probe: Any, seconds: float, figures: dict[Key, Figure]) -> None:
-    for row in _rows(probe, "rows"):
-        name, count = _text(row, "syscall"), _count(row, "count")
-        _rate(figures, Key("syscall", name, "calls/s"), count, seconds)
-        _rate(figures, Key("syscall", name, "errors/s"), _count(row, "errors"), seconds)
-        _percentiles(figures, "syscall", name, row, count)
+def _syscalls(probe: _Syscalls, seconds: float, figures: dict[Key, Figure]) -> None:
+    for row in probe.rows or ():
+        _rate(figures, Key("syscall", row.syscall, "calls/s"), row.count, seconds)
+        _rate(figures, Key("syscall", row.syscall, "errors/s"), row.errors, seconds)
+        _percentiles(figures, "syscall", row.syscall, row)
 
 
-def _execs(probe: Any, seconds: float, figures: dict[Key, Figure]) -> None:
-    for row in _rows(probe, "programs"):
-        name = _text(row, "program")
-        for quantity, field in (
-            ("starts/s", "starts"),
-            ("not found/s", "failed"),
-            ("exit code not 0/s", "nonzero"),
-            ("killed/s", "killed"),
+def _execs(probe: _Execs, seconds: float, figures: dict[Key, Figure]) -> None:
+    for row in probe.programs or ():
+        for quantity, count in (
+            ("starts/s", row.starts),
+            ("not found/s", row.failed),
+            ("exit code not 0/s", row.nonzero),
+            ("killed/s", row.killed),
         ):
-            _rate(figures, Key("program", name, quantity), _count(row, field), seconds)
+            _rate(figures, Key("program", row.program, quantity), count, seconds)
 
 
-def _latency(probe: Any, seconds: float, figures: dict[Key, Figure]) -> None:
-    for row in _rows(probe, "targets"):
-        spec, count = _text(row, "spec"), _number(row, "count")
-        if count is None:
-            continue
-        if count < 0:
-            raise _Damaged
-        _rate(figures, Key("target", spec, "calls/s"), count, seconds)
-        _percentiles(figures, "target", spec, row, count)
+def _latency(probe: _Latency, seconds: float, figures: dict[Key, Figure]) -> None:
+    for row in probe.targets or ():
+        if row.count is not None:
+            _rate(figures, Key("target", row.spec, "calls/s"), row.count, seconds)
+            _percentiles(figures, "target", row.spec, row)
 
 
-def _pmc(probe: Any, seconds: float, figures: dict[Key, Figure]) -> None:
+def _pmc(probe: _Pmc, seconds: float, figures: dict[Key, Figure]) -> None:
     sums: dict[str, list[float]] = {}
-    for row in _rows(probe, "processes"):
-        name = _text(row, "comm")
-        clock = _count(row, "task_clock")
-        total = sums.setdefault(name, [0.0, 0.0])
-        _rate(figures, Key("process", name, "% of a CPU"), clock / 1e7, seconds)
-        cycles, instructions = _number(row, "cycles"), _number(row, "instructions")
-        if cycles and instructions is not None:
-            total[0] += cycles
-            total[1] += instructions
+    for row in probe.processes or ():
+        total = sums.setdefault(row.comm, [0.0, 0.0])
+        _rate(figures, Key("process", row.comm, "% of a CPU"), row.task_clock / 1e7, seconds)
+        if row.cycles and row.instructions is not None:
+            total[0] += row.cycles
+            total[1] += row.instructions
     for name, (cycles, instructions) in sums.items():
         if cycles > 0:
             figures[Key("process", name, "IPC")] = Figure(instructions / cycles, cycles)
-    busy = idle = 0.0
-    for row in _rows(probe, "cpus"):
-        busy += _count(row, "busy")
-        idle += _count(row, "idle")
+    busy = sum([cpu.busy for cpu in probe.cpus or ()])
+    idle = sum([cpu.idle for cpu in probe.cpus or ()])
     if busy + idle > 0:
         figures[Key("machine", "all CPUs", "% busy")] = Figure(100 * busy / (busy + idle), busy)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from importlib import import_module
 
 from probes.base import Source
+from probes.files import printable
 from probes.history import History
-from probes.recording import printable
 from tui.export.write import check_folder, content, ending_of, new_summarizer, write_file
 from tui.headless import Complain, Feed, Settled, over
 from tui.registry import REGISTRY

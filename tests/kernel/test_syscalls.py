@@ -18,6 +18,7 @@ from probes import hdr, kernel
 from probes.model import SyscallView, count_delta, int_delta, syscall_view
 from probes.samples import Counts, Filters, LatencySample, SyscallSample
 from probes.syscall_names import errno_name, name_of
+from probes.text import escaped, raw_of
 from tests.kernel.harness import PATHS, Live, Work
 
 pytestmark = pytest.mark.kernel
@@ -303,8 +304,8 @@ def test_counting_starts_from_zero_after_off_and_on(calls: Path) -> None:
 def test_hostile_names_arrive_as_they_are(live: Live, calls: Path, word: str) -> None:
     with Work(calls, "number", "1", word) as work:
         _, after = observe(live, work)
-    assert after.comms[work.pid] == word
-    assert os.fsencode(after.comms[work.pid]) == os.fsencode(word)
+    assert after.comms[work.pid] == escaped(word)
+    assert raw_of(after.comms[work.pid]) == os.fsencode(word)
 
 
 def test_errnos_table_matches_the_kernels(live: Live) -> None:

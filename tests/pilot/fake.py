@@ -29,7 +29,7 @@ from tui import registry
 
 NOON = 1_700_000_000.0
 HOSTILE_COMM = "\x1b[31mpwn\x07"
-HOSTILE_ARGS = ("./x", "\x1b]0;owned\x07", "[red]x[/]", "\udcff\udcfe", "\u202egnp.exe", "a\u200bb")
+HOSTILE_ARGS = ("./x", "\x1b]0;owned\x07", "[red]x[/]", "\\xff\\xfe", "\u202egnp.exe", "a\u200bb")
 CALLS = {
     "futex": (301_200, 214),
     "read": (188_000, 102),

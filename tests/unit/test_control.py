@@ -141,12 +141,21 @@ def test_one_word_changes_while_the_filter_holds(
         ("fifteen-bytes-x", b"fifteen-bytes-x\0"),
         ("sixteen-bytes-xy", b"sixteen-bytes-x\0"),
         ("\udcff\x1b[", b"\xff\x1b[" + bytes(13)),
+        ("\\xff\x1b[", b"\xff\x1b[" + bytes(13)),
+        ("a\ud800", b"a\\ud800" + bytes(9)),
         ("ß" * 9, "ß".encode() * 7 + b"\xc3\0"),
     ],
 )
 def test_names_are_what_the_kernel_keeps(page: Control, name: str, kept: bytes) -> None:
     page.set_filters(Filters(comm=name))
     assert words(page)["comm"] == kept
+
+
+def test_a_cgroup_that_no_path_can_name_contains_nothing(page: Control) -> None:
+    for path in ("/\ud800", "/a\0b"):
+        page.set_filters(Filters(cgroup=path))
+        assert words(page)["cgroup"] == 0
+        assert words(page)["filters"] != 0
 
 
 def test_a_word_changes_in_one_store(page: Control) -> None:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from probes.base import ProbeError
 from probes.codec import FrameCodec
-from probes.codec_rows import CodecError
 from probes.framing import KEY, KEY_EVERY
+from probes.limits import CodecError
 from probes.recording import Reader, Writer
 from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
 from tests.unit import strategies as own

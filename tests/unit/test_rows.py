@@ -19,6 +19,7 @@ from probes import hdr, rows
 from probes.control import Control
 from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import NO_HISTOGRAM
+from probes.text import raw_of
 
 CPUS, ROWS, WAYS, REST = 2, 8, 8, 2
 ROW, TOUCHED = 64, 64
@@ -208,7 +209,8 @@ def test_slices() -> None:
 def test_names_of_processes() -> None:
     assert name_of_comm(b"bash\0garbage\0\0\0\0") == "bash"
     assert name_of_comm(b"x" * 16) == "x" * 16
-    assert os.fsencode(name_of_comm(b"\xff\xfe\0")) == b"\xff\xfe"
+    assert name_of_comm(b"\xff\xfe\0") == "\\xff\\xfe"
+    assert raw_of(name_of_comm(b"\xff\xfe\0")) == b"\xff\xfe"
 
 
 class Hists:

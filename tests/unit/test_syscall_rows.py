@@ -275,7 +275,7 @@ def test_hostile_names_are_kept(
     kernel.row(0, 0, 1, 0, layout(7, READ), b"\xff\x1b[31m\0gone")
     kernel.touch(0, 0)
     reader.read(control, totals)
-    assert totals.comms == {7: "\udcff\x1b[31m"}
+    assert totals.comms == {7: "\\xff\x1b[31m"}
 
 
 def test_sample_shares_what_did_not_change(

@@ -10,13 +10,12 @@ import argparse
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from probes.base import ProbeError
-from probes.recording import printable
+from probes.files import read_regular
 from tui.checks import UsageError, check_path, checked, shown
 
 PORT = 9435
@@ -164,20 +163,12 @@ def read_tokens(path: str) -> tuple[Token, ...]:
     """The tokens of a file that not everybody can read; raises UsageError."""
     where = f"--token-file {shown(path)}"
     try:
-        # A named pipe would make an ordinary open() wait for a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            data = file.read(LARGEST_FILE + 1)
+        data = read_regular(path, LARGEST_FILE, forbidden=0o007)
+    except ProbeError as error:
+        raise UsageError(f"--token-file {error.why}", error.fix) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"{where}: cannot be read: {reason}", "check the path") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{where}: not a file", "give a file of tokens")
-    if status.st_mode & 0o007:
-        raise UsageError(f"{where}: others may read it", f"chmod 600 {printable(path)}")
-    if len(data) > LARGEST_FILE:
-        raise UsageError(f"{where}: larger than {LARGEST_FILE >> 10} kB", "keep fewer tokens")
     tokens = tuple(
         token
         for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1)

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from probes.base import ProbeError
-from probes.recording import create_file, unusable
+from probes.files import unusable
+from probes.recording import create_file
 from probes.samples import Frame
 from probes.stream import dumps
 from probes.summary import LIMITS, Summarizer, Summary

@@ -26,6 +26,7 @@ CLOCK = 20
 LABEL = 5
 LEAST_ROWS = 5
 _COUNT_BITS = 48
+_MOST = (1 << _COUNT_BITS) - 1
 _DECADES = 4
 """From the palest colour to the fullest: ten thousand times as many calls."""
 
@@ -66,7 +67,10 @@ class Heat:
             sums: dict[int, int] = {}
             for bucket, count in buckets.items():
                 sums[place[bucket]] = sums.get(place[bucket], 0) + count
-            packed = array("Q", [at << _COUNT_BITS | n for at, n in sorted(sums.items())])
+            packed = array(
+                "Q",
+                [at << _COUNT_BITS | min(n, _MOST) for at, n in sorted(sums.items()) if n > 0],
+            )
             self._columns.setdefault(spec, deque(maxlen=COLUMNS)).append(packed)
 
     def extent(self, spec: str) -> tuple[int, int] | None:
@@ -100,7 +104,7 @@ class Heat:
             for packed in column:
                 row = ((packed >> _COUNT_BITS) - low) // step
                 if 0 <= row < rows:
-                    out[row][at] += (packed & (1 << _COUNT_BITS) - 1) / seconds
+                    out[row][at] += (packed & _MOST) / seconds
         return out
 
 

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import stat
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from probes.agent_link import Address, HttpTransport
 from probes.base import ProbeError
-from probes.recording import printable, unusable
+from probes.files import printable, read_regular, unusable
 from probes.remote import RemoteSource, Transport
 from probes.ssh import SshTransport, place
 from tui.checks import UsageError, checked
@@ -94,17 +92,12 @@ def _trust(path: str | None) -> ssl.SSLContext:
 def _token(path: str) -> str:
     """The token in a file that nobody else may read: its only line, or the first for reading."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            mode, data = os.fstat(fd).st_mode, os.read(fd, MOST_TOKEN)
-        finally:
-            os.close(fd)
+        data = read_regular(path, MOST_TOKEN, pipe=True, forbidden=0o077)
+    except ProbeError as error:
+        raise UsageError(f"--token-file {error.why}", error.fix) from error
     except (OSError, ValueError) as error:
         problem = unusable("read", path, error)
         raise UsageError(f"--token-file: {problem.why}", problem.fix) from error
-    if stat.S_IMODE(mode) & 0o077:
-        why = f"--token-file {printable(path)}: others may read it"
-        raise UsageError(why, f"chmod 600 {printable(path)}")
     lines = [line.split() for line in data.decode("ascii", "replace").splitlines()]
     words = [line[-1] for line in lines if line and not line[0].startswith("#")]
     if len(words) != 1 or not words[0].isprintable():

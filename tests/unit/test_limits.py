@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hostile recordings, links and files: little memory, work in proportion to their size, one line.
+
+Memory is the most that a child process ever had (VmHWM), beside what Python itself needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes import bounded_json, hdr
+from probes.base import ProbeError
+from probes.codec import FrameCodec
+from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
+from probes.limits import MOST_ENTRIES, MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
+from probes.recording import MAGIC, Reader, Writer
+from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
+from probes.state_size import characters, entries
+from tests.unit.test_recording import make_frames
+from tui.checks import UsageError
+from tui.diff import diff
+from tui.runs import MOST_BYTES, load
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = {"time": 1.0, "mono": 1.0, "interval": 1.0, "host": []}
+
+
+def packed(text: bytes, times: int = 1, end: bytes = b"") -> bytes:
+    """The compressed text, so many times, and an end; it is never in memory as a whole."""
+    deflater = zlib.compressobj(1)
+    parts = [deflater.compress(text) for _ in range(times)]
+    return b"".join([*parts, deflater.compress(end), deflater.flush()])
+
+
+def record(mark: bytes, payload: bytes, seed: int = 0) -> bytes:
+    return HEADER.pack(mark, len(payload), zlib.crc32(payload, seed)) + payload
+
+
+def write(path: Path, *records: bytes) -> Path:
+    path.write_bytes(MAGIC + b"1\n" + b"".join(records))
+    return path
+
+
+def chain(values: list[Any]) -> list[bytes]:
+    """Records of a whole Frame and of changes, of these encoded values."""
+    out, seed = [], 0
+    for at, value in enumerate(values):
+        payload = zlib.compress(json.dumps(value).encode(), 1)
+        out.append(record(DELTA if at else KEY, payload, seed))
+        seed = zlib.crc32(payload, seed)
+    return out
+
+
+PEAK = """
+import sys
+from probes.limits import CodecError
+from probes.base import ProbeError
+import tui.runs, probes.recorded, probes.timeline, probes.framing, probes.recording
+def memory():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+began, got, refused = memory(), 0, ""
+try:
+    if sys.argv[1] == "read":
+        with probes.recording.Reader(sys.argv[2]) as reader:
+            for frame in reader:
+                got += 1
+            refused = reader.damage or ""
+    elif sys.argv[1] == "link":
+        decoder = probes.framing.Decoder()
+        with open(sys.argv[2], "rb") as file:
+            file.readline()
+            while data := file.read(1 << 16):
+                for frame in decoder.feed(data):
+                    got += 1
+    elif sys.argv[1] == "jump":
+        recording = probes.recorded.Recording(sys.argv[2])
+        cursor = probes.timeline.Cursor(recording)
+        for number in range(recording.end):
+            cursor.frame(number)
+            got += 1
+        refused = recording.damage or ""
+    else:
+        tui.runs.load(sys.argv[2])
+        got = 1
+except (CodecError, ProbeError, LookupError) as error:
+    refused = str(error)
+print(f"{memory() - began}\t{got}\t{refused}")
+"""
+
+
+def peak(how: str, path: Path) -> tuple[int, int, str]:
+    """Megabytes that reading a file took at most, how many Frames there were, what was refused."""
+    # A limit that only a mistake meets, lest the machine suffers for it.
+    done = subprocess.run(
+        ["prlimit", "--as=6000000000", sys.executable, "-c", PEAK, how, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    size, got, refused = done.stdout.rstrip("\n").split("\t")
+    print(how, int(size) >> 10, "MB", got, refused)
+    return int(size) >> 10, int(got), refused
+
+
+# -- sizes ----------------------------------------------------------------------------------
+
+LITTLE = 300
+"""Megabytes: the largest text, twice, while it is put together."""
+MOST = 1024
+"""Megabytes: what any file can make a reader take, as the documents say."""
+
+
+@pytest.mark.parametrize("how", ["read", "link", "jump", "diff"])
+def test_a_bomb_costs_little_memory(tmp_path: Path, how: str) -> None:
+    bomb = packed(b" " * (1 << 20), 600, b"{}")
+    assert len(bomb) < 3_000_000
+    head = b'{"time":1.0,"mono":1.0,'
+    late = packed(head + b" " * (1 << 20), 500)
+    path = write(tmp_path / "a", record(KEY, bomb), record(KEY, late))
+    size, got, refused = peak(how, path)
+    assert (got, size < LITTLE) == (0, True), size
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("text", "times"),
+    [(b"[],", 5_000_000), (b"[[[[[[[[[[]]]]]]]]]],", 700_000), (b'{"":0},', 2_000_000)],
+)
+def test_json_that_takes_much_more_memory_than_text_is_refused(
+    tmp_path: Path, text: bytes, times: int
+) -> None:
+    whole = b"[" + text * times + b"0]"
+    assert len(whole) < 20_000_000
+    path = write(tmp_path / "a", record(KEY, packed(whole)))
+    size, got, refused = peak("link", path)
+    assert "values" in refused
+    assert (got, size < LITTLE) == (0, True), size
+
+
+def test_what_is_just_within_the_limits_fits(tmp_path: Path) -> None:
+    """The largest tables, twice: as a whole and replaced by changes."""
+    many = 500_000
+    keys = [[1, "x"] for _ in range(many)]
+    values = [[10**9, 1] for _ in range(many)]
+    sample = ["SyscallSample", {"state": "on", "matrix": [keys, values]}]
+    samples = {"samples": [["syscalls"], [sample]]}
+    path = write(tmp_path / "a", *chain([{**BASE, **samples}, samples, samples]))
+    size, got, refused = peak("read", path)
+    assert (got, refused) == (3, "")
+    assert size < MOST, size
+
+
+def test_changes_do_not_make_a_frame_grow_for_ever(tmp_path: Path) -> None:
+    values: list[Any] = []
+    for step in range(30):
+        start = 1 + step * 100_000
+        keys = [[start if at == 0 else 1, "x"] for at in range(100_000)]
+        sample = ["SyscallSample", {"matrix": [keys, [[1, 0]] * 100_000]}]
+        values.append({**(BASE if step == 0 else {}), "samples": [["a"], [sample]]})
+    path = write(tmp_path / "a", *chain(values))
+    size, got, refused = peak("link", path)
+    assert got == MOST_ENTRIES // 100_000
+    assert "rows" in refused
+    assert size < MOST, size
+
+
+def test_changes_do_not_make_texts_grow_for_ever(tmp_path: Path) -> None:
+    values: list[Any] = []
+    for step in range(40):
+        keys = [1 + step * 5_000, *[1] * 4_999]
+        names = [f"{step}{at}".ljust(1000, "x") for at in range(5_000)]
+        sample = ["SyscallSample", {"comms": [keys, names]}]
+        values.append({**(BASE if step == 0 else {}), "samples": [["a"], [sample]]})
+    path = write(tmp_path / "a", *chain(values))
+    for how in ("link", "read"):
+        size, got, refused = peak(how, path)
+        assert MOST_TEXT // 5_000_000 <= got <= 2 * MOST_TEXT // 5_000_000
+        assert refused
+        assert size < MOST, size
+
+
+def test_sums_of_made_up_names_stay_small(tmp_path: Path) -> None:
+    """Each interval has programs, calls, notes and targets that no other has."""
+    values: list[Any] = []
+    for step in range(60):
+        names = [f"{step}-{at}".ljust(900, "x") for at in range(3000)]
+        calls = ["SyscallSample", {"state": "on", "calls": [names, [[step + 1, 0]] * 3000]}]
+        events = [
+            ["ExecEvent", {"time": 1.0, "pid": at, "ppid": 1, "uid": 0, "comm": "a", "args": None,
+                           "parent": "b", "truncated": False, "ret": 0, "cgroup": None,
+                           "path": f"/{name}"}]
+            for at, name in enumerate(names)
+        ]  # fmt: skip
+        execs = ["ExecSample", {"state": "on", "events": events}]
+        base = {**BASE, "time": 1.0 + step, "mono": 1.0 + step}
+        values.append({**base, "samples": [["syscalls", "execs"], [calls, execs]]})
+    records = [record(KEY, zlib.compress(json.dumps(value).encode(), 1)) for value in values]
+    size, got, refused = peak("diff", write(tmp_path / "a", *records))
+    assert (got, refused) == (1, "")
+    # 180,000 programs and calls with names of 900 characters are 330 MB of text alone.
+    assert size < LITTLE, size
+
+
+def test_a_record_that_says_it_is_too_long_is_refused_at_once() -> None:
+    with pytest.raises(CodecError, match="MB"):
+        list(Decoder().feed(HEADER.pack(KEY, MOST_PACKED + 1, 0)))
+    with pytest.raises(CodecError, match="more than 0 MB"):
+        list(Decoder(most=1000).feed(record(MESSAGE, packed(b'{"why":"' + b"x" * 5000 + b'"}'))))
+
+
+def test_the_largest_real_frame_fits_with_room() -> None:
+    """Every table of this version's probes as full as it gets, in one Frame."""
+    calls = [f"call_{at}" for at in range(10)]
+    matrix = {(pid, call): Counts(10**12, 10**6) for pid in range(10**6, 10**6 + 6000)
+              for call in calls}  # fmt: skip
+    events = tuple([
+        ExecEvent(time=1.7e9, pid=10**6 + at, ppid=1, uid=0, comm="worker-123456", parent="sh",
+                  args=("/usr/bin/env", "x" * 100), truncated=False, ret=0, cgroup="/a/b/c/d")
+        for at in range(20_000)
+    ])  # fmt: skip
+    frame = Frame(
+        time=1.7e9, mono=1.0, interval=1.0, host=Host(),
+        samples={"syscalls": SyscallSample(matrix=matrix), "execs": ExecSample(events=events)},
+    )  # fmt: skip
+    text = bounded_json.encode(FrameCodec().encode(frame))
+    assert 2 * len(text) < MOST_TEXT
+    assert 2 * bounded_json.weight(text) < MOST_WEIGHT
+    assert 2 * entries(frame.samples["syscalls"]) < MOST_ENTRIES
+    assert 4 * characters(frame) < MOST_TEXT
+    assert list(Decoder().feed(Encoder().frame(frame))) == [frame]
+
+
+def test_a_frame_that_no_reader_would_take_is_written_without_its_oldest_events() -> None:
+    arguments = ("x" * 4000,)
+    event = make_frames(1)[0].samples["execs"].events[0]  # type: ignore[attr-defined]
+    events = tuple([replace(event, pid=at, args=arguments) for at in range(20_000)])
+    first, second = make_frames(2)
+    frame = replace(first, samples={"execs": ExecSample(state="on", events=events, dropped=5)})
+    encoder, decoder = Encoder(), Decoder()
+    (decoded,) = decoder.feed(encoder.frame(frame))
+    assert isinstance(decoded, Frame)
+    kept = decoded.samples["execs"]
+    assert isinstance(kept, ExecSample)
+    assert kept.events == events[-10_000:]
+    assert kept.dropped == 10_005
+    # What follows is told as changes since what was written.
+    assert list(decoder.feed(encoder.frame(second))) == [second]
+
+
+def test_a_frame_that_cannot_be_made_smaller_is_one_sentence(tmp_path: Path) -> None:
+    names = dict.fromkeys(range(70000), "x" * 1000)
+    frame = replace(make_frames(1)[0], samples={"a": SyscallSample(comms=names)})
+    with Writer(tmp_path / "a") as writer, pytest.raises(ProbeError, match="64 MiB") as caught:
+        writer.write(frame)
+    assert caught.value.fix
+
+
+# -- ranges ---------------------------------------------------------------------------------
+
+LATENCY = {"targets": [["x"], [{"spec": "x", "state": "on"}]]}
+
+
+def buckets(key: int, count: int) -> dict[str, Any]:
+    target = {"spec": "x", "state": "on", "histogram": [[[key], [count]], count, 0]}
+    return {"x": ["LatencySample", {"state": "on", "targets": [["x"], [target]]}]}
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        buckets(2**79, 1),
+        buckets(2**37, 1),
+        buckets(hdr.BUCKETS, 1),
+        buckets(-1, 1),
+        buckets(5, -1),
+        buckets(5, 2**64),
+        {"x": ["SyscallSample", {"calls": [["read"], [[-1, 0]]]}]},
+        {"x": ["SyscallSample", {"calls": [["read"], [[2**64, 0]]]}]},
+        {"x": ["SyscallSample", {"matrix": [[[-1, "read"]], [[1, 0]]]}]},
+        {"x": ["SyscallSample", {"matrix": [[[2**32, "read"]], [[1, 0]]]}]},
+        {"x": ["SyscallSample", {"matrix": [[[1, "read"]], [[1, -1]]]}]},
+        {"x": ["SyscallSample", {"matrix": [[[1, "x" * 1025]], [[1, 0]]]}]},
+        {"x": ["SyscallSample", {"comms": [[1], ["x" * 1025]]}]},
+        {"x": ["SyscallSample", {"sample_every": 0}]},
+        {"x": ["PmcSample", {"cpus": [[65536], [[0, 0, 0, 0]]]}]},
+        {"x": ["PmcSample", {"sockets": [[0], [2**40]]}]},
+        {"x": ["PmcSample", {"events": ["e"] * 101}]},
+        {"x": ["Sample", {"cost": [0, -1.0]}]},
+        {"x": ["Sample", {"notes": ["n" * 9000, "n" * 9000]}]},
+    ],
+)
+def test_numbers_and_texts_out_of_range_are_refused(samples: dict[str, Any]) -> None:
+    value = {**BASE, "samples": [list(samples), list(samples.values())]}
+    with pytest.raises(CodecError):
+        FrameCodec().decode(value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"interval": 0.0}, {"interval": 1e-300}, {"interval": 90_000.0}, {"time": 1e12},
+     {"mono": -1e10}, {"load": -1.0}, {"host": ["h", "r", "a", 0]}, {"filters": [-1]},
+     {"host": ["h", "r", "a", 2**40]}],
+)  # fmt: skip
+def test_a_frame_out_of_range_is_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(CodecError):
+        FrameCodec().decode({**BASE, **field})
+
+
+def test_changes_cannot_leave_the_range_that_a_value_has() -> None:
+    codec = FrameCodec()
+    value = {**BASE, "samples": [["x"], [["SyscallSample", {"matrix": [[[1, "a"]], [[5, 5]]]}]]]}
+    frame = codec.decode(value)
+    for change in ([-6, 0], [0, -6], [2**64 - 5, 0]):
+        more = {"samples": [["x"], [["SyscallSample", {"matrix": [[[1, "a"]], [change]]}]]]}
+        with pytest.raises(CodecError):
+            codec.decode(more, frame)
+
+
+@pytest.mark.parametrize("text", [b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e999}', b"[1,]"])
+def test_no_number_is_no_json(text: bytes) -> None:
+    with pytest.raises(CodecError):
+        bounded_json.decode(text)
+    # The way of older recordings, which have half surrogate pairs.
+    with pytest.raises(CodecError):
+        FrameCodec().decode(bounded_json.decode(b'["\\udcff",' + text + b"]"))
+
+
+def test_texts_of_older_recordings_become_encodable() -> None:
+    decoded = bounded_json.decode(b'{"\\udcff":["a\\ud800","\\ud83d\\ude00","\\\\ud800"]}')
+    assert decoded == {"\\xff": ["a\\ud800", "\U0001f600", "\\ud800"]}
+    with pytest.raises(CodecError):
+        bounded_json.decode(b'["\xed\xa0\x80"]')
+
+
+# -- work -----------------------------------------------------------------------------------
+
+
+def test_fake_marks_cost_work_in_proportion_to_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that are read in vain: four times as many marks must not be sixteen times the work."""
+    taken: list[int] = []
+    pread = os.pread
+
+    def counted(fd: int, count: int, offset: int) -> bytes:
+        data = pread(fd, count, offset)
+        taken.append(len(data))
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    monkeypatch.setattr("probes.recording.WASTE_BYTES", 0)
+    costs = []
+    for many in (20_000, 80_000):
+        marks = HEADER.pack(KEY, many * HEADER.size // 2, 1) * many
+        taken.clear()
+        with Reader(write(tmp_path / f"{many}", marks)) as reader:
+            assert list(reader) == []
+            assert reader.damage is not None
+        costs.append(sum(taken) / (many * HEADER.size))
+    assert max(costs) < 40, costs
+
+
+def test_a_sparse_file_is_skipped_over(tmp_path: Path) -> None:
+    frames = make_frames(2)
+    path = tmp_path / "a"
+    with Writer(path) as writer:
+        for frame in frames:
+            writer.write(frame)
+        end = writer.size
+    os.truncate(path, 1 << 42)
+    with Reader(path) as reader:
+        assert list(reader) == frames
+        assert reader.damage is not None
+    with path.open("r+b") as file:
+        file.seek(1 << 41)
+        file.write(write(tmp_path / "b", *chain([BASE])).read_bytes())
+    with Reader(path) as reader:
+        assert len(list(reader)) == 3
+    assert end < 10_000
+
+
+# -- files ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> dict[str, Path]:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", MOST_BYTES * 1000)
+    (tmp_path / "link").symlink_to("/dev/zero")
+    return {
+        "zero": Path("/dev/zero"), "fifo": tmp_path / "fifo", "folder": tmp_path,
+        "huge": tmp_path / "huge", "link": tmp_path / "link", "mem": Path("/proc/self/mem"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["zero", "fifo", "folder", "huge", "link", "mem"])
+def test_what_is_no_file_of_ours_is_one_line(
+    odd: dict[str, Path], name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from tui import cli
+
+    path = str(odd[name])
+    for arguments in (["diff", path, path], ["replay", path], ["demo", "--config", path]):
+        assert cli.main(arguments) == 2
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+    with pytest.raises(ProbeError):
+        load(path)
+
+
+def test_a_page_of_a_thousand_beginnings_is_read_once(tmp_path: Path) -> None:
+    """A search that starts anew at each of them would take minutes."""
+    tag = b'<script type="application/json" id="probetop-data">'
+    path = tmp_path / "a.html"
+    path.write_bytes(b"<" + tag * (MOST_BYTES // len(tag) - 1))
+    with pytest.raises(UsageError, match="not a page"):
+        diff(str(path), str(path), sys.stdout, as_json=False, html=None, force=False)
