@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import ssl
@@ -51,6 +52,16 @@ def test_the_caller_of_sudo(tmp_path: Path) -> None:
     with Agent(*QUICK, SUDO_UID="12345", SUDO_GID="12346") as agent:
         assert status_of(agent.pid)["Uid"].split() == ["12345"] * 4
         assert status_of(agent.pid)["Gid"].split() == ["12346"] * 4
+        path = Path(found[1]) if (found := re.search(r" -H @(\S+) ", agent.said[1])) else Path()
+        status = path.stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (12345, 0o600)
+        assert path.parent == Path("/run/probetop-12345")
+        assert path.parent.stat().st_uid == 12345
+        assert agent.ask("PUT", "/v1/probes/execs", {"on": False})["state"] == "off"
+        agent.headers.clear()
+        agent.ask("PUT", "/v1/probes/execs", {"on": True}, status=401)
+        assert agent.end() == 0
+    assert not path.exists()
 
 
 def certificate(directory: Path) -> tuple[str, str]:
@@ -121,7 +132,7 @@ def test_where_nobody_can_read_its_files(tmp_path: Path) -> None:
         eventually("it is done", lambda: agent.get(path)["state"] == "done")
         agent.get("/metrics", status=agent_status(home))
         assert agent.end() == 0
-        assert len(agent.said) == 1, agent.said
+        assert len(agent.said) == 2, agent.said
 
 
 def agent_status(root: Path) -> int:
