@@ -129,6 +129,22 @@ def test_a_read_token_reads_and_no_more(guarded: Served) -> None:
     assert guarded.source.commands == before
 
 
+def test_the_doctor_tries_nothing_for_who_only_reads(guarded: Served) -> None:
+    tried: list[str] = []
+
+    def helped(name: str, fds: Any) -> dict[str, Any]:
+        tried.append(name)
+        return {"ok": True, "result": {"number": len(tried)}}
+
+    guarded.source.helped = helped
+    read, control = ({"Authorization": f"Bearer {token}"} for token in (READ, CONTROL))
+    assert "control token" in guarded.get("/v1/doctor", **read).refused(403)
+    assert tried == []
+    assert guarded.get("/v1/doctor", **control).json() == {"number": 1}
+    assert guarded.get("/v1/doctor", **read).json() == {"number": 1}
+    assert guarded.get("/v1/doctor", **control).json() == {"number": 2}
+
+
 def test_a_control_token_does_all(guarded: Served) -> None:
     token = {"Authorization": f"Bearer {CONTROL}"}
     answer = guarded.ask("PUT", "/v1/probes/execs", {"on": False}, **token)

@@ -36,7 +36,8 @@ BODY_SECONDS = 10.0
 class Agent:
     """The parts of the agent that requests are about.
 
-    `tokens` says that it asks for some, `offsets` that places inside of functions may be timed.
+    `tokens` says that it asks for some, `offsets` that places inside of functions may be timed,
+    `report` is the doctor's last one.
     """
 
     hub: Hub
@@ -47,6 +48,7 @@ class Agent:
     metrics: Metrics
     tokens: bool = False
     offsets: bool = False
+    report: Mapping[str, Any] | None = None
 
 
 def context(request: Request) -> Agent:
