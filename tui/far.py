@@ -22,6 +22,7 @@ from typing import Any
 
 import probes
 from probes.base import Found, ProbeError, Source
+from probes.far_answers import line
 from probes.framing import Encoder, message
 from probes.samples import Frame
 from tui.far_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
@@ -169,16 +170,16 @@ class Far:
             return
         self._line += data
         while (end := self._line.find(b"\n")) >= 0:
-            line = bytes(self._line[:end])
+            data = bytes(self._line[:end])
             del self._line[: end + 1]
-            self._take(line)
+            self._take(data)
         if len(self._line) > LONGEST_LINE or len(self._answers) > MOST_ANSWERS:
             self._over = True
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, data: bytes) -> None:
         number: int | None = None
         try:
-            number, command = decode(line)
+            number, command = decode(data)
             if isinstance(command, Alive | Seen):
                 if isinstance(command, Seen):
                     self._seen(command.frames)
@@ -201,7 +202,9 @@ class Far:
             raise ProbeError(why, "update probetop there") from None
 
     def _refuse(self, number: int | None, error: ProbeError) -> None:
-        self._answers.append({"id": number, "ok": False, "why": error.why, "fix": error.fix})
+        # A command's own words may be in it, such as the path of a cgroup.
+        why, fix = line(error.why), line(error.fix)
+        self._answers.append({"id": number, "ok": False, "why": why, "fix": fix})
 
     def _search(self, number: int, query: str) -> None:
         def tell(found: Sequence[Found]) -> None:

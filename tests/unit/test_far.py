@@ -199,6 +199,7 @@ def test_what_is_wrong_is_refused_and_it_goes_on(link: Link, command: Any) -> No
     (refused,) = [answer for number, answer in got.items() if number != 10]
     assert not refused["ok"]
     assert refused["why"]
+    assert refused["why"].isprintable()
     assert link.source.calls == [("interval", 3.0)]
 
 
