@@ -116,8 +116,9 @@ def test_a_directory_where_others_could_replace_it_is_refused(
     directory.mkdir()
     directory.chmod(mode)
     os.chown(directory, uid, uid)
-    with pytest.raises(UsageError, match="others could put another socket"):
-        unix_socket.open_unix(str(directory / "s"), USER, (ALICE,))
+    for user in (USER, User(NOBODY, NOBODY, None)):
+        with pytest.raises(UsageError, match="others could put another socket"):
+            unix_socket.open_unix(str(directory / "s"), user, (user.uid, ALICE))
     assert list(directory.iterdir()) == []
     os.chown(directory, ALICE, ALICE)
     directory.chmod(0o755)

@@ -26,7 +26,7 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def open_unix(path: str, user: User, trusted: Collection[int]) -> socket.socket:
     """A listening socket for `user` and their group (for root's if that is nobody).
 
-    `trusted` are uids that may own its directory, beside root. Raises ProbeError, and UsageError
+    `trusted` are uids that may own its directory, beside root and never nobody. Raises ProbeError, and UsageError
     where others could put something else in its place.
     """
     parent, name = os.path.split(path)
@@ -59,9 +59,9 @@ def _taken(path: str) -> ProbeError:
 
 def _check_directory(path: str, status: os.stat_result, trusted: Collection[int]) -> None:
     sticky = bool(status.st_mode & stat.S_ISVTX)
-    if status.st_uid not in (0, os.geteuid(), *trusted) or (
-        status.st_mode & stat.S_IWOTH and not sticky
-    ):
+    # Whatever else runs as nobody is not the agent.
+    owners = {0, os.geteuid(), *trusted} - {NOBODY}
+    if status.st_uid not in owners or (status.st_mode & stat.S_IWOTH and not sticky):
         why = f"--listen {path}: others could put another socket in its place"
         raise UsageError(why, "choose a directory that only root or you may write to")
 
