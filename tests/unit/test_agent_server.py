@@ -111,12 +111,15 @@ def test_there_are_only_so_many_connections(
 ) -> None:
     monkeypatch.setattr(admission, "MOST_CONNECTIONS", 3)
     held = streams(served, 3)
+    # Those that are refused make no room for others by that.
+    held += [served.connect() for _ in range(server.MOST_REFUSED + 3)]
     # Also a head, and whatever follows, is not read.
     with served.connect() as one:
         one.sendall(GET + b"\r\n")
         answer = b"".join(iter(lambda: one.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["why"] == "too many connections"
+    assert served.server.connections <= 3 + server.MOST_REFUSED + 1
     for sock in held:
         sock.close()
     eventually("they are gone", lambda: served.server.connections == 0)

@@ -26,8 +26,8 @@ from tui.agent.errors import JSON, complain, error_body
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte."""
-REFUSED_SECONDS = 1.0
-"""How long one connection too many may take to say anything."""
+REFUSED_SECONDS, MOST_REFUSED = 1.0, 32
+"""How long one connection too many may take to say anything, and how many of them there are."""
 STALL_SECONDS = 20.0
 """How long a client may not read while there is more for it than its buffers hold."""
 GONE_SECONDS = 30
@@ -90,16 +90,24 @@ class Connection(H11Protocol):
             # A peer that is gone without a word is found out by the kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECONDS * 1000)
+        self._make_room()
+        seconds = REFUSED_SECONDS if self._refused else HEAD_SECONDS
+        self._head = self.loop.call_later(seconds, self.drop)
+
+    def _make_room(self) -> None:
+        """Drop another connection if there are too many, or be refused."""
         others = [one for one in self.connections if isinstance(one, Connection) and one != self]
-        has_room, victim = admission.to_evict(self, others)
+        refused = [one for one in others if one._refused]
+        has_room, victim = admission.to_evict(self, [one for one in others if not one._refused])
         self._refused = not has_room
         if victim is not None:
             self._counts.evicted += 1
+        elif self._refused and len(refused) >= MOST_REFUSED:
+            victim = min(refused, key=lambda one: one._idle_since)
+        if victim is not None:
             victim.drop()
             # It counts until the loop has told it of its end.
             self.connections.discard(victim)
-        seconds = REFUSED_SECONDS if self._refused else HEAD_SECONDS
-        self._head = self.loop.call_later(seconds, self.drop)
 
     @property
     def waits_since(self) -> float | None:

@@ -26,8 +26,8 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def open_unix(path: str, user: User, trusted: Collection[int]) -> socket.socket:
     """A listening socket for `user` and their group (for root's if that is nobody).
 
-    `trusted` are uids that may own its directory, beside root and never nobody. Raises ProbeError, and UsageError
-    where others could put something else in its place.
+    `trusted` are uids that may own its directory, beside root and never nobody. Raises
+    ProbeError, and UsageError where others could put something else in its place.
     """
     parent, name = os.path.split(path)
     try:
