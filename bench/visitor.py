@@ -18,6 +18,7 @@ from bench.agent import FRAMES, PROTOBUF, TEXT
 from bench.held import children, held, is_zombie, programs
 from bench.measure import BenchError
 from bench.typist import TARGETS
+from tui.agent import owner
 from tui.registry import REGISTRY
 
 DEADLINE = 60.0
@@ -102,6 +103,8 @@ class Visitor:
         """What is answered; raises BenchError unless the status is as expected, or good."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         headers = {"Accept": accept, **({"Content-Type": "application/json"} if data else {})}
+        if token := owner.find("127.0.0.1", self.port):
+            headers["Authorization"] = f"Bearer {token}"
         connection = self.connect()
         with contextlib.closing(connection):
             connection.request(method, path, data, headers)

@@ -11,18 +11,19 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import probes
 from probes.base import ProbeError
+from probes.far_answers import NONSENSE, error_response, search_response
 
 FRAMES = "application/vnd.probetop.frames"
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 40.0
 RECEIVED = 1 << 17
 """Bytes of Frames that may have come without being read."""
-MOST_ANSWER = 1 << 22
-"""Bytes of an answer to a command."""
+MOST_ANSWER, MOST_ERROR = 1 << 22, 1 << 16
+"""Bytes of an answer to a command, and of one that refuses it."""
 
 
 class Address(NamedTuple):
@@ -45,6 +46,34 @@ class _OverUnix(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class Watchdog:
+    """Cuts off a server that takes longer for its whole answer: one byte now and then is none.
+
+    The timeout of a socket is for each read alone.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self._sock: socket.socket | None = None
+
+    def watch(self, sock: socket.socket) -> None:
+        """Begin."""
+        self._sock = sock
+        self._timer.start()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            assert self._sock is not None
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
 
 
 class HttpTransport:
@@ -71,9 +100,14 @@ class HttpTransport:
         return http.client.HTTPConnection(address.host, address.port, timeout=CONNECT_SECONDS)
 
     def ask(
-        self, method: str, path: str, body: Any = None, accept: str = "application/json"
+        self,
+        watchdog: Watchdog,
+        method: str,
+        path: str,
+        body: Any = None,
+        accept: str = "application/json",
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """One request; raises ProbeError where it is refused or nobody answers."""
+        """One request; raises ProbeError where it is refused or nobody answers in time."""
         client = self.client()
         headers = {**self._headers, "Accept": accept}
         data = None
@@ -83,6 +117,7 @@ class HttpTransport:
         try:
             client.connect()
             client.sock.settimeout(ANSWER_SECONDS)
+            watchdog.watch(client.sock)
             if accept == FRAMES:
                 # What is on its way is what a slow link shows too late.
                 client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)
@@ -107,19 +142,18 @@ class HttpTransport:
 
     def _refused(self, answer: http.client.HTTPResponse) -> ProbeError:
         why, fix = f"it answers {answer.status}", "see whether an agent runs there"
-        with suppress(ValueError, OSError):
-            said = json.loads(answer.read(65536))
-            if isinstance(said, dict) and isinstance(said.get("why"), str):
-                why, fix = said["why"][:300], str(said.get("fix") or "")[:300]
+        with suppress(OSError, http.client.HTTPException):
+            why, fix = error_response(answer.read(MOST_ERROR)) or (why, fix)
         if answer.status == 401:
             fix = "give its token with --token-file"
-        return ProbeError(f"{self.target}: {_plain(why)}", _plain(fix))
+        return ProbeError(f"{self.target}: {why}", fix)
 
     def connect(
         self, answered: Callable[[Mapping[str, Any]], None], *, ask: bool
     ) -> HttpConnection:
         """Begin to read Frames; raises ProbeError."""
-        client, answer = self.ask("GET", "/v1/frames", accept=FRAMES)
+        with Watchdog(ANSWER_SECONDS) as watchdog:
+            client, answer = self.ask(watchdog, "GET", "/v1/frames", accept=FRAMES)
         if answer.getheader("Content-Type") != FRAMES:
             client.close()
             raise ProbeError(f"{self.target}: no agent answers there", "see where it listens")
@@ -181,21 +215,23 @@ class HttpConnection:
                 self._answered({"id": number, "ok": True, **self._ask(command)})
             except ProbeError as error:
                 self._answered({"id": number, "ok": False, "why": error.why, "fix": error.fix})
+            except Exception as error:  # whatever one answer does, further commands are sent
+                why = f"{self._transport.target}: {error!r}"
+                self._answered({"id": number, "ok": False, "why": why, "fix": NONSENSE.fix})
 
     def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
         method, path, body = request(command)
-        client, answer = self._transport.ask(method, path, body)
-        try:
-            said = answer.read(MOST_ANSWER)
-            if command["op"] != "search":
-                return {}
-            rows = json.loads(said)["found"]
-            names = ("spec", "mechanism", "note", "cost")
-            return {"found": [[row.get(name) for name in names] for row in rows]}
-        except (OSError, http.client.HTTPException, ValueError, KeyError, AttributeError) as error:
-            raise ProbeError("it answers nonsense", "update probetop there") from error
-        finally:
-            client.close()
+        with Watchdog(ANSWER_SECONDS) as watchdog:
+            client, answer = self._transport.ask(watchdog, method, path, body)
+            try:
+                said = answer.read(MOST_ANSWER)
+            except (OSError, http.client.HTTPException) as error:
+                raise NONSENSE from error
+            finally:
+                client.close()
+        if command["op"] != "search":
+            return {}
+        return {"found": [list(found) for found in search_response(said)]}
 
 
 def request(command: Mapping[str, Any]) -> tuple[str, str, Any]:
@@ -224,7 +260,3 @@ def request(command: Mapping[str, Any]) -> tuple[str, str, Any]:
 def _socket_of(answer: http.client.HTTPResponse) -> socket.socket:
     found: socket.socket = answer.fp.raw._sock  # type: ignore[attr-defined]
     return found
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -8,7 +8,7 @@ later disturbs no other; `LatencyProbe.read` makes Targets of their histograms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -253,13 +253,12 @@ class LatencyProbe:
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for what is no target, or is there already."""
-        texts = value if option == "targets" else [value]
-        if len(texts) > MOST_SPECS or (option == "add" and len(self._specs) >= MOST_SPECS):
-            raise ProbeError(f"{MOST_SPECS} targets are the most", "trace fewer")
-        for text in texts:
+        for text in _texts(option, value):
             spec = specs.parse(text).text
             if option == "add" and spec in self._targets:
                 raise ProbeError(f"{spec} is traced already", "see its row")
+            if option == "add" and len(self._specs) >= MOST_SPECS:
+                raise ProbeError(f"{MOST_SPECS} targets are the most", "remove some")
             if option in ("remove", "follow") and spec not in self._targets:
                 raise ProbeError(f"{spec} is not among the targets", "see the pane's rows")
 
@@ -267,10 +266,7 @@ class LatencyProbe:
         """Change the targets; True if there are new ones to load."""
         self.check_option(option, value)
         if option == "targets":
-            self.by_default = False
-            self._specs = list(dict.fromkeys(specs.parse(text).text for text in value))
-            self._forget_all()
-            return True
+            return self._replace(specs.parse(text).text for text in value)
         spec = specs.parse(value).text
         if option == "add":
             self._specs.append(spec)
@@ -321,6 +317,24 @@ class LatencyProbe:
     def last_seen(self, before: Sample | None, seconds: float) -> str:
         """Nothing beyond what was shown."""
         return ""
+
+    def _replace(self, wanted: Iterable[str]) -> bool:
+        """Time these targets alone; True if any is to be loaded.
+
+        Targets that stay and run as asked keep their programs and counts; all others are
+        detached, so that no program counts for a target that is not there.
+        """
+        self.by_default = False
+        specs_wanted = list(dict.fromkeys(wanted))
+        kept: dict[str, Target] = {}
+        for spec, target in list(self._targets.items()):
+            if spec in specs_wanted and target.state == "on" and not self._ladders.level(spec):
+                kept[spec] = target
+            else:
+                self._remove(spec)
+        self._specs = specs_wanted
+        self._targets = {spec: kept.get(spec, Target(spec=spec)) for spec in specs_wanted}
+        return len(kept) < len(specs_wanted)
 
     def _forget_all(self) -> None:
         self._ladders.clear()
@@ -398,6 +412,17 @@ class LatencyProbe:
         else:
             histogram = unit.hists.read(slot, old.histogram)
         self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
+
+
+def _texts(option: str, value: Any) -> Iterable[str]:
+    """The targets that an option's value names; raises ProbeError for values of other types."""
+    texts = value if option == "targets" else [value]
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        kind = "a list of targets" if option == "targets" else "a target"
+        raise ProbeError(f"{option} of the latency probe is not {kind}", f"give {kind} as text")
+    if len(texts) > MOST_SPECS:
+        raise ProbeError(f"{MOST_SPECS} targets are the most", "trace fewer")
+    return texts
 
 
 def _is_timed(facts: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
+from probes import far_answers
 from probes.base import Found, ProbeError
 from probes.framing import Decoder
 from probes.limits import CodecError
@@ -309,20 +310,21 @@ class RemoteSource:
         }
         return replace(frame, mono=mono, samples=samples)
 
-    def _answered(self, answer: Mapping[str, Any]) -> None:
+    def _answered(self, value: Mapping[str, Any]) -> None:
         """An answer to a command."""
-        number, ok = answer.get("id"), answer.get("ok") is True
-        if not isinstance(number, int):
+        answer = far_answers.answer_of(value)
+        if answer is None:
             return
         with self._lock:
-            on_found, asked = self._searches.pop(number, None), self._asked.pop(number, None)
-            if asked is not None and not ok:
+            on_found = self._searches.pop(answer.id, None)
+            asked = self._asked.pop(answer.id, None)
+            if asked is not None and not answer.ok:
                 self._wishes.pop(asked, None)
-        why = _line(answer.get("why"))
+        why, fix = far_answers.line(answer.why), far_answers.line(answer.fix)
         if on_found is not None:
-            on_found(_found(answer.get("found")) if ok else [Found("", "", why)])
-        elif asked is not None and not ok:
-            fix = _line(answer.get("fix"))
+            found = far_answers.found_of(answer.found)
+            on_found(found if answer.ok else [Found("", "", why)])
+        elif asked is not None and not answer.ok:
             self.refused(f"{why}: {fix}" if fix else why)
 
 
@@ -332,23 +334,8 @@ def _entries(sample: Sample) -> int:
 
 
 def _check(hello: Any) -> None:
-    protocol = hello.get("protocol") if isinstance(hello, dict) else None
-    if protocol != PROTOCOL:
+    if far_answers.protocol_of(hello) != PROTOCOL:
         raise ProbeError("another version of probetop is there", "install the same on both sides")
-
-
-def _line(value: Any) -> str:
-    return " ".join(value[:500].split()) if isinstance(value, str) else ""
-
-
-def _found(rows: Any) -> list[Found]:
-    """What was found, as far as it is as it should be."""
-    out = []
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, list) and len(row) == 4 and all(isinstance(w, str) for w in row[:3]):
-            cost = row[3] if isinstance(row[3], int | float) else None
-            out.append(Found(row[0], row[1], row[2], cost))
-    return out
 
 
 def _words(error: Exception) -> str:

@@ -9,7 +9,6 @@ closes standard input: then everything is detached.
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -23,9 +22,10 @@ from typing import Any
 
 import probes
 from probes.base import Found, ProbeError, Source
+from probes.far_answers import line
 from probes.framing import Encoder, message
-from probes.samples import Filters, Frame
-from tui.checks import check_interval
+from probes.samples import Frame
+from tui.far_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
 from tui.mailbox import Mailbox
 from tui.room import Room
 
@@ -170,38 +170,40 @@ class Far:
             return
         self._line += data
         while (end := self._line.find(b"\n")) >= 0:
-            line = bytes(self._line[:end])
+            data = bytes(self._line[:end])
             del self._line[: end + 1]
-            self._take(line)
+            self._take(data)
         if len(self._line) > LONGEST_LINE or len(self._answers) > MOST_ANSWERS:
             self._over = True
 
-    def _take(self, line: bytes) -> None:
-        number: Any = None
+    def _take(self, data: bytes) -> None:
+        number: int | None = None
         try:
-            wish = json.loads(line)
-            number = wish["id"]
-            if wish["op"] == "alive":
+            number, command = decode(data)
+            if isinstance(command, Alive | Seen):
+                if isinstance(command, Seen):
+                    self._seen(command.frames)
                 self._alive = time.monotonic()
-                return
-            if wish["op"] == "seen":
-                if type(wish["frames"]) is not int:
-                    raise ValueError("frames")
-                self._room.arrived(wish["frames"])
-                self._alive = time.monotonic()
-                return
-            if wish["op"] == "search":
-                self._search(number, str(wish["query"])[:200])
-                return
-            carry_out(self._source, wish)
-            self._answers.append({"id": number, "ok": True})
+            elif isinstance(command, Search):
+                self._search(command.id, command.query[:LONGEST_QUERY])
+            else:
+                command.carry_out(self._source)
+                self._answers.append({"id": number, "ok": True})
+        except NotACommand as error:
+            self._refuse(error.number, error)
         except ProbeError as error:
-            self._refuse(number, error.why, error.fix)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            self._refuse(number, "a command that is not known here", "update probetop there")
+            self._refuse(number, error)
 
-    def _refuse(self, number: Any, why: str, fix: str) -> None:
-        number = number if isinstance(number, int) else None
+    def _seen(self, frames: int) -> None:
+        try:
+            self._room.arrived(frames)
+        except ValueError:
+            why = f"{frames} frames cannot have arrived"
+            raise ProbeError(why, "update probetop there") from None
+
+    def _refuse(self, number: int | None, error: ProbeError) -> None:
+        # A command's own words may be in it, such as the path of a cgroup.
+        why, fix = line(error.why), line(error.fix)
         self._answers.append({"id": number, "ok": False, "why": why, "fix": fix})
 
     def _search(self, number: int, query: str) -> None:
@@ -211,36 +213,6 @@ class Far:
             self._poke()
 
         self._source.search(query, tell)
-
-
-def carry_out(source: Source, wish: dict[str, Any]) -> None:
-    """One command; raises ProbeError where it cannot be, ValueError and kin for none."""
-    name = wish["op"]
-    if name == "toggle":
-        source.toggle(str(wish["probe"]), wish["on"] is True)
-    elif name == "option":
-        value = wish["value"]
-        value = tuple(value) if isinstance(value, list) else value
-        source.set_option(str(wish["probe"]), str(wish["option"]), value)
-    elif name == "filters":
-        source.set_filters(_filters(wish["filters"]))
-    elif name == "interval":
-        source.set_interval(check_interval(wish["seconds"]))
-    else:
-        raise ValueError(name)
-
-
-def _filters(given: Any) -> Filters:
-    if not isinstance(given, dict):
-        raise ValueError("no filters")
-    kinds = {"pid": int, "comm": str, "uid": int, "cgroup": str}
-    for name, value in given.items():
-        if value is not None and type(value) is not kinds[name]:
-            raise ValueError(name)
-    for name in ("pid", "uid"):
-        if not 0 <= (given.get(name) or 0) < 2**32:
-            raise ValueError(name)
-    return Filters(**given)
 
 
 def stream_frames(source: Source, reading: int, writing: int, complain: Complain) -> int:

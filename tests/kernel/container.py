@@ -28,6 +28,8 @@ from probes import kernel
 from tests.kernel.image import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
+TOKENS, TOKEN = "/etc/probetop/tokens", "control-control-control"
+"""A file that the one who documents makes by hand, and what we write into ours."""
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"
 
 CLONE = {"mount": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000,
@@ -103,6 +105,13 @@ def documented_by(built: Stage, *command: str) -> Settings:
     settings = Settings.parse(documented(CONTAINERFILE, "and run it"))
     settings.root, settings.env = str(built.root), dict(built.env)
     settings.command = list(command)
+    tokens = built.root.parent / f"{built.root.name}.tokens"
+    tokens.write_text(f"read {'r' * 20}\ncontrol {TOKEN}\n")
+    tokens.chmod(0o600)
+    settings.volumes = [
+        (str(tokens) if source == TOKENS else source, target, ro)
+        for source, target, ro in settings.volumes
+    ]
     return settings
 
 

@@ -23,10 +23,14 @@ from tests.kernel.harness import DEADLINE, ROOT, eventually
 SCRAPE = "250ms"
 
 
-def fetch(url: str, method: str = "GET", body: Any = None, accept: str = "*/*") -> bytes:
-    """What a server answers; fails the test for any error."""
+def fetch(
+    url: str, method: str = "GET", body: Any = None, accept: str = "*/*", header: str = ""
+) -> bytes:
+    """What a server answers; fails the test for any error. `header` is one more, as a line."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Accept": accept, **({"Content-Type": "application/json"} if data else {})}
+    if header:
+        name, _, headers[name] = header.partition(": ")
     try:
         with urlopen(Request(url, data, headers, method=method), timeout=DEADLINE) as answer:
             return bytes(answer.read())
@@ -76,10 +80,15 @@ class Agent(Process):
             self.process.terminate()
             raise AssertionError(f"it said {line!r}")
         self.address = found[1]
+        mine = re.search(r"controls it: curl -H @(\S+) ", self.process.stderr.readline())
+        assert mine
+        self.header = Path(mine[1]).read_text().strip()
 
     def put(self, path: str, **body: Any) -> dict[str, Any]:
         """Change something; the answer."""
-        answer: dict[str, Any] = json.loads(fetch(f"http://{self.address}{path}", "PUT", body))
+        answer: dict[str, Any] = json.loads(
+            fetch(f"http://{self.address}{path}", "PUT", body, header=self.header)
+        )
         return answer
 
     def on(self, probe: str, on: bool = True, **options: Any) -> None:

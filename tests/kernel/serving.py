@@ -23,7 +23,10 @@ HOME = {"HOME": "/root", "XDG_CONFIG_HOME": "/nonexistent"}
 
 
 class Agent:
-    """`probetop serve` with these arguments, on a port that is free unless they say otherwise."""
+    """`probetop serve` with these arguments, on a port that is free unless they say otherwise.
+
+    `headers` go with every request: the token that it made for us, if it made one.
+    """
 
     def __init__(self, *arguments: str, root: Path = ROOT, **environment: str) -> None:
         if "--listen" not in arguments:
@@ -57,7 +60,11 @@ class Agent:
     def _where(self) -> str:
         for line in self.said:
             found = re.match(r"probetop: serving on (\S+) as", line)
-            if found:
+            mine = re.search(r" controls it: curl -H @(\S+) ", self.said[-1])
+            if mine:
+                name, _, value = Path(mine[1]).read_text().strip().partition(": ")
+                self.headers[name] = value
+            if found and (mine or "may read" not in line):
                 return found[1]
         assert self.process.poll() is None, (self.process.wait(), self.said)
         return ""

@@ -63,7 +63,8 @@ def test_who_answers_has_no_privileges(agent: Agent) -> None:
     for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(status[kind], 16) == 0, kind
     assert status["NoNewPrivs"] == "1"
-    assert "as nobody; no token is needed" in agent.said[0]
+    assert "as nobody; anybody on this machine may read" in agent.said[0]
+    assert "root controls it" in agent.said[1]
     (broker, *_) = agent.children()
     assert status_of(broker)["Uid"].split()[0] == "0"
     # The broker cannot be reached from outside: it has no part of the address.
@@ -268,7 +269,7 @@ def test_signals_end_it_cleanly(number: int) -> None:
         assert agent.end(number) == 0
         # The stream came to its end and was not cut.
         response.read()
-    assert len(agent.said) == 1, agent.said
+    assert len(agent.said) == 2, agent.said
     gone(agent, children, before)
 
 
@@ -290,3 +291,29 @@ def test_without_its_broker_it_ends_and_says_so() -> None:
     assert agent.process.wait(20) == 1
     eventually("it says so", lambda: "helper has ended" in agent.said[-1])
     gone(agent, [broker], before)
+
+
+def test_targets_are_replaced_while_others_run(agent: Agent) -> None:
+    """Those that stay go on, those that go are detached, and nothing ends."""
+    path = "/v1/probes/latency"
+
+    def replace(*specs: str) -> dict[str, str]:
+        agent.ask("PUT", path, {"options": {"targets": specs}})
+        targets = agent.get("/v1/latency/targets")["targets"]
+        return {target["spec"]: target["state"] for target in targets}
+
+    agent.ask("PUT", path, {"on": True})
+    assert replace("runq", "irq") == {"runq": "on", "irq": "on"}
+    both = held_programs(agent.pid)
+    assert replace("irq", "softirq") == {"irq": "on", "softirq": "on"}
+    with agent.open("GET", "/v1/frames") as response:
+        stream = events(response)
+        for _ in range(4):
+            targets = next(stream)["probes"]["latency"]["targets"]
+        assert {target["spec"] for target in targets} == {"irq", "softirq"}
+    assert replace("runq", "irq") == {"runq": "on", "irq": "on"}
+    assert len(held_programs(agent.pid)) == len(both)
+    agent.ask("PUT", path, {"options": {"targets": 5}}, status=422)
+    assert replace() == {}
+    assert replace("runq") == {"runq": "on"}
+    assert agent.get("/healthz") == {"ok": True}

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -51,6 +54,16 @@ def test_the_caller_of_sudo(tmp_path: Path) -> None:
     with Agent(*QUICK, SUDO_UID="12345", SUDO_GID="12346") as agent:
         assert status_of(agent.pid)["Uid"].split() == ["12345"] * 4
         assert status_of(agent.pid)["Gid"].split() == ["12346"] * 4
+        path = Path(found[1]) if (found := re.search(r" -H @(\S+) ", agent.said[1])) else Path()
+        status = path.stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (12345, 0o600)
+        assert path.parent == Path("/run/probetop-12345")
+        assert path.parent.stat().st_uid == 12345
+        assert agent.ask("PUT", "/v1/probes/execs", {"on": False})["state"] == "off"
+        agent.headers.clear()
+        agent.ask("PUT", "/v1/probes/execs", {"on": True}, status=401)
+        assert agent.end() == 0
+    assert not path.exists()
 
 
 def certificate(directory: Path) -> tuple[str, str]:
@@ -121,7 +134,7 @@ def test_where_nobody_can_read_its_files(tmp_path: Path) -> None:
         eventually("it is done", lambda: agent.get(path)["state"] == "done")
         agent.get("/metrics", status=agent_status(home))
         assert agent.end() == 0
-        assert len(agent.said) == 1, agent.said
+        assert len(agent.said) == 2, agent.said
 
 
 def agent_status(root: Path) -> int:
@@ -211,3 +224,53 @@ def test_help_names_its_options() -> None:
     )
     for flag in ("--listen", "--token-file", "--linger", "--no-args", "--interval", "--budget"):
         assert flag in done.stdout
+
+
+AS_NOBODY = """
+import http.client, json, sys
+port, path = int(sys.argv[1]), sys.argv[2]
+def ask(method, path, body=None):
+    client = http.client.HTTPConnection("127.0.0.1", port)
+    client.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+    return client.getresponse().status
+try:
+    token = open(path).read()
+except PermissionError:
+    token = None
+wish = json.dumps({"spec": "uprobe:/usr/bin/su:main"})
+print(json.dumps([
+    token,
+    ask("POST", "/v1/latency/targets", wish),
+    ask("PUT", "/v1/probes/execs", '{"on": false}'),
+    ask("GET", "/v1/search?q=/root/"),
+    ask("GET", "/v1/doctor"),
+    ask("GET", "/v1/filters"),
+]))
+"""
+
+
+def test_another_user_has_nothing_attached() -> None:
+    with Agent(*QUICK) as agent:
+        agent.all_are("on", "execs")
+        found = re.search(r" -H @(\S+) ", agent.said[1])
+        assert found
+        port = agent.where.rpartition(":")[2]
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
+        done = subprocess.run(
+            [*command, "-c", AS_NOBODY, port, found[1]],
+            cwd="/", capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout) == [None, 401, 401, 401, 401, 200]
+        specs = {target["spec"] for target in agent.get("/v1/latency/targets")["targets"]}
+        assert not any("su" in spec for spec in specs - {"runq"})
+        assert agent.states()["execs"] == "on"
+        assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+    eventually("its token is gone", lambda: not Path(found[1]).exists())
+
+
+def test_a_socket_is_not_made_where_another_user_could_replace_it(tmp_path: Path) -> None:
+    directory = tmp_path / "theirs"
+    directory.mkdir()
+    os.chown(directory, 65534, 65534)
+    status, line = run("--listen", f"unix:{directory}/s", *QUICK)
+    assert (status, "others could put another socket" in line) == (2, True), line

@@ -31,12 +31,17 @@ def inside(pid: int, built: image.Stage, *command: str) -> subprocess.CompletedP
     return subprocess.run([*enter, *words, *command], capture_output=True, text=True, check=False)
 
 
-GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=15).read().decode())"
+GET = (
+    "import sys, urllib.request as u\n"
+    "asked = u.Request(sys.argv[1])\n"
+    "if sys.argv[2]: asked.add_header('Authorization', 'Bearer ' + sys.argv[2])\n"
+    "print(u.urlopen(asked, timeout=15).read().decode())\n"
+)
 
 
-def get(pid: int, built: image.Stage, path: str) -> Any:
-    """What the agent in a container answers."""
-    done = inside(pid, built, "python", "-c", GET, f"http://127.0.0.1:9435{path}")
+def get(pid: int, built: image.Stage, path: str, token: str) -> Any:
+    """What the agent in a container answers; an empty token is not sent."""
+    done = inside(pid, built, "python", "-c", GET, f"http://127.0.0.1:9435{path}", token)
     assert done.returncode == 0, done.stderr[-500:]
     return json.loads(done.stdout)
 
@@ -66,8 +71,9 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def probes_on(pid: int, built: image.Stage) -> bool:
-    states = {probe["name"]: probe["state"] for probe in get(pid, built, "/v1/probes")["probes"]}
+def probes_on(pid: int, built: image.Stage, token: str) -> bool:
+    probes = get(pid, built, "/v1/probes", token)["probes"]
+    states = {probe["name"]: probe["state"] for probe in probes}
     return bool(states["syscalls"] == states["execs"] == "on")
 
 
@@ -75,8 +81,10 @@ def test_the_agent_serves_as_documented_by(built: image.Stage) -> None:
     """The image's own command, its health check, and the doctor over HTTP."""
     settings = documented_by(built, *built.entrypoint, *built.command)
     with started(settings, built) as pid:
-        eventually("probes are on", lambda: probes_on(pid, built))
-        assert get(pid, built, "/v1/doctor")["ok"] is True
+        eventually("probes are on", lambda: probes_on(pid, built, container.TOKEN))
+        assert get(pid, built, "/v1/doctor", container.TOKEN)["ok"] is True
+        refused = inside(pid, built, "python", "-c", GET, "http://127.0.0.1:9435/v1/probes", "")
+        assert "401" in refused.stderr
         status = status_of(pid)
         assert set(status["Uid"].split()) == {"65534"}
         assert status["CapEff"].strip("0") == ""
@@ -138,7 +146,7 @@ def test_the_service_works_with_what_its_unit_allows(built: image.Stage, tmp_pat
     calls = tmp_path / "calls"
     trace = ["strace", "-f", "-qq", "-o", str(calls)]
     with started(settings, built, *trace) as pid:
-        eventually("probes are on", lambda: probes_on(pid, built))
+        eventually("probes are on", lambda: probes_on(pid, built, ""))
         (broker,) = children(pid)
         assert kernel.capabilities("Eff", broker) == frozenset(names)
         assert status_of(broker)["Uid"].split() == ["65534"] * 4

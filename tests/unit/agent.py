@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -22,17 +23,18 @@ from probes.samples import NO_FILTERS, Filters, Frame, LatencySample, Target
 from probes.slot import Standing
 from tests.pilot.fake import FakeSource
 from tui.agent.api import application
-from tui.agent.auth import Guard
 from tui.agent.command import Setup
 from tui.agent.listen import open_socket
 from tui.agent.notify import Notifier
 from tui.agent.options import Listen, ServeOptions, Token
-from tui.agent.running import assemble
+from tui.agent.owner import OwnerFile
+from tui.agent.running import assemble, guard_of
 from tui.agent.server import Server
 from tui.options import Options
 from tui.registry import names
 
 T = TypeVar("T")
+OWN = "own-own-own-own-own-own"
 READ, CONTROL = "read-read-read-read", "control-control-control"
 TOKENS = (Token("read", READ), Token("control", CONTROL))
 DEADLINE = 20.0
@@ -135,9 +137,15 @@ class Answer:
 
 
 class Served:
-    """An agent that runs in a thread until the end of the block."""
+    """An agent that runs in a thread until the end of the block.
 
-    def __init__(self, linger: float = 0.0, **serve: Any) -> None:
+    It is asked by the user who started it; not `as_owner`: by anybody else on this machine.
+    `owner` is the uid of that user, ours if it is None.
+    """
+
+    def __init__(
+        self, linger: float = 0.0, *, as_owner: bool = True, owner: int | None = None, **serve: Any
+    ) -> None:
         self.source = AgentSource()
         listen = serve.pop("listen", Listen(port=0))
         options = Options(probes=names())
@@ -146,13 +154,16 @@ class Served:
         # It is the source of this machine in all that the agent asks of it.
         source: Any = self.source
         live: LiveSource = source
-        setup = Setup(options, serving, {}, user, Notifier({}))
-        self._sock = open_socket(serving, user)
-        self.address = self._sock.getsockname()
+        starter = User(os.getuid() if owner is None else owner, os.getgid(), None)
+        setup = Setup(options, serving, {}, user, Notifier({}), starter)
+        self.as_owner = as_owner and not serving.tokens and listen.path is None
+        if self.as_owner:
+            setup.own = OwnerFile(OWN, "", -1, -1)
+        self._sock = open_socket(serving, user, starter)
+        self.address = listen.path or self._sock.getsockname()
         self.loop = asyncio.new_event_loop()
         self.agent = self.loop.run_until_complete(self._made(setup, live))
-        guard = Guard(listen, serving.tokens, serving.hosts)
-        self.server = Server(application(self.agent, guard))
+        self.server = Server(application(self.agent, guard_of(setup)))
         self.loop.run_until_complete(self.server.start(self._sock, None))
         self._thread = threading.Thread(target=self.loop.run_forever)
 
@@ -213,6 +224,8 @@ class Served:
         client = http.client.HTTPConnection("localhost", timeout=DEADLINE)
         client.sock = self.connect()
         all_headers = dict(headers or {})
+        if self.as_owner:
+            all_headers.setdefault("Authorization", f"Bearer {OWN}")
         if isinstance(body, dict | list):
             body = json.dumps(body).encode()
             all_headers.setdefault("Content-Type", "application/json")

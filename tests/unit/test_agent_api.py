@@ -19,8 +19,8 @@ from probes.samples import Filters
 from tests.unit.agent import Served, eventually
 from tui.agent import openapi
 from tui.agent.api import ROUTES
-from tui.agent.fields import parse
 from tui.agent.schemas import SCHEMAS
+from tui.decoding import strict_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -327,10 +327,10 @@ def test_every_reference_of_the_description_leads_somewhere() -> None:
 
 
 def test_parse_takes_json_alone() -> None:
-    assert parse(b'{"a": [1, "\xc3\xa9"]}') == {"a": [1, "\u00e9"]}
-    for data in (b"", b"nul", b"{} {}", b"Infinity", b"\xc3", b'"\\udfff"'):
+    assert strict_json(b'{"a": [1, "\xc3\xa9"]}') == {"a": [1, "\u00e9"]}
+    for data in (b"", b"nul", b"{} {}", b"Infinity", b"\xc3", b'"\\udfff"', b'{"a": 1, "a": 2}'):
         with pytest.raises(ProbeError):
-            parse(data)
+            strict_json(data)
 
 
 def test_the_agent_never_imports_what_draws() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.agent import CONTROL, READ, TOKENS, Served
+from tests.unit.agent import CONTROL, OWN, READ, TOKENS, Served
+from tui.agent import running
 from tui.agent.api import ROUTES
+from tui.agent.auth import shows_processes
 from tui.agent.options import Listen
 
 
@@ -127,6 +129,22 @@ def test_a_read_token_reads_and_no_more(guarded: Served) -> None:
     assert guarded.source.commands == before
 
 
+def test_the_doctor_tries_nothing_for_who_only_reads(guarded: Served) -> None:
+    tried: list[str] = []
+
+    def helped(name: str, fds: Any) -> dict[str, Any]:
+        tried.append(name)
+        return {"ok": True, "result": {"number": len(tried)}}
+
+    guarded.source.helped = helped
+    read, control = ({"Authorization": f"Bearer {token}"} for token in (READ, CONTROL))
+    assert "control token" in guarded.get("/v1/doctor", **read).refused(403)
+    assert tried == []
+    assert guarded.get("/v1/doctor", **control).json() == {"number": 1}
+    assert guarded.get("/v1/doctor", **read).json() == {"number": 1}
+    assert guarded.get("/v1/doctor", **control).json() == {"number": 2}
+
+
 def test_a_control_token_does_all(guarded: Served) -> None:
     token = {"Authorization": f"Bearer {CONTROL}"}
     answer = guarded.ask("PUT", "/v1/probes/execs", {"on": False}, **token)
@@ -146,6 +164,108 @@ def test_every_answer_forbids_to_guess_and_to_keep(guarded: Served, open_one: Se
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "server" not in answer.headers
+
+
+# Without a token file: anybody on this machine, and the user who started it.
+
+PUBLIC = {
+    "/v1/probes",
+    "/v1/probes/{name}",
+    "/v1/latency/targets",
+    "/v1/filters",
+    "/v1/interval",
+    "/v1/frames",
+    "/metrics",
+    "/healthz",
+    "/openapi.json",
+}
+
+
+def test_anybody_reads_little_and_changes_nothing() -> None:
+    with Served(as_owner=False) as served:
+        before = list(served.source.commands)
+        for method, path, _ in ROUTES:
+            address = path.format(name="execs", id="x")
+            body: Any = {} if method in ("PUT", "POST") else None
+            with served.open(method, address, body) as response:
+                allowed = method == "GET" and path in PUBLIC
+                assert response.status == (200 if allowed else 401), (method, path)
+                if not allowed:
+                    assert b"curl -H @FILE" in response.read()
+        assert served.source.commands == before
+        # Methods and addresses that are not there tell nothing either.
+        served.get("/v1/nothing").refused(401)
+        served.ask("BREW", "/v1/probes").refused(401)
+
+
+def test_its_own_token_controls_and_no_other_does(open_one: Served) -> None:
+    assert open_one.ask("PUT", "/v1/probes/execs", {"on": True}).status == 200
+    assert open_one.get("/v1/search?q=malloc").status == 200
+    for secret in ("", "own", OWN[:-1], f"{OWN}x", OWN.upper()):
+        answer = open_one.ask(
+            "PUT", "/v1/probes/execs", {"on": False}, Authorization=f"Bearer {secret}"
+        )
+        answer.refused(401)
+        # Who sends a wrong token is told so, and is not taken for somebody else.
+        open_one.get("/v1/filters", Authorization=f"Bearer {secret}").refused(401)
+
+
+def test_names_and_pages_are_checked_also_of_who_has_the_token(open_one: Served) -> None:
+    open_one.ask("PUT", "/v1/probes/execs", {"on": False}, Host="evil.example").refused(421)
+    open_one.ask("PUT", "/v1/probes/execs", {}, Origin="http://evil.example").refused(403)
+
+
+def test_nothing_is_public_where_processes_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "shows_processes", lambda: False)
+    with Served(as_owner=False) as served:
+        assert "hidepid" in served.get("/v1/frames").refused(401)
+        assert "hidepid" in served.get("/metrics").refused(401)
+        assert served.get("/healthz").status == 200
+    with Served() as served:
+        assert served.get("/v1/filters").status == 200
+
+
+@pytest.mark.parametrize(
+    ("mounts", "shown"),
+    [
+        ("proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\n", True),
+        ("proc /proc proc rw,relatime,hidepid=invisible 0 0\n", False),
+        ("proc /proc proc rw,hidepid=2,gid=4 0 0\n", False),
+        ("proc /proc proc rw,hidepid=ptraceable 0 0\n", False),
+        ("proc /proc proc rw,hidepid=0 0 0\n", True),
+        ("proc /proc proc rw 0 0\nproc /proc proc rw,hidepid=1 0 0\n", False),
+        ("proc /x/proc proc rw,hidepid=2 0 0\n", True),
+        ("", True),
+    ],
+)
+def test_whether_processes_are_hidden(mounts: str, shown: bool) -> None:
+    assert shows_processes(mounts) is shown
+
+
+OFFSETS = ("uprobe:/bin/true:main+4", "u:/bin/true:0x1c20", "uprobe:libc:malloc+0x0")
+
+
+@pytest.mark.parametrize("spec", OFFSETS)
+def test_places_inside_of_functions_are_refused(open_one: Served, spec: str) -> None:
+    before = list(open_one.source.commands)
+    for method, path, body in (
+        ("POST", "/v1/latency/targets", {"spec": spec}),
+        ("PUT", "/v1/probes/latency", {"options": {"targets": ["runq", spec]}}),
+        ("POST", "/v1/runs", {"seconds": 1, "targets": [spec]}),
+    ):
+        answer = open_one.ask(method, path, body)
+        assert "inside of a function" in answer.refused(403)
+        assert "--allow-offsets" in answer.json()["fix"]
+    assert open_one.source.commands == before
+
+
+def test_places_inside_of_functions_where_they_are_allowed() -> None:
+    with Served(tokens=TOKENS, allow_offsets=True) as served:
+        token = {"Authorization": f"Bearer {CONTROL}"}
+        wish = {"spec": OFFSETS[0]}
+        assert served.ask("POST", "/v1/latency/targets", wish, **token).status == 201
+        token = {"Authorization": f"Bearer {READ}"}
+        served.ask("POST", "/v1/latency/targets", {"spec": OFFSETS[1]}, **token).refused(403)
 
 
 def test_a_unix_socket_has_no_name_to_check(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPResponse
 from typing import Any
 
 import pytest
 
 from probes.framing import Decoder
-from probes.samples import ExecSample, Frame
+from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Spent
 from probes.stream import stream_object
 from tests.unit.agent import Served, eventually
 from tui.agent import frames, server
@@ -108,6 +109,70 @@ def test_a_reader_that_was_slow_misses_no_event() -> None:
     assert isinstance(sample, ExecSample)
     assert list(sample.events) == events
     assert got.mono == made[-1].mono
+
+
+def put_secrets(served: Served) -> None:
+    """A Frame with a program's arguments and a text that a target read."""
+    frame = served.source.frame()
+    samples = dict(frame.samples)
+    execs, latency = samples["execs"], samples["latency"]
+    assert isinstance(execs, ExecSample)
+    assert isinstance(latency, LatencySample)
+    program = next(event for event in execs.events if isinstance(event, ExecEvent))
+    events = (replace(program, args=("curl", "secret-args"), path="/home/secret-path"),)
+    samples["execs"] = replace(execs, events=(*execs.events, *events))
+    samples["latency"] = replace(latency, texts={("runq", "secret-text"): Spent(7, 70)})
+    served.source.on_frame(replace(frame, samples=samples))
+
+
+SECRETS = ("secret-args", "secret-path", "secret-text")
+
+
+def test_anybody_gets_frames_without_arguments_and_texts() -> None:
+    with Served(as_owner=False) as served:
+        with served.open("GET", "/v1/frames") as response:
+            listening(served)
+            put_secrets(served)
+            _, value = event(response)
+        assert [word for word in SECRETS if word in json.dumps(value)] == []
+        executed = [one for one in value["probes"]["execs"]["events"] if one["type"] == "exec"]
+        assert executed
+        assert all(one["args"] is None and one["args_hidden"] for one in executed)
+        assert value["probes"]["syscalls"]["rows"]
+        with served.open("GET", "/v1/frames", headers=RECORDS) as response:
+            items = decoded(response)
+            first = next(items)
+            put_secrets(served)
+            for frame in (first, next(items)):
+                assert [word for word in SECRETS if word in repr(frame)] == []
+        for path in ("/metrics", "/v1/probes", "/v1/latency/targets"):
+            assert [word for word in SECRETS if word.encode() in served.get(path).body] == []
+
+
+def test_its_owner_gets_all_of_the_same_frame(served: Served) -> None:
+    with served.open("GET", "/v1/frames") as mine:
+        served.as_owner = False
+        with served.open("GET", "/v1/frames") as other:
+            listening(served, 2)
+            put_secrets(served)
+            (first, all_of_it), (second, less) = event(mine), event(other)
+    assert first == second
+    assert [word for word in SECRETS if word in json.dumps(all_of_it)] == list(SECRETS)
+    rows = [value["probes"]["syscalls"]["rows"] for value in (all_of_it, less)]
+    assert rows[0] == rows[1]
+
+
+def test_anybody_takes_at_most_half_of_the_places(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MOST_LISTENERS", 4)
+    served.as_owner = False
+    with served.open("GET", "/v1/frames"), served.open("GET", "/v1/frames"):
+        listening(served, 2)
+        served.get("/v1/frames").refused(429)
+        served.as_owner = True
+        with served.open("GET", "/v1/frames") as mine:
+            assert mine.status == 200
 
 
 @pytest.mark.parametrize("headers", [{}, RECORDS])

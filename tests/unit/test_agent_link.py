@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from probes import agent_link
 from probes.agent_link import FRAMES, Address, HttpTransport, request
 from probes.base import ProbeError
 from probes.framing import Decoder, Encoder
@@ -143,6 +144,95 @@ def test_frames_and_answers(server: http.server.ThreadingHTTPServer) -> None:
     assert answers[2]["why"] == "http://far: it answers 500"
     assert answers[3]["found"] == [["a", "uprobe", "", 1]]
     assert {seen[2] for seen in Handler.seen} == {"Bearer secret"}
+    connection.close()
+
+
+MALFORMED: tuple[bytes, ...] = (
+    b"",
+    b"[]",
+    b"7",
+    b"{}",
+    b"null",
+    b'{"found": 5}',
+    b'{"found": [5]}',
+    b'{"found": [{"spec": 1, "mechanism": "a", "note": "", "cost": 1}]}',
+    b'{"found": [{"spec": "a", "mechanism": "a", "note": "", "cost": NaN}]}',
+    b'{"found": [{"spec": "\\ud800", "mechanism": "a", "note": "", "cost": 1}]}',
+    b'{"found": ' + b"[" * 50_000,
+    b'{"found": [' + b",".join([b'{"spec": "a", "mechanism": "b"}'] * 1001) + b"]}",
+    b"\xff\xfe",
+)
+
+
+def test_after_a_malformed_answer_further_commands_are_sent(
+    server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(MALFORMED)
+
+    def reply(handler: Handler, status: int, value: Any) -> None:
+        data = left.pop(0) if left else json.dumps(value).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    monkeypatch.setattr(Handler, "reply", reply)
+    answers: list[Mapping[str, Any]] = []
+    connection = transport(server).connect(answers.append, ask=True)
+    for number in range(len(MALFORMED) + 1):
+        connection.send({"id": number, "op": "search", "query": "a"})
+    wait_for(answers, len(MALFORMED) + 1)
+    assert {answer["why"] for answer in answers[:-1]} == {"its answer cannot be understood"}
+    assert answers[-1]["found"] == [["a", "uprobe", "", 1]]
+    connection.close()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_that_drips_is_cut_off(
+    server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(agent_link, "ANSWER_SECONDS", 0.3)
+
+    def reply(handler: Handler, _: int, value: Any) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        while not handler.hold.wait(0.02):
+            handler.wfile.write(b" ")
+
+    first = Handler.reply
+    monkeypatch.setattr(Handler, "reply", reply)
+    answers: list[Mapping[str, Any]] = []
+    connection = transport(server).connect(answers.append, ask=True)
+    connection.send({"id": 0, "op": "search", "query": "a"})
+    wait_for(answers, 1)
+    assert not answers[0]["ok"]
+    monkeypatch.setattr(Handler, "reply", first)
+    connection.send({"id": 1, "op": "search", "query": "a"})
+    wait_for(answers, 2)
+    assert answers[1]["ok"]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 60_000, b'{"why": 5}', b'{"why": "a\x1b[31m\\n"}', b"\xff"]
+)
+def test_a_refusal_may_say_anything(
+    server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    def reply(handler: Handler, _: int, value: Any) -> None:
+        handler.send_response(503)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    monkeypatch.setattr(Handler, "reply", reply)
+    answers: list[Mapping[str, Any]] = []
+    connection = transport(server).connect(answers.append, ask=True)
+    for number in range(2):
+        connection.send({"id": number, "op": "toggle", "probe": "pmc", "on": True})
+    wait_for(answers, 2)
+    assert all(answer["why"].isprintable() for answer in answers)
     connection.close()
 
 

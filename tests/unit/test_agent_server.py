@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.agent import Served, eventually
-from tui.agent import answers, server
+from tests.unit.agent import OWN, Served, eventually
+from tui.agent import admission, answers, server
 
+MINE = f"Authorization: Bearer {OWN}\r\n".encode()
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -66,7 +67,8 @@ def test_a_body_takes_only_so_long(served: Served, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(answers, "BODY_SECONDS", 0.2)
     head = (
         b"PUT /v1/filters HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: 10\r\n\r\n{"
+        + MINE
+        + b"Content-Length: 10\r\n\r\n{"
     )
     assert b"400 Bad Request" in served.raw(head)
 
@@ -80,6 +82,7 @@ def test_an_idle_connection_is_closed(served: Served, monkeypatch: pytest.Monkey
 
 def test_a_body_that_nobody_reads_is_thrown_away_up_to_a_limit(served: Served) -> None:
     head = b"DELETE /v1/probes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += MINE
     with served.connect() as sock:
         sock.sendall(head + b"Content-Length: 5\r\n\r\n12345" + GET + b"\r\n")
         data = b""
@@ -91,22 +94,149 @@ def test_a_body_that_nobody_reads_is_thrown_away_up_to_a_limit(served: Served) -
         assert cut_off(sock, b"x" * 65536, 0)
 
 
+STREAM = b"GET /v1/frames HTTP/1.1\r\nHost: localhost\r\n" + MINE + b"\r\n"
+
+
+def streams(served: Served, count: int) -> list[socket.socket]:
+    """Connections that are being answered."""
+    held = [served.connect() for _ in range(count)]
+    for sock in held:
+        sock.sendall(STREAM)
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    return held
+
+
 def test_there_are_only_so_many_connections(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
-    held = [served.connect() for _ in range(3)]
-    eventually("they are there", lambda: served.server.connections == 3)
+    monkeypatch.setattr(admission, "MOST_CONNECTIONS", 3)
+    held = streams(served, 3)
+    # Those that are refused make no room for others by that.
+    held += [served.connect() for _ in range(server.MOST_REFUSED + 3)]
     # Also a head, and whatever follows, is not read.
     with served.connect() as one:
         one.sendall(GET + b"\r\n")
         answer = b"".join(iter(lambda: one.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["why"] == "too many connections"
+    assert served.server.connections <= 3 + server.MOST_REFUSED + 1
     for sock in held:
         sock.close()
     eventually("they are gone", lambda: served.server.connections == 0)
     assert served.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /hea", GET, GET + b"\r\n"])
+def test_half_sent_heads_keep_nobody_out(served: Served, begin: bytes) -> None:
+    """More of them than there may be connections, and nobody waits for their time to pass."""
+    held = [served.connect() for _ in range(admission.MOST_CONNECTIONS + 20)]
+    for sock in held:
+        try:
+            sock.sendall(begin)
+        except ConnectionError:
+            continue  # it has had to go already
+    for _ in range(5):
+        assert served.get("/v1/filters").status == 200
+    assert served.server.connections <= admission.MOST_OF_ONE
+    assert served.server.counts.evicted >= 84
+    # Who came last is still there, the first are gone.
+    assert closed(held[0])
+    held[-1].sendall(GET.removeprefix(begin) + b"\r\n" if begin != GET + b"\r\n" else begin)
+    assert held[-1].recv(12) == b"HTTP/1.1 200"
+    for sock in held:
+        sock.close()
+
+
+def test_who_does_not_read_makes_room(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MOST_OF_ONE", 3)
+    held = streams(served, 3)
+    for sock in held:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def stalled() -> bool:
+        served.source.push(20)
+        connections = list(served.server._state.connections)
+        return any(getattr(one, "_stalled_since", None) for one in connections)
+
+    eventually("one has stalled", stalled)
+    assert served.get("/v1/filters").status == 200
+    for sock in held:
+        sock.close()
+
+
+class Peer:
+    """A connection as `admission` knows it."""
+
+    def __init__(self, group: str, waits_since: float | None = None) -> None:
+        self.group, self.waits_since = group, waits_since
+
+
+def test_the_peer_with_the_most_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MOST_CONNECTIONS", 6)
+    monkeypatch.setattr(admission, "MOST_OF_ONE", 4)
+    one, many = Peer("a", 1.0), [Peer("b", float(n)) for n in (4, 2, 3)]
+    busy = Peer("b", None)
+    assert admission.to_evict(Peer("c"), [one, *many]) == (True, None)
+    assert admission.to_evict(Peer("b"), [one, *many, busy]) == (True, many[1])
+    # "a" has waited longer, but "b" has three of them.
+    assert admission.to_evict(Peer("c"), [one, *many, busy, Peer("d")]) == (True, many[1])
+    assert admission.to_evict(Peer("c"), [Peer("b")] * 6) == (False, None)
+    assert admission.to_evict(Peer("b"), [Peer("b")] * 4 + [Peer("a", 1.0)]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("127.0.0.1", "loopback"),
+        ("127.9.8.7", "loopback"),
+        ("::1", "loopback"),
+        ("::ffff:127.0.0.5", "loopback"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("nonsense", "gone"),
+    ],
+)
+def test_peers_are_grouped_by_what_one_machine_may_choose(address: str, group: str) -> None:
+    class Sock:
+        family = socket.AF_INET6
+
+        def getpeername(self) -> tuple[str, int]:
+            return address, 1
+
+    assert admission.group_of(Sock()) == group
+
+
+def test_only_so_many_handshakes_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MOST_HANDSHAKES", 3)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        limited = admission.HandshakeLimit(listening)
+        address = listening.getsockname()
+        clients, accepted = [], []
+        for number in range(6):
+            clients.append(socket.create_connection(address, 10))
+            accepted.append(limited.accept()[0])
+            if number == 0:
+                limited.complete(accepted[0].fileno())
+        # The first is complete, three are pending, and two had to go for them.
+        ends = [clients[number].recv(1, socket.MSG_DONTWAIT) for number in (1, 2)]
+        assert ends == [b"", b""]
+        for number in (0, 3, 4, 5):
+            clients[number].setblocking(False)
+            with pytest.raises(BlockingIOError):
+                clients[number].recv(1)
+        for sock in (*clients, *accepted, limited):
+            sock.close()
+
+
+def test_small_answers_are_sent_at_once(served: Served) -> None:
+    with served.connect() as sock:
+        sock.sendall(GET + b"\r\n")
+        assert sock.recv(12) == b"HTTP/1.1 200"
+        (connection,) = served.server._state.connections
+        theirs = connection.transport.get_extra_info("socket")
+        assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_pods_have_what_containers_have() -> None:
     mounts = {mount["name"]: mount for mount in main["volumeMounts"]}
     hosts = {v["hostPath"]["path"]: v["name"] for v in pod()["volumes"] if "hostPath" in v}
     # A pod cannot be in the node's cgroup namespace, so that is mounted too.
-    assert set(hosts) == {volume[0] for volume in settings().volumes} | {"/sys/fs/cgroup"}
+    volumes = {volume[0] for volume in settings().volumes} - {container.TOKENS}
+    assert set(hosts) == volumes | {"/sys/fs/cgroup"}
     assert all(mounts[name]["mountPath"] == path for path, name in hosts.items())
     assert set(mounts) == {volume["name"] for volume in pod()["volumes"]}
     assert all(mount["readOnly"] is True for mount in mounts.values())
@@ -157,6 +158,23 @@ def test_the_service_gets_what_it_may_have_and_no_more() -> None:
     sysusers = (DEPLOY / "systemd" / "probetop.sysusers").read_text()
     assert f"u {unit()['User']} - " in sysusers
     assert unit()["ExecStart"].split()[:2] == ["/opt/probetop/bin/probetop", "serve"]
+
+
+def test_nothing_that_is_deployed_trusts_everybody_on_the_machine() -> None:
+    """A token or a socket: not what `serve` alone does on a loopback address."""
+    from tui.cli import build_parser
+
+    words = dict(image.instructions(CONTAINERFILE.read_text()))
+    made = build_parser().parse_args(yaml.safe_load(words["CMD"]))
+    assert made.token_file == container.TOKENS
+    assert (container.TOKENS, container.TOKENS, True) in settings().volumes
+    service = build_parser().parse_args(unit()["ExecStart"].split()[1:-1])
+    assert service.listen == f"unix:/run/{unit()['RuntimeDirectory']}/probetop.sock"
+    assert unit()["RuntimeDirectoryMode"] == "0750"
+    # What the settings file adds comes last and holds.
+    assert unit()["ExecStart"].endswith(" $PROBETOP_OPTIONS")
+    more = ["serve", "--listen", "a", "--listen", "127.0.0.1:9435"]
+    assert build_parser().parse_args(more).listen == "127.0.0.1:9435"
 
 
 def systemd(*words: str | Path) -> subprocess.CompletedProcess[str]:

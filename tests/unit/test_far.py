@@ -173,6 +173,24 @@ def test_commands_are_carried_out_in_order_and_answered(link: Link) -> None:
         {"id": 9, "op": "seen", "frames": 1},
         {"id": 9, "op": "seen", "frames": -1},
         {"id": 9, "op": "seen", "frames": True},
+        {"id": 9, "op": "option", "probe": "latency", "option": "add", "value": 5},
+        {"id": 9, "op": "option", "probe": "latency", "option": "remove", "value": ["runq"]},
+        {"id": 9, "op": "option", "probe": "latency", "option": "targets", "value": 5},
+        {"id": 9, "op": "option", "probe": "latency", "option": "targets", "value": {"runq": 1}},
+        {"id": 9, "op": "option", "probe": "pmc", "option": "set", "value": []},
+        {"id": 9, "op": "option", "probe": "pmc", "option": "no_such_option", "value": 1},
+        {"id": 9, "op": "option", "probe": ["pmc"], "option": "set", "value": "base"},
+        {"id": 9, "op": "toggle", "probe": "p\x1b[31m", "on": True},
+        {"id": 9, "op": "toggle", "probe": "pmc", "on": 1},
+        {"id": 9, "op": "filters", "filters": {"comm": "\ud800"}},
+        {"id": 9, "op": "filters", "filters": {"comm": "x" * 16}},
+        {"id": 9, "op": "search", "query": "\ud800"},
+        {"id": 9, "op": "search", "query": ["a"]},
+        b'{"id": 9, "op": "interval", "seconds": 1' + b"0" * 400 + b"}",
+        b'{"id": 9, "op": "interval", "seconds": NaN}',
+        b'{"id": 9, "op": "alive", "op": "toggle", "probe": "pmc", "on": true}',
+        b'{"id": ' + b"9" * 5000 + b', "op": "search", "query": "a"}',
+        b"[" * 30_000,
     ],
 )
 def test_what_is_wrong_is_refused_and_it_goes_on(link: Link, command: Any) -> None:
@@ -181,6 +199,7 @@ def test_what_is_wrong_is_refused_and_it_goes_on(link: Link, command: Any) -> No
     (refused,) = [answer for number, answer in got.items() if number != 10]
     assert not refused["ok"]
     assert refused["why"]
+    assert refused["why"].isprintable()
     assert link.source.calls == [("interval", 3.0)]
 
 

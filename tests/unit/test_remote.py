@@ -329,9 +329,11 @@ def test_a_refusal_comes_back_once_and_is_not_asked_for_again() -> None:
             {"ok": True, "found": [["a", "uprobe", "", 1.5], ["b", 1, "", None], 7, ["c"]]},
             [Found("a", "uprobe", "", 1.5)],
         ),
-        ({"ok": True, "found": {}}, []),
         ({"ok": False, "why": "it is busy"}, [Found("", "", "it is busy")]),
-        ({"ok": False, "why": 5}, [Found("", "", "")]),
+        ({"ok": False, "why": 5}, [Found("", "", "its answer cannot be understood")]),
+        ({"ok": True, "found": {}}, [Found("", "", "its answer cannot be understood")]),
+        ({"ok": True, "found": [[]] * 1001}, [Found("", "", "its answer cannot be understood")]),
+        ({"ok": 1}, [Found("", "", "its answer cannot be understood")]),
     ],
 )
 def test_what_a_search_finds_is_checked(answer: dict[str, Any], found: list[Found]) -> None:

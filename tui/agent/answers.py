@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -14,9 +14,11 @@ from starlette.responses import Response
 from probes.base import ProbeError
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
-from tui.agent.fields import Fields, parse
+from tui.agent.fields import Fields
+from tui.decoding import NotJson, strict_json, typed
 
 if TYPE_CHECKING:
+    from tui.agent.auth import Access
     from tui.agent.control import Control
     from tui.agent.frames import Streams
     from tui.agent.hub import Hub
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tui.agent.runs import Runs
     from tui.agent.snapshots import Snapshots
 
+T = TypeVar("T")
 MOST_BODY = 1 << 16
 """Bytes of a request's body."""
 BODY_SECONDS = 10.0
@@ -31,7 +34,11 @@ BODY_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Agent:
-    """The parts of the agent that requests are about; `tokens` says that it asks for some."""
+    """The parts of the agent that requests are about.
+
+    `tokens` says that it asks for some, `offsets` that places inside of functions may be timed,
+    `report` is the doctor's last one.
+    """
 
     hub: Hub
     control: Control
@@ -40,6 +47,8 @@ class Agent:
     snapshots: Snapshots
     metrics: Metrics
     tokens: bool = False
+    offsets: bool = False
+    report: Mapping[str, Any] | None = None
 
 
 def context(request: Request) -> Agent:
@@ -47,13 +56,18 @@ def context(request: Request) -> Agent:
     return cast("Agent", request.app.state.agent)
 
 
+def access(request: Request) -> Access:
+    """What the asker may do."""
+    return cast("Access", request.state.access)
+
+
 def answer(value: Mapping[str, Any], status: int = 200, **headers: str) -> Response:
     """A JSON object."""
     return Response(dumps(value) + "\n", status, headers, JSON)
 
 
-async def body(request: Request, known: Sequence[str]) -> Fields:
-    """The JSON object of a body; raises Refused for one that is too long or too slow."""
+async def body(request: Request, kind: type[T]) -> T:
+    """A body as this type; raises Refused for one that is too long, too slow or no JSON."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             data = await _read(request)
@@ -62,7 +76,11 @@ async def body(request: Request, known: Sequence[str]) -> Fields:
         raise Refused(400, why, "send it at once", {"Connection": "close"}) from None
     except ClientDisconnect:
         raise Refused(400, "the body did not come to its end", "") from None
-    return Fields(parse(data), known)
+    try:
+        value = strict_json(data)
+    except NotJson as error:
+        raise Refused(400, error.why, error.fix) from None
+    return typed(value, kind, "the body")
 
 
 async def _read(request: Request) -> bytes:
@@ -80,7 +98,7 @@ def query(request: Request, known: Sequence[str] = ()) -> Fields:
     pairs = request.query_params.multi_items()
     if len({name for name, _ in pairs}) != len(pairs):
         raise ProbeError("a parameter is there twice", "give each once")
-    return Fields(dict(pairs), known, "the address")
+    return Fields(dict(pairs), known)
 
 
 def number(fields: Fields, name: str, default: float, low: float, high: float) -> float:

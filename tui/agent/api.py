@@ -78,7 +78,10 @@ class Gate:
             await send(message)
 
         try:
-            self._guard.check(scope["method"], scope["path"], scope["scheme"], headers)
+            peer = scope["state"]["connection"].peer_uid
+            scope["state"]["access"] = self._guard.check(
+                scope["method"], scope["path"], scope["scheme"], headers, peer
+            )
             await self._app(scope, receive, send_with_headers)
         except ProbeError as error:
             await _answered(error)(scope, receive, send_with_headers)

@@ -1,56 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may ask what: tokens, the Host and Origin headers, and kinds of bodies.
+"""Who may ask what: tokens, peers of a Unix socket, the Host and Origin headers, kinds of bodies.
 
-Without tokens everybody on this machine may do everything, and so might a page in a browser on
-it: what a browser sends on behalf of a page names another Host or Origin, and is refused.
+With a token file everybody needs a token. Without one, the user who started the agent and root
+control it: they are told by their uid on a Unix socket, and by a token that only that user can
+read on a loopback address. Others who may open the socket read; everybody else on this machine
+reads what /proc shows to everybody as well. What a browser sends on behalf of another site's page
+names another Host or Origin, and is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
 
 from starlette.datastructures import Headers
 
 from tui.agent.errors import JSON, Refused
 from tui.agent.options import Listen, Token
 
+Access = Literal["public", "read", "control"]
 READING = ("GET", "HEAD")
 OPEN = ("/healthz",)
 """What needs no token."""
+PUBLIC = re.compile(
+    r"/v1/(probes(/[^/]*)?|latency/targets|filters|interval|frames)|/metrics|/openapi\.json"
+)
+"""What anybody on this machine may GET where there is no token file; arguments of programs and
+texts are left out of it. Snapshots and runs hold those, and searches and the doctor start
+processes that have privileges."""
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 ASK = {"WWW-Authenticate": 'Bearer realm="probetop"'}
+MINE = "ask as the user who started the agent, with the token that it made (curl -H @FILE)"
+
+
+def shows_processes(mounts: str | None = None) -> bool:
+    """Whether /proc shows every process to every user, that is, is mounted without hidepid."""
+    text = Path("/proc/self/mounts").read_text("utf-8", "replace") if mounts is None else mounts
+    options = [words[3] for line in text.splitlines() if (words := line.split())[1:2] == ["/proc"]]
+    found = re.search(r"(?:^|,)hidepid=(\w+)", options[-1] if options else "")
+    return found is None or found[1] in ("0", "off")
 
 
 class Guard:
-    """Checks what can be told from a request's head; see `check`."""
+    """Checks what can be told from a request's head and its peer; see `check`."""
 
-    def __init__(self, listen: Listen, tokens: Iterable[Token], hosts: Iterable[str]) -> None:
-        self._tokens = [(_digest(token.secret), token.role) for token in tokens]
+    def __init__(
+        self,
+        listen: Listen,
+        tokens: Iterable[Token],
+        hosts: Iterable[str],
+        *,
+        owner: int,
+        own_token: str | None = None,
+        public: bool = True,
+    ) -> None:
+        """`owner` is the uid of who started the agent, `own_token` the one made for that user.
+
+        `public`: anybody on this machine may read something.
+        """
+        self._tokens: list[tuple[bytes, Access]] = [
+            (_digest(token.secret), token.role) for token in tokens
+        ]
+        self._needs_token = bool(self._tokens)
+        if own_token is not None:
+            self._tokens.append((_digest(own_token), "control"))
+        self._owners = (0, owner)
+        self._public = public
         self._unix = listen.path is not None
         host = listen.host.lower()
         self._hosts = {*LOCAL, f"[{host}]" if ":" in host else host, *hosts}
 
-    @property
-    def open(self) -> bool:
-        """Whether no token is needed."""
-        return not self._tokens
+    def check(
+        self, method: str, path: str, scheme: str, headers: Headers, peer: int | None
+    ) -> Access:
+        """What the asker may do; raises Refused for a request that is not to be answered.
 
-    def check(self, method: str, path: str, scheme: str, headers: Headers) -> None:
-        """Raises Refused for a request that is not to be answered."""
+        `peer` is the uid at the other end of a Unix socket.
+        """
         self._check_host(headers)
         self._check_origin(scheme, headers)
+        access: Access = "public"
         if path not in OPEN:
-            self._check_token(method, headers)
+            access = self._access(headers, peer)
+            self._check_access(access, method, path)
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if has_body and kind != JSON:
             raise Refused(415, "the body is not called JSON", f"send Content-Type: {JSON}")
+        return access
 
     def _check_host(self, headers: Headers) -> None:
         # A page in a browser may give its own name this address, but the browser tells it.
-        if self._tokens or self._unix:
+        if self._needs_token or self._unix:
             return
         given = headers.getlist("host")
         name = _without_port(given[0].lower()) if len(given) == 1 else ""
@@ -67,22 +112,40 @@ class Guard:
             why = "a page of another site may not ask this agent"
             raise Refused(403, why, "ask it by a program, such as curl")
 
-    def _check_token(self, method: str, headers: Headers) -> None:
-        if not self._tokens:
-            return
+    def _access(self, headers: Headers, peer: int | None) -> Access:
+        """What the asker may do; raises Refused where that is nothing."""
+        if not self._needs_token:
+            if self._unix:
+                return "control" if peer in self._owners else "read"
+            if "authorization" not in headers:
+                return "public"
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             fix = "send Authorization: Bearer TOKEN, with one of the agent's token file"
             raise Refused(401, "a token is needed", fix, ASK)
-        given, role = _digest(secret.strip()), None
+        given, access = _digest(secret.strip()), None
         # All of them are compared, so that the time tells nothing.
         for digest, allowed in self._tokens:
             if hmac.compare_digest(digest, given):
-                role = allowed
-        if role is None:
+                access = allowed
+        if access is None:
             raise Refused(401, "the token is wrong", "send one of the agent's token file", ASK)
-        if role == "read" and method not in READING:
-            raise Refused(403, "the token is for reading only", "use a control token")
+        return access
+
+    def _check_access(self, access: Access, method: str, path: str) -> None:
+        reads = method in READING
+        if access == "public" and not (reads and PUBLIC.fullmatch(path)):
+            raise Refused(401, "this is for the user who started the agent", MINE, ASK)
+        if access == "public" and not self._public:
+            why = "this machine hides processes from other users (/proc has hidepid)"
+            raise Refused(401, why, MINE, ASK)
+        if access == "read" and not reads:
+            if self._unix and not self._needs_token:
+                why = "only the user who started the agent, and root, may change something"
+                fix = "ask as that user"
+            else:
+                why, fix = "the token is for reading only", "use a control token"
+            raise Refused(403, why, fix)
 
 
 def _digest(secret: str) -> bytes:

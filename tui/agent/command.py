@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from probes.base import ProbeError
 from probes.helpers import DOCTOR, Helper
 from probes.live import LiveSource
-from probes.privileges import User, service_user
+from probes.privileges import User, invoking_user, service_user
 from tui.agent.notify import Notifier
 from tui.agent.options import ServeOptions, resolve
+from tui.agent.owner import OwnerFile, create
 from tui.options import Options
 from tui.registry import REGISTRY
 
@@ -31,15 +32,22 @@ PAGE_SECONDS = 30.0
 
 @dataclass(slots=True)
 class Setup:
-    """What is made ready while there are privileges."""
+    """What is made ready while there are privileges.
+
+    `user` is who answers, `owner` who started it: the caller of sudo, if there was one. `own` is
+    the owner's token, `no_token` why it could not be made.
+    """
 
     options: Options
     serve: ServeOptions
     probe_options: Mapping[str, Mapping[str, Any]]
     user: User
     notifier: Notifier
+    owner: User
     sock: socket.socket | None = None
     context: ssl.SSLContext | None = None
+    own: OwnerFile | None = None
+    no_token: ProbeError | None = None
 
 
 def serve(
@@ -49,7 +57,8 @@ def serve(
     complain: Complain,
 ) -> int:
     """Runs the agent until a signal ends it; returns the exit status. Raises ProbeError."""
-    setup = Setup(options, resolve(typed), probe_options, service_user(options.run_as), Notifier())
+    user, owner = service_user(options.run_as), invoking_user(None)
+    setup = Setup(options, resolve(typed), probe_options, user, Notifier(), owner)
     source = _open(setup)
     from tui.agent.running import run
 
@@ -57,6 +66,8 @@ def serve(
         return run(setup, source, complain)
     finally:
         source.stop()
+        if setup.own is not None:
+            setup.own.close()
 
 
 def _open(setup: Setup) -> LiveSource:
@@ -82,7 +93,7 @@ def _open(setup: Setup) -> LiveSource:
         log=options.log,
         helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user)},
         preload=lambda: _preload(setup),
-        asker=file_access.for_clients(),
+        asker=file_access.for_clients(offsets=setup.serve.allow_offsets),
     )
 
 
@@ -95,4 +106,10 @@ def _preload(setup: Setup) -> None:
         raise ProbeError(why, "pip install 'probetop[serve]'") from error
     running.preload()
     setup.context = listen.tls(setup.serve)
-    setup.sock = listen.open_socket(setup.serve, setup.user)
+    setup.sock = listen.open_socket(setup.serve, setup.user, setup.owner)
+    if setup.serve.listen.path is None and not setup.serve.tokens:
+        try:
+            host, port = setup.sock.getsockname()[:2]
+            setup.own = create(host, port, setup.owner)
+        except ProbeError as error:
+            setup.no_token = error

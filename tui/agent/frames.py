@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
@@ -21,6 +21,7 @@ from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.agent.control import Control
 from tui.agent.errors import Refused, complain
+from tui.agent.public import public
 
 RECORDS = "application/vnd.probetop.frames"
 EVENTS = "text/event-stream"
@@ -67,8 +68,9 @@ class Events(Outlet):
 
     heartbeat = b": alive\n\n"
 
-    def __init__(self) -> None:
+    def __init__(self, public: bool = False) -> None:
         super().__init__()
+        self.public = public
         self._queue: deque[bytes] = deque()
         self._size = 0
 
@@ -95,8 +97,9 @@ class Records(Outlet):
 
     heartbeat = message({})
 
-    def __init__(self, first: Frame | None) -> None:
+    def __init__(self, first: Frame | None, public: bool = False) -> None:
         super().__init__()
+        self.public = public
         self._encoder = Encoder(whole=0)
         self._frame = first
         if first is not None:
@@ -131,27 +134,38 @@ class Streams:
 
     def add(self, frame: Frame, number: int) -> None:
         """Hand a Frame on to everybody."""
-        if self._listeners:
-            text = dumps(stream_object(self._last, frame, self._kinds))
-            event = f"id: {number}\ndata: {text}\n\n".encode("ascii")
-            for listener in self._listeners:
-                listener.put(event)
-        self._last = frame
-        for reader in self._readers:
-            reader.put(frame)
+        last, self._last = self._last, frame
+        for is_public in (False, True):
+            listeners = [one for one in self._listeners if one.public == is_public]
+            readers = [one for one in self._readers if one.public == is_public]
+            if not listeners and not readers:
+                continue
+            shown = public(frame) if is_public else frame
+            if listeners:
+                before = public(last) if is_public and last is not None else last
+                text = dumps(stream_object(before, shown, self._kinds))
+                event = f"id: {number}\ndata: {text}\n\n".encode("ascii")
+                for listener in listeners:
+                    listener.put(event)
+            for reader in readers:
+                reader.put(shown)
 
-    def open(self, records: bool) -> Outlet:
-        """A new client's outlet; raises Refused if there are too many."""
-        number, most = len(self._listeners), MOST_LISTENERS
+    def open(self, records: bool, is_public: bool = False) -> Outlet:
+        """A new client's outlet; raises Refused if there are too many.
+
+        Clients that are `is_public` get less of each Frame, and at most half of the places.
+        """
+        others: Iterable[Events | Records] = self._readers if records else self._listeners
+        most = MOST_READERS if records else MOST_LISTENERS
+        alike = sum(one.public for one in others)
+        if self._closed or len(list(others)) >= most or (is_public and alike >= most // 2):
+            raise Refused(429, "as many clients as may be read frames already", "try again later")
         if records:
-            number, most = len(self._readers), MOST_READERS
-        if number >= most or self._closed:
-            raise Refused(429, f"{most} clients read frames already", "try again later")
-        if records:
-            reader = Records(self._last)
+            first = public(self._last) if is_public and self._last is not None else self._last
+            reader = Records(first, is_public)
             self._readers.add(reader)
             return reader
-        listener = Events()
+        listener = Events(is_public)
         self._listeners.add(listener)
         return listener
 

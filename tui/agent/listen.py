@@ -4,31 +4,28 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 import ssl
-import stat
-from contextlib import suppress
 
 from probes.base import ProbeError
-from probes.privileges import NOBODY, User
+from probes.privileges import User
 from tui.agent.options import Listen, ServeOptions
+from tui.agent.unix_socket import BACKLOG, open_unix
 from tui.checks import UsageError
 
-BACKLOG = 128
 
-
-def open_socket(options: ServeOptions, owner: User) -> socket.socket:
+def open_socket(options: ServeOptions, user: User, owner: User) -> socket.socket:
     """The listening socket; raises UsageError for an unsafe address, ProbeError for one in use.
 
-    A Unix socket belongs to `owner`, the user that the agent becomes.
+    A Unix socket belongs to `user`, whom the agent becomes; `owner` started it.
     """
     if options.listen.path is not None:
-        return _open_unix(options.listen.path, owner)
+        return open_unix(options.listen.path, user, (user.uid, owner.uid))
     family, address = _resolved(options.listen)
     if not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
         _check_safe(options)
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
@@ -58,47 +55,6 @@ def _check_safe(options: ServeOptions) -> None:
     if not (options.certificate or options.insecure):
         fix = "encrypt with --tls-cert and --tls-key, or say --insecure"
         raise UsageError(f"{where}, and tokens are sent in clear", fix)
-
-
-def _open_unix(path: str, owner: User) -> socket.socket:
-    """A socket that its owner and their group may connect to; root's if that is nobody."""
-    _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)
-    try:
-        sock.bind(path)
-        # Whatever else runs as nobody has no business here.
-        if os.geteuid() == 0 and owner.uid != NOBODY:
-            os.chown(path, owner.uid, owner.gid)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        why = f"cannot listen on {path}: {error.strerror}"
-        raise ProbeError(why, "choose another path with --listen") from error
-    finally:
-        os.umask(before)
-    return sock
-
-
-def _remove_stale(path: str) -> None:
-    """Removes a socket that nobody listens on any more: the last agent could not."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise UsageError(f"--listen {path}: it exists already", "choose another path")
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            with suppress(OSError):
-                os.unlink(path)
-            return
-        except OSError:
-            # Full, or slow, but there.
-            pass
-    raise ProbeError(f"cannot listen on {path}: somebody does already", "end it, or choose another")
 
 
 def tls(options: ServeOptions) -> ssl.SSLContext | None:

@@ -59,6 +59,7 @@ class ServeOptions:
     certificate: str | None = None
     key: str | None = None
     insecure: bool = False
+    allow_offsets: bool = False
     hosts: tuple[str, ...] = ()
     linger: float = 300.0
     top: int = 20
@@ -83,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure", action="store_true", help="tokens without TLS, also from other machines"
     )
+    parser.add_argument(
+        "--allow-offsets",
+        action="store_true",
+        help="who may control may also time FUNCTION+OFFSET and addresses",
+    )
 
 
 def resolve(typed: Mapping[str, Any]) -> ServeOptions:
@@ -94,6 +100,7 @@ def resolve(typed: Mapping[str, Any]) -> ServeOptions:
         certificate=_file(typed, "tls_cert"),
         key=_file(typed, "tls_key"),
         insecure=typed.get("insecure", False),
+        allow_offsets=typed.get("allow_offsets", False),
         hosts=tuple(checked("--allow-host", h, check_host) for h in typed.get("allow_host", ())),
         linger=checked("--linger", typed.get("linger", "300"), check_linger),
         top=checked("--top", typed.get("top", "20"), check_number(0, 10_000)),

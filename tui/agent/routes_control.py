@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from probes import specs
 from probes.base import ProbeError
-from probes.samples import NO_COST, Filters, Target
+from probes.samples import NO_COST, Target
 from probes.slot import Standing
 from tui.agent.answers import answer, body, context, query
+from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, TargetWish
 from tui.agent.errors import Refused
-from tui.agent.fields import Fields
-from tui.agent.schemas import MOST_TARGETS
-from tui.checks import check_cgroup, check_comm, check_interval, check_pid, check_user, shown
+from tui.checks import shown
+from tui.decoding import MOST_TARGETS
 
 OWN = ("latency",)
 """Probes some of whose options are lists that others change too."""
@@ -62,6 +62,19 @@ def target_object(target: Target) -> dict[str, Any]:
     }
 
 
+def target_text(request: Request, text: str) -> str:
+    """A target in its normal form, if this agent may time it; raises ProbeError.
+
+    A breakpoint inside of a function changes what a program does where it is not the first byte
+    of an instruction, so that is for an agent that was started with --allow-offsets.
+    """
+    spec = specs.parse(text)
+    if spec.offset is not None and not context(request).offsets:
+        why = f"{shown(spec.text)} is a place inside of a function"
+        raise Refused(403, why, "name a function, or start the agent with --allow-offsets")
+    return spec.text
+
+
 async def get_probes(request: Request) -> Response:
     """All probes."""
     query(request)
@@ -91,15 +104,15 @@ async def put_probe(request: Request) -> Response:
     query(request)
     control = context(request).control
     name = control.known(request.path_params["name"])
-    fields = await body(request, ("on", "options"))
-    on, options = fields.flag("on"), fields.raw("options")
-    if options is not None and not isinstance(options, dict):
-        raise ProbeError("options is not an object", "give its options by name")
-    control.check_options(name, options or {})
+    wish = await body(request, ProbeWish)
+    options = wish.options.given() if wish.options is not None else {}
+    control.check_options(name, options)
+    for spec in options.get("targets", ()):
+        context(request).runs.keep(target_text(request, spec))
     async with control.lock:
-        control.set_options(name, options or {})
-        if on is not None:
-            control.switch(name, on)
+        control.set_options(name, options)
+        if wish.on is not None:
+            control.switch(name, wish.on)
         standing = await control.settled(name)
     return answer(probe_object(request, name, standing))
 
@@ -115,14 +128,11 @@ async def post_target(request: Request) -> Response:
     """Time one more."""
     query(request)
     control = context(request).control
-    fields = await body(request, ("spec", "follow"))
-    fields.need("spec")
-    spec = fields.text("spec")
-    assert spec is not None
-    spec = specs.parse(spec).text
+    wish = await body(request, TargetWish)
+    spec = target_text(request, wish.spec)
     control.touch()
     async with control.lock:
-        if fields.flag("follow") and spec in await control.targets():
+        if wish.follow and spec in await control.targets():
             return answer(target_object(await control.follow_target(spec)), 201)
         if context(request).runs.keep(spec) and spec in await control.targets():
             return answer(target_object((await control.targets())[spec]), 201)
@@ -137,10 +147,7 @@ async def post_target(request: Request) -> Response:
 
 async def delete_target(request: Request) -> Response:
     """Time one no more."""
-    fields = query(request, ("spec",))
-    fields.need("spec")
-    spec = fields.text("spec")
-    assert spec is not None
+    spec = query(request, ("spec",)).needed("spec")
     control = context(request).control
     try:
         normal = specs.parse(spec).text
@@ -153,26 +160,6 @@ async def delete_target(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def filters_of(fields: Fields) -> Filters:
-    """Filters as a request gives them; raises ProbeError."""
-    if "user" in fields and "uid" in fields:
-        raise ProbeError("user and uid are the same filter", "give one of them")
-    uid = fields.value("user", (str, int), "a user's name or number", check_user)
-    if "uid" in fields:
-        uid = fields.value("uid", (int,), "a number", check_user)
-    for name in ("comm", "cgroup"):
-        fields.text(name)
-    return Filters(
-        fields.value("pid", (int,), "a number", check_pid),
-        fields.value("comm", (str,), "a process's name", check_comm),
-        uid,
-        fields.value("cgroup", (str,), "a path", check_cgroup),
-    )
-
-
-FILTERS = ("pid", "comm", "user", "uid", "cgroup")
-
-
 async def get_filters(request: Request) -> Response:
     """What is counted."""
     query(request)
@@ -183,7 +170,7 @@ async def put_filters(request: Request) -> Response:
     """Count something else."""
     query(request)
     control = context(request).control
-    control.set_filters(filters_of(await body(request, FILTERS)))
+    control.set_filters((await body(request, FilterWish)).checked())
     return answer(control.filters._asdict())
 
 
@@ -197,19 +184,13 @@ async def put_interval(request: Request) -> Response:
     """Other seconds between Frames."""
     query(request)
     control = context(request).control
-    fields = await body(request, ("seconds",))
-    fields.need("seconds")
-    seconds = fields.number("seconds", check_interval)
-    assert seconds is not None
+    seconds = (await body(request, IntervalWish)).seconds
     control.set_interval(seconds)
     return answer({"seconds": seconds})
 
 
 async def get_search(request: Request) -> Response:
     """What can be traced and fits a text."""
-    fields = query(request, ("q",))
-    fields.need("q")
-    text = fields.text("q")
-    assert text is not None
+    text = query(request, ("q",)).needed("q")
     found = await context(request).control.search(text)
     return answer({"found": [one._asdict() for one in found]})

@@ -4,26 +4,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from probes import specs
 from probes.base import ProbeError
 from probes.samples import NO_FILTERS
-from tui.agent.answers import answer, body, context, number, query
+from tui.agent.answers import access, answer, body, context, number, query
+from tui.agent.bodies import RunWish
 from tui.agent.errors import JSON, Refused
-from tui.agent.fields import Fields
 from tui.agent.frames import EVENTS, RECORDS, FrameResponse
 from tui.agent.openapi import description
-from tui.agent.routes_control import FILTERS, filters_of
-from tui.agent.runs import LONGEST, Run, run_object, with_result
-from tui.agent.schemas import MOST_TARGETS
+from tui.agent.routes_control import target_text
+from tui.agent.runs import Run, run_object, with_result
 from tui.agent.snapshots import LONGEST as LONGEST_SNAPSHOT
 from tui.agent.snapshots import SECONDS
-from tui.checks import SHORTEST, check_probes
+from tui.checks import check_probes
 
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -42,7 +39,8 @@ async def get_frames(request: Request) -> ASGIApp:
     kind = RECORDS if records else EVENTS
     if request.method == "HEAD":
         return Response(media_type=kind)
-    return FrameResponse(agent.streams, agent.control, agent.streams.open(records), kind)
+    outlet = agent.streams.open(records, access(request) == "public")
+    return FrameResponse(agent.streams, agent.control, outlet, kind)
 
 
 async def get_snapshot_json(request: Request) -> Response:
@@ -70,35 +68,28 @@ async def post_run(request: Request) -> Response:
     """Begin to measure."""
     query(request)
     agent = context(request)
-    fields = await body(request, ("seconds", "probes", "targets", "filters"))
-    fields.need("seconds")
-    seconds = fields.number("seconds", _check_seconds)
-    assert seconds is not None
-    probes, targets = _wanted(agent.control.wishes.wanted, fields)
-    given = fields.raw("filters")
-    filters = filters_of(Fields(given, FILTERS, "filters")) if given is not None else NO_FILTERS
-    run = agent.runs.begin(seconds, probes, targets, filters if filters != NO_FILTERS else None)
+    wish = await body(request, RunWish)
+    probes, targets = _wanted(request, wish)
+    filters = wish.filters.checked() if wish.filters is not None else NO_FILTERS
+    run = agent.runs.begin(
+        wish.seconds, probes, targets, filters if filters != NO_FILTERS else None
+    )
     location = {"Location": f"/v1/runs/{run.id}"}
     return Response(with_result(run), 201, location, JSON)
 
 
-def _check_seconds(seconds: Any) -> float:
-    if not SHORTEST <= seconds <= LONGEST:
-        raise ProbeError("out of range", f"choose between {SHORTEST:g} and {LONGEST:g} seconds")
-    return float(seconds)
-
-
-def _wanted(on: dict[str, bool], fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _wanted(request: Request, wish: RunWish) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The probes and targets of a run; raises ProbeError."""
-    specs_given = [specs.parse(spec).text for spec in fields.texts("targets", MOST_TARGETS) or ()]
-    names = fields.texts("probes", 16)
+    targets = [target_text(request, spec) for spec in wish.targets or ()]
+    names = wish.probes
     if names is None:
-        names = [] if specs_given else [name for name, wanted in on.items() if wanted]
-    if specs_given and "latency" not in names:
+        on = context(request).control.wishes.wanted
+        names = [] if targets else [name for name, wanted in on.items() if wanted]
+    if targets and "latency" not in names:
         names.append("latency")
     if not names:
         raise ProbeError("there is nothing to measure", "name probes or targets")
-    return check_probes(names), tuple(dict.fromkeys(specs_given))
+    return check_probes(names), tuple(dict.fromkeys(targets))
 
 
 async def get_runs(request: Request) -> Response:
@@ -139,9 +130,18 @@ async def get_metrics(request: Request) -> Response:
 
 
 async def get_doctor(request: Request) -> Response:
-    """What this machine allows."""
+    """What this machine allows, tried anew for those who control; others get the last report.
+
+    Trying attaches programs as root, and a request to read starts nothing that does.
+    """
     query(request)
-    return answer(await context(request).control.help("doctor"))
+    agent = context(request)
+    if access(request) == "control":
+        agent.report = await agent.control.help("doctor")
+    elif agent.report is None:
+        why = "nothing has been tried yet, and that takes a control token"
+        raise Refused(403, why, "use one, or run `probetop doctor` on the machine")
+    return answer(agent.report)
 
 
 async def get_health(request: Request) -> Response:

@@ -12,10 +12,10 @@ from typing import Any
 
 from probes.base import Probe
 from probes.live import LiveSource
-from probes.privileges import NOBODY
+from probes.privileges import NOBODY, User
 from tui.agent.answers import Agent
 from tui.agent.api import application
-from tui.agent.auth import Guard
+from tui.agent.auth import Guard, shows_processes
 from tui.agent.command import Complain, Setup
 from tui.agent.control import Control
 from tui.agent.frames import Streams
@@ -49,13 +49,13 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
             loop.add_signal_handler(number, end.set)
     agent = assemble(setup, source)
     agent.hub.on_end = lambda why: end.set()
-    guard = Guard(setup.serve.listen, setup.serve.tokens, setup.serve.hosts)
-    server = Server(application(agent, guard))
+    server = Server(application(agent, guard_of(setup)))
     assert setup.sock is not None
     agent.hub.start()
     agent.control.apply()
     await server.start(setup.sock, setup.context)
-    complain(_where(setup, setup.sock))
+    for line in _where(setup, setup.sock):
+        complain(line)
     setup.notifier.say("READY=1")
     alive = asyncio.create_task(_say_alive(setup.notifier, agent.hub))
     await end.wait()
@@ -88,7 +88,22 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
     metrics = Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)
     hub.listeners += [lambda frame: streams.add(frame, hub.number), snapshots.add, runs.add]
     hub.listeners.append(metrics.add)
-    return Agent(hub, control, streams, runs, snapshots, metrics, bool(setup.serve.tokens))
+    return Agent(
+        hub, control, streams, runs, snapshots, metrics, bool(serve.tokens), serve.allow_offsets
+    )
+
+
+def guard_of(setup: Setup) -> Guard:
+    """Who may ask for what."""
+    serve = setup.serve
+    return Guard(
+        serve.listen,
+        serve.tokens,
+        serve.hosts,
+        owner=setup.owner.uid,
+        own_token=setup.own.secret if setup.own is not None else None,
+        public=shows_processes(),
+    )
 
 
 async def _say_alive(notifier: Notifier, hub: Hub) -> None:
@@ -105,22 +120,31 @@ async def _say_alive(notifier: Notifier, hub: Hub) -> None:
         await asyncio.sleep(notifier.watchdog)
 
 
-def _where(setup: Setup, sock: socket.socket) -> str:
-    listen, user = setup.serve.listen, setup.user
+def _where(setup: Setup, sock: socket.socket) -> list[str]:
+    """Lines that say where it listens and who may ask."""
+    listen = setup.serve.listen
     if listen.path is not None:
         where = f"unix:{listen.path}"
     else:
         host, port = sock.getsockname()[:2]
         scheme = "https" if setup.context is not None else "http"
         where = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    more: list[str] = []
     if setup.serve.tokens:
         who = "a token is needed"
     elif listen.path is not None:
-        who = "no token is needed by who may open the socket"
+        who = f"{_name(setup.owner)} and root control it, others who may open it read"
     else:
-        who = "no token is needed, by anybody on this machine"
-    name = user.name or ("nobody" if user.uid == NOBODY else f"uid {user.uid}")
-    return f"serving on {where} as {name}; {who}"
+        who = "anybody on this machine may read"
+        if setup.own is not None:
+            more = [f"{_name(setup.owner)} controls it: curl -H @{setup.own.path} {where}/v1/..."]
+        elif setup.no_token is not None:
+            more = [f"nobody controls it: {setup.no_token.why}; {setup.no_token.fix}"]
+    return [f"serving on {where} as {_name(setup.user)}; {who}", *more]
+
+
+def _name(user: User) -> str:
+    return user.name or {0: "root", NOBODY: "nobody"}.get(user.uid, f"uid {user.uid}")
 
 
 def _words(about: Mapping[str, Any]) -> str:

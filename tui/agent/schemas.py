@@ -5,15 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui.agent.fields import MOST_TEXT
 from tui.agent.runs import LONGEST
 from tui.checks import LONGEST as LONGEST_INTERVAL
 from tui.checks import MOST_SAMPLE, NO_ID, SHORTEST
+from tui.decoding import MOST_TARGETS, MOST_TEXT
 from tui.registry import names
 
 Schema = dict[str, Any]
-
-MOST_TARGETS = 64
 
 
 def ref(name: str) -> Schema:

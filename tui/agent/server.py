@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,13 +21,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from probes.base import ProbeError
+from tui.agent import admission
 from tui.agent.errors import JSON, complain, error_body
 
-MOST_CONNECTIONS = 128
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte."""
-REFUSED_SECONDS = 1.0
-"""How long one connection too many may take to say anything."""
+REFUSED_SECONDS, MOST_REFUSED = 1.0, 32
+"""How long one connection too many may take to say anything, and how many of them there are."""
 STALL_SECONDS = 20.0
 """How long a client may not read while there is more for it than its buffers hold."""
 GONE_SECONDS = 30
@@ -44,18 +45,33 @@ GARBLED = ProbeError("not an HTTP request", "speak HTTP/1.1, with TLS if the add
 
 
 class Counts:
-    """What happened to connections: those that were dropped for not reading."""
+    """What happened to connections: dropped for not reading, and to make room for others."""
 
     def __init__(self) -> None:
         self.stalled = 0
+        self.evicted = 0
 
 
 class Connection(H11Protocol):
-    """One client. It is in the `state` of each request, for those who must `drop` it."""
+    """One client. It is in the `state` of each request, for those who must `drop` it.
 
-    def __init__(self, config: Config, state: ServerState, counts: Counts) -> None:
+    `peer_uid` is the user at the other end of a Unix socket; see `admission` for `group`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        counts: Counts,
+        made: Callable[[int], None] | None = None,
+    ) -> None:
         super().__init__(config, state, {"connection": self})
+        self.group = ""
+        self.peer_uid: int | None = None
         self._counts = counts
+        self._made = made
+        self._idle_since = 0.0
+        self._stalled_since: float | None = None
         self._refused = False
         self._unread = 0
         self._head: asyncio.TimerHandle | None = None
@@ -66,14 +82,45 @@ class Connection(H11Protocol):
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
+        if self._made is not None:
+            self._made(sock.fileno())
+        self.group, self.peer_uid = admission.group_of(sock), admission.peer_uid(sock)
+        self._idle_since = self.loop.time()
         if sock.family != socket.AF_UNIX:
             # A peer that is gone without a word is found out by the kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECONDS * 1000)
-        if len(self.connections) > MOST_CONNECTIONS:
-            self._refused = True
+        self._make_room()
         seconds = REFUSED_SECONDS if self._refused else HEAD_SECONDS
         self._head = self.loop.call_later(seconds, self.drop)
+
+    def _make_room(self) -> None:
+        """Drop another connection if there are too many, or be refused."""
+        others = [one for one in self.connections if isinstance(one, Connection) and one != self]
+        refused = [one for one in others if one._refused]
+        has_room, victim = admission.to_evict(self, [one for one in others if not one._refused])
+        self._refused = not has_room
+        if victim is not None:
+            self._counts.evicted += 1
+        elif self._refused and len(refused) >= MOST_REFUSED:
+            victim = min(refused, key=lambda one: one._idle_since)
+        if victim is not None:
+            victim.drop()
+            # It counts until the loop has told it of its end.
+            self.connections.discard(victim)
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when the client is to send or to read something; None while it is answered."""
+        if self._stalled_since is not None:
+            return self._stalled_since
+        waits = self.cycle is None or self.cycle.response_complete
+        return self._idle_since if waits else None
+
+    def on_response_complete(self) -> None:
+        """An answer has been written."""
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -109,12 +156,14 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
+        self._stalled_since = self.loop.time()
         if self._stall is None:
             self._stall = self.loop.call_later(STALL_SECONDS, self._stalled)
 
     def resume_writing(self) -> None:
         """It has read on."""
         super().resume_writing()
+        self._stalled_since = None
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -171,8 +220,12 @@ class Server:
     async def start(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Begin to accept connections."""
         self._config.load()
+        made: Callable[[int], None] | None = None
+        if context is not None:
+            sock = limited = admission.HandshakeLimit(sock)
+            made = limited.complete
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._config, self._state, self.counts),
+            lambda: Connection(self._config, self._state, self.counts, made),
             sock=sock,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,

@@ -13,12 +13,14 @@ from probes.base import ProbeError
 from probes.files import printable, read_regular, unusable
 from probes.remote import RemoteSource, Transport
 from probes.ssh import SshTransport, place
+from tui.agent import owner
 from tui.checks import UsageError, checked
 from tui.options import SETTINGS
 from tui.remote.options import TARGET
 
 FORMS = f"write {TARGET}"
 PORT = 9435
+LOOPBACK = ("127.0.0.1", "::1")
 MOST_TOKEN = 4096
 
 
@@ -66,7 +68,9 @@ def _transport(
         raise ProbeError("not a target", FORMS)
     tls = _trust(typed.get("ca_file")) if url.scheme == "https" else None
     host, port = _host(url)
-    if token is not None and tls is None and host not in ("localhost", "127.0.0.1", "::1"):
+    if token is None:
+        host, token = _own(host, port)
+    if token is not None and tls is None and host not in ("localhost", *LOOPBACK):
         raise ProbeError("a token would be sent for everybody to read", "use https://")
     return HttpTransport(target, Address(host, port, tls=tls), token)
 
@@ -81,6 +85,18 @@ def _host(url: SplitResult) -> tuple[str, int]:
     return url.hostname, port
 
 
+def _own(host: str, port: int) -> tuple[str, str | None]:
+    """The address to ask, and the token that an agent there has made for the user who calls.
+
+    A token goes to the very address that it is for: a name could lead to somebody else's port.
+    """
+    for address in LOOPBACK if host == "localhost" else (host,):
+        token = owner.find(address, port)
+        if token is not None:
+            return address, token
+    return host, None
+
+
 def _trust(path: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=path)
@@ -90,7 +106,7 @@ def _trust(path: str | None) -> ssl.SSLContext:
 
 
 def _token(path: str) -> str:
-    """The token in a file that nobody else may read: its only line, or the first for reading."""
+    """The token in a file that nobody else may read: the last word of its only line."""
     try:
         data = read_regular(path, MOST_TOKEN, pipe=True, forbidden=0o077)
     except ProbeError as error:

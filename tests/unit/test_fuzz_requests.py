@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hostile requests, commands and answers: each is answered, and nothing ever ends by one."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from probes import far_answers
+from probes.base import Found, ProbeError
+from probes.live import LiveSource
+from tests import fuzzing
+from tests.unit.agent import Served
+from tui import far_commands
+from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, RunWish, TargetWish
+from tui.decoding import strict_json, typed
+from tui.registry import REGISTRY
+
+HOSTILE: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 5, 1.0, 0.5, -0.0, 2**31, 2**32, 2**63, -(2**63), 2**64, 10**300,
+    1e308, -1e308, "", "a", "\0", "\x1b[31m", "\u202e", "\ue000", "runq", "../../x", "-1", "nan",
+    "a" * 501, "uprobe:/proc/self/mem:x", "uprobe:libc:malloc+4", "t:a:b@str(arg0)", "*" * 300,
+    [], [[]], [None], ["runq", 5], ["runq"] * 65, [["runq"]], {}, {"": ""}, {"targets": 5},
+    {"pid": {}}, [{}] * 20,
+)  # fmt: skip
+RAW: tuple[bytes, ...] = (
+    b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1" * 5000, b'"\\ud800"',
+    b'"\\udfff\\ud800"', b'"\xff"', b"[" * 3000, b'{"a":' * 3000, b"[" * 3000 + b"]" * 3000,
+    b'{"on": true, "on": 5}', b"\xef\xbb\xbf{}", b"nul", b'"', b"01", b"1.", b"{} {}", b"",
+)  # fmt: skip
+BODIES: tuple[tuple[Any, str, str, Any], ...] = (
+    (ProbeWish, "PUT", "/v1/probes/latency", {"on": True, "options": {"targets": ["runq"]}}),
+    (ProbeWish, "PUT", "/v1/probes/syscalls", {"options": {"latency": True, "sample_every": 4}}),
+    (ProbeWish, "PUT", "/v1/probes/pmc", {"options": {"set": "base", "mode": "all"}}),
+    (ProbeWish, "PUT", "/v1/probes/pmc", {"options": {"events": ["cycles"]}}),
+    (ProbeWish, "PUT", "/v1/probes/execs", {"on": False, "options": {"args": False}}),
+    (TargetWish, "POST", "/v1/latency/targets", {"spec": "uprobe:libc:malloc"}),
+    (FilterWish, "PUT", "/v1/filters", {"pid": 1, "comm": "a", "uid": 0, "cgroup": "/"}),
+    (FilterWish, "PUT", "/v1/filters", {"user": "root"}),
+    (IntervalWish, "PUT", "/v1/interval", {"seconds": 1.5}),
+    (
+        RunWish,
+        "POST",
+        "/v1/runs",
+        {"seconds": 1, "probes": ["syscalls"], "targets": ["irq"], "filters": {"pid": 1}},
+    ),
+)
+COMMANDS: tuple[Any, ...] = (
+    {"op": "alive", "id": 0},
+    {"op": "seen", "id": 0, "frames": 3},
+    {"op": "search", "id": 1, "query": "malloc"},
+    {"op": "toggle", "id": 2, "probe": "pmc", "on": True},
+    {"op": "filters", "id": 3, "filters": {"pid": 1, "comm": "a", "uid": None, "cgroup": "/"}},
+    {"op": "interval", "id": 4, "seconds": 2},
+    *(
+        {"op": "option", "id": 5, "probe": probe, "option": option, "value": value}
+        for probe, option, value in (
+            ("latency", "targets", ["runq", "irq"]),
+            ("latency", "add", "func:vfs_read"),
+            ("latency", "remove", "runq"),
+            ("syscalls", "latency", True),
+            ("syscalls", "sample_every", 16),
+            ("pmc", "set", "cache"),
+            ("pmc", "mode", "user"),
+            ("pmc", "events", ["page-faults"]),
+            ("execs", "args", False),
+        )
+    ),
+)
+ROW = {"spec": "uprobe:libc:malloc", "mechanism": "uprobe", "note": "", "cost": 1.5}
+RESPONSES: tuple[Any, ...] = ({"found": [ROW, ROW]}, {"why": "no", "fix": "yes"})
+MESSAGES: tuple[Any, ...] = (
+    {"id": 1, "ok": True, "found": [["a", "uprobe", "", 1.5], ["b", "", "", None]]},
+    {"id": 1, "ok": False, "why": "no", "fix": "yes"},
+    {"hello": {"protocol": 1, "version": "0"}},
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container in a value with each of its keys."""
+    found: list[tuple[Any, Any]] = []
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            found += [(value, key), *places(value[key])]
+    return found
+
+
+def mutated(dice: random.Random, template: Any) -> bytes:
+    """A template as JSON, changed in one or several ways."""
+    value = json.loads(json.dumps(template))
+    for _ in range(dice.choice((0, 1, 1, 2, 4))):
+        found = places(value)
+        if not found:
+            break
+        container, key = dice.choice(found)
+        way = dice.randrange(4)
+        if way == 0 and isinstance(container, dict):
+            container[dice.choice(("x", "options", "id", "op", "\x1b", ""))] = deepcopy(
+                dice.choice(HOSTILE)
+            )
+        elif way == 1 and isinstance(container, dict):
+            del container[key]
+        else:
+            container[key] = deepcopy(dice.choice(HOSTILE))
+    text = json.dumps(value, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
+    way = dice.randrange(6)
+    if way == 0:
+        at = dice.randrange(len(text) + 1)
+        return text[:at] + dice.choice(RAW) + text[at + dice.randrange(3) :]
+    if way == 1:
+        data = bytearray(text)
+        for _ in range(dice.randrange(1, 4)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        return bytes(data)
+    return dice.choice(RAW) if way == 2 and dice.random() < 0.3 else text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bodies_are_decoded_or_refused(seed: int) -> None:
+    dice = random.Random(seed)
+    taken, reasons = 0, list[str]()
+    for _ in range(fuzzing.inputs() // 4):
+        kind, _, _, template = dice.choice(BODIES)
+        try:
+            wish = typed(strict_json(mutated(dice, template)), kind, "the body")
+            taken += 1
+            if isinstance(wish, FilterWish):
+                wish.checked()
+        except ProbeError as error:
+            reasons.append(error.why)
+    assert all(why.isprintable() and len(why) < 400 for why in reasons)
+    assert taken > fuzzing.inputs() // 40
+
+
+def test_the_agent_answers_every_body() -> None:
+    dice, statuses = random.Random(7), set[int]()
+    with Served() as served:
+        for _ in range(fuzzing.inputs() // 10):
+            _, method, path, template = dice.choice(BODIES)
+            data = mutated(dice, template)
+            if path == "/v1/runs" and served.agent.runs.running():
+                for run in served.get("/v1/runs").json()["runs"]:
+                    served.ask("DELETE", f"/v1/runs/{run['id']}")
+            served.source.traced = {"runq": served.source.traced.get("runq")}  # type: ignore[dict-item]
+            served.source.traced = {k: v for k, v in served.source.traced.items() if v}
+            answer = served.ask(method, path, data, Content_Type="application/json")
+            assert answer.status < 500, (method, path, data, answer.body)
+            statuses.add(answer.status)
+        assert served.get("/healthz").status == 200
+    assert {200, 400, 422} <= statuses
+
+
+@pytest.fixture
+def live() -> Iterator[LiveSource]:
+    """The source of this machine with real probes, none of them on: it has no broker."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    probes = {entry.name: entry.probe_class()() for entry in REGISTRY}
+    source = LiveSource(ours, probes, interval=1.0)
+    yield source
+    source._close()
+    theirs.close()
+
+
+def test_commands_of_a_link_are_carried_out_or_refused(live: LiveSource) -> None:
+    """Also what the poller does with them later: an exception there would end polling."""
+    dice, done, refused = random.Random(11), set[str](), list[ProbeError]()
+    for _ in range(fuzzing.inputs()):
+        line = mutated(dice, dice.choice(COMMANDS))
+        try:
+            _, command = far_commands.decode(line)
+            if isinstance(command, far_commands.Toggle):
+                done.add("toggle")  # it would ask the broker
+            elif isinstance(command, far_commands.Change):
+                command.carry_out(live)
+                done.add(type(command).__name__)
+            live.begin()
+        except ProbeError as error:
+            refused.append(error)
+        for probe in live._slots.values():
+            probe.probe.params()
+    assert all(far_answers.line(error.why).isprintable() for error in refused)
+    numbers = {e.number for e in refused if isinstance(e, far_commands.NotACommand)}
+    assert all(type(number) is int or number is None for number in numbers)
+    assert done == {"toggle", "SetOption", "SetFilters", "SetInterval"}
+
+
+def test_answers_of_a_link_are_taken_or_dropped() -> None:
+    dice, kinds = random.Random(13), set[str]()
+    for _ in range(fuzzing.inputs()):
+        data = mutated(dice, dice.choice((*RESPONSES, *MESSAGES)))
+        try:
+            found = far_answers.search_response(data)
+            kinds.add("found")
+        except ProbeError:
+            found = []
+        said = far_answers.error_response(data)
+        if said is not None:
+            kinds.add("error")
+            assert all(text.isprintable() for text in said)
+        try:
+            # As messages are parsed, which takes more than JSON has.
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            far_answers.protocol_of(value.get("hello"))
+            answer = far_answers.answer_of(value)
+            if answer is not None:
+                kinds.add("answer")
+                found += far_answers.found_of(answer.found)
+        for one in found:
+            assert isinstance(one, Found)
+            assert one.cost is None or abs(one.cost) < float("inf")
+            one.spec.encode("utf-8", "surrogatepass")
+    assert kinds == {"found", "error", "answer"}

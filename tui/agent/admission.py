@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which connections the agent keeps when there are too many: those that wait longest go first.
+
+A connection waits while its client has not sent a whole head of a request, or does not read an
+answer. Connections are grouped by their peer, so that nobody can keep others out by opening many.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+MOST_CONNECTIONS = 128
+MOST_OF_ONE = 64
+"""Connections of all, and of one peer."""
+MOST_HANDSHAKES = 32
+"""Connections whose TLS handshake is not complete."""
+SHORT_PREFIX = 64
+"""Bits of an IPv6 address that tell one network from another."""
+
+
+class Waiting(Protocol):
+    """A connection: its peer, and since when it waits for its client (None: it does not)."""
+
+    group: str
+
+    @property
+    def waits_since(self) -> float | None:
+        """Monotonic seconds."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+def group_of(sock: Any) -> str:
+    """The peer of a connected socket, as it counts for limits.
+
+    That is a user on a Unix socket, one for all addresses of the loopback network, which any
+    local user may choose among, and a /64 of IPv6, which one machine may have all of.
+    """
+    if sock.family == socket.AF_UNIX:
+        return f"uid {peer_uid(sock)}"
+    try:
+        address = ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0])
+    except (OSError, ValueError):  # it has gone already
+        return "gone"
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback:
+        return "loopback"
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, SHORT_PREFIX), strict=False))
+    return str(address)
+
+
+def peer_uid(sock: Any) -> int | None:
+    """The user who connected to a Unix socket; None for sockets of other kinds."""
+    if sock.family != socket.AF_UNIX:
+        return None
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid) & 0xFFFFFFFF
+
+
+def to_evict(new: Waiting, others: Collection[W]) -> tuple[bool, W | None]:
+    """Whether there is room for `new` beside the others, and the one that has to go for it."""
+    groups = Counter(other.group for other in others)
+    if groups[new.group] >= MOST_OF_ONE:
+        victim = _longest(other for other in others if other.group == new.group)
+    elif len(others) >= MOST_CONNECTIONS:
+        waiting = [other for other in others if other.waits_since is not None]
+        counted = Counter(other.group for other in waiting)
+        most = max(counted.values(), default=0)
+        victim = _longest(other for other in waiting if counted[other.group] == most)
+    else:
+        return True, None
+    return victim is not None, victim
+
+
+def _longest(connections: Iterable[W]) -> W | None:
+    waiting = [(one.waits_since, one) for one in connections]
+    times = [(since, one) for since, one in waiting if since is not None]
+    return min(times, key=lambda pair: pair[0])[1] if times else None
+
+
+class HandshakeLimit(socket.socket):
+    """A listening socket that lets only so many clients be without a complete TLS handshake.
+
+    asyncio tells nobody of a connection before its handshake is complete, so that they are
+    counted where they are accepted.
+    """
+
+    def __init__(self, listening: socket.socket) -> None:
+        copy = listening.dup()
+        super().__init__(copy.family, copy.type, copy.proto, fileno=copy.detach())
+        self._pending: dict[int, tuple[weakref.ref[socket.socket], str]] = {}
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next client; the oldest of the peer that has the most waiting may be cut off."""
+        sock, address = super().accept()
+        self._pending = {
+            fd: (ref, group)
+            for fd, (ref, group) in self._pending.items()
+            if (one := ref()) is not None and one.fileno() == fd
+        }
+        if len(self._pending) >= MOST_HANDSHAKES:
+            counted = Counter(group for _, group in self._pending.values())
+            ((most, _),) = counted.most_common(1)
+            oldest = next(fd for fd, (_, group) in self._pending.items() if group == most)
+            one = self._pending.pop(oldest)[0]()
+            if one is not None:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+        self._pending[sock.fileno()] = weakref.ref(sock), group_of(sock)
+        return sock, address
+
+    def complete(self, fd: int) -> None:
+        """A client's handshake is complete."""
+        self._pending.pop(fd, None)

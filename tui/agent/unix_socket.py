@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Binding a Unix socket as root, where others may write to its directory.
+
+The socket is bound in a new directory that nobody else may enter, is given its owner there, and
+gets its name by a hard link. So no name that somebody else may replace is ever followed: what is
+given away is the socket, and nothing that exists is overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+
+from probes.base import ProbeError
+from probes.privileges import NOBODY, User
+from tui.checks import UsageError
+
+BACKLOG = 128
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def open_unix(path: str, user: User, trusted: Collection[int]) -> socket.socket:
+    """A listening socket for `user` and their group (for root's if that is nobody).
+
+    `trusted` are uids that may own its directory, beside root and never nobody. Raises
+    ProbeError, and UsageError where others could put something else in its place.
+    """
+    parent, name = os.path.split(path)
+    try:
+        directory = os.open(parent, DIRECTORY_FLAGS)
+    except OSError as error:
+        raise _failed(path, error) from error
+    try:
+        _check_directory(path, os.fstat(directory), trusted)
+        _remove_stale(path, directory, name)
+        return _bind(directory, name, user)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        raise _failed(path, error) from error
+    finally:
+        os.close(directory)
+
+
+def _failed(path: str, error: OSError) -> ProbeError:
+    why = f"cannot listen on {path}: {error.strerror or error}"
+    return ProbeError(why, "choose another path with --listen")
+
+
+def _taken(path: str) -> ProbeError:
+    return ProbeError(
+        f"cannot listen on {path}: somebody does already", "end it, or choose another"
+    )
+
+
+def _check_directory(path: str, status: os.stat_result, trusted: Collection[int]) -> None:
+    sticky = bool(status.st_mode & stat.S_ISVTX)
+    # Whatever else runs as nobody is not the agent.
+    owners = {0, os.geteuid(), *trusted} - {NOBODY}
+    if status.st_uid not in owners or (status.st_mode & stat.S_IWOTH and not sticky):
+        why = f"--listen {path}: others could put another socket in its place"
+        raise UsageError(why, "choose a directory that only root or you may write to")
+
+
+def _remove_stale(path: str, directory: int, name: str) -> None:
+    """Removes a socket that nobody listens on any more: the last agent could not."""
+    try:
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise UsageError(f"--listen {path}: it exists already", "choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(f"/proc/self/fd/{directory}/{name}")
+        except ConnectionRefusedError:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+            return
+        except OSError:
+            # Full, or slow, but there.
+            pass
+    raise _taken(path)
+
+
+def _bind(directory: int, name: str, user: User) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _private(directory) as inner:
+            before = os.umask(0o117)
+            try:
+                sock.bind(f"/proc/self/fd/{inner}/s")
+            finally:
+                os.umask(before)
+            sock.listen(BACKLOG)
+            # Root may link a socket of its own; after the chown that takes a capability.
+            os.link("s", name, src_dir_fd=inner, dst_dir_fd=directory, follow_symlinks=False)
+            # Whatever else runs as nobody has no business here.
+            if os.geteuid() == 0 and user.uid != NOBODY:
+                os.chown("s", user.uid, user.gid, dir_fd=inner, follow_symlinks=False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@contextmanager
+def _private(directory: int) -> Iterator[int]:
+    """A descriptor of a new directory in `directory`, which is removed with the socket in it."""
+    name = f".probetop-{secrets.token_hex(8)}"
+    os.mkdir(name, 0o700, dir_fd=directory)
+    try:
+        inner = os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            status = os.fstat(inner)
+            if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                raise OSError(0, "somebody else has replaced a directory there")
+            yield inner
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink("s", dir_fd=inner)
+            os.close(inner)
+    finally:
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=directory)
