@@ -52,7 +52,12 @@ def test_a_process_id_that_is_none_is_never_a_path(
     pid: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(os.path, "isdir", lambda path: looked.append(str(path)) or True)
+
+    def isdir(path: str) -> bool:
+        looked.append(path)
+        return True
+
+    monkeypatch.setattr(os.path, "isdir", isdir)
     found = wishes_of({"targets": ["uprobe:libc:malloc", "runq"], "pid": pid})
     assert [one["spec"] for one in found.targets] == ["runq"]
     assert "is no process id" in found.errors[0][1]
@@ -122,7 +127,7 @@ def test_a_link_that_turns_between_reading_and_attaching_changes_nothing(
     assert attached(made) == (str(mine), CODE_AT + 0x10)
     os.unlink(mine)
     (file,) = {a.path for a in made.attach if a.path}
-    assert b"\x7fELF" == Path(file).read_bytes()[:4]
+    assert Path(file).read_bytes()[:4] == b"\x7fELF"
 
 
 def test_a_link_that_never_stops_turning_leads_to_one_of_both(tmp_path: Path) -> None:
