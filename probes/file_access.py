@@ -46,6 +46,9 @@ class Asker:
         return f"user {self.user.name or self.user.uid}"
 
 
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
+
+
 class TooSlow(ProbeError):
     """Reading the files of a target took longer than it may."""
 
@@ -141,7 +144,7 @@ def rights() -> Iterator[None]:
         yield
         return
     before = os.geteuid(), os.getegid(), os.getgroups()
-    capabilities = _capabilities()
+    capabilities, death, parent = _capabilities(), _death_signal(), os.getppid()
     groups = _groups(user)
     _acting = True
     try:
@@ -155,6 +158,7 @@ def rights() -> Iterator[None]:
     finally:
         _return(*before, capabilities)
         _acting = False
+        _keep_dying_with(parent, death)
 
 
 def _groups(user: User) -> list[int]:
@@ -183,6 +187,23 @@ def _return(uid: int, gid: int, groups: Sequence[int], capabilities: Sequence[in
             os.setgroups(groups)
     except OSError:
         os._exit(1)
+
+
+def _death_signal() -> int:
+    """The signal that this process gets when its parent dies, 0 for none."""
+    number = ctypes.c_int(0)
+    ctypes.CDLL(None).prctl(_PR_GET_PDEATHSIG, ctypes.byref(number))
+    return number.value
+
+
+def _keep_dying_with(parent: int, number: int) -> None:
+    """Set the signal of `_death_signal` again, which a change of the user clears."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_DUMPABLE, 1)
+    if number:
+        libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _header() -> ctypes.Array[ctypes.c_uint32]:

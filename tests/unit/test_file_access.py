@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +131,22 @@ def test_rights_come_back_whatever_happens_inside() -> None:
     with pytest.raises(ZeroDivisionError), rights():
         raise ZeroDivisionError
     assert (os.getresuid(), os.getresgid(), os.getgroups(), kernel.capabilities()) == before
+
+
+@root
+def test_a_child_that_looked_files_up_still_dies_with_its_parent() -> None:
+    """A change of the user makes the kernel forget the signal."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(1, signal.SIGUSR1)
+    try:
+        set_asker(Asker(STRANGER))
+        with rights():
+            pass
+        number = ctypes.c_int()
+        libc.prctl(2, ctypes.byref(number))
+        assert number.value == signal.SIGUSR1
+    finally:
+        libc.prctl(1, 0)
 
 
 @root
