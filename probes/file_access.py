@@ -46,7 +46,7 @@ class Asker:
         return f"user {self.user.name or self.user.uid}"
 
 
-_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
 
 
 class TooSlow(ProbeError):
@@ -144,7 +144,7 @@ def rights() -> Iterator[None]:
         yield
         return
     before = os.geteuid(), os.getegid(), os.getgroups()
-    capabilities, death, parent = _capabilities(), _death_signal(), os.getppid()
+    capabilities, tied = _capabilities(), _ties()
     groups = _groups(user)
     _acting = True
     try:
@@ -158,7 +158,7 @@ def rights() -> Iterator[None]:
     finally:
         _return(*before, capabilities)
         _acting = False
-        _keep_dying_with(parent, death)
+        _tie(*tied)
 
 
 def _groups(user: User) -> list[int]:
@@ -189,17 +189,18 @@ def _return(uid: int, gid: int, groups: Sequence[int], capabilities: Sequence[in
         os._exit(1)
 
 
-def _death_signal() -> int:
-    """The signal that this process gets when its parent dies, 0 for none."""
-    number = ctypes.c_int(0)
-    ctypes.CDLL(None).prctl(_PR_GET_PDEATHSIG, ctypes.byref(number))
-    return number.value
+def _ties() -> tuple[int, int, int]:
+    """The signal that this process gets when its parent dies, the parent, and PR_GET_DUMPABLE."""
+    libc, number = ctypes.CDLL(None), ctypes.c_int(0)
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number))
+    return number.value, os.getppid(), libc.prctl(_PR_GET_DUMPABLE)
 
 
-def _keep_dying_with(parent: int, number: int) -> None:
-    """Set the signal of `_death_signal` again, which a change of the user clears."""
+def _tie(number: int, parent: int, dumpable: int) -> None:
+    """Set again what a change of the user clears."""
     libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_DUMPABLE, 1)
+    if dumpable == 1:
+        libc.prctl(_PR_SET_DUMPABLE, dumpable)
     if number:
         libc.prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:
