@@ -46,6 +46,9 @@ class Asker:
         return f"user {self.user.name or self.user.uid}"
 
 
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
+
+
 class TooSlow(ProbeError):
     """Reading the files of a target took longer than it may."""
 
@@ -141,7 +144,7 @@ def rights() -> Iterator[None]:
         yield
         return
     before = os.geteuid(), os.getegid(), os.getgroups()
-    capabilities = _capabilities()
+    capabilities, tied = _capabilities(), _ties()
     groups = _groups(user)
     _acting = True
     try:
@@ -155,6 +158,7 @@ def rights() -> Iterator[None]:
     finally:
         _return(*before, capabilities)
         _acting = False
+        _tie(*tied)
 
 
 def _groups(user: User) -> list[int]:
@@ -183,6 +187,24 @@ def _return(uid: int, gid: int, groups: Sequence[int], capabilities: Sequence[in
             os.setgroups(groups)
     except OSError:
         os._exit(1)
+
+
+def _ties() -> tuple[int, int, int]:
+    """The signal that this process gets when its parent dies, the parent, and PR_GET_DUMPABLE."""
+    libc, number = ctypes.CDLL(None), ctypes.c_int(0)
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(number))
+    return number.value, os.getppid(), libc.prctl(_PR_GET_DUMPABLE)
+
+
+def _tie(number: int, parent: int, dumpable: int) -> None:
+    """Set again what a change of the user clears."""
+    libc = ctypes.CDLL(None)
+    if dumpable == 1:
+        libc.prctl(_PR_SET_DUMPABLE, dumpable)
+    if number:
+        libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _header() -> ctypes.Array[ctypes.c_uint32]:

@@ -52,7 +52,7 @@ def test_only_instructions_that_decoding_meets(tmp_path: Path, offset: int) -> N
             assert place.offset == CODE_AT + offset
             assert place.no_return
         else:
-            with pytest.raises(ProbeError, match="no instruction of .* is proven to begin"):
+            with pytest.raises(ProbeError, match=r"no instruction of .* is proven to begin"):
                 places(parse(spec))
 
 

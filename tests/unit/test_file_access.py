@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,12 +34,12 @@ def policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place() -> Iterator[Path]:
     """A directory that everybody may search, unlike pytest's own above it."""
     directory = Path("/tmp") / f"probetop-rights-{os.getpid()}"
     directory.mkdir(mode=0o755)
     try:
-        yield directory  # type: ignore[misc]
+        yield directory
     finally:
         shutil.rmtree(directory)
 
@@ -120,14 +122,31 @@ def test_a_private_program_may_be_traced_while_it_runs(place: Path) -> None:
 def test_rights_come_back_whatever_happens_inside() -> None:
     set_asker(Asker(STRANGER))
     before = os.getresuid(), os.getresgid(), os.getgroups(), kernel.capabilities()
-    with pytest.raises(ZeroDivisionError), rights():
+    with rights():
         assert (os.geteuid(), os.getegid(), os.getgroups()) == (12345, 12345, [12345])
         assert os.getuid() == 0, "the person who asks could signal this process"
         assert kernel.capabilities() == frozenset()
         with rights():
             assert os.geteuid() == 12345
+    with pytest.raises(ZeroDivisionError), rights():
         raise ZeroDivisionError
     assert (os.getresuid(), os.getresgid(), os.getgroups(), kernel.capabilities()) == before
+
+
+@root
+def test_a_child_that_looked_files_up_still_dies_with_its_parent() -> None:
+    """A change of the user makes the kernel forget the signal."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(1, signal.SIGUSR1)
+    try:
+        set_asker(Asker(STRANGER))
+        with rights():
+            pass
+        number = ctypes.c_int()
+        libc.prctl(2, ctypes.byref(number))
+        assert number.value == signal.SIGUSR1
+    finally:
+        libc.prctl(1, 0)
 
 
 @root

@@ -10,6 +10,7 @@ import resource
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,10 @@ def limited(work: Callable[[], object]) -> str:
     return said
 
 
+def assert_shown(text: str) -> None:
+    assert text.isprintable()
+
+
 def read_all(file: OpenFile) -> None:
     """Everything that is read of a file on behalf of a target or a search."""
     for read in (
@@ -72,13 +77,13 @@ def read_all(file: OpenFile) -> None:
         lambda: elf_functions.is_go(file),
         lambda: usdt.find_probes(file, "p", "x"),
         lambda: usdt.arguments_of(file, usdt.read_probes(file)),
-        lambda: [usdt.check_nop(file, probe) for probe in usdt.read_probes(file)],
+        lambda: all(map(partial(usdt.check_nop, file), usdt.read_probes(file))),
         lambda: debug_files.believed(Elf(file), "/nowhere"),
     ):
         try:
             read()
         except ProbeError as error:
-            assert str(error).isprintable()
+            assert_shown(str(error))
 
 
 def samples() -> list[bytes]:
@@ -137,8 +142,8 @@ def mutated_anywhere(chance: random.Random, data: bytes) -> bytes:
 
 def test_descriptions_of_arguments_can_be_anything() -> None:
     chance = random.Random(15)
-    words = ["-4@", "8@", "%rip", "%eax", "(", ")", ",", "[x1, ", "]", "$", "0x", "9" * 50, " ", "\t",
-             "counter+", "f@", "-", "\ufffd", "٣", "lsl #3", "1", "@"]  # fmt: skip
+    words = ["-4@", "8@", "%rip", "%eax", "(", ")", ",", "[x1, ", "]", "$", "0x", "9" * 50, " "]
+    words += ["\t", "counter+", "f@", "-", "\ufffd", "٣", "lsl #3", "1", "@"]
     for _ in range(inputs()):
         text = "".join(chance.choices(words, k=chance.randrange(1, 60)))
         for arch in ("x86_64", "arm64"):

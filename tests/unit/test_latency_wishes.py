@@ -52,7 +52,12 @@ def test_a_process_id_that_is_none_is_never_a_path(
     pid: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(os.path, "isdir", lambda path: looked.append(str(path)) or True)
+
+    def isdir(path: str) -> bool:
+        looked.append(path)
+        return True
+
+    monkeypatch.setattr(os.path, "isdir", isdir)
     found = wishes_of({"targets": ["uprobe:libc:malloc", "runq"], "pid": pid})
     assert [one["spec"] for one in found.targets] == ["runq"]
     assert "is no process id" in found.errors[0][1]

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debug files are believed only if nobody else than the program's owner can have made them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from probes import debug_files, elf_functions
+from tests.unit.elf_file import FUNC, GLOBAL, LOCAL, ElfFile, Row
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make files of others")
+API: list[Row] = [("api", FUNC, GLOBAL, 1, 1)]
+INNER: list[Row] = [("inner", FUNC, LOCAL, 0x20, 4)]
+STRANGER = 12345
+
+
+def with_debug_file(folder: Path, build_id: bytes = b"\xab\xcd") -> tuple[Path, Path]:
+    """A stripped program and its debug file beside it."""
+    program, debug = folder / "x", folder / ".debug" / "x.debug"
+    debug.parent.mkdir(exist_ok=True)
+    program.write_bytes(ElfFile(dynsym=API, build_id=build_id, debuglink="x.debug").build())
+    debug.write_bytes(ElfFile(symtab=INNER, build_id=build_id).build())
+    return program, debug
+
+
+def names(path: object) -> set[str]:
+    elf_functions._functions_of.clear()
+    return set(elf_functions.functions(str(path), "/nowhere"))
+
+
+def test_of_the_same_owner(tmp_path: Path) -> None:
+    program, debug = with_debug_file(tmp_path)
+    assert names(program) == {"api", "inner"}
+    debug.rename(tmp_path / "elsewhere")
+    debug.symlink_to(tmp_path / "elsewhere")
+    assert names(program) == {"api", "inner"}
+
+
+@root
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda program, debug: os.chown(debug, STRANGER, 0),
+        lambda program, debug: debug.chmod(0o664),
+        lambda program, debug: debug.chmod(0o646),
+        lambda program, debug: [shutil.chown(path, 65534) for path in (program, debug)],
+    ],
+    ids=["another owner", "its group may write", "everybody may write", "an unknown owner"],
+)
+def test_that_somebody_else_can_have_made(
+    tmp_path: Path, spoil: Callable[[Path, Path], object]
+) -> None:
+    program, debug = with_debug_file(tmp_path)
+    spoil(program, debug)
+    assert names(program) == {"api"}
+
+
+@root
+def test_the_owner_of_a_program_is_believed_about_it(tmp_path: Path) -> None:
+    program, debug = with_debug_file(tmp_path)
+    for path in (program, debug):
+        os.chown(path, STRANGER, 0)
+    assert names(program) == {"api", "inner"}
+    os.chown(debug, 0, 0)
+    assert names(program) == {"api", "inner"}
+
+
+def test_without_a_build_id_the_checksum_decides(tmp_path: Path) -> None:
+    program, debug = with_debug_file(tmp_path, b"")
+    assert names(program) == {"api"}
+    data = program.read_bytes()
+    # The checksum is behind the name and its padding.
+    link = b"x.debug\0" + bytes(4)
+    assert data.count(link) == 1
+    crc = zlib.crc32(debug.read_bytes()).to_bytes(4, "little")
+    program.write_bytes(data.replace(link, b"x.debug\0" + crc))
+    assert names(program) == {"api", "inner"}
+    program.write_bytes(data.replace(link, b"x.debug\0" + crc[::-1]))
+    assert names(program) == {"api"}
+
+
+def test_a_name_cannot_lead_to_another_directory(tmp_path: Path) -> None:
+    _, debug = with_debug_file(tmp_path)
+    (tmp_path / "sub").mkdir()
+    shutil.move(debug, tmp_path / "x.debug")
+    file = ElfFile(dynsym=API, build_id=b"\xab\xcd", debuglink="../x.debug")
+    (tmp_path / "sub" / "x").write_bytes(file.build())
+    assert names(tmp_path / "sub" / "x") == {"api"}
+
+
+MOUNTED = """
+set -e
+mount --bind "$1/program" "$1/root/program"
+mount --bind "$1/forged" "$1/root/.debug/x.debug"
+echo ready
+exec chroot "$1/root" /busy
+"""
+
+
+@root
+@pytest.mark.skipif(
+    not (shutil.which("cc") and shutil.which("unshare")), reason="needs cc, unshare"
+)
+def test_a_file_that_was_mounted_into_a_root_is_not_believed_there(tmp_path: Path) -> None:
+    """Who has a mount namespace of their own decides what lies beside a program of the machine."""
+    jail = tmp_path / "root"
+    (jail / ".debug").mkdir(parents=True)
+    for name in ("program", ".debug/x.debug"):
+        (jail / name).touch()
+    program = ElfFile(dynsym=API, build_id=b"\xab\xcd", debuglink="x.debug")
+    (tmp_path / "program").write_bytes(program.build())
+    (tmp_path / "forged").write_bytes(ElfFile(symtab=INNER, build_id=b"\xab\xcd").build())
+    source = tmp_path / "busy.c"
+    source.write_text("#include <unistd.h>\nint main(void) { pause(); }\n")
+    subprocess.run(["cc", "-static", "-o", str(jail / "busy"), str(source)], check=True)
+    command = ["unshare", "-m", "sh", "-c", MOUNTED, "sh", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            while os.readlink(f"/proc/{process.pid}/root") == "/":
+                assert process.poll() is None
+            below = f"/proc/{process.pid}/root"
+            assert names(f"{below}/program") == {"api"}
+            shutil.copy(tmp_path / "program", jail / "own")
+            own = ElfFile(dynsym=API, build_id=b"\xab\xcd", debuglink="own.debug")
+            (jail / "own").write_bytes(own.build())
+            shutil.copy(tmp_path / "forged", jail / ".debug" / "own.debug")
+            assert names(f"{below}/own") == {"api", "inner"}
+            (jail / ".debug" / "own.debug").chmod(0o600)
+            assert names(f"{below}/own") == {"api", "inner"}
+        finally:
+            process.kill()
+
+
+def test_the_limit_of_unpacking_is_more_than_the_best_compression_takes() -> None:
+    assert debug_files.MOST_MEMORY > 65 << 20
