@@ -50,6 +50,7 @@ class TracedFile(Protocol):
     """A file that stays open until it is attached to, see `probes.open_file`."""
 
     path: str
+    stat: os.stat_result
 
     def check(self) -> None:
         """Raises ProbeError if the file was written to since it was opened."""

@@ -106,7 +106,7 @@ class Wish:
             "by_text": self.by_text,
             "floor": self.floor or self.mechanism,
             "countable": any(one.function in _BEGINS for one in self.attach),
-            "files": identify(one.path for one in self.attach if one.path),
+            "files": identify(one.file for one in self.attach if one.file),
         }
 
     def counted(self) -> Wish:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+
+from probes.base import TracedFile
 
 SECONDS = 5.0
 """Time between two looks at the files."""
@@ -19,20 +20,14 @@ Files = tuple[tuple[str, int, int], ...]
 """What a target is attached to: path, device and inode of each file."""
 
 
-def identify(paths: Iterable[str]) -> list[list[str | int]]:
-    """The files that paths lead to now, as a value of JSON.
+def identify(files: Iterable[TracedFile]) -> list[list[str | int]]:
+    """The paths and numbers of open files, as a value of JSON.
 
     Paths through a process's own root are left out: they end with the process, which says nothing
     of the file.
     """
-    found: list[list[str | int]] = []
-    for path in sorted(set(paths)):
-        if path.startswith("/proc/"):
-            continue
-        with suppress(OSError):
-            status = os.stat(path)
-            found.append([path, status.st_dev, status.st_ino])
-    return found
+    found = {(one.path, one.stat.st_dev, one.stat.st_ino) for one in files}
+    return [list(one) for one in sorted(found) if not one[0].startswith("/proc/")]
 
 
 def state_of(files: Files) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 from probes import elf_functions, latency_plan
 from probes.latency import LatencyProbe
 from probes.latency_wishes import wishes_of
+from probes.messages import MessageError
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile
 
 
@@ -36,7 +37,7 @@ def test_one_bad_target_costs_its_own_row_only(hostile: dict[str, str]) -> None:
     bad: list[Any] = [f"uprobe:{path}:x" for path in hostile.values()]
     bad += [f"usdt:{path}:p:n" for path in hostile.values()]
     bad += [f"uprobe:/{'a' * 5000}:x", f"uprobe:/{'a/' * 5000}:x", "uprobe:/a\0b:x"]
-    bad += ["uprobe:/\ud800:x", "uprobe:/proc/999999/root/x:f", 5, None, ["runq"], {}]
+    bad += ["uprobe:/\ud800:x", "uprobe:/proc/999999/root/x:f"]
     found = wishes_of({"targets": ["runq", *bad, "softirq"]})
     assert [one["spec"] for one in found.targets] == ["runq", "softirq"]
     assert len(found.errors) == len(bad)
@@ -47,21 +48,25 @@ def test_one_bad_target_costs_its_own_row_only(hostile: dict[str, str]) -> None:
     assert [why for _, why, _ in found.errors if "preparing it failed" in why] == []
 
 
-@pytest.mark.parametrize("pid", ["../tmp/x", -1, 1 << 40, True, [1]])
-def test_a_process_id_that_is_none_is_never_a_path(
-    pid: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"targets": [5]},
+        {"targets": [None]},
+        {"targets": [["runq"]]},
+        {"targets": "runq"},
+        {"targets": {}},
+        {},
+        {"targets": [], "counted": 5},
+        *({"targets": [], "pid": pid} for pid in ("../tmp/x", -1, 1 << 40, True, [1], 1.5)),
+        {"targets": [], "started": "now"},
+    ],
+)
+def test_parameters_of_other_types_are_refused_before_a_file_is_looked_at(
+    wrong: dict[str, Any],
 ) -> None:
-    looked: list[str] = []
-
-    def isdir(path: str) -> bool:
-        looked.append(path)
-        return True
-
-    monkeypatch.setattr(os.path, "isdir", isdir)
-    found = wishes_of({"targets": ["uprobe:libc:malloc", "runq"], "pid": pid})
-    assert [one["spec"] for one in found.targets] == ["runq"]
-    assert "is no process id" in found.errors[0][1]
-    assert looked == []
+    with pytest.raises(MessageError):
+        wishes_of(wrong)
 
 
 def test_what_surprises_the_reader_is_the_row_of_its_target(

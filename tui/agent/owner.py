@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from probes import privileges
 from probes.base import ProbeError
-from probes.privileges import User
 from probes.files import printable
+from probes.privileges import User
 
 RUN = "/run"
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
