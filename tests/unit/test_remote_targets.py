@@ -80,6 +80,6 @@ def test_a_token_file_is_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/null")):
         with pytest.raises(
-            UsageError, match=r"a directory|others may read it|hold one token"
+            UsageError, match=r"not a file|a directory|others may read it|one token"
         ):
             transport("http://127.0.0.1", token_file=str(path))
