@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Giving up privileges for good: what is left holds descriptors and nothing else."""
+"""Giving up privileges for good: what is left holds descriptors and nothing else.
+
+A process that has given them up has the rights of a user, no capability, a Landlock domain and a
+seccomp filter. Root itself is never that user unless somebody says so: without any capability uid
+0 still owns the machine's files and may talk to its service manager.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import os
 import pwd
 from dataclasses import dataclass
 
-from probes import kernel
+from probes import kernel, landlock, seccomp
 from probes.base import ProbeError
 
 PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 8, 23, 24
@@ -57,11 +62,20 @@ def service_user(run_as: str | None) -> User:
     return User(NOBODY, NOBODY, None) if run_as is None and user.uid == 0 else user
 
 
-def drop(user: User) -> None:
+def drop(user: User, *, writes: bool = True) -> tuple[str, ...]:
     """Become `user` without any capability, for this process and all that it may start.
 
-    Must run before any thread is started. Raises OSError if the kernel refuses.
+    `writes`: whether it may write files wherever the user may. Must run before any thread is
+    started. Returns what this kernel could not add to that, one sentence each. Raises OSError if
+    the kernel refuses.
     """
+    _become(user)
+    missing = (landlock.restrict(writes=writes), seccomp.install())
+    return tuple(why for why in missing if why is not None)
+
+
+def _become(user: User) -> None:
+    """Take the user's ids and groups, and give up every capability."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prctl(option: int, *args: int) -> int:
