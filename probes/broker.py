@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import socket
-import termios
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from probes import bpfsys, ipc, returns
+from probes import bpfsys, ipc, process_start, returns, terminal_state
 from probes.closer import Closer
 from probes.helpers import NO_HELPERS, Helper, Helpers
 from probes.namer import Namer
@@ -46,8 +44,6 @@ LOADER_TIMEOUT = _loader_timeout()
 
 TIDY_SECONDS = 30.0
 """How long the broker waits for what is in use when the dashboard has gone."""
-
-LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
 
 @dataclass(slots=True)
@@ -271,34 +267,6 @@ class Broker:
         return status
 
 
-def _raise_limits() -> None:
-    """Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; many probes need many descriptors."""
-    infinity = resource.RLIM_INFINITY
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
-    with contextlib.suppress(OSError, ValueError):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _saved_terminal() -> list[Any] | None:
-    try:
-        return termios.tcgetattr(0) if os.isatty(0) and os.isatty(1) else None
-    except termios.error:
-        return None
-
-
-def _restore_terminal(saved: list[Any]) -> None:
-    """A dashboard that was killed could not leave the alternate screen or raw mode."""
-    with contextlib.suppress(OSError, termios.error):
-        now = termios.tcgetattr(0)
-        if now[3] & termios.ICANON:
-            return
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        termios.tcsetattr(0, termios.TCSANOW, saved)
-        os.write(1, LEAVE_SCREEN)
-
-
 def run(
     sock: socket.socket, paths: Mapping[str, str], parent: int, helpers: Mapping[str, Helper]
 ) -> NoReturn:
@@ -308,11 +276,10 @@ def run(
         # Ctrl+C and ctrl+Z are the dashboard's; its end, however it comes, is ours.
         for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        _raise_limits()
-        saved = _saved_terminal()
+        process_start.keep_privileges()
+        saved = terminal_state.remember()
         Broker(sock, paths, helpers=helpers).serve()
-        if saved is not None and os.getppid() != parent:
-            _restore_terminal(saved)
+        terminal_state.restore(saved, parent)
         status = 0
     finally:
         # Whatever went wrong, the dashboard sees the socket close and says so.
@@ -324,6 +291,7 @@ def fork(
 ) -> tuple[int, socket.socket]:
     """Start the broker as a child: its process id and the socket to it."""
     ours, theirs = ipc.pair()
+    terminal_state.share()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, control, kernel, privileges
+from probes import broker, control, kernel, privileges, process_start
 from probes.base import Probe, ProbeError
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
@@ -48,6 +48,8 @@ def open_live(
         raise ProbeError(why, "run it as root, through sudo")
     if kernel.arch() is None:
         raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
+    process_start.raise_limits()
+    process_start.check_files()
     user = run_as if isinstance(run_as, privileges.User) else privileges.invoking_user(run_as)
     # Needed by the loader, but mounting is for us: the mount outlives both.
     kernel.tracefs()
@@ -68,6 +70,7 @@ def open_live(
     # The loader compiles while we still import what we draw with.
     source.begin()
     preload()
+    process_start.close_named()
     try:
         privileges.drop(user)
     except OSError as error:

@@ -123,9 +123,15 @@ def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit status."""
+    """Runs one command line, by default this process's own, and returns its exit status."""
     try:
-        return _run(vars(build_parser().parse_args(argv)))
+        typed = vars(build_parser().parse_args(argv))
+        # Who calls this with arguments has descriptors of their own.
+        if argv is None and typed.get("command") in (*LIVE, "doctor"):
+            from probes import process_start
+
+            process_start.begin(sys.argv[1:])
+        return _run(typed)
     except ProbeError as error:
         line = f"{error.why}; {error.fix}" if error.fix else error.why
         _complain(line)
