@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from probes import bpfsys, ipc, process_start, returns, terminal_state
 from probes.closer import Closer

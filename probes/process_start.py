@@ -72,7 +72,7 @@ def scrub(environment: MutableMapping[str, str]) -> None:
 
 
 def raise_limits() -> None:
-    """Open files and locked memory (which kernels before 5.11 charge maps to), as far as it goes."""
+    """As far as possible: of open files, and of memory, to which kernels before 5.11 charge maps."""
     infinity = resource.RLIM_INFINITY
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
