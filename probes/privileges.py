@@ -12,6 +12,7 @@ import ctypes
 import os
 import pwd
 from dataclasses import dataclass
+from pathlib import Path
 
 from probes import kernel, landlock, seccomp
 from probes.base import ProbeError
@@ -60,6 +61,20 @@ def service_user(run_as: str | None) -> User:
     """As `invoking_user`, but who is root and names nobody else becomes nobody."""
     user = invoking_user(run_as)
     return User(NOBODY, NOBODY, None) if run_as is None and user.uid == 0 else user
+
+
+def may_read(user: User, *paths: str) -> bool:
+    """Whether a user can reach these files, by the mode of the folders on the way to them."""
+    if user.uid == 0:
+        return True
+    groups = set(os.getgrouplist(user.name, user.gid)) if user.name else {user.gid}
+    for path in paths:
+        for folder in Path(os.path.abspath(path)).parents:
+            status = folder.stat()
+            shift = 6 if status.st_uid == user.uid else 3 if status.st_gid in groups else 0
+            if not status.st_mode >> shift & 1:
+                return False
+    return True
 
 
 def drop(user: User, *, writes: bool = True) -> tuple[str, ...]:

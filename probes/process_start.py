@@ -34,6 +34,7 @@ _PRIVILEGED = re.compile(
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _named: set[int] = set()
+_unshared: set[int] = set()
 
 
 def begin(arguments: Sequence[str]) -> None:
@@ -65,6 +66,11 @@ def close_named() -> None:
             os.close(_named.pop())
 
 
+def keep_from_broker(fd: int) -> None:
+    """Have a descriptor closed in the processes that keep privileges."""
+    _unshared.add(fd)
+
+
 def scrub(environment: MutableMapping[str, str]) -> None:
     """Remove what changes how libraries work, as sudo does."""
     for name in [name for name in environment if _DANGEROUS.fullmatch(name)]:
@@ -72,7 +78,7 @@ def scrub(environment: MutableMapping[str, str]) -> None:
 
 
 def raise_limits() -> None:
-    """As far as possible: of open files, and of memory, to which kernels before 5.11 charge maps."""
+    """As far as possible: open files, and locked memory, to which old kernels charge maps."""
     infinity = resource.RLIM_INFINITY
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
@@ -107,6 +113,9 @@ def keep_privileges() -> None:
     own.
     """
     close_named()
+    for fd in _unshared:
+        with suppress(OSError):
+            os.close(fd)
     raise_limits()
     with suppress(OSError):
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, control, kernel, privileges, process_start
+from probes import broker, control, file_maker, kernel, privileges, process_start
 from probes.base import Probe, ProbeError
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
+from probes.recording import unusable
 from probes.samples import Filters
 
 
@@ -31,6 +33,7 @@ def open_live(
     cost_always: bool = False,
     budget: float = 0.0,
     log: str | None = None,
+    files: file_maker.Rule | None = None,
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
 ) -> LiveSource:
@@ -38,9 +41,10 @@ def open_live(
 
     `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
     their options by probe. `budget` is what all of it may cost, in per cent of all CPUs, 0 for any
-    amount. `run_as` is a name, or the user to become. `helpers` is what the Source can be asked
-    to have done. `preload` imports what is needed from then on: the user that we
-    become may not be able to read where Python lives. Call it before any thread starts and
+    amount. `run_as` is a name, or the user to become: whoever is root and names nobody becomes
+    nobody, and `files` says which files are made for them all the same. `helpers` is what the
+    Source can be asked to have done. `preload` imports what is needed from then on: the user that
+    we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. Raises ProbeError.
     """
     if not kernel.may_load():
@@ -50,14 +54,18 @@ def open_live(
         raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
     process_start.raise_limits()
     process_start.check_files()
-    user = run_as if isinstance(run_as, privileges.User) else privileges.invoking_user(run_as)
+    user = run_as if isinstance(run_as, privileges.User) else privileges.service_user(run_as)
+    # Whoever names a user has files of that user's.
+    owns = isinstance(run_as, str) or user.uid != privileges.NOBODY
+    if files is not None and not owns:
+        file_maker.start(files)
     # Needed by the loader, but mounting is for us: the mount outlives both.
     kernel.tracefs()
     if filters.cgroup is not None:
         control.cgroup_id(filters.cgroup)
     _, sock = broker.fork(probe_paths, helpers)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
-    path = Path(log) if log else None
+    path = None if log is None else Path(log) if owns else _opened_log(log)
     source = LiveSource(
         sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
     )
@@ -72,9 +80,20 @@ def open_live(
     preload()
     process_start.close_named()
     try:
-        privileges.drop(user)
+        missing = privileges.drop(user, writes=owns)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
         fix = "run it as root, with CAP_SETUID and CAP_SETGID"
         raise ProbeError(why, fix) from error
+    for words in missing:
+        source.note(f"less confined: {words}")
     return source
+
+
+def _opened_log(path: str) -> int:
+    """The log's descriptor, opened while it can be; raises ProbeError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except (OSError, ValueError) as error:
+        raise unusable("write to", path, error) from error

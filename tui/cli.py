@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import probes
 from probes.base import ProbeError, Source
+from probes.file_maker import Rule
 from tui.checks import UsageError, check_path, check_seconds, checked, near
 from tui.options import SETTINGS, Options, resolve
 from tui.registry import REGISTRY
@@ -173,7 +174,7 @@ def _run(typed: dict[str, Any]) -> int:
         return serve(options, _probe_options(options), typed, _complain)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
-        return _show(_open_live(options, "tui.app"), options)
+        return _show(_open_live(options, "tui.app", files=Rule()), options)
     source = _open_recording(command, typed)
     _need_terminal("run it in a terminal")
     return _show(source, options)
@@ -217,12 +218,15 @@ def _open_recording(command: str, typed: dict[str, Any]) -> Source:
 
 
 def _open_live(
-    options: Options, reader: str = "tui.headless", preload: Callable[[], None] | None = None
+    options: Options,
+    reader: str = "tui.headless",
+    preload: Callable[[], None] | None = None,
+    files: Rule | None = None,
 ) -> Source:
     """The live kernel; from here on this process has no privileges. Raises ProbeError.
 
     `reader` is the module that reads it, imported while the probes are being loaded; `preload`
-    is called then as well.
+    is called then as well. `files` are those that it makes for root.
     """
     from probes import kernel
 
@@ -243,7 +247,8 @@ def _open_live(
         cost_always=options.cost_always,
         budget=options.budget,
         log=options.log,
-        preload=lambda: _preload(reader, preload),
+        files=files,
+        preload=lambda: _preload(reader, preload, options.run_as),
     )
 
 
@@ -263,14 +268,18 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _preload(reader: str, more: Callable[[], None] | None = None) -> None:
+def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -> None:
     """Import what draws: after this, the files may be out of reach (another user's home)."""
+    from probes import privileges
+
     import_module(reader)
     if more is not None:
         more()
     if reader == "tui.app":
         for entry in REGISTRY:
             entry.pane_class()
+        if not privileges.may_read(privileges.service_user(run_as), __file__, sys.prefix):
+            import_module("tui.preloaded").load()
 
 
 def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
@@ -313,7 +322,8 @@ def _record(options: Options, typed: dict[str, Any]) -> int:
     seconds = _seconds(options, typed)
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     check_new(path, force)
-    return record(_open_live(options), path, seconds, _complain, force=force)
+    source = _open_live(options, files=Rule(path, force))
+    return record(source, path, seconds, _complain, force=force)
 
 
 def _snapshot(options: Options, typed: dict[str, Any]) -> int:
@@ -325,7 +335,7 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     checked("OUT", path, ending_of)
     check_new(path, force)
-    source = _open_live(options, "tui.snapshot", preload(path))
+    source = _open_live(options, "tui.snapshot", preload(path), Rule(path, force))
     return snapshot(source, path, seconds, _complain, force=force)
 
 

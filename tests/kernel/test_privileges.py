@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from probes import kernel
 from tests.kernel.harness import ROOT, Dashboard, eventually, status_of
 
 pytestmark = pytest.mark.kernel
@@ -76,15 +77,47 @@ def assert_counts(dashboard: Dashboard) -> None:
     dashboard.line("one more execution", lambda line: line.get("execs", 0) > first["execs"])
 
 
-def test_plain_root_keeps_its_uid_only() -> None:
+def test_plain_root_becomes_nobody() -> None:
+    """Without any capability uid 0 would still own the machine's files."""
     with Dashboard() as dashboard:
         assert_counts(dashboard)
-        assert_powerless(dashboard.pid, 0, 0)
+        assert_powerless(dashboard.pid, NOBODY.pw_uid, 65534)
         broker = dashboard.broker()
         assert broker is not None
         # The other side of the socket is the one with the power.
         assert status_of(broker)["CapEff"] != NONE
         assert dashboard.end() == ""
+
+
+def test_what_root_records_is_roots(tmp_path: Path) -> None:
+    """The process that reads is nobody, who may write nothing there."""
+    for name, arguments in {"a.ptrec": ("record",), "a.json": ("snapshot",)}.items():
+        path = tmp_path / name
+        for more in ((), ("--force",)):
+            command = [*PROBETOP, *arguments, str(path), "--seconds", "1", *more]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert (done.returncode, path.stat().st_uid) == (0, 0), done.stderr
+            assert path.stat().st_mode & 0o777 == 0o600
+            assert path.stat().st_size > 1000
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_low_limit_of_open_files_is_raised_or_told(tmp_path: Path) -> None:
+    command = [*PROBETOP, "stream", "--seconds", "1"]
+    for limit, hard in (("64:4096", 4096), ("64:64", 64)):
+        done = subprocess.run(
+            ["prlimit", f"--nofile={limit}", *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if hard == 64 and "CAP_SYS_RESOURCE" not in kernel.capabilities():
+            assert done.returncode == 1
+            assert done.stderr.startswith("probetop: open files: 64 are allowed, and ")
+            assert done.stderr.count("\n") == 1
+        else:
+            assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
 
 
 def test_under_sudo_it_is_the_invoking_user() -> None:
