@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -278,8 +279,11 @@ def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -
     if reader == "tui.app":
         for entry in REGISTRY:
             entry.pane_class()
-        if not privileges.may_read(privileges.service_user(run_as), __file__, sys.prefix):
-            import_module("tui.preloaded").load()
+    # Whoever can read them later imports what is seldom needed when it is.
+    places = (__file__, os.__file__, os.path.join(sys.prefix, "lib"))
+    user = privileges.service_user(run_as)
+    if reader in ("tui.app", "tui.snapshot") and not privileges.may_read(user, *places):
+        import_module("tui.preloaded").load()
 
 
 def _seconds(options: Options, typed: dict[str, Any]) -> float | None:

@@ -10,6 +10,8 @@ import pkgutil
 from contextlib import suppress
 from importlib import import_module
 
+from rich.cells import cell_len
+
 OURS = ("tui.export", "tui.panes", "tui.widgets", "tui", "probes")
 ELSEWHERE = {"tui.agent", "tui.remote", "tui.demo", "tui.__main__", "tui.cli", "probes.data"}
 LATE = (
@@ -23,6 +25,14 @@ LATE = (
     "textual.widgets._tooltip",
     "textual.widgets._toast",
     "textual.system_commands",
+    "textual.scrollbar",
+    "textual.pilot",
+    "textual.drivers.headless_driver",
+    "textual.layouts.factory",
+    "textual.layouts.horizontal",
+    "textual.layouts.vertical",
+    "textual.layouts.grid",
+    "textual.layouts.stream",
     "rich.traceback",
     "rich._export_format",
     "encodings.idna",
@@ -41,3 +51,5 @@ def load() -> None:
         with suppress(ImportError):
             import_module(name)
     import_module("tui.export.html").preload()
+    # Rich reads its table of character widths for the first character that is not ASCII.
+    cell_len("\u4e00")
