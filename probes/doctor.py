@@ -84,6 +84,13 @@ TRIALS = (
         "start probetop as root, with CAP_SETUID, CAP_SETGID and CAP_SETPCAP",
     ),
     Trial(
+        "confinement",
+        confined.confinement,
+        "what draws, or answers requests, can do all that its user can",
+        "a kernel with CONFIG_SECCOMP_FILTER=y and CONFIG_SECURITY_LANDLOCK=y, and with "
+        "landlock in lsm= on its command line",
+    ),
+    Trial(
         "process ids",
         confined.process_ids,
         "ids, names and filters of processes do not fit what is shown",

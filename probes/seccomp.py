@@ -19,7 +19,7 @@ from probes import kernel
 from probes.syscall_names import X32_BIT, nr_of, table
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "arm64": 0xC00000B7}
-SET_MODE_FILTER = 1
+SET_MODE_FILTER, GET_ACTION_AVAIL = 1, 2
 FLAG_TSYNC, FLAG_SPEC_ALLOW = 1, 4
 """All threads at once; no slow-down of speculation, which matters to code of strangers only."""
 RET_ALLOW, RET_ERRNO = 0x7FFF0000, 0x00050000
@@ -134,6 +134,16 @@ def program(arch: str, pid: int, group: int) -> bytes:
     # What is newer than this list: the C library knows older ways.
     parts += [_instruction(AT_LEAST, max(names) + 1, 0, 1), _fail(errno.ENOSYS)]
     return b"".join([*parts, _fail(errno.EPERM)])
+
+
+def available() -> bool:
+    """Whether this kernel has filters that let calls fail."""
+    number = nr_of("seccomp", kernel.machine())
+    if number is None:
+        return False
+    action = ctypes.c_uint32(RET_ERRNO)
+    words = [ctypes.c_long(word) for word in (number, GET_ACTION_AVAIL, 0)]
+    return int(ctypes.CDLL(None).syscall(*words, ctypes.byref(action))) == 0
 
 
 class _Program(ctypes.Structure):
