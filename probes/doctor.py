@@ -80,7 +80,7 @@ TRIALS = (
     Trial(
         "change of user",
         confined.change_of_user,
-        "what draws, or answers requests, stays root, if without any privilege",
+        "what draws, or answers requests, cannot become another user: only --run-as root starts",
         "start probetop as root, with CAP_SETUID, CAP_SETGID and CAP_SETPCAP",
     ),
     Trial(

@@ -83,7 +83,7 @@ def open_live(
         missing = privileges.drop(user, writes=owns)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
-        fix = "run it as root, with CAP_SETUID and CAP_SETGID"
+        fix = "run it as root, with CAP_SETUID and CAP_SETGID, or with --run-as root"
         raise ProbeError(why, fix) from error
     for words in missing:
         source.note(f"less confined: {words}")
