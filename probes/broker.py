@@ -18,19 +18,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import signal
 import socket
-import termios
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from probes import child, file_access, ipc, messages
+from probes import child, file_access, ipc, messages, process_start, terminal_state
 from probes.child import Child, Limits
 from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
@@ -56,8 +54,6 @@ MOST_DESCRIPTORS = 8
 """Descriptors that one request may come with."""
 LOADER_LIMITS = Limits(memory=4 << 30, cpu=60)
 """LLVM reserves far more address space than it uses."""
-
-LEAVE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
 
 @dataclass(slots=True)
@@ -273,34 +269,6 @@ def _fork_loader(log: int) -> Child:
     return child.start(work, LOADER_LIMITS, keep=[log], quiet=False)
 
 
-def _raise_limits() -> None:
-    """Kernels before 5.11 charge maps to RLIMIT_MEMLOCK; many probes need many descriptors."""
-    infinity = resource.RLIM_INFINITY
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (infinity, infinity))
-    with contextlib.suppress(OSError, ValueError):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _saved_terminal() -> list[Any] | None:
-    try:
-        return termios.tcgetattr(0) if os.isatty(0) and os.isatty(1) else None
-    except termios.error:
-        return None
-
-
-def _restore_terminal(saved: list[Any]) -> None:
-    """A dashboard that was killed could not leave the alternate screen or raw mode."""
-    with contextlib.suppress(OSError, termios.error):
-        now = termios.tcgetattr(0)
-        if now[3] & termios.ICANON:
-            return
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        termios.tcsetattr(0, termios.TCSANOW, saved)
-        os.write(1, LEAVE_SCREEN)
-
-
 def run(
     sock: socket.socket, paths: Mapping[str, str], parent: int, helpers: Mapping[str, Helper]
 ) -> NoReturn:
@@ -310,11 +278,10 @@ def run(
         # Ctrl+C and ctrl+Z are the dashboard's; its end, however it comes, is ours.
         for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        _raise_limits()
-        saved = _saved_terminal()
+        process_start.keep_privileges()
+        saved = terminal_state.remember()
         Broker(sock, paths, helpers=helpers).serve()
-        if saved is not None and os.getppid() != parent:
-            _restore_terminal(saved)
+        terminal_state.restore(saved, parent)
         status = 0
     except Exception as error:
         why = f"the broker failed: {error!r}"[:500]
@@ -335,6 +302,7 @@ def fork(
     `asker` says with whose rights it and its children look files up; no message can change it.
     """
     ours, theirs = ipc.pair()
+    terminal_state.share()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:

@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from probes import bpfsys, kernel
+from probes import bpfsys, kernel, landlock
+from probes import seccomp as seccomp_filter
 from probes.trials import Unavailable, Untried
 
 FIRST_PID_NAMESPACE = "pid:[4026531836]"
@@ -218,3 +219,17 @@ def cgroup_root() -> str:
     if not kernel.is_cgroup_root(found):
         raise Unavailable(f"{found} shows this container's part of the hierarchy only")
     return str(found)
+
+
+def confinement() -> str:
+    """What confines the process without privileges beside its user; all of it should be there."""
+    try:
+        landlocked = landlock.version()
+    except OSError:
+        landlocked = 0
+    filters = seccomp_filter.available()
+    missing = [] if filters else ["seccomp filters"]
+    missing += [] if landlocked else ["Landlock"]
+    if missing:
+        raise Unavailable(f"this kernel has no {' and no '.join(missing)}")
+    return f"seccomp and Landlock, version {landlocked}"

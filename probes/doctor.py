@@ -80,8 +80,15 @@ TRIALS = (
     Trial(
         "change of user",
         confined.change_of_user,
-        "what draws, or answers requests, stays root, if without any privilege",
+        "what draws, or answers requests, cannot become another user: only --run-as root starts",
         "start probetop as root, with CAP_SETUID, CAP_SETGID and CAP_SETPCAP",
+    ),
+    Trial(
+        "confinement",
+        confined.confinement,
+        "what draws, or answers requests, can do all that its user can",
+        "a kernel with CONFIG_SECCOMP_FILTER=y and CONFIG_SECURITY_LANDLOCK=y, and with "
+        "landlock in lsm= on its command line",
     ),
     Trial(
         "process ids",

@@ -50,7 +50,7 @@ class LiveSource:
         interval: float,
         cost_always: bool = False,
         budget: float = 0.0,
-        log: Path | None = None,
+        log: Path | int | None = None,
     ) -> None:
         uname = os.uname()
         self.title = uname.nodename
@@ -466,10 +466,18 @@ class LiveSource:
             self._windows.request = self._new_request()
             self._tell({"id": self._windows.request, "op": "measure", "on": wish == "on"})
 
+    def note(self, text: str) -> None:
+        """Write a line to the log, if there is one."""
+        self._write_log(text)
+
     def _write_log(self, text: str) -> None:
         if self._log is not None and text.strip():
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            with suppress(OSError), self._log.open("a", encoding="utf-8") as file:
+            opened = isinstance(self._log, int)
+            with (
+                suppress(OSError),
+                open(self._log, "a", encoding="utf-8", closefd=not opened) as file,
+            ):
                 file.write(f"{stamp} {text.rstrip()}\n")
 
 

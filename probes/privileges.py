@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Giving up privileges for good: what is left holds descriptors and nothing else."""
+"""Giving up privileges for good: what is left holds descriptors and nothing else.
+
+A process that has given them up has the rights of a user, no capability, a Landlock domain and a
+seccomp filter. Root itself is never that user unless somebody says so: without any capability uid
+0 still owns the machine's files and may talk to its service manager.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,9 @@ import ctypes
 import os
 import pwd
 from dataclasses import dataclass
+from pathlib import Path
 
-from probes import kernel
+from probes import kernel, landlock, seccomp
 from probes.base import ProbeError
 
 PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 8, 23, 24
@@ -57,11 +63,34 @@ def service_user(run_as: str | None) -> User:
     return User(NOBODY, NOBODY, None) if run_as is None and user.uid == 0 else user
 
 
-def drop(user: User) -> None:
+def may_read(user: User, *paths: str) -> bool:
+    """Whether a user can reach these files, by the mode of the folders on the way to them."""
+    if user.uid == 0:
+        return True
+    groups = set(os.getgrouplist(user.name, user.gid)) if user.name else {user.gid}
+    for path in paths:
+        for folder in Path(os.path.abspath(path)).parents:
+            status = folder.stat()
+            shift = 6 if status.st_uid == user.uid else 3 if status.st_gid in groups else 0
+            if not status.st_mode >> shift & 1:
+                return False
+    return True
+
+
+def drop(user: User, *, writes: bool = True) -> tuple[str, ...]:
     """Become `user` without any capability, for this process and all that it may start.
 
-    Must run before any thread is started. Raises OSError if the kernel refuses.
+    `writes`: whether it may write files wherever the user may. Must run before any thread is
+    started. Returns what this kernel could not add to that, one sentence each. Raises OSError if
+    the kernel refuses.
     """
+    _become(user)
+    missing = (landlock.restrict(writes=writes), seccomp.install())
+    return tuple(why for why in missing if why is not None)
+
+
+def _become(user: User) -> None:
+    """Take the user's ids and groups, and give up every capability."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def prctl(option: int, *args: int) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from probes import bounded_json
+from probes import bounded_json, file_maker
 from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.files import open_regular, printable, unusable
@@ -39,6 +39,9 @@ def create_file(path: str | Path, *, force: bool = False) -> int:
     A symbolic link is never followed and a file that is there never overwritten, unless
     `force` replaces it. Raises ProbeError.
     """
+    maker = file_maker.current()
+    if maker is not None:
+        return maker.create(str(path), force)
     flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
     try:
         if force and stat.S_ISREG(os.lstat(path).st_mode):

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, file_access, kernel, privileges
+from probes import broker, file_access, file_maker, kernel, privileges, process_start
 from probes.base import Probe, ProbeError
+from probes.files import unusable
 from probes.filter_watch import FilterWatch
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
@@ -32,6 +34,7 @@ def open_live(
     cost_always: bool = False,
     budget: float = 0.0,
     log: str | None = None,
+    files: file_maker.Rule | None = None,
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
@@ -40,9 +43,10 @@ def open_live(
 
     `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
     their options by probe. `budget` is what all of it may cost, in per cent of all CPUs, 0 for any
-    amount. `run_as` is a name, or the user to become. `helpers` is what the Source can be asked
-    to have done. `preload` imports what is needed from then on: the user that we
-    become may not be able to read where Python lives. Call it before any thread starts and
+    amount. `run_as` is a name, or the user to become: whoever is root and names nobody becomes
+    nobody, and `files` says which files are made for them all the same. `helpers` is what the
+    Source can be asked to have done. `preload` imports what is needed from then on: the user that
+    we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
     are looked up, if not with those of the user to become. Raises ProbeError.
     """
@@ -51,7 +55,13 @@ def open_live(
         raise ProbeError(why, "run it as root, through sudo")
     if kernel.arch() is None:
         raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
-    user = run_as if isinstance(run_as, privileges.User) else privileges.invoking_user(run_as)
+    process_start.raise_limits()
+    process_start.check_files()
+    user = run_as if isinstance(run_as, privileges.User) else privileges.service_user(run_as)
+    # Whoever names a user has files of that user's.
+    owns = isinstance(run_as, str) or user.uid != privileges.NOBODY
+    if files is not None and not owns:
+        file_maker.start(files)
     # Needed by the loader, but mounting is for us: the mount outlives both.
     kernel.tracefs()
     # What is wrong with the filters is said before anything runs. The broker must not inherit the
@@ -61,7 +71,7 @@ def open_live(
     policy = file_access.trusting(asker or file_access.Asker(user), options)
     _, sock = broker.fork(probe_paths, helpers, policy)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
-    path = Path(log) if log else None
+    path = None if log is None else Path(log) if owns else _opened_log(log)
     source = LiveSource(
         sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
     )
@@ -74,10 +84,22 @@ def open_live(
     # The loader compiles while we still import what we draw with.
     source.begin()
     preload()
+    process_start.close_named()
     try:
-        privileges.drop(user)
+        missing = privileges.drop(user, writes=owns)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
-        fix = "run it as root, with CAP_SETUID and CAP_SETGID"
+        fix = "run it as root, with CAP_SETUID and CAP_SETGID, or with --run-as root"
         raise ProbeError(why, fix) from error
+    for words in missing:
+        source.note(f"less confined: {words}")
     return source
+
+
+def _opened_log(path: str) -> int:
+    """The log's descriptor, opened while it can be; raises ProbeError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except (OSError, ValueError) as error:
+        raise unusable("write to", path, error) from error

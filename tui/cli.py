@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ from typing import Any, NoReturn, TextIO
 import probes
 from probes import output
 from probes.base import ProbeError, Source
+from probes.file_maker import Rule
 from probes.output import complain
 from tui.checks import UsageError, check_path, check_seconds, checked, near
 from tui.options import SETTINGS, Options, resolve
@@ -129,10 +131,16 @@ def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit status."""
+    """Runs one command line, by default this process's own, and returns its exit status."""
     output.reserve_standard_descriptors()
     try:
-        return _run(vars(build_parser().parse_args(argv)))
+        typed = vars(build_parser().parse_args(argv))
+        # Who calls this with arguments has descriptors of their own.
+        if argv is None and typed.get("command") in (*LIVE, "doctor"):
+            from probes import process_start
+
+            process_start.begin(sys.argv[1:])
+        return _run(typed)
     except ProbeError as error:
         line = f"{error.why}; {error.fix}" if error.fix else error.why
         complain(line)
@@ -175,7 +183,7 @@ def _run(typed: dict[str, Any]) -> int:
         return serve(options, _probe_options(options), typed, complain)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
-        return _show(_open_live(options, "tui.app"), options)
+        return _show(_open_live(options, "tui.app", files=Rule()), options)
     source = _open_recording(command, typed)
     _need_terminal("run it in a terminal")
     return _show(source, options)
@@ -219,12 +227,15 @@ def _open_recording(command: str, typed: dict[str, Any]) -> Source:
 
 
 def _open_live(
-    options: Options, reader: str = "tui.headless", preload: Callable[[], None] | None = None
+    options: Options,
+    reader: str = "tui.headless",
+    preload: Callable[[], None] | None = None,
+    files: Rule | None = None,
 ) -> Source:
     """The live kernel; from here on this process has no privileges. Raises ProbeError.
 
     `reader` is the module that reads it, imported while the probes are being loaded; `preload`
-    is called then as well.
+    is called then as well. `files` are those that it makes for root.
     """
     from probes import kernel
 
@@ -245,7 +256,8 @@ def _open_live(
         cost_always=options.cost_always,
         budget=options.budget,
         log=options.log,
-        preload=lambda: _preload(reader, preload),
+        files=files,
+        preload=lambda: _preload(reader, preload, options.run_as),
     )
 
 
@@ -265,14 +277,21 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _preload(reader: str, more: Callable[[], None] | None = None) -> None:
+def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -> None:
     """Import what draws: after this, the files may be out of reach (another user's home)."""
+    from probes import privileges
+
     import_module(reader)
     if more is not None:
         more()
     if reader == "tui.app":
         for entry in REGISTRY:
             entry.pane_class()
+    # Whoever can read them later imports what is seldom needed when it is.
+    places = (__file__, os.__file__, os.path.join(sys.prefix, "lib"))
+    user = privileges.service_user(run_as)
+    if reader in ("tui.app", "tui.snapshot") and not privileges.may_read(user, *places):
+        import_module("tui.preloaded").load()
 
 
 def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
@@ -314,7 +333,8 @@ def _record(options: Options, typed: dict[str, Any]) -> int:
     seconds = _seconds(options, typed)
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     check_new(path, force)
-    return record(_open_live(options), path, seconds, complain, force=force)
+    source = _open_live(options, files=Rule(path, force))
+    return record(source, path, seconds, complain, force=force)
 
 
 def _snapshot(options: Options, typed: dict[str, Any]) -> int:
@@ -326,7 +346,7 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     checked("OUT", path, ending_of)
     check_new(path, force)
-    source = _open_live(options, "tui.snapshot", preload(path))
+    source = _open_live(options, "tui.snapshot", preload(path), Rule(path, force))
     return snapshot(source, path, seconds, complain, force=force)
 
 

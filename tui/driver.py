@@ -25,6 +25,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
+from probes import terminal_state
 from tui.messages import HungUp, Resumed, WireIdle
 from tui.wire import Wire
 
@@ -100,6 +101,7 @@ class WireDriver(LinuxDriver):
 
     def start_application_mode(self) -> None:
         """Take the terminal over."""
+        terminal_state.taken(True)
         super().start_application_mode()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGWINCH, self._on_winch)
 
@@ -121,11 +123,13 @@ class WireDriver(LinuxDriver):
     def close(self) -> None:
         """The last that is sent; a terminal that does not take it is left alone."""
         self.wire.stop(PATIENCE)
+        terminal_state.taken(False)
 
     def suspend_application_mode(self) -> None:
         """Give the terminal back for a while."""
         self.stop_application_mode()
         self.wire.drain(PATIENCE)
+        terminal_state.taken(False)
 
     def _in_foreground(self) -> bool:
         """Whether no shell has taken the terminal back, or given it to another job."""
@@ -176,6 +180,8 @@ class WireDriver(LinuxDriver):
         """Take the terminal over a second time: who stopped us may have used it."""
         if self._in_foreground() and self._key_thread is not None:
             attributes = self.attrs_before
+            # The keyboard protocol is a stack: what is pushed again is taken off first.
+            self.write("\x1b[<u")
             self.disable_input()
             self._begin_again()
             self.attrs_before = attributes

@@ -117,7 +117,7 @@ def test_quit_leaves_nothing() -> None:
         dashboard.broker()
         assert held_programs(dashboard.pid)
         assert dashboard.end() == ""
-    assert dashboard.lines[-1] == {"stopped": False, "uid": 0}
+    assert dashboard.lines[-1] == {"stopped": False, "uid": 65534}
     assert_gone(before, dashboard.tree)
 
 

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 
+from probes import file_maker
 from probes.base import ProbeError
 from probes.files import unusable
-from probes.recording import create_file
 from probes.samples import Frame
 from probes.stream import dumps
 from probes.summary import LIMITS, Summarizer, Summary
@@ -88,6 +86,10 @@ def export(
 
 def check_folder(path: str) -> None:
     """Raises ProbeError if no file can be made there, before there is anything to write."""
+    maker = file_maker.current()
+    if maker is not None:
+        maker.check(path)
+        return
     folder = os.path.dirname(path) or "."
     try:
         os.stat(folder)
@@ -98,48 +100,7 @@ def check_folder(path: str) -> None:
 
 
 def write_file(path: str, text: str, force: bool = False) -> int:
-    """Make a file with this text, readable for its owner only; returns its bytes.
-
-    See `probes.recording.create_file` for what is never overwritten. What `force` replaces is
-    there until the new one is whole. Raises ProbeError; then no part of the new file stays.
-    """
+    """Make a file with this text, see `probes.file_maker.write`; returns its bytes."""
     data = text.encode("utf-8", "replace")
-    if not force or not _is_file(path):
-        _write_new(path, data, path)
-        return len(data)
-    folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part"[-255:])
-    _write_new(part, data, path)
-    try:
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(part)
-        raise unusable("replace", path, error) from error
+    file_maker.write(path, data, force)
     return len(data)
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except (OSError, ValueError):
-        return False
-
-
-def _write_new(path: str, data: bytes, name: str) -> None:
-    """Create and fill `path`, or leave nothing; errors speak of `name`."""
-    fd = create_file(path)
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[os.write(fd, view) :]
-        # Some file systems tell only now that the disk is full.
-        os.fsync(fd)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(path)
-        if isinstance(error, OSError):
-            raise unusable("write to", name, error) from error
-        raise
-    finally:
-        os.close(fd)
