@@ -62,15 +62,24 @@ class Bench:
         assert not self._thread.is_alive()
         self._theirs.close()
         last = time.monotonic() + 20
-        while (self.broker.closer._pids or Child._lingering) and time.monotonic() < last:
+        while self.broker.closer._pids and time.monotonic() < last:
             self.broker.closer.reap()
-            Child.reap_all()
             time.sleep(0.01)
+        reap_all()
+
+
+def reap_all() -> None:
+    """Wait for children that were killed and took their time."""
+    last = time.monotonic() + 20
+    while Child._lingering and time.monotonic() < last:
+        Child.reap_all()
+        time.sleep(0.01)
 
 
 @pytest.fixture
 def bench() -> Iterator[Callable[[Play], Bench]]:
     made: list[Bench] = []
+    reap_all()
     before = len(os.listdir("/proc/self/fd"))
 
     def make(play: Play) -> Bench:
