@@ -95,10 +95,13 @@ def offsets_allowed() -> bool:
     return _trusting or _asker.offsets
 
 
-def has_own_rights() -> bool:
-    """Whether files are opened with this process's own rights."""
+def has_own_rights(elsewhere: bool = False) -> bool:
+    """Whether files are opened with this process's own rights; those of processes if `elsewhere`.
+
+    No text of a target vouches for what a process has chosen as its root.
+    """
     user = _asker.user
-    return _trusting or user is None or user.uid == os.geteuid() == 0
+    return (_trusting and not elsewhere) or user is None or user.uid == os.geteuid() == 0
 
 
 @contextmanager

@@ -135,22 +135,28 @@ def open_file(path: str) -> OpenFile:
     """
     path = os.path.abspath(path)
     special = _PROC_PATH.fullmatch(path)
+    elsewhere = special is not None and not file_access.has_own_rights(elsewhere=True)
     try:
         return _opened(path, special)
-    except PermissionError as error:
-        if file_access.has_own_rights() and not (special and special["root"]):
-            raise _unreadable(path, error.strerror) from error
+    except (OSError, ValueError) as error:
+        # Below another root nothing is said, nor is it where /proc hides processes.
+        told = not isinstance(error, PermissionError) or file_access.has_own_rights()
+        if told and not elsewhere:
+            raise _wrong(path, error) from error
         found = _executed(path, special) if file_access.asker().mapped else None
         if found is None:
             raise _refused(path) from error
         return found
-    except FileNotFoundError as error:
-        raise ProbeError(f"there is no file {quote(path)}", "check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        if getattr(error, "errno", 0) == errno.ELOOP:
-            reason = "a loop of links, or a link of /proc that is no file name"
-        raise _unreadable(path, reason) from error
+
+
+def _wrong(path: str, error: OSError | ValueError) -> ProbeError:
+    """What to tell whose rights suffice to know it."""
+    if isinstance(error, FileNotFoundError):
+        return ProbeError(f"there is no file {quote(path)}", "check the path")
+    reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", 0) == errno.ELOOP:
+        reason = "a loop of links, or a link of /proc that is no file name"
+    return _unreadable(path, reason)
 
 
 def _unreadable(path: str, reason: str | None) -> ProbeError:

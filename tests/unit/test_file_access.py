@@ -234,6 +234,8 @@ def test_a_path_of_another_root_stays_in_that_root(place: Path) -> None:
             set_asker(file_access.trusting(for_clients(), options))
             with file_access.target(f"uprobe:{below}/etc/wanted:f", 5.0):
                 assert "no process executes it" in refusal(f"{below}/etc/wanted")
+                assert refusal(f"{below}/etc/missing") == refusal(f"{below}/etc/wanted")
+            assert refusal("/proc/4194304/root/etc/wanted") == refusal(f"{below}/etc/wanted")
         finally:
             process.kill()
 
