@@ -166,7 +166,10 @@ def _unreadable(path: str, reason: str | None) -> ProbeError:
 def _refused(path: str) -> ProbeError:
     """One sentence for a file that is there and for one that is not: neither may be told."""
     why = f"{quote(path)} cannot be read as {file_access.asker().name}, and no process executes it"
-    return ProbeError(why, "start the program, or name the target when probetop is started")
+    fix = "start the program, or name the target when probetop is started"
+    if os.geteuid() != 0:
+        fix = "start the program, and give probetop CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+    return ProbeError(why, fix)
 
 
 def _opened(path: str, special: re.Match[str] | None) -> OpenFile:
