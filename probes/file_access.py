@@ -46,6 +46,8 @@ class Asker:
         return f"user {self.user.name or self.user.uid}"
 
 
+_SETUID = 1 << 6 | 1 << 7
+"""CAP_SETGID and CAP_SETUID."""
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 1, 2, 3, 4
 
 
@@ -95,10 +97,13 @@ def offsets_allowed() -> bool:
     return _trusting or _asker.offsets
 
 
-def has_own_rights() -> bool:
-    """Whether files are opened with this process's own rights."""
+def has_own_rights(elsewhere: bool = False) -> bool:
+    """Whether files are opened with this process's own rights; those of processes if `elsewhere`.
+
+    No text of a target vouches for what a process has chosen as its root.
+    """
     user = _asker.user
-    return _trusting or user is None or user.uid == os.geteuid() == 0
+    return (_trusting and not elsewhere) or user is None or user.uid == os.geteuid() == 0
 
 
 @contextmanager
@@ -168,10 +173,11 @@ def _groups(user: User) -> list[int]:
 
 
 def _become(user: User, groups: Sequence[int], capabilities: Sequence[int]) -> None:
-    if os.geteuid() != user.uid or os.getegid() != user.gid:
+    if os.geteuid() == 0 or _SETUID & capabilities[0] == _SETUID:
         os.setgroups(groups)
         os.setegid(user.gid)
         os.seteuid(user.uid)
+    # A service of a user of its own, which may not change it, has that user's rights alone.
     _set_capabilities([0 if at in (0, 3) else word for at, word in enumerate(capabilities)])
 
 

@@ -135,22 +135,28 @@ def open_file(path: str) -> OpenFile:
     """
     path = os.path.abspath(path)
     special = _PROC_PATH.fullmatch(path)
+    elsewhere = special is not None and not file_access.has_own_rights(elsewhere=True)
     try:
         return _opened(path, special)
-    except PermissionError as error:
-        if file_access.has_own_rights() and not (special and special["root"]):
-            raise _unreadable(path, error.strerror) from error
+    except (OSError, ValueError) as error:
+        # Below another root nothing is said, nor is it where /proc hides processes.
+        told = not isinstance(error, PermissionError) or file_access.has_own_rights()
+        if told and not elsewhere:
+            raise _wrong(path, error) from error
         found = _executed(path, special) if file_access.asker().mapped else None
         if found is None:
             raise _refused(path) from error
         return found
-    except FileNotFoundError as error:
-        raise ProbeError(f"there is no file {quote(path)}", "check the path") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        if getattr(error, "errno", 0) == errno.ELOOP:
-            reason = "a loop of links, or a link of /proc that is no file name"
-        raise _unreadable(path, reason) from error
+
+
+def _wrong(path: str, error: OSError | ValueError) -> ProbeError:
+    """What to tell whose rights suffice to know it."""
+    if isinstance(error, FileNotFoundError):
+        return ProbeError(f"there is no file {quote(path)}", "check the path")
+    reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", 0) == errno.ELOOP:
+        reason = "a loop of links, or a link of /proc that is no file name"
+    return _unreadable(path, reason)
 
 
 def _unreadable(path: str, reason: str | None) -> ProbeError:
@@ -160,7 +166,10 @@ def _unreadable(path: str, reason: str | None) -> ProbeError:
 def _refused(path: str) -> ProbeError:
     """One sentence for a file that is there and for one that is not: neither may be told."""
     why = f"{quote(path)} cannot be read as {file_access.asker().name}, and no process executes it"
-    return ProbeError(why, "start the program, or name the target when probetop is started")
+    fix = "start the program, or name the target when probetop is started"
+    if os.geteuid() != 0:
+        fix = "start the program, and give probetop CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+    return ProbeError(why, fix)
 
 
 def _opened(path: str, special: re.Match[str] | None) -> OpenFile:

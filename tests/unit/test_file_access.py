@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,48 @@ def test_rights_come_back_whatever_happens_inside() -> None:
     assert (os.getresuid(), os.getresgid(), os.getgroups(), kernel.capabilities()) == before
 
 
+def in_a_service(work: Callable[[], str]) -> str:
+    """What `work` says in a process of user 4321 that can read every file, and cannot change."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        libc = ctypes.CDLL(None)
+        libc.prctl(8, 1)  # PR_SET_KEEPCAPS
+        os.setgroups([])
+        os.setresgid(4321, 4321, 4321)
+        os.setresuid(4321, 4321, 4321)
+        file_access._set_capabilities([1 << 2, 1 << 2, 0, 0, 0, 0])  # CAP_DAC_READ_SEARCH
+        try:
+            said = work()
+        except BaseException as error:
+            said = repr(error)
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+@root
+def test_a_service_that_cannot_change_its_user_gives_up_its_capabilities(place: Path) -> None:
+    (place / "secret").write_text("x")
+    (place / "secret").chmod(0o600)
+    (place / "public").write_text("y")
+
+    def work() -> str:
+        assert open_file(str(place / "secret")).read(1, 0) == b"x"
+        set_asker(for_clients())
+        assert open_file(str(place / "public")).read(1, 0) == b"y"
+        said = refusal(place / "secret")
+        return said + "; " + ",".join(kernel.capabilities())
+
+    said = in_a_service(work)
+    assert "PATH cannot be read" in said.replace("'", "")
+    assert said.endswith("; CAP_DAC_READ_SEARCH")
+
+
 @root
 def test_a_child_that_looked_files_up_still_dies_with_its_parent() -> None:
     """A change of the user makes the kernel forget the signal."""
@@ -234,6 +276,8 @@ def test_a_path_of_another_root_stays_in_that_root(place: Path) -> None:
             set_asker(file_access.trusting(for_clients(), options))
             with file_access.target(f"uprobe:{below}/etc/wanted:f", 5.0):
                 assert "no process executes it" in refusal(f"{below}/etc/wanted")
+                assert refusal(f"{below}/etc/missing") == refusal(f"{below}/etc/wanted")
+            assert refusal("/proc/4194304/root/etc/wanted") == refusal(f"{below}/etc/wanted")
         finally:
             process.kill()
 
