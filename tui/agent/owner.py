@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from probes import privileges
 from probes.base import ProbeError
-from probes.privileges import User
+from probes.privileges import NOBODY, User
 from probes.recording import printable
 
 RUN = "/run"
@@ -64,6 +64,9 @@ def create(host: str, port: int, owner: User) -> OwnerFile:
 
     Call it while there are privileges and one thread: a child process removes the file.
     """
+    if owner.uid == NOBODY:
+        why = "no token for you could be made: the user nobody is whatever has no user of its own"
+        raise ProbeError(why, "say with --token-file who may ask")
     root = os.geteuid() == 0
     path = directories(owner.uid)[0 if root else -1]
     secret = secrets.token_urlsafe(32)
