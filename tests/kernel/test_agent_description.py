@@ -17,6 +17,10 @@ CONFIG = """
 [checks.positive_data_acceptance]
 # What fits the schema may name a process, a function or a run that is not there.
 expected-statuses = ["2xx", 404, 422, 429]
+
+[checks.use_after_free]
+# DELETE ends a run that goes on (200), whose result is kept; one more forgets it (204).
+enabled = false
 """
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from probes.base import ProbeError
-from probes.privileges import User
+from probes.privileges import NOBODY, User
 from tests.unit.agent import eventually
 from tui.agent import owner
 
 ROOT = Path(__file__).resolve().parents[2]
-SOMEBODY = 65534
+SOMEBODY = 4711
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by root")
 
 
@@ -178,6 +178,12 @@ def test_a_file_that_somebody_else_wrote_is_not_believed(run: Path) -> None:
     name.unlink()
     os.mkfifo(name, 0o600)
     assert owner.find("127.0.0.1", 9435) is None
+
+
+def test_nobody_gets_no_token(run: Path) -> None:
+    with pytest.raises(ProbeError, match="the user nobody"):
+        create(User(NOBODY, NOBODY, None))
+    assert list(run.iterdir()) == []
 
 
 def test_where_nothing_can_be_written_it_says_so(

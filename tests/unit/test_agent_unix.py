@@ -155,6 +155,15 @@ def asked_by(uid: int, path: Path) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
+def test_nobody_is_not_who_started_it(shared: Path) -> None:
+    """A service that runs as nobody: others may, too, and user namespaces show as it."""
+    path = shared / "s"
+    with Served(listen=Listen(path=str(path)), owner=NOBODY):
+        path.chmod(0o666)
+        assert asked_by(NOBODY, path) == [403, 403, 403, 200, 200, 200]
+        assert asked_by(0, path)[:2] == [200, 201]
+
+
 def test_only_its_user_and_root_control_it_by_a_socket(shared: Path) -> None:
     path = shared / "s"
     with Served(listen=Listen(path=str(path)), owner=ALICE) as served:

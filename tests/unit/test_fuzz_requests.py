@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -16,8 +17,9 @@ from probes import far_answers
 from probes.base import Found, ProbeError
 from probes.live import LiveSource
 from tests import fuzzing
-from tests.unit.agent import Served
+from tests.unit.agent import OWN, Served
 from tui import far_commands
+from tui.agent.api import ROUTES
 from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, RunWish, TargetWish
 from tui.decoding import strict_json, typed
 from tui.registry import REGISTRY
@@ -154,6 +156,49 @@ def test_the_agent_answers_every_body() -> None:
             statuses.add(answer.status)
         assert served.get("/healthz").status == 200
     assert {200, 400, 422} <= statuses
+
+
+PATHS = (
+    *dict.fromkeys(path.format(name="latency", id="x") for _, path, _ in ROUTES),
+    "/v1/latency/targets?spec=uprobe:libc:malloc",
+    "/v1/search?q=malloc",
+    "/v1/snapshot.json?seconds=5",
+)
+WORDS = (
+    b"\0", b"\xff", b"%00", b"%ff", b"%f0%9f%98%80", b"%ed%a0%80", b"%", b"%zz", b"?", b"&", b"=",
+    b"#", b"//", b"/../", b";", b" ", b"\t", b"\r\n", b"\r\n\r\n", b"HTTP/1.1", b"a" * 3000, b":",
+    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
+    b"Host: localhost\r\n", b"Authorization: Bearer \xe9\r\n", b"Authorization: Basic\r\n",
+    b"Origin: \xff\r\n", b"Accept: \xff, */*;q=nan\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n",
+    b"Expect: 100-continue\r\n", b"seconds=1e999", b"seconds=nan", b"spec=uprobe:a:0x1",
+)  # fmt: skip
+
+
+def test_the_agent_answers_every_head() -> None:
+    """Also addresses and headers that no client would send; streams are cut off."""
+    dice, seen = random.Random(19), set[bytes]()
+    with Served() as served:
+        for number in range(fuzzing.inputs() // 10):
+            method = dice.choice(("GET", "GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS"))
+            body = b"{}" if method in ("PUT", "POST") else b""
+            head = f"{method} {dice.choice(PATHS)} HTTP/1.1\r\nHost: localhost\r\n".encode()
+            head += f"Authorization: Bearer {OWN}\r\nConnection: close\r\n".encode()
+            head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            data = bytearray(head + body)
+            for _ in range(dice.randrange(4)):
+                at = dice.randrange(len(data))
+                data[at : at + dice.randrange(3)] = dice.choice(WORDS)
+            with served.connect() as sock:
+                sock.sendall(data)
+                sock.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    status = sock.recv(12)
+                    seen.add(status[9:10])
+                    # The page is made by somebody who is not there.
+                    assert not status.startswith(b"HTTP/1.1 500"), bytes(data)
+            if number % 100 == 0:
+                assert served.get("/healthz").status == 200
+    assert {b"2", b"4"} <= seen
 
 
 @pytest.fixture

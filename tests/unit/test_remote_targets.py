@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from probes.agent_link import HttpTransport
 from probes.privileges import User
+from probes.ssh import SshTransport
+from tests import fuzzing
 from tests.unit.agent import Served, eventually
 from tui.agent import owner
 from tui.checks import UsageError
@@ -83,3 +86,35 @@ def test_a_token_file_is_a_file(tmp_path: Path) -> None:
             UsageError, match=r"not a file|a directory|others may read it|one token"
         ):
             transport("http://127.0.0.1", token_file=str(path))
+
+
+PIECES = (
+    "ssh://", "http://", "SSH://", "unix:", "unix:/", "-", "--", "-oProxyCommand=x", "a", "web-3",
+    "@", ":", "[", "]", "[::1]", "%", "%0a", "%eth0", "/", "?", "#", "22", "99999", "\n", "\t", " ",
+    "\0", "\x1b", "$(x)", ";", "`", "'", "\u2212", "\uff0d", "\u0660", "é", "\u202e", "..",
+    "\udcff",
+)  # fmt: skip
+
+
+def test_no_target_becomes_an_option_of_ssh() -> None:
+    dice = random.Random(17)
+    places = 0
+    for _ in range(fuzzing.inputs()):
+        first = dice.choice(PIECES[:5]) if dice.random() < 0.8 else ""
+        target = first + "".join(dice.choices(PIECES, k=dice.randrange(1, 7)))
+        try:
+            (source,) = sources({"targets": [target]})
+        except UsageError as error:
+            assert error.why.isprintable(), target  # noqa: PT017
+            continue
+        transport = source._transport
+        if isinstance(transport, SshTransport):
+            places += 1
+            words = transport.command(ask=False)
+            at = words.index("--")
+            assert len(words) == at + 3, target
+            named = [words[words.index("-l") + 1]] if "-l" in words[:at] else []
+            for word in (words[at + 1], *named):
+                assert not word.startswith("-"), target
+                assert all(c.isalnum() or c in ".-_:@+%" for c in word), target
+    assert places > fuzzing.inputs() // 200

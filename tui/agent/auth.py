@@ -19,6 +19,7 @@ from typing import Literal
 
 from starlette.datastructures import Headers
 
+from probes.privileges import NOBODY
 from tui.agent.errors import JSON, Refused
 from tui.agent.options import Listen, Token
 
@@ -68,7 +69,8 @@ class Guard:
         self._needs_token = bool(self._tokens)
         if own_token is not None:
             self._tokens.append((_digest(own_token), "control"))
-        self._owners = (0, owner)
+        # Whatever else runs as nobody, or in a user namespace of its own, has that uid as well.
+        self._owners = {0, owner} - {NOBODY}
         self._public = public
         self._unix = listen.path is not None
         host = listen.host.lower()

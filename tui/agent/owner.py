@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from probes import privileges
 from probes.base import ProbeError
 from probes.files import printable
-from probes.privileges import User
+from probes.privileges import NOBODY, User
 
 RUN = "/run"
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,6 +64,9 @@ def create(host: str, port: int, owner: User) -> OwnerFile:
 
     Call it while there are privileges and one thread: a child process removes the file.
     """
+    if owner.uid == NOBODY:
+        why = "no token for you could be made: the user nobody is whatever has no user of its own"
+        raise ProbeError(why, "say with --token-file who may ask")
     root = os.geteuid() == 0
     path = directories(owner.uid)[0 if root else -1]
     secret = secrets.token_urlsafe(32)

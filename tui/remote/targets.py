@@ -62,7 +62,7 @@ def _transport(
     if passed:
         option = passed[0].partition("=")[0]
         raise ProbeError(f"{option} is for ssh", "an agent has its own settings; leave it out")
-    if url.scheme == "unix" and url.path.startswith("/"):
+    if url.scheme == "unix" and url.path.startswith("/") and "\0" not in url.path:
         return HttpTransport(target, Address("localhost", path=url.path), token)
     if url.scheme not in ("http", "https"):
         raise ProbeError("not a target", FORMS)
@@ -80,9 +80,12 @@ def _host(url: SplitResult) -> tuple[str, int]:
         port = url.port or PORT
     except ValueError:
         raise ProbeError("not a port", FORMS) from None
-    if not url.hostname or url.path not in ("", "/") or url.query or url.username:
+    host = url.hostname
+    if not host or url.path not in ("", "/") or url.query or url.username:
         raise ProbeError("not a target", FORMS)
-    return url.hostname, port
+    if not all(c.isalnum() or c in ".-_:%" for c in host):
+        raise ProbeError("not a host", FORMS)
+    return host, port
 
 
 def _own(host: str, port: int) -> tuple[str, str | None]:
