@@ -300,7 +300,7 @@ def buckets(key: int, count: int) -> dict[str, Any]:
         {"x": ["PmcSample", {"cpus": [[65536], [[0, 0, 0, 0]]]}]},
         {"x": ["PmcSample", {"sockets": [[0], [2**40]]}]},
         {"x": ["PmcSample", {"events": ["e"] * 101}]},
-        {"x": ["Sample", {"cost": [0, -1.0]}]},
+        {"x": ["Sample", {"cost": [-1]}]},
         {"x": ["Sample", {"notes": ["n" * 9000, "n" * 9000]}]},
     ],
 )
