@@ -68,8 +68,8 @@ class Cost(NamedTuple):
     """
 
     events: Total = 0
-    ns_per_event: Share | None = None
-    cpu_percent: Share | None = None
+    ns_per_event: float | None = None
+    cpu_percent: float | None = None
     map_bytes: Count | None = None
 
 
@@ -80,7 +80,7 @@ class Budget(NamedTuple):
     """What all of this may cost, and what it does, in per cent of all CPUs; None if not known."""
 
     percent: Share = 0.0
-    used: Share | None = None
+    used: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +240,7 @@ class Target:
     histogram: Histogram = NO_HISTOGRAM
     missed: Total = 0
     overflow: Total = 0
-    floor: Share | None = None
+    floor: float | None = None
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
     file: str | None = None

@@ -23,11 +23,14 @@ from probes.codec import FrameCodec
 from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
 from probes.limits import MOST_ENTRIES, MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
 from probes.recording import MAGIC, Reader, Writer
-from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
+from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, Sample, SyscallSample
 from probes.state_size import characters, entries
+from probes.stream import stream_object
 from tests.unit.test_recording import make_frames
 from tui.checks import UsageError
 from tui.diff import diff
+from tui.panes.heatmap import Heat, Moment
+from tui.registry import REGISTRY
 from tui.runs import MOST_BYTES, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,7 +300,7 @@ def buckets(key: int, count: int) -> dict[str, Any]:
         {"x": ["PmcSample", {"cpus": [[65536], [[0, 0, 0, 0]]]}]},
         {"x": ["PmcSample", {"sockets": [[0], [2**40]]}]},
         {"x": ["PmcSample", {"events": ["e"] * 101}]},
-        {"x": ["Sample", {"cost": [0, -1.0]}]},
+        {"x": ["Sample", {"cost": [-1]}]},
         {"x": ["Sample", {"notes": ["n" * 9000, "n" * 9000]}]},
     ],
 )
@@ -342,6 +345,23 @@ def test_texts_of_older_recordings_become_encodable() -> None:
     assert decoded == {"\\xff": ["a\\ud800", "\U0001f600", "\\ud800"]}
     with pytest.raises(CodecError):
         bounded_json.decode(b'["\xed\xa0\x80"]')
+
+
+def test_a_sample_of_another_probe_is_none_of_this_one() -> None:
+    kinds = {entry.name: entry.probe_class() for entry in REGISTRY}
+    first, second = make_frames(2)
+    wrong = replace(second, samples=dict.fromkeys(kinds, Sample(state="on")))
+    for before, after in ((first, wrong), (wrong, second)):
+        found = stream_object(before, after, kinds)
+        assert found["probes"]["latency"]["state"] == "off"
+
+
+def test_more_calls_than_a_heatmap_can_count_are_its_most() -> None:
+    heat = Heat()
+    heat.add(Moment(1.0, 1.0), {"x": {0: 2**64 - 1, 1279: 2**60, 40: -5}})
+    low, high = heat.extent("x") or (0, 0)
+    rates = heat.rates("x", 0, low, 1, high - low)
+    assert [row[0] for row in rates if row[0]] == [float(2**48 - 1)] * 2
 
 
 # -- work -----------------------------------------------------------------------------------
