@@ -129,7 +129,7 @@ def _worked(helper: Helper, fds: Sequence[int]) -> dict[str, Any]:
         module = import_module(name)
         getattr(module, "prepare", lambda: None)()
         if helper.user is not None:
-            privileges.drop(helper.user)
+            privileges.drop(helper.user, writes=False)
         return {"ok": True, "result": getattr(module, function)(list(fds))}
     except ProbeError as error:
         return {"ok": False, "why": error.why, "fix": error.fix}

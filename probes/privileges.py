@@ -16,6 +16,7 @@ from pathlib import Path
 
 from probes import kernel, landlock, seccomp
 from probes.base import ProbeError
+from probes.syscall_names import nr_of
 
 PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 8, 23, 24
 PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 38, 47
@@ -84,6 +85,8 @@ def drop(user: User, *, writes: bool = True) -> tuple[str, ...]:
     started. Returns what this kernel could not add to that, one sentence each. Raises OSError if
     the kernel refuses.
     """
+    # The user may not be able to read the table of names.
+    nr_of("seccomp", kernel.machine())
     _become(user)
     missing = (landlock.restrict(writes=writes), seccomp.install())
     return tuple(why for why in missing if why is not None)

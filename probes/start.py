@@ -58,8 +58,9 @@ def open_live(
     process_start.raise_limits()
     process_start.check_files()
     user = run_as if isinstance(run_as, privileges.User) else privileges.service_user(run_as)
-    # Whoever names a user has files of that user's.
-    owns = isinstance(run_as, str) or user.uid != privileges.NOBODY
+    # Files belong to the user who called; root's are not made by the nobody that it becomes.
+    given = isinstance(run_as, privileges.User)
+    owns = user.uid != privileges.NOBODY if given else user == privileges.invoking_user(run_as)
     if files is not None and not owns:
         file_maker.start(files)
     # Needed by the loader, but mounting is for us: the mount outlives both.
