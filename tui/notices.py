@@ -15,6 +15,9 @@ FOLLOWED_SECONDS = 60.0
 """How long the screen says that a cgroup was made again: it counts, so that nothing is amiss."""
 LEAST_PATH = 8
 """Cells of a cgroup's path that are shown at least."""
+MOST, LONGEST_NAME, LONGEST_PATH = 8, 64, 4096
+"""Most notices of a Frame that are looked at, and most characters of their texts: what another
+machine sends may hold more than any kernel does."""
 GONE = ("process_ended", "cgroup_removed")
 """Kinds of notices after which nothing passes the filters."""
 
@@ -23,7 +26,7 @@ def current(frame: Frame) -> list[Notice]:
     """What the screen says at the moment of a Frame, the newest first."""
     found = [
         notice
-        for notice in frame.notices
+        for notice in frame.notices[:MOST]
         if notice.kind in GONE
         or (notice.kind == "cgroup_followed" and frame.time - notice.time < FOLLOWED_SECONDS)
     ]
@@ -32,7 +35,7 @@ def current(frame: Frame) -> list[Notice]:
 
 def has_gone(frame: Frame) -> bool:
     """Whether nothing can pass the filters now."""
-    return any(notice.kind in GONE for notice in frame.notices)
+    return any(notice.kind in GONE for notice in frame.notices[:MOST])
 
 
 def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
@@ -50,9 +53,10 @@ def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
 
 def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
     """A notice in as many words as fit into so many cells, safe to be shown."""
-    more, path = look.glyphs.more, safe(notice.cgroup or "", look.plain)
+    more, path = look.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], look.plain)
     clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
-    shown = notice._replace(comm=safe(notice.comm or "?", look.plain), cgroup=path)
+    comm = safe((notice.comm or "?")[:LONGEST_NAME], look.plain)
+    shown = notice._replace(comm=comm, cgroup=path)
     texts = sentences(shown, clock, acts)
     room = cells - width(texts[-1]) + width(path)
     shorter = shown._replace(cgroup=shorten(path, max(LEAST_PATH, room), more))

@@ -31,10 +31,12 @@ def test_the_agent_is_what_its_description_says(tmp_path: Path) -> None:
     config.write_text(CONFIG)
     with Agent("--token-file", str(tokens), "--linger", "5") as agent:
         agent.headers = {"Authorization": f"Bearer {TOKEN}"}
-        # Without an endless answer, and one whose form the scraper's own checks judge.
+        # Without an endless answer, and one whose form the scraper's own checks judge. DELETE of a
+        # run that goes on ends it, and its result can be fetched until it is deleted again.
         options = (
             f"--config-file {config} run {agent.where}/openapi.json --checks all --no-color "
-            "--exclude-path /v1/frames --exclude-path /metrics --phases coverage,fuzzing,stateful "
+            "--exclude-path /v1/frames --exclude-path /metrics --exclude-checks use_after_free "
+            "--phases coverage,fuzzing,stateful "
             "--max-examples 15 --seed 1 --generation-deterministic"
         )
         header = f"Authorization: Bearer {TOKEN}"
