@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks by somebody who has taken over the unprivileged side, and so the broker's socket."""
+
+from __future__ import annotations
+
+import ctypes
+import lzma
+import mmap
+import os
+import random
+import signal
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from probes import bpfsys, ipc
+from tests.security.attack import Attack, Compromised
+from tests.security.prey import SECRET
+from tests.unit.elf_file import FUNC, GLOBAL, ElfFile, Row
+
+CONTROL_PAGES, RING_BUFFERS = ("control", "slots", "handover"), ("crowded", "events")
+LOADS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("syscalls", {"latency": True}),
+    ("execs", {}),
+    ("latency", {"targets": ["runq", "uprobe:libc:malloc"]}),
+    ("pmc", {"set": "base", "mode": "all"}),
+)
+
+
+def inside_an_instruction(it: Compromised) -> str:
+    """A breakpoint in the middle of an instruction of a setuid program changes what it does."""
+    prey = it.prey
+    offsets = [at - prey.begin for at in prey.inside]
+    targets = [f"uprobe:{prey.guard}:permitted+{at}" for at in offsets]
+    targets += [f"uprobe:{prey.guard}:{hex(at)}" for at in prey.inside]
+    for some in (targets[n : n + 100] for n in range(0, len(targets), 100)):
+        answer = it.load(*some)
+        if answer["ok"] and answer["facts"]["targets"]:
+            return f"attached to {[one['spec'] for one in answer['facts']['targets']]}"
+    return ""
+
+
+def static_probe_without_its_nop(it: Compromised) -> str:
+    """A file of ours names a static probe where another instruction is."""
+    from tests.unit.elf_file import usdt_note
+
+    path = it.prey.hostile / "usdt"
+    path.write_bytes(
+        ElfFile(
+            symtab=[("f", FUNC, GLOBAL, 0, 64)], notes=usdt_note("p", "n", 8), code=b"\x55" * 64
+        ).build()
+    )
+    answer = it.load(f"usdt:{path}:p:n")
+    return "attached" if answer["ok"] and answer["facts"]["targets"] else it.alive()
+
+
+def a_link_that_turns(it: Compromised) -> str:
+    """A path leads to our file when it is read, and to the setuid program when it is attached."""
+    prey = it.prey
+    mine, link = prey.hostile / "mine", prey.hostile / "link"
+    mine.write_bytes(ElfFile(symtab=[("f", FUNC, GLOBAL, 3, 61)]).build())
+    mine.chmod(0o755)
+    pid = os.fork()
+    if pid == 0:
+        for n in range(200_000):
+            with suppress(OSError):
+                os.symlink((mine, prey.guard)[n % 2], f"{link}.new")
+                os.replace(f"{link}.new", link)
+        os._exit(0)
+    other = os.stat(prey.guard).st_ino
+    try:
+        for _ in range(12):
+            answer = it.load(f"uprobe:{link}:f")
+            targets = answer["facts"]["targets"] if answer["ok"] else []
+            if any(inode == other for one in targets for _, _, inode in one["files"]):
+                return "attached to the setuid program"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return it.alive()
+
+
+def what_is_private(it: Compromised) -> str:
+    """Errors and searches that tell of files below a folder that we may not search."""
+    private, found = it.prey.private, []
+    for name in ("exists", "missing"):
+        answer = it.load(f"uprobe:{private}/{name}:permitted")
+        found.append(str(answer["facts"]["errors"]).replace(name, "NAME"))
+    if found[0] != found[1]:
+        return f"exists and is missing differ: {found}"
+    for path in (it.prey.top / "script", private / "script"):
+        if SECRET in str(it.load(f"uprobe:{path}:f")):
+            return "the first line of a private script"
+    for query in (f"{private}/", f"uprobe:{private}/ex", "/root/", "uprobe:/root/."):
+        answer, _ = it.ask(op="search", query=query)
+        told = [spec for spec, *_ in answer.get("found", []) if spec != query]
+        if any(str(private) in spec or "/root/" in spec for spec in told):
+            return f"{query} lists {told[:3]}"
+    return ""
+
+
+def a_pid_that_is_a_path(it: Compromised) -> str:
+    """A process id becomes part of a path below /proc."""
+    lure = it.prey.hostile / "lure"
+    (lure / "root").mkdir(parents=True, exist_ok=True)
+    for pid in (f"../{lure}", "self/../..", -1, 2**40, True, 1.5, [1]):
+        answer = it.load("uprobe:libc:malloc", pid=pid)
+        if answer["ok"]:
+            return f"pid {pid!r} was taken"
+    return it.alive()
+
+
+def descriptors(it: Compromised) -> str:
+    """What is handed over can be attached, or written to."""
+    key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(1 << 16)
+    for probe, params in LOADS:
+        answer, fds = it.ask(op="load", probe=probe, params=params)
+        for name, fd in zip(answer["maps"], fds, strict=True):
+            if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:bpf-map":
+                return f"{name} of {probe} is no map"
+            update = struct.pack("=2I3Q", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
+            for what, command, attr in (
+                ("attached", 28, struct.pack("=4I48x", fd, 0, bpfsys.ATTACH_UPROBE_MULTI, 0)),
+                ("attached", 17, struct.pack("=QII", 0, fd, 0)),
+                *([] if name in CONTROL_PAGES else [("written", 2, update)]),
+            ):
+                with suppress(OSError):
+                    bpfsys._bpf(command, attr)
+                    return f"{name} of {probe} is {what}"
+            if name not in CONTROL_PAGES + RING_BUFFERS:
+                with suppress(OSError):
+                    mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE)
+                    return f"{name} of {probe} can be written to"
+        ipc.close_all(fds)
+    return ""
+
+
+def words_of_control_pages(it: Compromised) -> str:
+    """Control pages full of extremes: programs must neither stop nor read elsewhere."""
+    chance = random.Random(7)
+    for probe, params in LOADS:
+        answer, fds = it.ask(op="load", probe=probe, params=params)
+        for name, fd in zip(answer["maps"], fds, strict=True):
+            if name not in CONTROL_PAGES:
+                continue
+            memory = mmap.mmap(fd, 4096, mmap.MAP_SHARED)
+            for _ in range(200):
+                words = [chance.choice((0, 1, 2**31, 2**63, 2**64 - 1)) for _ in range(64)]
+                memory[:512] = struct.pack("=64Q", *words)
+                memory[:8] = struct.pack("=Q", 1)
+                os.getppid()
+        ipc.close_all(fds)
+    return it.alive()
+
+
+def messages(it: Compromised) -> str:
+    """No JSON, no message, too deep, too large, too many descriptors."""
+    for raw in (b"x", b"[]", b"[" * 100_000, b'{"a":' * 30_000, b"9" * 5000, b"\xff" * 99,
+                b'{"id":9999}', b'{"op":"load","id":9999,"probe":["a"]}', b" " * 200_000,
+                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":5}}'):  # fmt: skip
+        it.sock.send(raw)
+    mine = os.open("/dev/null", os.O_RDONLY)
+    for _ in range(12):
+        socket.send_fds(it.sock, [ipc.PART], [mine] * 250)
+    it.sock.send(b'{"id":9998,"op":"runs"}')
+    return it.alive()
+
+
+def thousands_of_targets(it: Compromised) -> str:
+    """More targets than any loader can take in one message."""
+    it.load(*[f"uprobe:/nowhere{n}:f" for n in range(3500)])
+    it.load(*["runq"] * 7000)
+    it.load("x" * 100_000)
+    return it.alive()
+
+
+def hostile_elf_files(it: Compromised) -> str:
+    """Symbols without an end, a bomb of debug data, and pseudo files."""
+    folder = it.prey.hostile
+    many: list[Row] = [(f"f{n}", FUNC, GLOBAL, n % 60, 1) for n in range(60_000)]
+    endless = ElfFile(symtab=many).build().replace(b"\0f", b"ff")
+    (folder / "endless").write_bytes(endless)
+    bomb = lzma.compress(bytes(700 << 20), preset=1)
+    (folder / "bomb").write_bytes(
+        ElfFile(dynsym=[("f", FUNC, GLOBAL, 0, 8)], debugdata=bomb).build()
+    )
+    for path in (folder / "endless", folder / "bomb"):
+        path.chmod(0o755)
+        it.load(f"uprobe:{path}:g", f"uprobe:{path}:g*")
+        it.ask(op="search", query=f"uprobe:{path}:g")
+    bad = [
+        f"uprobe:{path}:f"
+        for path in ("/proc/self/mem", "/dev/zero", "/proc/kcore", "/", "/dev/tty")
+    ]
+    answer = it.load("runq", *bad)
+    if [one["spec"] for one in answer["facts"]["targets"]] != ["runq"]:
+        return f"a bad target cost others: {answer}"
+    return it.alive()
+
+
+def helpers_by_path(it: Compromised) -> str:
+    """Names of helpers that are code."""
+    for name in ("os:system", "probes.doctor:report", "../doctor", "doctor"):
+        answer, _ = it.ask(op="help", name=name)
+        if answer["ok"]:
+            return f"{name} was run"
+    return it.alive()
+
+
+def the_broker_itself(it: Compromised) -> str:
+    """Signals to the broker, its memory, and its descriptors."""
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        with suppress(PermissionError):
+            os.kill(it.broker_pid, number)
+            return f"{number.name} was delivered"
+    for name in ("mem", "environ", "maps"):
+        with suppress(OSError):
+            Path(f"/proc/{it.broker_pid}/{name}").read_bytes()
+            return f"its {name} can be read"
+    with suppress(OSError):
+        os.listdir(f"/proc/{it.broker_pid}/fd")
+        return "its descriptors are listed"
+    return it.alive()
+
+
+ATTACKS = [
+    Attack(work.__name__.replace("_", " "), work)
+    for work in (
+        inside_an_instruction,
+        static_probe_without_its_nop,
+        a_link_that_turns,
+        what_is_private,
+        a_pid_that_is_a_path,
+        descriptors,
+        words_of_control_pages,
+        messages,
+        thousands_of_targets,
+        hostile_elf_files,
+        helpers_by_path,
+        the_broker_itself,
+    )
+]
