@@ -54,10 +54,12 @@ def open_live(
         raise ProbeError(f"{kernel.machine()} is not supported", "use x86_64 or arm64")
     process_start.raise_limits()
     process_start.check_files()
-    user = run_as if isinstance(run_as, privileges.User) else privileges.service_user(run_as)
     # Files belong to the user who called; root's are not made by the nobody that it becomes.
-    given = isinstance(run_as, privileges.User)
-    owns = user.uid != privileges.NOBODY if given else user == privileges.invoking_user(run_as)
+    if isinstance(run_as, privileges.User):
+        user, owns = run_as, run_as.uid != privileges.NOBODY
+    else:
+        user = privileges.service_user(run_as)
+        owns = user == privileges.invoking_user(run_as)
     if files is not None and not owns:
         file_maker.start(files)
     # Needed by the loader, but mounting is for us: the mount outlives both.
