@@ -134,6 +134,7 @@ def _run(sock: socket.socket, rule: Rule) -> NoReturn:
 def _answer(place: Place, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
     """What is sent back for any bytes whatever, and a descriptor for those that ask for one."""
     what, force, path = request[:1], request[1:2] == FORCE, os.fsdecode(request[2:])
+    name = path
     try:
         if what not in (CREATE, WRITE, CHECK) or len(fds) != (what == WRITE):
             raise ProbeError("this cannot be asked for here", "report it")
@@ -144,11 +145,13 @@ def _answer(place: Place, request: bytes, fds: list[int]) -> tuple[bytes, list[i
             return b"ok", [create_file(name, force=force)]
         if what == WRITE:
             write(name, _content(fds[0]), force)
-        elif not os.access(".", os.W_OK | os.X_OK):
+        elif not os.access(os.path.dirname(name) or ".", os.W_OK | os.X_OK):
             raise ProbeError(f"{path}: its folder cannot be written to", "choose another folder")
         return b"ok", []
     except ProbeError as error:
-        return f"{error.why}\0{error.fix}".encode("utf-8", "replace")[:LONGEST_REQUEST], []
+        # Errors name the file as it was asked for.
+        why = error.why.replace(f" {name}:", f" {path}:", 1)
+        return f"{why}\0{error.fix}".encode("utf-8", "replace")[:LONGEST_REQUEST], []
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         return f"cannot create it: {said}\0choose another path".encode("utf-8", "replace"), []
@@ -172,14 +175,13 @@ class Place:
         self._home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
 
     def enter(self, path: str, force: bool) -> str:
-        """Go to the folder of a file that may be made; its name there. Raises ProbeError."""
+        """Go to where a file may be made; its path from there. Raises ProbeError."""
         os.fchdir(self._start)
         folder, name = os.path.split(path)
         if self._rule.path is not None:
             if path != self._rule.path or (force and not self._rule.force):
                 raise ProbeError(f"{path}: this file was not asked for", "report it")
-            os.chdir(folder or ".")
-            return name
+            return path
         if force or not name or name.startswith(".") or not name.lower().endswith(ENDINGS):
             raise ProbeError(f"cannot create {path}", f"a name that ends in {', '.join(ENDINGS)}")
         real = os.path.realpath(folder or ".")
