@@ -15,7 +15,7 @@ import stat
 import weakref
 from typing import NamedTuple
 
-from probes import file_access, mapped
+from probes import file_access, kernel, mapped
 from probes.base import ProbeError
 from probes.near import quote
 
@@ -167,7 +167,7 @@ def _refused(path: str) -> ProbeError:
     """One sentence for a file that is there and for one that is not: neither may be told."""
     why = f"{quote(path)} cannot be read as {file_access.asker().name}, and no process executes it"
     fix = "start the program, or name the target when probetop is started"
-    if os.geteuid() != 0:
+    if not kernel.capabilities() >= {"CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"}:
         fix = "start the program, and give probetop CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
     return ProbeError(why, fix)
 
