@@ -130,7 +130,7 @@ class HttpTransport:
             client.close()
             why = f"{self.target}: its certificate is not trusted ({error.verify_message})"
             raise ProbeError(why, "give its authority's with --ca-file") from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             client.close()
             words = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ProbeError(
@@ -142,8 +142,8 @@ class HttpTransport:
 
     def _refused(self, answer: http.client.HTTPResponse) -> ProbeError:
         why, fix = f"it answers {answer.status}", "see whether an agent runs there"
-        with suppress(OSError, http.client.HTTPException):
-            why, fix = error_response(answer.read(MOST_ERROR)) or (why, fix)
+        with suppress(OSError, ValueError, http.client.HTTPException):
+            why, fix = error_response(_content(answer, MOST_ERROR)) or (why, fix)
         if answer.status == 401:
             fix = "give its token with --token-file"
         return ProbeError(f"{self.target}: {why}", fix)
@@ -224,8 +224,8 @@ class HttpConnection:
         with Watchdog(ANSWER_SECONDS) as watchdog:
             client, answer = self._transport.ask(watchdog, method, path, body)
             try:
-                said = answer.read(MOST_ANSWER)
-            except (OSError, http.client.HTTPException) as error:
+                said = _content(answer, MOST_ANSWER)
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 raise NONSENSE from error
             finally:
                 client.close()
@@ -255,6 +255,18 @@ def request(command: Mapping[str, Any]) -> tuple[str, str, Any]:
         return "DELETE", "/v1/latency/targets?" + urlencode({"spec": value}), None
     value = list(value) if isinstance(value, tuple) else value
     return "PUT", f"/v1/probes/{probe}", {"options": {option: value}}
+
+
+def _content(answer: http.client.HTTPResponse, most: int) -> bytes:
+    """The first `most` bytes of an answer.
+
+    A chunk whose size is negative makes HTTPResponse.read take all that ever comes; read1 takes
+    no more than a buffer at a time. Raises ValueError for a size that is no number.
+    """
+    data = b""
+    while len(data) < most and (more := answer.read1(1 << 16)):
+        data += more
+    return data[:most]
 
 
 def _socket_of(answer: http.client.HTTPResponse) -> socket.socket:

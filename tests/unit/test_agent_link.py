@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import pytest
 
 from probes import agent_link
-from probes.agent_link import FRAMES, Address, HttpTransport, request
+from probes.agent_link import FRAMES, Address, HttpTransport, Watchdog, request
 from probes.base import ProbeError
 from probes.framing import Decoder, Encoder
 from probes.samples import Filters, Frame
@@ -277,3 +280,38 @@ def test_nobody_answers(server: http.server.ThreadingHTTPServer, tmp_path: objec
     nobody = HttpTransport("unix:/x", Address("localhost", path=f"{tmp_path}/none"))
     with pytest.raises(ProbeError, match="unix:/x: No such file"):
         nobody.connect(lambda answer: None, ask=True)
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found"])
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"x", b"ffffffffffffffff"])
+def test_chunks_of_impossible_sizes_take_no_memory(status: bytes, size: bytes) -> None:
+    sent = 0
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            nonlocal sent
+            client, _ = listening.accept()
+            client.settimeout(5)
+            with client, suppress(OSError):
+                client.recv(65536)
+                head = b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+                client.sendall(head + size + b"\r\n")
+                while sent < 64 << 20:
+                    sent += client.send(b"x" * 65536)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = Address("127.0.0.1", listening.getsockname()[1])
+        with pytest.raises(ProbeError), Watchdog(10) as watchdog:
+            client, answer = HttpTransport("x", address).ask(watchdog, "GET", "/v1/search")
+            try:
+                agent_link._content(answer, agent_link.MOST_ANSWER)
+            except (ValueError, OSError, HTTPException) as error:
+                raise agent_link.NONSENSE from error
+            finally:
+                client.close()
+            raise agent_link.NONSENSE
+        thread.join(20)
+        assert not thread.is_alive()
+    # Some megabytes lie in the sockets' buffers.
+    assert sent < 32 << 20

@@ -151,7 +151,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "The last seconds, at once",
             {200: _is("them, or as many as there are", "Snapshot")},
             query=(LAST,),
-            errors=(503,),
+            errors=(429, 503),
         )
     },
     "/v1/snapshot.html": {
@@ -160,7 +160,7 @@ PATHS: dict[str, dict[str, Schema]] = {
             "The same as a page to keep",
             {200: _text("a page that needs nothing else", "text/html")},
             query=(LAST,),
-            errors=(503,),
+            errors=(429, 503),
         )
     },
     "/v1/runs": {

@@ -17,6 +17,7 @@ from probes.samples import Frame
 from tui.agent.control import Control
 from tui.agent.errors import Refused
 from tui.agent.memory import much
+from tui.agent.turns import Turns
 from tui.export.write import content, new_summarizer
 
 SECONDS, LONGEST = 10.0, 60.0
@@ -30,7 +31,7 @@ class Snapshots:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._history = History(LONGEST, MOST_BYTES)
-        self._busy = asyncio.Lock()
+        self._busy = Turns()
 
     def add(self, frame: Frame) -> None:
         """Keep a Frame."""
