@@ -18,6 +18,7 @@ import pytest
 from probes import agent_link
 from probes.agent_link import FRAMES, Address, HttpTransport, Watchdog, request
 from probes.base import ProbeError
+from probes.far_answers import NONSENSE
 from probes.framing import Decoder, Encoder
 from probes.samples import Filters, Frame
 from tests.unit.test_recording import make_frames
@@ -307,10 +308,10 @@ def test_chunks_of_impossible_sizes_take_no_memory(status: bytes, size: bytes) -
             try:
                 agent_link._content(answer, agent_link.MOST_ANSWER)
             except (ValueError, OSError, HTTPException) as error:
-                raise agent_link.NONSENSE from error
+                raise NONSENSE from error
             finally:
                 client.close()
-            raise agent_link.NONSENSE
+            raise NONSENSE
         thread.join(20)
         assert not thread.is_alive()
     # Some megabytes lie in the sockets' buffers.
