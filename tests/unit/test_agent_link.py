@@ -283,6 +283,19 @@ def test_nobody_answers(server: http.server.ThreadingHTTPServer, tmp_path: objec
         nobody.connect(lambda answer: None, ask=True)
 
 
+def _fetch(address: Address) -> None:
+    """Ask, and read the whole answer, as a command does; raises ProbeError in any case."""
+    with Watchdog(10) as watchdog:
+        client, answer = HttpTransport("x", address).ask(watchdog, "GET", "/v1/search")
+        try:
+            agent_link._content(answer, agent_link.MOST_ANSWER)
+        except (ValueError, OSError, HTTPException) as error:
+            raise NONSENSE from error
+        finally:
+            client.close()
+        raise NONSENSE
+
+
 @pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found"])
 @pytest.mark.parametrize("size", [b"-1", b"-5", b"x", b"ffffffffffffffff"])
 def test_chunks_of_impossible_sizes_take_no_memory(status: bytes, size: bytes) -> None:
@@ -303,15 +316,8 @@ def test_chunks_of_impossible_sizes_take_no_memory(status: bytes, size: bytes) -
         thread = threading.Thread(target=serve)
         thread.start()
         address = Address("127.0.0.1", listening.getsockname()[1])
-        with pytest.raises(ProbeError), Watchdog(10) as watchdog:
-            client, answer = HttpTransport("x", address).ask(watchdog, "GET", "/v1/search")
-            try:
-                agent_link._content(answer, agent_link.MOST_ANSWER)
-            except (ValueError, OSError, HTTPException) as error:
-                raise NONSENSE from error
-            finally:
-                client.close()
-            raise NONSENSE
+        with pytest.raises(ProbeError):
+            _fetch(address)
         thread.join(20)
         assert not thread.is_alive()
     # Some megabytes lie in the sockets' buffers.

@@ -21,8 +21,7 @@ async def test_too_many_that_wait_are_refused_and_the_others_are_served() -> Non
                 await go.wait()
                 served += 1
         except Refused as error:
-            assert error.status == 429
-            refused += 1
+            refused += error.status == 429
 
     first = asyncio.create_task(work())
     await begun.wait()
