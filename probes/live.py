@@ -20,21 +20,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes import ipc, kernel, messages
+from probes import ipc, kernel
 from probes.base import Found, Loaded, Probe, ProbeError
-from probes.cost import CallRate, CostWindows
+from probes.broker_link import BrokerLink
+from probes.cost import CallRate
 from probes.filter_watch import FilterWatch
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
-from probes.messages import Answer, MessageError
+from probes.messages import Answer
 from probes.named import Naming
 from probes.questions import Questions
+from probes.run_times import RunTimes
 from probes.samples import Filters, Frame, Host, Sample
 from probes.slot import Slot, Standing
 from probes.windows import continues
-
-LEAD = 0.02
-"""Seconds before a Frame at which the broker is asked what programs missed."""
 
 
 class LiveSource:
@@ -57,18 +56,16 @@ class LiveSource:
         self.host = Host(
             uname.nodename, uname.release, kernel.arch() or uname.machine, os.cpu_count() or 1
         )
-        self._sock = sock
+        self._link = BrokerLink(sock)
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
         for probe in probes.values():
-            probe.meter.detach = self._detach
+            probe.meter.detach = self._link.detach
         self._interval = interval
         self.filter_watch = self._watched = FilterWatch(Filters())
         self._counted = Filters()
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
         self._hurried = False
-        self._runs: int | None = None
-        self._broken = "the privileged helper has ended"
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -76,8 +73,8 @@ class LiveSource:
         self._selector.register(sock, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._waiting_on: set[int] = set()
-        self._requests = 0
-        self._windows, self._calls = CostWindows(cost_always), CallRate()
+        self._run_times = RunTimes(self._link, cost_always, self._running)
+        self._calls = CallRate()
         hands = Hands(
             reload=lambda name: self._request(name, self._slots[name]),
             measure=lambda name: self._measure_soon(self._slots[name]),
@@ -199,7 +196,7 @@ class LiveSource:
         The answer has "ok", and "result" or "why" and "fix"; it comes from another thread.
         """
 
-        self._command(lambda: self._questions.help(self._new_request(), name, on_answer, fds))
+        self._command(lambda: self._questions.help(self._link.number(), name, on_answer, fds))
 
     def doctor(self, on_report: Callable[[dict[str, Any]], None]) -> None:
         """Ask for what `probetop doctor --json` prints, as `help` answers it."""
@@ -207,7 +204,7 @@ class LiveSource:
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced; only the newest question is sure to be answered."""
-        self._command(lambda: self._questions.search(self._new_request(), query, on_found))
+        self._command(lambda: self._questions.search(self._link.number(), query, on_found))
 
     def _slot(self, name: str) -> Slot:
         try:
@@ -243,46 +240,40 @@ class LiveSource:
             if now >= due or self._hurried:
                 self._hurried = False
                 self._on_frame(self._frame(now))
-                self._runs = None
+                self._run_times.framed()
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
                     due = now + self._interval
             self._governed.tick(now, self._framed)
-            self._measure(now)
-            self._requests += self.naming.ask(self._sock, self._requests + 1)
+            self._run_times.measure(now)
+            self.naming.ask(self._link)
             due = min(due, now + self._interval)
-            lead = self._ask_runs(due, now)
+            lead = self._run_times.lead(due, self._interval, now)
             wait = min(due - lead - time.monotonic(), self._governed.wait(now))
             for key, _ in self._selector.select(max(0.0, wait)):
-                if key.fileobj is self._sock:
+                if key.fileobj is self._link.sock:
                     if not self._broker_speaks():
-                        return f"{self._broken}; no probe is attached any more"
+                        return f"{self._link.broken}; no probe is attached any more"
                 elif key.fileobj == self._wake:
                     os.eventfd_read(self._wake)
                 else:
                     self._drain(key.fd)
             while self._commands:
-                self._commands.popleft()()
+                self._carry_out(self._commands.popleft())
         return None
 
-    def _ask_runs(self, due: float, now: float) -> float:
-        """Ask what programs missed, shortly before a Frame; seconds before `due` to be called."""
-        if self._runs is not None:
-            return 0.0
-        lead = min(LEAD, self._interval / 4)
-        if now < due - lead:
-            return lead
-        self._runs = self._new_request()
-        if self._running():
-            self._tell({"id": self._runs, "op": "runs"})
-        return 0.0
+    def _carry_out(self, command: Callable[[], None]) -> None:
+        try:
+            command()
+        except Exception as error:  # whoever asked for it, polling goes on
+            self._write_log(f"a command failed: {error!r}")
 
     def _close(self) -> None:
         for slot in self._slots.values():
             with suppress(OSError):
                 slot.probe.release()
         self._selector.close()
-        self._sock.close()
+        self._link.close()
         os.close(self._wake)
 
     def _frame(self, now: float) -> Frame:
@@ -349,32 +340,16 @@ class LiveSource:
             slot.probe.release()
             self._watch()
 
-    def _new_request(self) -> int:
-        self._requests += 1
-        return self._requests
-
     def _request(self, name: str, slot: Slot) -> None:
-        slot.pending = self._new_request()
         params = dict(slot.probe.params())
-        self._tell({"id": slot.pending, "op": "load", "probe": name, "params": params})
-
-    def _tell(self, message: ipc.Message) -> None:
-        with suppress(OSError):  # the broker has gone, as its socket will say
-            ipc.send(self._sock, message)
+        slot.pending = self._link.tell("load", probe=name, params=params)
 
     def _broker_speaks(self) -> bool:
         """Take in an answer; False at the end. Raises MessageError for one that is none."""
-        received = ipc.receive(self._sock)
-        if received is None:
-            return False
-        data, fds = received
-        try:
-            answer = messages.convert(data, Answer)
-        except MessageError:
-            ipc.close_all(fds)
-            raise
-        self._answered(answer, fds)
-        return True
+        received = self._link.receive()
+        if received is not None:
+            self._answered(*received)
+        return received is not None
 
     def _answered(self, answer: Answer, fds: Sequence[int]) -> None:
         """Give an answer to who asked; takes the descriptors."""
@@ -386,17 +361,10 @@ class LiveSource:
             return
         ipc.close_all(fds)
         if answer.unit:  # switched off, or asked for anew, meanwhile
-            self._detach(answer.unit, None)
+            self._link.detach(answer.unit, None)
         elif answer.id is None:
-            self._broken = answer.why
-        elif answer.id == self._windows.request:
-            self._write_log(answer.why)
-            runs = answer.runs if answer.ok else None
-            self._windows.answered(runs, self._running(), time.monotonic())
-        elif answer.id == self._runs:
-            for probe in self._running():
-                probe.meter.told(answer.runs)
-        elif not self.naming.answered(answer):
+            self._link.broken = answer.why
+        elif not self._run_times.answered(answer) and not self.naming.answered(answer):
             self._questions.answered(answer)
 
     def _loaded(self, slot: Slot, answer: Answer, fds: Sequence[int]) -> None:
@@ -412,9 +380,9 @@ class LiveSource:
             slot.probe.adopt(loaded)
             slot.state, slot.begun = "on", time.monotonic()
             self._governed.begun(slot.probe, slot.begun)
-            self._windows.begin_soon(slot.probe, time.monotonic())
+            self._run_times.windows.begin_soon(slot.probe, time.monotonic())
         except (ProbeError, OSError, ValueError) as error:
-            self._detach(loaded.unit, None)
+            self._link.detach(loaded.unit, None)
             self._fail(slot, f"its maps cannot be read ({error})", "run probetop doctor")
         finally:
             loaded.close()
@@ -437,7 +405,7 @@ class LiveSource:
         slot.held, slot.pending = True, None
 
     def _measure_soon(self, slot: Slot) -> None:
-        self._windows.begin_soon(slot.probe, time.monotonic())
+        self._run_times.windows.begin_soon(slot.probe, time.monotonic())
 
     def _watch(self) -> None:
         """Wait on the ring buffers that there are now, and for the end of a filtered process."""
@@ -451,20 +419,8 @@ class LiveSource:
             self._selector.register(fd, selectors.EVENT_READ)
         self._waiting_on = wanted
 
-    def _detach(self, unit: int, groups: Sequence[int] | None) -> None:
-        """Have the broker detach what it keeps: the kernel takes its time for that."""
-        message = {"id": self._new_request(), "op": "detach", "unit": unit}
-        self._tell(message if groups is None else {**message, "groups": list(groups)})
-
     def _running(self) -> list[Probe]:
         return [slot.probe for slot in self._slots.values() if slot.state == "on"]
-
-    def _measure(self, now: float) -> None:
-        """Have the kernel measure the programs' run times, or stop, as a window is due."""
-        wish = self._windows.due(self._running(), now)
-        if wish is not None:
-            self._windows.request = self._new_request()
-            self._tell({"id": self._windows.request, "op": "measure", "on": wish == "on"})
 
     def note(self, text: str) -> None:
         """Write a line to the log, if there is one."""

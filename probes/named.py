@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import suppress
 from dataclasses import replace
 
-from probes import ipc
+from probes.broker_link import BrokerLink
 from probes.cgroup_names import CgroupName, Names
 from probes.messages import Answer
 from probes.samples import ExecEvent, ExecSample, Sample
@@ -24,15 +22,11 @@ class Naming:
         self._request = 0
         self._shown: dict[str, CgroupName] = {}
 
-    def ask(self, sock: socket.socket, number: int) -> int:
-        """Ask the broker, as request `number`, if there is something to ask: 1, else 0."""
+    def ask(self, link: BrokerLink) -> None:
+        """Ask the broker, if there is something to ask."""
         ids = self.names.question()
-        if not ids:
-            return 0
-        self._request = number
-        with suppress(OSError):  # the broker has gone, as its socket will say
-            ipc.send(sock, {"id": number, "op": "names", "ids": ids})
-        return 1
+        if ids:
+            self._request = link.tell("names", ids=list(ids))
 
     def answered(self, answer: Answer) -> bool:
         """Take in an answer; False for one to something else."""

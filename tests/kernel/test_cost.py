@@ -66,7 +66,7 @@ def test_outside_of_windows_nothing_is_measured(calls: Path) -> None:
     with Live("syscalls") as live, Work(calls, "until", "100") as work:
         work.go()
         live.wait("a window is over", lambda f: f.samples["syscalls"].cost.cpu_percent)
-        assert not live.source._windows._open
+        assert not live.source._run_times.windows._open
 
         def idle() -> bool:
             before, events = runs(), live.syscalls().cost.events
@@ -83,7 +83,7 @@ def test_windows_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with Live("syscalls") as live:
 
         def twice(frame: Frame) -> bool:
-            is_open = live.source._windows._open
+            is_open = live.source._run_times.windows._open
             if not opened or opened[-1] is not is_open:
                 opened.append(is_open)
             return opened.count(True) >= 2 and not is_open
@@ -98,6 +98,6 @@ def test_cost_always_measures_without_a_gap(calls: Path) -> None:
         for _ in range(5):
             before = runs()
             live.settled()
-            assert live.source._windows._open
+            assert live.source._run_times.windows._open
             assert runs() > before
         work.work()

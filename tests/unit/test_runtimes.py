@@ -17,6 +17,7 @@ import pytest
 
 from probes import broker, ipc, messages, namer, runtimes
 from probes.broker import Broker
+from probes.broker_link import BrokerLink
 from probes.named import Naming
 from probes.runtimes import Told, ask
 from probes.samples import ExecEvent, ExecSample
@@ -227,12 +228,14 @@ def test_the_broker_asks_in_a_child(
     )  # fmt: skip
     sample = ExecSample(state="on", events=(event,))
     assert naming.named(sample) == sample
-    assert naming.ask(brokers_socket, 7) == 1
-    assert naming.ask(brokers_socket, 8) == 0
-    received = ipc.receive(brokers_socket)
+    link = BrokerLink(brokers_socket)
+    naming.ask(link)
+    naming.ask(link)
+    assert link.number() == 2
+    received = link.receive()
     assert received is not None
     assert not naming.answered(messages.Answer(id=6, ok=True))
-    assert naming.answered(messages.convert(received[0], messages.Answer))
+    assert naming.answered(received[0])
     named = naming.named(sample)
     assert isinstance(named, ExecSample)
     assert named.names[path].container == "db"
