@@ -34,12 +34,18 @@ _STATE = re.compile(r"\) (\S) ")
 _ID = re.compile(r"^(prog_id|map_id|link_id|memlock):\s*(\d+)", re.M)
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started, by its main thread, and what those have."""
+def own_children(pid: int) -> list[int]:
+    """The processes that a process itself has started, such as probetop's broker."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for path in Path(f"/proc/{pid}/task").iterdir():
             found += [int(word) for word in (path / "children").read_text().split()]
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and what those have."""
+    found = own_children(pid)
     return found + [below for one in found for below in children(one)]
 
 

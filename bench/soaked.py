@@ -3,9 +3,9 @@
 
     python -m bench.soaked FILE [probetop's arguments]
 
-After SIGUSR1 the file holds the number of small blocks that live objects have, garbage less,
-and the bytes of all larger ones: what is resident tells little, for a heap keeps what it
-needed once, and frays.
+After SIGUSR1 the file, which the one who asks has emptied, holds the number of small blocks that
+live objects have, garbage less, and the bytes of all larger ones: what is resident tells little,
+for a heap keeps what it needed once, and frays.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def large_bytes() -> int:
 
 def main() -> int:
     """Runs as the command line does."""
-    path = sys.argv[1]
+    # Opened now: later the process may write no files.
+    told = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def tell(number: int, frame: object) -> None:
         # A cache with a limit fills for minutes; one without is a leak, and stays.
@@ -53,9 +54,7 @@ def main() -> int:
             if isinstance(one, _lru_cache_wrapper) and one.cache_parameters()["maxsize"]:
                 one.cache_clear()
         gc.collect()
-        with open(f"{path}.new", "w", encoding="ascii") as file:
-            file.write(f"{sys.getallocatedblocks()} {large_bytes()}\n")
-        os.replace(f"{path}.new", path)
+        os.pwrite(told, f"{sys.getallocatedblocks()} {large_bytes()}\n".encode(), 0)
 
     signal.signal(signal.SIGUSR1, tell)
     return cli.main(sys.argv[2:])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.emulator import Screen
-from bench.held import children, held, is_zombie, programs
+from bench.held import children, held, is_zombie, own_children, programs
 from bench.measure import BenchError
 from bench.screen import Terminal
 from tui.registry import REGISTRY
@@ -78,16 +78,16 @@ class Typist:
         yield "an export"
 
     def held(self) -> dict[str, float]:
-        """What the dashboard and the broker hold, and how many processes there are in all.
+        """What the dashboard and its own children hold, and how many processes there are in all.
 
         The broker's children, loaders and searchers, come and go.
         """
-        self.told.unlink(missing_ok=True)
+        self.told.write_text("")
         os.kill(self.pid, signal.SIGUSR1)
-        self.wait("it tells of its memory", self.told.is_file)
+        self.wait("it tells of its memory", lambda: bool(self.told.read_text()))
         small, large = map(int, self.told.read_text().split())
         below = children(self.pid)
-        found = held([self.pid, *below[:1]])
+        found = held([self.pid, *own_children(self.pid)])
         found |= {"small objects": small / 1000, "large objects": large / 1e6}
         return {**found, "processes": 1 + len(below)}
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.agent import FRAMES, PROTOBUF, TEXT
-from bench.held import children, held, is_zombie, programs
+from bench.held import children, held, is_zombie, own_children, programs
 from bench.measure import BenchError
 from bench.typist import TARGETS
 from tui.agent import owner
@@ -67,15 +67,15 @@ class Visitor:
         yield "wrong requests"
 
     def held(self) -> dict[str, float]:
-        """What the agent and the broker hold, and how many processes there are in all."""
+        """What the agent and its own children hold, and how many processes there are in all."""
         self.wait("no zombie is left", lambda: not any(map(is_zombie, children(self.pid))))
         time.sleep(0.5)
-        self.told.unlink(missing_ok=True)
+        self.told.write_text("")
         os.kill(self.pid, signal.SIGUSR1)
-        self.wait("it tells of its memory", self.told.is_file)
+        self.wait("it tells of its memory", lambda: bool(self.told.read_text()))
         small, large = map(int, self.told.read_text().split())
         below = children(self.pid)
-        found = held([self.pid, *below[:1]])
+        found = held([self.pid, *own_children(self.pid)])
         found |= {"small objects": small / 1000, "large objects": large / 1e6}
         return {**found, "processes": 1 + len(below)}
 
