@@ -160,6 +160,20 @@ class Runs:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
 
     async def _carry_out(self, run: Run) -> None:
+        """Measure, and have an end of it whatever happens: clients wait for that."""
+        state: RunState = "failed"
+        try:
+            state = await self._measured(run)
+        except ProbeError as error:
+            run.problem("run", error.why, error.fix)
+        finally:
+            # It holds much more than the result.
+            run.summarizer = Summarizer({})
+            run.state = state if _works(run) else "failed"
+            run.gone.set()
+
+    async def _measured(self, run: Run) -> RunState:
+        """Measure and keep the result; raises ProbeError where it cannot be done."""
         state: RunState = "failed"
         try:
             await self._add_targets(run)
@@ -172,15 +186,12 @@ class Runs:
                 self._control.lend_filters(None)
             # Before anything that takes a while: the next client has to find it so.
             self._control.apply()
-        await self._remove_targets(run)
+            await self._remove_targets(run)
         if run.summarizer.frames > 1:
             run.result = await asyncio.to_thread(_packed, run.summarizer)
         elif state == "done":
             state = "failed"
-        # It holds much more than the result.
-        run.summarizer = Summarizer({})
-        run.state = state if _works(run) else "failed"
-        run.gone.set()
+        return state
 
     async def _count(self, run: Run) -> None:
         """Take in Frames, from one that is made for it to another."""
@@ -215,10 +226,12 @@ class Runs:
             self._lent[spec] = {run.id}
 
     async def _remove_targets(self, run: Run) -> None:
-        for spec, users in list(self._lent.items()):
-            users.discard(run.id)
-            if not users:
-                async with self._control.lock:
+        for spec in [spec for spec, users in self._lent.items() if run.id in users]:
+            async with self._control.lock:
+                # Others may have come, gone or kept it while this one waited.
+                users = self._lent.get(spec, set())
+                users.discard(run.id)
+                if spec in self._lent and not users:
                     del self._lent[spec]
                     await self._control.remove_target(spec)
 
