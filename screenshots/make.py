@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -103,34 +105,36 @@ def convert(svg: Path) -> None:
 
 
 def photograph(seconds: int) -> int:
-    """Takes and writes all pictures, with an exit status."""
+    """Takes all pictures and prints them as JSON, for this process may write no files."""
     try:
-        write(seconds)
+        source = open_live(
+            {entry.name: entry.probe_path for entry in REGISTRY},
+            on=[entry.name for entry in REGISTRY if entry.on_at_start],
+            options={},
+            filters=Filters(cgroup=f"/{SLICE}"),
+            interval=1.0,
+            # To take pictures takes more than to show the screen.
+            budget=5.0,
+        )
+        json.dump(asyncio.run(session(source, seconds)), sys.stdout)
     except ProbeError as error:
         print(f"screenshots: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def write(seconds: int) -> None:
-    """Takes and writes all pictures; from the start of the source on without privileges."""
-    source = open_live(
-        {entry.name: entry.probe_path for entry in REGISTRY},
-        on=[entry.name for entry in REGISTRY if entry.on_at_start],
-        options={},
-        filters=Filters(cgroup=f"/{SLICE}"),
-        interval=1.0,
-        # To take pictures takes more than to show the screen.
-        budget=5.0,
-    )
-    for name, svg in asyncio.run(session(source, seconds)).items():
+def write(pictures: Mapping[str, str]) -> int:
+    """Writes all pictures, with an exit status."""
+    for name, svg in pictures.items():
         path = HERE / f"{name}.svg"
         path.write_text(svg, encoding="utf-8")
         size = path.stat().st_size
         print(f"{path.relative_to(HERE.parent)}  {size / 1000:.0f} kB")
         if size > MOST_BYTES or "url(http" in svg:
-            raise ProbeError(f"{path.name} is too large or asks for a font", "look at it")
+            print(f"{path.name} is too large or asks for a font: look at it", file=sys.stderr)
+            return 1
         convert(path)
+    return 0
 
 
 def wait_for_slice(workload: subprocess.Popen[bytes]) -> None:
@@ -160,7 +164,8 @@ def main() -> int:
         wait_for_slice(workload)
         # A process of its own: it gives up the privileges that ending the workload needs.
         again = [sys.executable, "-m", "screenshots.make", *sys.argv[1:], "--photograph"]
-        return subprocess.run(again, cwd=HERE.parent, check=False).returncode
+        done = subprocess.run(again, cwd=HERE.parent, check=False, stdout=subprocess.PIPE)
+        return done.returncode or write(json.loads(done.stdout))
     finally:
         workload.send_signal(signal.SIGTERM)
         workload.wait(20)
