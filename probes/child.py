@@ -27,7 +27,9 @@ GRACE = 0.2
 
 
 class Limits(NamedTuple):
-    """Most that a child may use: bytes of address space, and seconds of CPU time for one task."""
+    """Most that a child may use: bytes of address space beyond those that it is forked with, and
+    seconds of CPU time for one task.
+    """
 
     memory: int = 512 * MIB
     cpu: int = 5
@@ -124,13 +126,24 @@ def close_others(keep: Collection[int]) -> None:
 
 
 def limit(limits: Limits) -> None:
-    """Set this process's limits; called again, CPU time counts from now on."""
+    """Set this process's limits."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    memory = _address_space() + limits.memory
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    limit_time(limits)
+
+
+def limit_time(limits: Limits) -> None:
+    """Let a new task begin: CPU time counts from now on."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     used = int(time.process_time()) + 1
     soft = used + limits.cpu
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
+
+
+def _address_space() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def _silence() -> None:

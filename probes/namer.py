@@ -38,7 +38,7 @@ def serve(sock: socket.socket) -> None:
     while (received := ipc.receive(sock)) is not None:
         message = received[0]
         assert isinstance(message, dict)
-        child.limit(Namer.limits)
+        child.limit_time(Namer.limits)
         signal.alarm(SECONDS)
         names = runtimes.ask(message["ids"])
         signal.alarm(0)

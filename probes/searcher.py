@@ -123,7 +123,7 @@ def serve(sock: socket.socket) -> None:
             received = newer
         message = received[0]
         assert isinstance(message, dict)
-        child.limit(Searcher.limits)
+        child.limit_time(Searcher.limits)
         try:
             found = _search(message["query"])
         except ProbeError as error:

@@ -34,8 +34,10 @@ def run_tests(kernel: Kernel, work: Path) -> machine.Run:
     boot = kernels.prepare(kernel)
     work.chmod(0o755)
     workloads.build(kernels.MACHINES[kernel.arch], work)
-    # Only what is pure Python is used from here: pytest and what it needs.
+    # Only what is pure Python is used from here on other machines: pytest and what it needs.
     library = Path(sysconfig.get_path("purelib"))
+    packages = workloads.packages(kernels.MACHINES[kernel.arch], work)
+    paths = [machine.CHECKOUT, *([packages] if packages else []), library]
     environment = {
         "CI": "1",
         "PROBETOP_GUEST": "1",
@@ -44,7 +46,7 @@ def run_tests(kernel: Kernel, work: Path) -> machine.Run:
         "PROBETOP_WORKLOADS": str(work),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": f"{machine.CHECKOUT}:{library}",
+        "PYTHONPATH": ":".join(map(str, paths)),
     }
     command = [boot.python, *PYTEST, f"tests/vm/{'guest_pmu' if kernel.pmu else 'guest'}"]
     return machine.run(boot, command, environment=environment, read=[library, work], limit=LIMIT)

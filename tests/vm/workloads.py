@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.vm.kernels import Unavailable
 
-SOURCES = Path(__file__).resolve().parents[1] / "workloads"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "tests" / "workloads"
 FLAGS = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static"]
 TINY = ["-nostdlib", "-fno-stack-protector"]
 NAMES = ("calls", "counted", "counters", "functions", "thread_exec", "timed", "tiny", "usdt")
@@ -34,3 +37,27 @@ def build(machine: str, directory: Path) -> None:
         flags = [*FLAGS, *(TINY if name == "tiny" else ["-pthread"]), f"-I{include.parent}"]
         source, program = SOURCES / f"{name}.c", directory / name
         subprocess.run([compiler, *flags, str(source), "-o", str(program)], check=True)
+
+
+COMPILED = ("msgspec", "capstone")
+"""Packages that the program imports and that are not pure Python."""
+PLATFORMS = {
+    "aarch64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
+}
+
+
+def packages(machine: str, directory: Path) -> Path | None:
+    """The locked packages for a machine of another kind; None for this machine's kind."""
+    if machine == platform.machine():
+        return None
+    lock = (ROOT / "requirements.lock").read_text()
+    wanted = [block for block in re.split(r"\n(?=\S)", lock) if block.split("==")[0] in COMPILED]
+    assert len(wanted) == len(COMPILED)
+    names, target = directory / "requirements", directory / "packages"
+    names.write_text("\n".join(wanted) + "\n")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(target)]
+    for name in PLATFORMS[machine]:
+        command += ["--platform", name]
+    subprocess.run([*command, "--python-version", "3.11", "-r", str(names)], check=True)
+    return target
