@@ -173,7 +173,7 @@ def test_maps_that_cannot_be_read_leave_no_program(monkeypatch: pytest.MonkeyPat
         live.source.toggle("syscalls", True)
         frame = live.wait("it failed", lambda frame: frame.samples["syscalls"].state == "failed")
         assert "no memory" in str(frame.samples["syscalls"].why)
-        assert held_programs() == set()
+        eventually("nothing is held", lambda: held_programs() == set())
         monkeypatch.undo()
         live.source.toggle("syscalls", True)
         live.all_on("syscalls")
