@@ -502,51 +502,6 @@ def test_a_broker_that_is_told_to_end_ends_with_its_children(
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
 
 
-def own_memory() -> int:
-    """Bytes of this process's address space."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-
-
-def test_a_child_has_its_limits_and_nothing_else_open() -> None:
-    reading, writing = os.pipe()
-
-    def work(sock: socket.socket) -> None:
-        names = sorted(os.readlink(f"/proc/self/fd/{n}") for n in open_descriptors())
-        limits = [resource.getrlimit(n)[0] for n in (resource.RLIMIT_AS, resource.RLIMIT_CORE)]
-        ipc.send(sock, {"names": names, "limits": limits, "group": os.getpgid(0) == os.getpid()})
-
-    one = child.start(work, Limits(memory=1 << 30, cpu=3))
-    received = ipc.receive(one.sock)
-    one.end()
-    ipc.close_all([reading, writing])
-    assert received is not None
-    told: Any = received[0]
-    memory, core = told["limits"]
-    assert 1 << 30 < memory < (1 << 30) + own_memory() + (64 << 20)
-    assert core == 0
-    assert told["group"]
-    assert told["names"][:3] == ["/dev/null"] * 3
-    assert len(told["names"]) == 4
-    assert told["names"][3].startswith("socket:")
-
-
-def test_a_child_that_eats_memory_or_time_ends() -> None:
-    def eats(sock: socket.socket) -> None:
-        held = [bytearray(50 << 20) for _ in range(100)]
-        ipc.send(sock, {"held": len(held)})
-
-    def spins(sock: socket.socket) -> None:
-        child.limit_time(Limits(cpu=0))
-        while True:
-            pass
-
-    for work in (eats, spins):
-        one = child.start(work, Limits(memory=512 << 20, cpu=5))
-        assert ipc.receive(one.sock) is None
-        one.end()
-
-
 def test_messages_too_big_are_refused_by_the_sender() -> None:
     ours, theirs = ipc.pair()
     with pytest.raises(ValueError, match="message of"):
