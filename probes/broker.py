@@ -155,6 +155,9 @@ class Broker:
         except MessageError as error:
             why = f"the broker does not understand this message: {error}"
             self._refuse(messages.id_of(data), why, "probetop is broken or attacked: restart it")
+        except (ValueError, RecursionError):
+            why = "what is asked for is too large"
+            self._refuse(messages.id_of(data), why, "ask for less at once")
         except OSError as error:  # no process, no descriptor, no memory
             why = f"the broker cannot do this now ({error.strerror})"
             self._refuse(messages.id_of(data), why, "raise ulimit -n and -u, or free memory")
@@ -216,7 +219,12 @@ class Broker:
         self.loader.request = request
         self.loader.deadline = time.monotonic() + LOADER_TIMEOUT
         body = {"id": request.id, "path": self.paths[request.probe], "params": request.params}
-        ipc.send(self.loader.child.sock, body)
+        try:
+            ipc.send(self.loader.child.sock, body)
+        except (ValueError, RecursionError):
+            # JSON of ours escapes what came as UTF-8, and is up to six times as long.
+            self.loader.request = None
+            self._refuse(request.id, "what is asked for is too large", "ask for less at once")
 
     def _loader_speaks(self, loader: Loader) -> None:
         try:

@@ -314,6 +314,23 @@ def test_wrong_messages_are_answered_and_change_nothing(bench: Callable[[Play], 
         assert_answers_wrong_messages(one)
 
 
+@pytest.mark.parametrize("text", ['"' + "\u00e9" * 70_000 + '"', "[" * 900 + "]" * 900])
+def test_a_request_that_grows_on_its_way_to_the_loader_is_answered(
+    bench: Callable[[Play], Bench], text: str
+) -> None:
+    """JSON with other characters is longer when it is written again, and deep JSON may fail."""
+    one = bench(obedient)
+    head = '{"op":"load","id":1,"probe":"one","params":{"targets":'
+    one.sock.send((head + text + "}}").encode())
+    message, fds = one.answer()
+    ipc.close_all(fds)
+    assert message["id"] == 1
+    one.ask(id=2, probe="two")
+    message, fds = one.answer()
+    ipc.close_all(fds)
+    assert (message["id"], message["ok"]) == (2, True)
+
+
 def test_three_thousand_descriptors_are_closed_and_answered(
     bench: Callable[[Play], Bench],
 ) -> None:
