@@ -42,6 +42,7 @@ _PSEUDO = {
 }
 """File systems whose files are the kernel's answers: statfs's f_type, as in linux/magic.h."""
 _FUSE = 0x65735546
+_OVERLAY = 0x794C7630
 _OPENAT2 = 437
 _AT_FDCWD = -100
 _NO_MAGICLINKS, _IN_ROOT = 0x02, 0x10
@@ -80,6 +81,11 @@ class OpenFile:
     def version(self) -> tuple[int, ...]:
         """What changes with the file and with its content."""
         return _version(self.stat)
+
+    @property
+    def is_overlaid(self) -> bool:
+        """Whether the file lies on overlayfs, where anybody may mount what others own."""
+        return _file_system(self.fd) == _OVERLAY
 
     @property
     def size(self) -> int:

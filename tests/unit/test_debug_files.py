@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from probes import debug_files, elf_functions
+from probes.open_file import OpenFile
 from tests.unit.elf_file import FUNC, GLOBAL, LOCAL, ElfFile, Row
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make files of others")
@@ -68,6 +69,20 @@ def test_the_owner_of_a_program_is_believed_about_it(tmp_path: Path) -> None:
     for path in (program, debug):
         os.chown(path, STRANGER, 0)
     assert names(program) == {"api", "inner"}
+    os.chown(debug, 0, 0)
+    assert names(program) == {"api", "inner"}
+
+
+@root
+def test_on_an_overlay_only_root_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner can be whoever mounted it, and a breakpoint goes into the file below it."""
+    program, debug = with_debug_file(tmp_path)
+    monkeypatch.setattr(OpenFile, "is_overlaid", True)
+    for path in (program, debug):
+        os.chown(path, STRANGER, 0)
+    assert names(program) == {"api"}
     os.chown(debug, 0, 0)
     assert names(program) == {"api", "inner"}
 
