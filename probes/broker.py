@@ -75,8 +75,11 @@ class Broker:
         paths: Mapping[str, str],
         spawn: Callable[[int], Child] | None = None,
         helpers: Mapping[str, Helper] = NO_HELPERS,
+        parent: int | None = None,
     ) -> None:
+        """`parent` is a pidfd of the dashboard, at whose end the broker ends as well."""
         self.sock = sock
+        self.parent = parent
         self.paths = dict(paths)
         self.queue: deque[Load] = deque()
         self.loader: Loader | None = None
@@ -94,6 +97,9 @@ class Broker:
                 self._next()
                 ready = self._wait()
                 self._children_speak(ready)
+                # Somebody else may hold the dashboard's end of the socket by then.
+                if self.parent is not None and self.parent in ready:
+                    break
                 if self.sock.fileno() in ready and not self._dashboard_speaks():
                     break
         finally:
@@ -128,6 +134,8 @@ class Broker:
         """The descriptors that have something to read, once any has or something is due."""
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
+        if self.parent is not None:
+            poll.register(self.parent, select.POLLIN)
         timeouts = []
         if self.loader:
             poll.register(self.loader.child.sock, select.POLLIN)
@@ -288,7 +296,9 @@ def run(
             signal.signal(number, signal.SIG_IGN)
         process_start.keep_privileges()
         saved = terminal_state.remember()
-        Broker(sock, paths, helpers=helpers).serve()
+        watched = os.pidfd_open(parent)
+        if os.getppid() == parent:
+            Broker(sock, paths, helpers=helpers, parent=watched).serve()
         terminal_state.restore(saved, parent)
         status = 0
     except Exception as error:

@@ -193,3 +193,32 @@ def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
     eventually("all programs are gone", lambda: not program_ids() - before)
     ipc.close_all(received[1])
     sock.close()
+
+
+def test_the_broker_ends_with_the_dashboard_although_others_hold_its_socket() -> None:
+    reading, writing = os.pipe()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    dashboard = os.fork()
+    if dashboard == 0:
+        pid, sock = broker.fork(PATHS)
+        socket.send_fds(theirs, [str(pid).encode()], [sock.fileno()])
+        os.read(reading, 1)
+        os._exit(0)
+    data, fds, _, _ = socket.recv_fds(ours, 64, 1)
+    broker_pid = int(data)
+    assert os.path.exists(f"/proc/{broker_pid}")
+    os.close(writing)
+    os.kill(dashboard, 9)
+    os.waitpid(dashboard, 0)
+
+    def has_ended() -> bool:
+        try:
+            with open(f"/proc/{broker_pid}/stat", encoding="ascii") as file:
+                return ") Z " in file.read()
+        except FileNotFoundError:
+            return True
+
+    eventually("the broker ends as well", has_ended)
+    ipc.close_all([*fds, reading])
+    ours.close()
+    theirs.close()
