@@ -100,10 +100,11 @@ def _is_trustworthy(debug: OpenFile, program: OpenFile, inside: bool) -> bool:
     owner = debug.stat.st_uid
     if debug.version[:2] == program.version[:2] or debug.stat.st_mode & 0o022:
         return False
-    # An overlay shows an owner of its own for a file whose content, and whose breakpoints, are
-    # those of another person's: only root is believed there.
-    owners = (0,) if program.is_overlaid else (0, program.stat.st_uid)
-    if owner == _overflow_uid() or owner not in owners:
+    # On an overlay a breakpoint goes into the file below, which others run as well, and which may
+    # be another person's than the owner that the overlay shows.
+    if program.is_overlaid or debug.is_overlaid:
+        return False
+    if owner == _overflow_uid() or owner not in (0, program.stat.st_uid):
         return False
     return not inside or debug.mount == program.mount != ""
 

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import re
 import signal
 import socket
 import stat
@@ -29,6 +30,7 @@ SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_REQUEST = 8192
 LARGEST_FILE = 64 << 20
 CREATE, WRITE, CHECK, FORCE = b"c", b"w", b"k", b"!"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]*")
 SECONDS = 20.0
 """How long a file may take to be made; a network's file system may be slow."""
 
@@ -182,7 +184,8 @@ class Place:
             if path != self._rule.path or (force and not self._rule.force):
                 raise ProbeError(f"{path}: this file was not asked for", "report it")
             return path
-        if force or not name or name.startswith(".") or not name.lower().endswith(ENDINGS):
+        # A name may stand in a command line of root's, by a wildcard: it is no option there.
+        if force or not _NAME.fullmatch(name) or not name.lower().endswith(ENDINGS):
             raise ProbeError(f"cannot create {path}", f"a name that ends in {', '.join(ENDINGS)}")
         real = os.path.realpath(folder or ".")
         if real not in (self._here, self._home) and not _is_scratch(real):
@@ -199,6 +202,8 @@ class Place:
                     os.fchdir(fd)
                 finally:
                     os.close(fd)
+        if real not in (self._here, self._home) and not os.stat(".").st_mode & stat.S_IXOTH:
+            raise ProbeError(f"cannot create {path}: its folder is private", "use /tmp itself")
         return name
 
 
