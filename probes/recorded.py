@@ -14,7 +14,7 @@ from array import array
 from pathlib import Path
 
 from probes import bounded_json
-from probes.limits import CodecError
+from probes.limits import ANY_FLOAT, CodecError
 from probes.recording import Reader, Record
 from probes.timeline import Parsed, Timeline
 
@@ -100,6 +100,8 @@ def _mono(payload: bytes) -> float | None:
     try:
         head = zlib.decompressobj().decompress(payload, _HEAD_BYTES)
         found = _MONO.match(head)
-        return None if found is None else float(found[1])
+        mono = None if found is None else float(found[1])
+        # What the decoder would refuse is no moment: no clock can show it.
+        return mono if mono is not None and ANY_FLOAT.low <= mono <= ANY_FLOAT.high else None
     except (zlib.error, ValueError):
         return None

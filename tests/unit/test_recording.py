@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from probes import recorded
 from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.framing import KEY, KEY_EVERY
@@ -320,3 +321,8 @@ def test_newer_recordings_lose_only_what_is_unknown() -> None:
     data["samples"][0].append("weather")
     data["samples"][1].append(["WeatherSample", {"rain": 1}])
     assert codec.decode(data) == frame
+
+
+@pytest.mark.parametrize("mono", ["1e999", "-1e999", "-1e308", "1e12"])
+def test_a_moment_that_no_clock_can_show_is_none(mono: str) -> None:
+    assert recorded._mono(zlib.compress(b'{"time":1.0,"mono":%s}' % mono.encode())) is None
