@@ -80,7 +80,7 @@ def held(pids: Iterable[int]) -> dict[str, float]:
 
 
 def programs(pid: int) -> int:
-    """How many BPF programs a process and its children hold: probetop's broker is one."""
+    """The number of BPF programs that a process and its children hold, such as the broker."""
     objects: dict[str, set[str]] = {"prog_id": set(), "map_id": set(), "link_id": set()}
     for one in (pid, *children(pid)):
         for info in _descriptors(one):

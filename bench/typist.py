@@ -78,7 +78,7 @@ class Typist:
         yield "an export"
 
     def held(self) -> dict[str, float]:
-        """What the dashboard and its own children hold, and how many processes there are in all.
+        """Figures of the dashboard and its own children, and the number of all processes.
 
         The broker's children, loaders and searchers, come and go.
         """

@@ -67,7 +67,7 @@ class Visitor:
         yield "wrong requests"
 
     def held(self) -> dict[str, float]:
-        """What the agent and its own children hold, and how many processes there are in all."""
+        """Figures of the agent and its own children, and the number of all processes."""
         self.wait("no zombie is left", lambda: not any(map(is_zombie, children(self.pid))))
         time.sleep(0.5)
         self.told.write_text("")
