@@ -116,12 +116,14 @@ class LoadAnswer(Answer, kw_only=True):
     """What the loader tells the broker: also how many descriptors it keeps, after the maps'.
 
     Those of `programs` come first, then one for each of `links`, by its group (None: of no
-    group), then those of `held` maps, which lose what is in them when nobody holds them.
+    group), then those of `held` maps, which lose what is in them when nobody holds them. `memory`
+    has the ids of all maps, with their bytes.
     """
 
     programs: int = 0
     links: list[int | None] = []
     held: int = 0
+    memory: list[tuple[int, int]] = []
 
 
 def told(answer: LoadAnswer) -> dict[str, Any]:

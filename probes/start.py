@@ -38,6 +38,7 @@ def open_live(
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
+    fixed: Mapping[str, Mapping[str, Any]] = broker.NOTHING_FIXED,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -48,7 +49,8 @@ def open_live(
     Source can be asked to have done. `preload` imports what is needed from then on: the user that
     we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
-    are looked up, if not with those of the user to become. Raises ProbeError.
+    are looked up, if not with those of the user to become. `fixed` are parameters of probes that
+    hold whatever is asked for later. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -72,11 +74,11 @@ def open_live(
     FilterWatch(filters)
     # The targets of `options` come from the person who started this; later ones from who asks.
     policy = file_access.trusting(asker or file_access.Asker(user), options)
-    _, sock = broker.fork(probe_paths, helpers, policy)
+    _, link = broker.fork(probe_paths, helpers, policy, fixed)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = None if log is None else Path(log) if owns else _opened_log(log)
     source = LiveSource(
-        sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
+        link, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
     )
     for name, chosen in options.items():
         for option, value in chosen.items():

@@ -60,11 +60,11 @@ class Live:
         log: Path | None = None,
         expect_on: bool = True,
     ) -> None:
-        self.broker, sock = broker.fork(paths)
+        self.broker, link = broker.fork(paths)
         classes = {name: path.partition(":") for name, path in paths.items()}
         probes = {name: getattr(_module(m), c)() for name, (m, _, c) in classes.items()}
         self.source = LiveSource(
-            sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=log
+            link, probes, interval=interval, cost_always=cost_always, budget=budget, log=log
         )
         self.probes = probes
         self.frames: list[Frame] = []

@@ -13,14 +13,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from probes import bpfsys, broker, child, ipc, namer, searcher, units
+from probes import bpfsys, broker, child, ipc, map_memory, namer, outbox, searcher, units
 from probes.broker import Broker
+from probes.broker_link import connected
 from probes.child import Child, Limits
 from tests.fuzzing import inputs
 
@@ -32,11 +33,12 @@ class Bench:
     """A broker that serves in a thread, and the dashboard's end of its socket."""
 
     def __init__(self, play: Play) -> None:
-        self.sock, theirs = ipc.pair()
+        self.link, theirs = connected()
+        self.sock = self.link.answers
         self.sock.settimeout(20)
         self.loaders: list[int] = []
 
-        def spawn(log: int) -> Child:
+        def spawn(log: int) -> Child[socket.socket]:
             started = child.start(lambda sock: play(sock, log), Limits(), [log], quiet=False)
             self.loaders.append(started.pid)
             return started
@@ -46,8 +48,14 @@ class Bench:
         self._thread = threading.Thread(target=self.broker.serve)
         self._thread.start()
 
-    def ask(self, fds: Sequence[int] = (), **message: object) -> None:
-        assert ipc.send(self.sock, {"op": "load", **message}, fds)
+    def ask(self, **message: object) -> None:
+        assert self.link.send({"op": "load", **message})
+
+    def write(self, line: bytes) -> None:
+        """Send what may be no message."""
+        for at in range(0, len(line), 4096):
+            os.write(self.link.requests, line[at : at + 4096])
+        os.write(self.link.requests, b"\n")
 
     def answer(self) -> tuple[dict[str, Any], list[int]]:
         received = ipc.receive(self.sock)
@@ -57,8 +65,9 @@ class Bench:
 
     def end(self) -> None:
         """Close the dashboard's end; the broker must return of itself."""
-        self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
+        if self.sock.fileno() >= 0:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.link.close()
         self._thread.join(20)
         assert not self._thread.is_alive()
         self._theirs.close()
@@ -189,6 +198,41 @@ def test_there_is_a_limit_to_what_is_attached(
     assert "2 groups of programs are attached" in message["why"]
 
 
+def test_a_load_for_whose_maps_there_is_no_room_is_refused_and_detached(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(sock: socket.socket, log: int) -> None:
+        """Answers with a map of 3 MiB that no kernel has, and a program."""
+        while (received := ipc.receive(sock)) is not None:
+            request: Any = received[0]
+            number, fds = request["id"], [os.memfd_create(name) for name in ("map", "program")]
+            answer = {"id": number, "ok": True, "maps": ["m"], "programs": 1}
+            ipc.send(sock, {**answer, "memory": [[number, 3 << 20]]}, fds)
+            ipc.close_all(fds)
+
+    held_by_others = {1}
+    monkeypatch.setattr(map_memory, "most", lambda: 5 << 20)
+    monkeypatch.setattr(bpfsys, "map_exists", lambda number: number in held_by_others)
+    one = bench(large)
+
+    def load(number: int) -> dict[str, Any]:
+        one.ask(id=number, probe="one")
+        message, fds = one.answer()
+        ipc.close_all(fds)
+        assert len(fds) == message["ok"]
+        assert "memory" not in message
+        return message
+
+    assert load(1)["ok"]
+    refused = load(2)
+    assert refused["why"].endswith("would take 6 MiB of the kernel's memory, and 5 MiB is the most")
+    assert list(one.broker.units._units) == [1]
+    one.ask(op="detach", id=3, unit=1)
+    assert not load(4)["ok"], "the maps of the first are held still"
+    held_by_others.clear()
+    assert load(5)["ok"]
+
+
 def test_a_batch_is_one_loaders_work_in_order(bench: Callable[[Play], Bench]) -> None:
     one = bench(obedient)
     names = [f"probe{number}" for number in range(6)]
@@ -253,7 +297,7 @@ def test_a_search_that_began_meanwhile_keeps_no_loader_alive(
             os.kill(pid, signal.SIGKILL)
             raise AssertionError("the loader waits for a socket that the searcher holds")
         time.sleep(0.01)
-    assert one.broker.searcher.sockets
+    assert one.broker.searcher.sources
 
 
 def loader_of(one: Bench) -> broker.Loader:
@@ -307,10 +351,10 @@ def assert_answers_wrong_messages(one: Bench) -> None:
 def test_wrong_messages_are_answered_and_change_nothing(bench: Callable[[Play], Bench]) -> None:
     one = bench(never)
     for wrong in WRONG:
-        one.sock.send(json.dumps(wrong).encode())
+        one.write(json.dumps(wrong).encode())
         assert_answers_wrong_messages(one)
     for raw in RAW:
-        one.sock.send(raw)
+        one.write(raw)
         assert_answers_wrong_messages(one)
 
 
@@ -321,7 +365,7 @@ def test_a_request_that_grows_on_its_way_to_the_loader_is_answered(
     """JSON with other characters is longer when it is written again, and deep JSON may fail."""
     one = bench(obedient)
     head = '{"op":"load","id":1,"probe":"one","params":{"targets":'
-    one.sock.send((head + text + "}}").encode())
+    one.write((head + text + "}}").encode())
     message, fds = one.answer()
     ipc.close_all(fds)
     assert message["id"] == 1
@@ -331,21 +375,118 @@ def test_a_request_that_grows_on_its_way_to_the_loader_is_answered(
     assert (message["id"], message["ok"]) == (2, True)
 
 
-def test_three_thousand_descriptors_are_closed_and_answered(
-    bench: Callable[[Play], Bench],
-) -> None:
+def test_the_dashboard_can_send_no_descriptors(bench: Callable[[Play], Bench]) -> None:
     one = bench(never)
     reading, writing = os.pipe()
-    for _ in range(12):
-        socket.send_fds(one.sock, [ipc.PART], [writing] * 250)
-    ipc.send(one.sock, {"id": 1, "op": "runs"}, [writing])
+    for data in (ipc.PART, b'{"id":1,"op":"runs"}', b""):
+        with pytest.raises(BrokenPipeError):
+            socket.send_fds(one.sock, [data], [writing] * 3)
     os.close(writing)
-    message, _ = one.answer()
-    assert "more than 8 descriptors" in message["why"]
     assert os.read(reading, 1) == b""
     os.close(reading)
     one.ask(op="runs", id=8)
     assert one.answer()[0]["ok"]
+
+
+def test_half_a_message_keeps_nobody_waiting(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "LOADER_TIMEOUT", 0.3)
+    one = bench(hanging)
+    one.ask(id=1, probe="one")
+    os.write(one.link.requests, b'{"id":2,')
+    message, _ = one.answer()
+    assert (message["id"], message["why"]) == (1, "the loader did not answer within 0.3 seconds")
+    os.write(one.link.requests, b'"op":"runs"}\n{"id":3,"op":"runs"}\n')
+    assert [one.answer()[0]["id"] for _ in range(2)] == [2, 3]
+    os.write(one.link.requests, b'{"id":4')
+    # The fixture ends the broker here, in the middle of a message.
+
+
+def test_requests_that_come_at_once_are_all_answered(bench: Callable[[Play], Bench]) -> None:
+    one = bench(never)
+    os.write(one.link.requests, b"".join(b'{"id":%d,"op":"runs"}\n' % n for n in range(100)))
+    assert [one.answer()[0]["id"] for _ in range(100)] == list(range(100))
+
+
+def test_a_pipe_that_closes_ends_the_broker(bench: Callable[[Play], Bench]) -> None:
+    one = bench(never)
+    os.close(one.link.requests)
+    one.link.requests = -1
+    one._thread.join(20)
+    assert not one._thread.is_alive()
+
+
+def test_answers_that_are_not_read_keep_nobody_waiting(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are queued; the loader's time goes on meanwhile, and all comes in order later."""
+    monkeypatch.setattr(broker, "LOADER_TIMEOUT", 0.3)
+    one = bench(hanging)
+    one.ask(id=1, probe="one")
+    for number in range(2, 902):
+        one.ask(op="search", id=number, query="x" * 2000)
+    last = time.monotonic() + 20
+    while one.broker.loader is not None and time.monotonic() < last:
+        time.sleep(0.01)
+    assert one.broker.loader is None
+    assert one.broker.outbox.waiting
+    ids = [one.answer()[0]["id"] for _ in range(901)]
+    assert sorted(ids) == list(range(1, 902))
+
+
+def test_a_dashboard_that_reads_nothing_cannot_fill_the_broker(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: ended.append(args.exc_value))
+    one = bench(obedient)
+    one.ask(id=1, probe="one")
+    asked = 1
+    with suppress(OSError, AssertionError):
+        os.set_blocking(one.link.requests, False)
+        while asked < 100_000 and one._thread.is_alive():
+            asked += 1
+            with suppress(BlockingIOError):
+                one.ask(op="runs", id=asked)
+    one._thread.join(20)
+    assert not one._thread.is_alive()
+    assert isinstance(ended[0], outbox.UnreadError)
+    assert asked < 100_000
+
+
+def test_the_reason_of_the_end_comes_as_soon_as_there_is_room() -> None:
+    link, end = connected()
+    box = outbox.Outbox(end.answers)
+    file = os.memfd_create("x")
+
+    def fill() -> None:
+        while True:
+            box.put({"text": "x" * 10_000}, [os.dup(file)])
+
+    with pytest.raises(outbox.UnreadError):
+        fill()
+
+    def read_some() -> None:
+        for _ in range(9):
+            received = ipc.receive(link.answers)
+            assert received is not None
+            ipc.close_all(received[1])
+
+    reader = threading.Timer(0.05, read_some)
+    reader.start()
+    box.last({"id": None, "ok": False, "why": "the end"})
+    reader.join()
+    end.answers.close()
+    whys = []
+    while (received := ipc.receive(link.answers)) is not None:
+        message: Any = received[0]
+        ipc.close_all(received[1])
+        whys.append(message.get("why"))
+    assert whys[-1] == "the end"
+    end.requests.close()
+    link.close()
+    os.close(file)
 
 
 def test_the_broker_works_with_descriptors_above_1023(bench: Callable[[Play], Bench]) -> None:
@@ -378,24 +519,13 @@ def test_random_messages_never_end_it(bench: Callable[[Play], Bench]) -> None:
             del data[chance.randrange(len(data)) :]
         if chance.random() < 0.3 and data:
             data[chance.randrange(len(data))] = chance.randrange(256)
-        if data and data != ipc.PART:
-            one.sock.send(bytes(data))
+        one.write(bytes(data))
         one.ask(op="runs", id=123456)
         answered: object = None
         while answered != 123456:
             message, fds = one.answer()
             answered = message["id"]
             ipc.close_all(fds)
-
-
-def test_descriptors_from_the_dashboard_are_closed(bench: Callable[[Play], Bench]) -> None:
-    one = bench(never)
-    read, write = os.pipe()
-    one.ask([write], id=1, probe="three")
-    os.close(write)
-    one.answer()
-    assert os.read(read, 1) == b""
-    os.close(read)
 
 
 def test_statistics_are_numbers(

@@ -28,7 +28,7 @@ def test_a_child_has_its_limits_and_nothing_else_open() -> None:
         ipc.send(sock, {"names": names, "limits": limits, "group": os.getpgid(0) == os.getpid()})
 
     one = child.start(work, Limits(memory=1 << 30, cpu=3))
-    received = ipc.receive(one.sock)
+    received = ipc.receive(one.ours)
     one.end()
     ipc.close_all([reading, writing])
     assert received is not None
@@ -54,5 +54,5 @@ def test_a_child_that_eats_memory_or_time_ends() -> None:
 
     for work in (eats, spins):
         one = child.start(work, Limits(memory=512 << 20, cpu=5))
-        assert ipc.receive(one.sock) is None
+        assert ipc.receive(one.ours) is None
         one.end()

@@ -238,12 +238,10 @@ class Control:
         found: Sequence[Found] = await self._answer(lambda tell: source.search(query, tell))
         return found
 
-    async def help(self, name: str, fds: Sequence[int] = (), seconds: float = 70.0) -> Any:
+    async def help(self, name: str, seconds: float = 70.0) -> Any:
         """What a helper of the broker's has done; raises Refused if it could not."""
         source = self.hub.source
-        answer: dict[str, Any] = await self._answer(
-            lambda tell: source.help(name, tell, fds), seconds
-        )
+        answer: dict[str, Any] = await self._answer(lambda tell: source.help(name, tell), seconds)
         if not answer["ok"]:
             raise Refused(503, answer["why"], answer["fix"])
         return answer["result"]
