@@ -253,12 +253,12 @@ def kernel_memory(it: Compromised) -> str:
     held: list[int] = []
     taken, refused = 0, ""
     for _ in range(100):
-        answer, fds = it.ask(op="load", probe="latency", params={"targets": ["runq"]})
+        answer, fds = it.ask(op="load", probe="syscalls", params={"latency": True})
         held += fds
         if not answer["ok"]:
             refused = answer["why"]
             break
-        taken += answer["map_bytes"]
+        taken += sum(int(bpfsys.fdinfo(fd)["memlock"]) for fd in fds)
         it.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
     if not refused or taken > MOST_MEMORY:
         return f"{taken >> 20} MiB are taken"
