@@ -3,7 +3,7 @@
 
 The unprivileged side may send anything, so the broker takes nothing that `request` has not
 decoded: a value of another type, an unknown field or a number out of range is a MessageError,
-which is answered and changes nothing. `probes.ipc` has the packets that carry messages.
+which is answered and changes nothing. `probes.pipe` carries requests, `probes.ipc` the rest.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Names(Request, tag="names", kw_only=True):
 
 
 class Help(Request, tag="help", kw_only=True):
-    """Have a helper work, see `probes.helpers`; its descriptors come with the message."""
+    """Have a helper work, see `probes.helpers`."""
 
     name: Name
 

@@ -26,11 +26,12 @@ from probes.child import Child, Limits
 from tests.fuzzing import inputs
 
 Play = Callable[[socket.socket, int], None]
-PATHS = {"one": "package.one:One", "two": "package.two:Two"}
+PATHS = {"one": "package.one:One", "two": "package.two:Two", "fixed": "package.fixed:Fixed"}
+FIXED = {"fixed": {"args": False}}
 
 
 class Bench:
-    """A broker that serves in a thread, and the dashboard's end of its socket."""
+    """A broker that serves in a thread, and the dashboard's end of what connects them."""
 
     def __init__(self, play: Play) -> None:
         self.link, theirs = connected()
@@ -43,7 +44,7 @@ class Bench:
             self.loaders.append(started.pid)
             return started
 
-        self.broker = Broker(theirs, PATHS, spawn)
+        self.broker = Broker(theirs, PATHS, spawn, fixed=FIXED)
         self._theirs = theirs
         self._thread = threading.Thread(target=self.broker.serve)
         self._thread.start()
@@ -143,6 +144,17 @@ def test_request_reaches_the_loader_and_its_descriptors_come_back(
     (fd,) = fds
     assert os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:map")
     os.close(fd)
+
+
+@pytest.mark.parametrize("asked", [{"args": True, "more": 1}, {"more": 1}, {"args": 1, "more": 1}])
+def test_fixed_parameters_hold_whatever_is_asked_for(
+    bench: Callable[[Play], Bench], asked: dict[str, Any]
+) -> None:
+    one = bench(obedient)
+    one.ask(id=5, probe="fixed", params=asked)
+    message, fds = one.answer()
+    ipc.close_all(fds)
+    assert message["facts"]["was"]["params"] == {"args": False, "more": 1}
 
 
 def names_of(fds: Iterable[int]) -> list[str]:
