@@ -10,7 +10,7 @@ from typing import Any
 
 from probes import child, ipc
 from probes.child import Limits
-from tests.unit.test_broker import open_descriptors
+from tests.unit.broker_bench import open_descriptors
 
 
 def own_memory() -> int:
