@@ -102,6 +102,20 @@ def test_nothing_of_it_is_a_program_or_a_link(held: Held) -> None:
     assert program_ids()
 
 
+def test_the_kernel_tells_which_maps_exist(held: Held) -> None:
+    numbers = [bpfsys.map_id(fd) for _, fd in every_map(held)]
+    assert len(set(numbers)) == len(numbers)
+    assert all(map(bpfsys.map_exists, numbers))
+    fd = bpfsys.map_create(bpfsys.MAP_ARRAY, 4, 4096, 1, bpfsys.MAP_MMAPABLE)
+    number = bpfsys.map_id(fd)
+    # A mapping keeps it as a descriptor does.
+    mapped = mmap.mmap(fd, 4096, mmap.MAP_SHARED)
+    os.close(fd)
+    assert bpfsys.map_exists(number)
+    mapped.close()
+    eventually("it is gone", lambda: not bpfsys.map_exists(number))
+
+
 def test_maps_can_be_read_and_not_written_by_anybody(held: Held) -> None:
     key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(1 << 16)
     addresses = [ctypes.addressof(key), ctypes.addressof(value)]
