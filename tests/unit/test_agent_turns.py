@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -80,8 +81,9 @@ def test_clients_that_go_leave_few_requests_to_a_broker_that_does_not_answer(
     monkeypatch.setattr(control, "MOST_QUESTIONS", 3)
     with Served(linger=0) as served:
         source, most = served.source, 3
+        tells: list[Callable[[Any], None]] = []
         for question in ("help", "search"):
-            monkeypatch.setattr(source, question, lambda *_: None)
+            monkeypatch.setattr(source, question, lambda _, tell: tells.append(tell))
         if method == "PUT":
             source.settling, most = False, control.MOST_CHANGES + 1
         gone = [_sent(served, method, path, body) for _ in range(most)]
@@ -92,6 +94,11 @@ def test_clients_that_go_leave_few_requests_to_a_broker_that_does_not_answer(
         why = served.ask(method, path, body).refused(429)
         assert "too many" in why
         assert served.get("/healthz").status == 200
+        # At last there are answers, and nothing is left of all of them.
+        source.settling = True
+        for tell in tells:
+            tell({"ok": True, "result": {}} if "doctor" in path else [])
+        eventually("none waits", lambda: not asked._questions and not asked.lock._lock.locked())
 
 
 def _sent(served: Served, method: str, path: str, body: Any) -> socket.socket:
