@@ -19,6 +19,7 @@ from typing import NamedTuple
 from probes import boundaries, elf_functions, file_access, kernel
 from probes.base import ProbeError
 from probes.globs import matching
+from probes.mapped import MOST_BYTES
 from probes.near import did_you_mean, near, quote
 from probes.open_file import OpenFile, open_file, opened
 from probes.operands import Argument
@@ -241,7 +242,7 @@ def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
     file_access.checked_pid(pid)
     try:
         with open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+            lines = [line.split(maxsplit=5) for line in maps.read(MOST_BYTES).split("\n")]
     except FileNotFoundError as error:
         raise ProbeError(f"there is no process {pid}", "check the pid") from error
     except OSError as error:
