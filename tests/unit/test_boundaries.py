@@ -19,10 +19,12 @@ from probes.binaries import places
 from probes.boundaries import decoded
 from probes.file_access import Asker, for_clients, set_asker
 from probes.specs import parse
-from tests.unit.elf_file import ADDRESS, CODE_AT, FUNC, GLOBAL, MOVED, ElfFile, Row, usdt_note
+from tests.unit.elf_file import ADDRESS, CODE_AT, DATA, FUNC, GLOBAL, MOVED, ElfFile, Row, usdt_note
 
 x86 = pytest.mark.skipif(kernel.arch() != "x86_64", reason="these are instructions of x86_64")
 BASE = ADDRESS + CODE_AT + MOVED
+DATA_FLAGS, CODE_FLAGS = struct.pack("<2I", 1, 6), struct.pack("<2I", 1, 4)
+"""The beginning of the writable segment's program header, and of one that is read only."""
 
 # push %rbp; mov %rsp,%rbp; mov $0x12345678,%eax; jmp over two bytes; (2 bytes); pop %rbp; ret
 CODE = bytes.fromhex("55 4889e5 b878563412 eb02 9090 5d c3")
@@ -281,13 +283,40 @@ def test_a_static_probe_needs_its_nop(tmp_path: Path) -> None:
         assert places(parse(f"usdt:{path}:p:bad"))
 
 
-def test_a_reference_counter_lies_where_the_program_may_write(tmp_path: Path) -> None:
-    def note(semaphore: int) -> bytes:
-        data = struct.pack("<3Q", BASE, 0, semaphore) + b"p\0n\0\0"
-        return struct.pack("<3I8s", 8, len(data), 3, b"stapsdt\0") + data + bytes(-len(data) % 4)
+@pytest.mark.parametrize(
+    ("counter", "allowed"),
+    [
+        (0, True),
+        (DATA, True),
+        (DATA + 6, True),
+        (DATA + 7, False),
+        (DATA + 8, False),
+        (DATA + 12, False),
+        (DATA + 1, False),
+        (DATA - 2, False),
+        (BASE + 0x100, False),
+        ((1 << 64) - 2, False),
+    ],
+)
+def test_a_reference_counter_is_one(tmp_path: Path, counter: int, allowed: bool) -> None:
+    """The kernel adds to it in every process that runs the file: no other data may be named."""
+    path = tmp_path / "program"
+    notes = usdt_note("p", "n", 0, counter=counter)
+    path.write_bytes(ElfFile(notes=notes, counters=8).build())
+    if not allowed:
+        with pytest.raises(ProbeError, match="has no static probes"):
+            places(parse(f"usdt:{path}:p:n"))
+        return
+    (place,) = places(parse(f"usdt:{path}:p:n"))
+    assert bool(place.semaphore) is bool(counter)
 
-    path = program(tmp_path, b"", notes=note(0))
-    assert places(parse(f"usdt:{path}:p:n"))
-    path = program(tmp_path, b"", notes=note(BASE + 0x100))
-    with pytest.raises(ProbeError, match="has no static probes"):
-        places(parse(f"usdt:{path}:p:n"))
+
+def test_reference_counters_lie_in_a_section_of_their_own(tmp_path: Path) -> None:
+    notes = usdt_note("p", "n", 0, counter=DATA)
+    data = ElfFile(notes=notes, counters=8).build()
+    path = tmp_path / "program"
+    for changed in (data.replace(b".probes", b".xrobes"), data.replace(DATA_FLAGS, CODE_FLAGS)):
+        assert changed != data
+        path.write_bytes(changed)
+        with pytest.raises(ProbeError, match="has no static probes"):
+            places(parse(f"usdt:{path}:p:n"))
