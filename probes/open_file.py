@@ -51,6 +51,7 @@ _PSEUDO = {
     0x07655821: "resctrl",
 }
 """File systems whose files are the kernel's answers: statfs's f_type, as in linux/magic.h."""
+_PIECE = 4 << 20
 _FUSE = 0x65735546
 _OVERLAY = 0x794C7630
 _PROC_PATH = re.compile(
@@ -101,7 +102,7 @@ class OpenFile:
         """Bytes of the file, fewer at its end; raises ProbeError."""
         parts: list[bytes] = []
         try:
-            while size > 0 and (part := os.pread(self.fd, size, offset)):
+            while size > 0 and (part := os.pread(self.fd, min(size, _PIECE), offset)):
                 parts.append(part)
                 size, offset = size - len(part), offset + len(part)
                 file_access.check_time()

@@ -118,7 +118,7 @@ def _symbols(symbols: list[Row]) -> tuple[bytes, bytes]:
 
 
 def usdt_note(provider: str, name: str, place: int, arguments: str = "", counter: int = 0) -> bytes:
-    """A note of .note.stapsdt about a probe at a code offset; `counter` is an address, 0 for none."""
+    """A note of .note.stapsdt about a probe at a code offset; `counter` is an address or 0."""
     address = ADDRESS + CODE_AT + MOVED + place
     text = b"\0".join(part.encode() for part in (provider, name, arguments)) + b"\0"
     data = struct.pack("<3Q", address, 0, counter) + text
