@@ -24,8 +24,9 @@ from probes.base import ProbeError
 from probes.binaries import cached_libraries, find_binary, is_fragment, mappings, which
 from probes.elf_functions import functions, is_go
 from probes.fuzzy import Index, Key
+from probes.lookup import open_directory
 from probes.near import readable
-from probes.open_file import OpenFile, open_directory, open_file
+from probes.open_file import OpenFile, open_file
 from probes.operands import arguments
 from probes.resolve import Kernel, Mechanism, this_kernel
 from probes.specs import KINDS, PRESETS, Kind

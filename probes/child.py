@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -25,6 +26,8 @@ PR_SET_PDEATHSIG = 1
 MIB = 1 << 20
 GRACE = 0.2
 """Seconds for which the end of a killed child is waited for; it is reaped later otherwise."""
+MOST_LINGERING = 64
+"""Children that were killed and are not gone: a file system that answers nothing holds them."""
 
 
 class Limits(NamedTuple):
@@ -103,6 +106,8 @@ def start(
     It keeps the descriptors of `keep`; the standard ones become /dev/null if it is `quiet`.
     Raises OSError where there is no process or descriptor left for it.
     """
+    if len(Child._lingering) >= MOST_LINGERING:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     ours, theirs = ipc.pair()
     try:
         pid = _forked(partial(work, theirs), limits, {theirs.fileno(), *keep}, quiet)

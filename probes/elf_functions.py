@@ -7,17 +7,19 @@ Symbols come from .symtab, .dynsym, and from debug files (see `probes.debug_file
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from probes import debug_files
 from probes.base import ProbeError
 from probes.debug_files import DEBUG_ROOT
 from probes.elf import SYMTAB, Elf, Symbol
+from probes.file_access import check_time
 from probes.near import did_you_mean, mangled, near, quote
 from probes.open_file import OpenFile, opened
 
 _FUNC, _IFUNC = 2, 10
+_AT_ONCE = 1024
 MOST_FILES, MOST_FUNCTIONS = 64, 1_000_000
 """How many files, and how many functions of them together, are remembered."""
 
@@ -128,6 +130,14 @@ def function(source: str | OpenFile, name: str, debug_root: str = DEBUG_ROOT) ->
     return found
 
 
+def _timed(names: Iterable[str]) -> Iterator[str]:
+    """Names, as long as the target at hand has time; raises ProbeError then."""
+    for number, name in enumerate(names):
+        if not number % _AT_ONCE:
+            check_time()
+        yield name
+
+
 def _absent(
     file: OpenFile, name: str, known: Mapping[str, Function], debug_root: str
 ) -> ProbeError:
@@ -153,7 +163,7 @@ def _absent(
             f"{quote(path)} is stripped: it names no function at all",
             f"{others}{debug}",
         )
-    candidates = mangled(name, known) or near(name, known)
+    candidates = mangled(name, _timed(known)) or near(name, _timed(known))
     if stripped:
         return ProbeError(
             f"{quote(path)} is stripped, and {shown} is none of the {len(known)} "

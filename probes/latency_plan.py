@@ -192,8 +192,8 @@ def _tracepoints(spec: specs.Spec) -> Wish:
     halves = [spec] if spec.end is None else [spec.end, spec]
     attach = []
     for half in halves:
-        tracepoints.tracepoint_format(tracefs, half.provider, half.name)
-        keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields)
+        single = spec.end is None
+        keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields, single)
         patch: dict[int, int] = {}
         for field, how, at in zip(keys, (HOW_A, HOW_B), (AT_A, AT_B), strict=False):
             patch |= {how: RECORD | field.size | SIGNED * field.signed, at: field.offset}

@@ -15,6 +15,8 @@ from msgspec import Meta, Struct
 
 MOST_IDS = 200
 """Containers whose names one question may ask for."""
+MOST_DEPTH = 16
+"""Lists and objects within each other that the parameters of a probe may have."""
 
 Id = Annotated[int, Meta(ge=0, lt=2**53)]
 Name = Annotated[str, Meta(max_length=64)]
@@ -134,7 +136,20 @@ def told(answer: LoadAnswer) -> dict[str, Any]:
 
 def request(data: object) -> AnyRequest:
     """The request in a decoded message; raises MessageError."""
-    return convert(data, AnyRequest)  # type: ignore[arg-type]
+    made: AnyRequest = convert(data, AnyRequest)  # type: ignore[arg-type]
+    if isinstance(made, Load):
+        # A loader has less of the interpreter's stack left to decode the same.
+        _check_depth(made.params, MOST_DEPTH)
+    return made
+
+
+def _check_depth(value: object, left: int) -> None:
+    """Raises MessageError for lists and objects within each other, more than some."""
+    if isinstance(value, (dict, list)):
+        if not left:
+            raise MessageError(f"it has more than {MOST_DEPTH} lists within lists")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
 
 
 def convert(data: object, kind: type[T]) -> T:

@@ -27,10 +27,13 @@ def near(name: str, names: Iterable[str], limit: int = 3) -> list[str]:
     in front, then difflib's. Only names that share most pairs of letters reach difflib,
     which is slow.
     """
+    if len(name) > SHOWN:
+        # Nobody misspells such a name, and comparing it takes time by the square of its length.
+        return []
     low = name.lower()
     bare = low.strip("_")
     pairs = {low[i : i + 2] for i in range(len(low) - 1)} or {low}
-    rest = [n for n in names if len(n) <= len(low) + _LONGER and n != name]
+    rest = (n for n in names if len(n) <= len(low) + _LONGER and n != name)
     best = nlargest(
         _COMPARED, rest, key=lambda n: _shared(pairs, n.lower()) - abs(len(n) - len(low))
     )

@@ -75,12 +75,14 @@ _FORMS = {
     "tracepoint": "tracepoint:CATEGORY:NAME, for example tracepoint:sched:sched_switch",
     "syscall": "syscall:NAME, for example syscall:read",
 }
+MOST_TEXT = 16_384
+"""Characters of the longest target: a pair with two of the longest paths."""
 _PAIR = re.compile(r",(?=(?:usdt|U|tracepoint|t):)")
 _KERNEL_NAME = re.compile(r"[\w.$*?]+", re.ASCII)
 _WORD = re.compile(r"\w+", re.ASCII)
 _AT = re.compile(r"(.*)@([^@:/]*)", re.DOTALL)
 _ARGUMENT = re.compile(r"arg[0-9]{1,2}")
-_TEXT = re.compile(r"str\(\s*(\w*)\s*\)", re.ASCII)
+_TEXT = re.compile(r"str\(\s*+(\w*+)\s*+\)", re.ASCII)
 _OFFSET = re.compile(r"(.+)\+(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})", re.DOTALL)
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 
@@ -118,6 +120,9 @@ class Spec:
 def parse(text: str) -> Spec:
     """The target that `text` names; raises ProbeError for whatever is not in the grammar."""
     text = text.strip()
+    if len(text) > MOST_TEXT:
+        why = f"the target {quote(text)} has {len(text)} characters"
+        raise ProbeError(why, f"shorten it, {MOST_TEXT} are the most")
     if not text.isprintable():
         raise ProbeError(
             f"the target {quote(text)} has characters that cannot be shown",

@@ -22,7 +22,7 @@ from probes.execs import ExecProbe
 from probes.messages import Answer, convert
 from tests.security.attack import MOST_MEMORY, Attack, Compromised
 from tests.security.prey import SECRET
-from tests.unit.elf_file import FUNC, GLOBAL, ElfFile, Row
+from tests.unit.elf_file import DATA, FUNC, GLOBAL, ElfFile, Row, usdt_note
 
 ARGUMENT = "--password=of-somebody"
 CONTROL_PAGES, RING_BUFFERS = ("control", "slots", "handover"), ("crowded", "events")
@@ -49,8 +49,6 @@ def inside_an_instruction(it: Compromised) -> str:
 
 def static_probe_without_its_nop(it: Compromised) -> str:
     """A file of ours names a static probe where another instruction is."""
-    from tests.unit.elf_file import usdt_note
-
     path = it.prey.hostile / "usdt"
     path.write_bytes(
         ElfFile(
@@ -165,7 +163,9 @@ def messages(it: Compromised) -> str:
     for raw in (b"", b"+", b"x", b"[]", b"[" * 100_000,
                 b'{"a":' * 30_000, b"9" * 5000, b"\xff" * 99,
                 b'{"id":9999}', b'{"op":"load","id":9999,"probe":["a"]}', b" " * 200_000,
-                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":5}}'):  # fmt: skip
+                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":5}}',
+                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":'
+                + b"[" * 985 + b"]" * 985 + b"}}"):  # fmt: skip
         it.write(raw + b"\n")
     it.write(b"\n" * 500 + b" " * 1_000_000 + b'\n{"id":9998,')
     it.write(b'"op":"runs"}\n{"id":9997,"op":"runs"}\n')
@@ -310,6 +310,44 @@ def hostile_elf_files(it: Compromised) -> str:
     return it.alive()
 
 
+def kernel_addresses(it: Compromised) -> str:
+    """Fields of tracepoints that tell where the kernel is, as a value and as a key of a pair."""
+    fields = ("kmem:kmalloc@call_site", "kmem:kmalloc@ptr", "skb:kfree_skb@location",
+              "timer:hrtimer_start@function", "workqueue:workqueue_execute_start@work")  # fmt: skip
+    targets = [f"tracepoint:{field}" for field in fields]
+    targets += [f"tracepoint:{field.partition('@')[0]},tracepoint:{field}" for field in fields]
+    answer = it.load("runq", *targets)
+    found = [one["spec"] for one in answer["facts"]["targets"]]
+    return "" if found == ["runq"] else f"attached to {found}: {answer}"
+
+
+def costly_wildcards(it: Compromised) -> str:
+    """A pattern of many stars against long names must not cost other targets anything."""
+    path = it.prey.hostile / "long"
+    rows: list[Row] = [("a" * 4000 + str(n), FUNC, GLOBAL, n, 1) for n in range(60)]
+    path.write_bytes(ElfFile(symtab=rows).build())
+    stars = "*a" * 30 + "*b"
+    answer = it.load(
+        "runq", f"uprobe:{path}:{stars}", f"func:{stars}", f"usdt:{path}:n@str({' ' * 9000}"
+    )
+    found = [one["spec"] for one in answer["facts"]["targets"]] if answer["ok"] else []
+    return it.alive() if found == ["runq"] else f"others were lost: {answer}"
+
+
+def counters_that_are_none(it: Compromised) -> str:
+    """A note names data of the program as its reference counter, which the kernel changes."""
+    path = it.prey.hostile / "counter"
+    for counter in (DATA + 8, DATA + 12, DATA + 1):
+        note = usdt_note("p", "n", 0, counter=counter)
+        path.write_bytes(ElfFile(notes=note, counters=8).build())
+        answer = it.load(f"usdt:{path}:p:n")
+        if answer["ok"] and answer["facts"]["targets"]:
+            return f"attached with the counter {counter:#x}"
+    path.write_bytes(ElfFile(notes=usdt_note("p", "n", 0, counter=DATA), counters=8).build())
+    answer = it.load(f"usdt:{path}:p:n")
+    return "" if answer["facts"]["targets"] else f"a true counter is refused: {answer}"
+
+
 def helpers_by_path(it: Compromised) -> str:
     """Names of helpers that are code."""
     for name in ("os:system", "probes.doctor:report", "../doctor", "doctor"):
@@ -348,6 +386,9 @@ ATTACKS = [
         messages,
         thousands_of_targets,
         hostile_elf_files,
+        kernel_addresses,
+        costly_wildcards,
+        counters_that_are_none,
         helpers_by_path,
         descriptors_whose_close_blocks,
         answers_that_are_not_read,

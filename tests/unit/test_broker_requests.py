@@ -83,6 +83,23 @@ def test_a_request_that_grows_on_its_way_to_the_loader_is_answered(
     assert (message["id"], message["ok"]) == (2, True)
 
 
+@pytest.mark.parametrize("depth", [40, 900, 960, 985])
+def test_deep_parameters_reach_no_loader(bench: Callable[[Play], Bench], depth: int) -> None:
+    """A loader has less of the interpreter's stack left, and dies with what others asked for."""
+    one = bench(obedient)
+    head = '{"op":"load","id":1,"probe":"one","params":{"x":'
+    one.write((head + "[" * depth + "]" * depth + "}}").encode())
+    one.ask(id=2, probe="two", params={"x": [[[1]]]})
+    answers = []
+    for _ in range(2):
+        message, fds = one.answer()
+        ipc.close_all(fds)
+        answers.append(message)
+    assert [(one["id"], one["ok"]) for one in answers] == [(1, False), (2, True)]
+    assert "lists within lists" in answers[0]["why"]
+    assert len(one.loaders) == 1
+
+
 def test_the_dashboard_can_send_no_descriptors(bench: Callable[[Play], Bench]) -> None:
     one = bench(never)
     reading, writing = os.pipe()

@@ -8,6 +8,8 @@ import resource
 import socket
 from typing import Any
 
+import pytest
+
 from probes import child, ipc
 from probes.child import Limits
 from tests.unit.broker_bench import open_descriptors
@@ -56,3 +58,14 @@ def test_a_child_that_eats_memory_or_time_ends() -> None:
         one = child.start(work, Limits(memory=512 << 20, cpu=5))
         assert ipc.receive(one.ours) is None
         one.end()
+
+
+def test_children_that_cannot_be_ended_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that answers nothing holds whoever asked it, killed or not."""
+    one = child.start(lambda sock: None, Limits())
+    monkeypatch.setattr(child.Child, "_lingering", [one] * child.MOST_LINGERING)
+    with pytest.raises(BlockingIOError):
+        child.start(lambda sock: None, Limits())
+    monkeypatch.undo()
+    child.start(lambda sock: None, Limits()).end()
+    one.end()
