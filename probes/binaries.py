@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from probes import boundaries, elf_functions, file_access, kernel
+from probes import boundaries, demangle, elf_functions, file_access, kernel
 from probes.base import ProbeError
 from probes.globs import matching
 from probes.mapped import MOST_BYTES
@@ -76,11 +76,12 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
         return _static_probes(file, spec)
     if not spec.symbol:
         return [_at_address(file, spec.offset or 0)]
-    if spec.wildcard and spec.symbol not in elf_functions.functions(file):
+    symbol = elf_functions.symbol_of(file, spec.symbol)
+    if spec.wildcard and symbol not in elf_functions.functions(file):
         return _matching(file, spec.symbol, limit)
-    function = elf_functions.function(file, spec.symbol)
+    function = elf_functions.function(file, symbol)
     if not spec.offset:
-        why = no_return(file, spec.symbol)
+        why = no_return(file, symbol)
         return [Place(file.path, spec.symbol, function.offset, why, file=file)]
     if function.size and spec.offset >= function.size:
         raise ProbeError(
@@ -146,9 +147,13 @@ def _at_address(file: OpenFile, address: int) -> Place:
 
 def _matching(file: OpenFile, pattern: str, limit: int) -> list[Place]:
     known = elf_functions.functions(file)
+    readable = elf_functions.readable_names(file) if demangle.is_readable(pattern) else {}
+    called: dict[str, list[str]] = {}
+    for name in known:
+        called.setdefault(readable.get(name, name), []).append(name)
     found = {
         known[name].offset: name
-        for name in sorted(matching(pattern, known), reverse=True)
+        for name in sorted((n for c in matching(pattern, called) for n in called[c]), reverse=True)
         if not known[name].ifunc and not is_fragment(name)
     }
     check_matches(pattern, len(found), limit, f" of {quote(file.path)}")
