@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which system calls have a duration: the first of a kind, and those that block for long."""
+"""What has a duration: the first call of a kind, and those who block or wait for long."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.model import histogram_delta, syscall_view
+from probes.model import histogram_delta, latency_view, syscall_view
 from probes.samples import Filters, SyscallSample
 from probes.syscall_names import name_of
 from probes.syscalls import SyscallProbe
 from probes.thread_places import PLACES, sets_of_places
 from tests.kernel.harness import Live, Work
+from tests.kernel.timing import Timing, rows
 
 pytestmark = pytest.mark.kernel
 
@@ -84,6 +85,25 @@ def test_who_waits_for_long_keeps_its_start(
     assert n == kept
     assert 0.9 * spent * kept / waiting <= total <= spent
     view = syscall_view(before, after, 1)
-    called = 0 if waiting < PLACES else 1000
+    called = 0 if waiting < PLACES else 1001
     # The read for whose end the workload waited had begun before the probe did.
     assert view.untimed == waiting - kept + called + 1
+
+
+def test_who_is_off_the_cpu_for_long_keeps_its_start(
+    program: Callable[[str], Path], far: int
+) -> None:
+    """Another thread, whose number leads to the same set, leaves its CPU meanwhile."""
+    first = 3_000_000
+    with (
+        Work(program("tids"), str(first), str(max(far, 65536)), "1") as work,
+        Timing("offcpu", filters=Filters(comm="tids")) as live,
+    ):
+        before = live.latency()
+        (spent,) = work.work()
+        after = live.latency()
+    found = {row.pid: row for row in latency_view(before, after, 1).behind("offcpu")}
+    total = found[first].total
+    assert total is not None
+    assert 0.9 * spent <= total <= spent
+    assert rows(before, after)["offcpu"].missed == 0

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tids FIRST STEP N: N processes wait at the same time, whose numbers are FIRST, FIRST + STEP and
- * so on; then one more, with the next number, makes 1000 getppid calls; then the others go on.
+ * so on; then one more, with the next number, makes 1000 getppid calls and leaves its CPU once;
+ * then the others go on.
  *
  * Each of the N makes one call, recvfrom. It says the nanoseconds of all of them by their clocks.
  */
@@ -61,6 +62,7 @@ int main(int argc, char **argv)
 	if (!fork_as(first + n * step)) {
 		for (int i = 0; i < 1000; i++)
 			syscall(SYS_getppid);
+		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &(struct timespec){0, 1000000}, NULL);
 		syscall(SYS_exit_group, 0);
 	}
 	must(wait(NULL) == first + n * step, "the one that does not wait ends first");
