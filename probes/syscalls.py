@@ -56,7 +56,8 @@ TIME_MAPS = ("owners", "hists")
 def geometry(cpus: int) -> dict[str, int]:
     """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
 
-    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU.
+    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU. The
+    kernel keeps 128 free entries of the table of interrupted calls for each CPU.
     """
     rows = 4096
     while rows > 1024 and rows * cpus > 65536:
@@ -66,7 +67,7 @@ def geometry(cpus: int) -> dict[str, int]:
         "PT_ROWS": rows,
         "PT_SLICES": slices_for(cpus),
         "PT_HISTS": LATENCY_SLOTS,
-        "PT_INTERRUPTED": 4096 + 256 * cpus,
+        "PT_INTERRUPTED": 4096 + 128 * cpus,
     }
 
 

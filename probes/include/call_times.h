@@ -14,9 +14,7 @@
 
 #define CLAIM_TRIES 8
 
-/* What a thread's place (see threads.h) says of a call that was interrupted. */
-#define MADE_AGAIN 1	/* the next entry continues it */
-#define IN_HANDLER 2	/* it is continued when the handler has returned */
+#define MADE_AGAIN 1	/* state of a place: the next entry continues a call that was interrupted */
 
 /* How many calls a CPU leaves out until it times the next one. */
 struct skip {
@@ -123,26 +121,35 @@ static __always_inline void begin_handler(struct interrupted *left, u32 tid)
 	if (!s || s->state != MADE_AGAIN)
 		return;
 	left->time = s->time;
-	s->state = IN_HANDLER;
+	left->handled = 1;
+	s->state = 0;
 	s->time = 0;
 }
 
-/* A call has returned within a handler, or a handler has. */
-static __always_inline void end_within(struct span *s, u32 tid, u32 call, u64 regs)
+/* The call of this key that is made again now that its handler has returned; NULL if none is. */
+static __always_inline struct interrupted *handled_call(u32 key, u64 regs)
 {
-	struct interrupted *left;
+	struct interrupted *left = interrupted.lookup(&key);
 
-	if (s->state == MADE_AGAIN) {
-		s->state = 0;	/* sampling had left out the entry that continued it */
+	return left && left->handled && is_made_again(left, regs) ? left : NULL;
+}
+
+/* A handler has returned, or something else whose number is not known. */
+static __always_inline void end_handler(struct spans *set, u32 tid, u64 regs)
+{
+	struct interrupted *left = handled_call(tid, regs);
+	struct span *s;
+
+	if (!left)
+		left = handled_call(OUTER(tid), regs);
+	if (!left)
 		return;
-	}
-	if ((call & (CALLS / 2 - 1)) != UNKNOWN)
+	left->handled = 0;
+	s = pt_take_span(set, tid);
+	if (!s)
 		return;
-	left = interrupted.lookup(&tid);
-	if (left && is_made_again(left, regs)) {
-		s->time = left->time;
-		s->state = MADE_AGAIN;
-	}
+	s->time = left->time;
+	s->state = MADE_AGAIN;
 }
 
 static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 cpu, u64 regs)
@@ -158,9 +165,10 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 	if (s) {
 		begun = s->time;
 		s->time = 0;
-		if (s->state)
-			end_within(s, tid, call, regs);
+		s->state = 0;	/* sampling may have left out the entry that continued it */
 	}
+	if ((call & (CALLS / 2 - 1)) == UNKNOWN)
+		end_handler(set, tid, regs);
 	/* One in N is timed: most have no start, and one may be left of a call not asked for. */
 	if (c->sample > 1 && (!begun || begun < c->since))
 		return;
@@ -184,11 +192,12 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 /* A thread that ends leaves what it was inside of: exit, if nothing else. */
 int on_thread_end(void *ctx)
 {
-	u32 tid = bpf_get_current_pid_tgid();
+	u32 tid = bpf_get_current_pid_tgid(), outer = OUTER(tid);
 	struct spans *set = starts_of(tid);
 
 	if (set)
 		pt_end_span(set, tid);
 	interrupted.delete(&tid);
+	interrupted.delete(&outer);
 	return 0;
 }

@@ -27,9 +27,14 @@ struct interrupted {
 	u64 time;	/* when it began, kept while a handler runs; 0: unknown */
 	u32 call;
 	u32 error;
+	u32 handled;	/* a handler runs, and then the call is made again */
+	u32 pad;
 };
 
 BPF_TABLE("lru_hash", u32, struct interrupted, interrupted, PT_INTERRUPTED);
+
+/* Key of the call whose handler was left for another one, by a signal within it. */
+#define OUTER(tid) ((tid) | 1U << 31)
 
 /* The bits of thread_info.flags that have the kernel look for signals: before Linux 6.18, since */
 #if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
@@ -53,8 +58,11 @@ static __always_inline int is_undecided(u64 task, u32 error)
 
 static __always_inline void note_interrupted(u64 regs, u32 tid, u32 call, u32 error)
 {
-	struct interrupted new = {.call = call, .error = error};
+	struct interrupted new = {.call = call, .error = error}, *old = interrupted.lookup(&tid);
+	u32 outer = OUTER(tid);
 
+	if (old && old->handled)
+		interrupted.update(&outer, old);
 	new.regs = regs;
 	new.ip = IP_OF(regs);
 	interrupted.update(&tid, &new);

@@ -112,9 +112,13 @@ def test_what_handlers_restart_is_one_call(live: Live, signals: Path, call: str)
     seen.check(call.partition("-")[0])
 
 
-def test_calls_of_the_handler_are_calls_of_their_own(live: Live, signals: Path) -> None:
-    """The handler makes the call that it interrupted: both are counted and timed, each as one."""
-    seen = Seen(live, signals, "nested", "recvfrom", "30")
+@pytest.mark.parametrize("how", ["nested", "deeper"])
+def test_calls_of_the_handler_are_calls_of_their_own(live: Live, signals: Path, how: str) -> None:
+    """The handler makes the call that it interrupted: both are counted and timed, each as one.
+
+    Deeper, another signal interrupts the handler's own call.
+    """
+    seen = Seen(live, signals, how, "recvfrom", "30")
     assert seen.made >= 60
     seen.check("recvfrom")
 

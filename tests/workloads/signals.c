@@ -27,6 +27,7 @@ static volatile int signals, nested, leave;
 static volatile long made, interrupted, failed;
 static volatile long long spent;
 static sigjmp_buf place;
+static timer_t timer;
 
 static void count(long long start, long result)
 {
@@ -49,13 +50,32 @@ static void receive_another(void)
 	count(start, syscall(SYS_recvfrom, other[0], &c, 1, 0, NULL, NULL));
 }
 
+/* The same, but it blocks until another signal's handler sends what it waits for. */
+static void wait_for_another(void)
+{
+	struct itimerspec soon = {{0, 0}, {0, EVERY * 100}};	/* sooner than the next signal */
+	long long start = now();
+	char c;
+
+	must(!timer_settime(timer, 0, &soon, NULL), "timer_settime");
+	count(start, syscall(SYS_recvfrom, other[0], &c, 1, 0, NULL, NULL));
+}
+
+static void on_inner(int number)
+{
+	(void)number;
+	must(send(other[1], "x", 1, 0) == 1, "send");
+}
+
 static void on_signal(int number)
 {
 	int error = errno;
 
 	(void)number;
-	if (nested)
+	if (nested == 1)
 		receive_another();
+	else if (nested == 2)
+		wait_for_another();
 	signals++;
 	if (signals % UNTIL == 0) {
 		must(send(pair[1], "x", 1, 0) == 1, "send");
@@ -232,6 +252,17 @@ int main(int argc, char **argv)
 		ring(0);
 	} else if (!strcmp(how, "nested")) {	/* as restart, and the handler makes calls too */
 		nested = 1;
+		handle(SA_RESTART);
+		ring(EVERY);
+		calls(call, n);
+		ring(0);
+	} else if (!strcmp(how, "deeper")) {	/* as nested, and those calls are interrupted too */
+		struct sigaction inner = {.sa_handler = on_inner, .sa_flags = SA_RESTART};
+		struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+
+		must(!sigaction(SIGUSR1, &inner, NULL), "sigaction");
+		must(!timer_create(CLOCK_MONOTONIC, &event, &timer), "timer_create");
+		nested = 2;
 		handle(SA_RESTART);
 		ring(EVERY);
 		calls(call, n);
