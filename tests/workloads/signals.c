@@ -237,6 +237,7 @@ int main(int argc, char **argv)
 	must(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
 	must(!socketpair(AF_UNIX, SOCK_STREAM, 0, other), "socketpair");
 	ready();
+	undisturbed();
 	if (!strcmp(how, "compute")) {		/* no call is interrupted */
 		handle(SA_RESTART);
 		compute(n);

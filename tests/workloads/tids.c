@@ -39,6 +39,7 @@ int main(int argc, char **argv)
 
 	must(pairs && spent != MAP_FAILED, "memory");
 	ready();
+	undisturbed();
 	for (long i = 0; i < n; i++) {
 		pid_t pid;
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
 
 			must(file && fscanf(file, "%*d %*s %c", &state) == 1, path);
 			fclose(file);
+			sched_yield();	/* it may want this very CPU */
 		} while (state != 'S');
 	}
 	if (!fork_as(first + n * step)) {
