@@ -31,6 +31,7 @@ from probes.latency_wishes import wishes_of
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
 
 MOST_ROWS = 10_000
@@ -118,6 +119,7 @@ class LatencyProbe:
                 **texts,
                 "PT_THREADS": THREADS,
                 "PT_PAIRS": PAIRS,
+                "PT_SETS": sets_of_places(),
             },
             helpers=FILTER_HELPERS,
             offsets={

@@ -36,7 +36,9 @@ _PARTS = {
     "event": "USE_EVENTS",
     "value_event": "USE_VALUES",
     "nest_end": "USE_NEST",
+    "pair_begin": "USE_PAIRS",
     "pair_end": "USE_PAIRS",
+    "block_end": "USE_BLOCK",
     "runq_switch": "USE_RUNQ",
     "offcpu_switch": "USE_OFFCPU",
 }
@@ -46,7 +48,7 @@ DEFAULTS = ("runq", "blockio", "softirq", "irq")
 """What is shown when nobody asked for anything, as far as this kernel has it."""
 
 _RAW = {
-    "blockio": (("pair_end", "block_rq_complete"), ("pair_begin", "block_rq_issue")),
+    "blockio": (("block_end", "block_rq_complete"), ("pair_begin", "block_rq_issue")),
     "softirq": (("pair_end", "softirq_exit"), ("pair_begin", "softirq_entry")),
     "irq": (("pair_end", "irq_handler_exit"), ("pair_begin", "irq_handler_entry")),
     "runq": (

@@ -28,7 +28,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "latency": {"targets": ["runq", "uprobe:libc:malloc"]},
     "pmc": {"set": "base", "mode": "all"},
 }
-CONTROL_PAGES = {"control", "slots", "handover"}
+CONTROL_PAGES = {"control", "handover"}
 RING_BUFFERS = {"crowded", "events"}
 MAP_UPDATE, MAP_DELETE, LINK_CREATE, RAW_TRACEPOINT_OPEN, MAP_FREEZE = 2, 3, 28, 17, 22
 

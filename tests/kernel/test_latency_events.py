@@ -262,6 +262,8 @@ def test_block_requests_joined_by_fields(live: Timing) -> None:
         assert min(row.spent.buckets) > hdr.index(500)
         assert row.maximum is not None
         assert row.maximum < 60e9
+    # Each write may be followed by a flush, which is a request of its own.
+    assert rows(before, after)["blockio"].missed == 0
     mine = by_pid(before, after, BLOCK)
     assert sum(mine.values()) == rows(before, after)[BLOCK].count
 

@@ -37,6 +37,10 @@ class SyscallPane(Pane):
 
     name = "syscalls"
     weight = 6
+    reading = (
+        "untimed: calls whose duration is not known. SIGSYS: refused by seccomp. A call that is "
+        "made again after a signal is one. Of work by io_uring only io_uring_enter is seen."
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +48,6 @@ class SyscallPane(Pane):
         self.by_process = False
         self.path: list[Row] = []
         self.hidden = 0
-        self.untimed = 0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
 
@@ -67,8 +70,6 @@ class SyscallPane(Pane):
             self.view = None
             return
         self.view = syscall_view(was, sample, seconds_between(since, after))
-        same = was is not None and was.generation == sample.generation
-        self.untimed = sample.missed - (was.missed if was is not None and same else 0)
         self._feed(passed)
 
     def _samples(
@@ -250,8 +251,8 @@ class SyscallPane(Pane):
                 ("  no process ", "warn"),
                 (fmt_count(view.unattributed / view.seconds) + "/s", "warn"),
             ]
-        if self.untimed > 0:
-            out.append((f"  untimed {fmt_count(self.untimed / view.seconds)}/s", "warn"))
+        if view.untimed:
+            out.append((f"  untimed {fmt_count(view.untimed / view.seconds)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
