@@ -313,7 +313,10 @@ class LiveSource:
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
         if slot.state == "on":
             try:
+                # Reading one probe takes time that the next one goes on counting in.
+                at = time.monotonic()
                 sample = self.naming.named(slot.probe.read(now))
+                sample = replace(sample, counted=slot.counted(sample.generation, at))
                 if slot.probe.meter.outdated and slot.pending is None:
                     self._request(name, slot)
                 return sample
@@ -337,6 +340,7 @@ class LiveSource:
             self._request(name, slot)
         elif not on:
             slot.state, slot.why, slot.fix, slot.pending = "off", None, None, None
+            slot.generation = None
             slot.probe.release()
             self._watch()
 
@@ -389,6 +393,7 @@ class LiveSource:
         self._watch()
 
     def _fail(self, slot: Slot, why: str, fix: str) -> None:
+        slot.generation = None
         slot.state, slot.why, slot.fix = "failed", why, fix
         slot.probe.release()
         self._watch()

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from probes import hdr
 from probes.changes import changed
+from probes.elapsed import target_seconds
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
@@ -179,10 +180,16 @@ def target_spent(before: LatencySample | None, after: LatencySample) -> dict[str
     }
 
 
+def restarted(before: Target, after: Target) -> bool:
+    """Whether a target was removed and added again between two Samples: it counts from zero."""
+    return before.began != after.began or before.histogram.n > after.histogram.n
+
+
 def _spent(before: Target | None, after: Target) -> Histogram:
     if after.counts_only:
         return NO_HISTOGRAM
-    return histogram_delta(before.histogram if before else None, after.histogram)
+    same = before is not None and not restarted(before, after)
+    return histogram_delta(before.histogram if before and same else None, after.histogram)
 
 
 def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSample) -> CallRow:
@@ -224,7 +231,8 @@ def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: fl
 class TargetRow:
     """One latency target in an interval; durations in ns, None where there were none.
 
-    `target` is the cumulative one. `count` is None while the target does not run, `spent`
+    `target` is the cumulative one, `seconds` for how many it counted. `count` is None while the
+    target does not run, `spent`
     holds the interval's durations, `total` is their sum. `missed` and `overflow` are calls
     of the interval whose duration is not known.
     """
@@ -241,6 +249,7 @@ class TargetRow:
     total: int | None = None
     missed: int = 0
     overflow: int = 0
+    seconds: float = 1.0
 
 
 @dataclass(slots=True)
@@ -292,12 +301,12 @@ class LatencyView:
         return sorted(rows, key=lambda row: (-(row.total or 0), -row.count, row.pid or 0, row.comm))
 
 
-def _target_row(before: Target | None, after: Target) -> TargetRow:
-    row = TargetRow(after)
+def _target_row(before: Target | None, after: Target, seconds: float) -> TargetRow:
+    row = TargetRow(after, seconds=seconds)
     if after.state != "on":
         return row
-    if before is not None and before.histogram.n > after.histogram.n:
-        before = None  # removed and added again: it counts from zero
+    if before is not None and restarted(before, after):
+        before = None
     spent = histogram_delta(before.histogram if before else None, after.histogram)
     row.count = spent.n
     row.missed = max(0, after.missed - (before.missed if before else 0))
@@ -331,7 +340,10 @@ def latency_view(before: LatencySample | None, after: LatencySample, seconds: fl
         before = LatencySample(generation=after.generation)
     return LatencyView(
         seconds=seconds,
-        targets=[_target_row(before.targets.get(spec), t) for spec, t in after.targets.items()],
+        targets=[
+            _target_row(before.targets.get(spec), t, target_seconds(before, after, t, seconds))
+            for spec, t in after.targets.items()
+        ],
         processes=spent_delta(before.processes, after.processes),
         comms=after.comms,
         texts=spent_delta(before.texts, after.texts),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from probes.elapsed import counted_seconds
 from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
 from probes.samples import Frame, LatencySample
 from tui.lines import Line, Span, compose
@@ -92,7 +93,8 @@ class LatencyPane(Pane):
         # Without a Sample before, the counts may be of a longer time than one interval.
         elif was is not None:
             spent = {spec: each.buckets for spec, each in target_spent(was, sample).items()}
-            self.heat.add(Moment(after.time, seconds_between(before, after)), spent)
+            seconds = counted_seconds(was, sample, seconds_between(before, after))
+            self.heat.add(Moment(after.time, seconds), spent)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and percentiles."""
@@ -101,7 +103,8 @@ class LatencyPane(Pane):
         if sample is None:
             self.view = None
             return
-        self.view = view = latency_view(was, sample, seconds_between(since, after))
+        seconds = counted_seconds(was, sample, seconds_between(since, after))
+        self.view = view = latency_view(was, sample, seconds)
         spent = {row.target.spec for row in view.targets}
         self._removing &= spent
         self._scales = {spec: at for spec, at in self._scales.items() if spec in spent}
@@ -136,7 +139,7 @@ class LatencyPane(Pane):
         view = self.view
         if view is None:
             return
-        rows = [Row(t, view.seconds, t.target.spec in self._removing) for t in view.targets]
+        rows = [Row(t, t.seconds, t.target.spec in self._removing) for t in view.targets]
         self.table.set_columns(target_columns(rows))
         self.table.filter = "" if self.drilled else self.filter
         self.table.feed(rows)

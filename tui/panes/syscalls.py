@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
+from probes.elapsed import counted_seconds
 from probes.model import (
     CallRow,
     ProcessRow,
@@ -56,7 +57,7 @@ class SyscallPane(Pane):
         if sample is not None and sample.state == "on":
             # Without a Sample before, the counts may be of a longer time than one interval.
             count = None if was is None else call_count(was, sample)
-            seconds = seconds_between(before, after)
+            seconds = counted_seconds(was, sample, seconds_between(before, after))
             self.history.append(None if count is None else count / seconds)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
@@ -66,7 +67,8 @@ class SyscallPane(Pane):
         if sample is None or sample.state != "on":
             self.view = None
             return
-        self.view = syscall_view(was, sample, seconds_between(since, after))
+        seconds = counted_seconds(was, sample, seconds_between(since, after))
+        self.view = syscall_view(was, sample, seconds)
         same = was is not None and was.generation == sample.generation
         self.untimed = sample.missed - (was.missed if was is not None and same else 0)
         self._feed(passed)
