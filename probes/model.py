@@ -8,7 +8,7 @@ this interval: then all that `after` holds counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -128,6 +128,19 @@ class SyscallView:
             return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid])
 
         return Ranked([(-calls, pid) for pid, (calls, _) in sums.items()], made)
+
+    @cached_property
+    def ended(self) -> Counts:
+        """Calls of processes that have no row any more; errors also of `unattributed` calls."""
+        listed = self.matrix.values()
+        calls = self.count - self.unattributed - sum([n[0] for n in listed])
+        return Counts(max(0, calls), max(0, self.errors - sum([n[1] for n in listed])))
+
+    def ended_of(self, call: CallRow) -> Counts:
+        """The same of one call; those without a process are not told from them."""
+        listed = [n for (_, name), n in self.matrix.items() if name == call.name]
+        calls = call.count - sum([n[0] for n in listed])
+        return Counts(max(0, calls), max(0, call.errors - sum([n[1] for n in listed])))
 
     @property
     def comms(self) -> Mapping[int, str]:
@@ -286,6 +299,18 @@ class LatencyView:
         """Calls of all targets."""
         return sum([row.count or 0 for row in self.targets])
 
+    @property
+    def rate(self) -> float:
+        """Calls of all targets a second."""
+        return sum([(row.count or 0) / row.seconds for row in self.targets])
+
+    def unlisted(self, row: TargetRow) -> int:
+        """Calls of a target by processes, or with texts, that have no row."""
+        of = row.target.spec
+        listed = [n for table in (self.processes, self.texts) for (spec, _), n in table.items()
+                  if spec == of]  # fmt: skip
+        return max(0, (row.count or 0) - sum([n.n for n in listed]))
+
     def behind(self, spec: str) -> list[SpentRow]:
         """Who called this target (or with which text), longest in it first."""
         timed = any(row.target.spec == spec and not row.target.counts_only for row in self.targets)
@@ -334,10 +359,27 @@ def spent_delta(before: Mapping[K, Spent], after: Mapping[K, Spent]) -> dict[K, 
     return delta
 
 
+def continued(before: LatencySample, after: LatencySample) -> LatencySample:
+    """`before` without the rows of targets that were removed and added again since."""
+    again = {
+        spec
+        for spec, target in after.targets.items()
+        if (old := before.targets.get(spec)) is not None and restarted(old, target)
+    }
+    if not again:
+        return before
+    return replace(
+        before,
+        processes={key: n for key, n in before.processes.items() if key[0] not in again},
+        texts={key: n for key, n in before.texts.items() if key[0] not in again},
+    )
+
+
 def latency_view(before: LatencySample | None, after: LatencySample, seconds: float) -> LatencyView:
     """The interval between two Samples."""
     if before is None or before.generation != after.generation:
         before = LatencySample(generation=after.generation)
+    before = continued(before, after)
     return LatencyView(
         seconds=seconds,
         targets=[

@@ -52,13 +52,15 @@ class Pane:
         self.interval = 1.0
         self.history: deque[float | None] = deque(maxlen=HISTORY)
 
-    def update(self, before: Frame | None, after: Frame, since: Frame | None = None) -> None:
-        """Take in a Frame, the one before it, and the one with which the window begins.
+    def update(
+        self, before: Frame | None, after: Frame, window: tuple[Frame, Frame] | None = None
+    ) -> None:
+        """Take in a Frame, the one before it, and two whose difference is the window.
 
-        Without `since`, the window is the interval between the two.
+        Without `window`, it is the interval between the first two.
         """
         self.tick(before, after)
-        self.show(since or before, after, seconds_between(before, after))
+        self.show(*(window or (before, after)), seconds_between(before, after))
 
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Take in an interval of what is drawn over time; the Frame may never be shown."""

@@ -33,6 +33,8 @@ from tui.panes.targets import (
 )
 from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
 
+NEARLY = 0.01
+"""The part of an interval's calls that a row of those not listed is not worth."""
 LINGER = 10
 """Intervals for which a process that went quiet keeps its row, so that rows do not flicker."""
 SIDE = 64
@@ -56,6 +58,7 @@ class LatencyPane(Pane):
         self.view: LatencyView | None = None
         self.heat = Heat()
         self.drilled: str | None = None
+        self.unlisted = 0.0
         self.shows = VIEWS[0]
         self._removing: set[str] = set()
         self._scales: dict[str, Scale] = {}
@@ -149,11 +152,16 @@ class LatencyPane(Pane):
 
     def _behind(self, view: LatencyView, spec: str, aged: bool) -> list[Behind]:
         found = view.behind(spec)
+        target = next(row for row in view.targets if row.target.spec == spec)
+        rest = view.unlisted(target)
+        # Rows and histograms are read one after the other: a few calls are in one of them only.
+        least = 0.0 if view.seconds > 1.5 * self.interval else NEARLY * (target.count or 0)
+        self.unlisted = rest / target.seconds if found and rest > least else 0.0
         timed = any(row.total for row in found)
         whole = sum([(row.total if timed else row.count) or 0 for row in found]) or 1
         values = any(row.is_value for row in self.table.rows if row.spec == spec)
         rows = [
-            Behind(p, view.seconds, ((p.total if timed else p.count) or 0) / whole, values)
+            Behind(p, target.seconds, ((p.total if timed else p.count) or 0) / whole, values)
             for p in found
         ]
         active = {row.key for row in rows}
@@ -185,7 +193,7 @@ class LatencyPane(Pane):
         out: list[Span] = [
             (str(many), "value"),
             (" target  " if many == 1 else " targets  ", "dim"),
-            (fmt_count(view.count / view.seconds), "value"),
+            (fmt_count(view.rate), "value"),
             (" calls/s", "dim"),
         ]
         if broken:
@@ -194,14 +202,16 @@ class LatencyPane(Pane):
             files = len([1 for row in view.targets if row.target.file == state])
             if files:
                 out.append((f"  {files} file{'s' if files > 1 else ''} {state}", "warn"))
+        if self.drilled is not None and self.unlisted:
+            out.append((f"  not listed {fmt_count(self.unlisted)}/s", "warn"))
         if self.sample is not None and self.sample.given_up is not None:
             out.append((f"  {self.sample.given_up}", "warn"))
         for word, count in (
-            ("missed", sum([row.missed for row in view.targets])),
-            ("overflow", sum([row.overflow for row in view.targets])),
+            ("missed", sum([row.missed / row.seconds for row in view.targets])),
+            ("overflow", sum([row.overflow / row.seconds for row in view.targets])),
         ):
             if count:
-                out.append((f"  {word} {fmt_count(count / view.seconds)}/s", "warn"))
+                out.append((f"  {word} {fmt_count(count)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:

@@ -45,6 +45,7 @@ class SyscallPane(Pane):
         self.by_process = False
         self.path: list[Row] = []
         self.hidden = 0
+        self.ended = 0
         self.untimed = 0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
@@ -167,20 +168,9 @@ class SyscallPane(Pane):
         if self.path and self.path[-1].pid is not None:
             calls = view.calls_of(self.path[-1].pid)
         if self._shows_processes:
-            processes: Sequence[ProcessRow] = view.processes
-            if self.path:
-                processes = view.processes_of(self.path[-1].name)
-                whole = sum([row.count for row in processes]) or 1
-            else:
-                whole = sum([counts[0] for counts in view.matrix.values()]) or 1
-            shown = processes[: self._most()]
-            self.hidden = len(processes) - len(shown)
-            return [
-                Row(p.comm, p.pid, p.count / seconds, p.errors / seconds, p.count / whole)
-                for p in shown
-            ]
+            return self._processes(view)
         whole = sum([row.count for row in calls]) or 1
-        self.hidden = 0
+        self.hidden = self.ended = 0
         return [
             Row(
                 c.name,
@@ -193,6 +183,25 @@ class SyscallPane(Pane):
             )
             for c in calls
         ]
+
+    def _processes(self, view: SyscallView) -> list[Row]:
+        """Rows of processes; with `ended` they make up the title's count."""
+        processes: Sequence[ProcessRow] = view.processes
+        ended, whole = view.ended, view.count - view.unattributed
+        if self.path:
+            name = self.path[-1].name
+            call = next((c for c in view.calls if c.name == name), CallRow(name, 0, 0))
+            processes = view.processes_of(name)
+            ended, whole = view.ended_of(call), call.count
+        shown = processes[: self._most()]
+        self.hidden, self.ended = len(processes) - len(shown), ended.n
+        return [
+            Row(
+                p.comm, p.pid, p.count / view.seconds, p.errors / view.seconds,
+                p.count / max(whole, 1),
+            )
+            for p in shown
+        ]  # fmt: skip
 
     def _most(self) -> int | None:
         """How many of the busiest are enough: all, where another order or a text is asked for."""
@@ -252,6 +261,8 @@ class SyscallPane(Pane):
                 ("  no process ", "warn"),
                 (fmt_count(view.unattributed / view.seconds) + "/s", "warn"),
             ]
+        if self.ended > 0:
+            out.append((f"  ended {fmt_count(self.ended / view.seconds)}/s", "warn"))
         if self.untimed > 0:
             out.append((f"  untimed {fmt_count(self.untimed / view.seconds)}/s", "warn"))
         return out
