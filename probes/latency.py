@@ -200,6 +200,7 @@ class LatencyProbe:
         for spec, target in list(self._targets.items()):
             if target.state == "starting":
                 self._targets[spec] = replace(target, state="failed", why=why, fix=fix)
+        self.meter.outdated = False
         return bool(self._units)
 
     def release(self) -> None:

@@ -66,6 +66,7 @@ class LiveSource:
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
         self._hurried = False
+        self._settled = False
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -240,6 +241,7 @@ class LiveSource:
             if now >= due or self._hurried:
                 self._hurried = False
                 self._on_frame(self._frame(now))
+                self._settled |= self._all_settled()
                 self._run_times.framed()
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
@@ -362,6 +364,7 @@ class LiveSource:
         if slot is not None and answer.id is not None:
             slot.pending = None
             self._loaded(slot, answer, fds)
+            self._settle()
             return
         ipc.close_all(fds)
         if answer.unit:  # switched off, or asked for anew, meanwhile
@@ -370,6 +373,19 @@ class LiveSource:
             self._link.broken = answer.why
         elif not self._run_times.answered(answer) and not self.naming.answered(answer):
             self._questions.answered(answer)
+
+    def _settle(self) -> None:
+        """Make a Frame as soon as all probes run or have failed: the first interval begins then."""
+        if self._settled:
+            return
+        for name, slot in self._slots.items():
+            if slot.runs and slot.probe.meter.outdated and slot.pending is None:
+                self._request(name, slot)
+        if self._all_settled():
+            self._settled = self._hurried = True
+
+    def _all_settled(self) -> bool:
+        return all(slot.standing().settled for slot in self._slots.values())
 
     def _loaded(self, slot: Slot, answer: Answer, fds: Sequence[int]) -> None:
         """A probe was loaded, or could not be."""

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For how many seconds of an interval a probe, or a target, counted: rates are of that time."""
+"""For how many seconds of an interval a probe, or a target, counted, and when the first begins."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probes.samples import Frame
 from probes.stream import stream_object
-from tests.kernel.harness import PATHS, Live
+from tests.kernel import broken
+from tests.kernel.harness import PATHS, Live, eventually
 from tui.registry import REGISTRY
 
 KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}
@@ -64,3 +66,30 @@ def test_a_target_that_is_added_in_the_middle() -> None:
         targets = {row["spec"]: row for row in interval(live, frame)["latency"]["targets"]}
         assert 0 < targets[CALL]["seconds"] < time.monotonic() - asked
         assert targets[CALL]["seconds"] < targets["runq"]["seconds"]
+
+
+def test_the_first_interval_begins_as_soon_as_all_probes_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = tmp_path / "mended"
+    monkeypatch.setattr(broken, "MENDED", mended)
+    paths = {**PATHS, "execs": "tests.kernel.broken:Sleeps"}
+    with Live("syscalls", "execs", interval=600.0, paths=paths, expect_on=False) as live:
+        eventually("a Frame shows what is starting", lambda: live.frames)
+        assert live.frames[0].samples["execs"].state == "starting"
+        mended.touch()
+        live.wait("all run", lambda frame: frame.samples["execs"].state == "on")
+        assert [frame.samples["syscalls"].state for frame in live.frames[1:]] == ["on"]
+
+
+def test_a_probe_that_fails_keeps_nobody_waiting() -> None:
+    paths = {**PATHS, "execs": "tests.kernel.broken:Refuses"}
+    with Live("syscalls", "execs", interval=600.0, paths=paths, expect_on=False) as live:
+
+        def settled() -> bool:
+            return any(
+                (f.samples["execs"].state, f.samples["syscalls"].state) == ("failed", "on")
+                for f in live.frames
+            )
+
+        eventually("both have settled", settled)

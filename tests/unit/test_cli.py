@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from probes import kernel
 from probes.base import ProbeError
 from probes.recording import Reader
 from probes.replay import ReplaySource
-from probes.samples import Frame
+from probes.samples import Frame, LatencySample, Target
 from tests.unit.test_recording import make_frames, write
 from tui import cli, headless
 from tui.checks import UsageError
 from tui.registry import names
+from tui.snapshot import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -234,8 +236,6 @@ def source_of(path: Path, frames: list[Frame], *, loop: bool = False) -> ReplayS
 
 def started(count: int) -> list[Frame]:
     """Frames of which the first shows probes that are still starting."""
-    from dataclasses import replace
-
     first, *rest = make_frames(count)
     samples = {name: replace(s, state="starting") for name, s in first.samples.items()}
     return [replace(first, samples=samples), *rest]
@@ -262,8 +262,6 @@ def test_stream_tells_why_it_ended(tmp_path: Path) -> None:
 
 
 def test_stream_tells_of_a_failed_probe_once(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     frames = [
         replace(
             frame,
@@ -281,6 +279,54 @@ def test_stream_tells_of_a_failed_probe_once(tmp_path: Path) -> None:
     assert complaints == ["execs: no BTF; get it"]
     failed = json.loads(out.getvalue().splitlines()[0])["probes"]["execs"]
     assert (failed["state"], failed["why"], failed["fix"]) == ("failed", "no BTF", "get it")
+
+
+def latencies(frame: Frame, **states: str) -> Frame:
+    """The Frame with nothing but targets, in these states."""
+    why = {"failed": ("no function of that name", "see probetop -f ?")}
+    targets = {
+        f"uprobe:/bin/x:{name}": Target(
+            spec=f"uprobe:/bin/x:{name}", state=state, why=words[0], fix=words[1]
+        )  # type: ignore[arg-type]
+        for name, state in states.items()
+        for words in (why.get(state, (None, None)),)
+    }
+    return replace(frame, samples={"latency": LatencySample(state="on", targets=targets)})
+
+
+FAILED = "uprobe:/bin/x:nosuch: no function of that name; see probetop -f ?"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "status", "told"),
+    [
+        ({"nosuch": "starting"}, {"nosuch": "failed"}, 1, [FAILED]),
+        ({"nosuch": "failed", "a": "starting"}, {"nosuch": "failed", "a": "on"}, 0, [FAILED]),
+        ({"a": "starting"}, {"a": "on"}, 0, []),
+        ({}, {}, 0, []),
+    ],
+)
+def test_a_failed_target_is_told_and_is_in_the_status(
+    tmp_path: Path, first: dict[str, str], then: dict[str, str], status: int, told: list[str]
+) -> None:
+    frames = make_frames(6)
+    frames = [latencies(frames[0], **first), *[latencies(f, **then) for f in frames[1:]]]
+    out, complaints = io.StringIO(), list[str]()
+    source = source_of(tmp_path / "a", frames)
+    assert headless.stream(source, out, 2, complaints.append) == status
+    assert complaints == told
+    # The first interval begins when no target is starting any more.
+    begun = 2 if first else 1
+    times = [json.loads(line)["time"] for line in out.getvalue().splitlines()]
+    assert times == [1.7e9 + begun, 1.7e9 + begun + 1]
+    complaints.clear()
+    source = source_of(tmp_path / "b", frames)
+    assert headless.record(source, str(tmp_path / "c"), 2, complaints.append) == status
+    assert complaints[:-1] == told
+    complaints.clear()
+    source = source_of(tmp_path / "d", frames)
+    assert snapshot(source, str(tmp_path / "e.json"), 2, complaints.append) == status
+    assert complaints[:-1] == told
 
 
 def test_stream_to_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
