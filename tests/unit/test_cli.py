@@ -13,7 +13,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +22,7 @@ from probes import kernel
 from probes.base import ProbeError
 from probes.recording import Reader
 from probes.replay import ReplaySource
-from probes.samples import Frame, LatencySample, Target
+from probes.samples import Frame, LatencySample, State, Target
 from tests.unit.test_recording import make_frames, write
 from tui import cli, headless
 from tui.checks import UsageError
@@ -286,8 +286,8 @@ def latencies(frame: Frame, **states: str) -> Frame:
     why = {"failed": ("no function of that name", "see probetop -f ?")}
     targets = {
         f"uprobe:/bin/x:{name}": Target(
-            spec=f"uprobe:/bin/x:{name}", state=state, why=words[0], fix=words[1]
-        )  # type: ignore[arg-type]
+            spec=f"uprobe:/bin/x:{name}", state=cast(State, state), why=words[0], fix=words[1]
+        )
         for name, state in states.items()
         for words in (why.get(state, (None, None)),)
     }

@@ -183,16 +183,19 @@ class ExecPane(Pane):
         """Add the interval's events to the log, and its rate to the graph."""
         sample = after.samples.get(self.name)
         if not isinstance(sample, ExecSample):
+            self.history.add(after, None)
             return
         self._failures.begin(after.mono - seconds_between(before, after), self.log.failed)
         self.log.add(sample.events, after.time)
         self.names.update(sample.names)
         self.dropped += sample.dropped
         self._failures.add(after.mono, self.log.failed)
-        if sample.state == "on":
-            rate = self._rate(before, after)
-            known = before is not None and isinstance(before.samples.get(self.name), ExecSample)
-            self.history.append(rate if known else None)
+        known = before is not None and isinstance(before.samples.get(self.name), ExecSample)
+        if known and sample.state == "on":
+            seconds = self._counted(before, after, sample)
+            self.history.add(after, self._rate(before, after), seconds)
+        else:
+            self.history.add(after, None)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and feed the table."""

@@ -91,13 +91,13 @@ class LatencyPane(Pane):
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Add a column to the heatmap."""
         sample, was = self._samples(before, after)
-        if sample is None:
-            self.heat.clear()
-        # Without a Sample before, the counts may be of a longer time than one interval.
-        elif was is not None:
+        if sample is None or was is None:
+            # Without a Sample before, the counts may be of a longer time than one interval.
+            self.heat.gap(after)
+        else:
             spent = {spec: each.buckets for spec, each in target_spent(was, sample).items()}
             seconds = counted_seconds(was, sample, seconds_between(before, after))
-            self.heat.add(Moment(after.time, seconds), spent)
+            self.heat.add(Moment(after.time, seconds), spent, after)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and percentiles."""

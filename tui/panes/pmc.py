@@ -90,13 +90,16 @@ class PmcPane(Pane):
         self._newest = None
         sample, was = self._samples(before, after)
         if sample is None:
+            self.past.gap(after)
             return
         passed = seconds_between(before, after)
         view = pmc_view(was, sample, counted_seconds(was, sample, passed))
         self._newest = (before, view)
         # Without a Sample before, the counts may be of a longer time than one interval.
         if was is not None and was.state == "on" and was.generation == sample.generation:
-            self.past.add(view)
+            self.past.add(after, view)
+        else:
+            self.past.gap(after)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's counts and feed the table in view."""

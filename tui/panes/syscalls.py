@@ -55,11 +55,12 @@ class SyscallPane(Pane):
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Add the interval's rate to the graph."""
         sample, was = self._samples(before, after)
-        if sample is not None and sample.state == "on":
-            # Without a Sample before, the counts may be of a longer time than one interval.
-            count = None if was is None else call_count(was, sample)
-            seconds = counted_seconds(was, sample, seconds_between(before, after))
-            self.history.append(None if count is None else count / seconds)
+        # Without a Sample before, the counts may be of a longer time than one interval.
+        if sample is None or was is None or sample.state != "on":
+            self.history.add(after, None)
+            return
+        seconds = counted_seconds(was, sample, seconds_between(before, after))
+        self.history.add(after, call_count(was, sample) / seconds, seconds)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and feed the table in view."""
