@@ -252,6 +252,10 @@ class LiveSource:
             due = min(due, now + self._interval)
             lead = self._run_times.lead(due, self._interval, now)
             wait = min(due - lead - time.monotonic(), self._governed.wait(now))
+            look = self._watched.wait()
+            if look is not None:
+                self._check_filters()
+                wait = min(wait, look)
             for key, _ in self._selector.select(max(0.0, wait)):
                 if key.fileobj is self._link.sock:
                     if not self._broker_speaks():

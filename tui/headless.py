@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -19,6 +20,7 @@ from probes.recording import Writer
 from probes.samples import Frame, Sample, Target
 from probes.stream import dumps, stream_object
 from tui.checks import UsageError
+from tui.notices import sentences
 from tui.registry import REGISTRY
 
 Complain = Callable[[str], None]
@@ -77,6 +79,7 @@ class Feed:
 class Settled:
     """Waits until no probe or target is starting, and tells of those that failed, once.
 
+    It tells as well what became of the process and the cgroup that are filtered by.
     `measured` is whether any of them ran at any time.
     """
 
@@ -84,6 +87,7 @@ class Settled:
         self.measured = False
         self._complain = complain
         self._told: set[str] = set()
+        self._told_of: set[str] = set()
 
     def __call__(self, frame: Frame) -> bool:
         states = []
@@ -99,6 +103,15 @@ class Settled:
                 if one.state == "failed" and what not in self._told:
                     self._told.add(what)
                     self._complain(f"{what}: {one.why}; {one.fix}")
+        for notice in frame.notices:
+            clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
+            shown = notice._replace(
+                comm=printable(notice.comm or "?"), cgroup=printable(notice.cgroup or "?")
+            )
+            words = sentences(shown, clock, acts=False)[0]
+            if words not in self._told_of:
+                self._told_of.add(words)
+                self._complain(words)
         self.measured |= "on" in states
         return "starting" not in states
 

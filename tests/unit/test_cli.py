@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from probes import kernel
 from probes.base import ProbeError
 from probes.recording import Reader
 from probes.replay import ReplaySource
-from probes.samples import Frame, LatencySample, State, Target
+from probes.samples import Frame, LatencySample, Notice, State, Target
 from tests.unit.test_recording import make_frames, write
 from tui import cli, headless
 from tui.checks import UsageError
@@ -327,6 +328,22 @@ def test_a_failed_target_is_told_and_is_in_the_status(
     source = source_of(tmp_path / "d", frames)
     assert snapshot(source, str(tmp_path / "e.json"), 2, complaints.append) == status
     assert complaints[:-1] == told
+
+
+def test_what_became_of_a_filter_is_told_once(tmp_path: Path) -> None:
+    removed = Notice("cgroup_removed", 1.7e9, cgroup="/a\x1b[2J.service")
+    back = removed._replace(kind="cgroup_followed", time=1.7e9 + 1)
+    frames = make_frames(6)
+    frames[2:4] = [replace(frame, notices=(removed,)) for frame in frames[2:4]]
+    frames[4:] = [replace(frame, notices=(back,)) for frame in frames[4:]]
+    complaints: list[str] = []
+    headless.stream(source_of(tmp_path / "a", frames), io.StringIO(), 4, complaints.append)
+    first, second = complaints
+    assert re.fullmatch(
+        r"cgroup \S+ was removed \d\d:\d\d:\d\d: nothing is counted until it is made again", first
+    )
+    assert re.fullmatch(r"cgroup \S+ was made again \d\d:\d\d:\d\d, and is counted", second)
+    assert all(line.isprintable() for line in complaints)
 
 
 def test_stream_to_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
