@@ -22,6 +22,8 @@ from probes.samples import Filters, Notice
 
 ENDED = (1 << 64) - 1
 """When a process started that has ended: no process passes a filter that asks for this."""
+LOOK_SECONDS = 0.25
+"""How often a cgroup is looked at: what runs in one that is made again counts from then on."""
 _TICK = 10_000_000
 """ns of the unit in which /proc/PID/stat tells times (USER_HZ is 100 on all architectures here)."""
 
@@ -54,6 +56,10 @@ class FilterWatch:
     def notices(self) -> tuple[Notice, ...]:
         """What has gone, and what has come in its place."""
         return tuple([notice for notice in (self._process, self._cgroup) if notice is not None])
+
+    def wait(self) -> float | None:
+        """Seconds until the cgroup should be looked at again; None without one."""
+        return None if self._directory is None else LOOK_SECONDS
 
     def wait_fds(self) -> tuple[int, ...]:
         """The descriptor that becomes readable when the process ends, until that was seen."""

@@ -8,6 +8,7 @@ later disturbs no other; `LatencyProbe.read` makes Targets of their histograms.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
@@ -92,6 +93,7 @@ class LatencyProbe:
         self._texts: dict[tuple[str, str], Spent] = {}
         self._ladders = Ladders()
         self._files = FileWatch()
+        self._counting: float | None = None
         self._forget_all()
 
     @property
@@ -166,6 +168,8 @@ class LatencyProbe:
         specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
         errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
         unit = Unit(loaded, (self.filters, self.started), self.meter)
+        now = time.monotonic()
+        self._counting = self._counting or now
         floors = loaded.facts.get("floors", {})
         for slot, facts in list(unit.slots.items()):
             spec = facts["spec"]
@@ -183,6 +187,7 @@ class LatencyProbe:
                 floor=floors.get(facts["floor"]) if _is_timed(facts) else None,
                 unit=facts["unit"],
                 by_text=facts["by_text"],
+                began=now - self._counting,
             )
         for spec, (why, fix) in errors.items():
             self._failed(spec, why, fix)
@@ -197,6 +202,7 @@ class LatencyProbe:
         for spec, target in list(self._targets.items()):
             if target.state == "starting":
                 self._targets[spec] = replace(target, state="failed", why=why, fix=fix)
+        self.meter.outdated = False
         return bool(self._units)
 
     def release(self) -> None:
@@ -206,6 +212,7 @@ class LatencyProbe:
         self._units = []
         self.meter.release()
         self.generation += 1
+        self._counting = None
         self._forget_all()
 
     def read(self, now: float) -> LatencySample:

@@ -42,6 +42,7 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "functions": target.functions,
         "counts_only": target.counts_only,
         "unit": target.unit,
+        "seconds": row.seconds if row.count is not None else None,
         "count": row.count,
         "p50": row.p50,
         "p90": row.p90,

@@ -65,6 +65,7 @@ class LiveSource:
         self._last: dict[str, Sample] = {}
         self._framed = 0.0
         self._hurried = False
+        self._settled = False
         self._log = log
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -236,6 +237,7 @@ class LiveSource:
             if now >= due or self._hurried:
                 self._hurried = False
                 self._on_frame(self._frame(now))
+                self._settled |= self._all_settled()
                 self._run_times.framed()
                 due += self._interval
                 if due < now:  # a stopped or overloaded process does not catch up
@@ -246,6 +248,10 @@ class LiveSource:
             due = min(due, now + self._interval)
             lead = self._run_times.lead(due, self._interval, now)
             wait = min(due - lead - time.monotonic(), self._governed.wait(now))
+            look = self._watched.wait()
+            if look is not None:
+                self._check_filters()
+                wait = min(wait, look)
             for key, _ in self._selector.select(max(0.0, wait)):
                 if key.fileobj is self._link:
                     if not self._broker_speaks():
@@ -309,7 +315,10 @@ class LiveSource:
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
         if slot.state == "on":
             try:
+                # Reading one probe takes time that the next one goes on counting in.
+                at = time.monotonic()
                 sample = self.naming.named(slot.probe.read(now))
+                sample = replace(sample, counted=slot.counted(sample.generation, at))
                 if slot.probe.meter.outdated and slot.pending is None:
                     self._request(name, slot)
                 return sample
@@ -333,6 +342,7 @@ class LiveSource:
             self._request(name, slot)
         elif not on:
             slot.state, slot.why, slot.fix, slot.pending = "off", None, None, None
+            slot.generation = None
             slot.probe.release()
             self._watch()
 
@@ -354,6 +364,7 @@ class LiveSource:
         if slot is not None and answer.id is not None:
             slot.pending = None
             self._loaded(slot, answer, fds)
+            self._settle()
             return
         ipc.close_all(fds)
         if answer.unit:  # switched off, or asked for anew, meanwhile
@@ -362,6 +373,19 @@ class LiveSource:
             self._link.broken = answer.why
         elif not self._run_times.answered(answer) and not self.naming.answered(answer):
             self._questions.answered(answer)
+
+    def _settle(self) -> None:
+        """Make a Frame as soon as all probes run or have failed: the first interval begins then."""
+        if self._settled:
+            return
+        for name, slot in self._slots.items():
+            if slot.runs and slot.probe.meter.outdated and slot.pending is None:
+                self._request(name, slot)
+        if self._all_settled():
+            self._settled = self._hurried = True
+
+    def _all_settled(self) -> bool:
+        return all(slot.standing().settled for slot in self._slots.values())
 
     def _loaded(self, slot: Slot, answer: Answer, fds: Sequence[int]) -> None:
         """A probe was loaded, or could not be."""
@@ -385,6 +409,7 @@ class LiveSource:
         self._watch()
 
     def _fail(self, slot: Slot, why: str, fix: str) -> None:
+        slot.generation = None
         slot.state, slot.why, slot.fix = "failed", why, fix
         slot.probe.release()
         self._watch()

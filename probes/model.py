@@ -8,12 +8,13 @@ this interval: then all that `after` holds counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
 from probes import hdr
 from probes.changes import changed
+from probes.elapsed import target_seconds
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
@@ -138,6 +139,19 @@ class SyscallView:
 
         return Ranked([(-calls, pid) for pid, (calls, _) in sums.items()], made)
 
+    @cached_property
+    def ended(self) -> Counts:
+        """Calls of processes that have no row any more; errors also of `unattributed` calls."""
+        listed = self.matrix.values()
+        calls = self.count - self.unattributed - sum([n[0] for n in listed])
+        return Counts(max(0, calls), max(0, self.errors - sum([n[1] for n in listed])))
+
+    def ended_of(self, call: CallRow) -> Counts:
+        """The same of one call; those without a process are not told from them."""
+        listed = [n for (_, name), n in self.matrix.items() if name == call.name]
+        calls = call.count - sum([n[0] for n in listed])
+        return Counts(max(0, calls), max(0, call.errors - sum([n[1] for n in listed])))
+
     @property
     def comms(self) -> Mapping[int, str]:
         """The processes' names."""
@@ -189,10 +203,16 @@ def target_spent(before: LatencySample | None, after: LatencySample) -> dict[str
     }
 
 
+def restarted(before: Target, after: Target) -> bool:
+    """Whether a target was removed and added again between two Samples: it counts from zero."""
+    return before.began != after.began or before.histogram.n > after.histogram.n
+
+
 def _spent(before: Target | None, after: Target) -> Histogram:
     if after.counts_only:
         return NO_HISTOGRAM
-    return histogram_delta(before.histogram if before else None, after.histogram)
+    same = before is not None and not restarted(before, after)
+    return histogram_delta(before.histogram if before and same else None, after.histogram)
 
 
 def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSample) -> CallRow:
@@ -234,7 +254,8 @@ def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: fl
 class TargetRow:
     """One latency target in an interval; durations in ns, None where there were none.
 
-    `target` is the cumulative one. `count` is None while the target does not run, `spent`
+    `target` is the cumulative one, `seconds` for how many it counted. `count` is None while the
+    target does not run, `spent`
     holds the interval's durations, `total` is their sum. `missed` and `overflow` are calls
     of the interval whose duration is not known.
     """
@@ -251,6 +272,7 @@ class TargetRow:
     total: int | None = None
     missed: int = 0
     overflow: int = 0
+    seconds: float = 1.0
 
 
 @dataclass(slots=True)
@@ -287,6 +309,18 @@ class LatencyView:
         """Calls of all targets."""
         return sum([row.count or 0 for row in self.targets])
 
+    @property
+    def rate(self) -> float:
+        """Calls of all targets a second."""
+        return sum([(row.count or 0) / row.seconds for row in self.targets])
+
+    def unlisted(self, row: TargetRow) -> int:
+        """Calls of a target by processes, or with texts, that have no row."""
+        of = row.target.spec
+        listed = [n for table in (self.processes, self.texts) for (spec, _), n in table.items()
+                  if spec == of]  # fmt: skip
+        return max(0, (row.count or 0) - sum([n.n for n in listed]))
+
     def behind(self, spec: str) -> list[SpentRow]:
         """Who called this target (or with which text), longest in it first."""
         timed = any(row.target.spec == spec and not row.target.counts_only for row in self.targets)
@@ -302,12 +336,12 @@ class LatencyView:
         return sorted(rows, key=lambda row: (-(row.total or 0), -row.count, row.pid or 0, row.comm))
 
 
-def _target_row(before: Target | None, after: Target) -> TargetRow:
-    row = TargetRow(after)
+def _target_row(before: Target | None, after: Target, seconds: float) -> TargetRow:
+    row = TargetRow(after, seconds=seconds)
     if after.state != "on":
         return row
-    if before is not None and before.histogram.n > after.histogram.n:
-        before = None  # removed and added again: it counts from zero
+    if before is not None and restarted(before, after):
+        before = None
     spent = histogram_delta(before.histogram if before else None, after.histogram)
     row.count = spent.n
     row.missed = max(0, after.missed - (before.missed if before else 0))
@@ -335,13 +369,33 @@ def spent_delta(before: Mapping[K, Spent], after: Mapping[K, Spent]) -> dict[K, 
     return delta
 
 
+def continued(before: LatencySample, after: LatencySample) -> LatencySample:
+    """`before` without the rows of targets that were removed and added again since."""
+    again = {
+        spec
+        for spec, target in after.targets.items()
+        if (old := before.targets.get(spec)) is not None and restarted(old, target)
+    }
+    if not again:
+        return before
+    return replace(
+        before,
+        processes={key: n for key, n in before.processes.items() if key[0] not in again},
+        texts={key: n for key, n in before.texts.items() if key[0] not in again},
+    )
+
+
 def latency_view(before: LatencySample | None, after: LatencySample, seconds: float) -> LatencyView:
     """The interval between two Samples."""
     if before is None or before.generation != after.generation:
         before = LatencySample(generation=after.generation)
+    before = continued(before, after)
     return LatencyView(
         seconds=seconds,
-        targets=[_target_row(before.targets.get(spec), t) for spec, t in after.targets.items()],
+        targets=[
+            _target_row(before.targets.get(spec), t, target_seconds(before, after, t, seconds))
+            for spec, t in after.targets.items()
+        ],
         processes=spent_delta(before.processes, after.processes),
         comms=after.comms,
         texts=spent_delta(before.texts, after.texts),

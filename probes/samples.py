@@ -91,6 +91,8 @@ class Sample:
     `since` are the monotonic seconds of the first Sample with which this one may be compared:
     from then on the probe was on and counted the same things; None if that is not known.
     `given_up` says what it does without to stay within the budget, None for nothing.
+    `counted` is for how many seconds its counters counted, cumulative as they are; None if that
+    is not known.
     """
 
     state: State = "off"
@@ -102,6 +104,7 @@ class Sample:
     notes: Annotated[tuple[str, ...], AtMost(1000)] = ()
     since: float | None = None
     given_up: str | None = None
+    counted: Share | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
@@ -228,6 +231,7 @@ class Target:
     be read or were below zero. `by_text` says that calls are told apart by a text. `file` tells
     whether the path still leads to the file that is traced: "current", "replaced" (new processes
     run another file) or "deleted"; None where that is not known, or the target is in no file.
+    `began` is what `counted` of its Sample was when the target was attached.
     """
 
     spec: str
@@ -244,6 +248,7 @@ class Target:
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
     file: str | None = None
+    began: Share = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

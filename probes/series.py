@@ -16,17 +16,15 @@ QUARTER = hdr.SUB // 4
 
 
 class Point:
-    """One interval of the series, or `ticks` of them; `time` is its end in Unix seconds."""
+    """One interval of the series, or `ticks` of them.
 
-    __slots__ = ("ticks", "time", "values")
+    `time` is its end in Unix seconds, `seconds` how long it is.
+    """
 
-    def __init__(self, time: float, values: dict[str, Tick]) -> None:
-        self.time, self.values, self.ticks = time, values, 1
+    __slots__ = ("seconds", "ticks", "time", "values")
 
-    @property
-    def seconds(self) -> float:
-        """How long it is, in seconds."""
-        return max([tick.seconds for tick in self.values.values()], default=0.0)
+    def __init__(self, time: float, seconds: float, values: dict[str, Tick]) -> None:
+        self.time, self.seconds, self.values, self.ticks = time, seconds, values, 1
 
     def cells(self) -> int:
         """How many buckets of durations it has, and counts by name."""
@@ -38,6 +36,7 @@ class Point:
         for name, tick in other.values.items():
             self.values[name].add(tick)
         self.time, self.ticks = other.time, self.ticks + other.ticks
+        self.seconds += other.seconds
 
 
 def joined(points: Sequence[Point], by: int) -> list[Point]:
@@ -61,7 +60,8 @@ def _rates(points: Sequence[Point], probe: str, name: str) -> list[float | None]
     for point in points:
         tick = point.values[probe]
         count = tick.counts.get(name)
-        out.append(_short(count / tick.seconds if count is not None and tick.seconds else None))
+        seconds = tick.of(name)
+        out.append(_short(count / seconds if count is not None and seconds else None))
     return out
 
 

@@ -28,7 +28,8 @@ class Slot:
     """One probe and where it stands.
 
     `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
-    for it cost more than the budget allows.
+    for it cost more than the budget allows. `begun` are the monotonic seconds when it was attached
+    last, `counting` those when the counters of `generation` began.
     """
 
     probe: Probe
@@ -39,11 +40,19 @@ class Slot:
     pending: int | None = None
     held: bool = False
     begun: float = 0.0
+    counting: float = 0.0
+    generation: int | None = None
 
     @property
     def runs(self) -> bool:
         """Whether it is attached."""
         return self.state == "on"
+
+    def counted(self, generation: int, now: float) -> float:
+        """For how many seconds the counters of this generation have counted at `now`."""
+        if self.generation != generation:
+            self.generation, self.counting = generation, self.begun
+        return max(0.0, now - self.counting)
 
     def standing(self) -> Standing:
         """All that can be said of it without reading what it counted."""

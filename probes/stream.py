@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.base import Probe
+from probes.elapsed import counted_seconds
 from probes.model import seconds_between
 from probes.samples import Cost, Frame, Sample
 from probes.text import escaped
@@ -19,7 +20,8 @@ def stream_object(
     """What happened between two Frames, for every probe in `probe_classes` (by name).
 
     Counts are of the interval, durations in nanoseconds, `time` is Unix seconds, `interval`
-    the measured seconds. Unknown is None: all of a probe's own fields, while it is off.
+    the measured seconds; `seconds` of a probe is for how many of these it counted. Unknown is
+    None: all of a probe's own fields, where it is off at the interval's end.
     """
     seconds = seconds_between(before, after)
     filters = after.filters._asdict()
@@ -69,8 +71,11 @@ def _probe_object(
         after = kind.sample_type()
     if not isinstance(before, kind.sample_type):
         before = None
+    runs = after.state == "on"
+    own_seconds = counted_seconds(before, after, seconds) if runs else None
     common: dict[str, Any] = {
         "state": after.state,
+        "seconds": own_seconds,
         "lost": _since(before, after, "lost"),
         "cost": _cost(before, after),
     }
@@ -80,26 +85,26 @@ def _probe_object(
         common["given_up"] = after.given_up
     if after.notes:
         common["notes"] = list(after.notes)
-    ran = "on" in (after.state, before.state if before else None)
-    # A probe that ran for a part of the interval has seen that part.
-    own = kind.contract(before if ran else None, after, seconds)
-    return {**common, **(own if ran else dict.fromkeys(own))}
+    own = kind.contract(before if runs else None, after, own_seconds or seconds)
+    return {**common, **(own if runs else dict.fromkeys(own))}
 
 
 def _since(before: Sample | None, after: Sample, name: str) -> int:
     """A cumulative number's increase; all of it when counting began in the interval."""
     new: int = getattr(after, name)
-    if before is None or before.generation != after.generation:
-        return new
-    old: int = getattr(before, name)
+    old: int = getattr(before, name) if _went_on(before, after) else 0
     return new - old
+
+
+def _went_on(before: Sample | None, after: Sample) -> bool:
+    """Whether counters of `after` began before the interval; a probe that is off has none."""
+    return before is not None and before.generation == after.generation and after.state == "on"
 
 
 def _cost(before: Sample | None, after: Sample) -> dict[str, Any]:
     """COST of the contract; what it costs is not known before the statistics ran."""
     cost = after.cost
-    same = before is not None and before.generation == after.generation
-    old = before.cost if same and before is not None else Cost()
+    old = before.cost if before is not None and _went_on(before, after) else Cost()
     return {
         "events": cost.events - old.events,
         "ns_per_event": cost.ns_per_event,

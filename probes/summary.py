@@ -134,7 +134,7 @@ class Summarizer:
             name: self._waiting.pop(name) if total.every else self._added(name, base, frame)
             for name, total in self.sums.items()
         }
-        self._keep(Point(frame.time, values))
+        self._keep(Point(frame.time, seconds_between(base, frame), values))
 
     def _added(self, name: str, before: Frame, frame: Frame) -> Tick:
         """One probe's interval."""

@@ -22,8 +22,9 @@ from probes.adding import (
 )
 from probes.cgroup_names import CgroupName
 from probes.changes import loses
+from probes.elapsed import counted_seconds, target_seconds
 from probes.execlog import ExecLog
-from probes.model import count_delta, histogram_delta, int_delta, spent_delta
+from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
 from probes.pmc_view import scaled
 from probes.programs import Programs
 from probes.pruned import ROOM, Left, behind_first, least_active, leave, without_first
@@ -55,17 +56,31 @@ MOST_TIMED = 1000
 class Tick:
     """What graphs need of one interval, or of several together.
 
-    `counts` are numbers to be added up, by name; what is not known is absent. `spent` has the
-    durations (or values) of each latency target, by histogram bucket, of those that have any.
+    `seconds` is for how many the probe counted, 0.0 while it is off; `counting` the same of what
+    began later, by name. `counts` are numbers to be added up, by name; what is not known is
+    absent. `spent` has the durations (or values) of each latency target, by histogram bucket, of
+    those that have any.
     """
 
     seconds: float
     counts: dict[str, float] = field(default_factory=dict)
     spent: dict[str, dict[int, int]] = field(default_factory=dict)
+    counting: dict[str, float] = field(default_factory=dict)
+
+    def of(self, name: str) -> float:
+        """For how many seconds the count of this name was counted."""
+        if name not in self.counts:
+            return 0.0
+        return self.counting.get(name, self.seconds)
 
     def add(self, other: Tick) -> None:
         """Take in the interval that follows; a count that one of them lacks is of the other."""
-        self.seconds += other.seconds
+        seconds = self.seconds + other.seconds
+        counting = {
+            name: self.of(name) + other.of(name) for name in {**self.counts, **other.counts}
+        }
+        self.counting = {name: own for name, own in counting.items() if own != seconds}
+        self.seconds = seconds
         for name, value in other.counts.items():
             self.counts[name] = self.counts.get(name, 0) + value
         for spec, buckets in other.spent.items():
@@ -98,14 +113,16 @@ class SampleSum:
     def add(self, before: Sample | None, after: Sample, tick: Tick) -> None:
         """Take in one interval and put into `tick` what the graphs need of it.
 
-        Without `before` the probe was not there; a probe that was on for a part of the
-        interval has seen that part.
+        Without `before` the probe was not there; a probe that was attached within the interval
+        has seen a part of it. `tick` gets the length of that part.
         """
         self.last = after
         if after.given_up:
             self._notes[f"to stay within the budget, at times: {after.given_up}"] = None
-        if "on" not in (after.state, before.state if before else None):
+        if after.state != "on":
+            tick.seconds = 0.0
             return
+        tick.seconds = counted_seconds(before, after, tick.seconds)
         fresh = before is None or before.generation != after.generation
         old = type(after)(generation=after.generation) if fresh or before is None else before
         self.seconds += tick.seconds
@@ -114,8 +131,7 @@ class SampleSum:
         self._take_cost(after, tick.seconds)
         self._notes |= dict.fromkeys(after.notes)
         keep_first(self._notes, MOST_TIMED)
-        if after.state == "on":
-            self._on = after
+        self._on = after
         self._take(old, after, tick)
 
     def loses(self, before: Sample | None, after: Sample | None) -> bool:
@@ -168,6 +184,7 @@ class SampleSum:
         common: dict[str, Any] = {
             "state": self.last.state, "why": self.last.why, "fix": self.last.fix,
             "lost": self._lost, "cost": cost, "notes": tuple(self._notes), "generation": 0,
+            "counted": self.seconds,
         }  # fmt: skip
         return replace(last, **common, **self._own())
 
@@ -282,6 +299,7 @@ class LatencySum(SampleSum):
     def __init__(self, kind: type[Sample] = LatencySample) -> None:
         super().__init__(kind)
         self._targets: dict[str, Target] = {}
+        self._counting: dict[str, float] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
         self._texts: dict[tuple[str, str], Spent] = {}
         self._comms: dict[int, str] = {}
@@ -290,7 +308,8 @@ class LatencySum(SampleSum):
         old, new = cast(LatencySample, old), cast(LatencySample, after)
         for spec, target in new.targets.items():
             if target.spec in self._targets or len(self._targets) < MOST_TIMED:
-                self._take_target(old.targets.get(spec), target, tick)
+                seconds = target_seconds(old, new, target, tick.seconds)
+                self._take_target(old.targets.get(spec), target, seconds, tick)
         add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
         add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
         self._comms.update(new.comms)
@@ -316,9 +335,9 @@ class LatencySum(SampleSum):
                 return True
         return loses(before.processes, after.processes) or loses(before.texts, after.texts)
 
-    def _take_target(self, old: Target | None, new: Target, tick: Tick) -> None:
-        if old is not None and old.histogram.n > new.histogram.n:
-            old = None  # removed and added again: it counts from zero
+    def _take_target(self, old: Target | None, new: Target, seconds: float, tick: Tick) -> None:
+        if old is not None and restarted(old, new):
+            old = None
         spent = histogram_delta(old.histogram if old else None, new.histogram)
         total = self._targets.get(new.spec)
         self._targets[new.spec] = replace(
@@ -329,13 +348,21 @@ class LatencySum(SampleSum):
             + max(0, new.overflow - (old.overflow if old else 0)),
         )
         if new.state == "on":
-            tick.counts[f"calls {new.spec}"] = spent.n
+            name = f"calls {new.spec}"
+            self._counting[new.spec] = self._counting.get(new.spec, 0.0) + seconds
+            tick.counts[name] = spent.n
+            if seconds < tick.seconds:
+                tick.counting[name] = seconds
             if spent.n and not new.counts_only:
                 tick.spent[new.spec] = dict(spent.buckets)
 
     def _own(self) -> dict[str, Any]:
+        targets = {
+            spec: replace(target, began=max(0.0, self.seconds - self._counting.get(spec, 0.0)))
+            for spec, target in self._targets.items()
+        }
         return {
-            "targets": self._targets, "processes": self._processes,
+            "targets": targets, "processes": self._processes,
             "texts": self._texts, "comms": self._comms,
         }  # fmt: skip
 

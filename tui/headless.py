@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -16,9 +17,10 @@ from probes.base import Source
 from probes.files import printable
 from probes.output import write
 from probes.recording import Writer
-from probes.samples import Frame
+from probes.samples import Frame, Sample, Target
 from probes.stream import dumps, stream_object
 from tui.checks import UsageError
+from tui.notices import sentences
 from tui.registry import REGISTRY
 
 Complain = Callable[[str], None]
@@ -75,18 +77,47 @@ class Feed:
 
 
 class Settled:
-    """Waits until no probe is starting any more, and tells of those that failed, once."""
+    """Waits until no probe or target is starting, and tells of those that failed, once.
+
+    It tells as well what became of the process and the cgroup that are filtered by.
+    `measured` is whether any of them ran at any time.
+    """
 
     def __init__(self, complain: Complain) -> None:
+        self.measured = False
         self._complain = complain
         self._told: set[str] = set()
+        self._told_of: set[str] = set()
 
     def __call__(self, frame: Frame) -> bool:
+        states = []
         for name, sample in frame.samples.items():
-            if sample.state == "failed" and name not in self._told:
-                self._told.add(name)
-                self._complain(f"{name}: {sample.why}; {sample.fix}")
-        return all(sample.state != "starting" for sample in frame.samples.values())
+            targets: Mapping[str, Target] = getattr(sample, "targets", {})
+            parts = [(printable(spec), target) for spec, target in targets.items()]
+            # A probe that runs for targets measures nothing without one.
+            own: list[tuple[str, Sample | Target]] = (
+                [] if parts and sample.state == "on" else [(name, sample)]
+            )
+            for what, one in own + parts:
+                states.append(one.state)
+                if one.state == "failed" and what not in self._told:
+                    self._told.add(what)
+                    self._complain(f"{what}: {one.why}; {one.fix}")
+        for notice in frame.notices:
+            clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
+            shown = notice._replace(
+                comm=printable(notice.comm or "?"), cgroup=printable(notice.cgroup or "?")
+            )
+            words = sentences(shown, clock, acts=False)[0]
+            if words not in self._told_of:
+                self._told_of.add(words)
+                self._complain(words)
+        self.measured |= "on" in states
+        return "starting" not in states
+
+    def status(self, status: int) -> int:
+        """The exit status: 1 if nothing of what was asked for could be measured."""
+        return 1 if self._told and not self.measured and not status else status
 
 
 def over(base: Frame, now: Frame, seconds: float | None) -> bool:
@@ -116,7 +147,7 @@ def stream(source: Source, out: TextIO, seconds: float | None, complain: Complai
             _close(frames)
     if feed.ended is not None:
         complain(feed.ended)
-    return feed.status(done=base is not last)
+    return settled.status(feed.status(done=base is not last))
 
 
 def record(
@@ -140,7 +171,7 @@ def record(
     if feed.ended is not None:
         complain(feed.ended)
     complain(f"{writer.frames} frames, {writer.size / 1000:.0f} kB in {printable(path)}")
-    return feed.status(done=writer.frames > 0)
+    return settled.status(feed.status(done=writer.frames > 0))
 
 
 def check_new(path: str, force: bool) -> None:

@@ -76,4 +76,4 @@ def snapshot(
             complain(f"{summarizer.seconds:.1f} s, {size / 1000:.0f} kB in {printable(path)}")
     if feed.ended is not None:
         complain(feed.ended)
-    return feed.status(done)
+    return settled.status(feed.status(done))

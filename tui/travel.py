@@ -83,8 +83,8 @@ class Travel:
         (before, frame), self._newest = self._newest, None
         passed = seconds_between(self.frame or before, frame)
         for pane in self.panes:
-            base = self._windows.base(frame, pane.name, self.window)
-            pane.show(base or before, frame, passed)
+            window = self._windows.span(frame, pane.name, self.window)
+            pane.show(*(window or (before, frame)), passed)
         self.before, self.frame = before, frame
         self._measure()
 
@@ -126,7 +126,8 @@ class Travel:
         if frame is None:
             return
         for pane in self.panes:
-            pane.show(self._windows.base(frame, pane.name, seconds) or self.before, frame)
+            window = self._windows.span(frame, pane.name, seconds)
+            pane.show(*(window or (self.before, frame)))
         self._measure()
 
     def now(self) -> int:
@@ -189,7 +190,7 @@ class Travel:
 
     def _update(self, before: Frame | None, frame: Frame, window: float | None) -> None:
         for pane in self.panes:
-            pane.update(before, frame, self._windows.base(frame, pane.name, window))
+            pane.update(before, frame, self._windows.span(frame, pane.name, window))
         self.before, self.frame = before, frame
         self._measure()
 

@@ -327,3 +327,13 @@ def test_a_cgroup_that_is_made_again_at_once_is_followed(
     assert watch.check()
     assert [notice.kind for notice in watch.notices] == ["cgroup_followed"]
     assert not watch.check()
+
+
+def test_a_cgroup_is_followed_long_before_the_next_frame(cgroup: Path) -> None:
+    cgroup.mkdir()
+    filters = Filters(cgroup=f"/{cgroup.name}")
+    with Live("syscalls", interval=600.0, filters=filters) as live:
+        watch = live.source.filter_watch
+        for made, kind in ((False, "cgroup_removed"), (True, "cgroup_followed")):
+            cgroup.mkdir() if made else cgroup.rmdir()
+            eventually(kind, lambda kind=kind: [n.kind for n in watch.notices] == [kind])  # type: ignore[misc]

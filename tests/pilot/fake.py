@@ -216,10 +216,16 @@ class FakeSource:
             for errno, n in ERRNOS.get(name, {}).items():
                 key = (name, errno)
                 self._errnos[key] = self._errnos.get(key, 0) + round(n * factor)
-            for at, pid in enumerate(PROCESSES):
+            rest = [round(count * factor), round(errors * factor)]
+            for at, pid in reversed(list(enumerate(PROCESSES))):
                 part = self._matrix.setdefault((pid, name), [0, 0])
-                part[0] += round(count * factor / (at + 2) ** 2)
-                part[1] += round(errors * factor / (at + 2) ** 2)
+                # The first has what the others leave: rows of processes make up the whole.
+                mine = rest
+                if at:
+                    mine = [round(n * factor / (at + 2) ** 2) for n in (count, errors)]
+                    rest = [n - m for n, m in zip(rest, mine, strict=True)]
+                part[0] += mine[0]
+                part[1] += mine[1]
             self._time(name, count, salt)
         events = sum([total[0] for total in self._totals.values()])
         return SyscallSample(

@@ -123,8 +123,11 @@ class FakeLatency:
             missed = before.missed + (3 if wanted.functions > 1 else 0)
             self._spent[wanted.spec] = replace(before, histogram=grown, missed=missed)
             mean = (total - before.histogram.total) // max(1, n)
-            for at, pid in enumerate(list(self.comms)[: 3 + salt]):
-                part = n * (1 if at else 4) // (at + 7)
+            rest = n
+            for at, pid in reversed(list(enumerate(list(self.comms)[: 3 + salt]))):
+                # The first has what the others leave: rows of processes make up the whole.
+                part = n // (at + 7) if at else rest
+                rest -= part
                 if part:
                     old = self._behind.get((wanted.spec, pid), Spent(0, 0))
                     spent = part * mean * (1 + at % 3)

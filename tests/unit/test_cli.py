@@ -7,12 +7,14 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,11 +23,12 @@ from probes import kernel
 from probes.base import ProbeError
 from probes.recording import Reader
 from probes.replay import ReplaySource
-from probes.samples import Frame
+from probes.samples import Frame, LatencySample, Notice, State, Target
 from tests.unit.test_recording import make_frames, write
 from tui import cli, headless
 from tui.checks import UsageError
 from tui.registry import names
+from tui.snapshot import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -234,8 +237,6 @@ def source_of(path: Path, frames: list[Frame], *, loop: bool = False) -> ReplayS
 
 def started(count: int) -> list[Frame]:
     """Frames of which the first shows probes that are still starting."""
-    from dataclasses import replace
-
     first, *rest = make_frames(count)
     samples = {name: replace(s, state="starting") for name, s in first.samples.items()}
     return [replace(first, samples=samples), *rest]
@@ -262,8 +263,6 @@ def test_stream_tells_why_it_ended(tmp_path: Path) -> None:
 
 
 def test_stream_tells_of_a_failed_probe_once(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     frames = [
         replace(
             frame,
@@ -281,6 +280,70 @@ def test_stream_tells_of_a_failed_probe_once(tmp_path: Path) -> None:
     assert complaints == ["execs: no BTF; get it"]
     failed = json.loads(out.getvalue().splitlines()[0])["probes"]["execs"]
     assert (failed["state"], failed["why"], failed["fix"]) == ("failed", "no BTF", "get it")
+
+
+def latencies(frame: Frame, **states: str) -> Frame:
+    """The Frame with nothing but targets, in these states."""
+    why = {"failed": ("no function of that name", "see probetop -f ?")}
+    targets = {
+        f"uprobe:/bin/x:{name}": Target(
+            spec=f"uprobe:/bin/x:{name}", state=cast(State, state), why=words[0], fix=words[1]
+        )
+        for name, state in states.items()
+        for words in (why.get(state, (None, None)),)
+    }
+    return replace(frame, samples={"latency": LatencySample(state="on", targets=targets)})
+
+
+FAILED = "uprobe:/bin/x:nosuch: no function of that name; see probetop -f ?"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "status", "told"),
+    [
+        ({"nosuch": "starting"}, {"nosuch": "failed"}, 1, [FAILED]),
+        ({"nosuch": "failed", "a": "starting"}, {"nosuch": "failed", "a": "on"}, 0, [FAILED]),
+        ({"a": "starting"}, {"a": "on"}, 0, []),
+        ({}, {}, 0, []),
+    ],
+)
+def test_a_failed_target_is_told_and_is_in_the_status(
+    tmp_path: Path, first: dict[str, str], then: dict[str, str], status: int, told: list[str]
+) -> None:
+    frames = make_frames(6)
+    frames = [latencies(frames[0], **first), *[latencies(f, **then) for f in frames[1:]]]
+    out, complaints = io.StringIO(), list[str]()
+    source = source_of(tmp_path / "a", frames)
+    assert headless.stream(source, out, 2, complaints.append) == status
+    assert complaints == told
+    # The first interval begins when no target is starting any more.
+    begun = 2 if first else 1
+    times = [json.loads(line)["time"] for line in out.getvalue().splitlines()]
+    assert times == [1.7e9 + begun, 1.7e9 + begun + 1]
+    complaints.clear()
+    source = source_of(tmp_path / "b", frames)
+    assert headless.record(source, str(tmp_path / "c"), 2, complaints.append) == status
+    assert complaints[:-1] == told
+    complaints.clear()
+    source = source_of(tmp_path / "d", frames)
+    assert snapshot(source, str(tmp_path / "e.json"), 2, complaints.append) == status
+    assert complaints[:-1] == told
+
+
+def test_what_became_of_a_filter_is_told_once(tmp_path: Path) -> None:
+    removed = Notice("cgroup_removed", 1.7e9, cgroup="/a\x1b[2J.service")
+    back = removed._replace(kind="cgroup_followed", time=1.7e9 + 1)
+    frames = make_frames(6)
+    frames[2:4] = [replace(frame, notices=(removed,)) for frame in frames[2:4]]
+    frames[4:] = [replace(frame, notices=(back,)) for frame in frames[4:]]
+    complaints: list[str] = []
+    headless.stream(source_of(tmp_path / "a", frames), io.StringIO(), 4, complaints.append)
+    first, second = complaints
+    assert re.fullmatch(
+        r"cgroup \S+ was removed \d\d:\d\d:\d\d: nothing is counted until it is made again", first
+    )
+    assert re.fullmatch(r"cgroup \S+ was made again \d\d:\d\d:\d\d, and is counted", second)
+    assert all(line.isprintable() for line in complaints)
 
 
 def test_stream_to_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:

@@ -150,6 +150,11 @@ def test_a_cgroup_that_goes_and_comes_back(mount: Path) -> None:
     assert (watch.check(), watch.notices) == (False, (back,))
 
 
+def test_only_a_cgroup_is_looked_at_between_frames(mount: Path) -> None:
+    assert FilterWatch(Filters(comm="a")).wait() is None
+    assert FilterWatch(Filters(cgroup="/a")).wait() == filter_watch.LOOK_SECONDS
+
+
 def test_a_cgroup_that_cannot_be_looked_at_is_not_said_to_be_gone(
     mount: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

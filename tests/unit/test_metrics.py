@@ -64,6 +64,18 @@ def test_a_probe_that_was_off_goes_on_where_it_was() -> None:
     assert read_calls(reads(100), off, reads(130)) == 130
 
 
+def test_seconds_for_which_a_probe_counted_make_rates_of_its_counts() -> None:
+    metrics = fed(
+        replace(reads(250), counted=0.25),
+        replace(reads(1250), counted=1.25),
+        SyscallSample(),
+        replace(reads(500, generation=1), counted=0.5),
+    )
+    assert series(metrics, "probetop_syscalls_total") == {("read",): 1750}
+    assert series(metrics, "probetop_probe_seconds_total") == {("syscalls",): 1.75}
+    assert series(fed(reads(1)), "probetop_probe_seconds_total") == {}
+
+
 def test_another_generation_counts_whole() -> None:
     assert read_calls(reads(100), reads(500, generation=1), reads(501, generation=1)) == 601
 

@@ -46,7 +46,7 @@ class CountingProbe:
         assert before is None or isinstance(before, SyscallSample)
         old = before.calls["read"].n if before else 0
         rows = [{"syscall": "read", "count": n.n - old} for n in after.calls.values()]
-        return {"rows": rows, "seconds": seconds}
+        return {"rows": rows}
 
 
 KINDS = {"syscalls": cast("type[Probe]", CountingProbe)}
@@ -111,11 +111,23 @@ def test_own_fields_are_null_while_the_probe_does_not_run(state: str) -> None:
     assert (obj.get("why"), obj.get("fix")) == expected
 
 
-def test_a_probe_switched_off_in_the_interval_shows_what_it_saw() -> None:
-    after = frame(11, state="off", calls={"read": Counts(120, 1)})
-    obj = stream_object(frame(10), after, KINDS)["probes"]["syscalls"]
-    assert obj["state"] == "off"
-    assert obj["rows"] == [{"syscall": "read", "count": 20}]
+@pytest.mark.parametrize("state", ["off", "starting", "failed"])
+def test_a_probe_that_is_off_at_the_end_has_no_rows_and_lost_nothing(state: str) -> None:
+    after = replace(frame(11), samples={"syscalls": SyscallSample(state=state)})  # type: ignore[arg-type]
+    obj = stream_object(frame(10, lost=5, cost=Cost(9)), after, KINDS)["probes"]["syscalls"]
+    assert obj["state"] == state
+    assert (obj["rows"], obj["seconds"]) == (None, None)
+    assert (obj["lost"], obj["cost"]["events"]) == (0, 0)
+
+
+def test_seconds_are_those_for_which_the_probe_counted() -> None:
+    begun = stream_object(None, frame(20, counted=2.5), KINDS)["probes"]["syscalls"]
+    assert begun["seconds"] == 2.5
+    went_on = stream_object(frame(10, counted=3.0), frame(20, counted=13.1), KINDS)
+    assert went_on["probes"]["syscalls"]["seconds"] == pytest.approx(10.1)
+    again = stream_object(frame(10, counted=300.0), frame(20, counted=4.0, generation=1), KINDS)
+    assert again["probes"]["syscalls"]["seconds"] == 4.0
+    assert again["interval"] == 10.0
 
 
 def test_a_probe_without_a_sample_is_off() -> None:

@@ -85,9 +85,45 @@ def test_counting_that_began_anew_is_added_up() -> None:
     assert probe["rows"][0]["count"] == 50 + 10 + 20
     assert probe["processes"] == [{"pid": 7, "comm": "a", "count": 80, "errors": 8}]
     assert summary["seconds"] == 5
-    # From the Frame at 1 on, to that at 3, it was on for a part that nobody knows.
-    assert probe["seconds"] == 5
-    assert summary["series"]["syscalls"]["calls"] == [50.0, 0.0, 10.0, 20.0]
+    # What it counted after the Frame at 1, until it was off, nobody knows.
+    assert probe["seconds"] == 3
+    assert summary["series"]["syscalls"]["calls"] == [50.0, None, 10.0, 20.0]
+    assert summary["series"]["seconds"] == [1.0, 2.0, 1.0, 1.0]
+
+
+def test_rates_are_of_the_seconds_for_which_a_probe_counted() -> None:
+    summary = summed(
+        calls(0, 100, counted=9.0),
+        calls(1, 250, generation=1, counted=0.25),
+        calls(2, 1250, generation=1, counted=1.25),
+    )
+    assert summary["probes"]["syscalls"]["seconds"] == 1.25
+    assert summary["probes"]["syscalls"]["rows"][0]["count"] == 1250
+    assert summary["series"]["syscalls"]["calls"] == [1000.0, 1000.0]
+
+
+def test_a_target_that_is_added_later_has_seconds_of_its_own() -> None:
+    def at(tick: float, *targets: tuple[str, int, float]) -> Frame:
+        made = {
+            spec: Target(spec=spec, state="on", histogram=Histogram({5: n}, n, 5 * n), began=began)
+            for spec, n, began in targets
+        }
+        return frame(tick, latency=LatencySample(state="on", counted=tick, targets=made))
+
+    summary = summed(
+        at(1, ("runq", 10, 0.0)),
+        at(2, ("runq", 20, 0.0)),
+        at(3, ("runq", 30, 0.0), ("blockio", 500, 2.5)),
+        at(4, ("runq", 40, 0.0), ("blockio", 1500, 2.5)),
+    )
+    rows = summary["probes"]["latency"]["targets"]
+    assert {t["spec"]: (t["count"], t["seconds"]) for t in rows} == {
+        "runq": (30, 3.0),
+        "blockio": (1500, 1.5),
+    }
+    series = summary["series"]["latency"]
+    assert series["runq"]["calls"] == [10.0, 10.0, 10.0]
+    assert series["blockio"]["calls"] == [None, 1000.0, 1000.0]
 
 
 def test_a_process_that_is_forgotten_meanwhile_still_counts() -> None:
@@ -310,6 +346,8 @@ def test_fast_frames_count_as_much_as_slow_ones() -> None:
         for probe in (slow["probes"][name], quick["probes"][name]):
             # They have the times of the Frames, and means over them.
             probe["cost"].pop("cpu_percent")
+            for target in probe.get("targets", ()):
+                target.pop("seconds")
             probe["rows"] = None if name == "execs" else probe.get("rows")
         assert quick["probes"][name] == slow["probes"][name]
 

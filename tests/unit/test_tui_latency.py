@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -363,7 +364,7 @@ def test_sorting_targets_and_processes(feed: Feed) -> None:
     assert "▾mean" in feed.texts()[0]
 
 
-def test_switching_off_forgets_the_past(feed: Feed) -> None:
+def test_switching_off_leaves_a_gap_of_that_time(feed: Feed) -> None:
     feed(5)
     assert feed.pane.heat.tick == 4
     feed(1)
@@ -372,9 +373,13 @@ def test_switching_off_forgets_the_past(feed: Feed) -> None:
     feed(3)
     feed.last = None
     off = LatencySample(state="off")
-    feed(1, off)
-    assert feed.pane.heat.tick == 0
+    feed(10, off)
     assert feed.texts() == []
+    feed(3)
+    # The first after it has none before it to be compared with.
+    assert feed.pane.heat.tick == 3 + 10 + 1 + 2
+    ends = [moment.time for moment in feed.pane.heat.moments]
+    assert [b - a for a, b in pairwise(ends)] == [1.0] * (len(ends) - 1)
     feed(1, replace(sample(), **{k: getattr(failed(off), k) for k in ("state", "why", "fix")}))
     assert "EPERM" in " ".join(feed.texts())
 

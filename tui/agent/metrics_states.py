@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import probes
+from probes.elapsed import counted_seconds
 from probes.samples import Frame, Sample
 from tui.agent.metrics_delta import comparable, more
 from tui.agent.metrics_family import Family, counter, gauge, label
@@ -23,6 +24,7 @@ class ProbeStates:
         self._last: dict[str, Sample] = {}
         self._lost: dict[str, int] = {}
         self._events: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
 
     def add(self, frame: Frame) -> None:
         """Take in the next Frame."""
@@ -33,13 +35,19 @@ class ProbeStates:
                 continue
             self._lost.setdefault(name, 0)
             self._events.setdefault(name, 0)
+            self._seconds.setdefault(name, 0.0)
             if sample.state == "on":
                 old = comparable(self._last.get(name), sample)
                 self._lost[name] += more(old.lost, sample.lost)
                 self._events[name] += more(old.cost.events, sample.cost.events)
+                self._seconds[name] += counted_seconds(old, sample, 0.0)
                 # Rows are not needed, and would be kept a second time.
                 self._last[name] = type(sample)(
-                    generation=sample.generation, lost=sample.lost, cost=sample.cost
+                    state="on",
+                    generation=sample.generation,
+                    lost=sample.lost,
+                    cost=sample.cost,
+                    counted=sample.counted,
                 )
 
     def families(self) -> Iterator[Family]:
@@ -114,6 +122,12 @@ class ProbeStates:
         yield counter(
             "probetop_probe_events", "Events that the probe's programs counted.", ("probe",),
             [((label(name),), n) for name, n in self._events.items()],
+        )  # fmt: skip
+        yield counter(
+            "probetop_probe_seconds",
+            "For how long the probe counted. Counts divided by its increase are rates also where "
+            "the probe was attached for a part of the time only.",
+            ("probe",), [((label(name),), n) for name, n in self._seconds.items() if n],
         )  # fmt: skip
         yield counter(
             "probetop_probe_losses", "Events that the probe could not hand over.", ("probe",),

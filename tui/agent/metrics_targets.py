@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from probes.model import restarted
 from probes.samples import LatencySample, Sample, Target
 from tui.agent.metrics_delta import comparable, more, more_spent
 from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
@@ -36,8 +37,8 @@ class Series:
 
     def add(self, old: Target | None, new: Target) -> None:
         """Take in the next state of the target."""
-        if old is not None and old.histogram.n > new.histogram.n:
-            old = None  # removed and added again: it counts from zero
+        if old is not None and restarted(old, new):
+            old = None
         self.missed += more(old.missed if old else None, new.missed)
         self.overflow += more(old.overflow if old else None, new.overflow)
         if new.counts_only:

@@ -85,10 +85,14 @@ class Bars:
 
 
 class Spot(NamedTuple):
-    """A cell of a heatmap, its colour from 1 to STEPS, and its meaning."""
+    """A cell of a heatmap, its colour from 1 to STEPS, and its meaning.
 
-    x: int
+    Places are in columns; those of intervals of one length have whole numbers.
+    """
+
+    x: str
     y: int
+    width: str
     level: int
     title: str
 
@@ -113,11 +117,41 @@ def _spread(count: int, wanted: int) -> list[int]:
     return list(range(0, count, step))
 
 
-def _times(times: Sequence[float], width: float) -> list[Mark]:
-    if not times:
-        return []
-    each = width / len(times)
-    return [Mark(LEFT + (at + 0.5) * each, clock(times[at])) for at in _spread(len(times), 6)]
+class Spans(NamedTuple):
+    """Where intervals begin and end on an axis of time that is one long."""
+
+    starts: list[float]
+    ends: list[float]
+
+    def middle(self, at: int) -> float:
+        """The middle of an interval."""
+        return (self.starts[at] + self.ends[at]) / 2
+
+
+def spans(times: Sequence[float], lengths: Sequence[float]) -> Spans:
+    """The intervals' places by their ends and lengths in seconds: time without one is a gap.
+
+    Where the clock was set back, the next interval follows at once.
+    """
+    starts, ends = [], []
+    now, last = 0.0, times[0] - lengths[0] if times else 0.0
+    for when, length in zip(times, lengths, strict=True):
+        now += max(0.0, when - length - last)
+        starts.append(now)
+        now += length
+        ends.append(now)
+        last = when
+    whole = now or 1.0
+    return Spans([start / whole for start in starts], [end / whole for end in ends])
+
+
+def _times(times: Sequence[float], places: Spans) -> list[Mark]:
+    """The clock at some places, evenly over time."""
+    out: list[Mark] = []
+    for at, when in enumerate(times):
+        if not out or places.middle(at) - (out[-1].at - LEFT) / INNER >= 1 / 6:
+            out.append(Mark(LEFT + places.middle(at) * INNER, clock(when)))
+    return out
 
 
 class Axis(NamedTuple):
@@ -171,20 +205,21 @@ def chart(
     if not known:
         return None
     times, lengths = series["time"], series["seconds"]
-    each = INNER / len(times)
+    places = spans(times, lengths)
     axis = (
         _logarithmic(min(known), max(known), fmt)
         if log
         else _linear(top or nice_ceiling(max(known)), fmt)
     )
-    xs = [round(LEFT + (at + 0.5) * each, 1) for at in range(len(times))]
+    xs = [round(LEFT + places.middle(at) * INNER, 1) for at in range(len(times))]
     strokes = [Stroke(name, style, _path(xs, ys, axis.height)) for name, style, ys in lines]
     hits = []
     for at, when in enumerate(times):
         words = [f"{name} {fmt(values[at])}" for name, _, values in lines]
         said = f"{clock(when)}, {lengths[at]:g} s: {', '.join(words)}"
-        hits.append(Hit(round(LEFT + at * each, 1), round(each, 1), said))
-    return Chart(title, strokes, hits, axis.marks, _times(times, INNER))
+        start, end = places.starts[at] * INNER, places.ends[at] * INNER
+        hits.append(Hit(round(LEFT + start, 1), round(end - start, 1), said))
+    return Chart(title, strokes, hits, axis.marks, _times(times, places))
 
 
 def _path(xs: Sequence[float], values: Sequence[float | None], y: Callable[[float], float]) -> str:
@@ -264,12 +299,14 @@ def heatmap(spec: str, unit: str, heat: Mapping[str, Any]) -> Heat | None:
     ]
     most = max([rate for column in rates for _, rate in column])
     spots = []
-    for x, column in enumerate(rates):
-        when = clock(heat["time"][x])
+    places, many = spans(heat["time"], heat["seconds"]), len(columns)
+    for at, column in enumerate(rates):
+        when = clock(heat["time"][at])
+        x, end = places.starts[at] * many, places.ends[at] * many
         for quarter, rate in column:
             level = max(1, STEPS - int(-log10(rate / most) * 2))
             said = f"{when} {fmt(_low(quarter))}: {fmt_count(rate)}/s"
-            spots.append(Spot(x, high - 1 - quarter, level, said))
+            spots.append(Spot(f"{x:.4g}", high - 1 - quarter, f"{end - x:.3g}", level, said))
     tall = TALL / (high - low)
     ys = [
         Mark(round(TOP + (high - at) * tall, 1), label)
@@ -277,6 +314,6 @@ def heatmap(spec: str, unit: str, heat: Mapping[str, Any]) -> Heat | None:
     ]
     return Heat(
         f"{spec}: calls a second by duration, over time",
-        len(columns), high - low, spots, ys, _times(heat["time"], INNER),
+        len(columns), high - low, spots, ys, _times(heat["time"], places),
         fmt_count(most), fmt_count(most / 10 ** ((STEPS - 1) / 2)),
     )  # fmt: skip

@@ -7,7 +7,6 @@ demand (`lines`). The dashboard adds the title line, the place and the focus.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import ClassVar
 
 from probes.base import Source
@@ -15,6 +14,7 @@ from probes.model import seconds_between
 from probes.samples import Frame, Sample
 from tui.lines import Line, Span
 from tui.look import Look, graph, nice_ceiling
+from tui.panes.rates import OverTime, mean
 from tui.text import fit, fmt_count, fmt_seconds, safe, wrap
 
 HISTORY = 600
@@ -50,15 +50,17 @@ class Pane:
         self.filter = ""
         self.window: float | None = None
         self.interval = 1.0
-        self.history: deque[float | None] = deque(maxlen=HISTORY)
+        self.history: OverTime[float] = OverTime(HISTORY, mean)
 
-    def update(self, before: Frame | None, after: Frame, since: Frame | None = None) -> None:
-        """Take in a Frame, the one before it, and the one with which the window begins.
+    def update(
+        self, before: Frame | None, after: Frame, window: tuple[Frame, Frame] | None = None
+    ) -> None:
+        """Take in a Frame, the one before it, and two whose difference is the window.
 
-        Without `since`, the window is the interval between the two.
+        Without `window`, it is the interval between the first two.
         """
         self.tick(before, after)
-        self.show(since or before, after, seconds_between(before, after))
+        self.show(*(window or (before, after)), seconds_between(before, after))
 
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Take in an interval of what is drawn over time; the Frame may never be shown."""
@@ -180,14 +182,17 @@ def graph_rows(height: int) -> int:
 
 
 def rate_graph(
-    history: deque[float | None], width: int, rows: int, look: Look, interval: float
+    history: OverTime[float], width: int, rows: int, look: Look, interval: float
 ) -> list[Line]:
-    """The newest rates as columns, with their scale at the left; empty if there is no room."""
+    """The newest rates as columns, with their scale at the left; empty if there is no room.
+
+    An interval in which the probe was off has an empty column.
+    """
     label = 8
     cells = width - label - 1
     if rows <= 0 or cells < 10 or not look.drawings:
         return []
-    values = list(history)[-cells:]
+    values = list(history.values)[-cells:]
     top = nice_ceiling(max((v for v in values if v is not None), default=1.0))
     labels = [""] * rows
     labels[0] = fmt_count(int(top)) + "/s"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 
 from probes.cgroup_names import CgroupName, describe
+from probes.elapsed import counted_seconds
 from probes.execlog import ExecLog, ExecRow, group_of
 from probes.model import seconds_between
 from probes.samples import ExecSample, Frame
@@ -182,23 +183,26 @@ class ExecPane(Pane):
         """Add the interval's events to the log, and its rate to the graph."""
         sample = after.samples.get(self.name)
         if not isinstance(sample, ExecSample):
+            self.history.add(after, None)
             return
         self._failures.begin(after.mono - seconds_between(before, after), self.log.failed)
         self.log.add(sample.events, after.time)
         self.names.update(sample.names)
         self.dropped += sample.dropped
         self._failures.add(after.mono, self.log.failed)
-        if sample.state == "on":
-            rate = self._rate(before, after)
-            known = before is not None and isinstance(before.samples.get(self.name), ExecSample)
-            self.history.append(rate if known else None)
+        known = before is not None and isinstance(before.samples.get(self.name), ExecSample)
+        if known and sample.state == "on":
+            seconds = self._counted(before, after, sample)
+            self.history.add(after, self._rate(before, after), seconds)
+        else:
+            self.history.add(after, None)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and feed the table."""
         super().show(since, after, passed)
         self._over = self.rate = self.failed_rate = None
         if isinstance(self.sample, ExecSample) and self.sample.state == "on":
-            self._over = seconds_between(since, after)
+            self._over = self._counted(since, after, self.sample)
             self.rate = self._rate(since, after)
             failed = self._failures.since(after.mono - self._over)
             self.failed_rate = None if failed is None else failed / self._over
@@ -233,7 +237,12 @@ class ExecPane(Pane):
             return None
         same = isinstance(old, ExecSample) and old.generation == sample.generation
         base = old.execs if isinstance(old, ExecSample) and same else 0
-        return (sample.execs - base) / seconds_between(since, after)
+        return (sample.execs - base) / self._counted(since, after, sample)
+
+    def _counted(self, since: Frame | None, after: Frame, sample: ExecSample) -> float:
+        """For how many seconds it counted since then."""
+        old = since.samples.get(self.name) if since is not None else None
+        return counted_seconds(old, sample, seconds_between(since, after))
 
     @property
     def seconds(self) -> float | None:

@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from math import ceil, log10
 from typing import NamedTuple
 
+from probes.samples import Frame
 from tui.lines import Line, Span, line_width
 from tui.look import Look
+from tui.panes.rates import places
 from tui.panes.scale import Scale, quarters
 from tui.text import fit, fmt_count, fmt_seconds
 
@@ -48,16 +50,44 @@ class Heat:
     def __init__(self) -> None:
         self.tick = 0
         self.moments: deque[Moment] = deque(maxlen=COLUMNS)
+        self._end: float | None = None
         self._columns: dict[str, deque[array[int]]] = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self.tick = 0
         self.moments.clear()
+        self._end = None
         self._columns.clear()
 
-    def add(self, moment: Moment, spent: Mapping[str, Mapping[int, int]]) -> None:
-        """Take in an interval: buckets by target. Targets that are not there are forgotten."""
+    def gap(self, frame: Frame) -> None:
+        """Leave an empty column for an interval in which nothing was measured."""
+        if self.moments:
+            self._leave(frame, sum(places(self._end, frame, 0.0)))
+        self._end = frame.mono
+
+    def _leave(self, frame: Frame, columns: int) -> None:
+        """So many empty columns, up to the end of the Frame's interval."""
+        for back in range(min(columns, COLUMNS) - 1, -1, -1):
+            self.tick += 1
+            self.moments.append(Moment(frame.time - back * frame.interval, frame.interval))
+            for kept in self._columns.values():
+                kept.append(array("Q"))
+
+    def add(
+        self,
+        moment: Moment,
+        spent: Mapping[str, Mapping[int, int]],
+        frame: Frame | None = None,
+    ) -> None:
+        """Take in an interval: buckets by target. Targets that are not there are forgotten.
+
+        Where `frame`, with which it ends, came later than it should, empty columns go before.
+        """
+        if frame is not None:
+            if self.moments:
+                self._leave(frame, sum(places(self._end, frame, 0.0)) - 1)
+            self._end = frame.mono
         self.tick += 1
         self.moments.append(moment)
         place = quarters()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from probes.elapsed import counted_seconds
 from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
 from probes.samples import Frame, LatencySample
 from tui.lines import Line, Span, compose
@@ -32,6 +33,8 @@ from tui.panes.targets import (
 )
 from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
 
+NEARLY = 0.01
+"""The part of an interval's calls that a row of those not listed is not worth."""
 LINGER = 10
 """Intervals for which a process that went quiet keeps its row, so that rows do not flicker."""
 SIDE = 64
@@ -55,6 +58,7 @@ class LatencyPane(Pane):
         self.view: LatencyView | None = None
         self.heat = Heat()
         self.drilled: str | None = None
+        self.unlisted = 0.0
         self.shows = VIEWS[0]
         self._removing: set[str] = set()
         self._scales: dict[str, Scale] = {}
@@ -87,12 +91,13 @@ class LatencyPane(Pane):
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Add a column to the heatmap."""
         sample, was = self._samples(before, after)
-        if sample is None:
-            self.heat.clear()
-        # Without a Sample before, the counts may be of a longer time than one interval.
-        elif was is not None:
+        if sample is None or was is None:
+            # Without a Sample before, the counts may be of a longer time than one interval.
+            self.heat.gap(after)
+        else:
             spent = {spec: each.buckets for spec, each in target_spent(was, sample).items()}
-            self.heat.add(Moment(after.time, seconds_between(before, after)), spent)
+            seconds = counted_seconds(was, sample, seconds_between(before, after))
+            self.heat.add(Moment(after.time, seconds), spent, after)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and percentiles."""
@@ -101,7 +106,8 @@ class LatencyPane(Pane):
         if sample is None:
             self.view = None
             return
-        self.view = view = latency_view(was, sample, seconds_between(since, after))
+        seconds = counted_seconds(was, sample, seconds_between(since, after))
+        self.view = view = latency_view(was, sample, seconds)
         spent = {row.target.spec for row in view.targets}
         self._removing &= spent
         self._scales = {spec: at for spec, at in self._scales.items() if spec in spent}
@@ -136,7 +142,7 @@ class LatencyPane(Pane):
         view = self.view
         if view is None:
             return
-        rows = [Row(t, view.seconds, t.target.spec in self._removing) for t in view.targets]
+        rows = [Row(t, t.seconds, t.target.spec in self._removing) for t in view.targets]
         self.table.set_columns(target_columns(rows))
         self.table.filter = "" if self.drilled else self.filter
         self.table.feed(rows)
@@ -146,11 +152,16 @@ class LatencyPane(Pane):
 
     def _behind(self, view: LatencyView, spec: str, aged: bool) -> list[Behind]:
         found = view.behind(spec)
+        target = next(row for row in view.targets if row.target.spec == spec)
+        rest = view.unlisted(target)
+        # Rows and histograms are read one after the other: a few calls are in one of them only.
+        least = 0.0 if view.seconds > 1.5 * self.interval else NEARLY * (target.count or 0)
+        self.unlisted = rest / target.seconds if found and rest > least else 0.0
         timed = any(row.total for row in found)
         whole = sum([(row.total if timed else row.count) or 0 for row in found]) or 1
         values = any(row.is_value for row in self.table.rows if row.spec == spec)
         rows = [
-            Behind(p, view.seconds, ((p.total if timed else p.count) or 0) / whole, values)
+            Behind(p, target.seconds, ((p.total if timed else p.count) or 0) / whole, values)
             for p in found
         ]
         active = {row.key for row in rows}
@@ -182,7 +193,7 @@ class LatencyPane(Pane):
         out: list[Span] = [
             (str(many), "value"),
             (" target  " if many == 1 else " targets  ", "dim"),
-            (fmt_count(view.count / view.seconds), "value"),
+            (fmt_count(view.rate), "value"),
             (" calls/s", "dim"),
         ]
         if broken:
@@ -191,14 +202,16 @@ class LatencyPane(Pane):
             files = len([1 for row in view.targets if row.target.file == state])
             if files:
                 out.append((f"  {files} file{'s' if files > 1 else ''} {state}", "warn"))
+        if self.drilled is not None and self.unlisted:
+            out.append((f"  not listed {fmt_count(self.unlisted)}/s", "warn"))
         if self.sample is not None and self.sample.given_up is not None:
             out.append((f"  {self.sample.given_up}", "warn"))
         for word, count in (
-            ("missed", sum([row.missed for row in view.targets])),
-            ("overflow", sum([row.overflow for row in view.targets])),
+            ("missed", sum([row.missed / row.seconds for row in view.targets])),
+            ("overflow", sum([row.overflow / row.seconds for row in view.targets])),
         ):
             if count:
-                out.append((f"  {word} {fmt_count(count / view.seconds)}/s", "warn"))
+                out.append((f"  {word} {fmt_count(count)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:

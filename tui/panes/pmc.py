@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from probes.elapsed import counted_seconds
 from probes.model import seconds_between
 from probes.pmc_events import CUSTOM, MODES, SETS
 from probes.pmc_view import PmcView, TaskRow, pmc_view
@@ -89,12 +90,16 @@ class PmcPane(Pane):
         self._newest = None
         sample, was = self._samples(before, after)
         if sample is None:
+            self.past.gap(after)
             return
-        view = pmc_view(was, sample, seconds_between(before, after))
+        passed = seconds_between(before, after)
+        view = pmc_view(was, sample, counted_seconds(was, sample, passed))
         self._newest = (before, view)
         # Without a Sample before, the counts may be of a longer time than one interval.
         if was is not None and was.state == "on" and was.generation == sample.generation:
-            self.past.add(view)
+            self.past.add(after, view)
+        else:
+            self.past.gap(after)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's counts and feed the table in view."""
@@ -107,7 +112,8 @@ class PmcPane(Pane):
         if passed and newest is not None and newest[0] is since:
             view = newest[1]
         else:
-            view = pmc_view(was, sample, seconds_between(since, after))
+            seconds = counted_seconds(was, sample, seconds_between(since, after))
+            view = pmc_view(was, sample, seconds)
         self.view = view
         if passed:
             self._answered(sample)

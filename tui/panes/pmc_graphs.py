@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from probes.pmc_view import Counters, CpuRow, PmcView
+from probes.samples import Frame
 from tui.lines import Line, Span, compose, line_width
 from tui.look import Look, graph, nice_ceiling
 from tui.panes.pmc_columns import fmt_share, fmt_small, metrics
+from tui.panes.rates import OverTime
 from tui.text import fit, fmt_ns
 
 KEPT = 300
@@ -40,18 +41,28 @@ class Moment(NamedTuple):
     tasks: Mapping[int, Pair]
 
 
+def _joined(moments: list[Moment | None]) -> Moment | None:
+    """Several intervals as one: means would need the counts, the newest stands for them."""
+    return next((moment for moment in reversed(moments) if moment is not None), None)
+
+
 class Past:
     """What was, as long as the same things were counted."""
 
     def __init__(self) -> None:
-        self._moments: deque[Moment] = deque(maxlen=KEPT)
+        self._moments: OverTime[Moment] = OverTime(KEPT, _joined)
         self._kind: tuple[object, ...] = ()
 
     def clear(self) -> None:
         """Forget everything."""
         self._moments.clear()
 
-    def add(self, view: PmcView) -> None:
+    def gap(self, frame: Frame) -> None:
+        """Leave a place for an interval in which nothing was counted."""
+        if self._moments.values:
+            self._moments.add(frame, None)
+
+    def add(self, frame: Frame, view: PmcView) -> None:
         """Remember an interval; what was counted differently before is forgotten."""
         sample = view.sample
         kind: tuple[object, ...] = (sample.event_set, sample.mode, sample.events)
@@ -61,12 +72,15 @@ class Past:
             self.clear()
             self._kind = kind
         tasks = {row.pid: _pair(row, view) for row in view.processes[:FOLLOWED]}
-        self._moments.append(Moment(_pair(view.machine, view), tasks))
+        self._moments.add(frame, Moment(_pair(view.machine, view), tasks), view.seconds)
 
     def of(self, pid: int | None, which: int) -> list[float | None]:
         """One of the two figures, of a process or of the machine, the oldest first."""
-        none = (None, None)
-        pairs = [m.machine if pid is None else m.tasks.get(pid, none) for m in self._moments]
+        none: Pair = (None, None)
+        pairs = [
+            none if m is None else m.machine if pid is None else m.tasks.get(pid, none)
+            for m in self._moments.values
+        ]
         return [pair[which] for pair in pairs]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
+from probes.elapsed import counted_seconds
 from probes.model import (
     CallRow,
     ProcessRow,
@@ -48,6 +49,7 @@ class SyscallPane(Pane):
         self.by_process = False
         self.path: list[Row] = []
         self.hidden = 0
+        self.ended = 0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
 
@@ -56,11 +58,12 @@ class SyscallPane(Pane):
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Add the interval's rate to the graph."""
         sample, was = self._samples(before, after)
-        if sample is not None and sample.state == "on":
-            # Without a Sample before, the counts may be of a longer time than one interval.
-            count = None if was is None else call_count(was, sample)
-            seconds = seconds_between(before, after)
-            self.history.append(None if count is None else count / seconds)
+        # Without a Sample before, the counts may be of a longer time than one interval.
+        if sample is None or was is None or sample.state != "on":
+            self.history.add(after, None)
+            return
+        seconds = counted_seconds(was, sample, seconds_between(before, after))
+        self.history.add(after, call_count(was, sample) / seconds, seconds)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and feed the table in view."""
@@ -69,7 +72,8 @@ class SyscallPane(Pane):
         if sample is None or sample.state != "on":
             self.view = None
             return
-        self.view = syscall_view(was, sample, seconds_between(since, after))
+        seconds = counted_seconds(was, sample, seconds_between(since, after))
+        self.view = syscall_view(was, sample, seconds)
         self._feed(passed)
 
     def _samples(
@@ -166,20 +170,9 @@ class SyscallPane(Pane):
         if self.path and self.path[-1].pid is not None:
             calls = view.calls_of(self.path[-1].pid)
         if self._shows_processes:
-            processes: Sequence[ProcessRow] = view.processes
-            if self.path:
-                processes = view.processes_of(self.path[-1].name)
-                whole = sum([row.count for row in processes]) or 1
-            else:
-                whole = sum([counts[0] for counts in view.matrix.values()]) or 1
-            shown = processes[: self._most()]
-            self.hidden = len(processes) - len(shown)
-            return [
-                Row(p.comm, p.pid, p.count / seconds, p.errors / seconds, p.count / whole)
-                for p in shown
-            ]
+            return self._processes(view)
         whole = sum([row.count for row in calls]) or 1
-        self.hidden = 0
+        self.hidden = self.ended = 0
         return [
             Row(
                 c.name,
@@ -192,6 +185,25 @@ class SyscallPane(Pane):
             )
             for c in calls
         ]
+
+    def _processes(self, view: SyscallView) -> list[Row]:
+        """Rows of processes; with `ended` they make up the title's count."""
+        processes: Sequence[ProcessRow] = view.processes
+        ended, whole = view.ended, view.count - view.unattributed
+        if self.path:
+            name = self.path[-1].name
+            call = next((c for c in view.calls if c.name == name), CallRow(name, 0, 0))
+            processes = view.processes_of(name)
+            ended, whole = view.ended_of(call), call.count
+        shown = processes[: self._most()]
+        self.hidden, self.ended = len(processes) - len(shown), ended.n
+        return [
+            Row(
+                p.comm, p.pid, p.count / view.seconds, p.errors / view.seconds,
+                p.count / max(whole, 1),
+            )
+            for p in shown
+        ]  # fmt: skip
 
     def _most(self) -> int | None:
         """How many of the busiest are enough: all, where another order or a text is asked for."""
@@ -251,6 +263,8 @@ class SyscallPane(Pane):
                 ("  no process ", "warn"),
                 (fmt_count(view.unattributed / view.seconds) + "/s", "warn"),
             ]
+        if self.ended > 0:
+            out.append((f"  ended {fmt_count(self.ended / view.seconds)}/s", "warn"))
         if view.untimed:
             out.append((f"  untimed {fmt_count(view.untimed / view.seconds)}/s", "warn"))
         return out

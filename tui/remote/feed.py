@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from probes.base import Source
+from probes.elapsed import counted_seconds
 from probes.history import History
 from probes.link import LinkState
 from probes.model import calls_made, seconds_between
@@ -53,7 +54,8 @@ def figures_of(before: Frame | None, after: Frame) -> Figures:
     old, new = _syscalls(before), _syscalls(after)
     # What had been counted before the link was there is no rate of this interval.
     if old is not None and new is not None and old.generation == new.generation:
-        made, seconds = calls_made(old, new), seconds_between(before, after)
+        made = calls_made(old, new)
+        seconds = counted_seconds(old, new, seconds_between(before, after))
         calls, errors = made.n / seconds, made.errors / seconds
     samples = after.samples.values()
     failed = sum([sample.state == "failed" and not sample.given_up for sample in samples])
