@@ -19,8 +19,11 @@ from probes.base import ProbeError
 from probes.files import open_regular, printable, read_regular, unusable
 from probes.model import SHORTEST
 from probes.recording import MAGIC, Reader
-from probes.summary import LIMITS, VERSION
+from probes.summary import LIMITS, VERSION, probe_object, whole
+from probes.totals import Unusual, totals
 from tui.export.write import new_summarizer
+from tui.garbage import uncollected
+from tui.registry import REGISTRY
 
 MOST_BYTES = 8_000_000
 """Of a snapshot: what `probetop snapshot` writes has at most an eighth of it."""
@@ -179,8 +182,38 @@ def _begins(path: str) -> bytes:
 
 
 def _summed_up(path: str) -> tuple[Any, str | None]:
+    try:
+        return _totalled(path), None
+    except Unusual:
+        return _added_up(path)
+
+
+def _totalled(path: str) -> Any:
+    """What is compared of a summary, of a recording as a run writes it; else raises Unusual."""
+    with uncollected():
+        found = totals(path)
+    sums = found.sums()
+    filters = found.filters._asdict()
+    probes = {}
+    for entry in REGISTRY:
+        kind, total = entry.probe_class(), sums[entry.name]
+        probes[entry.name] = probe_object(kind, total, *whole(kind, total), LIMITS)
+    return {
+        "host": found.host.name,
+        "release": found.host.release,
+        "arch": found.host.arch,
+        "begin": found.begin,
+        "end": found.end,
+        "seconds": found.seconds,
+        "filters": {name: value for name, value in filters.items() if value is not None},
+        "probes": probes,
+    }
+
+
+def _added_up(path: str) -> tuple[Any, str | None]:
+    """The summary of any recording, and what could not be read of it."""
     summarizer = new_summarizer()
-    with closing(Reader(path)) as reader:
+    with closing(Reader(path)) as reader, uncollected():
         for frame in reader:
             summarizer.add(frame)
         damage = reader.damage
