@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import accumulate
-from typing import Annotated, Any, cast, get_type_hints
+from operator import add
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -28,7 +29,9 @@ from probes.recording import Reader
 from probes.samples import (
     Counts,
     CpuTimes,
+    ExecEvent,
     ExecSample,
+    ExitEvent,
     NO_HISTOGRAM,
     Filters,
     Histogram,
@@ -46,6 +49,11 @@ from probes.sums import MOST_TIMED, ExecSum, LatencySum, PmcSum, SampleSum, Sysc
 
 MOST_ENTRIES = 200_000
 """Entries of a table, with those that have gone; of more, sums leave some out."""
+MOST_EVENT = 100_000
+"""Bytes of an execution: its arguments are 4096 bytes, each of them escaped at worst."""
+MOST_WAITING = 1000
+"""Changes of a histogram that wait to be added to it: more than come between two whole ones.
+"""
 Vector = tuple[int | None, ...]
 
 
@@ -79,10 +87,15 @@ class Table:
             old = real.get(key)
             if old is None:
                 real[key] = more
-            else:
-                new = _added(old, more)
+                continue
+            try:
+                new: Vector = tuple(map(add, old, more))
+                rose = min(more) >= 0  # type: ignore[type-var, operator]
+            except TypeError:  # a number that this kernel does not keep
+                new, rose = _added(old, more), False
+            if not rose:
                 self._check(key, old, new)
-                real[key] = new
+            real[key] = new
 
     def replace(self, keys: Sequence[Any], values: Sequence[Vector]) -> None:
         """Take in a whole record."""
@@ -124,13 +137,13 @@ class Table:
 
 
 def _added(some: Vector, more: Vector) -> Vector:
-    if len(some) == 2:
-        return some[0] + more[0], some[1] + more[1]  # type: ignore[operator]
-    return tuple([a + b for a, b in zip(some, more, strict=True)])  # type: ignore[operator]
+    pairs = zip(some, more, strict=True)
+    return tuple([None if a is None or b is None else a + b for a, b in pairs])
 
 
 def _less(new: Vector, old: Vector) -> Vector:
-    return tuple([a - b for a, b in zip(new, old, strict=True)])  # type: ignore[operator]
+    pairs = zip(new, old, strict=True)
+    return tuple([None if a is None else a - (b or 0) for a, b in pairs])
 
 
 def _add(total: dict[Any, Vector], key: Any, more: Vector) -> None:
@@ -148,8 +161,6 @@ class _Durations:
 
     def add(self, entries: Iterable[tuple[int, int]], n: int, total: int) -> None:
         """Add what entries of buckets gained."""
-        if n < 0 or total < 0:
-            raise Unusual("a histogram that fell")
         get, table = self.table.get, self.table
         for bucket, more in entries:
             table[bucket] = get(bucket, 0) + more
@@ -166,47 +177,59 @@ class _Durations:
 
 
 class Histograms:
-    """Histograms by name, and what they counted from where counting began, as in a Table."""
+    """Histograms by name, and what they counted from where counting began, as in a Table.
+
+    Changes wait until the histogram goes, or is asked for: a whole record has them in its own.
+    """
 
     def __init__(self) -> None:
-        self.real: dict[str, _Durations] = {}
+        self._real: dict[str, _Durations] = {}
         self._base: dict[str, _Durations] = {}
         self._done: dict[str, _Durations] = {}
+        self._waiting: dict[str, list[_Histogram]] = {}
 
     def change(self, name: str, more: _Histogram) -> None:
         """Take in what a histogram gained; all of it if it is a new one."""
-        if more.buckets.gone:
-            raise Unusual("a bucket that went")
-        if name not in self.real:
-            self.real[name] = _Durations({}, 0, 0)
-        entries = zip(accumulate(more.buckets.steps), more.buckets.values, strict=True)
-        self.real[name].add(entries, more.n, more.total)
+        if more.n < 0 or more.total < 0:
+            raise Unusual("a histogram that fell")
+        waiting = self._waiting.setdefault(name, [])
+        waiting.append(more)
+        if len(waiting) >= MOST_WAITING:
+            self._catch_up(name)
 
     def replace(self, whole: Mapping[str, _Histogram]) -> None:
         """Take in a whole record."""
-        old = self.real
-        for name in old.keys() - whole.keys():
+        for name in (self._real.keys() | self._waiting.keys()) - whole.keys():
             self.close(name)
-        self.real = {}
-        for name, histogram in whole.items():
-            self.change(name, histogram)
-            if name in old and self.real[name].n < old[name].n:
+        self._waiting = {}
+        for name, one in whole.items():
+            old = self._real.get(name)
+            if old is not None and one.n < old.n:
                 raise Unusual("a histogram that fell")
+            self._real[name] = _Durations(dict(_entries(one)), one.n, one.total)
+
+    def _catch_up(self, name: str) -> None:
+        for more in self._waiting.pop(name, ()):
+            known = self._real.setdefault(name, _Durations({}, 0, 0))
+            known.add(_entries(more), more.n, more.total)
 
     def close(self, name: str) -> None:
         """A histogram goes, if it is there."""
-        old, base = self.real.pop(name, None), self._base.pop(name, None)
+        self._catch_up(name)
+        old, base = self._real.pop(name, None), self._base.pop(name, None)
         if old is not None:
             self._add(self._done, name, old.gained(base))
 
     def begin(self) -> None:
         """Counting begins here."""
-        self._base = {name: one.gained(None) for name, one in self.real.items()}
+        self._base = {name: one.gained(None) for name, one in self._real.items()}
 
     def sums(self) -> dict[str, Histogram]:
         """What was counted, by name."""
+        for name in list(self._waiting):
+            self._catch_up(name)
         out = {name: one.gained(None) for name, one in self._done.items()}
-        for name, one in self.real.items():
+        for name, one in self._real.items():
             self._add(out, name, one.gained(self._base.get(name)))
         if len(out) > MOST_TIMED:
             raise Unusual("too many histograms")
@@ -223,6 +246,14 @@ class Histograms:
             total[name] = more
 
 
+def _entries(histogram: _Histogram) -> Iterable[tuple[int, int]]:
+    """Buckets, and what is in each."""
+    buckets = _BUCKETS.decode(histogram.buckets)
+    if buckets.gone:
+        raise Unusual("a bucket that went")
+    return zip(accumulate(buckets.steps), buckets.values, strict=True)
+
+
 # -- records, as `probes.codec` writes them ---------------------------------------------------
 
 Name = Annotated[str, Meta(max_length=1024)]
@@ -235,7 +266,7 @@ class _Buckets(Struct, array_like=True):
 
 
 class _Histogram(Struct, array_like=True):
-    buckets: _Buckets
+    buckets: Raw
     n: int
     total: int
 
@@ -304,8 +335,9 @@ _RECORD, _TIMED, _TARGETS, _COMMS, _TEXTS = [
     msgspec.json.Decoder(kind) for kind in (_Record, _Timed, _Targets, _Comms, list[Name])
 ]
 _NAMED, _BY_ID, _BY_EVENT = [msgspec.json.Decoder(kind) for kind in (_Named, _ById, _ByEvent)]
-_HISTOGRAM = msgspec.json.Decoder(_Histogram)
-_EVENTS = codec_for(get_type_hints(ExecSample, include_extras=True)["events"])
+_HISTOGRAM, _BUCKETS = msgspec.json.Decoder(_Histogram), msgspec.json.Decoder(_Buckets)
+_EVENTS = msgspec.json.Decoder(list[tuple[str, Raw]])
+_EVENT = {kind.__name__: msgspec.json.Decoder(kind) for kind in (ExecEvent, ExitEvent)}
 _TARGET, _HOST, _FILTERS = codec_for(Target), codec_for(Host), codec_for(Filters)
 
 
@@ -438,13 +470,16 @@ class Execs(Counted):
 
     def __init__(self) -> None:
         super().__init__()
-        self._events: Any = ()
+        self._events: list[ExecEvent | ExitEvent] = []
         self._sum = ExecSum()
 
     def _take(self, fields: _Fields, whole: bool) -> None:
         data = bytes(fields.events)
         if data or whole:
-            self._events = _EVENTS.decode(bounded_json.decode(data), None) if data else ()
+            events = _EVENTS.decode(data) if data else ()
+            if any(len(bytes(event)) > MOST_EVENT for _, event in events):
+                raise Unusual("an event that is too large")
+            self._events = [_EVENT[kind].decode(event) for kind, event in events]
 
     def counted(self) -> None:
         if self._events:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from typing import Annotated, Any, NamedTuple
+from multiprocessing import get_context
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct, convert
@@ -27,6 +29,8 @@ from tui.registry import REGISTRY
 
 MOST_BYTES = 8_000_000
 """Of a snapshot: what `probetop snapshot` writes has at most an eighth of it."""
+LARGE = 500_000
+"""Bytes of a file that another process reads, which takes 20 ms to start."""
 TINY = 1e-9
 _DATA, _END = b'<script type="application/json" id="probetop-data">', b"</script>"
 _FIX = "give a snapshot (.html or .json) or a recording that probetop wrote"
@@ -171,6 +175,30 @@ def load(path: str) -> Run:
         raise unusable("read", path, error) from error
     except (ValueError, RecursionError, OverflowError) as error:
         raise ProbeError(f"{name} is damaged, or no snapshot", _FIX) from error
+
+
+def load_both(a_path: str, b_path: str) -> tuple[Run, Run]:
+    """Two runs, at the same time where both are large; raises ProbeError, of the first one."""
+    if min(map(_size, (a_path, b_path))) < LARGE:
+        return load(a_path), load(b_path)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        found = pool.submit(load, a_path)
+        b = error = None
+        try:
+            b = load(b_path)
+        except ProbeError as refused:
+            error = refused
+        a = found.result()
+    if b is None:
+        raise cast(ProbeError, error)
+    return a, b
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def _begins(path: str) -> bytes:
