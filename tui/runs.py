@@ -18,11 +18,12 @@ import msgspec
 from msgspec import Meta, Raw, Struct, convert
 
 from probes.base import ProbeError
+from probes.counter_tables import Unusual
 from probes.files import open_regular, printable, read_regular, unusable
 from probes.model import SHORTEST
 from probes.recording import MAGIC, Reader
 from probes.summary import LIMITS, VERSION, probe_object, whole
-from probes.totals import Unusual, totals
+from probes.totals import totals
 from tui.export.write import new_summarizer
 from tui.garbage import uncollected
 from tui.registry import REGISTRY
