@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON that nobody vouches for, in a bounded amount of memory.
 
-`inflate` stops at a size and at a ratio, `decode` refuses a text whose values would take too much memory: a list
-of empty lists takes 20 times the bytes of its text, nested lists 50 times.
+`inflate` stops at a size and at a ratio, `decode` refuses a text whose values would take too much
+memory: a list of empty lists takes 20 times the bytes of its text, nested lists 50 times.
 """
 
 from __future__ import annotations

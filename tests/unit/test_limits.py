@@ -240,7 +240,7 @@ def test_sound_records_that_are_packed_too_much_are_refused(tmp_path: Path) -> N
     with pytest.raises(CodecError, match="packed more than 100 times"):
         list(Decoder().feed(bombs[0]))
     path = write(tmp_path / "bombs", *bombs)
-    with pytest.raises(UsageError, match="no interval to compare; .* damaged in 1 place"):
+    with pytest.raises(UsageError, match=r"no interval to compare; .* damaged in 1 place"):
         diff(str(path), str(path), io.StringIO(), as_json=False, html=None, force=False)
     with pytest.raises(ProbeError, match="cannot replay"):
         ReplaySource(path)
