@@ -137,6 +137,8 @@ class LiveSource:
                 self._switch(probe, slot, True)
             elif changed and slot.wanted:
                 self._request(probe, slot)
+            elif slot.runs:
+                self._measure_soon(slot)
             self._watch()
 
         self._command(change)
