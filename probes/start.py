@@ -38,6 +38,7 @@ def open_live(
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
+    serves: bool = False,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -48,7 +49,8 @@ def open_live(
     Source can be asked to have done. `preload` imports what is needed from then on: the user that
     we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
-    are looked up, if not with those of the user to become. Raises ProbeError.
+    are looked up, if not with those of the user to become. `serves` is whether this process
+    accepts connections, by which a terminal's keys must not go on. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -88,8 +90,10 @@ def open_live(
     source.begin()
     preload()
     process_start.close_named()
+    if serves:
+        process_start.release_terminal()
     try:
-        missing = privileges.drop(user, writes=owns)
+        missing = privileges.drop(user, writes=owns, serves=serves)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
         fix = "run it as root, with CAP_SETUID and CAP_SETGID, or with --run-as root"

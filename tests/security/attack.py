@@ -20,8 +20,6 @@ from probes import broker, file_access, ipc, privileges
 from tests.security.prey import Prey
 from tui.registry import REGISTRY
 
-NOBODY = privileges.User(65534, 65534, None)
-
 
 class Attack(NamedTuple):
     """`run` returns what it gained, "" for nothing; it is called as nobody."""
@@ -78,8 +76,8 @@ def compromised(prey: Prey) -> Iterator[Compromised]:
         os.waitpid(pid, 0)
 
 
-def as_nobody(work: Callable[[], str], confined: bool) -> str:
-    """What `work` returns as uid 65534; `confined` as the unprivileged side is."""
+def as_nobody(work: Callable[[], str], confined: bool, uid: int = 65534) -> str:
+    """What `work` returns as this uid; `confined` as the unprivileged side is."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -88,11 +86,11 @@ def as_nobody(work: Callable[[], str], confined: bool) -> str:
             os.close(reading)
             try:
                 if confined:
-                    privileges.drop(NOBODY, writes=False)
+                    privileges.drop(privileges.User(uid, uid, None), writes=False)
                 else:
                     os.setgroups([])
-                    os.setresgid(65534, 65534, 65534)
-                    os.setresuid(65534, 65534, 65534)
+                    os.setresgid(uid, uid, uid)
+                    os.setresuid(uid, uid, uid)
                 said = work()
             except BaseException as error:
                 said = f"{type(error).__name__}: {error}"
@@ -107,7 +105,7 @@ def as_nobody(work: Callable[[], str], confined: bool) -> str:
 
 def main() -> int:
     """Run everything, one line each."""
-    from tests.security import with_socket, without_socket
+    from tests.security import accomplice, with_socket, without_socket
 
     gained = 0
     with Prey() as prey:
@@ -118,6 +116,11 @@ def main() -> int:
         for attack in without_socket.ATTACKS:
             said = as_nobody(lambda a=attack: a.run(prey), attack.name.startswith("confined"))  # type: ignore[misc]
             gained += _tell("without", attack.name, said)
+        for uid in accomplice.UIDS:
+            gained += _tell(f"confined, uid {uid}", "the terminal", accomplice.takes(uid, True))
+            for attack in accomplice.ATTACKS:
+                said = as_nobody(lambda a=attack: a.run(prey), True, uid)  # type: ignore[misc]
+                gained += _tell(f"confined, uid {uid}", attack.name, said)
         with without_socket.served(prey) as agent:
             for attack in without_socket.AGENT_ATTACKS:
                 said = as_nobody(lambda a=attack: a.run(agent), confined=False)  # type: ignore[misc]

@@ -94,6 +94,7 @@ def _open(setup: Setup) -> LiveSource:
         helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user)},
         preload=lambda: _preload(setup),
         asker=file_access.for_clients(offsets=setup.serve.allow_offsets),
+        serves=True,
     )
 
 
