@@ -39,6 +39,7 @@ def open_live(
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
     fixed: Mapping[str, Mapping[str, Any]] = broker.NOTHING_FIXED,
+    serves: bool = False,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -50,7 +51,8 @@ def open_live(
     we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
     are looked up, if not with those of the user to become. `fixed` are parameters of probes that
-    hold whatever is asked for later. Raises ProbeError.
+    hold whatever is asked for later. `serves` is whether this process accepts connections, by which
+    a terminal's keys must not go on. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -90,8 +92,10 @@ def open_live(
     source.begin()
     preload()
     process_start.close_named()
+    if serves:
+        process_start.release_terminal()
     try:
-        missing = privileges.drop(user, writes=owns)
+        missing = privileges.drop(user, writes=owns, serves=serves)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
         fix = "run it as root, with CAP_SETUID and CAP_SETGID, or with --run-as root"

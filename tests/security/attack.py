@@ -137,14 +137,16 @@ def main() -> int:
 
 def _attacks(uid: int) -> int:
     """How many attacks of a user gained something."""
-    from tests.security import with_socket, without_socket
+    from tests.security import accomplice, with_socket, without_socket
 
     gained = 0
 
     def play(means: str, attack: Attack, victim: Any, confined: bool = False) -> None:
+        tell(means, attack.name, as_user(uid, lambda: attack.run(victim), confined))
+
+    def tell(means: str, name: str, said: str) -> None:
         nonlocal gained
-        said = as_user(uid, lambda: attack.run(victim), confined)
-        what = f"uid {uid}, {means}: {attack.name}"
+        what = f"uid {uid}, {means}: {name}"
         print(f"GAINED  {what}: {said}" if said else f"held    {what}")
         gained += bool(said)
 
@@ -154,6 +156,9 @@ def _attacks(uid: int) -> int:
                 play("with the broker's socket", attack, stolen)
         for attack in without_socket.ATTACKS:
             play("without", attack, prey, confined=True)
+        tell("with an accomplice", "the terminal", accomplice.takes(uid, confined=True))
+        for attack in accomplice.ATTACKS:
+            play("with an accomplice", attack, prey, confined=True)
         with without_socket.served(prey) as agent:
             for attack in without_socket.AGENT_ATTACKS:
                 play("the agent's socket", attack, agent)

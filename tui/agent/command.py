@@ -98,6 +98,7 @@ def _open(setup: Setup) -> LiveSource:
         preload=lambda: _preload(setup),
         asker=file_access.for_clients(offsets=setup.serve.allow_offsets),
         fixed=options.fixed,
+        serves=True,
     )
 
 
