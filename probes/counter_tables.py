@@ -63,6 +63,11 @@ class Table:
             if not rose:
                 self._check(key, old, new)
             real[key] = new
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if len(self.real) + len(self._done) > 2 * MOST_ENTRIES:
+            raise Unusual("a table that is too large")
 
     def replace(self, keys: Sequence[Any], values: Sequence[Vector]) -> None:
         """Take in a whole record."""
@@ -74,6 +79,7 @@ class Table:
             else:
                 self._check(key, old, new)
         self.real = whole
+        self._check_size()
 
     def begin(self) -> None:
         """Counting begins here."""
