@@ -17,7 +17,7 @@ from probes.samples import Histogram
 from probes.sums import MOST_TIMED
 
 MOST_ENTRIES = 200_000
-"""Entries of a table, with those that have gone; of more, sums leave some out."""
+"""Entries of a table by number, with those that have gone."""
 MOST_WAITING = 1000
 """Changes of a histogram that wait to be added to it: more than come between whole ones."""
 Vector = tuple[Any, ...]
@@ -36,7 +36,9 @@ class Table:
     first `falls` numbers of a tuple tell of that.
     """
 
-    def __init__(self, falls: int) -> None:
+    def __init__(self, falls: int, most: int = MOST_ENTRIES) -> None:
+        """Of `most` entries and more, sums leave some out: Frames tell which."""
+        self._most = most
         self.real: dict[Any, Vector] = {}
         self._base: dict[Any, Vector] = {}
         self._done: dict[Any, Vector] = {}
@@ -66,7 +68,7 @@ class Table:
         self._check_size()
 
     def _check_size(self) -> None:
-        if len(self.real) + len(self._done) > 2 * MOST_ENTRIES:
+        if len(self.real) + len(self._done) > 2 * self._most:
             raise Unusual("a table that is too large")
 
     def replace(self, keys: Sequence[Any], values: Sequence[Vector]) -> None:
@@ -104,7 +106,7 @@ class Table:
             base = self._base.get(key)
             if value != base:
                 _add(out, key, value if base is None else _less(value, base))
-        if len(out) > MOST_ENTRIES:
+        if len(out) > self._most:
             raise Unusual("a table that is too large")
         return out
 

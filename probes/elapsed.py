@@ -19,20 +19,26 @@ def counted_seconds(before: Sample | None, after: Sample, passed: float) -> floa
     Without `before`, or with one of another generation, that is all the time since it was
     attached. It is `passed` where that is not known, as in recordings of earlier versions.
     """
-    if after.counted is None:
-        return passed
     old = _old(before, after)
-    if old is not None and old.counted is None:
+    return counted_part(old.counted if old else 0.0, after.counted, passed)
+
+
+def counted_part(before: float | None, after: float | None, passed: float) -> float:
+    """The same by the seconds for which a probe had counted, None where they are not known."""
+    if before is None or after is None:
         return passed
-    return max(after.counted - (old.counted or 0.0 if old else 0.0), SHORTEST)
+    return max(after - before, SHORTEST)
 
 
 def target_seconds(before: Sample | None, after: Sample, target: Target, passed: float) -> float:
     """The same for one target of `after`, which may have been attached later than the probe."""
     seconds = counted_seconds(before, after, passed)
-    if after.counted is None:
-        return seconds
-    return max(min(seconds, after.counted - target.began), SHORTEST)
+    return target_part(target.began, after.counted, seconds)
+
+
+def target_part(began: float, counted: float | None, seconds: float) -> float:
+    """The same by when it began, in seconds for which the probe had counted."""
+    return seconds if counted is None else max(min(seconds, counted - began), SHORTEST)
 
 
 def _old(before: Sample | None, after: Sample) -> Sample | None:

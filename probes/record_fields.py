@@ -73,6 +73,7 @@ class Fields(Struct):
 
     state: str | UnsetType = UNSET
     generation: int | UnsetType = UNSET
+    counted: float | UnsetType | None = UNSET
     calls: Raw = Raw()
     latency: Raw = Raw()
     events: Raw = Raw()

@@ -21,6 +21,7 @@ from msgspec import UNSET, Raw
 
 from probes import bounded_json
 from probes.counter_tables import Histograms, Table, Unusual
+from probes.elapsed import counted_part, target_part
 from probes.model import SHORTEST
 from probes.record_fields import (
     COMMS,
@@ -57,7 +58,7 @@ from probes.samples import (
     Target,
     TaskTimes,
 )
-from probes.sums import MOST_TIMED, ExecSum, LatencySum, PmcSum, SampleSum, SyscallSum
+from probes.sums import MOST_KEYS, MOST_TIMED, ExecSum, LatencySum, PmcSum, SampleSum, SyscallSum
 
 MOST_EVENT = 100_000
 """Bytes of an execution: its arguments are 4096 bytes, each of them escaped at worst."""
@@ -66,19 +67,25 @@ MOST_EVENT = 100_000
 
 
 class Counted:
-    """A probe of a recording: for how long it ran, and what it counted."""
+    """A probe of a recording: for how long it ran, and what it counted.
+
+    `since` are the seconds since its counters began, None where a record does not tell them.
+    """
 
     kind: type[Sample]
 
     def __init__(self) -> None:
         self.state, self.generation, self.seconds = "off", 0, 0.0
+        self.since: float | None = None
         self.tables: dict[str, Table] = {}
 
     def take(self, fields: Fields, whole: bool) -> None:
         """Take in what a record says of it; all that there is if it is `whole`."""
         was_on, generation = self.state == "on", self.generation
         if whole:
-            self.state, self.generation = "off", 0
+            self.state, self.generation, self.since = "off", 0, None
+        if fields.counted is not UNSET:
+            self.since = fields.counted
         if fields.state is not UNSET:
             self.state = fields.state
         if fields.generation is not UNSET:
@@ -107,8 +114,8 @@ class Counted:
         for table in self.tables.values():
             table.begin()
 
-    def counted(self) -> None:
-        """It ran in the interval that ends with the newest record, or in a part of it."""
+    def counted(self, seconds: float) -> None:
+        """It ran for so long in the interval that ends with the newest record."""
 
     def _take(self, fields: Fields, whole: bool) -> None:
         """What is in no Table."""
@@ -125,7 +132,7 @@ class Syscalls(Counted):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tables = {"calls": Table(1)}
+        self.tables = {"calls": Table(1, MOST_KEYS // 2)}
         self._latency = Histograms()
 
     def _take(self, fields: Fields, whole: bool) -> None:
@@ -175,7 +182,7 @@ class Execs(Counted):
                 raise Unusual("an event that is too large")
             self._events = [EVENT[kind].decode(event) for kind, event in events]
 
-    def counted(self) -> None:
+    def counted(self, seconds: float) -> None:
         if self._events:
             now = max([event.time for event in self._events])
             self._sum.log.add(self._events, now or None)
@@ -194,6 +201,7 @@ class Latency(Counted):
         super().__init__()
         self._real: dict[str, Target] = {}
         self._seen: dict[str, Target] = {}
+        self._counting: dict[str, float] = {}
         self._spent = Histograms()
 
     def _take(self, fields: Fields, whole: bool) -> None:
@@ -224,15 +232,23 @@ class Latency(Counted):
     def begin(self) -> None:
         self._spent.begin()
 
-    def counted(self) -> None:
+    def counted(self, seconds: float) -> None:
         self._seen.update(self._real)
+        for spec, target in self._real.items():
+            if target.state == "on":
+                own = target_part(target.began, self.since, seconds)
+                self._counting[spec] = self._counting.get(spec, 0.0) + own
 
     def sum(self) -> SampleSum:
         total, spent = LatencySum(), self._spent.sums()
         if len(self._seen) > MOST_TIMED:
             raise Unusual("too many targets")
         total._targets = {
-            spec: replace(target, histogram=spent.get(spec, NO_HISTOGRAM))
+            spec: replace(
+                target,
+                histogram=spent.get(spec, NO_HISTOGRAM),
+                began=max(0.0, self.seconds - self._counting.get(spec, 0.0)),
+            )
             for spec, target in self._seen.items()
         }
         return total
@@ -260,7 +276,7 @@ class Pmc(Counted):
             columns = COMMS.decode(comms)
             self._comms.update(zip(accumulate(columns.keys), columns.values, strict=True))
 
-    def counted(self) -> None:
+    def counted(self, seconds: float) -> None:
         if self.state == "on" and self._all != self._events:
             before = self._events if self._all is None else self._all
             self._all = tuple([event for event in self._events if event in before])
@@ -305,14 +321,16 @@ class Totals:
             names, samples = record.samples
             given = dict(zip(names, samples, strict=True))
         for name, probe in self.probes.items():
-            was_on = probe.state == "on"
+            was_on, generation, since = probe.state == "on", probe.generation, probe.since
             if name in given:
                 self._change(probe, *given[name], whole)
             elif whole and was_on:
                 raise Unusual("a probe that is missing")
-            if self.frames and (was_on or probe.state == "on"):
-                probe.seconds += passed
-                probe.counted()
+            if self.frames and probe.state == "on":
+                went_on = was_on and generation == probe.generation
+                seconds = counted_part(since if went_on else 0.0, probe.since, passed)
+                probe.seconds += seconds
+                probe.counted(seconds)
         if self.frames:
             self.seconds += passed
         else:

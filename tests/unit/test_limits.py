@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 import zlib
@@ -61,7 +62,7 @@ def chain(values: list[Any]) -> list[bytes]:
     """Records of a whole Frame and of changes, of these encoded values."""
     out, seed = [], 0
     for at, value in enumerate(values):
-        payload = zlib.compress(json.dumps(value).encode(), 1)
+        payload = bounded_json.deflate(json.dumps(value).encode())
         out.append(record(DELTA if at else KEY, payload, seed))
         seed = zlib.crc32(payload, seed)
     return out
@@ -150,7 +151,7 @@ def test_json_that_takes_much_more_memory_than_text_is_refused(
 ) -> None:
     whole = b"[" + text * times + b"0]"
     assert len(whole) < 20_000_000
-    path = write(tmp_path / "a", record(KEY, packed(whole)))
+    path = write(tmp_path / "a", record(KEY, bounded_json.deflate(whole)))
     size, got, refused = peak("link", path)
     assert "values" in refused
     assert (got, size < LITTLE) == (0, True), size
@@ -213,7 +214,7 @@ def test_sums_of_made_up_names_stay_small(tmp_path: Path) -> None:
         execs = ["ExecSample", {"state": "on", "events": events}]
         base = {**BASE, "time": 1.0 + step, "mono": 1.0 + step}
         values.append({**base, "samples": [["syscalls", "execs"], [calls, execs]]})
-    records = [record(KEY, zlib.compress(json.dumps(value).encode(), 1)) for value in values]
+    records = [record(KEY, bounded_json.deflate(json.dumps(value).encode())) for value in values]
     size, got, refused = peak("diff", write(tmp_path / "a", *records))
     assert (got, refused) == (1, "")
     # 180,000 programs and calls with names of 900 characters are 330 MB of text alone.
@@ -281,9 +282,11 @@ def test_the_largest_real_frame_fits_with_room() -> None:
 
 
 def test_a_frame_that_no_reader_would_take_is_written_without_its_oldest_events() -> None:
-    arguments = ("x" * 4000,)
     event = make_frames(1)[0].samples["execs"].events[0]  # type: ignore[attr-defined]
-    events = tuple([replace(event, pid=at, args=arguments) for at in range(20_000)])
+    chance = random.Random(1)
+    events = tuple(
+        [replace(event, pid=at, args=(chance.randbytes(2000).hex(),)) for at in range(20_000)]
+    )
     first, second = make_frames(2)
     frame = replace(first, samples={"execs": ExecSample(state="on", events=events, dropped=5)})
     encoder, decoder = Encoder(), Decoder()

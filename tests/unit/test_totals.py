@@ -59,6 +59,8 @@ class Machine:
         self.mono, self.last_pid = 100.0, 500
         self.pids: set[int] = set()
         self.samples: dict[str, Sample] = {}
+        # Recordings of earlier versions do not.
+        self.tells_seconds = bool(seed % 3)
         self.filters = Filters()
         for name in ("syscalls", "execs", "latency", "pmc"):
             self.toggle(name)
@@ -121,7 +123,8 @@ class Machine:
             if "blockio" in targets:
                 del targets["blockio"]
             else:
-                targets["blockio"] = Target(spec="blockio", state="on")
+                began = sample.counted or 0.0
+                targets["blockio"] = Target(spec="blockio", state="on", began=began)
             self.change("latency", targets=targets)
 
     def filter(self) -> None:
@@ -215,8 +218,15 @@ class Machine:
 
     def frame(self) -> Frame:
         """The next Frame."""
-        self.mono += self.random.choice((0.1, 0.1, 1.0))
+        passed = self.random.choice((0.1, 0.1, 1.0))
+        self.mono += passed
         self.work()
+        if self.tells_seconds:
+            for name, sample in self.samples.items():
+                if sample.state == "on":
+                    # One that was attached within the interval counted for a part of it.
+                    part = passed if sample.counted else passed * self.random.random()
+                    self.change(name, counted=(sample.counted or 0.0) + part)
         return Frame(
             time=1.7e9 + self.mono, mono=self.mono, interval=0.1, host=HOST,
             filters=self.filters, samples=dict(self.samples),
