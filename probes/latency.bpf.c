@@ -237,7 +237,8 @@ int pair_end(void *ctx)
 	if (pair_key_of(ctx, &key) && end(ctx, c, &key, 0))
 		return 0;
 	/* what did not pass the filters is not missed; joined by values, it was anybody's */
-	if (c->filters && (joined || !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
+	if (joined ? (c->filters & ~PT_FILTER_OTHERS) :
+		     (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
 		return 0;
 	h = hist_of(key.target);
 	if (h)

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, file_access, file_maker, kernel, privileges, process_start
+from probes import broker, control, file_access, file_maker, kernel, privileges, process_start
 from probes.base import Probe, ProbeError
 from probes.files import unusable
 from probes.filter_watch import FilterWatch
@@ -38,6 +38,7 @@ def open_live(
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
+    include_self: bool = False,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -48,7 +49,8 @@ def open_live(
     Source can be asked to have done. `preload` imports what is needed from then on: the user that
     we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
-    are looked up, if not with those of the user to become. Raises ProbeError.
+    are looked up, if not with those of the user to become. Our own processes are counted only
+    with `include_self`. Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -72,7 +74,9 @@ def open_live(
     FilterWatch(filters)
     # The targets of `options` come from the person who started this; later ones from who asks.
     policy = file_access.trusting(asker or file_access.Asker(user), options)
-    _, sock = broker.fork(probe_paths, helpers, policy)
+    number, sock = broker.fork(probe_paths, helpers, policy)
+    if not include_self:
+        control.leave_out(os.getpid(), number)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = None if log is None else Path(log) if owns else _opened_log(log)
     source = LiveSource(
