@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 import probes
 from probes.base import ProbeError
-from probes.far_answers import NONSENSE, error_response, search_response
+from probes.far_answers import NONSENSE, error_response, line, search_response
 
 FRAMES = "application/vnd.probetop.frames"
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 40.0
@@ -132,7 +132,8 @@ class HttpTransport:
             raise ProbeError(why, "give its authority's with --ca-file") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             client.close()
-            words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            # What is no HTTP is part of the error's text.
+            words = line(getattr(error, "strerror", None) or str(error)) or type(error).__name__
             raise ProbeError(
                 f"{self.target}: {words}", "see whether an agent runs there"
             ) from error
@@ -184,7 +185,7 @@ class HttpConnection:
         try:
             return self._answer.read1(1 << 18)
         except http.client.HTTPException as error:
-            raise ConnectionResetError(0, str(error) or "the agent has ended") from error
+            raise ConnectionResetError(0, line(str(error)) or "the agent has ended") from error
         except ValueError as error:  # closed by hang_up
             raise ConnectionResetError(0, "closed") from error
 
@@ -216,7 +217,7 @@ class HttpConnection:
             except ProbeError as error:
                 self._answered({"id": number, "ok": False, "why": error.why, "fix": error.fix})
             except Exception as error:  # whatever one answer does, further commands are sent
-                why = f"{self._transport.target}: {error!r}"
+                why = f"{self._transport.target}: {line(repr(error))}"
                 self._answered({"id": number, "ok": False, "why": why, "fix": NONSENSE.fix})
 
     def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:

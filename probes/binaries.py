@@ -16,8 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from probes import boundaries, elf_functions, file_access, kernel
+from probes import boundaries, demangle, elf_functions, file_access, kernel
 from probes.base import ProbeError
+from probes.globs import matching
+from probes.mapped import MOST_BYTES
 from probes.near import did_you_mean, near, quote
 from probes.open_file import OpenFile, open_file, opened
 from probes.operands import Argument
@@ -74,11 +76,12 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
         return _static_probes(file, spec)
     if not spec.symbol:
         return [_at_address(file, spec.offset or 0)]
-    if spec.wildcard and spec.symbol not in elf_functions.functions(file):
+    symbol = elf_functions.symbol_of(file, spec.symbol)
+    if spec.wildcard and symbol not in elf_functions.functions(file):
         return _matching(file, spec.symbol, limit)
-    function = elf_functions.function(file, spec.symbol)
+    function = elf_functions.function(file, symbol)
     if not spec.offset:
-        why = no_return(file, spec.symbol)
+        why = no_return(file, symbol)
         return [Place(file.path, spec.symbol, function.offset, why, file=file)]
     if function.size and spec.offset >= function.size:
         raise ProbeError(
@@ -143,22 +146,21 @@ def _at_address(file: OpenFile, address: int) -> Place:
 
 
 def _matching(file: OpenFile, pattern: str, limit: int) -> list[Place]:
-    fits = pattern_of(pattern).fullmatch
+    known = elf_functions.functions(file)
+    readable = elf_functions.readable_names(file) if demangle.is_readable(pattern) else {}
+    called: dict[str, list[str]] = {}
+    for name in known:
+        called.setdefault(readable.get(name, name), []).append(name)
     found = {
-        function.offset: name
-        for name, function in sorted(elf_functions.functions(file).items(), reverse=True)
-        if not function.ifunc and fits(name) and not is_fragment(name)
+        known[name].offset: name
+        for name in sorted((n for c in matching(pattern, called) for n in called[c]), reverse=True)
+        if not known[name].ifunc and not is_fragment(name)
     }
     check_matches(pattern, len(found), limit, f" of {quote(file.path)}")
     names = sorted((name, offset) for offset, name in found.items())
     return [
         Place(file.path, name, offset, no_return(file, name), file=file) for name, offset in names
     ]
-
-
-def pattern_of(text: str) -> re.Pattern[str]:
-    """A pattern of * and ?, where all else stands for itself; to be matched in full."""
-    return re.compile(re.escape(text).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
 def check_matches(pattern: str, count: int, limit: int, where: str = "") -> None:
@@ -245,7 +247,7 @@ def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
     file_access.checked_pid(pid)
     try:
         with open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            lines = [line.rstrip("\n").split(maxsplit=5) for line in maps]
+            lines = [line.split(maxsplit=5) for line in maps.read(MOST_BYTES).split("\n")]
     except FileNotFoundError as error:
         raise ProbeError(f"there is no process {pid}", "check the pid") from error
     except OSError as error:

@@ -2,20 +2,24 @@
 """Proves that an instruction begins at an offset inside of a function.
 
 A uprobe writes a breakpoint into the code. Written into the middle of an instruction it makes
-another one of it, in a program that may have more rights than the person who asks. So the function
-is decoded from its start. The disassembler is C code that reads bytes of anybody's choice: it
-runs in a child that has given up all privileges and answers with numbers only.
+another one of it, in a program that may have more rights than the person who asks; written into
+data between instructions it changes the data. So the function is followed from its start, along
+direct jumps; what only a jump table or an exception leads to is not proven. The disassembler is C
+code that reads bytes of anybody's choice: it runs in a child that has given up all privileges and
+answers with numbers only.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import select
 import signal
 import time
 from array import array
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -27,9 +31,20 @@ from probes.open_file import OpenFile
 MOST_CODE = 256 << 10
 """Bytes of a function that are decoded to prove an offset in it."""
 MEMORY, CPU_SECONDS, SECONDS = 512 << 20, 5, 5.0
-_LONGEST = 15
-"""Bytes of the longest instruction, on x86_64."""
-_LOCK = 0xF0
+_CHUNK = 128
+"""Bytes that are decoded at once: many jumps lead to what was decoded before."""
+_ENDS = {
+    "x86_64": re.compile(r"jmp|ljmp|retf?q?|iret[dq]?|sysretq?|sysexitq?|hlt|ud[012]|int3"),
+    "arm64": re.compile(r"b|br|bra[ab]z?|ret|reta[ab]|eret|ereta[ab]|drps|udf|hlt|brk"),
+}
+"""Instructions behind which another one begins only if something jumps there."""
+_JUMPS = {
+    "x86_64": re.compile(r"j\w+|loop\w*|xbegin"),
+    "arm64": re.compile(r"b|bc?\.\w+|cbn?z|tbn?z"),
+}
+_CALLS = {"x86_64": "call", "arm64": "bl"}
+_TARGET = re.compile(r"(?:.*, )?#?(0x[0-9a-f]+|[0-9]+)")
+"""Operands that end with an address; small ones are written without 0x."""
 _PR_SET_PDEATHSIG = 1
 _MARK = 0xFFFFFFFF
 _STANDARD = 3
@@ -43,31 +58,25 @@ def check(file: OpenFile, start: int, size: int, offset: int, name: str) -> None
     if not 0 <= offset < size:
         why = f"{quote(file.path)} has no function of a known size around {quote(name)}"
         raise ProbeError(why, "install its debug symbols, or name a function")
-    if offset > MOST_CODE:
+    if offset >= MOST_CODE:
         why = f"{quote(name)} is more than {MOST_CODE >> 10} KiB behind its function's start"
         raise ProbeError(why, "choose an instruction nearer to the start")
-    code = file.read(min(size, offset + _LONGEST), start)
+    code = file.read(min(size, MOST_CODE), start)
     if not _begins_at(code, offset):
         why = f"no instruction of {quote(file.path)} is proven to begin at {quote(name)}"
-        raise ProbeError(why, "take the address of an instruction from objdump -d")
+        fix = "take an instruction from objdump -d that the start leads to without a jump table"
+        raise ProbeError(why, fix)
 
 
 def _begins_at(code: bytes, offset: int) -> bool:
-    """Whether decoding code from its start meets an instruction at an offset."""
-    starts, targets = decoded(code)
-    if offset not in starts:
-        return False
-    # A jump into the middle of what was decoded shows that data lies between instructions; one
-    # behind a lock prefix alone is what the C library does where there is one thread.
-    return all(
-        target in starts or (target - 1 in starts and code[target - 1] == _LOCK)
-        for target in targets
-        if target <= offset
-    )
+    """Whether the code's start leads to an instruction at an offset, and to none around it."""
+    starts, inner = decoded(code)
+    # A jump behind a lock prefix is what the C library does where there is one thread.
+    return offset in starts and offset not in inner
 
 
 def decoded(code: bytes) -> tuple[frozenset[int], frozenset[int]]:
-    """Where instructions begin, up to the first that is none, and where jumps lead to.
+    """Where instructions begin that the start leads to, and which of them begin in another one.
 
     Raises ProbeError when the child that decodes dies or takes too long.
     """
@@ -152,17 +161,48 @@ def _address_space() -> int:
 
 
 def _decode(capstone: Any, code: bytes) -> bytes:
-    """Numbers: where instructions begin, a mark, where their jumps lead, a mark."""
-    if kernel.arch() == "x86_64":
+    """Numbers: where instructions begin, a mark, which of these are in another one, a mark."""
+    arch = kernel.arch() or ""
+    if arch == "x86_64":
         engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     else:
         engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
-    starts, targets = array("I"), array("I")
-    for address, _, mnemonic, operands in engine.disasm_lite(code, 0):
-        starts.append(address)
-        # Small numbers are written without 0x.
-        if mnemonic.startswith(("j", "loop")) and operands[:1].isdigit():
-            target = int(operands, 0)
-            if target < len(code):
-                targets.append(target)
-    return (starts + array("I", [_MARK]) + targets + array("I", [_MARK])).tobytes()
+    sizes: dict[int, int] = {}
+    waiting = [0]
+    while waiting:
+        for address, size, mnemonic, operands in _line(engine, code, waiting.pop()):
+            if address in sizes:
+                break
+            sizes[address] = size
+            targets, goes_on = _next(arch, mnemonic, operands, len(code))
+            waiting += targets
+            if not goes_on:
+                break
+    starts = array("I", sizes)
+    inner = [
+        at for start, size in sizes.items() for at in range(start + 1, start + size) if at in sizes
+    ]
+    mark = array("I", [_MARK])
+    return (starts + mark + array("I", inner) + mark).tobytes()
+
+
+def _line(engine: Any, code: bytes, at: int) -> Iterator[tuple[int, int, str, str]]:
+    """Instructions one behind the other, up to the first that is none."""
+    before = -1
+    while before < at < len(code):
+        before = at
+        for one in engine.disasm_lite(code[at : at + _CHUNK], at):
+            at += one[1]
+            yield one
+
+
+def _next(arch: str, mnemonic: str, operands: str, size: int) -> tuple[list[int], bool]:
+    """Where an instruction leads to within the code, and whether to the one behind it too."""
+    name = mnemonic.split()[-1]  # behind "bnd", "notrack" and the like
+    found = _TARGET.fullmatch(operands)
+    inside = [target] if found and (target := int(found[1], 0)) < size else []
+    if name == _CALLS[arch]:
+        # One that stays in the function may never return, as in retpolines.
+        return (inside, False) if any(inside) else ([], True)
+    jumps = _JUMPS[arch].fullmatch(name) is not None
+    return (inside if jumps else []), _ENDS[arch].fullmatch(name) is None

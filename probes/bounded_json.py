@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON that nobody vouches for, in a bounded amount of memory.
 
-`inflate` stops at a size, `decode` refuses a text whose values would take too much memory: a list
-of empty lists takes 20 times the bytes of its text, nested lists 50 times.
+`inflate` stops at a size and at a ratio, `decode` refuses a text whose values would take too much
+memory: a list of empty lists takes 20 times the bytes of its text, nested lists 50 times.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from probes.text import escaped
 
 HARMLESS = MOST_WEIGHT // 64
 """Bytes of JSON whose values fit into MOST_WEIGHT, whatever they are."""
+LEVEL = 6
+"""Of zlib: the higher ones take twice as long for a few bytes."""
+MOST_TIMES = 100
+"""How many times the size of its payload a record may have. Those of real machines are packed 3 to
+20 times, whole ones of a large and quiet machine up to 50 times."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -31,16 +36,29 @@ def encode(value: Any) -> bytes:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
+def deflate(text: bytes) -> bytes:
+    """The compressed text, as `inflate` accepts it: what repeats itself too much stays as it is."""
+    payload = zlib.compress(text, LEVEL)
+    return payload if len(text) <= MOST_TIMES * len(payload) else zlib.compress(text, 0)
+
+
 def inflate(payload: bytes, most: int = MOST_TEXT) -> bytes:
-    """The decompressed payload; raises CodecError where it is damaged or larger than `most`."""
+    """The decompressed payload; raises CodecError where it is damaged or larger than `most`.
+
+    So it does where it is more than MOST_TIMES as large as the payload: to read a few bytes of
+    blanks that are packed a thousandfold would cost much more than the file or the link held.
+    """
+    limit = min(most, MOST_TIMES * len(payload))
     inflater = zlib.decompressobj()
     try:
-        text = inflater.decompress(payload, most)
+        text = inflater.decompress(payload, limit)
     except zlib.error as error:
         raise CodecError(str(error)) from error
     if not inflater.eof:
-        if len(text) < most:
+        if len(text) < limit:
             raise CodecError("a compressed record without an end")
+        if limit < most:
+            raise CodecError(f"a record that is packed more than {MOST_TIMES} times")
         raise CodecError(f"a record of more than {most / 1e6:.0f} MB")
     return text
 

@@ -21,7 +21,7 @@ _NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 
 # Commands of bpf(2).
 _MAP_CREATE, _MAP_UPDATE, _PROG_LOAD = 0, 2, 5
-_INFO = 15
+_MAP_GET_FD_BY_ID, _INFO = 14, 15
 _RAW_TRACEPOINT_OPEN, _MAP_FREEZE, _LINK_CREATE, _ENABLE_STATS = 17, 22, 28, 32
 
 MAP_ARRAY, MAP_PERF_ARRAY, MAP_RINGBUF = 2, 4, 27
@@ -105,6 +105,21 @@ def map_freeze(fd: int) -> None:
     _bpf(_MAP_FREEZE, struct.pack("=I", fd))
 
 
+def map_id(fd: int) -> int:
+    """The kernel's number of a map."""
+    number: int = struct.unpack_from("=2I", _info(fd, 8))[1]
+    return number
+
+
+def map_exists(number: int) -> bool:
+    """Whether somebody holds the map of this number; raises OSError without CAP_SYS_ADMIN."""
+    try:
+        os.close(_bpf(_MAP_GET_FD_BY_ID, struct.pack("=3I", number, 0, 0)))
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def run_stats(prog: int) -> tuple[int, int, int]:
     """Runs of a program while they were counted, their ns, and runs that were left out.
 
@@ -115,7 +130,7 @@ def run_stats(prog: int) -> tuple[int, int, int]:
 
 
 def _info(fd: int, size: int) -> bytes:
-    """The first `size` bytes of struct bpf_prog_info; what the kernel does not know is zero."""
+    """The first `size` bytes of struct bpf_prog_info, or of a map; unknown ones are zero."""
     buffer = ctypes.create_string_buffer(size)
     _bpf(_INFO, struct.pack("=2IQ", fd, size, ctypes.addressof(buffer)))
     return buffer.raw

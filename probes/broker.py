@@ -7,8 +7,9 @@ programs and links: whoever holds a program's descriptor can attach it to anythi
 them ever leaves it. When it ends, however that comes, the kernel detaches everything.
 
 Only probes that it was started with can be asked for, by name: the unprivileged side cannot send
-it code. What that side sends may be anything; `probes.messages` decodes it, and what is wrong
-is answered. Each batch of requests gets a loader of its own.
+it code, nor descriptors. What that side sends may be anything; `probes.messages` decodes it, and
+what is wrong is answered. Each batch of requests gets a loader of its own. Nothing here waits for
+the unprivileged side: it may end, stop, or leave its answers unread.
 
 The environment variable PROBETOP_LOADER_TIMEOUT (seconds) is the time that a probe may take
 to load, for machines far slower than any real one; what is no positive number is ignored.
@@ -24,17 +25,20 @@ import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from probes import child, file_access, ipc, messages, process_start, terminal_state
+from probes.broker_link import BrokerEnd, BrokerLink, connected
 from probes.child import Child, Limits
 from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
 from probes.helpers import NO_HELPERS, Helper, Helpers
+from probes.map_memory import NoRoomError
 from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
+from probes.outbox import Outbox, UnreadError
 from probes.searcher import Searcher
 from probes.units import Units
 
@@ -50,8 +54,10 @@ def _loader_timeout(default: float = 10.0) -> float:
 LOADER_TIMEOUT = _loader_timeout()
 """Seconds that one probe may take to load; idle emulated machines need up to six."""
 
-MOST_DESCRIPTORS = 8
-"""Descriptors that one request may come with."""
+PACKET_SECONDS = 0.5
+"""How long the loader may take for the next packet of an answer that it has begun."""
+MAKE_ROOM = "switch probes off, or remove targets"
+NOTHING_FIXED: Mapping[str, Mapping[str, Any]] = {}
 LOADER_LIMITS = Limits(memory=4 << 30, cpu=60)
 """LLVM reserves far more address space than it uses."""
 
@@ -60,27 +66,34 @@ LOADER_LIMITS = Limits(memory=4 << 30, cpu=60)
 class Loader:
     """A running loader process and the request that it works on."""
 
-    child: Child
+    child: Child[socket.socket]
     log: int
     deadline: float = 0.0
     request: Load | None = None
 
 
 class Broker:
-    """The request loop; `serve` returns when the dashboard's end of the socket closes."""
+    """The request loop; `serve` returns when the dashboard's end of it closes."""
 
     def __init__(
         self,
-        sock: socket.socket,
+        end: BrokerEnd,
         paths: Mapping[str, str],
-        spawn: Callable[[int], Child] | None = None,
+        spawn: Callable[[int], Child[socket.socket]] | None = None,
         helpers: Mapping[str, Helper] = NO_HELPERS,
         parent: int | None = None,
+        fixed: Mapping[str, Mapping[str, Any]] = NOTHING_FIXED,
     ) -> None:
-        """`parent` is a pidfd of the dashboard, at whose end the broker ends as well."""
-        self.sock = sock
+        """`parent` is a pidfd of the dashboard, at whose end the broker ends as well.
+
+        `fixed` are parameters by probe that hold whatever is asked for.
+        """
+        self.requests = end.requests
+        self.sock = end.answers
+        self.outbox = Outbox(end.answers)
         self.parent = parent
         self.paths = dict(paths)
+        self.fixed = fixed
         self.queue: deque[Load] = deque()
         self.loader: Loader | None = None
         self.spawn = spawn or _fork_loader
@@ -91,29 +104,39 @@ class Broker:
         self.helpers = Helpers(helpers, self._answer)
 
     def serve(self) -> None:
-        """Answer requests until the dashboard is gone."""
+        """Answer requests until the dashboard is gone; raises UnreadError if it does not read."""
         try:
             while True:
                 self._next()
                 ready = self._wait()
+                if self._is_alone(ready):
+                    break
                 self._children_speak(ready)
-                # Somebody else may hold the dashboard's end of the socket by then.
-                if self.parent is not None and self.parent in ready:
+                self.outbox.flush()
+                if self.requests.fileno() in ready and not self.requests.read():
                     break
-                if self.sock.fileno() in ready and not self._dashboard_speaks():
-                    break
+                if self.requests.whole:
+                    self._dashboard_speaks()
         finally:
             self._end_loader(kill=True)
+            # The closer's child does the waiting: it outlives this process by a moment.
+            self.units.close()
             self.searcher.close()
             self.namer.close()
             self.helpers.close()
-            # The closer's child does the waiting: it outlives this process by a moment.
-            self.units.close()
+            self.outbox.close()
 
-    def _children_speak(self, ready: set[int]) -> None:
+    def _is_alone(self, ready: Mapping[int, int]) -> bool:
+        """Whether the dashboard has ended, or closed its socket."""
+        # Somebody else may hold what it had open.
+        if self.parent is not None and self.parent in ready:
+            return True
+        return bool(ready.get(self.sock.fileno(), 0) & (select.POLLHUP | select.POLLERR))
+
+    def _children_speak(self, ready: Collection[int]) -> None:
         """Take in what children say, and end those that take too long."""
         loader = self.loader
-        if loader and loader.child.sock.fileno() in ready:
+        if loader and loader.child.ours.fileno() in ready:
             self._loader_speaks(loader)
         elif loader and loader.request and time.monotonic() > loader.deadline:
             why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
@@ -124,42 +147,47 @@ class Broker:
         self.closer.reap()
         Child.reap_all()
 
-    def _answer(self, message: ipc.Message, fds: Sequence[int] = ()) -> None:
+    def _answer(self, message: ipc.Message, fds: Sequence[int] = ()) -> bool:
+        """Send an answer, and its descriptors away; False if it is too large."""
         try:
-            ipc.send(self.sock, message, fds)
-        except ValueError:
+            self.outbox.put(message, fds)
+        except (ValueError, RecursionError):
             self._refuse(message.get("id"), "the answer is too large", "ask for less")
+            return False
+        return True
 
-    def _wait(self) -> set[int]:
-        """The descriptors that have something to read, once any has or something is due."""
+    def _wait(self) -> dict[int, int]:
+        """By descriptor what poll(2) says of it, once something is to be done."""
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
+        poll.register(self.sock, select.POLLOUT if self.outbox.waiting else 0)
         if self.parent is not None:
             poll.register(self.parent, select.POLLIN)
         timeouts = []
+        if self.requests.whole:
+            timeouts.append(0.0)
+        else:
+            poll.register(self.requests, select.POLLIN)
         if self.loader:
-            poll.register(self.loader.child.sock, select.POLLIN)
+            poll.register(self.loader.child.ours, select.POLLIN)
             if self.loader.request:
                 timeouts.append(max(0.0, self.loader.deadline - time.monotonic()))
         for worker in (self.searcher, self.namer, self.helpers):
-            for sock in worker.sockets:
-                poll.register(sock, select.POLLIN)
+            for source in worker.sources:
+                poll.register(source, select.POLLIN)
             timeout = worker.timeout()
             if timeout is not None:
                 timeouts.append(timeout)
         shortest = min(timeouts, default=None)
-        return {fd for fd, _ in poll.poll(None if shortest is None else 1000 * shortest + 1)}
+        # A millisecond more, or what is due in less than one would be waited for in vain.
+        wait = None if shortest is None else 1000 * shortest + (shortest > 0)
+        return dict(poll.poll(wait))
 
-    def _dashboard_speaks(self) -> bool:
-        """Take in one request; False at the end."""
+    def _dashboard_speaks(self) -> None:
+        """Take in one request."""
         data: object = None
-        fds: list[int] = []
         try:
-            received = ipc.receive(self.sock, MOST_DESCRIPTORS)
-            if received is None:
-                return False
-            data, fds = received
-            self._do(messages.request(data), fds)
+            data = self.requests.take()
+            self._do(messages.request(data))
         except MessageError as error:
             why = f"the broker does not understand this message: {error}"
             self._refuse(messages.id_of(data), why, "probetop is broken or attacked: restart it")
@@ -169,11 +197,8 @@ class Broker:
         except OSError as error:  # no process, no descriptor, no memory
             why = f"the broker cannot do this now ({error.strerror})"
             self._refuse(messages.id_of(data), why, "raise ulimit -n and -u, or free memory")
-        finally:
-            ipc.close_all(fds)
-        return True
 
-    def _do(self, request: messages.AnyRequest, fds: list[int]) -> None:
+    def _do(self, request: messages.AnyRequest) -> None:
         match request:
             case messages.Load():
                 self._load(request)
@@ -191,7 +216,7 @@ class Broker:
             case messages.Names():
                 self.namer.ask(request.id, request.ids)
             case messages.Help():
-                self.helpers.ask(request.id, request.name, fds)
+                self.helpers.ask(request.id, request.name)
 
     def _load(self, request: Load) -> None:
         if request.probe not in self.paths:
@@ -221,24 +246,31 @@ class Broker:
             why = f"no loader can be started ({error.strerror})"
             self._refuse(request.id, why, "free memory, processes or descriptors, and try again")
             return
-        except messages.MessageError as error:
-            self._refuse(request.id, str(error), "switch probes off, or remove targets")
+        except NoRoomError as error:
+            self._refuse(request.id, str(error), MAKE_ROOM)
             return
         self.loader.request = request
         self.loader.deadline = time.monotonic() + LOADER_TIMEOUT
-        body = {"id": request.id, "path": self.paths[request.probe], "params": request.params}
+        params = {**request.params, **self.fixed.get(request.probe, {})}
+        body = {"id": request.id, "path": self.paths[request.probe], "params": params}
+        self.loader.child.ours.settimeout(PACKET_SECONDS)
         try:
-            ipc.send(self.loader.child.sock, body)
+            ipc.send(self.loader.child.ours, body)
         except (ValueError, RecursionError):
             # JSON of ours escapes what came as UTF-8, and is up to six times as long.
             self.loader.request = None
             self._refuse(request.id, "what is asked for is too large", "ask for less at once")
+        except TimeoutError:
+            self._loader_failed(self.loader, "the loader does not listen", True)
 
     def _loader_speaks(self, loader: Loader) -> None:
         try:
-            received = ipc.receive(loader.child.sock)
+            received = ipc.receive(loader.child.ours)
         except MessageError as error:
             self._loader_failed(loader, f"the loader's answer is wrong: {error}", True)
+            return
+        except TimeoutError:
+            self._loader_failed(loader, "the loader stopped within its answer", True)
             return
         if received is None:
             self._loader_failed(loader, "the loader ended without an answer", False)
@@ -247,13 +279,18 @@ class Broker:
         try:
             answer = messages.convert(data, LoadAnswer)
             shown = self.units.adopt(answer, fds)
+        except NoRoomError as error:
+            self.closer.close(fds)
+            loader.request = None
+            self._refuse(answer.id, str(error), MAKE_ROOM)
+            return
         except MessageError as error:
             self.closer.close(fds)
             self._loader_failed(loader, f"the loader's answer is wrong: {error}", True)
             return
         loader.request = None
-        self._answer(messages.told(answer), shown)
-        ipc.close_all(shown)
+        if not self._answer(messages.told(answer), shown):
+            self.units.detach(answer.unit, None)
 
     def _loader_failed(self, loader: Loader, why: str, kill: bool) -> None:
         from probes.loader import printed
@@ -276,7 +313,7 @@ class Broker:
         return loader.child.end() if kill else loader.child.ended(child.GRACE)
 
 
-def _fork_loader(log: int) -> Child:
+def _fork_loader(log: int) -> Child[socket.socket]:
     def work(sock: socket.socket) -> None:
         from probes import loader
 
@@ -285,10 +322,8 @@ def _fork_loader(log: int) -> Child:
     return child.start(work, LOADER_LIMITS, keep=[log], quiet=False)
 
 
-def run(
-    sock: socket.socket, paths: Mapping[str, str], parent: int, helpers: Mapping[str, Helper]
-) -> NoReturn:
-    """The broker's process, from fork to end. Never returns."""
+def run(make: Callable[[int], Broker], end: BrokerEnd, parent: int) -> NoReturn:
+    """The broker's process, from fork to end; `make` is given a pidfd of `parent`."""
     status = 1
     try:
         # Ctrl+C and ctrl+Z are the dashboard's; its end, however it comes, is ours.
@@ -298,13 +333,16 @@ def run(
         saved = terminal_state.remember()
         watched = os.pidfd_open(parent)
         if os.getppid() == parent:
-            Broker(sock, paths, helpers=helpers, parent=watched).serve()
+            make(watched).serve()
         terminal_state.restore(saved, parent)
         status = 0
     except Exception as error:
         why = f"the broker failed: {error!r}"[:500]
+        if isinstance(error, UnreadError):
+            why = f"the privileged helper has ended: {error}"
         with contextlib.suppress(Exception):
-            ipc.send(sock, {"id": None, "ok": False, "why": why, "log": traceback.format_exc()})
+            log = traceback.format_exc()
+            Outbox(end.answers).last({"id": None, "ok": False, "why": why, "log": log})
     finally:
         # Whatever went wrong, the dashboard sees the socket close and says so.
         os._exit(status)
@@ -314,21 +352,27 @@ def fork(
     paths: Mapping[str, str],
     helpers: Mapping[str, Helper] = NO_HELPERS,
     asker: file_access.Asker = OWN_RIGHTS,
-) -> tuple[int, socket.socket]:
-    """Start the broker as a child: its process id and the socket to it.
+    fixed: Mapping[str, Mapping[str, Any]] = NOTHING_FIXED,
+) -> tuple[int, BrokerLink]:
+    """Start the broker as a child: its process id and what connects to it.
 
-    `asker` says with whose rights it and its children look files up; no message can change it.
+    `asker` says with whose rights it and its children look files up, `fixed` are parameters of
+    probes that hold whatever is asked for; no message can change either.
     """
-    ours, theirs = ipc.pair()
+    link, end = connected()
     terminal_state.share()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        ours.close()
+        link.close()
         file_access.set_asker(asker)
-        run(theirs, paths, parent, helpers)
-    theirs.close()
-    return pid, ours
+        run(
+            lambda watched: Broker(end, paths, helpers=helpers, parent=watched, fixed=fixed),
+            end,
+            parent,
+        )
+    end.close()
+    return pid, link
 
 
-__all__ = ["LOADER_TIMEOUT", "Broker", "fork"]
+__all__ = ["LOADER_TIMEOUT", "NOTHING_FIXED", "Broker", "fork"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import cache, cached_property
@@ -18,17 +19,17 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import NamedTuple
 
-from probes import file_access, syscall_names
+from probes import demangle, file_access, syscall_names
 from probes import kernel as machine
 from probes.base import ProbeError
 from probes.binaries import cached_libraries, find_binary, is_fragment, mappings, which
-from probes.elf_functions import functions, is_go
+from probes.elf_functions import functions, is_go, readable_names
 from probes.fuzzy import Index, Key
-from probes.near import readable
-from probes.open_file import OpenFile, open_directory, open_file
+from probes.lookup import open_directory
+from probes.open_file import OpenFile, open_file
 from probes.operands import arguments
 from probes.resolve import Kernel, Mechanism, this_kernel
-from probes.specs import KINDS, PRESETS, Kind
+from probes.specs import KINDS, PRESETS, Kind, is_name
 from probes.tracepoints import tracepoints
 from probes.usdt import read_probes
 
@@ -277,12 +278,19 @@ def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
 def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
     name_of_file = os.path.basename(file.path)
     note = "a Go function, counted" if is_go(file) else f"a function of {name_of_file}"
-    for symbol, function in functions(file).items():
+    known, names = functions(file), readable_names(file)
+    brief = {symbol: demangle.bare(whole) for symbol, whole in names.items()}
+    times = Counter(one for symbol in names for one in {brief[symbol], names[symbol]})
+    for symbol, function in known.items():
         # What the grammar of targets does not take cannot be offered.
-        if function.ifunc or is_fragment(symbol) or ":" in symbol or symbol[0].isdigit():
+        if function.ifunc or is_fragment(symbol) or not is_name(symbol):
             continue
-        plain = readable(symbol)
-        yield plain or symbol, Entry(f"uprobe:{name}:{symbol}", "uprobe", plain or note)
+        choice = [brief[symbol], names[symbol]] if symbol in names else []
+        unique = [one for one in choice if one not in known and times[one] == 1 and is_name(one)]
+        chosen = (unique or [symbol])[0]
+        # A query finds it by either name.
+        text = " ".join([*choice[1:], symbol])
+        yield text, Entry(f"uprobe:{name}:{chosen}", "uprobe", names.get(symbol, note))
 
 
 def _names_of_files(query: str, programs: bool) -> list[tuple[str, Entry]]:

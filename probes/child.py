@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import select
@@ -16,14 +17,17 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from functools import partial
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from probes import ipc
+from probes import ipc, pipe
 
 PR_SET_PDEATHSIG = 1
 MIB = 1 << 20
 GRACE = 0.2
 """Seconds for which the end of a killed child is waited for; it is reaped later otherwise."""
+MOST_LINGERING = 64
+"""Children that were killed and are not gone: a file system that answers nothing holds them."""
 
 
 class Limits(NamedTuple):
@@ -35,19 +39,26 @@ class Limits(NamedTuple):
     cpu: int = 5
 
 
-class Child:
-    """A child process and our end of the socket to it."""
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
-    _lingering: list[Child] = []  # noqa: RUF012 - killed, but not yet gone
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+End = TypeVar("End", bound=_Closable)
+
+
+class Child(Generic[End]):
+    """A child process and our end of what connects it: a socket, or a pipe to read from."""
+
+    _lingering: list[Child[Any]] = []  # noqa: RUF012 - killed, but not yet gone
+
+    def __init__(self, pid: int, ours: End) -> None:
         self.pid = pid
-        self.sock = sock
+        self.ours = ours
         self._pidfd = os.pidfd_open(pid)
 
     def end(self) -> int | None:
-        """Kill it and close its socket; its wait status, None if it is still about to end."""
-        self.sock.close()
+        """Kill it and close our end; its wait status, None if it is still about to end."""
+        self.ours.close()
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         # What it has started itself; its number is not given away before it is reaped.
@@ -57,7 +68,7 @@ class Child:
 
     def ended(self, seconds: float) -> int | None:
         """As `end`, for one that may end by itself within `seconds`."""
-        self.sock.close()
+        self.ours.close()
         status = self._wait(seconds)
         return self.end() if status is None else status
 
@@ -89,31 +100,58 @@ def start(
     limits: Limits,
     keep: Collection[int] = (),
     quiet: bool = True,
-) -> Child:
+) -> Child[socket.socket]:
     """Fork a child that does `work` with its end of a socket, and ends.
 
     It keeps the descriptors of `keep`; the standard ones become /dev/null if it is `quiet`.
     Raises OSError where there is no process or descriptor left for it.
     """
+    if len(Child._lingering) >= MOST_LINGERING:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     ours, theirs = ipc.pair()
     try:
-        pid = os.fork()
+        pid = _forked(partial(work, theirs), limits, {theirs.fileno(), *keep}, quiet)
     except OSError:
         ours.close()
-        theirs.close()
         raise
+    finally:
+        theirs.close()
+    return Child(pid, ours)
+
+
+def start_untrusted(
+    work: Callable[[], ipc.Message], limits: Limits, keep: Collection[int] = ()
+) -> Child[pipe.Reader]:
+    """Fork a child whose answer is what `work` returns, sent through a pipe.
+
+    It is for a child that strangers may take over: it can send no descriptors. Otherwise as
+    `start`.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = _forked(lambda: pipe.write(writing, work()), limits, {writing, *keep}, True)
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return Child(pid, pipe.Reader(reading))
+
+
+def _forked(work: Callable[[], object], limits: Limits, keep: Collection[int], quiet: bool) -> int:
+    """The process id of a new child that does `work` within limits, and ends."""
+    pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.setpgid(0, 0)
-            close_others({theirs.fileno(), *keep})
+            close_others(keep)
             if quiet:
                 _silence()
             limit(limits)
-            work(theirs)
+            work()
         os._exit(0)
-    theirs.close()
-    return Child(pid, ours)
+    return pid
 
 
 def close_others(keep: Collection[int]) -> None:

@@ -3,9 +3,10 @@
 
 The kernel measures only while it is asked to (and that adds 20 to 50 ns an event), so a Meter
 measures in windows: `begin` and `end` bracket one. The broker, which holds the programs, reads
-their statistics and sends them as numbers. Between windows the CPU share follows the present rate
-of events. The kernel's figures leave out what it takes to call a program; that is measured where
-it is loaded (`outside`) and added here.
+their statistics and sends them as numbers. Only what is attached at both ends of a window is
+measured by it. Between windows the CPU share follows the present rate of events, by what a run of
+a program takes, as long as the same programs are attached. The kernel's figures leave out what it
+takes to call a program; that is measured where it is loaded (`outside`) and added here.
 """
 
 from __future__ import annotations
@@ -27,9 +28,18 @@ AllRuns = Mapping[int, RunStats]
 
 
 class _Reading(NamedTuple):
+    """What ran until `now`; `events` None where other programs counted them since then."""
+
     runs: dict[int, RunStats]
-    events: int
+    events: int | None
     now: float
+
+
+class _Share(NamedTuple):
+    """What the programs of one unit took in a window: a part of one CPU, and runs a second."""
+
+    load: float
+    runs: float
 
 
 class Meter:
@@ -49,7 +59,7 @@ class Meter:
         self.outside = self.per_call = 0.0
         self.usual_runs = 1.0
         self.calls: float | None = None
-        self.filtered = False
+        self._filtered = False
         self.outdated = False
         self.notes: tuple[str, ...] = ()
         self.detach: Callable[[int, Sequence[int] | None], None] = lambda unit, groups: None
@@ -57,33 +67,57 @@ class Meter:
         self._missed: dict[int, int] = {}
         self._missed_before = 0
         self._window: _Reading | None = None
-        self._load: float | None = None
-        self._rate = 0.0
+        self._shares: dict[int, _Share] = {}
+        # Events a second in the last window; None where other programs are attached since then.
+        self._rate: float | None = None
         self._ns_per_run: float | None = None
-        self._runs_per_event = 1.0
-        self._runs: float | None = None
         self._ns_per_event = UNMEASURED
         self._last: tuple[float, int] | None = None
         self._estimated: tuple[float, int] | None = None
 
+    @property
+    def filtered(self) -> bool:
+        """Whether programs run for events that nobody counts."""
+        return self._filtered
+
+    @filtered.setter
+    def filtered(self, value: bool) -> None:
+        if value != self._filtered:
+            self._filtered = value
+            self._changed()
+
     def adopt(self, loaded: Loaded) -> None:
         """Count the cost of what was loaded, beside that of what there is already."""
         self._units[loaded.unit] = loaded.map_bytes
+        self._shares.pop(loaded.unit, None)
+        self._changed()
         self.notes = loaded.notes
 
     def forget(self, unit: int) -> None:
         """Detach a unit; what it missed still counts."""
         if unit in self._units:
             del self._units[unit]
+            self._shares.pop(unit, None)
             self._missed_before += self._missed.pop(unit, 0)
+            self._changed()
             self.detach(unit, None)
+
+    def drop(self, unit: int, groups: Sequence[int]) -> None:
+        """Detach some groups of a unit."""
+        self._changed()
+        self.detach(unit, groups)
 
     def release(self) -> None:
         """Detach all units. Figures are unknown then."""
         for unit in list(self._units):
             self.forget(unit)
-        self._window = self._load = self._ns_per_run = self._last = None
-        self._estimated = self._runs = None
+        self._window = self._ns_per_run = self._last = self._estimated = None
+
+    def _changed(self) -> None:
+        """Other programs count events from now on: two rates of events do not compare."""
+        self._rate = None
+        if self._window is not None:
+            self._window = self._window._replace(events=None)
 
     def missed(self) -> int:
         """Events that the kernel did not deliver, for the program was just running."""
@@ -110,45 +144,66 @@ class Meter:
         if start is None or now <= start.now:
             return
         stop = self._read(runs, now)
-        # A unit that came meanwhile began at zero; of one that went, nothing is known.
-        begun = [(end, start.runs.get(unit, NO_RUNS)) for unit, end in stop.runs.items()]
-        count = sum(end.count - one.count for end, one in begun)
-        spent = sum(end.nanoseconds - one.nanoseconds for end, one in begun)
         seconds = now - start.now
-        events = stop.events - start.events
-        self._load = spent / seconds / 1e9
-        self._rate, self._runs = events / seconds, count / seconds
+        gained = {
+            unit: _gained(start.runs[unit], end)
+            for unit, end in stop.runs.items()
+            if unit in start.runs
+        }
+        self._shares = {
+            unit: _Share(one.nanoseconds / seconds / 1e9, one.count / seconds)
+            for unit, one in gained.items()
+        }
+        count = sum(one.count for one in gained.values())
+        spent = sum(one.nanoseconds for one in gained.values())
         self._ns_per_run = spent / count if count else self._ns_per_run
-        if events > 0:
-            self._runs_per_event, self._ns_per_event = count / events, spent / events
+        self._rate = None
+        if start.events is None or stop.events is None or stop.events < start.events:
+            return
+        events = stop.events - start.events
+        self._rate = events / seconds
+        if count and events:
+            # Runs that count nothing, for calls of others, do not grow with the events.
+            self._ns_per_event = spent / max(events, count / self.usual_runs)
 
     def cost(self, now: float) -> Cost:
         """The cost at the present rate of events; None where it was not measured yet."""
-        percent = self._whole()
-        rate = self._rate
-        if not self.filtered and self._last is not None and percent is not None:
-            if now > self._last[0]:
-                rate = (self.events - self._last[1]) / (now - self._last[0])
-            if self._rate > 0:
-                percent *= rate / self._rate
-        self._last = (now, self.events)
+        last, self._last = self._last, (now, self.events)
+        rate = self._rate if last is None else _rate(last, (now, self.events), self._rate)
+        percent = self._whole() if self.filtered else self._at(rate)
         if percent is not None and self.calls is not None:
             percent += self.per_call * self.calls / 1e7
         each = self._ns_per_run
-        if each is not None and self._runs_per_event > 0:
+        if each is not None:
             each += self.outside / self.usual_runs
         return Cost(self.events, each, percent, self._map_bytes())
 
     def hits(self) -> float | None:
-        """Events a second in the last window, with those that did not pass the filters."""
-        return None if self._runs is None else self._runs / self.usual_runs
+        """Events a second in the last window, with those that did not pass the filters.
+
+        None where programs are attached that no window has measured.
+        """
+        if not self._units or self._shares.keys() != self._units.keys():
+            return None
+        return sum([share.runs for share in self._shares.values()]) / self.usual_runs
 
     def _whole(self) -> float | None:
         """Per cent of one CPU in the last window, with what it took to call the programs."""
         hits = self.hits()
-        if self._load is None or hits is None:
+        if hits is None:
             return None
-        return 100 * self._load + self.outside * hits / 1e7
+        load = sum([share.load for share in self._shares.values()])
+        return 100 * load + self.outside * hits / 1e7
+
+    def _at(self, rate: float | None) -> float | None:
+        """As `_whole`, at another rate of events; the same where none is known."""
+        whole, hits = self._whole(), self.hits()
+        if whole is None or hits is None or self._rate is None or rate is None:
+            return whole
+        # Of an event only its own runs come and go with it, though many more may happen beside.
+        part = min(1.0, hits / self._rate) if self._rate else 1.0
+        each = ((self._ns_per_run or 0.0) * self.usual_runs + self.outside) * part
+        return max(0.0, whole + (rate - self._rate) * each / 1e7)
 
     def estimate(self, now: float) -> float:
         """Per cent of one CPU since the last call, a guess where nothing was measured yet.
@@ -158,14 +213,19 @@ class Meter:
         last, self._estimated = self._estimated, (now, self.events)
         if self.filtered:
             return self._whole() or 0.0
-        if last is None or now <= last[0]:
+        rate = None if last is None else _rate(last, (now, self.events), None)
+        if rate is None:
             return 0.0
-        rate = max(0, self.events - last[1]) / (now - last[0])
+        if self._rate is not None:
+            found = self._at(rate)
+            if found is not None:
+                return found
         return rate * (self._ns_per_event + self.outside) / 1e7
 
     def expect(self, factor: float) -> None:
         """From now on an event will cost so many times what it did, until that is measured."""
         self._ns_per_event *= factor
+        self._changed()
 
     def _map_bytes(self) -> int | None:
         known = [size for size in self._units.values() if size is not None]
@@ -174,6 +234,20 @@ class Meter:
     def _read(self, runs: AllRuns, now: float) -> _Reading:
         mine = {unit: runs[unit] for unit in self._units if unit in runs}
         return _Reading(mine, self.events, now)
+
+
+def _gained(start: RunStats, end: RunStats) -> RunStats:
+    """What ran between two readings; all of the later one where the kernel counts anew."""
+    if end.count < start.count or end.nanoseconds < start.nanoseconds:
+        return end
+    return RunStats(end.count - start.count, end.nanoseconds - start.nanoseconds)
+
+
+def _rate(last: tuple[float, int], new: tuple[float, int], unknown: float | None) -> float | None:
+    """Events a second between two moments; `unknown` where no time passed, or they began anew."""
+    if new[0] <= last[0] or new[1] < last[1]:
+        return unknown
+    return (new[1] - last[1]) / (new[0] - last[0])
 
 
 class CostWindows:
@@ -223,6 +297,9 @@ class CostWindows:
                 meter.begin(runs, now)
         self._open = self._always or not ended
         self._next = now + (self.WINDOW if self._open else self.EVERY - self.WINDOW)
+        if fresh and not self._open:
+            # It began while the end of the window before was under way.
+            self._next = now
 
     def begin_soon(self, probe: Probe, now: float) -> None:
         """Measure a probe that has just begun, in a window of full length."""

@@ -16,8 +16,9 @@ from contextlib import suppress
 from probes import file_access, kernel
 from probes.base import ProbeError
 from probes.elf import MOST_SECTION, Elf, Symbol
+from probes.lookup import open_in_root
 from probes.near import quote
-from probes.open_file import OpenFile, check_kind, open_file, open_in_root
+from probes.open_file import OpenFile, check_kind, open_file
 
 DEBUG_ROOT = "/usr/lib/debug"
 MOST_UNPACKED = 64 << 20
@@ -81,7 +82,8 @@ def _link(elf: Elf) -> tuple[str, int | None]:
 
 def _inside(program: OpenFile, path: str) -> OpenFile:
     """A file below the root that a program was found in; raises OSError, ProbeError."""
-    fd = open_in_root(program.root, path)
+    with file_access.rights():
+        fd = open_in_root(program.root, path)
     try:
         check_kind(fd, path)
         if not (file_access.has_own_rights() or os.fstat(fd).st_mode & 0o004):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from typing import NamedTuple
 
 from probes import kernel
@@ -36,6 +36,8 @@ MOST_SECTION = 256 << 20
 MOST_SECTIONS, MOST_SEGMENTS = 10_000, 128
 MOST_SYMBOLS = 1_000_000
 """Entries of a file's symbol tables together."""
+MOST_SECTION_NAMES = 4 << 20
+"""Bytes of the names of all sections."""
 MOST_NAME = 4096
 """Bytes of the longest name; a symbol or section with a longer one is left out."""
 MOST_NAMES = 128 << 20
@@ -168,15 +170,20 @@ class Elf:
         table = self._read(width * number, at)
         raw = [struct.unpack_from("<2I4QI", table, width * row) for row in range(number)]
         unnamed = [Section("", r[1], r[3], r[4], r[5], r[6], r[2]) for r in raw]
-        text = self.data(unnamed[names]) if names < number else b""
+        text = self.data(unnamed[names], MOST_SECTION_NAMES) if names < number else b""
         return [s._replace(name=_string(text, r[0])) for r, s in zip(raw, unnamed, strict=True)]
 
     def section(self, name: str) -> Section | None:
         """The first section of that name."""
         return next((s for s in self.sections if s.name == name), None)
 
-    def data(self, section: Section | None, most: int = MOST_SECTION) -> bytes:
-        """What a section holds; nothing for None and for one that is not in the file."""
+    def data(
+        self, section: Section | None, most: int = MOST_SECTION, used: int = MOST_SECTION
+    ) -> bytes:
+        """What a section holds; nothing for None and for one that is not in the file.
+
+        Of one with more bytes than are `used`, the first; raises ProbeError for more than `most`.
+        """
         if section is None or section.kind == _NOBITS:
             return b""
         if section.flags & _COMPRESSED:
@@ -185,7 +192,7 @@ class Elf:
         if section.size > most:
             size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
             raise self.too_large(f"a section {quote(section.name)} of {section.size} bytes", size)
-        return self._read(section.size, section.offset)
+        return self._read(min(section.size, used), section.offset)
 
     def _read(self, size: int, offset: int) -> bytes:
         """Bytes of the file; raises ProbeError where it cannot have them."""
@@ -220,16 +227,12 @@ class Elf:
                 yield from self._table(section, kinds)
 
     def _table(self, section: Section, kinds: Collection[int] | None) -> Iterator[Symbol]:
-        table, strings = self.data(section), self.data(self.sections[section.link])
-        count = len(table) // 24
+        count = section.size // 24
         if count > MOST_SYMBOLS:
             raise self.too_large(f"{count} symbols", str(MOST_SYMBOLS))
-        versions = b""
-        if section.kind == _DYNSYM:
-            versions = next((self.data(s) for s in self.sections if s.kind == _VERSYM), b"")
-        hidden = [v[0] & _HIDDEN for v in struct.iter_unpack("<H", versions[: len(versions) & ~1])]
-        hidden += [0] * (count - len(hidden))
-        rows = struct.iter_unpack("<IBBHQQ", table[: count * 24])
+        table, strings = self.data(section), self.data(self.sections[section.link])
+        hidden = self._hidden(len(table) // 24) if section.kind == _DYNSYM else repeat(0)
+        rows = struct.iter_unpack("<IBBHQQ", table[: len(table) // 24 * 24])
         names = 0
         for number, (old, row) in enumerate(zip(hidden, rows, strict=False)):
             if not number % _AT_ONCE:
@@ -251,6 +254,13 @@ class Elf:
             # Local symbols (binding 0) and old versions give way to others of that name.
             default = not old and info >= 16
             yield Symbol(name, info & 15, address, size, section_number != 0, default)
+
+    def _hidden(self, count: int) -> Iterator[int]:
+        """Whether each symbol of .dynsym is an old version, as far as the file says."""
+        section = next((s for s in self.sections if s.kind == _VERSYM), None)
+        data = self.data(section, used=2 * count)
+        versions = struct.iter_unpack("<H", data[: len(data) & ~1])
+        return chain((version & _HIDDEN for (version,) in versions), repeat(0))
 
     def build_id(self) -> bytes:
         """The build id, empty if there is none."""

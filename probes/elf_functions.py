@@ -7,17 +7,20 @@ Symbols come from .symtab, .dynsym, and from debug files (see `probes.debug_file
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from probes import debug_files
+from probes import debug_files, demangle
 from probes.base import ProbeError
 from probes.debug_files import DEBUG_ROOT
 from probes.elf import SYMTAB, Elf, Symbol
-from probes.near import did_you_mean, mangled, near, quote
+from probes.file_access import check_time
+from probes.near import did_you_mean, near, quote
 from probes.open_file import OpenFile, opened
+from probes.specs import is_pattern
 
 _FUNC, _IFUNC = 2, 10
+_AT_ONCE = 1024
 MOST_FILES, MOST_FUNCTIONS = 64, 1_000_000
 """How many files, and how many functions of them together, are remembered."""
 
@@ -34,6 +37,7 @@ class Function(NamedTuple):
 
 
 _functions_of: OrderedDict[tuple[object, ...], Mapping[str, Function]] = OrderedDict()
+_readable_of: OrderedDict[tuple[object, ...], Mapping[str, str]] = OrderedDict()
 
 
 def functions(source: str | OpenFile, debug_root: str = DEBUG_ROOT) -> Mapping[str, Function]:
@@ -57,6 +61,37 @@ def functions(source: str | OpenFile, debug_root: str = DEBUG_ROOT) -> Mapping[s
 def _is_too_much() -> bool:
     known = sum(map(len, _functions_of.values()))
     return len(_functions_of) > MOST_FILES or known > MOST_FUNCTIONS
+
+
+def readable_names(source: str | OpenFile, debug_root: str = DEBUG_ROOT) -> Mapping[str, str]:
+    """The names of a file's C++ and Rust functions as their source has them, by symbol."""
+    file = opened(source)
+    key = (file.path, debug_root, file.version)
+    if key not in _readable_of:
+        _readable_of[key] = demangle.readable(functions(file, debug_root))
+        while len(_readable_of) > 1 and sum(map(len, _readable_of.values())) > demangle.MOST:
+            _readable_of.popitem(last=False)
+    return _readable_of[key]
+
+
+def symbol_of(source: str | OpenFile, name: str, debug_root: str = DEBUG_ROOT) -> str:
+    """The symbol of a function by its readable name; of any other name, that name itself.
+
+    Raises ProbeError where functions with several lists of arguments have that name.
+    """
+    file = opened(source)
+    known = functions(file, debug_root)
+    if name in known or (is_pattern(name) and not demangle.is_readable(name)):
+        return name
+    names = readable_names(file, debug_root)
+    found = [one for one in demangle.meant(name, names) if not known[one].ifunc]
+    # A constructor has a symbol for its class as a part of another, too.
+    if len({known[one].offset for one in found}) > 1:
+        whole = list(dict.fromkeys(names[one] for one in found))
+        why = f"{quote(file.path)} has {len(found)} functions {quote(name)}"
+        choice = whole if len(whole) == len(found) else found
+        raise ProbeError(why, did_you_mean(choice[:3]))
+    return found[0] if found else name
 
 
 def is_go(source: str | OpenFile) -> bool:
@@ -128,6 +163,14 @@ def function(source: str | OpenFile, name: str, debug_root: str = DEBUG_ROOT) ->
     return found
 
 
+def _timed(names: Iterable[str]) -> Iterator[str]:
+    """Names, as long as the target at hand has time; raises ProbeError then."""
+    for number, name in enumerate(names):
+        if not number % _AT_ONCE:
+            check_time()
+        yield name
+
+
 def _absent(
     file: OpenFile, name: str, known: Mapping[str, Function], debug_root: str
 ) -> ProbeError:
@@ -153,7 +196,8 @@ def _absent(
             f"{quote(path)} is stripped: it names no function at all",
             f"{others}{debug}",
         )
-    candidates = mangled(name, known) or near(name, known)
+    names = readable_names(file, debug_root)
+    candidates = demangle.ending(name, names) or near(name, _timed(known))
     if stripped:
         return ProbeError(
             f"{quote(path)} is stripped, and {shown} is none of the {len(known)} "

@@ -259,7 +259,7 @@ class ExecProbe:
         if level:
             self.meter.per_call = 0.0
             if self._watching:
-                self.meter.detach(self._unit, [FAILED])
+                self.meter.drop(self._unit, [FAILED])
             self._watching = False
         return level == 0
 

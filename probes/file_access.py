@@ -137,15 +137,15 @@ def check_time() -> None:
 
 
 @contextmanager
-def rights() -> Iterator[None]:
-    """Inside, file names are looked up with the rights of the person who asks.
+def rights(of: User | None = None) -> Iterator[None]:
+    """Inside, file names are looked up with the rights of the person who asks, or of a user.
 
     The effective user, groups and capabilities change. The real user does not: a process that may
     be signalled by the person who asks would be no safe one.
     """
     global _acting
-    user = _asker.user
-    if _acting or user is None or has_own_rights():
+    user = of or _asker.user
+    if _acting or user is None or (of is None and has_own_rights()):
         yield
         return
     before = os.geteuid(), os.getegid(), os.getgroups()

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import re
+import resource
 import signal
 import socket
 import stat
@@ -22,6 +24,7 @@ from typing import NoReturn
 
 from probes import process_start
 from probes.base import ProbeError
+from probes.files import printable, unusable
 
 PR_SET_PDEATHSIG = 1
 ENDINGS = (".html", ".json", ".svg", ".ptrec")
@@ -29,8 +32,14 @@ SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 """Folders below which anybody may make files."""
 LONGEST_REQUEST = 8192
 LARGEST_FILE = 64 << 20
-CREATE, WRITE, CHECK, FORCE = b"c", b"w", b"k", b"!"
+MOST_FILES = 100
+"""How many files one dashboard may have made: a taken-over one shall not fill folders."""
+LARGEST_RECORDING = 16 << 30
+"""Bytes, weeks of an ordinary machine."""
+CREATE, WRITE, CHECK, STOP, FORCE = b"c", b"w", b"k", b"z", b"!"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@-]*")
+_INSTEAD = "type a name alone, or /tmp/NAME"
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 SECONDS = 20.0
 """How long a file may take to be made; a network's file system may be slow."""
 
@@ -74,6 +83,21 @@ class Maker:
         """Raises ProbeError if no file can be made there."""
         self._ask(CHECK, path, False)
 
+    def stop(self) -> bool:
+        """Stop the job of which this process is a part, and go on with it; False if it cannot."""
+        if not self._lock.acquire(timeout=1):
+            return False
+        try:
+            # However long we are stopped, the answer is there.
+            self._sock.settimeout(None)
+            self._sock.send(STOP)
+            return self._sock.recv(LONGEST_REQUEST) == b"ok"
+        except OSError:
+            return False
+        finally:
+            self._sock.settimeout(SECONDS)
+            self._lock.release()
+
     def _ask(self, what: bytes, path: str, force: bool, fds: list[int] | None = None) -> list[int]:
         request = what + (FORCE if force else b" ") + os.fsencode(path)
         with self._lock:
@@ -81,7 +105,11 @@ class Maker:
                 socket.send_fds(self._sock, [request[:LONGEST_REQUEST]], fds or [])
                 data, found, _, _ = socket.recv_fds(self._sock, LONGEST_REQUEST, 1)
             except OSError as error:
-                data, found = f"cannot create files ({error.strerror})\0".encode(), []
+                # A late answer must not be taken for that to the next request.
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+                said = error.strerror or "no answer in time"
+                data, found = f"cannot create files ({said})\0".encode(), []
         if data == b"ok":
             return found
         why, _, fix = data.decode("utf-8", "replace").partition("\0")
@@ -96,6 +124,12 @@ def current() -> Maker | None:
     return _maker
 
 
+def stop_job() -> None:
+    """Stop this process and all of its job, as ctrl+Z does, until the shell has them go on."""
+    if _maker is None or not _maker.stop():
+        os.killpg(os.getpgrp(), signal.SIGTSTP)
+
+
 def start(rule: Rule) -> None:
     """Start the process with root's rights, and have it make this one's files from now on.
 
@@ -108,6 +142,7 @@ def start(rule: Rule) -> None:
         _run(theirs, rule)
     theirs.close()
     ours.settimeout(SECONDS)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_RECORDING, LARGEST_RECORDING))
     process_start.keep_from_broker(ours.fileno())
     _maker = Maker(ours)
 
@@ -138,15 +173,22 @@ def _answer(place: Place, request: bytes, fds: list[int]) -> tuple[bytes, list[i
     what, force, path = request[:1], request[1:2] == FORCE, os.fsdecode(request[2:])
     name = path
     try:
+        if request == STOP and place.of_dashboard:
+            # Other processes of the job may be root's, as a script is that called probetop.
+            os.killpg(os.getpgrp(), signal.SIGTSTP)
+            return b"ok", []
         if what not in (CREATE, WRITE, CHECK) or len(fds) != (what == WRITE):
             raise ProbeError("this cannot be asked for here", "report it")
         name = place.enter(path, force)
         if what == CREATE:
             from probes.recording import create_file
 
-            return b"ok", [create_file(name, force=force)]
+            found = create_file(name, force=force)
+            place.left -= 1
+            return b"ok", [found]
         if what == WRITE:
             write(name, _content(fds[0]), force)
+            place.left -= 1
         elif not os.access(os.path.dirname(name) or ".", os.W_OK | os.X_OK):
             raise ProbeError(f"{path}: its folder cannot be written to", "choose another folder")
         return b"ok", []
@@ -160,10 +202,12 @@ def _answer(place: Place, request: bytes, fds: list[int]) -> tuple[bytes, list[i
 
 
 def _content(fd: int) -> bytes:
-    """What a file without a name holds; one of any other kind could make us wait for ever."""
+    """What a file in memory holds; one of any other kind could make us wait for ever."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
         raise ProbeError("this cannot be asked for here", "report it")
+    # Raises OSError for other file systems.
+    fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     return os.pread(fd, status.st_size, 0)
 
 
@@ -172,13 +216,19 @@ class Place:
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
-        self._start = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._here = os.path.realpath(".")
-        self._home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
+        self.of_dashboard = rule.path is None
+        self.left = MOST_FILES
+        self._start = os.open(".", FOLDER)
+        self._known = {os.path.realpath("."): self._start}
+        with contextlib.suppress(OSError, KeyError):
+            home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
+            self._known.setdefault(home, os.open(home, FOLDER))
 
     def enter(self, path: str, force: bool) -> str:
-        """Go to where a file may be made; its path from there. Raises ProbeError."""
+        """Go to where a file may be made; its path from there. Raises ProbeError or OSError."""
         os.fchdir(self._start)
+        if self.left <= 0:
+            raise ProbeError(f"{MOST_FILES} files were made, the most", "start probetop again")
         folder, name = os.path.split(path)
         if self._rule.path is not None:
             if path != self._rule.path or (force and not self._rule.force):
@@ -187,28 +237,41 @@ class Place:
         # A name may stand in a command line of root's, by a wildcard: it is no option there.
         if force or not _NAME.fullmatch(name) or not name.lower().endswith(ENDINGS):
             raise ProbeError(f"cannot create {path}", f"a name that ends in {', '.join(ENDINGS)}")
-        real = os.path.realpath(folder or ".")
-        if real not in (self._here, self._home) and not _is_scratch(real):
-            why = (
-                f"cannot create {path}: as root, only files in {self._here}, {self._home} and /tmp"
-            )
-            raise ProbeError(why, "start probetop in that folder, or with --run-as USER")
-        # Each part is opened without following links: who changes it meanwhile changes nothing.
-        os.chdir("/")
-        for part in real.split("/")[1:]:
-            if part:
-                fd = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    os.fchdir(fd)
-                finally:
-                    os.close(fd)
-        if real not in (self._here, self._home) and not os.stat(".").st_mode & stat.S_IXOTH:
-            raise ProbeError(f"cannot create {path}: its folder is private", "use /tmp itself")
+        # Programs read files of names that they know, such as package.json.
+        if name.lower().endswith(".json") and not name.startswith("probetop"):
+            raise ProbeError(f"cannot create {path} as root", f"type probetop-{name}")
+        real = os.path.realpath(folder) if folder else ""
+        if real in self._known:
+            os.fchdir(self._known[real])
+        elif real:
+            _enter_scratch(real)
         return name
 
 
-def _is_scratch(folder: str) -> bool:
-    return any(folder == top or folder.startswith(f"{top}/") for top in SCRATCH)
+def _enter_scratch(real: str) -> None:
+    """Go to a folder below those where anybody may make files. Raises ProbeError or OSError.
+
+    Each part is opened without following links: who changes it meanwhile changes nothing.
+    """
+    top = next((top for top in SCRATCH if f"{real}/".startswith(f"{top}/")), None)
+    if top is None:
+        raise ProbeError(f"{printable(real)}: as root, no file is made there", _INSTEAD)
+    os.chdir("/")
+    for part in filter(None, top.split("/")):
+        _step(part)
+    for part in filter(None, real[len(top) :].split("/")):
+        if not _step(part) & stat.S_IXOTH:
+            raise ProbeError(f"{printable(real)}: a private folder", _INSTEAD)
+
+
+def _step(part: str) -> int:
+    """Go to a folder in the present one; its mode. Raises OSError."""
+    fd = os.open(part, FOLDER | os.O_NOFOLLOW)
+    try:
+        os.fchdir(fd)
+        return os.fstat(fd).st_mode
+    finally:
+        os.close(fd)
 
 
 def write(path: str, data: bytes, force: bool) -> None:
@@ -220,8 +283,6 @@ def write(path: str, data: bytes, force: bool) -> None:
     if _maker is not None:
         _maker.write(path, data, force)
     elif force and _is_file(path):
-        from probes.files import unusable
-
         folder, name = os.path.split(path)
         part = os.path.join(folder, f".{name}.{os.getpid()}.part"[-255:])
         _write_new(part, data, path)
@@ -244,7 +305,6 @@ def _is_file(path: str) -> bool:
 
 def _write_new(path: str, data: bytes, name: str) -> None:
     """Create and fill `path`, or leave nothing; errors speak of `name`."""
-    from probes.files import unusable
     from probes.recording import create_file
 
     fd = create_file(path)

@@ -91,6 +91,7 @@ def unusable(what: str, path: str | Path, error: OSError | ValueError) -> ProbeE
         errno.EPERM: "choose a folder that you may write to",
         errno.EROFS: "choose a folder that you may write to",
         errno.ENOSPC: "free some space, or choose another disk",
+        errno.EFBIG: "begin another file",
         errno.EDQUOT: "free some space, or choose another disk",
     }.get(code or 0, "choose another path")
     if what == "read" and code in (errno.EACCES, errno.EPERM):

@@ -27,8 +27,6 @@ from probes.samples import Frame
 
 KEY, DELTA, MESSAGE = b"\xf5PTK", b"\xf5PTD", b"\xf5PTM"
 KEY_EVERY = 60
-LEVEL = 6
-"""Of zlib: the higher ones take twice as long for a few bytes."""
 HEADER = struct.Struct("<4sII")
 
 
@@ -62,7 +60,7 @@ class Encoder:
         while True:
             text = bounded_json.encode(self._codec.encode(frame, last))
             if len(text) <= bounded_json.HARMLESS or _fits(text):
-                payload = zlib.compress(text, LEVEL)
+                payload = bounded_json.deflate(text)
                 if len(payload) <= MOST_PACKED:
                     return frame, payload
             samples = {name: s.with_fewer_events() for name, s in frame.samples.items()}
@@ -78,7 +76,7 @@ def _fits(text: bytes) -> bool:
 
 def message(value: Mapping[str, Any]) -> bytes:
     """The record of a message."""
-    payload = zlib.compress(bounded_json.encode(value), LEVEL)
+    payload = bounded_json.deflate(bounded_json.encode(value))
     return HEADER.pack(MESSAGE, len(payload), zlib.crc32(payload)) + payload
 
 

@@ -108,7 +108,7 @@ def _distances(words: Sequence[str]) -> Callable[[str], int]:
 
     Twice the gaps, less those after which a word begins, plus 4 to be behind all others.
     """
-    patterns = [re.compile("(.*?)".join(map(re.escape, word))) for word in words]
+    patterns = [re.compile("(.*?)".join(map(re.escape, word)), re.DOTALL) for word in words]
 
     def distance(text: str) -> int:
         total = 4 * len(words)

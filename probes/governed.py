@@ -51,7 +51,7 @@ class Governed:
         self._slots = slots
         self._hands = hands
         self._governor = Governor(budget, cpus)
-        self._due = self._news = float("-inf")
+        self._due = self._news = self._soonest = float("-inf")
         self._last: tuple[float, float] | None = None
         self._parts: dict[Key, Part] = {}
         self._busy = Busy()
@@ -73,15 +73,17 @@ class Governed:
         probe.meter.estimate(now)
         self._news = now
         self._due = min(self._due, now + FIRST)
+        # Its loader has made calls to measure them: in a moment's rate they would be a storm.
+        self._soonest = now + FIRST
 
     def wait(self, now: float) -> float:
         """Seconds until the next look."""
-        return max(0.0, self._due - now) if self.budget else float("inf")
+        return max(0.0, max(self._due, self._soonest) - now) if self.budget else float("inf")
 
     def tick(self, now: float, read: float = float("-inf")) -> None:
         """Look, and act, if it is time to. `read` is when the probes were read last."""
         fresh = now - read <= SLACK
-        if not self.budget or now < self._due - (EARLY if fresh else 0.0):
+        if not self.budget or now < max(self._due - (EARLY if fresh else 0.0), self._soonest):
             return
         loads = self._loads(now, not fresh)
         own = self._own(now)

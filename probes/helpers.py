@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the broker can have done beside loading, each by a child that lives while it works.
 
-The unprivileged side names one of those that the broker was started with, and may give it
-descriptors; it cannot send code or arguments. A child imports what it needs while it may read
-the files, and becomes the helper's `user`, if it has one, before it does anything.
+The unprivileged side names one of those that the broker was started with; it cannot send code,
+arguments or descriptors. A child imports what it needs while it may read the files, and becomes
+the helper's `user`, if it has one, before it does anything.
 """
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from probes import child, ipc, privileges
+from probes import child, ipc, pipe, privileges
 from probes.base import ProbeError
 from probes.child import Child, Limits
 
@@ -23,23 +22,26 @@ from probes.child import Child, Limits
 class Helper(NamedTuple):
     """A function as "module:function" and the seconds that it may take.
 
-    It is called with the descriptors and returns what can be sent as JSON, or raises ProbeError.
-    Before, `prepare` of its module is called, if there is one, with the privileges that it will
-    not have if there is a `user`.
+    It is called with the `files`, descriptors that are open when the broker is started, and returns
+    what can be sent as JSON, or raises ProbeError. Before, `prepare` of its module is called, if
+    there is one, with the privileges that it will not have if there is a `user`.
     """
 
     path: str
     seconds: float
     user: privileges.User | None = None
     limits: Limits = Limits(memory=4 << 30, cpu=60)
+    files: tuple[int, ...] = ()
 
 
 NO_HELPERS: Mapping[str, Helper] = {}
 DOCTOR = Helper("probes.doctor:report", 60.0)
+FIELDS = ("ok", "why", "fix", "result")
+"""Of what a helper answers, what is passed on."""
 
 
 class _Working(NamedTuple):
-    child: Child
+    child: Child[pipe.Reader]
     request: int
     deadline: float
     seconds: float
@@ -49,44 +51,43 @@ class Helpers:
     """The broker's side: at most one child of each helper."""
 
     def __init__(
-        self, helpers: Mapping[str, Helper], answer: Callable[[ipc.Message], None]
+        self, helpers: Mapping[str, Helper], answer: Callable[[ipc.Message], object]
     ) -> None:
         self._helpers = dict(helpers)
         self._answer = answer
         self._working: dict[str, _Working] = {}
 
     @property
-    def sockets(self) -> list[socket.socket]:
+    def sources(self) -> list[pipe.Reader]:
         """Those on which a child may speak."""
-        return [one.child.sock for one in self._working.values()]
+        return [one.child.ours for one in self._working.values()]
 
     def timeout(self) -> float | None:
         """Seconds until a child has had its time; None without one."""
         deadlines = [one.deadline for one in self._working.values()]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
-    def ask(self, number: int, name: str, fds: Sequence[int]) -> None:
-        """Start a helper for request `number`; the descriptors stay the caller's.
-
-        Raises OSError if it cannot be started.
-        """
+    def ask(self, number: int, name: str) -> None:
+        """Start a helper for request `number`; raises OSError if it cannot be started."""
         helper = self._helpers.get(name)
         if helper is None:
             self._refuse(number, "this cannot be asked for here", "")
         elif name in self._working:
             self._refuse(number, "it is being done for somebody else", "try again later")
         else:
-            work = partial(_work, helper, fds)
-            started = child.start(work, helper.limits, keep=[fd for fd in fds if fd > 2])
+            work = partial(_worked, helper)
+            started = child.start_untrusted(work, helper.limits, helper.files)
             deadline = time.monotonic() + helper.seconds
             self._working[name] = _Working(started, number, deadline, helper.seconds)
 
-    def speak(self, ready: set[int]) -> None:
+    def speak(self, ready: Collection[int]) -> None:
         """Pass on what children said, and end those that take too long."""
         now = time.monotonic()
         for name, one in list(self._working.items()):
-            if one.child.sock.fileno() in ready:
-                answer = _heard(one.child.sock)
+            said = one.child.ours
+            ended = said.fileno() in ready and not said.read()
+            if ended or said.whole:
+                answer = _heard(said)
                 self._end(name)
                 if answer is None:
                     self._refuse(one.request, f"{name} ended without an answer", "ask again")
@@ -109,20 +110,18 @@ class Helpers:
         self._answer({"id": request, "ok": False, "why": why, "fix": fix})
 
 
-def _heard(sock: socket.socket) -> ipc.Message | None:
+def _heard(said: pipe.Reader) -> ipc.Message | None:
     """What a child says, None if that is no answer."""
     try:
-        received = ipc.receive(sock, 0)
+        answer = said.take() if said.whole else None
     except ipc.MessageError:
         return None
-    return received[0] if received is not None and isinstance(received[0], dict) else None
+    if not isinstance(answer, dict):
+        return None
+    return {field: answer[field] for field in FIELDS if field in answer}
 
 
-def _work(helper: Helper, fds: Sequence[int], sock: socket.socket) -> None:
-    ipc.send(sock, _worked(helper, fds))
-
-
-def _worked(helper: Helper, fds: Sequence[int]) -> dict[str, Any]:
+def _worked(helper: Helper) -> dict[str, Any]:
     """The answer of a helper, in its own process."""
     try:
         name, _, function = helper.path.partition(":")
@@ -130,7 +129,7 @@ def _worked(helper: Helper, fds: Sequence[int]) -> dict[str, Any]:
         getattr(module, "prepare", lambda: None)()
         if helper.user is not None:
             privileges.drop(helper.user, writes=False)
-        return {"ok": True, "result": getattr(module, function)(list(fds))}
+        return {"ok": True, "result": getattr(module, function)(list(helper.files))}
     except ProbeError as error:
         return {"ok": False, "why": error.why, "fix": error.fix}
     except Exception as error:  # a crash is the answer, not silence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets between dashboard, broker and loader: JSON with descriptors (SCM_RIGHTS).
+"""Packets from the broker and between it and its children: JSON with descriptors (SCM_RIGHTS).
 
 A message is one packet of a SOCK_SEQPACKET pair, so it arrives whole or not at all; with
 more descriptors than a packet takes, empty packets with the first of them precede it. What
@@ -35,27 +35,45 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> bool:
     """Send one message; False if the other end is gone. Raises ValueError for one too large."""
-    data = json.dumps(message).encode()
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"message of {len(data)} bytes")
-    rest = list(fds)
     try:
-        while len(rest) > MAX_DESCRIPTORS:
-            socket.send_fds(sock, [PART], rest[:MAX_DESCRIPTORS])
-            del rest[:MAX_DESCRIPTORS]
-        socket.send_fds(sock, [data], rest)
+        for data, some in packets(message, fds):
+            socket.send_fds(sock, [data], some)
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
+
+
+def packets(message: Message, fds: Sequence[int]) -> list[tuple[bytes, list[int]]]:
+    """Bytes and descriptors of the packets of one message; raises ValueError for one too large."""
+    data = json.dumps(message).encode()
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"message of {len(data)} bytes")
+    rest, parts = list(fds), []
+    while len(rest) > MAX_DESCRIPTORS:
+        parts.append((PART, rest[:MAX_DESCRIPTORS]))
+        del rest[:MAX_DESCRIPTORS]
+    return [*parts, (data, rest)]
 
 
 def receive(sock: socket.socket, most: int = MOST_DESCRIPTORS) -> tuple[object, list[int]] | None:
     """The next message, decoded, and its descriptors (the caller's); None at the end.
 
     Raises MessageError for one that is no JSON, too large or has more than `most` descriptors:
-    those are closed, and the socket can be read on.
+    those are closed, and the socket can be read on. Raises TimeoutError or BlockingIOError where
+    the socket has a timeout.
     """
     descriptors: list[int] = []
+    try:
+        return _received(sock, most, descriptors)
+    except OSError:
+        close_all(descriptors)
+        raise
+
+
+def _received(
+    sock: socket.socket, most: int, descriptors: list[int]
+) -> tuple[object, list[int]] | None:
+    """As `receive`; the `descriptors` of packets so far are the caller's when this raises."""
     problem = ""
     while (packet := _packet(sock)) is not None:
         data, fds, cut = packet
@@ -66,21 +84,25 @@ def receive(sock: socket.socket, most: int = MOST_DESCRIPTORS) -> tuple[object, 
             problem = f"more than {most} descriptors"
         if problem:
             close_all(descriptors)
-            descriptors = []
+            descriptors.clear()
         if data == PART:
             continue
         if problem:
             raise MessageError(problem)
-        return _decoded(data, descriptors), descriptors
+        try:
+            return decoded(data), descriptors
+        except MessageError:
+            close_all(descriptors)
+            raise
     close_all(descriptors)
     return None
 
 
-def _decoded(data: bytes, fds: Sequence[int]) -> object:
+def decoded(data: bytes) -> object:
+    """What JSON says; raises MessageError for what is none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        close_all(fds)
         raise MessageError("it is no JSON") from None
 
 

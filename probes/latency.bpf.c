@@ -224,8 +224,11 @@ int pair_begin(void *ctx)
 	return 0;
 }
 
-/* The time belongs to the process that began: who is interrupted by the end is anybody. */
-int pair_end(void *ctx)
+/*
+ * The time belongs to the process that began: who is interrupted by the end is anybody. Where
+ * `owed` is 0, an end whose beginning was not seen is none that anybody misses.
+ */
+static __always_inline int end_pair(void *ctx, int owed)
 {
 	struct pair_key key = {.target = PATCH_TARGET};
 	struct control *c = enabled();
@@ -237,6 +240,8 @@ int pair_end(void *ctx)
 	if (pair_key_of(ctx, &key) && end(ctx, c, &key, 0))
 		return 0;
 	/* what did not pass the filters is not missed; joined by values, it was anybody's */
+	if (!owed)
+		return 0;
 	if (joined ? (c->filters & ~PT_FILTER_OTHERS) :
 		     (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
 		return 0;
@@ -245,57 +250,72 @@ int pair_end(void *ctx)
 		PT_ADD(h->missed, 1);
 	return 0;
 }
+
+int pair_end(void *ctx)
+{
+	return end_pair(ctx, 1);
+}
+#endif
+
+#ifdef USE_BLOCK
+/*
+ * block_rq_complete(request, error, bytes). A write that is to be followed by a flush of the
+ * disk's cache ends twice: when its data is written, and, with no bytes left, when the flush has
+ * ended, which is a request of its own. What only flushes ends, but is never issued itself.
+ */
+int block_end(struct bpf_raw_tracepoint_args *ctx)
+{
+	return end_pair(ctx, (u32)ctx->args[2] != 0);
+}
 #endif
 
 #if defined(USE_RUNQ) || defined(USE_OFFCPU)
-#define WAITS 65536
+#include "threads.h"
+
 #define TASK_DEAD 0x80
 #define LOAD(type, base, offset) (*(type *)((base) + (offset)))
 
-/* Since when a thread waits; a thread's place is its number modulo WAITS. */
-struct wait {
-	u64 time;
-	u32 tid;	/* whose: 0 for nobody */
-	u32 pad;
-};
-
-static __always_inline void wait_begin(struct wait *w, u32 target, u32 tid, u64 now)
+/* A thread waits from now on; who finds no place for that is missed. */
+static __always_inline void wait_begin(struct spans *waits, u32 target, u32 tid, u64 now)
 {
+	struct span *s = pt_take_span(waits, tid);
 	struct hist *h;
 
-	/* somebody else with the same place waits as well, and now nobody knows since when */
-	if (w->tid && w->tid != tid) {
-		h = hist_of(target);
-		if (h)
-			PT_ADD(h->missed, 1);
+	if (s) {
+		s->time = now;
+		return;
 	}
-	w->tid = tid;
-	w->time = now;
+	h = hist_of(target);
+	if (h)
+		PT_ADD(h->missed, 1);
 }
 
-static __always_inline void wait_end(void *ctx, struct control *c, struct wait *w, u32 target,
+static __always_inline void wait_end(void *ctx, struct control *c, struct spans *waits, u32 target,
 				     u64 task, u64 now)
 {
 	struct hist *h = hist_of(target);
+	struct span *s = pt_span(waits, LOAD(u32, task, OFF_PID));
+	u64 begun;
 
-	if (!h || w->tid != LOAD(u32, task, OFF_PID))
+	if (!h || !s || !s->time)
 		return;
-	w->tid = 0;
+	begun = s->time;
+	s->time = 0;
 	if (!c->filters || pt_task_wanted(c, task))
-		record_as(ctx, c, h, target, LOAD(u32, task, OFF_TGID), now - w->time, 1);
+		record_as(ctx, c, h, target, LOAD(u32, task, OFF_TGID), now - begun, 1);
 }
 #endif
 
 #ifdef USE_RUNQ
-BPF_F_TABLE("array", u32, struct wait, runq_waits, WAITS, 0);
+BPF_F_TABLE("array", u32, struct spans, runq_waits, PT_SETS, 0);
 
 /* A thread is runnable from its wakeup, or from being preempted, until it gets a CPU. */
 int runq_wakeup(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 target = PATCH_TARGET, tid = LOAD(u32, ctx->args[0], OFF_PID);
-	u32 index = tid & (WAITS - 1);
+	u32 index = tid & (PT_SETS - 1);
 	struct control *c = enabled();
-	struct wait *w = runq_waits.lookup(&index);
+	struct spans *w = runq_waits.lookup(&index);
 
 	if (c && w)
 		wait_begin(w, target, tid, bpf_ktime_get_ns());
@@ -306,9 +326,10 @@ int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 preempted = ctx->args[0], prev = ctx->args[1], next = ctx->args[2], now;
 	u32 target = PATCH_TARGET, tid = LOAD(u32, prev, OFF_PID);
-	u32 index = tid & (WAITS - 1);
+	u32 index = tid & (PT_SETS - 1);
 	struct control *c = enabled();
-	struct wait *w;
+	struct span *woken;
+	struct spans *w;
 
 	if (!c)
 		return 0;
@@ -317,10 +338,10 @@ int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 	if (w && tid) {
 		if ((u8)preempted || !LOAD(u32, prev, OFF_STATE))
 			wait_begin(w, target, tid, now);
-		else if (w->tid == tid)
-			w->tid = 0;	/* it was woken while it still ran */
+		else if ((woken = pt_span(w, tid)))
+			woken->time = 0;	/* while it still ran */
 	}
-	index = LOAD(u32, next, OFF_PID) & (WAITS - 1);
+	index = LOAD(u32, next, OFF_PID) & (PT_SETS - 1);
 	w = runq_waits.lookup(&index);
 	if (w && LOAD(u32, next, OFF_PID))
 		wait_end(ctx, c, w, target, next, now);
@@ -329,16 +350,16 @@ int runq_switch(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #ifdef USE_OFFCPU
-BPF_F_TABLE("array", u32, struct wait, off_waits, WAITS, 0);
+BPF_F_TABLE("array", u32, struct spans, off_waits, PT_SETS, 0);
 
 /* A thread is off the CPU from the switch away from it until the switch back. */
 int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 prev = ctx->args[1], next = ctx->args[2], now;
 	u32 target = PATCH_TARGET, tid = LOAD(u32, prev, OFF_PID);
-	u32 index = tid & (WAITS - 1);
+	u32 index = tid & (PT_SETS - 1);
 	struct control *c = enabled();
-	struct wait *w;
+	struct spans *w;
 
 	if (!c)
 		return 0;
@@ -346,7 +367,7 @@ int offcpu_switch(struct bpf_raw_tracepoint_args *ctx)
 	w = off_waits.lookup(&index);
 	if (w && tid && !(LOAD(u32, prev, OFF_STATE) & TASK_DEAD))
 		wait_begin(w, target, tid, now);
-	index = LOAD(u32, next, OFF_PID) & (WAITS - 1);
+	index = LOAD(u32, next, OFF_PID) & (PT_SETS - 1);
 	w = off_waits.lookup(&index);
 	if (w && LOAD(u32, next, OFF_PID))
 		wait_end(ctx, c, w, target, next, now);

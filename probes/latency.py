@@ -32,6 +32,7 @@ from probes.latency_wishes import wishes_of
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
 
 MOST_ROWS = 10_000
@@ -120,6 +121,7 @@ class LatencyProbe:
                 **texts,
                 "PT_THREADS": THREADS,
                 "PT_PAIRS": PAIRS,
+                "PT_SETS": sets_of_places(),
             },
             helpers=FILTER_HELPERS,
             offsets={
@@ -246,7 +248,6 @@ class LatencyProbe:
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
         if len(self._texts) > MOST_ROWS:
             self._texts = dict(list(self._texts.items())[-MOST_ROWS // 2 :])
-        self.meter.events = sum(target.histogram.n for target in self._targets.values())
 
     def wait_fds(self) -> Sequence[int]:
         """The tables of rows may run full."""
@@ -345,6 +346,7 @@ class LatencyProbe:
 
     def _forget_all(self) -> None:
         self._ladders.clear()
+        self.meter.events = 0
         self._targets = {spec: Target(spec=spec) for spec in self._specs}
         self._processes, self._comms, self._texts = {}, {}, {}
 
@@ -418,6 +420,8 @@ class LatencyProbe:
             histogram = Histogram({}, count, 0)
         else:
             histogram = unit.hists.read(slot, old.histogram)
+        # What a target counted stays counted when it goes.
+        self.meter.events += max(0, histogram.n - old.histogram.n)
         self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
 
 

@@ -36,7 +36,9 @@ _PARTS = {
     "event": "USE_EVENTS",
     "value_event": "USE_VALUES",
     "nest_end": "USE_NEST",
+    "pair_begin": "USE_PAIRS",
     "pair_end": "USE_PAIRS",
+    "block_end": "USE_BLOCK",
     "runq_switch": "USE_RUNQ",
     "offcpu_switch": "USE_OFFCPU",
 }
@@ -46,7 +48,7 @@ DEFAULTS = ("runq", "blockio", "softirq", "irq")
 """What is shown when nobody asked for anything, as far as this kernel has it."""
 
 _RAW = {
-    "blockio": (("pair_end", "block_rq_complete"), ("pair_begin", "block_rq_issue")),
+    "blockio": (("block_end", "block_rq_complete"), ("pair_begin", "block_rq_issue")),
     "softirq": (("pair_end", "softirq_exit"), ("pair_begin", "softirq_entry")),
     "irq": (("pair_end", "irq_handler_exit"), ("pair_begin", "irq_handler_entry")),
     "runq": (
@@ -192,8 +194,8 @@ def _tracepoints(spec: specs.Spec) -> Wish:
     halves = [spec] if spec.end is None else [spec.end, spec]
     attach = []
     for half in halves:
-        tracepoints.tracepoint_format(tracefs, half.provider, half.name)
-        keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields)
+        single = spec.end is None
+        keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields, single)
         patch: dict[int, int] = {}
         for field, how, at in zip(keys, (HOW_A, HOW_B), (AT_A, AT_B), strict=False):
             patch |= {how: RECORD | field.size | SIGNED * field.signed, at: field.offset}

@@ -43,7 +43,7 @@ class Unit:
     def drop(self, slot: int) -> None:
         """Detach one target."""
         if self.slots.pop(slot, None) is not None:
-            self.meter.detach(self._number, [slot])
+            self.meter.drop(self._number, [slot])
 
     def close(self) -> None:
         """Detach all and unmap."""

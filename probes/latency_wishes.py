@@ -14,6 +14,8 @@ from probes import file_access, latency_plan, specs
 from probes.base import Params, ProbeError
 from probes.messages import convert
 
+MOST_SHOWN = 500
+"""Characters of an error and of its fix, which may quote a file: one message has those of all."""
 TARGET_SECONDS, ALL_SECONDS = 2.0, 6.0
 """Most that reading the files of one target, and of all of a request, may take."""
 
@@ -43,7 +45,7 @@ def wishes_of(params: Params) -> Wishes:
         try:
             made = _wish(text, len(found.targets), asked, seconds)
         except ProbeError as error:
-            found.errors.append((_shown(text), error.why, error.fix))
+            found.errors.append((_shown(text), error.why[:MOST_SHOWN], error.fix[:MOST_SHOWN]))
         except Exception as error:  # whatever a file does to its reader, the others go on
             os.write(2, traceback.format_exc().encode(errors="replace"))
             why = f"preparing it failed ({type(error).__name__})"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import socket
 import threading
 import time
 from collections import deque
@@ -43,7 +42,7 @@ class LiveSource:
 
     def __init__(
         self,
-        sock: socket.socket,
+        link: BrokerLink,
         probes: Mapping[str, Probe],
         *,
         interval: float,
@@ -56,7 +55,7 @@ class LiveSource:
         self.host = Host(
             uname.nodename, uname.release, kernel.arch() or uname.machine, os.cpu_count() or 1
         )
-        self._link = BrokerLink(sock)
+        self._link = link
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
         for probe in probes.values():
             probe.meter.detach = self._link.detach
@@ -71,7 +70,7 @@ class LiveSource:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ)
+        self._selector.register(link, selectors.EVENT_READ)
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._waiting_on: set[int] = set()
         self._run_times = RunTimes(self._link, cost_always, self._running)
@@ -84,7 +83,7 @@ class LiveSource:
         )
         self._governed = Governed(budget, self.host.cpus, self._slots, hands)
         self.naming = Naming()
-        self._questions = Questions(sock)
+        self._questions = Questions(link)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_frame: Callable[[Frame], None] = lambda frame: None
@@ -138,6 +137,8 @@ class LiveSource:
                 self._switch(probe, slot, True)
             elif changed and slot.wanted:
                 self._request(probe, slot)
+            elif slot.runs:
+                self._measure_soon(slot)
             self._watch()
 
         self._command(change)
@@ -189,15 +190,12 @@ class LiveSource:
         slots = self._slots
         self._command(lambda: on_standing({name: slots[name].standing() for name in slots}))
 
-    def help(
-        self, name: str, on_answer: Callable[[dict[str, Any]], None], fds: Sequence[int] = ()
-    ) -> None:
-        """Have a helper work, see `probes.helpers`; the descriptors are closed in the end.
+    def help(self, name: str, on_answer: Callable[[dict[str, Any]], None]) -> None:
+        """Have a helper work, see `probes.helpers`.
 
         The answer has "ok", and "result" or "why" and "fix"; it comes from another thread.
         """
-
-        self._command(lambda: self._questions.help(self._link.number(), name, on_answer, fds))
+        self._command(lambda: self._questions.help(name, on_answer))
 
     def doctor(self, on_report: Callable[[dict[str, Any]], None]) -> None:
         """Ask for what `probetop doctor --json` prints, as `help` answers it."""
@@ -205,7 +203,7 @@ class LiveSource:
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced; only the newest question is sure to be answered."""
-        self._command(lambda: self._questions.search(self._link.number(), query, on_found))
+        self._command(lambda: self._questions.search(query, on_found))
 
     def _slot(self, name: str) -> Slot:
         try:
@@ -257,7 +255,7 @@ class LiveSource:
                 self._check_filters()
                 wait = min(wait, look)
             for key, _ in self._selector.select(max(0.0, wait)):
-                if key.fileobj is self._link.sock:
+                if key.fileobj is self._link:
                     if not self._broker_speaks():
                         return f"{self._link.broken}; no probe is attached any more"
                 elif key.fileobj == self._wake:

@@ -27,7 +27,7 @@ class Made:
         self.failures: dict[int, tuple[str, str]] = {}
         self.notes: tuple[str, ...] = ()
         self._maps = maps
-        self._bytes: int | None = None
+        self._memory: list[tuple[int, int]] = []
         self._shown: dict[str, int] = {}
         self._held: list[int] = []
 
@@ -70,8 +70,8 @@ class Made:
         The broker holds maps of perf events, which are emptied when nobody does; the others are
         kept by the programs that use them.
         """
-        sizes = [bpfsys.fdinfo(fd).get("memlock") for fd in self._maps.values()]
-        self._bytes = sum(int(size) for size in sizes if size) or None
+        fds = self._maps.values()
+        self._memory = [(bpfsys.map_id(fd), int(bpfsys.fdinfo(fd).get("memlock", 0))) for fd in fds]
         kinds = {shape.name: shape.kind for shape in shapes}
         for name, fd in self._maps.items():
             if kinds[name] == bpfsys.MAP_PERF_ARRAY:
@@ -103,7 +103,8 @@ class Made:
             "notes": list(self.notes),
             "groups": sorted({group for group in self.groups if group is not None}),
             "failures": [[group, *words] for group, words in self.failures.items()],
-            "map_bytes": self._bytes,
+            "map_bytes": sum(size for _, size in self._memory) or None,
+            "memory": self._memory,
         }
 
 

@@ -3,7 +3,7 @@
 
 The unprivileged side may send anything, so the broker takes nothing that `request` has not
 decoded: a value of another type, an unknown field or a number out of range is a MessageError,
-which is answered and changes nothing. `probes.ipc` has the packets that carry messages.
+which is answered and changes nothing. `probes.pipe` carries requests, `probes.ipc` the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from msgspec import Meta, Struct
 
 MOST_IDS = 200
 """Containers whose names one question may ask for."""
+MOST_DEPTH = 16
+"""Lists and objects within each other that the parameters of a probe may have."""
 
 Id = Annotated[int, Meta(ge=0, lt=2**53)]
 Name = Annotated[str, Meta(max_length=64)]
@@ -69,7 +71,7 @@ class Names(Request, tag="names", kw_only=True):
 
 
 class Help(Request, tag="help", kw_only=True):
-    """Have a helper work, see `probes.helpers`; its descriptors come with the message."""
+    """Have a helper work, see `probes.helpers`."""
 
     name: Name
 
@@ -116,12 +118,14 @@ class LoadAnswer(Answer, kw_only=True):
     """What the loader tells the broker: also how many descriptors it keeps, after the maps'.
 
     Those of `programs` come first, then one for each of `links`, by its group (None: of no
-    group), then those of `held` maps, which lose what is in them when nobody holds them.
+    group), then those of `held` maps, which lose what is in them when nobody holds them. `memory`
+    has the ids of all maps, with their bytes.
     """
 
     programs: int = 0
     links: list[int | None] = []
     held: int = 0
+    memory: list[tuple[int, int]] = []
 
 
 def told(answer: LoadAnswer) -> dict[str, Any]:
@@ -132,7 +136,20 @@ def told(answer: LoadAnswer) -> dict[str, Any]:
 
 def request(data: object) -> AnyRequest:
     """The request in a decoded message; raises MessageError."""
-    return convert(data, AnyRequest)  # type: ignore[arg-type]
+    made: AnyRequest = convert(data, AnyRequest)  # type: ignore[arg-type]
+    if isinstance(made, Load):
+        # A loader has less of the interpreter's stack left to decode the same.
+        _check_depth(made.params, MOST_DEPTH)
+    return made
+
+
+def _check_depth(value: object, left: int) -> None:
+    """Raises MessageError for lists and objects within each other, more than some."""
+    if isinstance(value, (dict, list)):
+        if not left:
+            raise MessageError(f"it has more than {MOST_DEPTH} lists within lists")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_depth(item, left - 1)
 
 
 def convert(data: object, kind: type[T]) -> T:

@@ -111,6 +111,16 @@ class SyscallView:
     before: SyscallSample
     after: SyscallSample
 
+    @property
+    def untimed(self) -> int | None:
+        """Calls of the interval whose duration is not known, None where none are timed.
+
+        Those that sampling leaves out are not among them.
+        """
+        if self.after.latency is None:
+            return None
+        return max(0, self.after.missed - self.before.missed)
+
     @cached_property
     def matrix(self) -> dict[tuple[int, str], Counts]:
         """Calls by process and name."""

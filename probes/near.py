@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from heapq import nlargest
@@ -12,7 +11,6 @@ SHOWN = 80
 """Most characters of what somebody typed that a message repeats."""
 _COMPARED = 200
 _LONGER = 12
-_LENGTH = re.compile(r"\d{1,3}")
 
 
 def quote(text: str) -> str:
@@ -27,10 +25,13 @@ def near(name: str, names: Iterable[str], limit: int = 3) -> list[str]:
     in front, then difflib's. Only names that share most pairs of letters reach difflib,
     which is slow.
     """
+    if len(name) > SHOWN:
+        # Nobody misspells such a name, and comparing it takes time by the square of its length.
+        return []
     low = name.lower()
     bare = low.strip("_")
     pairs = {low[i : i + 2] for i in range(len(low) - 1)} or {low}
-    rest = [n for n in names if len(n) <= len(low) + _LONGER and n != name]
+    rest = (n for n in names if len(n) <= len(low) + _LONGER and n != name)
     best = nlargest(
         _COMPARED, rest, key=lambda n: _shared(pairs, n.lower()) - abs(len(n) - len(low))
     )
@@ -50,32 +51,3 @@ def did_you_mean(names: Iterable[str], otherwise: str = "", prefix: str = "") ->
     if not last:
         return otherwise
     return f"did you mean {', '.join(first)} or {last}" if first else f"did you mean {last}"
-
-
-def mangled(name: str, names: Iterable[str], limit: int = 3) -> list[str]:
-    """C++ and Rust symbols that stand for a plain name ("run", "app::run"), shortest first."""
-    parts = [part for part in re.split(r"::|\.", name.partition("(")[0]) if part]
-    if not parts:
-        return []
-    wanted = "".join(f"{len(part.encode())}{part}" for part in parts)
-    found = [n for n in names if n.startswith("_Z") and wanted in n and n != name]
-    return sorted(found, key=lambda n: (len(n), n))[:limit]
-
-
-def readable(symbol: str) -> str | None:
-    """The name in a mangled C++ or Rust symbol without its arguments, None for another.
-
-    Only names that are plain words: templates, operators and the newer Rust mangling are not
-    read. Source: the Itanium C++ ABI, "Mangling", <nested-name>.
-    """
-    found = re.match(r"_ZN?[KVr]*(?=\d)", symbol)
-    if found is None:
-        return None
-    parts, at = [], found.end()
-    while (length := _LENGTH.match(symbol, at)) is not None:
-        at = length.end() + int(length[0])
-        parts.append(symbol[length.end() : at])
-    # Rust ends its names with a hash.
-    if len(parts) > 1 and re.fullmatch(r"h[0-9a-f]{16}", parts[-1]):
-        parts.pop()
-    return "::".join(parts) if at <= len(symbol) else None

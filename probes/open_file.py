@@ -7,16 +7,26 @@ inside of that root, so that an absolute link there means the other root's file.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 import stat
 import weakref
-from typing import NamedTuple
+from contextlib import suppress
 
-from probes import file_access, kernel, mapped
+from probes import executed, file_access, kernel, mapped
 from probes.base import ProbeError
+from probes.lookup import (
+    HERE,
+    NO_MAGICLINKS,
+    Found,
+    close,
+    file_system,
+    mount,
+    mount_kind,
+    open_below,
+    open_in_root,
+)
 from probes.near import quote
 
 MOST_FILE = 16 << 30
@@ -41,23 +51,14 @@ _PSEUDO = {
     0x07655821: "resctrl",
 }
 """File systems whose files are the kernel's answers: statfs's f_type, as in linux/magic.h."""
+_PIECE = 4 << 20
 _FUSE = 0x65735546
 _OVERLAY = 0x794C7630
-_OPENAT2 = 437
-_AT_FDCWD = -100
-_NO_MAGICLINKS, _IN_ROOT = 0x02, 0x10
 _PROC_PATH = re.compile(
     r"/proc/(?P<pid>[1-9]\d{0,9})/(?:(?P<root>root)(?P<inner>/.*)"
     r"|(?P<link>exe|map_files/[0-9a-f]{1,16}-[0-9a-f]{1,16}))",
     re.DOTALL | re.ASCII,
 )
-
-
-class _Found(NamedTuple):
-    """An O_PATH descriptor of a file, and one of the root that its path begins at, or -1."""
-
-    fd: int
-    root: int
 
 
 class OpenFile:
@@ -69,7 +70,7 @@ class OpenFile:
 
     def __init__(self, fd: int, path: str, root: int = -1, inner: str = "") -> None:
         self.fd, self.path, self.root, self.inner = fd, path, root, inner or path
-        self._close = weakref.finalize(self, _close, fd, root)
+        self._close = weakref.finalize(self, close, fd, root)
         self.stat = os.fstat(fd)
 
     @property
@@ -85,7 +86,7 @@ class OpenFile:
     @property
     def is_overlaid(self) -> bool:
         """Whether the file lies on overlayfs, where anybody may mount what others own."""
-        return _file_system(self.fd) == _OVERLAY
+        return file_system(self.fd) == _OVERLAY
 
     @property
     def size(self) -> int:
@@ -95,15 +96,13 @@ class OpenFile:
     @property
     def mount(self) -> str:
         """The number of the mount that the file was opened on, "" where it is not known."""
-        with open(f"/proc/self/fdinfo/{self.fd}", encoding="ascii") as info:
-            found = re.search(r"^mnt_id:\s*(\d+)", info.read(), re.MULTILINE)
-        return found[1] if found else ""
+        return mount(self.fd)
 
     def read(self, size: int, offset: int) -> bytes:
         """Bytes of the file, fewer at its end; raises ProbeError."""
         parts: list[bytes] = []
         try:
-            while size > 0 and (part := os.pread(self.fd, size, offset)):
+            while size > 0 and (part := os.pread(self.fd, min(size, _PIECE), offset)):
                 parts.append(part)
                 size, offset = size - len(part), offset + len(part)
                 file_access.check_time()
@@ -121,12 +120,6 @@ class OpenFile:
     def close(self) -> None:
         """Close the file."""
         self._close()
-
-
-def _close(*fds: int) -> None:
-    for fd in fds:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _version(found: os.stat_result) -> tuple[int, ...]:
@@ -191,13 +184,18 @@ def _opened(path: str, special: re.Match[str] | None) -> OpenFile:
 def _executed(path: str, special: re.Match[str] | None) -> OpenFile | None:
     """The file opened as root, if some process has mapped it executable."""
     # The list comes first, so that a missing file takes as long as one that nobody executes.
-    known = mapped.executable_files()
+    known = mapped.executed()
+    found: Found | None = None
     try:
-        found = _find(path, special)
+        with file_access.rights():
+            found = _find(path, special)
     except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            found = _by_name(path, special, known)
+    if found is None:
         return None
-    if mapped.identity(os.fstat(found.fd)) not in known:
-        _close(*found)
+    if mapped.identity(os.fstat(found.fd)) not in known.files:
+        found.close()
         return None
     try:
         return _reopened(path, found, special["inner"] or "" if special else "")
@@ -205,54 +203,34 @@ def _executed(path: str, special: re.Match[str] | None) -> OpenFile | None:
         return None
 
 
-def _find(path: str, special: re.Match[str] | None) -> _Found:
+def _by_name(path: str, special: re.Match[str] | None, known: mapped.Executed) -> Found | None:
+    """As `_find`, for a file that is executed by that name; raises OSError, ValueError."""
+    if special is None:
+        return executed.by_path(path, known)
+    pid = file_access.checked_pid(int(special["pid"]))
+    return (
+        executed.by_link(pid, path)
+        if special["link"]
+        else executed.below_root(pid, special["inner"])
+    )
+
+
+def _find(path: str, special: re.Match[str] | None) -> Found:
     """The file by the rights that this process has now; raises OSError, ValueError."""
     if special is None:
-        return _Found(open_below(_AT_FDCWD, path, _NO_MAGICLINKS), -1)
+        return Found(open_below(HERE, path, NO_MAGICLINKS), -1)
     if special["link"]:
-        return _Found(os.open(path, os.O_PATH | os.O_CLOEXEC), -1)
+        return Found(os.open(path, os.O_PATH | os.O_CLOEXEC), -1)
     process = f"/proc/{file_access.checked_pid(int(special['pid']))}/root"
     root = os.open(process, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _Found(open_in_root(root, special["inner"]), root)
+        return Found(open_in_root(root, special["inner"]), root)
     except BaseException:
         os.close(root)
         raise
 
 
-def open_in_root(root: int, path: str) -> int:
-    """An O_PATH descriptor of a path that cannot leave a root; raises OSError, ValueError."""
-    return open_below(root, path, _IN_ROOT | _NO_MAGICLINKS)
-
-
-def open_below(directory: int, path: str, resolve: int) -> int:
-    """An O_PATH descriptor by openat2(2); raises OSError, ValueError."""
-    name = os.fsencode(path)
-    if b"\0" in name:
-        raise ValueError("embedded null byte")
-    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, resolve)
-    libc = ctypes.CDLL(None, use_errno=True)
-    # The kernel gives up when somebody renames directories meanwhile.
-    for _ in range(100):
-        fd = libc.syscall(_OPENAT2, directory, name, ctypes.byref(how), ctypes.sizeof(how))
-        if fd >= 0:
-            return int(fd)
-        number = ctypes.get_errno()
-        if number != errno.EAGAIN:
-            break
-    raise OSError(number, os.strerror(number), path)
-
-
-def open_directory(path: str) -> int:
-    """A descriptor of a directory, by the rights of now; raises OSError, ValueError."""
-    found = open_below(_AT_FDCWD, path, _NO_MAGICLINKS)
-    try:
-        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    finally:
-        os.close(found)
-
-
-def _reopened(path: str, found: _Found, inner: str = "") -> OpenFile:
+def _reopened(path: str, found: Found, inner: str = "") -> OpenFile:
     """The file that an O_PATH descriptor stands for, checked and opened for reading."""
     try:
         check_kind(found.fd, path)
@@ -260,7 +238,7 @@ def _reopened(path: str, found: _Found, inner: str = "") -> OpenFile:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         fd = os.open(f"/proc/self/fd/{found.fd}", flags)
     except BaseException:
-        _close(*found)
+        found.close()
         raise
     os.close(found.fd)
     return OpenFile(fd, path, found.root, inner)
@@ -268,37 +246,24 @@ def _reopened(path: str, found: _Found, inner: str = "") -> OpenFile:
 
 def check_kind(fd: int, path: str) -> None:
     """Raises ProbeError unless the file is one whose content stays what it is."""
+    # First of all, for whoever serves a FUSE mount may let every question wait.
+    if (mount_kind(fd) or "").startswith("fuse"):
+        raise _pseudo(path, "FUSE")
+    kind = file_system(fd)
+    name = _PSEUDO.get(kind) or ("FUSE" if kind == _FUSE and mount_kind(fd) != "virtiofs" else "")
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         raise ProbeError(f"{quote(path)} is no regular file", "name a program or a library")
     if found.st_size > MOST_FILE:
         why = f"{quote(path)} is larger than {MOST_FILE >> 30} GiB, the most that is read"
         raise ProbeError(why, "name a smaller file")
-    kind = _file_system(fd)
-    name = _PSEUDO.get(kind) or ("FUSE" if kind == _FUSE and not _is_virtiofs(fd) else "")
     if name:
-        why = f"{quote(path)} lies on {name}, where every read may have another answer"
-        raise ProbeError(why, "copy the program to a disk, and run it from there")
+        raise _pseudo(path, name)
 
 
-def _file_system(fd: int) -> int:
-    """f_type of fstatfs(2), which Python's own does not have."""
-    buffer = (ctypes.c_long * 32)()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.fstatfs(fd, buffer) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return int(buffer[0]) & 0xFFFFFFFF
-
-
-def _is_virtiofs(fd: int) -> bool:
-    """Whether a virtual machine's host answers: it has FUSE's number, but is no user's."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as info:
-        found = re.search(r"^mnt_id:\s*(\d+)", info.read(), re.MULTILINE)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        rows = [line.partition(" - ") for line in mounts]
-    kinds = {left.split(" ")[0]: right.split(" ")[0] for left, _, right in rows}
-    return found is not None and kinds.get(found[1]) == "virtiofs"
+def _pseudo(path: str, name: str) -> ProbeError:
+    why = f"{quote(path)} lies on {name}, where every read may have another answer"
+    return ProbeError(why, "copy the program to a disk, and run it from there")
 
 
 def opened(source: str | OpenFile) -> OpenFile:

@@ -14,11 +14,11 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from probes import kernel, landlock, seccomp
+from probes import kernel, landlock, process_start, seccomp
 from probes.base import ProbeError
 from probes.syscall_names import nr_of
 
-PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 8, 23, 24
+PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 4, 8, 23, 24
 PR_SET_SECUREBITS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 28, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 # NOROOT and NO_SETUID_FIXUP, both locked: uid 0 is a user like any other from then on.
@@ -78,17 +78,18 @@ def may_read(user: User, *paths: str) -> bool:
     return True
 
 
-def drop(user: User, *, writes: bool = True) -> tuple[str, ...]:
+def drop(user: User, *, writes: bool = True, serves: bool = False) -> tuple[str, ...]:
     """Become `user` without any capability, for this process and all that it may start.
 
-    `writes`: whether it may write files wherever the user may. Must run before any thread is
-    started. Returns what this kernel could not add to that, one sentence each. Raises OSError if
-    the kernel refuses.
+    `writes`: whether it may write files wherever the user may. `serves`: whether it accepts
+    connections on a socket that it has. Must run before any thread is started. Returns what this
+    kernel could not add to that, one sentence each. Raises OSError if the kernel refuses.
     """
     # The user may not be able to read the table of names.
     nr_of("seccomp", kernel.machine())
     _become(user)
-    missing = (landlock.restrict(writes=writes), seccomp.install())
+    process_start.lower_limits()
+    missing = (landlock.restrict(writes=writes), seccomp.install(serves=serves))
     return tuple(why for why in missing if why is not None)
 
 
@@ -117,4 +118,6 @@ def _become(user: User) -> None:
         os.setresuid(user.uid, user.uid, user.uid)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     must(libc.capset(header, (ctypes.c_uint32 * 6)()))
+    # Else others of this user could take its descriptors, where no user was changed.
+    must(prctl(PR_SET_DUMPABLE, 0))
     must(prctl(PR_SET_NO_NEW_PRIVS, 1))

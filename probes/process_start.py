@@ -8,9 +8,11 @@ limits of open files and locked memory are raised as far as possible.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
 import resource
+import termios
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 
@@ -20,6 +22,8 @@ from probes.base import ProbeError
 PR_SET_DUMPABLE = 4
 FILES, FILES_A_CPU = 96, 4
 """Open files that the default probes need: the same everywhere, and for each CPU."""
+MOST_FILES = 2048
+"""Open files of a process without privileges: targets that are added one by one, and clients."""
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/[^/]+)/fd/(\d+)")
 _DANGEROUS = re.compile(
     r"LD_.*|PYTHON(?!DONTWRITEBYTECODE|UNBUFFERED).*|OPENSSL_.*|SSL.*|GCONV_PATH|LOCPATH|NLSPATH"
@@ -89,6 +93,53 @@ def raise_limits() -> None:
             return
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def lower_limits() -> None:
+    """For good, as few open files as a process without privileges needs: it shall hoard none."""
+    most = MOST_FILES + files_needed()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not 0 <= hard <= most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def release_terminal() -> None:
+    """Have no way to read keys: a terminal is for messages from now on.
+
+    Another process to which such a descriptor is passed could read on after our end.
+    """
+    # A terminal ends with the leader of its session, and would end now.
+    if os.getsid(0) != os.getpid():
+        with suppress(OSError):
+            _forget_terminal()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.dup2(null, 0)
+        for standard in (1, 2):
+            if os.isatty(standard):
+                _open_for_writing(standard, null)
+    finally:
+        os.close(null)
+
+
+def _forget_terminal() -> None:
+    """Have no controlling terminal, which /dev/tty would open for any user."""
+    fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, termios.TIOCNOTTY)
+    finally:
+        os.close(fd)
+
+
+def _open_for_writing(standard: int, null: int) -> None:
+    """Open a standard descriptor's terminal anew; `null` takes the place of one hung up."""
+    try:
+        fd = os.open(f"/proc/self/fd/{standard}", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        os.dup2(null, standard)
+        return
+    os.dup2(fd, standard)
+    os.close(fd)
 
 
 def files_needed() -> int:

@@ -3,37 +3,32 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from probes import ipc
 from probes.base import Found
+from probes.broker_link import BrokerLink
 from probes.messages import Answer
 
 OnFound = Callable[[Sequence[Found]], None]
-OnAnswer = Callable[[ipc.Message], None]
+OnAnswer = Callable[[dict[str, Any]], None]
 
 
 class Questions:
     """Questions by the ids of their requests. All of it happens in the poller's thread."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, link: BrokerLink) -> None:
+        self._link = link
         self._searches: dict[int, OnFound] = {}
         self._helping: dict[int, OnAnswer] = {}
 
-    def search(self, request: int, query: str, on_found: OnFound) -> None:
+    def search(self, query: str, on_found: OnFound) -> None:
         """Ask what can be traced; whoever asked before may get no answer any more."""
-        self._searches = {request: on_found}
-        ipc.send(self._sock, {"id": request, "op": "search", "query": query})
+        self._searches = {self._link.tell("search", query=query): on_found}
 
-    def help(self, request: int, name: str, on_answer: OnAnswer, fds: Sequence[int]) -> None:
-        """Have a helper work, see `probes.helpers`; the descriptors are closed."""
-        self._helping[request] = on_answer
-        try:
-            ipc.send(self._sock, {"id": request, "op": "help", "name": name}, fds)
-        finally:
-            ipc.close_all(fds)
+    def help(self, name: str, on_answer: OnAnswer) -> None:
+        """Have a helper work, see `probes.helpers`."""
+        self._helping[self._link.tell("help", name=name)] = on_answer
 
     def answered(self, answer: Answer) -> bool:
         """Pass on what the broker says, if it is an answer to one of these."""

@@ -21,7 +21,7 @@ from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.files import open_regular, printable, unusable
 from probes.framing import DELTA, HEADER, KEY, Encoder
-from probes.limits import MOST_PACKED, CodecError
+from probes.limits import MOST_PACKED, MOST_TEXT, CodecError
 from probes.samples import Frame
 
 MAGIC = b"PROBETOP RECORDING "
@@ -190,7 +190,7 @@ class Reader:
         try:
             text = bounded_json.inflate(payload)
         except CodecError:
-            self._wasted += len(payload)
+            self._wasted += min(MOST_TEXT, bounded_json.MOST_TIMES * len(payload))
             return None
         try:
             value = bounded_json.decode(text)

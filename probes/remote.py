@@ -32,6 +32,11 @@ SILENCE, LONGEST_SILENCE = 10.0, 30.0
 signs of life come between Frames that are far apart."""
 LOGIN = 130.0
 """Seconds for the first Frame: servers give 120 for typing a password."""
+PATIENCE = 3.0
+"""Seconds after which who waits for the first Frame is told what for."""
+SHARE, BURST = 0.5, 2.0
+"""The part of the time that decoding may take, and seconds of it that it may have at once: a far
+side that sends as fast as it can is read slower, and the screen stays alive."""
 MOST_ENTRIES = 1 << 20
 """Entries in all tables of a Frame: above what the kernel side has rows for."""
 GENERATIONS = 1 << 32
@@ -69,6 +74,19 @@ class Transport(Protocol):
         come with the Frames; `ask`: the terminal may be used to ask for a password."""
 
 
+class Pace:
+    """Bounds the part of the time in which Frames are decoded, by a token bucket."""
+
+    def __init__(self, now: float) -> None:
+        self._last, self._room = now, BURST
+
+    def wait(self, worked: float, now: float) -> float:
+        """Seconds to wait after `worked` seconds of decoding that ended `now`."""
+        self._room = min(BURST, self._room + SHARE * (now - self._last)) - worked
+        self._last = now
+        return max(0.0, -self._room / SHARE)
+
+
 class RemoteSource:
     """Frames of another machine; see `probes.base.Source` for the commands.
 
@@ -100,14 +118,26 @@ class RemoteSource:
         self._early: list[Frame] = []
         self._said = float("-inf")
         self._frames = 0
+        self._pace = Pace(time.monotonic())
 
     # -- commands: any thread may call these ---------------------------------------------------
 
-    def open(self, seconds: float = LOGIN) -> None:
+    def open(self, seconds: float = LOGIN, tell: Callable[[str], None] = lambda line: None) -> None:
         """Connect and wait for a first Frame, so that what is wrong is said before any screen.
 
-        It may ask for a password on the terminal. Raises ProbeError.
+        It may ask for a password on the terminal. `tell` is called from another thread, with one
+        line, where it takes long. Raises ProbeError.
         """
+        words = f"{self._transport.target}: waiting for a login there, and for its first frame"
+        timer = threading.Timer(PATIENCE, tell, [f"{words}; ctrl+C gives up"])
+        timer.daemon = True
+        timer.start()
+        try:
+            self._open(seconds)
+        finally:
+            timer.cancel()
+
+    def _open(self, seconds: float) -> None:
         connection = self._connect(ask=True)
         try:
             end = time.monotonic() + seconds
@@ -264,7 +294,7 @@ class RemoteSource:
             self._said = now
             connection.send({"id": 0, "op": "alive"})
         self.link = self.link._replace(received=self.link.received + len(data))
-        before = self._frames
+        before, started = self._frames, time.monotonic()
         for item in self._decoder.feed(data):
             if isinstance(item, Frame):
                 self._frames += 1
@@ -276,6 +306,8 @@ class RemoteSource:
         if self._frames != before and not self._transport.remembers:
             # On a slow link it waits for this, instead of filling what lies between.
             connection.send({"id": 0, "op": "seen", "frames": self._frames})
+        ended = time.monotonic()
+        self._stopping.wait(self._pace.wait(ended - started, ended))
 
     def _take(self, frame: Frame, now: float) -> None:
         if sum([_entries(sample) for sample in frame.samples.values()]) > MOST_ENTRIES:

@@ -18,7 +18,8 @@ from typing import Literal
 
 from probes import btf_names, kernel, syscall_names
 from probes.base import ProbeError
-from probes.binaries import LIMIT, check_matches, is_fragment, pattern_of
+from probes.binaries import LIMIT, check_matches, is_fragment
+from probes.globs import matching
 from probes.near import did_you_mean, near, quote
 
 Mechanism = Literal["fentry", "kprobe"]
@@ -261,8 +262,7 @@ class Kernel:
         self, pattern: str, mechanism: Mechanism | None = None, limit: int = LIMIT
     ) -> list[KernelFunction]:
         """Functions that match a pattern of * and ?, sorted; raises ProbeError for none or many."""
-        fits = pattern_of(pattern).fullmatch
-        found = [name for name in self.traceable(mechanism) if fits(name)]
+        found = list(matching(pattern, self.traceable(mechanism)))
         check_matches(pattern, len(found), limit, " of this kernel")
         return [self._describe(name, self.functions[name]) for name in found]
 

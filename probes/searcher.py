@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from probes import child, ipc
 from probes.base import ProbeError
@@ -27,16 +27,16 @@ class Searcher:
     what = "the search"
     limits = Limits()
 
-    def __init__(self, answer: Callable[[ipc.Message], None]) -> None:
+    def __init__(self, answer: Callable[[ipc.Message], object]) -> None:
         self._answer = answer
-        self._child: Child | None = None
+        self._child: Child[socket.socket] | None = None
         self._asked: int | None = None
         self._deadline = 0.0
 
     @property
-    def sockets(self) -> list[socket.socket]:
+    def sources(self) -> list[socket.socket]:
         """Those on which the child may speak."""
-        return [self._child.sock] if self._child else []
+        return [self._child.ours] if self._child else []
 
     def ask(self, number: int, query: str) -> None:
         """Look for `query`, as the answer to request `number`. Raises OSError."""
@@ -47,12 +47,12 @@ class Searcher:
         if self._child is None:
             self._child = child.start(self.serve, self.limits)
         # A child that does not read keeps nobody waiting.
-        self._child.sock.setblocking(False)
+        self._child.ours.setblocking(False)
         if self._asked is None:
             self._deadline = time.monotonic() + ANSWER_SECONDS
         self._asked = number
         try:
-            ipc.send(self._child.sock, question)
+            ipc.send(self._child.ours, question)
         except BlockingIOError:
             self._fail("is busy")
 
@@ -65,14 +65,14 @@ class Searcher:
         """Seconds until the child has had its time; None without one."""
         return None if self._child is None else max(0.0, self._deadline - time.monotonic())
 
-    def speak(self, ready: set[int]) -> None:
+    def speak(self, ready: Collection[int]) -> None:
         """Pass on what the child says, and end it when its time is over.
 
         If it has died, the next question starts another.
         """
         if self._child is None:
             return
-        if self._child.sock.fileno() in ready:
+        if self._child.ours.fileno() in ready:
             self._hear()
         elif time.monotonic() >= self._deadline:
             if self._asked is None:
@@ -83,7 +83,7 @@ class Searcher:
     def _hear(self) -> None:
         assert self._child is not None
         try:
-            received = ipc.receive(self._child.sock, 0)
+            received = ipc.receive(self._child.ours, 0)
         except BlockingIOError:
             return
         except ipc.MessageError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -36,7 +37,7 @@ FREQUENT = (
 ALLOWED = f"""
     {FREQUENT}
     readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 sendfile splice tee
-    copy_file_range close_range dup dup2 dup3 fcntl flock fsync fdatasync sync_file_range
+    copy_file_range close_range dup dup2 dup3 flock fsync fdatasync sync_file_range
     ftruncate fallocate fadvise64 readahead open creat openat2 stat lstat statx statfs fstatfs
     access faccessat faccessat2 readlink readlinkat getdents getdents64 getcwd chdir fchdir umask
     rename renameat renameat2 unlink unlinkat utimensat fchmod
@@ -56,9 +57,10 @@ ALLOWED = f"""
     signalfd signalfd4 wait4 waitid
     poll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_pwait2 eventfd eventfd2
     pipe pipe2 inotify_init inotify_init1 inotify_add_watch inotify_rm_watch pidfd_open
-    socketpair connect accept accept4 listen shutdown getsockname getpeername getsockopt
-    setsockopt sendmmsg recvmmsg
+    shutdown getsockname getpeername getsockopt setsockopt
 """
+SERVING = "accept accept4 listen"
+"""Also allowed to a process that answers on a socket which it was started with."""
 MISSING = "clone3"
 """Said not to be there: the C library takes clone then, whose flags can be looked at."""
 
@@ -66,10 +68,19 @@ MISSING = "clone3"
 # the terminal or its line discipline to something else.
 IOCTLS = (
     *range(0x5401, 0x540C),  # TCGETS to TCFLSH: attributes, drain, flow, flush
-    *(0x540F, 0x5410, 0x5411, 0x5413, 0x5414),  # process group, output queue, size
+    *(0x540F, 0x5411, 0x5413, 0x5414),  # which process group, output queue, size
     *(0x541B, 0x5421, 0x5429, 0x5450, 0x5451),  # FIONREAD, FIONBIO, TIOCGSID, FIONCLEX, FIOCLEX
     *(0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D),  # the same attributes as termios2
 )
+FCNTLS = (
+    *(fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
+    *(5, 6, 7, 36, 37, 38),  # F_GETLK to F_SETLKW, and the same for open files
+    *(1031, 1032, 1033, 1034),  # sizes of pipes, seals of memory files
+)
+"""Without those that send signals (F_SETOWN, F_SETSIG) or hold up others (F_SETLEASE, F_NOTIFY)."""
+O_ASYNC = 0o20000
+SOCKET_PAIRS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+"""A pair of datagram sockets can send to any other one, by its path."""
 CLONE_THREAD = 0x00010000
 NEW_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000
 NEW_NAMESPACES |= 0x40000000
@@ -96,19 +107,42 @@ def _one_of(values: Iterable[int]) -> bytes:
     return b"".join(_instruction(EQUAL, value, 0, 1) + _ALLOW for value in values)
 
 
+def _load(argument: int) -> bytes:
+    """The lower half of an argument becomes the loaded word."""
+    return _instruction(LOAD, ARGUMENTS + 8 * argument)
+
+
 def _only(arch: str, name: str, argument: int, body: bytes) -> bytes:
     """Decide about one call by the lower half of an argument; what `body` leaves fails."""
     number = nr_of(name, arch)
     if number is None:
         return b""
-    body = _instruction(LOAD, ARGUMENTS + 8 * argument) + body + _fail(errno.EPERM)
+    body = _load(argument) + body + _fail(errno.EPERM)
     return _instruction(EQUAL, number, 0, len(body) // 8) + body
 
 
-def program(arch: str, pid: int, group: int) -> bytes:
-    """The filter of an architecture for a process that may signal itself and its group."""
+def _status_flags() -> bytes:
+    """F_SETFL without O_ASYNC, which on a terminal sends signals to its process group."""
+    body = _load(2) + _instruction(ANY_BIT, O_ASYNC, 1, 0) + _ALLOW + _fail(errno.EPERM)
+    return _instruction(EQUAL, fcntl.F_SETFL, 0, len(body) // 8) + body
+
+
+def _pairs() -> bytes:
+    """Unix socket pairs of these types, with or without the flags that a type can carry."""
+    flags = (0, socket.SOCK_CLOEXEC, socket.SOCK_NONBLOCK)
+    types = {kind | a | b for kind in SOCKET_PAIRS for a in flags for b in flags}
+    body = _load(1) + _one_of(sorted(types)) + _fail(errno.EPERM)
+    return _instruction(EQUAL, socket.AF_UNIX, 0, len(body) // 8) + body
+
+
+def program(arch: str, pid: int, group: int, *, serves: bool = False) -> bytes:
+    """The filter of an architecture for a process that may signal itself and its group.
+
+    One that `serves` may accept connections; none may make any.
+    """
     names = table(arch)
-    allowed = [n for name in ALLOWED.split() if (n := nr_of(name, arch)) is not None]
+    words = [*ALLOWED.split(), *(SERVING.split() if serves else ())]
+    allowed = [n for name in words if (n := nr_of(name, arch)) is not None]
     missing = [n for name in MISSING.split() if (n := nr_of(name, arch)) is not None]
     parts = [
         _instruction(LOAD, ARCH),
@@ -124,7 +158,8 @@ def program(arch: str, pid: int, group: int) -> bytes:
         _one_of(allowed),
         _only(arch, "ioctl", 1, _one_of(IOCTLS)),
         _only(arch, "clone", 0, threads),
-        _only(arch, "socket", 0, _one_of([socket.AF_UNIX])),
+        _only(arch, "fcntl", 1, _one_of(FCNTLS) + _status_flags()),
+        _only(arch, "socketpair", 0, _pairs()),
         _only(arch, "prctl", 0, _one_of(PRCTLS)),
         _only(arch, "prlimit64", 0, _one_of([0, pid])),
         _only(arch, "tgkill", 0, _one_of([pid])),
@@ -150,16 +185,17 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def install() -> str | None:
+def install(*, serves: bool = False) -> str | None:
     """Filter all threads of this process for good; why not, where this kernel cannot.
 
-    Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError for any other refusal.
+    `serves` is whether it accepts connections on a socket that it has. Needs no_new_privs or
+    CAP_SYS_ADMIN. Raises OSError for any other refusal.
     """
     arch = kernel.arch()
     number = nr_of("seccomp", arch) if arch is not None else None
     if arch is None or number is None:
         return f"there is no filter for {kernel.machine()}"
-    code = program(arch, os.getpid(), os.getpgrp())
+    code = program(arch, os.getpid(), os.getpgrp(), serves=serves)
     filled = _Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)
     flags = FLAG_TSYNC | FLAG_SPEC_ALLOW

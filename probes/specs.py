@@ -5,6 +5,7 @@
     fentry:F  kfunc:F  f:F              a kernel function, by fentry and fexit
     func:F                              fentry where the kernel allows it, else kprobe
     uprobe:PATH:F  u:PATH:F             a function of a program or library
+    uprobe:PATH:app::Cart<int>::add     a C++ or Rust function by its name in the source
     uprobe:PATH:F+16  uprobe:PATH:0x1c  an instruction, by its place or its address
     usdt:PATH:PROVIDER:NAME  U:...      a static probe; two with a comma between are a pair
     tracepoint:CATEGORY:NAME  t:...     a tracepoint; two with a comma between are a pair
@@ -75,13 +76,16 @@ _FORMS = {
     "tracepoint": "tracepoint:CATEGORY:NAME, for example tracepoint:sched:sched_switch",
     "syscall": "syscall:NAME, for example syscall:read",
 }
+MOST_TEXT = 16_384
+"""Characters of the longest target: a pair with two of the longest paths."""
 _PAIR = re.compile(r",(?=(?:usdt|U|tracepoint|t):)")
 _KERNEL_NAME = re.compile(r"[\w.$*?]+", re.ASCII)
 _WORD = re.compile(r"\w+", re.ASCII)
 _AT = re.compile(r"(.*)@([^@:/]*)", re.DOTALL)
 _ARGUMENT = re.compile(r"arg[0-9]{1,2}")
-_TEXT = re.compile(r"str\(\s*(\w*)\s*\)", re.ASCII)
+_TEXT = re.compile(r"str\(\s*+(\w*+)\s*+\)", re.ASCII)
 _OFFSET = re.compile(r"(.+)\+(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})", re.DOTALL)
+_COLON = re.compile(r"(?<!:)(?<!\[abi):(?!:)")
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 
 
@@ -118,6 +122,9 @@ class Spec:
 def parse(text: str) -> Spec:
     """The target that `text` names; raises ProbeError for whatever is not in the grammar."""
     text = text.strip()
+    if len(text) > MOST_TEXT:
+        why = f"the target {quote(text)} has {len(text)} characters"
+        raise ProbeError(why, f"shorten it, {MOST_TEXT} are the most")
     if not text.isprintable():
         raise ProbeError(
             f"the target {quote(text)} has characters that cannot be shown",
@@ -188,24 +195,20 @@ def _kernel(kind: Kind, name: str) -> Spec:
         )
     if not _KERNEL_NAME.fullmatch(name):
         raise _bad(name, kind, "cannot be the name of a kernel function")
-    return Spec(f"{kind}:{name}", kind, symbol=name, wildcard=_is_pattern(name))
+    return Spec(f"{kind}:{name}", kind, symbol=name, wildcard=is_pattern(name))
 
 
-def _is_pattern(name: str) -> bool:
+def is_pattern(name: str) -> bool:
+    """Whether a name holds a wildcard."""
     return "*" in name or "?" in name
 
 
 def _uprobe(rest: str) -> Spec:
-    path, colon, symbol = rest.rpartition(":")
-    if path.endswith(":"):
-        raise ProbeError(
-            f"{quote(rest)} names a C++ or Rust function as in its source",
-            "write its symbol, or a wildcard such as *name*",
-        )
+    path, colon, symbol = _file_and_name(rest)
     if not colon or not path.strip() or not symbol.strip():
         raise _bad(rest, "uprobe", "is no file and function")
     path, symbol = path.strip(), symbol.strip()
-    if symbol[0].isdigit():
+    if symbol[0].isdigit() and "::" not in symbol:
         if not _ADDRESS.fullmatch(symbol):
             raise ProbeError(
                 f"{quote(symbol)} is neither a function nor an address",
@@ -215,9 +218,9 @@ def _uprobe(rest: str) -> Spec:
         return Spec(f"uprobe:{path}:{address:#x}", "uprobe", path, offset=address)
     found = _OFFSET.fullmatch(symbol)
     if found is None:
-        return Spec(f"uprobe:{path}:{symbol}", "uprobe", path, symbol, wildcard=_is_pattern(symbol))
+        return Spec(f"uprobe:{path}:{symbol}", "uprobe", path, symbol, wildcard=is_pattern(symbol))
     name, offset = found[1].strip(), int(found[2], 0 if found[2][1:2] in "xX" else 10)
-    if _is_pattern(name) or _OFFSET.fullmatch(name):
+    if is_pattern(name) or _OFFSET.fullmatch(name):
         raise ProbeError(
             f"{quote(symbol)} is no single place in a function",
             "an offset goes with one function's whole name",
@@ -225,9 +228,24 @@ def _uprobe(rest: str) -> Spec:
     return Spec(f"uprobe:{path}:{name}+{offset:#x}", "uprobe", path, name, offset)
 
 
+def _file_and_name(rest: str) -> tuple[str, str, str]:
+    """What is before the colon that ends a path, the colon, and what is behind.
+
+    It is the last one but for the pairs in a C++ or Rust function's readable name.
+    """
+    found = list(_COLON.finditer(rest))
+    at = found[-1].start() if found else len(rest)
+    return rest[:at], rest[at : at + 1], rest[at + 1 :]
+
+
+def is_name(text: str) -> bool:
+    """Whether a function's name can stand in a target: no part of it would be a path."""
+    return _COLON.search(text) is None and ("::" in text or not text[0].isdigit())
+
+
 def _syscall(name: str) -> Spec:
     if not _WORD.fullmatch(name):
-        why = "needs one system call's name" if _is_pattern(name) or not name else ""
+        why = "needs one system call's name" if is_pattern(name) or not name else ""
         raise ProbeError(
             f"syscall {why}" if why else f"{quote(name)} is no system call",
             f"write {_FORMS['syscall']}",
@@ -316,7 +334,7 @@ def _usdt(rest: str) -> Spec:
 
 def _tracepoint(rest: str) -> Spec:
     category, colon, name = rest.partition(":")
-    if _is_pattern(rest):
+    if is_pattern(rest):
         raise ProbeError(
             "wildcards are for functions, and a tracepoint is named whole",
             f"write {_FORMS['tracepoint']}",

@@ -39,6 +39,8 @@ def open_live(
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
     include_self: bool = False,
+    fixed: Mapping[str, Mapping[str, Any]] = broker.NOTHING_FIXED,
+    serves: bool = False,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -49,8 +51,10 @@ def open_live(
     Source can be asked to have done. `preload` imports what is needed from then on: the user that
     we become may not be able to read where Python lives. Call it before any thread starts and
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
-    are looked up, if not with those of the user to become. Our own processes are counted only
-    with `include_self`. Raises ProbeError.
+    are looked up, if not with those of the user to become. `fixed` are parameters of probes that
+    hold whatever is asked for later. `serves` is whether this process accepts connections, by which
+    a terminal's keys must not go on. Our own processes are counted only with `include_self`.
+    Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -74,13 +78,13 @@ def open_live(
     FilterWatch(filters)
     # The targets of `options` come from the person who started this; later ones from who asks.
     policy = file_access.trusting(asker or file_access.Asker(user), options)
-    number, sock = broker.fork(probe_paths, helpers, policy)
+    number, link = broker.fork(probe_paths, helpers, policy, fixed)
     if not include_self:
         control.leave_out(os.getpid(), number)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = None if log is None else Path(log) if owns else _opened_log(log)
     source = LiveSource(
-        sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
+        link, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
     )
     for name, chosen in options.items():
         for option, value in chosen.items():
@@ -92,8 +96,10 @@ def open_live(
     source.begin()
     preload()
     process_start.close_named()
+    if serves:
+        process_start.release_terminal()
     try:
-        missing = privileges.drop(user, writes=owns)
+        missing = privileges.drop(user, writes=owns, serves=serves)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
         fix = "run it as root, with CAP_SETUID and CAP_SETGID, or with --run-as root"

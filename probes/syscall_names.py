@@ -19,6 +19,9 @@ X32_BIT = 0x40000000
 X32_FIRST = 512
 """x32 calls from this number on have their own names; those below share the 64-bit ones."""
 
+BY_SIGSYS = 4096 + 31
+"""Behind all errnos: seccomp answered the call by a signal, to a handler or to death."""
+
 # Where stdlib's errno has another name than the kernel's sources, or none at all.
 KERNEL_ERRNOS = {
     11: "EAGAIN",
@@ -50,6 +53,7 @@ KERNEL_ERRNOS = {
     529: "EIOCBQUEUED",
     530: "ERECALLCONFLICT",
     531: "ENOGRACE",
+    BY_SIGSYS: "SIGSYS",
 }
 
 

@@ -14,7 +14,7 @@ from probes.control import Control
 from probes.maps import MappedArray
 from probes.rows import Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, Cost, Counts, Histogram, SyscallSample
-from probes.syscall_names import errno_name, name_of
+from probes.syscall_names import BY_SIGSYS, errno_name, name_of
 
 CALLS = 1024
 COMPAT = CALLS // 2
@@ -26,23 +26,6 @@ FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 """Processes that are gone for one to two of these periods, in seconds, are forgotten."""
 MANY_ROWS = 10_000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
-
-_COMMON = (
-    "read write readv writev pread64 pwrite64 openat openat2 close fstat newfstatat statx "
-    "lseek fsync fdatasync mmap munmap mprotect madvise brk mremap futex nanosleep "
-    "clock_nanosleep clock_gettime epoll_wait epoll_pwait epoll_pwait2 epoll_ctl poll ppoll "
-    "select pselect6 eventfd2 timerfd_settime socket connect bind listen accept accept4 "
-    "sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg shutdown getsockopt setsockopt "
-    "getsockname getpeername socketpair sendfile splice copy_file_range clone clone3 fork "
-    "vfork execve execveat wait4 waitid exit_group kill tgkill rt_sigaction rt_sigprocmask "
-    "rt_sigreturn rt_sigtimedwait getpid getppid gettid getuid geteuid getrandom access "
-    "faccessat faccessat2 readlink readlinkat getdents64 getcwd chdir unlink unlinkat rename "
-    "renameat2 mkdir mkdirat fcntl flock ioctl dup dup2 dup3 pipe2 ftruncate fallocate "
-    "utimensat io_uring_enter io_submit io_getevents bpf perf_event_open prctl sched_yield "
-    "open stat lstat "
-)
-COMMON = tuple(_COMMON.split())
-"""Calls that have a histogram from the start; any other gets one when it is first seen."""
 
 _OTHER = struct.Struct("=QQ")
 _NEW = tuple.__new__
@@ -60,6 +43,8 @@ def errno_of(index: int) -> int | None:
     """The errno that a cell of the shared error table counts; None for all the others."""
     if index < 134:
         return index
+    if index == ERRNOS - 2:
+        return BY_SIGSYS
     return index - 134 + 512 if index < 154 else None
 
 
@@ -81,12 +66,6 @@ class Totals:
         self.active: set[int] = set()
         self._gone: set[int] = set()
         self._next_forget = 0.0
-
-    def seen(self) -> list[int]:
-        """The indexes of the calls that were counted so far, then of the common ones."""
-        native = {name: index for index, name in enumerate(self.names[:COMPAT])}
-        seen = [index for index, name in enumerate(self.names) if name in self.calls]
-        return seen + [native[name] for name in COMMON if name in native]
 
     def add_calls(self, name: str, count: int, errors: int) -> None:
         """Count calls of one name."""
@@ -223,42 +202,52 @@ class RowReader:
 
 
 class LatencyReader:
-    """Reads the histograms, and gives one to each call that was ever seen.
+    """Reads the histograms; the programs give one to each call when it is first timed."""
 
-    Another call made for the first time is timed from the next poll on; until then its
-    durations are counted as missed.
-    """
-
-    def __init__(self, maps: dict[str, int], slices: int, hists: int, seen: Iterable[int]) -> None:
-        self.slots = MappedArray(maps.pop("slots"), 8, CALLS, writable=True)
+    def __init__(self, maps: dict[str, int], slices: int, hists: int) -> None:
+        self.owners = MappedArray(maps.pop("owners"), 8, hists)
         self.hists = Histograms(maps.pop("hists"), slices, hists)
-        self._slot_of: dict[int, int] = {}
-        for call in seen:
-            self._assign(call)
+        self._owners_seen = b""
+        self._slots_of: dict[int, list[int]] = {}
+        self._known: dict[int, Histogram] = {}
 
     def read(self, called: Iterable[int], totals: Totals) -> None:
         """Add the durations of the calls that were made."""
         if totals.latency is None:
             totals.latency = {}
+        self._read_owners()
         for call in called:
-            slot = self._slot_of.get(call) or self._assign(call)
-            if slot is not None:
-                name = totals.names[call]
-                old = totals.latency.get(name, NO_HISTOGRAM)
-                totals.latency[name] = self.hists.read(slot, old)
+            slots = self._slots_of.get(call, ())
+            found = [self.hists.read(slot, self._known.get(slot, NO_HISTOGRAM)) for slot in slots]
+            if not found:
+                continue
+            self._known.update(zip(slots, found, strict=True))
+            totals.latency[totals.names[call]] = found[0] if len(found) == 1 else merged(found)
         # What has no slot counts in slot 0.
-        counters = self.hists.counters()
-        totals.missed = sum(counters[slot][1] for slot in (0, *self._slot_of.values()))
+        totals.missed = sum(missed for _, missed, _ in self.hists.counters())
 
     def close(self) -> None:
         """Unmap everything."""
-        self.slots.close()
+        self.owners.close()
         self.hists.close()
 
-    def _assign(self, call: int) -> int | None:
-        slot = len(self._slot_of) + 1
-        if call in self._slot_of or slot >= self.hists.per_slice:
-            return self._slot_of.get(call)
-        self._slot_of[call] = slot
-        struct.pack_into("=Q", self.slots.memory, call * 8, slot)
-        return slot
+    def _read_owners(self) -> None:
+        owners = self.owners.memory[: 8 * self.hists.per_slice]
+        if owners == self._owners_seen:
+            return
+        self._owners_seen = owners
+        self._slots_of.clear()
+        for slot, owner in enumerate(struct.unpack(f"={self.hists.per_slice}Q", owners)):
+            if owner:
+                self._slots_of.setdefault(owner - 1, []).append(slot)
+
+
+def merged(parts: Iterable[Histogram]) -> Histogram:
+    """One histogram of all durations: two CPUs may have given a call one each."""
+    buckets: dict[int, int] = {}
+    n = total = 0
+    for part in parts:
+        n, total = n + part.n, total + part.total
+        for bucket, count in part.buckets.items():
+            buckets[bucket] = buckets.get(bucket, 0) + count
+    return Histogram(buckets, n, total)

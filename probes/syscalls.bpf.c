@@ -8,12 +8,13 @@
  *   touched, lists   per CPU the rows that changed in this epoch and in the one before
  *   others   calls that found no row, per CPU and call: counted, without a process
  *   errnos   errors that did not fit into their row, or had none, per call and errno
- *   slots    (LATENCY, written by user space) the histogram that a call has, 0 for none
+ *   owners   (LATENCY) which call a histogram is of: its index plus 1, 0 for none
  *   hists    (LATENCY) the histograms, and what was missed; slot 0 is of calls without one
  *
  * What one system call costs: no hash map, no atomic, no lock, one cache line written.
  * With LATENCY two clock reads and one more line on either side; where one call in N is timed,
- * the others cost a look at a line of the CPU's own and one at the thread's.
+ * the others cost a look at a line of the CPU's own and one at the thread's. Only what signals
+ * interrupt takes a hash map.
  *
  * Nothing here may be interrupted by another task: see PERF.
  */
@@ -21,7 +22,9 @@
 
 #define CALLS 1024		/* 0..511 native, 512..1023 32-bit compat calls */
 #define UNKNOWN 511
-#define ERRNOS 160		/* 1..133 as they are, 512..531 from 134 on, 159 the rest */
+#define ERRNOS 160		/* 1..133 as they are, 512..531 from 134 on, 158, 159 the rest */
+#define BY_SIGSYS (4096 + SIGSYS)	/* no errno: what seccomp answers by a signal */
+#define SIGSYS 31
 
 struct other {
 	u64 calls;
@@ -38,7 +41,7 @@ static __always_inline u32 errno_index(u32 e)
 		return e;
 	if (e >= 512 && e < 532)
 		return e - 512 + 134;
-	return ERRNOS - 1;
+	return e == BY_SIGSYS ? ERRNOS - 2 : ERRNOS - 1;
 }
 
 /* An error that has no place in a row. */
@@ -72,48 +75,96 @@ static __always_inline void count_error(struct row *row, u32 call, u32 e)
 	count_shared(call, e);
 }
 
+#define LOAD(type, base, offset) (*(type *)((base) + (offset)))
+#define NO_NUMBER (~0U)		/* of a call that took its number away */
+
+#if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
+#define OFF_NUMBER offsetof(struct pt_regs, syscallno)
+#define COMPAT_BIT (1 << 22)	/* TIF_32BIT */
+#define RESTART_SYSCALL 128
+#else
+#define OFF_NUMBER offsetof(struct pt_regs, orig_ax)
+#define COMPAT_BIT 2		/* TS_COMPAT */
+#define RESTART_SYSCALL 219
+#endif
+#define COMPAT_RESTART_SYSCALL (CALLS / 2)
+
+/* What the register of the result held when the call was made. */
+#if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
+#define REGISTER_BEFORE(regs, nr) LOAD32(regs, offsetof(struct pt_regs, orig_x0))
+#else
+#define REGISTER_BEFORE(regs, nr) (nr)
+#endif
+
+#if PT_DIRECT
+#define LOAD32(base, offset) LOAD(u32, base, offset)
+#else
+#define LOAD32(base, offset) ((u32)pt_read((base) + (offset)))
+#endif
+
 #if !defined(__TARGET_ARCH_arm64) && !defined(__aarch64__) && OFF_XOL >= 0 && OFF_XOL_VADDR >= 0
+/* Since Linux 6.11 the end of a function that a return probe waits for is a system call. */
 #define URETPROBE 335
 
-/*
- * Since Linux 6.11 the end of a function that a return probe waits for is a system call,
- * which takes its number away. It comes from the page that the kernel put into the process.
- */
-static __always_inline int is_uretprobe(u64 task, u64 regs)
+/* It comes from the page that the kernel put into the process. */
+static __always_inline int is_uretprobe(u64 mm, u64 ip)
 {
-	u64 ip = pt_read(regs + offsetof(struct pt_regs, ip));
-	u64 area = pt_read(pt_read(task + OFF_MM) + OFF_XOL);
+	u64 area = pt_read(mm + OFF_XOL);
 
 	return area && ip - pt_read(area + OFF_XOL_VADDR) < 4096;
 }
 #else
 #define URETPROBE UNKNOWN
-#define is_uretprobe(task, regs) 0
+#define is_uretprobe(mm, ip) 0
 #endif
 
-#define LOAD(type, base, offset) (*(type *)((base) + (offset)))
+#if OFF_TRAMPOLINES >= 0 && OFF_TRAMPOLINE_VADDR >= 0
+/* Since Linux 6.18 a uprobe on a nop of five bytes is a system call as well. */
+#define UPROBE 336
+#define MOST_TRAMPOLINES 8	/* one is enough for two gigabytes of code on either side */
 
-/* The number of the call that this thread returns from, as an index below CALLS. */
-static __always_inline u32 call_index(u64 task, u64 regs)
+/* It comes from one of the pages that the kernel put into the process for it. */
+static __always_inline int is_uprobe(u64 mm, u64 ip)
 {
-	u32 compat, nr;
-#if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
-	const u32 compat_bit = 1 << 22;		/* TIF_32BIT */
-	u32 at_nr = offsetof(struct pt_regs, syscallno);
+	u64 at = pt_read(mm + OFF_TRAMPOLINES);
+	u32 i;
+
+	for (i = 0; i < MOST_TRAMPOLINES; i++) {
+		if (!at)
+			return 0;
+		if (ip - pt_read(at + OFF_TRAMPOLINE_VADDR) < 4096)
+			return 1;
+		at = pt_read(at);	/* they are a list, whose links come first */
+	}
+	return 0;
+}
 #else
-	const u32 compat_bit = 2;		/* TS_COMPAT */
-	u32 at_nr = offsetof(struct pt_regs, orig_ax);
+#define UPROBE UNKNOWN
+#define is_uprobe(mm, ip) 0
 #endif
-#if PT_DIRECT
-	compat = LOAD(u32, task, OFF_COMPAT);
-	nr = LOAD(u32, regs, at_nr);
-#else
-	bpf_probe_read_kernel(&compat, 4, (void *)(task + OFF_COMPAT));
-	bpf_probe_read_kernel(&nr, 4, (void *)(regs + at_nr));
+
+/* What a call without a usable number is, as far as that can be told. */
+static __always_inline u32 unnumbered(u64 task, u64 regs)
+{
+#if URETPROBE != UNKNOWN || UPROBE != UNKNOWN
+	u64 ip = pt_read(regs + offsetof(struct pt_regs, ip));
+	u64 mm = pt_read(task + OFF_MM);
+
+	if (is_uretprobe(mm, ip))
+		return URETPROBE;
+	if (is_uprobe(mm, ip))
+		return UPROBE;
 #endif
-	if (nr >= UNKNOWN)
-		nr = is_uretprobe(task, regs) ? URETPROBE : UNKNOWN;
-	return compat & compat_bit ? nr + CALLS / 2 : nr;
+	return UNKNOWN;
+}
+
+/*
+ * Did seccomp answer the call that this thread returns from by a signal? Then the call's result
+ * is what was in its register before, and the signal is sent to this thread alone.
+ */
+static __always_inline int is_refused(u64 task)
+{
+	return (pt_read(task + OFF_PENDING) & (1 << (SIGSYS - 1))) != 0;
 }
 
 /* A new thread returns 0 from the call that its parent made: that is no call of its own. */
@@ -143,177 +194,188 @@ static __always_inline int is_birth(u32 call, s64 ret)
 #define TGID(task) ((u32)(bpf_get_current_pid_tgid() >> 32))
 #endif
 
+#include "interrupted.h"
+
 #ifdef LATENCY
-#include "hist.h"
-
-#define STARTS 65536
-
-struct start {
-	u64 time;
-	u32 tid;	/* whose: 0 for nobody */
-};
-
-/* How many calls a CPU leaves out until it times the next one. */
-struct skip {
-	u64 left;
-	u64 pad[7];	/* a cache line for each CPU */
-};
-
-BPF_F_TABLE("array", u32, struct start, starts, STARTS, 0);
-BPF_F_TABLE("array", u32, struct skip, skips, PT_CPUS, 0);
-BPF_F_TABLE("array", u32, u64, slots, CALLS, PT_MMAPABLE);
-
-/*
- * Is this call left out, where one in `every` is timed? The gaps are random: programs repeat
- * themselves, and every 16th call of a loop would be the same call forever.
- */
-static __always_inline int is_skipped(u32 every)
-{
-	u32 cpu = bpf_get_smp_processor_id();
-	struct skip *skip = skips.lookup(&cpu);
-
-	if (!skip)
-		return 1;
-	if (skip->left) {
-		skip->left--;
-		return 1;
-	}
-	skip->left = bpf_get_prandom_u32() % (2 * every - 1);
-	return 0;
-}
-
-int on_enter(void *ctx)
-{
-	u32 zero = 0, tid, index;
-	struct control *c = control.lookup(&zero);
-	struct start *s;
-	u32 every;
-
-	if (!c || !c->enabled)
-		return 0;
-	every = PT_ONCE(c->sample);
-	if (every > 1 && is_skipped(every))
-		return 0;
-	tid = TID(CURRENT());
-	index = tid & (STARTS - 1);
-	s = starts.lookup(&index);
-	if (!s)
-		return 0;
-	s->tid = tid;
-	s->time = bpf_ktime_get_ns();
-	return 0;
-}
-
-/*
- * A thread that ended within a call has left its start, and its number goes to another. With
- * sampling that one's first return would find it: none of its own has taken the place.
- */
-static __always_inline void forget_start(u32 tid)
-{
-	u32 index = tid & (STARTS - 1);
-	struct start *s = starts.lookup(&index);
-
-	if (s)
-		s->tid = 0;
-}
-
-static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 cpu)
-{
-	u32 index = tid & (STARTS - 1);
-	struct start *s = starts.lookup(&index);
-	struct hist *h;
-	int begun;
-	u64 *place, slot;
-
-	if (!s)
-		return;
-	begun = s->tid == tid;
-	/* One in N is timed: most have no start, and one may be left of a call not asked for. */
-	if (c->sample > 1 && (!begun || s->time < c->since))
-		return;
-	place = slots.lookup(&call);
-	if (!place)
-		return;
-	slot = PT_ONCE(*place);
-	if (slot >= PT_HISTS)
-		slot = 0;
-	h = pt_hist(cpu, slot);
-	if (!h)
-		return;
-	if (!begun || !slot) {
-		PT_ADD(h->missed, 1);
-		return;
-	}
-	s->tid = 0;
-	pt_record(h, bpf_ktime_get_ns() - s->time);
-}
+#include "call_times.h"
+#else
+#define interrupt_call(tid)
+#define begin_handler(left, tid)
+#define time_call(c, tid, call, cpu, regs)
 #endif
 
-static __always_inline int count_call(u64 task, u64 regs, s64 ret)
+/* Count a call, which failed where `error` is not 0. */
+static __always_inline void count_call(struct control *c, u32 tgid, u32 call, u32 cpu, u32 error)
 {
-	u32 zero = 0, cpu, call, tgid, index;
-	struct control *c = control.lookup(&zero);
+	struct row *row = pt_row((u64)tgid << 32 | (call + 1), cpu, c->epoch);
 	struct other *other;
-	struct row *row;
+	u32 index;
+
+	if (row) {
+		row->count++;
+		if (error)
+			count_error(row, call, error);
+		return;
+	}
+	index = cpu * CALLS + (call & (CALLS - 1));
+	other = others.lookup(&index);
+	if (!other)
+		return;
+	other->calls++;
+	if (error) {
+		other->errors++;
+		count_shared(call, error);
+	}
+}
+
+static __always_inline int end_call(u64 task, u64 regs, s64 ret)
+{
+	u32 zero = 0, cpu, nr, call, tgid, error;
+	struct control *c = control.lookup(&zero);
 
 	if (!c || !c->enabled)
 		return 0;
 	tgid = TGID(task);
 	if (c->filters && !pt_wanted(c, tgid))
 		return 0;
-	call = call_index(task, regs);
-	if (is_birth(call, ret)) {
-#ifdef LATENCY
-		forget_start(TID(task));
-#endif
-		return 0;
-	}
-	/* what it returns is what the function does, and no errno */
-	if (URETPROBE != UNKNOWN && call == URETPROBE)
-		ret = 0;
-	cpu = bpf_get_smp_processor_id();
-	row = pt_row((u64)tgid << 32 | (call + 1), cpu, c->epoch);
-	if (row) {
-		row->count++;
-		if (ret < 0 && ret >= -4095)
-			count_error(row, call, -ret);
-	} else {
-		index = cpu * CALLS + (call & (CALLS - 1));
-		other = others.lookup(&index);
-		if (!other)
-			return 0;
-		other->calls++;
-		if (ret < 0 && ret >= -4095) {
-			other->errors++;
-			count_shared(call, -ret);
+	call = nr = LOAD32(regs, OFF_NUMBER);
+	error = ret < 0 && ret >= -4095 ? -ret : 0;
+	if (nr >= UNKNOWN) {
+		call = UNKNOWN;
+		if (nr == NO_NUMBER) {
+			call = unnumbered(task, regs);
+			error = 0;	/* what is taken for the result is the program's register */
 		}
 	}
-#ifdef LATENCY
-	time_call(c, TID(task), call, cpu);
-#endif
+	if (LOAD32(task, OFF_COMPAT) & COMPAT_BIT)
+		call += CALLS / 2;
+	if (is_birth(call, ret))
+		return 0;
+	if (call == RESTART_SYSCALL || call == COMPAT_RESTART_SYSCALL)
+		call = continued_call(TID(task), call);
+	if (error && is_undecided(task, error)) {
+		note_interrupted(regs, TID(task), call, error);
+		interrupt_call(TID(task));
+		return 0;
+	}
+	if ((u32)ret == REGISTER_BEFORE(regs, nr) && is_refused(task))
+		error = BY_SIGSYS;
+	cpu = bpf_get_smp_processor_id();
+	count_call(c, tgid, call, cpu, error);
+	time_call(c, TID(task), call, cpu, regs);
 	return 0;
 }
+
+/* A signal's handler is about to run: does that end a call which was left for it? */
+static __always_inline int deliver(u64 handler, u64 flags)
+{
+	u64 both = bpf_get_current_pid_tgid();
+	u32 zero = 0, tid = both, cpu, call;
+	struct control *c = control.lookup(&zero);
+	struct interrupted *left;
+
+	/* SIG_DFL and SIG_IGN run nothing */
+	if (handler <= 1 || !c || !c->enabled)
+		return 0;
+	left = interrupted.lookup(&tid);
+	if (!left)
+		return 0;
+	if (goes_on_after(left->error, flags) || !is_at_its_return(left)) {
+		begin_handler(left, tid);
+		return 0;
+	}
+	call = left->call & (CALLS - 1);
+	cpu = bpf_get_smp_processor_id();
+	interrupted.delete(&tid);
+	count_call(c, both >> 32, call, cpu, EINTR);
+	time_call(c, tid, call, cpu, 0);
+	return 0;
+}
+
+#ifdef LATENCY
+static __always_inline int is_exec(u32 nr)
+{
+#if defined(__TARGET_ARCH_arm64) || defined(__aarch64__)
+	return nr == 221 || nr == 281 || nr == 11 || nr == 387;
+#else
+	return nr == 59 || nr == 322 || nr == 11 || nr == 358;
+#endif
+}
+
+static __always_inline int begin_wanted(u64 task, u32 nr)
+{
+	u32 zero = 0, every;
+	struct control *c = control.lookup(&zero);
+
+	if (!c || !c->enabled)
+		return 0;
+	/* an execve may change what filters look at, which shows only when it returns */
+	if (c->filters && !is_exec(nr) && !pt_wanted(c, TGID(task)))
+		return 0;
+	every = PT_ONCE(c->sample);
+	if (every > 1 && is_skipped(every))
+		return 0;
+	begin_call(TID(task));
+	return 0;
+}
+#endif
 
 #ifdef PERF
 /*
  * Where the kernel preempts programs on raw tracepoints, it leaves out what ends on the same CPU
  * until a preempted one goes on. Those that perf runs are not preempted.
  */
-struct perf_exit {
+struct perf_call {
 	u64 common;
 	s64 number;
-	s64 ret;
+	s64 ret;	/* at the exit only */
 };
 
-int on_exit(struct perf_exit *ctx)
+struct perf_signal {
+	u64 common;
+	int signal;
+	int error;
+	int code;
+	u64 handler;
+	u64 flags;
+};
+
+int on_exit(struct perf_call *ctx)
 {
 	u64 task = CURRENT();
 
-	return count_call(task, pt_task_pt_regs(task), ctx->ret);
+	return end_call(task, pt_task_pt_regs(task), ctx->ret);
 }
+
+int on_signal(struct perf_signal *ctx)
+{
+	return deliver(ctx->handler, ctx->flags);
+}
+
+#ifdef LATENCY
+int on_enter(struct perf_call *ctx)
+{
+	return begin_wanted(CURRENT(), ctx->number);
+}
+#endif
 #else
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	return count_call(CURRENT(), ctx->args[0], ctx->args[1]);
+	return end_call(CURRENT(), ctx->args[0], ctx->args[1]);
 }
+
+/* signal_deliver(signal, info, action) */
+int on_signal(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 action = ctx->args[2];
+
+	return deliver(pt_read(action + OFF_HANDLER), pt_read(action + OFF_SA_FLAGS));
+}
+
+#ifdef LATENCY
+int on_enter(struct bpf_raw_tracepoint_args *ctx)
+{
+	return begin_wanted(CURRENT(), ctx->args[1]);
+}
+#endif
 #endif

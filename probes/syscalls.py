@@ -25,6 +25,7 @@ from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
 from probes.samples import NO_COST, Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Totals
+from probes.thread_places import sets_of_places
 
 LATENCY_SLOTS = 192
 MOST_SAMPLE = 65536
@@ -40,11 +41,23 @@ TIMED = (
     DETACHED,
 )
 
+COUNTING = (
+    ("on_signal", "signal:signal_deliver"),
+    ("on_exit", "raw_syscalls:sys_exit"),
+)
+TIMING = (
+    ("on_thread_end", "sched:sched_process_exit"),
+    ("on_enter", "raw_syscalls:sys_enter"),
+)
+"""Programs and their tracepoints: what ends a call comes before what begins it."""
+TIME_MAPS = ("owners", "hists")
+
 
 def geometry(cpus: int) -> dict[str, int]:
     """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
 
-    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU.
+    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU. The
+    kernel keeps 128 free entries of the table of interrupted calls for each CPU.
     """
     rows = 4096
     while rows > 1024 and rows * cpus > 65536:
@@ -54,6 +67,7 @@ def geometry(cpus: int) -> dict[str, int]:
         "PT_ROWS": rows,
         "PT_SLICES": slices_for(cpus),
         "PT_HISTS": LATENCY_SLOTS,
+        "PT_INTERRUPTED": 4096 + 128 * cpus,
     }
 
 
@@ -92,7 +106,7 @@ class SyscallProbe:
 
     @staticmethod
     def plan(params: Params) -> Plan:
-        """One program on sys_exit; with `latency` one on sys_enter as well.
+        """Programs on sys_exit and signal_deliver; with `latency` on sys_enter as well.
 
         Raw tracepoints, which cost least, by programs that may read what they are given; unless
         the kernel would leave calls out there.
@@ -100,22 +114,20 @@ class SyscallProbe:
         sizes = geometry(kernel.possible_cpus())
         perf = kernel.preempts_raw_tracepoints() and _has_perf_tracepoints()
         kind: Mechanism = "tracepoint" if perf else "btf_tracepoint"
-        group = "raw_syscalls:" if perf else ""
-        attach = [Attach(kind=kind, function="on_exit", target=f"{group}sys_exit")]
-        maps = ["control", *ROW_MAPS, "others", "errnos"]
         latency = convert(params, _Params).latency
-        if latency:
-            attach.append(Attach(kind=kind, function="on_enter", target=f"{group}sys_enter"))
-            maps += ["slots", "hists"]
+        maps = ["control", *ROW_MAPS, "others", "errnos", *(TIME_MAPS if latency else ())]
         field = "status" if kernel.arch() == "x86_64" else "flags"
         return Plan(
             source="syscalls.bpf.c",
-            attach=attach,
+            attach=[
+                Attach(kind=kind, function=function, target=target if perf else name)
+                for function, target in (*COUNTING, *(TIMING if latency else ()))
+                for name in [target.partition(":")[2]]
+            ],
             maps=maps,
-            writable=("control", "slots"),
             defines={
                 **sizes,
-                **({"LATENCY": 1} if latency else {}),
+                **({"LATENCY": 1, "PT_SETS": sets_of_places()} if latency else {}),
                 **({"PERF": 1} if perf else {}),
             },
             offsets={
@@ -123,6 +135,12 @@ class SyscallProbe:
                 "OFF_PID": "task_struct.pid",
                 "OFF_TGID": "task_struct.tgid",
                 "OFF_MM": "task_struct.mm",
+                "OFF_FLAGS": "task_struct.thread_info.flags",
+                "OFF_PENDING": "task_struct.pending.signal",
+                "OFF_HANDLER": "sigaction.sa_handler",
+                "OFF_SA_FLAGS": "sigaction.sa_flags",
+                "OFF_TRAMPOLINES": "mm_struct.uprobes_state.head_tramps?",
+                "OFF_TRAMPOLINE_VADDR": "uprobe_trampoline.vaddr?",
                 "OFF_XOL": "mm_struct.uprobes_state.xol_area?",
                 "OFF_XOL_VADDR": "xol_area.vaddr?",
                 **FILTER_OFFSETS,
@@ -158,6 +176,7 @@ class SyscallProbe:
             "rows": rows,
             "processes": processes,
             "unattributed": view.unattributed,
+            "untimed": view.untimed,
             "sample_every": new.sample_every if new.latency is not None else None,
         }
 
@@ -183,7 +202,7 @@ class SyscallProbe:
         latency = None
         if facts["latency"]:
             sizes = (facts["PT_SLICES"], facts["PT_HISTS"])
-            latency = LatencyReader(maps, *sizes, self.totals.seen())
+            latency = LatencyReader(maps, *sizes)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters, self.started)
         control.set_sample(self._every)

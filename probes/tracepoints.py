@@ -1,24 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tracepoints a kernel has, and where the fields of their records lie.
 
-`tracefs` is where it is mounted, None where it is not.
+`tracefs` is where it is mounted, None where it is not. Fields that hold addresses are not for
+everybody: whoever knows one of the kernel's knows where all of the kernel is (KASLR).
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from probes import kernel
+from probes import file_access, kernel
 from probes.base import ProbeError
 from probes.near import did_you_mean, near, quote
 
+_OWN_VALUES = "syscalls"
+"""The category whose numbers come from the program that makes the call."""
+_LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"(?=\s*(?:,|\Z))', re.DOTALL)
+_CONVERSION = re.compile(
+    r"%[-+ #0]*(\*|\d+)?(?:\.(\*|\d*))?(?:hh|h|ll|l|L|q|j|z|t)?([A-Za-z%])", re.ASCII
+)
+"""A conversion of the kernel's printf: width, precision and letter."""
+_ADDRESSES = "pxXo"
+"""Letters of conversions that show addresses: pointers, and numbers that are not decimal."""
+
 
 class Field(NamedTuple):
-    """A field of a tracepoint's record: place and size in bytes; an `array` is no number."""
+    """A field of a tracepoint's record: place and size in bytes; an `array` is no number.
+
+    A `pointer` is one by its type. An `address` is, or may be, the address of something.
+    """
 
     name: str
     offset: int
@@ -26,6 +40,8 @@ class Field(NamedTuple):
     signed: bool
     array: bool
     type: str
+    pointer: bool = False
+    address: bool = False
 
 
 def tracepoints(tracefs: Path | None) -> list[tuple[str, str]]:
@@ -51,7 +67,7 @@ def tracepoint_format(tracefs: Path | None, category: str, name: str) -> Mapping
     path = tracefs / "events" / category / name / "format"
     text = kernel.read_text(path) if re.fullmatch(r"[\w-]+:\w+", f"{category}:{name}") else None
     if text and category != "ftrace":
-        return parse_format(text)
+        return parse_format(text, category)
     if text is None and os.path.isfile(path):
         raise ProbeError(f"{quote(str(path))} cannot be read", "run as root")
     known = tracepoints(tracefs)
@@ -66,11 +82,20 @@ def tracepoint_format(tracefs: Path | None, category: str, name: str) -> Mapping
 
 
 def key_fields(
-    tracefs: Path | None, category: str, name: str, fields: Iterable[str]
+    tracefs: Path | None, category: str, name: str, fields: Iterable[str], value: bool = False
 ) -> list[Field]:
-    """The fields that join a pair; raises ProbeError for one that is missing or no number."""
+    """The fields that join a pair or, with `value`, the one whose size is measured.
+
+    Raises ProbeError for one that is missing, no number, or an address: only targets of the
+    person who starts the program may read those, and no one as a size.
+    """
     known = tracepoint_format(tracefs, category, name)
-    numbers = [n for n, f in known.items() if not f.array and not n.startswith("common_")]
+    may = file_access.has_own_rights()
+    numbers = [
+        n
+        for n, f in known.items()
+        if not (f.array or f.pointer or (f.address and not may)) and not n.startswith("common_")
+    ]
     has = f"it has {', '.join(numbers)}" if numbers else "it has no numbers"
     for field in fields:
         if field not in known:
@@ -79,19 +104,83 @@ def key_fields(
         if known[field].array:
             why = f"the field {field} of {category}:{name} is text, and only numbers join a pair"
             raise ProbeError(why, has)
+        if value and known[field].pointer:
+            why = f"the field {field} of {category}:{name} is a pointer, which has no size"
+            raise ProbeError(why, has)
+        if known[field].address and not may:
+            why = f"the field {field} of {category}:{name} may hold an address of the kernel"
+            fix = f"name the target when probetop is started, or choose another field: {has}"
+            raise ProbeError(why, fix)
     return [known[field] for field in fields]
 
 
-def parse_format(text: str) -> dict[str, Field]:
-    """The fields that a tracepoint's format file describes."""
+def parse_format(text: str, category: str = "") -> dict[str, Field]:
+    """The fields that the format file of a tracepoint of some category describes."""
     pattern = r"field:([^;]+);\s*offset:(\d+);\s*size:(\d+);\s*signed:([01]);"
+    described, _, fmt = text.partition("\nprint fmt:")
+    printed = _printed(fmt)
     found: dict[str, Field] = {}
-    for declaration, offset, size, signed in re.findall(pattern, text):
+    for declaration, offset, size, signed in re.findall(pattern, described):
         left, bracket, _ = declaration.partition("[")
         kind, _, name = left.strip().rpartition(" ")
         if "__data_loc" in declaration or "__rel_loc" in declaration:
             # "__data_loc char[] name": a text elsewhere in the record.
             kind, _, name = declaration.strip().rpartition(" ")
         array = bool(bracket) or int(size) not in (1, 2, 4, 8)
-        found[name] = Field(name, int(offset), int(size), signed == "1", array, kind)
+        pointer = "*" in declaration and not array
+        one = Field(name.lstrip("*"), int(offset), int(size), signed == "1", array, kind, pointer)
+        found[one.name] = one._replace(address=_may_be_address(one, category, printed))
     return found
+
+
+def _may_be_address(field: Field, category: str, printed: Mapping[str, set[str]] | None) -> bool:
+    """Whether a number is an address by its type, or by how the event's text shows it."""
+    if field.pointer:
+        return True
+    if field.array or field.size != 8 or field.name.startswith("common_"):
+        return False
+    if printed is None:
+        # What cannot be read vouches for nothing.
+        return category != _OWN_VALUES
+    letters = printed.get(field.name, set())
+    if category == _OWN_VALUES or field.signed:
+        return "p" in letters
+    # What is not shown at all may be anything.
+    return not letters or not letters.isdisjoint(_ADDRESSES)
+
+
+def _printed(fmt: str) -> Mapping[str, set[str]] | None:
+    """The letters of the conversions that show each field; None for what is not understood.
+
+    `fmt` is what follows "print fmt:": a format in quotes, then arguments in C, in which the
+    record is REC.
+    """
+    literal = _LITERAL.match(fmt.strip())
+    if literal is None:
+        return None
+    wanted: list[str] = []
+    for width, precision, letter in _CONVERSION.findall(literal[1].replace("%%", "")):
+        wanted += ["d"] * ((width == "*") + (precision == "*")) + [letter]
+    rest = fmt.strip()[literal.end() :].strip()
+    given = list(_arguments(rest.removeprefix(","))) if rest else []
+    if len(given) != len(wanted):
+        return None
+    found: dict[str, set[str]] = {}
+    for letter, argument in zip(wanted, given, strict=True):
+        for name in re.findall(r"\bREC->(\w+)", argument):
+            found.setdefault(name, set()).add(letter)
+    return found
+
+
+def _arguments(text: str) -> Iterator[str]:
+    """Arguments of a call in C, parted by commas outside of brackets and texts."""
+    depth, start = 0, 0
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[][(){},]', text):
+        if token[0] in "([{":
+            depth += 1
+        elif token[0] in ")]}":
+            depth -= 1
+        elif token[0] == "," and depth == 0:
+            yield text[start : token.start()]
+            start = token.end()
+    yield text[start:]

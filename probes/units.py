@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from probes import bpfsys
+from probes.map_memory import MapMemory, NoRoomError
 from probes.messages import LoadAnswer, MessageError
 
 MOST_UNITS = 1000
@@ -17,11 +18,15 @@ MOST_UNITS = 1000
 
 @dataclass(slots=True)
 class Unit:
-    """Descriptors that one load left: programs, links by group, and maps that only we hold."""
+    """Descriptors that one load left: programs, links by group, and maps that only we hold.
+
+    `maps` are the ids of all of its maps.
+    """
 
     programs: list[int]
     links: list[tuple[int | None, int]]
     held: list[int]
+    maps: list[int]
 
 
 class Units:
@@ -30,18 +35,21 @@ class Units:
     def __init__(self, close_all: Callable[[Sequence[int]], None]) -> None:
         self._close = close_all
         self._units: dict[int, Unit] = {}
+        self._memory = MapMemory()
         self._last = 0
         self._measuring: int | None = None
 
     def check_room(self) -> None:
-        """Raises MessageError if no more may be attached."""
+        """Raises NoRoomError if no more may be attached."""
         if len(self._units) >= MOST_UNITS:
-            raise MessageError(f"{MOST_UNITS} groups of programs are attached, which is the most")
+            raise NoRoomError(f"{MOST_UNITS} groups of programs are attached, which is the most")
+        self._memory.check()
 
     def adopt(self, answer: LoadAnswer, fds: Sequence[int]) -> list[int]:
         """Keep what a loader made, as the answer's `unit`; returns the maps' descriptors.
 
-        Raises MessageError, and keeps nothing, if the descriptors are not those of the answer.
+        Raises MessageError, and keeps nothing, if the descriptors are not those of the answer, and
+        NoRoomError if its maps are too much.
         """
         first = len(answer.maps)
         second = first + answer.programs
@@ -49,10 +57,13 @@ class Units:
         if min(answer.programs, answer.held) < 0 or third + answer.held != len(fds):
             raise MessageError(f"{len(fds)} descriptors are not what it tells of")
         if answer.ok:
+            self._memory.add(answer.memory)
             self._last += 1
             answer.unit = self._last
             links = list(zip(answer.links, fds[second:third], strict=True))
-            self._units[self._last] = Unit(list(fds[first:second]), links, list(fds[third:]))
+            maps = [number for number, _ in answer.memory]
+            unit = Unit(list(fds[first:second]), links, list(fds[third:]), maps)
+            self._units[self._last] = unit
         return list(fds[:first])
 
     def detach(self, number: int, groups: Collection[int] | None) -> None:
@@ -63,6 +74,7 @@ class Units:
         if groups is None:
             del self._units[number]
             self._close([fd for _, fd in unit.links] + unit.programs + unit.held)
+            self._memory.detach(unit.maps)
             return
         gone = [fd for group, fd in unit.links if group in groups]
         unit.links = [(group, fd) for group, fd in unit.links if group not in groups]

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.elf import MOST_NAME, Elf
+from probes.elf import MOST_NAME, Elf, Section
 from probes.file_access import check_time
 from probes.near import did_you_mean, near, quote
 from probes.open_file import OpenFile, opened
 from probes.operands import Argument, arguments
 
 _SHT_NOTE, _STAPSDT = 7, 3
+_COUNTER = 2
+"""Bytes of a reference counter."""
 MOST_NOTES_BYTES = 8 << 20
 MOST_PROBES = 20_000
 """Places of all static probes of a file; QEMU, which has very many, has about 5,000."""
@@ -128,17 +130,20 @@ def _addresses(source: str | OpenFile, names: Collection[str]) -> dict[str, int]
 
 def _probes(elf: Elf) -> Iterator[UsdtProbe]:
     notes, base = elf.section(".note.stapsdt"), elf.section(".stapsdt.base")
+    counters = elf.section(".probes")
     if notes is None or notes.kind != _SHT_NOTE:
         return
     for number, description in enumerate(_notes(elf.data(notes, MOST_NOTES_BYTES))):
         if number >= MOST_PROBES:
             raise elf.too_large("more static probes", str(MOST_PROBES))
-        probe = _probe(elf, description, base.address if base else None)
+        probe = _probe(elf, description, base.address if base else None, counters)
         if probe is not None:
             yield probe
 
 
-def _probe(elf: Elf, description: bytes, base: int | None) -> UsdtProbe | None:
+def _probe(
+    elf: Elf, description: bytes, base: int | None, counters: Section | None
+) -> UsdtProbe | None:
     """The static probe of a note; None for a note that contradicts the file."""
     if len(description) < 24:
         return None
@@ -149,17 +154,28 @@ def _probe(elf: Elf, description: bytes, base: int | None) -> UsdtProbe | None:
     provider, name, noted = (part.decode("utf-8", "replace") for part in texts[:3])
     # Prelinking moves sections without changing the notes.
     moved = 0 if base is None else base - linked_base
-    place, offset, counter = address + moved, elf.code_offset(address + moved), 0
-    if semaphore:
-        counted = elf.segment(semaphore + moved)
-        # The kernel writes there: a note must not name what the program itself cannot change.
-        if counted is None or not counted.writable:
-            return None
-        counter = semaphore + moved - counted.address + counted.offset
+    place, offset = address + moved, elf.code_offset(address + moved)
+    counter = _counter(elf, semaphore + moved, counters) if semaphore else 0
     # What a file's author named with control characters must not reach a terminal.
-    if offset is None or not (provider.isprintable() and name.isprintable()):
+    if offset is None or counter is None or not (provider.isprintable() and name.isprintable()):
         return None
     return UsdtProbe(provider, name, offset, counter, noted, place)
+
+
+def _counter(elf: Elf, address: int, counters: Section | None) -> int | None:
+    """The file offset of a reference counter; None for what is no place of one.
+
+    The kernel adds to it in every process that runs the file, so it must lie where compilers put
+    such counters and nothing else: in the section .probes, which the program can change.
+    """
+    found = elf.segment(address)
+    if counters is None or found is None or not found.writable:
+        return None
+    offset = address - found.address + found.offset
+    end = min(counters.address + counters.size, found.address + found.size)
+    inside = counters.address <= address and address + _COUNTER <= end
+    # The kernel takes an offset of 32 bits, and an even one.
+    return offset if inside and not offset % _COUNTER and offset < 1 << 32 else None
 
 
 def _notes(data: bytes) -> Iterator[bytes]:

@@ -259,6 +259,7 @@ def _open_live(
         log=options.log,
         files=files,
         preload=lambda: _preload(reader, preload, options.run_as),
+        fixed=options.fixed,
     )
 
 
@@ -271,11 +272,9 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     counted: dict[str, Any] = {"set": options.event_set, "mode": options.event_mode}
     if options.events:
         counted = {"events": options.events, "mode": options.event_mode}
-    if options.hide_args:
-        chosen["execs"] = {"args": False}
     if any(counted.values()):
         chosen["pmc"] = {name: value for name, value in counted.items() if value}
-    return chosen
+    return chosen | options.fixed
 
 
 def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -> None:

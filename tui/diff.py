@@ -17,7 +17,7 @@ from probes.files import printable
 from probes.output import write
 from probes.stream import dumps
 from tui.checks import UsageError
-from tui.runs import Figure, Key, Run, load
+from tui.runs import Figure, Key, Run, load_both
 from tui.text import fit, fmt_count, fmt_ns, safe, wrap
 
 EVENTS, FACTOR, DEVIATIONS = 10, 1.25, 3.0
@@ -203,7 +203,7 @@ def diff(
     if html is not None:
         check_new(html, force)
     try:
-        a, b = load(a_path), load(b_path)
+        a, b = load_both(a_path, b_path)
     except ProbeError as error:
         raise UsageError(error.why, error.fix) from error
     changes = compare(a, b)

@@ -25,7 +25,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
-from probes import terminal_state
+from probes import file_maker, terminal_state
 from tui.messages import HungUp, Resumed, WireIdle
 from tui.wire import Wire
 
@@ -168,7 +168,7 @@ class WireDriver(LinuxDriver):
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         for _ in range(100):
             stopped = time.monotonic()
-            os.killpg(os.getpgrp(), signal.SIGTSTP)
+            file_maker.stop_job()
             # Without a shell that could make us go on, the signal does not stop at all.
             if self._in_foreground() or time.monotonic() - stopped < 0.01:
                 break

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -60,6 +61,32 @@ class Feed:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    @contextmanager
+    def reader(self, out: TextIO) -> Iterator[None]:
+        """The Frames end at once when nobody reads `out` any more, which is a pipe or a socket."""
+        try:
+            number = out.fileno()
+        except (OSError, ValueError):
+            yield
+            return
+        over = os.eventfd(0, os.EFD_CLOEXEC)
+        watch = threading.Thread(target=self._watch, args=(number, over), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            os.eventfd_write(over, 1)
+            watch.join()
+            os.close(over)
+
+    def _watch(self, out: int, over: int) -> None:
+        poll = select.poll()
+        # An error or an end is told although nothing is asked for.
+        poll.register(out, 0)
+        poll.register(over, select.POLLIN)
+        if over not in dict(poll.poll()):
+            self._queue.put(None)
 
     def status(self, done: bool) -> int:
         """The exit status: 0 once something was `done`, also when a signal ended it."""
@@ -131,7 +158,7 @@ def stream(source: Source, out: TextIO, seconds: float | None, complain: Complai
     feed, settled = Feed(source), Settled(complain)
     base: Frame | None = None
     last: Frame | None = None
-    with feed.signals():
+    with feed.signals(), feed.reader(out):
         frames = feed.frames()
         try:
             for frame in frames:

@@ -73,6 +73,11 @@ class Options:
     ascii: bool = False
     history: float = 600.0
 
+    @property
+    def fixed(self) -> dict[str, dict[str, Any]]:
+        """Parameters of probes that hold for as long as this runs, whoever asks for others."""
+        return {"execs": {"args": False}} if self.hide_args else {}
+
 
 def _as_is(raw: Any) -> Any:
     return raw

@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from typing import Annotated, Any, NamedTuple
+from multiprocessing import get_context
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct, convert
 
 from probes.base import ProbeError
+from probes.counter_tables import Unusual
 from probes.files import open_regular, printable, read_regular, unusable
 from probes.model import SHORTEST
 from probes.recording import MAGIC, Reader
-from probes.summary import LIMITS, VERSION
+from probes.summary import LIMITS, VERSION, probe_object, whole
+from probes.totals import totals
 from tui.export.write import new_summarizer
+from tui.garbage import uncollected
+from tui.registry import REGISTRY
 
 MOST_BYTES = 8_000_000
 """Of a snapshot: what `probetop snapshot` writes has at most an eighth of it."""
+LARGE = 500_000
+"""Bytes of a file that another process reads, which takes 20 ms to start."""
 TINY = 1e-9
 _DATA, _END = b'<script type="application/json" id="probetop-data">', b"</script>"
 _FIX = "give a snapshot (.html or .json) or a recording that probetop wrote"
@@ -170,6 +178,30 @@ def load(path: str) -> Run:
         raise ProbeError(f"{name} is damaged, or no snapshot", _FIX) from error
 
 
+def load_both(a_path: str, b_path: str) -> tuple[Run, Run]:
+    """Two runs, at the same time where both are large; raises ProbeError, of the first one."""
+    if min(map(_size, (a_path, b_path))) < LARGE:
+        return load(a_path), load(b_path)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        found = pool.submit(load, a_path)
+        b = error = None
+        try:
+            b = load(b_path)
+        except ProbeError as refused:
+            error = refused
+        a = found.result()
+    if b is None:
+        raise cast(ProbeError, error)
+    return a, b
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
+
+
 def _begins(path: str) -> bytes:
     fd = open_regular(path)
     try:
@@ -179,8 +211,38 @@ def _begins(path: str) -> bytes:
 
 
 def _summed_up(path: str) -> tuple[Any, str | None]:
+    try:
+        return _totalled(path), None
+    except Unusual:
+        return _added_up(path)
+
+
+def _totalled(path: str) -> Any:
+    """What is compared of a summary, of a recording as a run writes it; else raises Unusual."""
+    with uncollected():
+        found = totals(path)
+    sums = found.sums()
+    filters = found.filters._asdict()
+    probes = {}
+    for entry in REGISTRY:
+        kind, total = entry.probe_class(), sums[entry.name]
+        probes[entry.name] = probe_object(kind, total, *whole(kind, total), LIMITS)
+    return {
+        "host": found.host.name,
+        "release": found.host.release,
+        "arch": found.host.arch,
+        "begin": found.begin,
+        "end": found.end,
+        "seconds": found.seconds,
+        "filters": {name: value for name, value in filters.items() if value is not None},
+        "probes": probes,
+    }
+
+
+def _added_up(path: str) -> tuple[Any, str | None]:
+    """The summary of any recording, and what could not be read of it."""
     summarizer = new_summarizer()
-    with closing(Reader(path)) as reader:
+    with closing(Reader(path)) as reader, uncollected():
         for frame in reader:
             summarizer.add(frame)
         damage = reader.damage

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workloads, compiled once for all kernel tests, and the container image."""
+"""Workloads, compiled once for all kernel tests, the container image, and what must not be left."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,12 +15,31 @@ import pytest
 
 from tests.kernel import image
 from tests.kernel.container import CONTAINERFILE, ROOT
+from tests.kernel.harness import eventually, running_children
 
 SOURCES = Path(__file__).resolve().parents[1] / "workloads"
 FLAGS = {
     "tiny": ["-nostdlib", "-fno-stack-protector"],
 }
 """Beside those for all of them; the others need threads."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """What a module's tests start ends with them: its load would be in the counts of others."""
+    before = set(running_children())
+    yield
+
+    def left() -> dict[int, str]:
+        return {pid: words for pid, words in running_children().items() if pid not in before}
+
+    try:
+        eventually("all children have ended", lambda: not left())
+    except AssertionError:
+        found = left()
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        raise AssertionError(f"children are left: {found}") from None
 
 
 @pytest.fixture(scope="session")

@@ -60,11 +60,11 @@ class Live:
         log: Path | None = None,
         expect_on: bool = True,
     ) -> None:
-        self.broker, sock = broker.fork(paths)
+        self.broker, link = broker.fork(paths)
         classes = {name: path.partition(":") for name, path in paths.items()}
         probes = {name: getattr(_module(m), c)() for name, (m, _, c) in classes.items()}
         self.source = LiveSource(
-            sock, probes, interval=interval, cost_always=cost_always, budget=budget, log=log
+            link, probes, interval=interval, cost_always=cost_always, budget=budget, log=log
         )
         self.probes = probes
         self.frames: list[Frame] = []
@@ -182,6 +182,14 @@ def _module(name: str) -> Any:
     return import_module(name)
 
 
+def end_of(process: subprocess.Popen[Any], patience: float = 0.0) -> int:
+    """The status of a child that ends by itself within so many seconds; else it is killed."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(patience)
+    process.kill()
+    return process.wait()
+
+
 class Work:
     """A workload program that is ready, and works when told to."""
 
@@ -196,8 +204,12 @@ class Work:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        word, pid = self.stdout.readline().split()
-        assert word == "ready"
+        try:
+            word, pid = self.stdout.readline().split()
+            assert word == "ready"
+        except BaseException:
+            end_of(self.process)
+            raise
         self.pid = int(pid)
 
     def go(self) -> None:
@@ -220,7 +232,7 @@ class Work:
         """Let it exit; its status."""
         self.stdin.close()
         self.stdout.close()
-        return self.process.wait(DEADLINE)
+        return end_of(self.process, DEADLINE)
 
     def __enter__(self) -> Self:
         return self
@@ -234,9 +246,8 @@ class Work:
         if self.process.poll() is None:
             with suppress(OSError):
                 self.stdin.close()
-            if error is not None:
-                self.process.kill()
-            assert self.process.wait(DEADLINE) == 0 or error is not None
+            status = end_of(self.process, DEADLINE if error is None else 0.0)
+            assert status == 0 or error is not None
 
 
 # Who holds which programs: the kernel's list, and what /proc tells of descriptors.
@@ -264,6 +275,17 @@ def held_programs(pid: int | None = None) -> set[int]:
     """The ids of the programs that a process holds (this one), or a child such as its broker."""
     pid = pid or os.getpid()
     return {number for one in (pid, *children_of(pid)) for number in programs_of(one)}
+
+
+def running_children() -> dict[int, str]:
+    """The children of this process that run, and what they were started as."""
+    found = {}
+    for pid in children_of(os.getpid()):
+        if is_running(pid):
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                found[pid] = b" ".join(words).decode("utf-8", "replace")
+    return found
 
 
 def children_of(pid: int) -> list[int]:
@@ -349,7 +371,7 @@ class Dashboard:
         assert self.process.stderr is not None
         with suppress(OSError):
             self.process.stdin.close()
-        self.process.wait(DEADLINE)
+        end_of(self.process, DEADLINE)
         self._reader.join(DEADLINE)
         return "" if self.process.stderr.closed else self.process.stderr.read()
 

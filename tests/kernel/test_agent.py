@@ -115,11 +115,12 @@ def test_the_doctor_has_privileges(agent: Agent) -> None:
 def test_off_is_truly_off(agent: Agent) -> None:
     held = held_programs(agent.pid)
     assert agent.ask("PUT", "/v1/probes/syscalls", {"on": False})["state"] == "off"
+    # The broker detaches when the answer is on its way already.
+    eventually("the broker holds fewer", lambda: held_programs(agent.pid) < held)
     off = held_programs(agent.pid)
-    assert off < held
     eventually("they are gone from the kernel", lambda: not (held - off) & program_ids())
     assert agent.ask("PUT", "/v1/probes/syscalls", {"on": True})["state"] == "on"
-    assert len(held_programs(agent.pid)) == len(held)
+    eventually("as many are held", lambda: len(held_programs(agent.pid)) == len(held))
 
 
 def test_a_run_counts_a_known_workload_exactly(agent: Agent, calls: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_target_is_added_counts_and_is_removed(
             objects += 1
         assert total == 5000
     agent.ask("DELETE", f"/v1/latency/targets?spec={spec}", status=204)
-    assert held_programs(agent.pid) == before
+    eventually("no others are held", lambda: held_programs(agent.pid) == before)
 
 
 def test_what_cannot_be_traced_says_why(agent: Agent) -> None:
@@ -169,7 +170,7 @@ def test_what_cannot_be_traced_says_why(agent: Agent) -> None:
     assert "has no function 'no_such_function'" in answer["why"]
     specs = [target["spec"] for target in agent.get("/v1/latency/targets")["targets"]]
     assert specs == ["runq"]
-    assert held_programs(agent.pid) == before
+    eventually("no others are held", lambda: held_programs(agent.pid) == before)
 
 
 def test_a_runs_target_is_gone_with_it(agent: Agent, program: Callable[[str], Path]) -> None:
@@ -187,7 +188,7 @@ def test_a_runs_target_is_gone_with_it(agent: Agent, program: Callable[[str], Pa
     targets = done["result"]["probes"]["latency"]["targets"]
     assert row(targets, spec=specs[0])["count"] == 3000
     assert {target["spec"] for target in targets} == set(specs[:1])
-    assert held_programs(agent.pid) == before
+    eventually("no others are held", lambda: held_programs(agent.pid) == before)
 
 
 def test_records_are_frames(agent: Agent) -> None:
@@ -214,7 +215,7 @@ def test_nobody_watches(calls: Path) -> None:
     with Agent(*ON, "--probes", "syscalls", "--linger", "1") as agent:
         agent.all_are("on", "syscalls")
         agent.all_are("off", "syscalls")
-        assert not held_programs(agent.pid)
+        eventually("nothing is held", lambda: not held_programs(agent.pid))
         eventually("and gone from the kernel", lambda: not program_ids() - before)
         assert agent.get("/v1/probes")["watched"] is False
         assert agent.get("/v1/probes/syscalls")["wanted"] is True
@@ -312,7 +313,7 @@ def test_targets_are_replaced_while_others_run(agent: Agent) -> None:
             targets = next(stream)["probes"]["latency"]["targets"]
         assert {target["spec"] for target in targets} == {"irq", "softirq"}
     assert replace("runq", "irq") == {"runq": "on", "irq": "on"}
-    assert len(held_programs(agent.pid)) == len(both)
+    eventually("as many are held", lambda: len(held_programs(agent.pid)) == len(both))
     agent.ask("PUT", path, {"options": {"targets": 5}}, status=422)
     assert replace() == {}
     assert replace("runq") == {"runq": "on"}

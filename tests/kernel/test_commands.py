@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from probes.recording import Reader
-from tests.kernel.harness import ROOT, eventually
+from tests.kernel.harness import ROOT, eventually, held_programs
 
 pytestmark = pytest.mark.kernel
 
@@ -81,13 +81,23 @@ def test_signals_end_a_stream_with_status_0(number: signal.Signals) -> None:
 
 
 def test_a_reader_that_leaves_ends_the_stream_quietly() -> None:
-    with started("stream", "-i", "0.1") as child:
+    # Another program's load is no reason to speak: what is given up is said on stderr.
+    with started("stream", "-i", "0.1", "--budget", "0") as child:
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.readline()
         child.stdout.close()
         assert child.wait(timeout=30) == 0
         assert child.stderr.read() == ""
+
+
+def test_a_reader_that_leaves_ends_the_stream_before_the_next_interval() -> None:
+    """As `| head -1` does, with an interval that is longer than any test."""
+    with started("stream", "-i", "3600", "--budget", "0") as child:
+        assert child.stdout is not None
+        eventually("its probes are attached", lambda: len(held_programs(child.pid)) > 3)
+        child.stdout.close()
+        assert child.wait(timeout=30) == 0
 
 
 def test_a_recording_belongs_to_the_user_who_ran_sudo(tmp_path: Path) -> None:

@@ -152,13 +152,18 @@ def test_which_takes_a_capability(built: image.Stage, program: Callable[[str], P
     assert "CAP_SYS_PTRACE" in target["fix"]
 
 
-def test_and_another_one_in_private_directories(
+def test_and_another_one_where_only_the_owner_may_read(
     built: image.Stage, program: Callable[[str], Path]
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
         private = Path(directory, "functions")
         shutil.copy2(program("functions"), private)
         os.chown(directory, 65534, 65534)
+        assert "cannot be read as" in traced(built, private, as_it_is)["why"]
+        # The way through the process leads past the directory.
+        assert traced(built, private, with_admin)["count"] == 50
+        os.chown(private, 65534, 65534)
+        private.chmod(0o700)
         assert "cannot be read as" in traced(built, private, with_admin)["why"]
         assert traced(built, private, with_all)["count"] == 50
 

@@ -11,6 +11,7 @@ import pytest
 from probes.cost import CostWindows
 from probes.samples import Cost, Frame, SyscallSample
 from tests.kernel.harness import Live, Work, children_of, eventually, fdinfo_numbers
+from tests.kernel.timing import Timing, targets_of
 
 pytestmark = pytest.mark.kernel
 
@@ -101,3 +102,34 @@ def test_cost_always_measures_without_a_gap(calls: Path) -> None:
             assert live.source._run_times.windows._open
             assert runs() > before
         work.work()
+
+
+def test_targets_that_come_and_go_leave_the_share_of_a_cpu_right(
+    calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every Frame it is what CPUs can give, or not known; what was counted stays counted."""
+    monkeypatch.setattr(CostWindows, "EVERY", 0.5)
+    monkeypatch.setattr(CostWindows, "WINDOW", 0.2)
+    most = 100 * (os.cpu_count() or 1)
+    storm = "syscall:getppid"
+
+    def known(frame: Frame) -> bool:
+        return frame.samples["latency"].cost.cpu_percent is not None
+
+    def judge(frame: Frame, present: bool) -> bool:
+        return known(frame) and (storm in targets_of(frame)) is present
+
+    with Timing("runq") as live, Work(calls, "until", "100") as work:
+        work.go()
+        live.wait("runq is measured", known)
+        for _ in range(4):
+            live.add(storm)
+            live.wait("both are measured", lambda frame: judge(frame, True))
+            live.remove(storm)
+            live.wait("runq is measured alone", lambda frame: judge(frame, False))
+        work.work()
+    costs = [frame.samples["latency"].cost for frame in live.frames]
+    shares = [cost.cpu_percent for cost in costs if cost.cpu_percent is not None]
+    assert [share for share in shares if not 0 <= share <= most] == []
+    events = [cost.events for cost in costs]
+    assert events == sorted(events)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from probes import bpfsys, broker, ipc, privileges
+from probes.broker_link import BrokerLink
 from tests.kernel.harness import children_of, eventually, program_ids
 from tui.registry import REGISTRY
 
@@ -27,34 +28,34 @@ PARAMS: dict[str, dict[str, Any]] = {
     "latency": {"targets": ["runq", "uprobe:libc:malloc"]},
     "pmc": {"set": "base", "mode": "all"},
 }
-CONTROL_PAGES = {"control", "slots", "handover"}
+CONTROL_PAGES = {"control", "handover"}
 RING_BUFFERS = {"crowded", "events"}
 MAP_UPDATE, MAP_DELETE, LINK_CREATE, RAW_TRACEPOINT_OPEN, MAP_FREEZE = 2, 3, 28, 17, 22
 
 
 class Held(dict[str, list[tuple[str, int]]]):
-    """By probe the maps that the broker hands over, with their names; and its socket."""
+    """By probe the maps that the broker hands over, with their names; and the link to it."""
 
-    sock: socket.socket
+    link: BrokerLink
     units: list[int]
 
 
 @pytest.fixture(scope="module")
 def held() -> Iterator[Held]:
-    pid, sock = broker.fork(PATHS)
-    sock.settimeout(60)
+    pid, link = broker.fork(PATHS)
+    link.answers.settimeout(60)
     found = Held()
-    found.sock, found.units = sock, []
+    found.link, found.units = link, []
     for number, (name, params) in enumerate(PARAMS.items()):
-        ipc.send(sock, {"id": number, "op": "load", "probe": name, "params": params})
-        received = ipc.receive(sock)
+        link.send({"id": number, "op": "load", "probe": name, "params": params})
+        received = ipc.receive(link.answers)
         assert received is not None
         answer: Any = received[0]
         assert answer["ok"], answer
         found[name] = list(zip(answer["maps"], received[1], strict=True))
         found.units.append(answer["unit"])
     yield found
-    sock.close()
+    link.close()
     ipc.close_all([fd for maps in found.values() for _, fd in maps])
     os.waitpid(pid, 0)
 
@@ -99,6 +100,20 @@ def test_nothing_of_it_is_a_program_or_a_link(held: Held) -> None:
         assert "map_type" in bpfsys.fdinfo(fd)
     # There are programs, and the broker has them.
     assert program_ids()
+
+
+def test_the_kernel_tells_which_maps_exist(held: Held) -> None:
+    numbers = [bpfsys.map_id(fd) for _, fd in every_map(held)]
+    assert len(set(numbers)) == len(numbers)
+    assert all(map(bpfsys.map_exists, numbers))
+    fd = bpfsys.map_create(bpfsys.MAP_ARRAY, 4, 4096, 1, bpfsys.MAP_MMAPABLE)
+    number = bpfsys.map_id(fd)
+    # A mapping keeps it as a descriptor does.
+    mapped = mmap.mmap(fd, 4096, mmap.MAP_SHARED)
+    os.close(fd)
+    assert bpfsys.map_exists(number)
+    mapped.close()
+    eventually("it is gone", lambda: not bpfsys.map_exists(number))
 
 
 def test_maps_can_be_read_and_not_written_by_anybody(held: Held) -> None:
@@ -170,8 +185,8 @@ def test_hostile_words_in_control_pages_harm_nothing(held: Held) -> None:
     for memory in mapped:
         memory[:8] = bytes(8)
         memory.close()
-    ipc.send(held.sock, {"id": 50, "op": "runs"})
-    received = ipc.receive(held.sock)
+    held.link.send({"id": 50, "op": "runs"})
+    received = ipc.receive(held.link.answers)
     assert received is not None
     told: Any = received[0]
     assert len(told["runs"]) == len(PARAMS)
@@ -179,11 +194,11 @@ def test_hostile_words_in_control_pages_harm_nothing(held: Held) -> None:
 
 def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
     before = program_ids()
-    pid, sock = broker.fork(PATHS)
-    sock.settimeout(60)
+    pid, link = broker.fork(PATHS)
+    link.answers.settimeout(60)
     params = {"targets": ["uprobe:libc:malloc"]}
-    ipc.send(sock, {"id": 1, "op": "load", "probe": "latency", "params": params})
-    received = ipc.receive(sock)
+    link.send({"id": 1, "op": "load", "probe": "latency", "params": params})
+    received = ipc.receive(link.answers)
     assert received is not None
     assert received[1]
     assert program_ids() - before
@@ -192,7 +207,7 @@ def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
     os.waitpid(pid, 0)
     eventually("all programs are gone", lambda: not program_ids() - before)
     ipc.close_all(received[1])
-    sock.close()
+    link.close()
 
 
 def test_the_broker_ends_with_the_dashboard_although_others_hold_its_socket() -> None:
@@ -200,12 +215,14 @@ def test_the_broker_ends_with_the_dashboard_although_others_hold_its_socket() ->
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     dashboard = os.fork()
     if dashboard == 0:
-        pid, sock = broker.fork(PATHS)
-        socket.send_fds(theirs, [str(pid).encode()], [sock.fileno()])
+        pid, link = broker.fork(PATHS)
+        held = [link.requests, link.answers.fileno()]
+        socket.send_fds(theirs, [str(pid).encode()], held)
         os.read(reading, 1)
         os._exit(0)
-    data, fds, _, _ = socket.recv_fds(ours, 64, 1)
+    data, fds, _, _ = socket.recv_fds(ours, 64, 2)
     broker_pid = int(data)
+    assert len(fds) == 2
     assert os.path.exists(f"/proc/{broker_pid}")
     os.close(writing)
     os.kill(dashboard, 9)

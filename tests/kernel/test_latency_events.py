@@ -7,18 +7,29 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from probes import hdr
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Filters, LatencySample
+from probes.samples import NO_FILTERS, Filters, Histogram, LatencySample
 from probes.specs import PRESETS
 from probes.usdt import usdt_probes
 from tests.kernel.harness import Work, eventually
-from tests.kernel.timing import Timing, assert_agree, by_pid, durations, rows, since
+from tests.kernel.timing import (
+    STEP,
+    Timing,
+    assert_agree,
+    assert_sleeps,
+    by_pid,
+    durations,
+    rank,
+    rows,
+    since,
+    sleeps_asked_for,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -130,6 +141,14 @@ def test_a_guarded_probe_is_on_while_somebody_listens(live: Timing, program: Pro
         assert work.work() == [0]
 
 
+def assert_collections(found: Histogram, spent: Sequence[int]) -> None:
+    """They take no longer than the calls around them, which do next to nothing else."""
+    p50 = hdr.percentile(found.buckets, 0.5)
+    assert p50 is not None
+    assert 0.9 * rank(spent, 0.5) <= p50 <= (1 + STEP) * rank(spent, 0.5)
+    assert found.total <= sum(spent)
+
+
 @needs_gc
 def test_collections_of_python(live: Timing) -> None:
     """By its path and by its name; the same file may run elsewhere, too."""
@@ -146,9 +165,7 @@ def test_collections_of_python(live: Timing) -> None:
         assert after.comms[work.pid] == name
     found, missed, overflow = since(before, after, pair)
     assert (found.n, missed, overflow) == (n, 0, 0)
-    p50 = hdr.percentile(found.buckets, 0.5)
-    assert p50 == pytest.approx(spent[n // 2], rel=0.04)
-    assert found.total < sum(spent)
+    assert_collections(found, spent)
 
 
 LIBRARY = """
@@ -205,20 +222,18 @@ def test_calls_by_three_ways(live: Timing, calls: Path) -> None:
 def test_sleeps_are_as_long_as_the_program_says(live: Timing, calls: Path) -> None:
     with Work(calls, "sleeps", "300") as work:
         live.source.set_filters(Filters(pid=work.pid))
-        before, after, (p50, p99, longest, total) = observe(live, work)
+        before, after, said = observe(live, work)
         live.source.set_filters(NO_FILTERS)
     row = rows(before, after)["syscall:clock_nanosleep"]
     assert (row.count, row.missed, row.overflow) == (300, 0, 0)
-    assert row.p50 == pytest.approx(p50, rel=0.04)
-    assert row.p99 == pytest.approx(p99, rel=0.04)
-    assert row.maximum == pytest.approx(longest, rel=0.04)
-    assert row.total == pytest.approx(total, rel=0.02)
+    assert_sleeps(row, 300, said)
     # Asleep it is off the CPU, but for the way there and back; and but for a sleep that was
     # over before it got there, for a virtual machine may stand still for a millisecond.
     off = rows(before, after)["offcpu"]
     assert off.count is not None
     assert off.count >= 285
-    assert off.p50 == pytest.approx(p50, rel=0.04)
+    assert off.p50 is not None
+    assert 0.9 * rank(sleeps_asked_for(300), 0.5) <= off.p50 <= (1 + STEP) * said[0]
 
 
 def test_calls_under_way_are_missed_not_made_up(calls: Path) -> None:
@@ -262,6 +277,8 @@ def test_block_requests_joined_by_fields(live: Timing) -> None:
         assert min(row.spent.buckets) > hdr.index(500)
         assert row.maximum is not None
         assert row.maximum < 60e9
+    # Each write may be followed by a flush, which is a request of its own.
+    assert rows(before, after)["blockio"].missed == 0
     mine = by_pid(before, after, BLOCK)
     assert sum(mine.values()) == rows(before, after)[BLOCK].count
 

@@ -13,9 +13,17 @@ import pytest
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Filters, PmcSample
+from probes.model import latency_view
+from probes.samples import NO_FILTERS, Filters, LatencySample, PmcSample
 from tests.kernel.counting import Counting, Load, gained, observe, truth
-from tests.kernel.harness import eventually, held_programs, open_descriptors, program_ids
+from tests.kernel.harness import (
+    Live,
+    Work,
+    eventually,
+    held_programs,
+    open_descriptors,
+    program_ids,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -82,6 +90,32 @@ def test_waiting_for_a_cpu_is_exact(live: Counting, counters: Path) -> None:
         times, _ = gained(before, after, load.pid)
         assert times.wait == last.wait - first.wait > 0
         assert times.switches == last.switches - first.switches
+
+
+def test_time_on_and_off_the_cpu_is_all_time(calls: Path) -> None:
+    """From switch to switch: the program's own clock has nothing left over.
+
+    The kernel's CPU time has more: of who sleeps and wakes it charges what a sleeping CPU takes
+    from the wakeup to the switch, when nothing of the program runs.
+    """
+    paths = {"pmc": "probes.pmc:PmcProbe", "latency": "probes.latency:LatencyProbe"}
+    options = {"latency": {"targets": ["offcpu"]}}
+    with (
+        Live("pmc", "latency", paths=paths, options=options) as live,
+        Work(calls, "naps", "5000", "naps") as work,
+    ):
+        before = live.settled().samples
+        pid, elapsed, by_kernel = work.work()
+        after = live.settled().samples
+    was, pmc = cast(PmcSample, before["pmc"]), cast(PmcSample, after["pmc"])
+    times, _ = gained(was, pmc, pid)
+    latency = cast(LatencySample, before["latency"]), cast(LatencySample, after["latency"])
+    off = latency_view(*latency, 1).behind("offcpu")
+    (away,) = [row.total or 0 for row in off if row.pid == pid]
+    print(f"on {times.clock} off {away} of {elapsed} ns, by the kernel on {by_kernel}")
+    # Its beginning and its end are around its clock.
+    assert times.clock + away == pytest.approx(elapsed, rel=0.02)
+    assert times.clock <= 1.02 * by_kernel
 
 
 def test_what_never_leaves_its_cpu_advances(live: Counting, counters: Path) -> None:
@@ -239,13 +273,13 @@ def test_off_leaves_nothing_and_on_comes_back(live: Counting) -> None:
         for _ in range(4):
             ours.source.toggle("pmc", False)
             ours.wait("it is off", lambda frame: frame.samples["pmc"].state == "off")
-            assert held_programs() == others
+            eventually("the broker has detached it", lambda: held_programs() == others)
             # The program of the timers ends with their events.
             eventually("its programs are gone", lambda: not seen & program_ids())  # noqa: B023
             ours.source.toggle("pmc", True)
             ours.all_on("pmc")
             seen |= held_programs() - others
-        assert len(held_programs() - others) == 3
+        eventually("three are held", lambda: len(held_programs() - others) == 3)
         eventually("as many are open", lambda: open_descriptors() == descriptors)
     eventually("all programs are gone", lambda: not program_ids() & seen)
 

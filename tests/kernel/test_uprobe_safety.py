@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +22,14 @@ from probes.base import Found, ProbeError
 from probes.elf_functions import functions
 from probes.file_access import for_clients
 from probes.latency_plan import wish
-from tests.kernel.harness import Live, eventually
+from tests.kernel.harness import (
+    ROOT,
+    Live,
+    children_of,
+    eventually,
+    program_ids,
+    programs_of,
+)
 from tests.kernel.timing import PATHS, Timing
 
 pytestmark = pytest.mark.kernel
@@ -131,6 +141,69 @@ def test_a_link_that_turns_attaches_to_the_file_that_was_read(
             for fd in links:
                 os.close(fd)
         assert (one.code(), other.code()) == before
+
+
+class Stream:
+    """`probetop stream` that times a function, in a process group of its own."""
+
+    def __init__(self, spec: str, *more: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tui.cli", "stream", "--probes", "latency", "-f", spec, *more],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.group():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+    def group(self) -> list[int]:
+        """The processes of its group that run."""
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(") ")[2].split()
+                if int(fields[2]) == self.process.pid and fields[0] not in "ZX":
+                    found.append(int(name))
+        return found
+
+    def broker(self) -> int:
+        """The process that holds what is attached."""
+        return next(pid for pid in children_of(self.process.pid) if programs_of(pid))
+
+
+@pytest.mark.skipif(kernel.arch() != "x86_64", reason="looks for x86_64's breakpoint")
+@pytest.mark.parametrize("way", ["SIGKILL", "SIGTERM", "SIGINT", "reader", "broker", "by itself"])
+def test_when_its_processes_are_gone_so_are_its_breakpoints(
+    programs: tuple[Path, Path], way: str
+) -> None:
+    """However it ends, and although a child of the broker closes what the broker held."""
+    before = program_ids()
+    more = ("--seconds", "3") if way == "by itself" else ()
+    with (
+        Running(programs[0]) as traced,
+        Stream(f"uprobe:{programs[0]}:wanted", *more) as stream,
+    ):
+        whole = traced.code()
+        eventually("there is a breakpoint", lambda: changed(whole, traced.code()))
+        if way.startswith("SIG"):
+            stream.process.send_signal(getattr(signal, way))
+        elif way == "reader":
+            assert stream.process.stdout is not None
+            stream.process.stdout.close()
+        elif way == "broker":
+            os.kill(eventually("there is a broker", stream.broker), signal.SIGKILL)
+        eventually("its processes are gone", lambda: stream.process.poll() is not None)
+        eventually("and those of its group", lambda: not stream.group())
+        assert traced.code() == whole
+        eventually("its programs are gone", lambda: not program_ids() - before)
 
 
 @pytest.mark.skipif(kernel.arch() != "x86_64", reason="looks for x86_64's breakpoint")

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,9 +67,17 @@ def wchan(pid: int) -> str:
 WRITE = {"x86_64": 1, "aarch64": 64}[os.uname().machine]
 
 
+@pytest.fixture
+def entered() -> Iterator[Path]:
+    """A folder below /tmp that others may enter: others are not for files of root's dashboard."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.mark.usefixtures("busy")
-def test_a_terminal_that_stops_neither_grows_memory_nor_stops_polling(tmp_path: Path) -> None:
-    path = tmp_path / "a.ptrec"
+def test_a_terminal_that_stops_neither_grows_memory_nor_stops_polling(entered: Path) -> None:
+    path = entered / "a.ptrec"
     with started() as tty:
         tty.type("r")
         tty.shows("record to")

@@ -6,13 +6,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from probes import hdr
 from probes.model import TargetRow, histogram_delta, latency_view
 from probes.samples import Frame, Histogram, LatencySample, Target
 from tests.kernel.harness import Live
 
+STEP = 1 / 32
+"""The width of a bucket of durations, by its lower end."""
 PATHS = {"latency": "probes.latency:LatencyProbe"}
 
 
@@ -89,6 +91,41 @@ def durations(record: Path, depth: int | None = None) -> list[int]:
 def rank(values: Sequence[int], fraction: float) -> int:
     """The value that `fraction` of them do not exceed."""
     return values[min(len(values), max(1, math.ceil(len(values) * fraction))) - 1]
+
+
+class Spent(Protocol):
+    """A row of a view, with durations of an interval."""
+
+    p50: float | None
+    p99: float | None
+    maximum: float | None
+    total: int | None
+
+
+def sleeps_asked_for(n: int) -> list[int]:
+    """What `calls sleeps N` asks for, ascending ns."""
+    return sorted(1_000_000 + i * 7919 % 5 * 1_000_000 for i in range(n))
+
+
+def assert_sleeps(row: Spent, n: int, said: Sequence[int]) -> None:
+    """Durations of `calls sleeps N` lie between what it asked for and what it says that they took.
+
+    Each sleep is no shorter than was asked for, and no longer than between the clocks around it;
+    so neither is any rank of them, whatever else takes the CPU before and behind. A percentile
+    is within a bucket's width.
+    """
+    asked = sleeps_asked_for(n)
+    p50, p99, longest, total = said
+    for name, found, low, high in (
+        ("p50", row.p50, rank(asked, 0.50), p50),
+        ("p99", row.p99, rank(asked, 0.99), p99),
+        ("maximum", row.maximum, asked[-1], longest),
+    ):
+        assert found is not None
+        assert low * (1 - STEP) <= found <= high * (1 + STEP), (name, low, found, high)
+    assert row.total is not None
+    # The kernel's clock and the program's are set right at different moments.
+    assert sum(asked) * 0.999 <= row.total <= total * 1.001
 
 
 def assert_agree(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a hostile local user, uid 65534, against a probetop that root runs.
+"""Plays hostile local users against a probetop that root runs: nobody, and one with an account.
 
 `python -m tests.security.attack` as root prints one line for each attack and exits with 1 if any
 gained something; `tests/security/test_attack.py` runs the same as tests. Attacks of
@@ -10,39 +10,47 @@ handed. Those of `without_socket` have an account on the machine, and nothing el
 from __future__ import annotations
 
 import os
-import socket
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from probes import broker, file_access, ipc, privileges
+import pytest
+
+from probes import broker, file_access, ipc, map_memory, privileges
+from probes.broker_link import BrokerLink
+from tests.kernel.harness import eventually
 from tests.security.prey import Prey
 from tui.registry import REGISTRY
 
-NOBODY = privileges.User(65534, 65534, None)
+UIDS = (65534, 4711)
+"""The kernel treats the first one, its overflow uid, unlike others here and there."""
+HIDDEN = {"execs": {"args": False}}
+MOST_MEMORY = 64 << 20
+"""Bytes of maps that the broker allows here: less than to users, for the test to be short."""
 
 
 class Attack(NamedTuple):
-    """`run` returns what it gained, "" for nothing; it is called as nobody."""
+    """`run` returns what it gained, "" for nothing; it is called as the hostile user."""
 
     name: str
     run: Callable[[Any], str]
 
 
 class Compromised:
-    """The broker's socket in the hands of somebody who sends anything."""
+    """The link to the broker in the hands of somebody who sends anything."""
 
-    def __init__(self, sock: socket.socket, prey: Prey, broker_pid: int) -> None:
-        self.sock, self.prey, self.broker_pid = sock, prey, broker_pid
+    def __init__(self, link: BrokerLink, prey: Prey, broker_pid: int) -> None:
+        self.link, self.prey, self.broker_pid = link, prey, broker_pid
         self._number = 0
 
     def ask(self, **message: Any) -> tuple[dict[str, Any], list[int]]:
         """The answer to one message, with the descriptors that came."""
         self._number += 1
-        assert ipc.send(self.sock, {"id": self._number, **message}), "the broker is gone"
+        assert self.link.send({"id": self._number, **message}), "the broker is gone"
         while True:
-            received = ipc.receive(self.sock)
+            received = ipc.receive(self.link.answers)
             assert received is not None, "the broker is gone"
             answer, fds = received
             assert isinstance(answer, dict)
@@ -56,8 +64,14 @@ class Compromised:
         answer, fds = self.ask(op="load", probe="latency", params=params)
         ipc.close_all(fds)
         if answer.get("unit"):
-            ipc.send(self.sock, {"id": 0, "op": "detach", "unit": answer["unit"]})
+            self.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
         return answer
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.link.requests, view) :]
 
     def alive(self) -> str:
         """ "" if the broker still does its work."""
@@ -67,19 +81,28 @@ class Compromised:
 
 @contextmanager
 def compromised(prey: Prey) -> Iterator[Compromised]:
-    """A broker as root's agent has it, whose clients may ask for what everybody can read."""
+    """A broker as root's agent has it, whose clients may ask for what everybody can read.
+
+    It was started with --no-args. It has to end by itself.
+    """
     paths = {entry.name: entry.probe_path for entry in REGISTRY}
-    pid, sock = broker.fork(paths, asker=file_access.for_clients())
-    sock.settimeout(60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(map_memory, "most", lambda: MOST_MEMORY)
+        pid, link = broker.fork(paths, asker=file_access.for_clients(), fixed=HIDDEN)
+    link.answers.settimeout(60)
     try:
-        yield Compromised(sock, prey, pid)
+        yield Compromised(link, prey, pid)
     finally:
-        sock.close()
-        os.waitpid(pid, 0)
+        link.close()
+        try:
+            eventually("the broker has ended", lambda: os.waitpid(pid, os.WNOHANG)[0])
+        except AssertionError:
+            os.kill(pid, signal.SIGKILL)
+            raise
 
 
-def as_nobody(work: Callable[[], str], confined: bool) -> str:
-    """What `work` returns as uid 65534; `confined` as the unprivileged side is."""
+def as_user(uid: int, work: Callable[[], str], confined: bool) -> str:
+    """What `work` returns as this user; `confined` as the unprivileged side is."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -88,11 +111,11 @@ def as_nobody(work: Callable[[], str], confined: bool) -> str:
             os.close(reading)
             try:
                 if confined:
-                    privileges.drop(NOBODY, writes=False)
+                    privileges.drop(privileges.User(uid, uid, None), writes=False)
                 else:
                     os.setgroups([])
-                    os.setresgid(65534, 65534, 65534)
-                    os.setresuid(65534, 65534, 65534)
+                    os.setresgid(uid, uid, uid)
+                    os.setresuid(uid, uid, uid)
                 said = work()
             except BaseException as error:
                 said = f"{type(error).__name__}: {error}"
@@ -107,28 +130,39 @@ def as_nobody(work: Callable[[], str], confined: bool) -> str:
 
 def main() -> int:
     """Run everything, one line each."""
-    from tests.security import with_socket, without_socket
-
-    gained = 0
-    with Prey() as prey:
-        for attack in with_socket.ATTACKS:
-            with compromised(prey) as stolen:
-                said = as_nobody(lambda a=attack, s=stolen: a.run(s), confined=False)  # type: ignore[misc]
-            gained += _tell("with the broker's socket", attack.name, said)
-        for attack in without_socket.ATTACKS:
-            said = as_nobody(lambda a=attack: a.run(prey), attack.name.startswith("confined"))  # type: ignore[misc]
-            gained += _tell("without", attack.name, said)
-        with without_socket.served(prey) as agent:
-            for attack in without_socket.AGENT_ATTACKS:
-                said = as_nobody(lambda a=attack: a.run(agent), confined=False)  # type: ignore[misc]
-                gained += _tell("the agent's socket", attack.name, said)
+    gained = sum(map(_attacks, UIDS))
     print(f"{gained} attacks gained something" if gained else "nothing gained")
     return 1 if gained else 0
 
 
-def _tell(means: str, name: str, said: str) -> int:
-    print(f"{'GAINED' if said else 'held  '}  {means}: {name}{': ' if said else ''}{said}")
-    return 1 if said else 0
+def _attacks(uid: int) -> int:
+    """How many attacks of a user gained something."""
+    from tests.security import accomplice, with_socket, without_socket
+
+    gained = 0
+
+    def play(means: str, attack: Attack, victim: Any, confined: bool = False) -> None:
+        tell(means, attack.name, as_user(uid, lambda: attack.run(victim), confined))
+
+    def tell(means: str, name: str, said: str) -> None:
+        nonlocal gained
+        what = f"uid {uid}, {means}: {name}"
+        print(f"GAINED  {what}: {said}" if said else f"held    {what}")
+        gained += bool(said)
+
+    with Prey(uid) as prey:
+        for attack in with_socket.ATTACKS:
+            with compromised(prey) as stolen:
+                play("with the broker's socket", attack, stolen)
+        for attack in without_socket.ATTACKS:
+            play("without", attack, prey, confined=True)
+        tell("with an accomplice", "the terminal", accomplice.takes(uid, confined=True))
+        for attack in accomplice.ATTACKS:
+            play("with an accomplice", attack, prey, confined=True)
+        with without_socket.served(prey) as agent:
+            for attack in without_socket.AGENT_ATTACKS:
+                play("the agent's socket", attack, agent)
+    return gained
 
 
 if __name__ == "__main__":

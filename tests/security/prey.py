@@ -35,9 +35,12 @@ SECRET = "/usr/bin/secret-interpreter-4711"
 class Prey:
     """`guard` is root's and setuid; `private` is a folder of root's that nobody may search.
 
-    `hostile` is a folder of uid 65534's. `inside` are addresses of the guard's function at which
+    `hostile` is a folder of the user `uid`. `inside` are addresses of the guard's function at which
     no instruction begins, as objdump sees it; `terminal` is one that root reads from.
     """
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
 
     def __enter__(self) -> Self:
         self.top = Path(tempfile.mkdtemp(prefix="probetop-prey-", dir="/tmp"))
@@ -54,7 +57,7 @@ class Prey:
         script.write_text(f"#!{SECRET}\n")
         self.hostile = self.top / "hostile"
         self.hostile.mkdir()
-        os.chown(self.hostile, 65534, 65534)
+        os.chown(self.hostile, self.uid, self.uid)
         shutil.copy(script, self.top / "script")
         (self.top / "script").chmod(0o600)
         self.begin, self.inside = self._addresses()
@@ -80,6 +83,7 @@ class Prey:
         return places[0], sorted(whole - set(places))
 
     def refuses(self) -> bool:
-        """Whether the guard still refuses uid 65534."""
-        done = subprocess.run([self.guard], capture_output=True, text=True, user=65534, check=False)
+        """Whether the guard still refuses the user."""
+        command = [self.guard]
+        done = subprocess.run(command, capture_output=True, text=True, user=self.uid, check=False)
         return done.stdout == "refused\n"

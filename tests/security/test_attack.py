@@ -8,16 +8,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.security import attack as attacker
 from tests.security import with_socket, without_socket
-from tests.security.attack import Attack, as_nobody, compromised
+from tests.security.attack import UIDS, Attack, as_user, compromised
 from tests.security.prey import Prey
 
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture(scope="module")
-def prey() -> Iterator[Prey]:
-    with Prey() as made:
+@pytest.fixture(scope="module", params=UIDS, ids=lambda uid: f"uid-{uid}")
+def prey(request: pytest.FixtureRequest) -> Iterator[Prey]:
+    with Prey(request.param) as made:
         yield made
 
 
@@ -34,23 +35,28 @@ def named(attack: Attack) -> str:
 @pytest.mark.parametrize("attack", with_socket.ATTACKS, ids=named)
 def test_with_the_brokers_socket(attack: Attack, prey: Prey) -> None:
     with compromised(prey) as stolen:
-        assert as_nobody(lambda: attack.run(stolen), confined=False) == ""
+        assert as_user(prey.uid, lambda: attack.run(stolen), confined=False) == ""
         assert prey.refuses()
     assert not os.path.exists(f"/proc/{stolen.broker_pid}")
 
 
 @pytest.mark.parametrize("attack", without_socket.ATTACKS, ids=named)
 def test_as_the_confined_process(attack: Attack, prey: Prey) -> None:
-    assert as_nobody(lambda: attack.run(prey), confined=True) == ""
+    assert as_user(prey.uid, lambda: attack.run(prey), confined=True) == ""
 
 
 @pytest.mark.parametrize("attack", without_socket.AGENT_ATTACKS, ids=named)
 def test_with_an_account_on_the_machine(attack: Attack, agent: without_socket.Served) -> None:
-    assert as_nobody(lambda: attack.run(agent), confined=False) == ""
+    assert as_user(agent.prey.uid, lambda: attack.run(agent), confined=False) == ""
 
 
-def test_attacks_that_work_are_seen(prey: Prey) -> None:
-    """The prey is worth something: uid 65534 with a breakpoint of root's gets what it wants."""
+def test_attacks_that_work_are_seen(prey: Prey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The prey is worth something, and what programs are called with can be had otherwise."""
     assert prey.refuses()
-    assert as_nobody(lambda: str((prey.hostile / "mine").write_text("x")), False) == "1"
-    assert as_nobody(lambda: str(os.listdir(prey.private)), False).startswith("PermissionError")
+    uid = prey.uid
+    assert as_user(uid, lambda: str((prey.hostile / "mine").write_text("x")), False) == "1"
+    assert as_user(uid, lambda: str(os.listdir(prey.private)), False).startswith("PermissionError")
+    monkeypatch.setattr(attacker, "HIDDEN", {})
+    with compromised(prey) as stolen:
+        said = as_user(uid, lambda: with_socket.arguments_although_hidden(stolen), confined=False)
+        assert with_socket.ARGUMENT in said

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks by somebody who has taken over the unprivileged side, and so the broker's socket."""
+"""Attacks by somebody who has taken over the unprivileged side, and so the link to the broker."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import random
 import signal
 import socket
 import struct
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from probes import bpfsys, ipc
-from tests.security.attack import Attack, Compromised
+from probes.base import Loaded
+from probes.execs import ExecProbe
+from probes.messages import Answer, convert
+from tests.security.attack import MOST_MEMORY, Attack, Compromised
 from tests.security.prey import SECRET
-from tests.unit.elf_file import FUNC, GLOBAL, ElfFile, Row
+from tests.unit.elf_file import DATA, FUNC, GLOBAL, ElfFile, Row, usdt_note
 
+ARGUMENT = "--password=of-somebody"
 CONTROL_PAGES, RING_BUFFERS = ("control", "slots", "handover"), ("crowded", "events")
 LOADS: tuple[tuple[str, dict[str, object]], ...] = (
     ("syscalls", {"latency": True}),
@@ -43,8 +49,6 @@ def inside_an_instruction(it: Compromised) -> str:
 
 def static_probe_without_its_nop(it: Compromised) -> str:
     """A file of ours names a static probe where another instruction is."""
-    from tests.unit.elf_file import usdt_note
-
     path = it.prey.hostile / "usdt"
     path.write_bytes(
         ElfFile(
@@ -155,16 +159,123 @@ def words_of_control_pages(it: Compromised) -> str:
 
 
 def messages(it: Compromised) -> str:
-    """No JSON, no message, too deep, too large, too many descriptors."""
-    for raw in (b"x", b"[]", b"[" * 100_000, b'{"a":' * 30_000, b"9" * 5000, b"\xff" * 99,
+    """No JSON, no message, too deep, too large, several at once, and parts of one."""
+    for raw in (b"", b"+", b"x", b"[]", b"[" * 100_000,
+                b'{"a":' * 30_000, b"9" * 5000, b"\xff" * 99,
                 b'{"id":9999}', b'{"op":"load","id":9999,"probe":["a"]}', b" " * 200_000,
-                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":5}}'):  # fmt: skip
-        it.sock.send(raw)
-    mine = os.open("/dev/null", os.O_RDONLY)
-    for _ in range(12):
-        socket.send_fds(it.sock, [ipc.PART], [mine] * 250)
-    it.sock.send(b'{"id":9998,"op":"runs"}')
+                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":5}}',
+                b'{"op":"load","id":9999,"probe":"latency","params":{"targets":'
+                + b"[" * 985 + b"]" * 985 + b"}}"):  # fmt: skip
+        it.write(raw + b"\n")
+    it.write(b"\n" * 500 + b" " * 1_000_000 + b'\n{"id":9998,')
+    it.write(b'"op":"runs"}\n{"id":9997,"op":"runs"}\n')
+    failed = it.alive()
+    # It does not wait for the rest of this, when we are gone.
+    it.write(b'{"id":9996,')
+    return failed
+
+
+def descriptors_whose_close_blocks(it: Compromised) -> str:
+    """Files that nobody can close soon, in the hands of the broker: as its last holder it waits."""
+    for data in (ipc.PART, b'{"id":1,"op":"runs"}', b'{"id":1,"op":"help","name":"page"}'):
+        with suppress(BrokenPipeError):
+            with lingering() as sock:
+                socket.send_fds(it.link.answers, [data], [sock.fileno()])
+            return "it takes descriptors"
     return it.alive()
+
+
+@contextmanager
+def lingering() -> Iterator[socket.socket]:
+    """A socket whose last close waits an hour for a peer that reads nothing.
+
+    Our own copy is gone at the end, if somebody else has one.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sock = socket.create_connection(server.getsockname())
+        peer, _ = server.accept()
+    sock.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(1 << 16))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 3600))
+    try:
+        yield sock
+    except BrokenPipeError:
+        # Nobody has taken it: it is not to linger here.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 0, 0))
+        sock.close()
+        peer.close()
+        raise
+    sock.close()
+    PEERS.append(peer)
+
+
+PEERS: list[socket.socket] = []
+"""Kept open for as long as the attack lasts."""
+
+
+def answers_that_are_not_read(it: Compromised) -> str:
+    """More answers than the broker may keep, so that it waits for us, or grows."""
+    for number in range(100_000):
+        try:
+            it.write(b'{"id":%d,"op":"runs"}\n' % number)
+        except BrokenPipeError:
+            return ""
+    return "it keeps all answers"
+
+
+def arguments_although_hidden(it: Compromised) -> str:
+    """Arguments of programs, from a broker that was started with --no-args."""
+    for params in ({"args": True}, {"args": True, "failed": False}, {}, {"args": 1}):
+        answer, fds = it.ask(op="load", probe="execs", params=params)
+        if not answer["ok"]:
+            continue
+        probe = ExecProbe()
+        probe.adopt(Loaded.of(convert(answer, Answer), fds))
+        pid = os.posix_spawn("/bin/true", ["true", ARGUMENT], {})
+        os.waitpid(pid, 0)
+        events: list[object] = []
+        end = time.monotonic() + 20
+        while not any(getattr(event, "pid", 0) == pid for event in events):
+            events += probe.read(time.monotonic()).events
+            if time.monotonic() > end:
+                return "no events at all"
+        if ARGUMENT in str(events):
+            return str(events)
+        probe.release()
+        it.ask(op="runs")
+    return it.alive()
+
+
+def kernel_memory(it: Compromised) -> str:
+    """Maps that we hold when their probes are long detached."""
+    held: list[int] = []
+    taken, refused = 0, ""
+    for _ in range(100):
+        answer, fds = it.ask(op="load", probe="syscalls", params={"latency": True})
+        held += fds
+        if not answer["ok"]:
+            refused = answer["why"]
+            break
+        taken += sum(int(bpfsys.fdinfo(fd)["memlock"]) for fd in fds)
+        it.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
+    if not refused or taken > MOST_MEMORY:
+        return f"{taken >> 20} MiB are taken"
+    if "MiB of the kernel's memory" not in refused:
+        return f"refused: {refused}"
+    ipc.close_all(held)
+    return eventually_alive(it)
+
+
+def eventually_alive(it: Compromised) -> str:
+    """As `alive`, once the kernel has freed what was let go."""
+    end = time.monotonic() + 20
+    while said := it.alive():
+        if time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    return said
 
 
 def thousands_of_targets(it: Compromised) -> str:
@@ -197,6 +308,44 @@ def hostile_elf_files(it: Compromised) -> str:
     if [one["spec"] for one in answer["facts"]["targets"]] != ["runq"]:
         return f"a bad target cost others: {answer}"
     return it.alive()
+
+
+def kernel_addresses(it: Compromised) -> str:
+    """Fields of tracepoints that tell where the kernel is, as a value and as a key of a pair."""
+    fields = ("kmem:kmalloc@call_site", "kmem:kmalloc@ptr", "skb:kfree_skb@location",
+              "timer:hrtimer_start@function", "workqueue:workqueue_execute_start@work")  # fmt: skip
+    targets = [f"tracepoint:{field}" for field in fields]
+    targets += [f"tracepoint:{field.partition('@')[0]},tracepoint:{field}" for field in fields]
+    answer = it.load("runq", *targets)
+    found = [one["spec"] for one in answer["facts"]["targets"]]
+    return "" if found == ["runq"] else f"attached to {found}: {answer}"
+
+
+def costly_wildcards(it: Compromised) -> str:
+    """A pattern of many stars against long names must not cost other targets anything."""
+    path = it.prey.hostile / "long"
+    rows: list[Row] = [("a" * 4000 + str(n), FUNC, GLOBAL, n, 1) for n in range(60)]
+    path.write_bytes(ElfFile(symtab=rows).build())
+    stars = "*a" * 30 + "*b"
+    answer = it.load(
+        "runq", f"uprobe:{path}:{stars}", f"func:{stars}", f"usdt:{path}:n@str({' ' * 9000}"
+    )
+    found = [one["spec"] for one in answer["facts"]["targets"]] if answer["ok"] else []
+    return it.alive() if found == ["runq"] else f"others were lost: {answer}"
+
+
+def counters_that_are_none(it: Compromised) -> str:
+    """A note names data of the program as its reference counter, which the kernel changes."""
+    path = it.prey.hostile / "counter"
+    for counter in (DATA + 8, DATA + 12, DATA + 1):
+        note = usdt_note("p", "n", 0, counter=counter)
+        path.write_bytes(ElfFile(notes=note, counters=8).build())
+        answer = it.load(f"usdt:{path}:p:n")
+        if answer["ok"] and answer["facts"]["targets"]:
+            return f"attached with the counter {counter:#x}"
+    path.write_bytes(ElfFile(notes=usdt_note("p", "n", 0, counter=DATA), counters=8).build())
+    answer = it.load(f"usdt:{path}:p:n")
+    return "" if answer["facts"]["targets"] else f"a true counter is refused: {answer}"
 
 
 def helpers_by_path(it: Compromised) -> str:
@@ -237,7 +386,14 @@ ATTACKS = [
         messages,
         thousands_of_targets,
         hostile_elf_files,
+        kernel_addresses,
+        costly_wildcards,
+        counters_that_are_none,
         helpers_by_path,
+        descriptors_whose_close_blocks,
+        answers_that_are_not_read,
+        arguments_although_hidden,
+        kernel_memory,
         the_broker_itself,
     )
 ]

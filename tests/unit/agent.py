@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
@@ -23,7 +23,7 @@ from probes.samples import NO_FILTERS, Filters, Frame, LatencySample, Target
 from probes.slot import Standing
 from tests.pilot.fake import FakeSource
 from tui.agent.api import application
-from tui.agent.command import Setup
+from tui.agent.command import Setup, page_files
 from tui.agent.listen import open_socket
 from tui.agent.notify import Notifier
 from tui.agent.options import Listen, ServeOptions, Token
@@ -60,7 +60,7 @@ class AgentSource(FakeSource):
         self.settling = True
         self.naming = Naming()
         self.filter_watch = FilterWatch(NO_FILTERS)
-        self.helped: Callable[[str, Sequence[int]], dict[str, Any]] = lambda name, fds: {
+        self.helped: Callable[[str], dict[str, Any]] = lambda name: {
             "ok": True,
             "result": {"name": name},
         }
@@ -107,11 +107,9 @@ class AgentSource(FakeSource):
             standings[name] = Standing(state, self.settling, why, fix, None, dict(targets))
         on_standing(standings)
 
-    def help(
-        self, name: str, on_answer: Callable[[dict[str, Any]], None], fds: Sequence[int] = ()
-    ) -> None:
+    def help(self, name: str, on_answer: Callable[[dict[str, Any]], None]) -> None:
         """What `helped` says."""
-        on_answer(self.helped(name, fds))
+        on_answer(self.helped(name))
 
 
 class Answer:
@@ -159,6 +157,7 @@ class Served:
         self.as_owner = as_owner and not serving.tokens and listen.path is None
         if self.as_owner:
             setup.own = OwnerFile(OWN, "", -1, -1)
+        self.page_files = setup.page_files = page_files()
         self._sock = open_socket(serving, user, starter)
         self.address = listen.path or self._sock.getsockname()
         self.loop = asyncio.new_event_loop()
@@ -187,6 +186,8 @@ class Served:
         self._thread.join(DEADLINE)
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+        for fd in self.page_files:
+            os.close(fd)
 
     async def _stopped(self) -> None:
         self.agent.streams.end()

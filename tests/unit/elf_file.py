@@ -14,6 +14,8 @@ ADDRESS = 0x400000
 CODE_AT = 0x1000
 """The code lies at this file offset and is loaded at ADDRESS + CODE_AT + MOVED."""
 MOVED = 0x2000
+DATA = 0x600000
+"""Where the writable segment is loaded: reference counters, then as many bytes of other data."""
 Row = tuple[str, int, int, int | None, int]
 """A symbol: name, type, binding, place in the code or None where it is imported, size."""
 NOP = b"\x1f\x20\x03\xd5" if kernel.arch() == "arm64" else b"\x90"
@@ -37,6 +39,7 @@ class ElfFile:
     machine: int = MACHINE
     kind: int = 3
     code: bytes = b""
+    counters: int = 0
 
     def build(self) -> bytes:
         """The bytes of the file."""
@@ -54,6 +57,9 @@ class ElfFile:
             sections.append((".note.gnu.build-id", 7, note, 0))
         if self.notes:
             sections.append((".note.stapsdt", 7, self.notes, 0))
+        if self.counters:
+            sections.append((".probes", 1, bytes(self.counters), 0))
+            sections.append((".data", 1, bytes(self.counters), 0))
         if self.debuglink:
             sections.append((".gnu_debuglink", 1, self.debuglink.encode() + b"\0" * 8, 0))
         if self.debugdata:
@@ -65,22 +71,39 @@ class ElfFile:
         names = b"\0" + b"".join(name.encode() + b"\0" for name, _, _, _ in sections[1:])
         sections = [*sections, ("", 3, names + b"\0", 0)]
         code = (self.code + NOP * 0x1000)[:0x1000]
-        body = bytes(CODE_AT - 64 - 56) + code
+        body = bytes(CODE_AT - 64 - (112 if self.counters else 56)) + code
+        writable = b""
         headers, at = b"", CODE_AT + len(code)
         for name, kind, data, link in sections:
             offset = names.find(b"\0" + name.encode() + b"\0") + 1 if name else 0
-            row = (offset, kind, 0, 0, at if data else 0, len(data), link, 0, 1, 0)
+            if name == ".probes":
+                size = 2 * self.counters
+                writable = struct.pack("<2I6Q", 1, 6, at, DATA, DATA, size, size, 1)
+            address = DATA if name == ".probes" else 0
+            row = (offset, kind, 0, address, at if data else 0, len(data), link, 0, 1, 0)
             headers += struct.pack("<2I4Q2I2Q", *row)
             body += data
             at += len(data)
         ident = b"\x7fELF" + bytes([self.bits, 1, 1]) + bytes(9)
         table = (len(sections), len(sections) - 1)
         head = struct.pack(
-            "<2HI3QI6H", self.kind, self.machine, 1, 0, 64, at, 0, 64, 56, 1, 64, *table
+            "<2HI3QI6H",
+            self.kind,
+            self.machine,
+            1,
+            0,
+            64,
+            at,
+            0,
+            64,
+            56,
+            1 + bool(writable),
+            64,
+            *table,
         )
         load = ADDRESS + CODE_AT + MOVED
         segment = struct.pack("<2I6Q", 1, 5, CODE_AT, load, load, len(code), len(code), 0x1000)
-        return ident + head + segment + body + headers
+        return ident + head + segment + writable + body + headers
 
 
 def _symbols(symbols: list[Row]) -> tuple[bytes, bytes]:
@@ -94,10 +117,10 @@ def _symbols(symbols: list[Row]) -> tuple[bytes, bytes]:
     return table, strings
 
 
-def usdt_note(provider: str, name: str, place: int, arguments: str = "") -> bytes:
-    """A note of .note.stapsdt about a probe at a code offset, without a reference counter."""
+def usdt_note(provider: str, name: str, place: int, arguments: str = "", counter: int = 0) -> bytes:
+    """A note of .note.stapsdt about a probe at a code offset; `counter` is an address or 0."""
     address = ADDRESS + CODE_AT + MOVED + place
     text = b"\0".join(part.encode() for part in (provider, name, arguments)) + b"\0"
-    data = struct.pack("<3Q", address, 0, 0) + text
+    data = struct.pack("<3Q", address, 0, counter) + text
     padded = data + bytes(-len(data) % 4)
     return struct.pack("<3I8s", 8, len(data), 3, b"stapsdt\0") + padded

@@ -238,7 +238,7 @@ def test_search(served: Served) -> None:
 
 def test_the_doctor_is_asked_where_there_are_privileges(served: Served) -> None:
     assert served.get("/v1/doctor").json() == {"name": "doctor"}
-    served.source.helped = lambda name, fds: {"ok": False, "why": "busy", "fix": "later"}
+    served.source.helped = lambda name: {"ok": False, "why": "busy", "fix": "later"}
     assert served.get("/v1/doctor").refused(503) == "busy"
 
 

@@ -132,7 +132,7 @@ def test_a_read_token_reads_and_no_more(guarded: Served) -> None:
 def test_the_doctor_tries_nothing_for_who_only_reads(guarded: Served) -> None:
     tried: list[str] = []
 
-    def helped(name: str, fds: Any) -> dict[str, Any]:
+    def helped(name: str) -> dict[str, Any]:
         tried.append(name)
         return {"ok": True, "result": {"number": len(tried)}}
 

@@ -322,3 +322,26 @@ def test_chunks_of_impossible_sizes_take_no_memory(status: bytes, size: bytes) -
         assert not thread.is_alive()
     # Some megabytes lie in the sockets' buffers.
     assert sent < 32 << 20
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"HTTP/9\x1b[31m\x07 200 fine\r\n\r\n", b"\x1b]0;title\x07\r\n", b"HTTP/1.1 \x9b2J x\r\n\r\n"],
+)
+def test_what_is_no_http_is_told_without_control_characters(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(1 << 16)
+                peer.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = Address("127.0.0.1", listening.getsockname()[1])
+        with pytest.raises(ProbeError) as caught:
+            HttpTransport("there", address).connect(lambda value: None, ask=True)
+        thread.join(20)
+    assert caught.value.why.startswith("there: ")
+    assert caught.value.why.isprintable(), caught.value.why

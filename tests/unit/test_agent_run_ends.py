@@ -12,13 +12,14 @@ from probes.base import ProbeError
 from probes.summary import Summarizer
 from tui.agent.control import Control
 from tui.agent.runs import Run, Runs
+from tui.agent.turns import Turns
 
 
 class FakeControl:
     """Removes targets after a moment; with `why`, gives filters back to nobody."""
 
     def __init__(self, why: str = "") -> None:
-        self.lock = asyncio.Lock()
+        self.lock = Turns()
         self.wishes = self
         self.runs: dict[str, Any] = {}
         self.why = why

@@ -249,31 +249,26 @@ def test_snapshots_are_of_the_last_seconds(served: Served) -> None:
 
 def test_a_page_is_made_by_somebody_else(served: Served) -> None:
     import os
+    import threading
 
     from tui.agent.page import make
 
-    def helped(name: str, fds: Any) -> dict[str, Any]:
-        try:
-            return {"ok": True, "result": make(fds)}
-        finally:
-            for fd in fds:
-                os.close(fd)
-
-    import threading
-
-    def in_thread(name: str, fds: Any) -> dict[str, Any]:
+    def in_thread(name: str) -> dict[str, Any]:
         # It draws with a loop of its own.
-        out: list[dict[str, Any]] = []
-        thread = threading.Thread(target=lambda: out.append(helped(name, fds)))
+        out: list[Any] = []
+        thread = threading.Thread(target=lambda: out.append(make(served.page_files)))
         thread.start()
         thread.join()
-        return out[0]
+        return {"ok": True, "result": out[0]}
 
     served.source.helped = in_thread
+    first = served.get("/v1/snapshot.html")
     answer = served.get("/v1/snapshot.html")
+    assert len(first.body) == len(answer.body), "what one page leaves is not part of the next"
+    assert [os.fstat(fd).st_size for fd in served.page_files] == [0, 0]
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.body.startswith(b"<!doctype html>") or b"<html" in answer.body[:300]
     assert b"futex" in answer.body
     assert b"<svg" in answer.body
-    served.source.helped = lambda name, fds: {"ok": False, "why": "no memory", "fix": "add some"}
+    served.source.helped = lambda name: {"ok": False, "why": "no memory", "fix": "add some"}
     assert served.get("/v1/snapshot.html").refused(503) == "no memory"

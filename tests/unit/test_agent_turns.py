@@ -4,7 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from tests.unit.agent import OWN, Served, eventually
+from tui.agent import control
 from tui.agent.errors import Refused
 from tui.agent.turns import MOST_WAITING, Turns
 
@@ -33,3 +41,71 @@ async def test_too_many_that_wait_are_refused_and_the_others_are_served() -> Non
     assert (served, refused) == (MOST_WAITING, 50 - MOST_WAITING)
     await work()
     assert served == MOST_WAITING + 1
+
+
+async def test_work_that_no_request_asks_for_waits_however_many_do() -> None:
+    turns, order = Turns(1), []
+
+    async def work(name: str) -> None:
+        async with turns:
+            await asyncio.sleep(0)
+            order.append(name)
+
+    async with turns:
+        waiting = asyncio.create_task(work("request"))
+        await asyncio.sleep(0)
+        with pytest.raises(Refused):
+            await work("one too many")
+        own = asyncio.create_task(_own(turns, order))
+        await asyncio.sleep(0)
+    await asyncio.gather(waiting, own)
+    assert order == ["request", "own"]
+
+
+async def _own(turns: Turns, order: list[str]) -> None:
+    async with turns.waited_for():
+        order.append("own")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/doctor", None),
+        ("GET", "/v1/search?q=a", None),
+        ("PUT", "/v1/probes/syscalls", {"on": True}),
+    ],
+)
+def test_clients_that_go_leave_few_requests_to_a_broker_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
+) -> None:
+    monkeypatch.setattr(control, "MOST_QUESTIONS", 3)
+    with Served(linger=0) as served:
+        source, most = served.source, 3
+        tells: list[Callable[[Any], None]] = []
+        for question in ("help", "search"):
+            monkeypatch.setattr(source, question, lambda _, tell: tells.append(tell))
+        if method == "PUT":
+            source.settling, most = False, control.MOST_CHANGES + 1
+        gone = [_sent(served, method, path, body) for _ in range(most)]
+        asked = served.agent.control
+        eventually("all wait", lambda: max(asked._questions, asked.lock._waiting + 1) == most)
+        for client in gone:
+            client.close()
+        why = served.ask(method, path, body).refused(429)
+        assert "too many" in why
+        assert served.get("/healthz").status == 200
+        # At last there are answers, and nothing is left of all of them.
+        source.settling = True
+        for tell in tells:
+            tell({"ok": True, "result": {}} if "doctor" in path else [])
+        eventually("none waits", lambda: not asked._questions and not asked.lock._lock.locked())
+
+
+def _sent(served: Served, method: str, path: str, body: Any) -> socket.socket:
+    """A connection with a request that nobody will read the answer of."""
+    data = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OWN}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    sock = served.connect()
+    sock.sendall(head.encode() + data)
+    return sock

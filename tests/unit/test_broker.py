@@ -3,122 +3,26 @@
 
 from __future__ import annotations
 
-import copy
-import gc
-import json
 import os
-import random
 import resource
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
-from probes import bpfsys, broker, child, ipc, namer, searcher, units
-from probes.broker import Broker
-from probes.child import Child, Limits
-from tests.fuzzing import inputs
-
-Play = Callable[[socket.socket, int], None]
-PATHS = {"one": "package.one:One", "two": "package.two:Two"}
-
-
-class Bench:
-    """A broker that serves in a thread, and the dashboard's end of its socket."""
-
-    def __init__(self, play: Play) -> None:
-        self.sock, theirs = ipc.pair()
-        self.sock.settimeout(20)
-        self.loaders: list[int] = []
-
-        def spawn(log: int) -> Child:
-            started = child.start(lambda sock: play(sock, log), Limits(), [log], quiet=False)
-            self.loaders.append(started.pid)
-            return started
-
-        self.broker = Broker(theirs, PATHS, spawn)
-        self._theirs = theirs
-        self._thread = threading.Thread(target=self.broker.serve)
-        self._thread.start()
-
-    def ask(self, fds: Sequence[int] = (), **message: object) -> None:
-        assert ipc.send(self.sock, {"op": "load", **message}, fds)
-
-    def answer(self) -> tuple[dict[str, Any], list[int]]:
-        received = ipc.receive(self.sock)
-        assert received is not None
-        assert isinstance(received[0], dict)
-        return received[0], received[1]
-
-    def end(self) -> None:
-        """Close the dashboard's end; the broker must return of itself."""
-        self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        self._theirs.close()
-        last = time.monotonic() + 20
-        while self.broker.closer._pids and time.monotonic() < last:
-            self.broker.closer.reap()
-            time.sleep(0.01)
-        reap_all()
-
-
-def reap_all() -> None:
-    """Wait for children that were killed and took their time."""
-    last = time.monotonic() + 20
-    while Child._lingering and time.monotonic() < last:
-        Child.reap_all()
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def bench() -> Iterator[Callable[[Play], Bench]]:
-    made: list[Bench] = []
-    reap_all()
-    # Files of other tests that nobody refers to any more are closed now, not meanwhile.
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
-
-    def make(play: Play) -> Bench:
-        made.append(Bench(play))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.end()
-        for pid in one.loaders:
-            with pytest.raises(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def obedient(sock: socket.socket, log: int) -> None:
-    """Answers every request with what it was; a map, a program, two links and a held map."""
-    while (received := ipc.receive(sock)) is not None:
-        request: Any = received[0]
-        fds = [os.memfd_create(name) for name in ("map", "program", "link", "link", "held")]
-        answer = {
-            "id": request["id"],
-            "ok": True,
-            "facts": {"was": request, "by": os.getpid()},
-            "maps": ["counters"],
-            "programs": 1,
-            "links": [7, None],
-            "held": 1,
-            "groups": [7],
-        }
-        ipc.send(sock, answer, fds)
-        ipc.close_all(fds)
-
-
-def never(sock: socket.socket, log: int) -> None:
-    raise AssertionError
+from probes import bpfsys, broker, ipc, map_memory, namer, searcher, units
+from tests.unit.broker_bench import (
+    Bench,
+    Play,
+    hanging,
+    never,
+    obedient,
+    open_descriptors,
+    silent,
+)
 
 
 def test_request_reaches_the_loader_and_its_descriptors_come_back(
@@ -134,6 +38,17 @@ def test_request_reaches_the_loader_and_its_descriptors_come_back(
     (fd,) = fds
     assert os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:map")
     os.close(fd)
+
+
+@pytest.mark.parametrize("asked", [{"args": True, "more": 1}, {"more": 1}, {"args": 1, "more": 1}])
+def test_fixed_parameters_hold_whatever_is_asked_for(
+    bench: Callable[[Play], Bench], asked: dict[str, Any]
+) -> None:
+    one = bench(obedient)
+    one.ask(id=5, probe="fixed", params=asked)
+    message, fds = one.answer()
+    ipc.close_all(fds)
+    assert message["facts"]["was"]["params"] == {"args": False, "more": 1}
 
 
 def names_of(fds: Iterable[int]) -> list[str]:
@@ -187,6 +102,41 @@ def test_there_is_a_limit_to_what_is_attached(
         ipc.close_all(fds)
         assert message["ok"] is (number < 3)
     assert "2 groups of programs are attached" in message["why"]
+
+
+def test_a_load_for_whose_maps_there_is_no_room_is_refused_and_detached(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(sock: socket.socket, log: int) -> None:
+        """Answers with a map of 3 MiB that no kernel has, and a program."""
+        while (received := ipc.receive(sock)) is not None:
+            request: Any = received[0]
+            number, fds = request["id"], [os.memfd_create(name) for name in ("map", "program")]
+            answer = {"id": number, "ok": True, "maps": ["m"], "programs": 1}
+            ipc.send(sock, {**answer, "memory": [[number, 3 << 20]]}, fds)
+            ipc.close_all(fds)
+
+    held_by_others = {1}
+    monkeypatch.setattr(map_memory, "most", lambda: 5 << 20)
+    monkeypatch.setattr(bpfsys, "map_exists", lambda number: number in held_by_others)
+    one = bench(large)
+
+    def load(number: int) -> dict[str, Any]:
+        one.ask(id=number, probe="one")
+        message, fds = one.answer()
+        ipc.close_all(fds)
+        assert len(fds) == message["ok"]
+        assert "memory" not in message
+        return message
+
+    assert load(1)["ok"]
+    refused = load(2)
+    assert refused["why"].endswith("would take 6 MiB of the kernel's memory, and 5 MiB is the most")
+    assert list(one.broker.units._units) == [1]
+    one.ask(op="detach", id=3, unit=1)
+    assert not load(4)["ok"], "the maps of the first are held still"
+    held_by_others.clear()
+    assert load(5)["ok"]
 
 
 def test_a_batch_is_one_loaders_work_in_order(bench: Callable[[Play], Bench]) -> None:
@@ -253,7 +203,7 @@ def test_a_search_that_began_meanwhile_keeps_no_loader_alive(
             os.kill(pid, signal.SIGKILL)
             raise AssertionError("the loader waits for a socket that the searcher holds")
         time.sleep(0.01)
-    assert one.broker.searcher.sockets
+    assert one.broker.searcher.sources
 
 
 def loader_of(one: Bench) -> broker.Loader:
@@ -269,83 +219,6 @@ def test_unknown_probe_starts_no_loader(bench: Callable[[Play], Bench], probe: s
     assert (message["id"], message["ok"], fds) == (9, False, [])
     assert repr(probe) in message["why"]
     assert one.loaders == []
-
-
-WRONG: list[object] = [
-    [], "x", 5, None, True, {}, {"op": "load"}, {"id": 1}, {"id": 1, "op": "close"},
-    {"id": "1", "op": "runs"}, {"id": -1, "op": "runs"}, {"id": 2**70, "op": "runs"},
-    {"id": 1.5, "op": "runs"}, {"id": True, "op": "runs"}, {"id": 1, "op": ["load"]},
-    {"id": 1, "op": "load", "probe": ["one"]}, {"id": 1, "op": "load", "probe": {"a": 1}},
-    {"id": 1, "op": "load", "probe": None}, {"id": 1, "op": "load", "probe": "x" * 1000},
-    {"id": 1, "op": "load", "probe": "one", "params": []},
-    {"id": 1, "op": "load", "probe": "one", "path": "os:abort"},
-    {"id": 1, "op": "detach"}, {"id": 1, "op": "detach", "unit": "1"},
-    {"id": 1, "op": "detach", "unit": 1, "groups": 5},
-    {"id": 1, "op": "detach", "unit": 1, "groups": [0] * 2000},
-    {"id": 1, "op": "measure"}, {"id": 1, "op": "measure", "on": 1},
-    {"id": 1, "op": "search"}, {"id": 1, "op": "search", "query": "x" * 2000},
-    {"id": 1, "op": "names", "ids": ["a"] * 300}, {"id": 1, "op": "names", "ids": [["a"]]},
-    {"id": 1, "op": "help", "name": 3},
-]  # fmt: skip
-RAW = [
-    b"x", b"{", b"\xff\xfe", b"[" * 100_000, b'{"id":' * 20_000, b"1" * 5000, b"NaN",
-    b'{"id":1e999,"op":"runs"}', b"\0" * 100, b'"\\ud800"', b" " * ipc.MAX_BYTES,
-    b"{" * (ipc.MAX_BYTES + 1000),
-]  # fmt: skip
-
-
-def assert_answers_wrong_messages(one: Bench) -> None:
-    """The last message was answered with why not, and the broker goes on."""
-    message, fds = one.answer()
-    assert (message["ok"], fds) == (False, [])
-    assert "does not understand" in message["why"]
-    one.ask(op="runs", id=8)
-    assert one.answer()[0] == {"id": 8, "ok": True, "runs": {}}
-    assert one.loaders == []
-
-
-def test_wrong_messages_are_answered_and_change_nothing(bench: Callable[[Play], Bench]) -> None:
-    one = bench(never)
-    for wrong in WRONG:
-        one.sock.send(json.dumps(wrong).encode())
-        assert_answers_wrong_messages(one)
-    for raw in RAW:
-        one.sock.send(raw)
-        assert_answers_wrong_messages(one)
-
-
-@pytest.mark.parametrize("text", ['"' + "\u00e9" * 70_000 + '"', "[" * 900 + "]" * 900])
-def test_a_request_that_grows_on_its_way_to_the_loader_is_answered(
-    bench: Callable[[Play], Bench], text: str
-) -> None:
-    """JSON with other characters is longer when it is written again, and deep JSON may fail."""
-    one = bench(obedient)
-    head = '{"op":"load","id":1,"probe":"one","params":{"targets":'
-    one.sock.send((head + text + "}}").encode())
-    message, fds = one.answer()
-    ipc.close_all(fds)
-    assert message["id"] == 1
-    one.ask(id=2, probe="two")
-    message, fds = one.answer()
-    ipc.close_all(fds)
-    assert (message["id"], message["ok"]) == (2, True)
-
-
-def test_three_thousand_descriptors_are_closed_and_answered(
-    bench: Callable[[Play], Bench],
-) -> None:
-    one = bench(never)
-    reading, writing = os.pipe()
-    for _ in range(12):
-        socket.send_fds(one.sock, [ipc.PART], [writing] * 250)
-    ipc.send(one.sock, {"id": 1, "op": "runs"}, [writing])
-    os.close(writing)
-    message, _ = one.answer()
-    assert "more than 8 descriptors" in message["why"]
-    assert os.read(reading, 1) == b""
-    os.close(reading)
-    one.ask(op="runs", id=8)
-    assert one.answer()[0]["ok"]
 
 
 def test_the_broker_works_with_descriptors_above_1023(bench: Callable[[Play], Bench]) -> None:
@@ -365,39 +238,6 @@ def test_the_broker_works_with_descriptors_above_1023(bench: Callable[[Play], Be
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_random_messages_never_end_it(bench: Callable[[Play], Bench]) -> None:
-    """Valid messages in which something is replaced, cut or doubled at random."""
-    one, chance = bench(obedient), random.Random(4)
-    odd: list[Any] = [None, -1, 2**64, 1.5, "", "x" * 500, [], {}, [[]], {"a": {}}, True, "\ud800"]
-    for _ in range(inputs()):
-        good: Any = copy.deepcopy(chance.choice(WRONG[5:]))
-        if isinstance(good, dict) and good:
-            good[chance.choice([*good, "op", "id"])] = chance.choice(odd)
-        data = bytearray(json.dumps(good).encode())
-        if chance.random() < 0.3:
-            del data[chance.randrange(len(data)) :]
-        if chance.random() < 0.3 and data:
-            data[chance.randrange(len(data))] = chance.randrange(256)
-        if data and data != ipc.PART:
-            one.sock.send(bytes(data))
-        one.ask(op="runs", id=123456)
-        answered: object = None
-        while answered != 123456:
-            message, fds = one.answer()
-            answered = message["id"]
-            ipc.close_all(fds)
-
-
-def test_descriptors_from_the_dashboard_are_closed(bench: Callable[[Play], Bench]) -> None:
-    one = bench(never)
-    read, write = os.pipe()
-    one.ask([write], id=1, probe="three")
-    os.close(write)
-    one.answer()
-    assert os.read(read, 1) == b""
-    os.close(read)
-
-
 def test_statistics_are_numbers(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,15 +250,6 @@ def test_statistics_are_numbers(
         one.answer()
         held = [os.readlink(f"/proc/self/fd/{fd}") for fd in open_descriptors()]
         assert any("stats" in name for name in held) is on
-
-
-def open_descriptors() -> list[int]:
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):
-            os.fstat(int(name))
-            found.append(int(name))
-    return found
 
 
 def test_statistics_may_be_refused(
@@ -435,19 +266,9 @@ def test_statistics_may_be_refused(
     assert "Operation not permitted" in message["why"]
 
 
-def silent(sock: socket.socket, log: int) -> None:
-    ipc.receive(sock)
-    os.write(log, b"before the end\n")
-
-
 def suicidal(sock: socket.socket, log: int) -> None:
     silent(sock, log)
     os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def hanging(sock: socket.socket, log: int) -> None:
-    silent(sock, log)
-    time.sleep(1000)
 
 
 @pytest.mark.parametrize(
@@ -480,7 +301,6 @@ def test_statistics_come_while_a_loader_is_at_work(bench: Callable[[Play], Bench
     one.ask(id=2, op="runs")
     message, _ = one.answer()
     assert message == {"id": 2, "ok": True, "runs": {}}
-    # The fixture ends the broker here: it must not wait for the loader.
 
 
 @pytest.mark.parametrize("what", ["search", "names"])
@@ -517,18 +337,3 @@ def test_a_broker_that_is_told_to_end_ends_with_its_children(
     one._thread.join(20)
     assert not one._thread.is_alive()
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
-
-
-def test_messages_too_big_are_refused_by_the_sender() -> None:
-    ours, theirs = ipc.pair()
-    with pytest.raises(ValueError, match="message of"):
-        ipc.send(ours, {"text": "x" * ipc.MAX_BYTES})
-    assert ipc.send(ours, {"text": "x" * (ipc.MAX_BYTES - 20)})
-    received = ipc.receive(theirs)
-    assert received is not None
-    assert isinstance(received[0], dict)
-    assert len(received[0]["text"]) == ipc.MAX_BYTES - 20
-    theirs.close()
-    assert ipc.send(ours, {}) is False
-    assert ipc.receive(ours) is None
-    ours.close()

@@ -127,21 +127,21 @@ def test_functions_and_static_probes_of_a_file(catalog: Catalog, app: str) -> No
     every = specs(catalog.search(app))
     assert set(every) == {
         f"uprobe:{app}:run",
-        f"uprobe:{app}:_ZN3app4stopEv",
+        f"uprobe:{app}:app::stop",
         f"usdt:{app}:p:gc__start",
         f"usdt:{app}:p:gc__done",
         f"usdt:{app}:p:gc__start,usdt:{app}:p:gc__done",
     }
     assert all(str(parse(spec)) == spec for spec in every)
     assert catalog.search(f"{app}:app::st")[0] == Entry(
-        f"uprobe:{app}:_ZN3app4stopEv", "uprobe", "app::stop"
+        f"uprobe:{app}:app::stop", "uprobe", "app::stop()"
     )
     assert catalog.search(f"U:{app}:gc__done")[0].note == "a static probe in 2 places, counted"
     begun = next(e for e in catalog.search(f"U:{app}:gc__start") if "," not in e.spec)
     assert begun.note == "a static probe, counted; @arg0 i32, @arg1 u64"
     assert specs(catalog.search(f"u:{app}:")) == [
         f"uprobe:{app}:run",
-        f"uprobe:{app}:_ZN3app4stopEv",
+        f"uprobe:{app}:app::stop",
     ]
 
 

@@ -8,9 +8,11 @@ import resource
 import socket
 from typing import Any
 
+import pytest
+
 from probes import child, ipc
 from probes.child import Limits
-from tests.unit.test_broker import open_descriptors
+from tests.unit.broker_bench import open_descriptors
 
 
 def own_memory() -> int:
@@ -28,7 +30,7 @@ def test_a_child_has_its_limits_and_nothing_else_open() -> None:
         ipc.send(sock, {"names": names, "limits": limits, "group": os.getpgid(0) == os.getpid()})
 
     one = child.start(work, Limits(memory=1 << 30, cpu=3))
-    received = ipc.receive(one.sock)
+    received = ipc.receive(one.ours)
     one.end()
     ipc.close_all([reading, writing])
     assert received is not None
@@ -54,5 +56,16 @@ def test_a_child_that_eats_memory_or_time_ends() -> None:
 
     for work in (eats, spins):
         one = child.start(work, Limits(memory=512 << 20, cpu=5))
-        assert ipc.receive(one.sock) is None
+        assert ipc.receive(one.ours) is None
         one.end()
+
+
+def test_children_that_cannot_be_ended_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that answers nothing holds whoever asked it, killed or not."""
+    one = child.start(lambda sock: None, Limits())
+    monkeypatch.setattr(child.Child, "_lingering", [one] * child.MOST_LINGERING)
+    with pytest.raises(BlockingIOError):
+        child.start(lambda sock: None, Limits())
+    monkeypatch.undo()
+    child.start(lambda sock: None, Limits()).end()
+    one.end()

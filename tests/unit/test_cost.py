@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, cast
 
 import pytest
@@ -154,7 +155,7 @@ def test_what_a_detached_unit_missed_still_counts() -> None:
     assert meter.missed() == 7
 
 
-def test_units_that_come_and_go_never_make_a_negative_cost(meter: Meter, stats: Told) -> None:
+def test_units_that_come_and_go_never_make_a_negative_cost(meter: Meter) -> None:
     meter.adopt(loaded(2))
     before = {1: RunStats(100, 1000), 2: RunStats(10**6, 10**9)}
     meter.begin(before, 0.0)
@@ -162,8 +163,136 @@ def test_units_that_come_and_go_never_make_a_negative_cost(meter: Meter, stats: 
     meter.adopt(loaded(3))
     meter.events = 30
     meter.end({1: RunStats(110, 1500), 3: RunStats(20, 1000)}, 1.0)
+    # Of unit 3 nobody knows yet what it takes in a whole window.
     assert meter.cost(1.0).ns_per_event == 50
-    assert meter.cost(1.0).cpu_percent == pytest.approx(100 * 1500e-9)
+    assert meter.cost(1.0).cpu_percent is None
+    meter.forget(3)
+    assert meter.cost(1.0).cpu_percent == pytest.approx(100 * 500e-9)
+
+
+def test_what_left_is_no_part_of_the_share(meter: Meter) -> None:
+    meter.adopt(loaded(2))
+    meter.begin({1: RunStats(), 2: RunStats()}, 0.0)
+    meter.events = 1_001_000
+    runs = {1: RunStats(1000, 1_000_000), 2: RunStats(10**6, 10**9)}
+    meter.end(runs, 1.0)
+    assert meter.cost(1.0).cpu_percent == pytest.approx(100.1)
+    meter.forget(2)
+    meter.events += 1000
+    assert meter.cost(2.0).cpu_percent == pytest.approx(0.1)
+    # A window in which something left compares no rates of events either.
+    meter.events += 1
+    assert meter.cost(3.0).cpu_percent == pytest.approx(0.1)
+
+
+def test_a_count_that_falls_begins_anew(meter: Meter) -> None:
+    meter.begin({1: RunStats(10**6, 10**9)}, 0.0)
+    meter.end({1: RunStats(10, 10_000)}, 1.0)
+    assert meter.cost(1.0).ns_per_event == 1000
+    assert meter.cost(1.0).cpu_percent == pytest.approx(100 * 10e-6)
+
+
+def test_events_that_fall_make_no_rate(meter: Meter, stats: Told) -> None:
+    meter.events = 1000
+    meter.begin(stats.runs, 0.0)
+    meter.events = 2000
+    stats.update(run_cnt=1000, run_time_ns=10_000_000)
+    meter.end(stats.runs, 1.0)
+    meter.cost(1.0)
+    meter.estimate(1.0)
+    meter.events = 500
+    assert meter.cost(2.0).cpu_percent == pytest.approx(1.0)
+    assert meter.estimate(2.0) == 0
+    meter.begin(stats.runs, 2.0)
+    meter.events = 100
+    stats.update(run_cnt=3000, run_time_ns=30_000_000)
+    meter.end(stats.runs, 3.0)
+    assert meter.cost(3.0).cpu_percent == pytest.approx(2.0)
+
+
+def test_a_few_events_among_many_runs_are_no_measure_of_more(meter: Meter, stats: Told) -> None:
+    """What runs at every switch of tasks, and counts ten a second, does not grow with those."""
+    meter.begin(stats.runs, 0.0)
+    stats.update(run_cnt=100_000, run_time_ns=20_000_000)
+    meter.events = 10
+    meter.end(stats.runs, 1.0)
+    meter.cost(1.0)
+    meter.estimate(1.0)
+    meter.events += 6000
+    more = 2 + 5990 * 200 / 1e7
+    assert meter.cost(2.0).cpu_percent == pytest.approx(more)
+    assert meter.estimate(2.0) == pytest.approx(more)
+    # Also where other programs have come, of which nothing is known.
+    meter.adopt(loaded(2))
+    meter.events += 10_000
+    assert meter.estimate(3.0) == pytest.approx(10_000 * 200 / 1e7)
+
+
+def test_filters_that_come_and_go_compare_no_rates(meter: Meter, stats: Told) -> None:
+    meter.filtered = True
+    meter.begin(stats.runs, 0.0)
+    stats.update(run_cnt=10**6, run_time_ns=10**8)
+    meter.end(stats.runs, 1.0)
+    meter.cost(1.0)
+    meter.filtered = False
+    meter.events += 10**6
+    assert meter.cost(2.0).cpu_percent == pytest.approx(10)
+
+
+class Machine:
+    """Units that count at rates of their own, each run of a program one event of 100 ns."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.meter = Meter()
+        self.now, self.last = 0.0, 0
+        self.rates: dict[int, int] = {}
+        self.runs: dict[int, RunStats] = {}
+
+    def come(self) -> None:
+        self.last += 1
+        self.rates[self.last] = self.random.choice((0, 1, 30, 10_000, 3_000_000))
+        self.runs[self.last] = RunStats()
+        self.meter.adopt(loaded(self.last))
+
+    def go(self) -> None:
+        unit = self.random.choice(list(self.rates))
+        del self.rates[unit], self.runs[unit]
+        self.meter.forget(unit)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for unit, rate in self.rates.items():
+            n = round(rate * seconds)
+            count = self.runs[unit].count + n
+            self.runs[unit] = RunStats(count, 100 * count)
+            self.meter.events += n
+
+    @property
+    def truth(self) -> float:
+        return sum(self.rates.values()) * 100 / 1e7
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_changing_set_of_units_is_measured_right_or_not_at_all(seed: int) -> None:
+    machine = Machine(seed)
+    meter, most = machine.meter, 0.0
+    for _ in range(200):
+        machine.random.choice((machine.come, machine.go if machine.rates else machine.come))()
+        most = max(most, machine.truth)
+        if machine.random.random() < 0.5:
+            meter.begin(dict(machine.runs), machine.now)
+        machine.wait(machine.random.choice((0.1, 1.0)))
+        if machine.random.random() < 0.5:
+            (machine.come if machine.random.random() < 0.5 or not machine.rates else machine.go)()
+            most = max(most, machine.truth)
+            machine.wait(0.5)
+        if machine.random.random() < 0.7:
+            meter.end(dict(machine.runs), machine.now)
+        cost = meter.cost(machine.now)
+        if cost.cpu_percent is not None:
+            assert cost.cpu_percent == pytest.approx(machine.truth, rel=1e-3, abs=1e-3)
+        assert 0 <= meter.estimate(machine.now) <= 1.001 * most
 
 
 class Recorder:
@@ -258,3 +387,15 @@ def test_new_probe_is_measured_at_once(probe: Recorder) -> None:
     late = Recorder()
     windows.begin_soon(cast(Probe, late), 2.5)
     assert windows.due(running(late), 2.5) == "on"
+
+
+def test_what_comes_while_a_window_ends_is_measured_at_once(probe: Recorder) -> None:
+    windows = CostWindows(always=False)
+    first = Recorder()
+    windows.due(running(first), 0.0)
+    windows.answered({}, running(first), 0.0)
+    assert windows.due(running(first), 1.0) == "off"
+    windows.request = 1
+    windows.begin_soon(cast(Probe, probe), 1.1)
+    windows.answered({}, [*running(first), *running(probe)], 1.2)
+    assert windows.due(running(probe), 1.2) == "on"

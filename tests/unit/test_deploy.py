@@ -152,7 +152,8 @@ def test_the_service_gets_what_it_may_have_and_no_more() -> None:
     assert unit()["AmbientCapabilities"] == unit()["CapabilityBoundingSet"]
     # It is never root, so nothing changes its user; what only root reads it reads by this.
     changes = {"CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"}
-    wanted = set(settings().capabilities) - changes | {"CAP_DAC_READ_SEARCH"}
+    wanted = set(settings().capabilities) - changes
+    wanted |= {"CAP_DAC_READ_SEARCH", "CAP_CHECKPOINT_RESTORE"}
     assert set(unit()["AmbientCapabilities"].split()) == wanted
     assert unit()["NoNewPrivileges"] == "yes"
     sysusers = (DEPLOY / "systemd" / "probetop.sysusers").read_text()

@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
+from probes import kernel, start
 from probes.base import ProbeError
 from probes.execs import ExecProbe
+from probes.privileges import User
 from probes.samples import ExecEvent, ExecSample, ExitEvent
-from tui import options
+from tui import cli, options
+from tui.agent import command
+from tui.agent.command import Setup
+from tui.agent.notify import Notifier
+from tui.agent.options import ServeOptions
 
 SECRET = ExecEvent(
     time=1.0,
@@ -79,3 +86,29 @@ def test_the_setting() -> None:
     assert options.resolve({"no-args": True}, {}, live=True).hide_args
     assert options.resolve({}, {"no-args": ("file", True)}, live=True).hide_args
     assert not options.resolve({}, {}, live=True).hide_args
+
+
+@pytest.mark.parametrize("hide", [True, False])
+def test_the_broker_knows_the_setting_in_every_command(
+    monkeypatch: pytest.MonkeyPatch, hide: bool
+) -> None:
+    """The process that asks for probes is the one that is not trusted with it."""
+    given: list[dict[str, Any]] = []
+
+    def open_live(paths: object, **more: Any) -> None:
+        given.append(more)
+
+    monkeypatch.setattr(kernel, "may_load", lambda: True)
+    monkeypatch.setattr(start, "open_live", open_live)
+    chosen = options.resolve({"no-args": hide}, {}, live=True)
+    user = User(65534, 65534, None)
+    cli._open_live(chosen)
+    command._open(
+        Setup(chosen, ServeOptions(), cli._probe_options(chosen), user, Notifier({}), user)
+    )
+    for more in given:
+        assert more["fixed"] == ({"execs": {"args": False}} if hide else {})
+        assert ("execs" in more["options"]) is hide
+    assert len(given) == 2
+    for fd in given[1]["helpers"]["page"].files:
+        os.close(fd)

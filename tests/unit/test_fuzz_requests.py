@@ -15,6 +15,7 @@ import pytest
 
 from probes import far_answers
 from probes.base import Found, ProbeError
+from probes.broker_link import connected
 from probes.live import LiveSource
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
@@ -204,7 +205,7 @@ def test_the_agent_answers_every_head() -> None:
 @pytest.fixture
 def live() -> Iterator[LiveSource]:
     """The source of this machine with real probes, none of them on: it has no broker."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = connected()
     probes = {entry.name: entry.probe_class()() for entry in REGISTRY}
     source = LiveSource(ours, probes, interval=1.0)
     yield source

@@ -258,3 +258,25 @@ def test_what_each_call_of_the_machine_pays_follows_their_rate() -> None:
     slots["syscalls"].runs = True
     call(1e3, 30)
     assert watcher.level == 0
+
+
+def test_calls_that_its_own_loader_made_are_no_storm() -> None:
+    """A Frame that follows the start at once has them in a moment's rate."""
+    probe = Fake(0.0)
+    probe.meter = Meter()  # type: ignore[assignment]
+    owner = Owner({"calls": Slot(probe)})
+    owner.governed.begun(cast(Probe, probe), owner.now)
+    probe.meter.outside = 150.0
+    probe.meter.events = 1800
+    for _ in range(400):
+        owner.now += 0.001
+        assert owner.governed.wait(owner.now) >= 0
+        owner.governed.tick(owner.now, owner.now)
+    assert owner.done == []
+    assert owner.governed.used is not None
+    # A storm is seen a quarter of a second after the start.
+    for _ in range(40):
+        owner.now += 0.01
+        probe.meter.events += 30_000
+        owner.governed.tick(owner.now, owner.now)
+    assert owner.done != []

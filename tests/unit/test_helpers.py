@@ -15,6 +15,7 @@ import pytest
 from probes import ipc
 from probes.base import ProbeError
 from probes.broker import Broker
+from probes.broker_link import BrokerLink, connected
 from probes.helpers import Helper
 
 HERE = __name__
@@ -47,9 +48,34 @@ def hangs(fds: Sequence[int]) -> None:
     time.sleep(3600)
 
 
+def lies(fds: Sequence[int]) -> None:
+    """A helper that was taken over: it says what is none of its business."""
+    os.write(writing_end(), b'{"ok":true,"unit":5,"maps":["a"],"result":1}\n')
+    os._exit(0)
+
+
+def floods(fds: Sequence[int]) -> None:
+    """One that says a line without an end, and more than the broker keeps."""
+    while True:
+        os.write(writing_end(), b"x" * 60_000)
+
+
+def drips(fds: Sequence[int]) -> None:
+    """One that never stops to speak, and never says anything."""
+    while True:
+        os.write(writing_end(), b"x")
+
+
+def writing_end() -> int:
+    """The pipe through which a helper answers: all that it has beside the standard ones."""
+    return next(fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}"))
+
+
 HELPERS = {
-    name: Helper(f"{HERE}:{name}", 20.0) for name in ("says", "refuses", "crashes", "dies")
+    name: Helper(f"{HERE}:{name}", 20.0) for name in ("says", "refuses", "crashes", "dies", "lies")
 } | {
+    "drips": Helper(f"{HERE}:drips", 0.5),
+    "floods": Helper(f"{HERE}:floods", 0.5),
     "hangs": Helper(f"{HERE}:hangs", 0.2),
     "waits": Helper(f"{HERE}:hangs", 3600.0),
     "missing": Helper(f"{HERE}:nothing", 20.0),
@@ -58,15 +84,17 @@ Ask = Callable[..., None]
 
 
 @pytest.fixture
-def sock() -> Iterator[socket.socket]:
-    ours, theirs = ipc.pair()
-    ours.settimeout(20)
+def link() -> Iterator[BrokerLink]:
+    file = os.memfd_create("x")
+    helpers = HELPERS | {"writes": Helper(f"{HERE}:says", 20.0, files=(file,))}
+    ours, theirs = connected()
+    ours.answers.settimeout(20)
     before = len(os.listdir("/proc/self/fd"))
-    broker = Broker(theirs, {}, helpers=HELPERS)
+    broker = Broker(theirs, {}, helpers=helpers)
     thread = threading.Thread(target=broker.serve)
     thread.start()
     yield ours
-    ours.shutdown(socket.SHUT_RDWR)
+    ours.answers.shutdown(socket.SHUT_RDWR)
     thread.join(20)
     assert not thread.is_alive()
     # Also those that were at work are gone, and waited for.
@@ -75,28 +103,41 @@ def sock() -> Iterator[socket.socket]:
     assert len(os.listdir("/proc/self/fd")) == before
     ours.close()
     theirs.close()
+    os.close(file)
 
 
-def ask(sock: socket.socket, name: object, request: int = 1, fds: Sequence[int] = ()) -> None:
-    assert ipc.send(sock, {"id": request, "op": "help", "name": name}, fds)
+def ask(link: BrokerLink, name: object, request: int = 1) -> None:
+    assert link.send({"id": request, "op": "help", "name": name})
 
 
-def answer(sock: socket.socket) -> dict[str, Any]:
-    received = ipc.receive(sock)
+def answer(link: BrokerLink) -> dict[str, Any]:
+    received = ipc.receive(link.answers)
     assert received is not None
     assert not received[1]
     assert isinstance(received[0], dict)
     return received[0]
 
 
-def test_a_helper_works_in_a_process_of_its_own(sock: socket.socket) -> None:
-    fd = os.memfd_create("x")
-    ask(sock, "says", 7, [fd])
-    value = answer(sock)
+def test_a_helper_works_in_a_process_of_its_own_on_its_files(link: BrokerLink) -> None:
+    ask(link, "writes", 7)
+    value = answer(link)
     assert (value["id"], value["ok"], value["result"]["fds"]) == (7, True, 1)
     assert value["result"]["pid"] != os.getpid()
-    assert os.pread(fd, 10, 0) == b"done"
-    os.close(fd)
+    (file,) = (fd for fd in map(int, os.listdir("/proc/self/fd")) if "memfd:x" in where(fd))
+    assert os.pread(file, 10, 0) == b"done"
+
+
+def where(fd: int) -> str:
+    """What a descriptor leads to, "" for one that is gone."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+
+
+def test_only_what_a_helper_may_answer_is_passed_on(link: BrokerLink) -> None:
+    ask(link, "lies", 7)
+    assert answer(link) == {"id": 7, "ok": True, "result": 1}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +146,8 @@ def test_a_helper_works_in_a_process_of_its_own(sock: socket.socket) -> None:
         ("refuses", "cannot"),
         ("crashes", "it failed: RuntimeError('oh')"),
         ("dies", "dies ended without an answer"),
+        ("drips", "drips did not end within 0.5 seconds"),
+        ("floods", "floods did not end within 0.5 seconds"),
         ("hangs", "hangs did not end within 0.2 seconds"),
         ("missing", "it failed: AttributeError"),
         ("os:system", "this cannot be asked for here"),
@@ -112,20 +155,20 @@ def test_a_helper_works_in_a_process_of_its_own(sock: socket.socket) -> None:
         (["says"], "the broker does not understand this message"),
     ],
 )
-def test_why_not(sock: socket.socket, name: object, why: str) -> None:
-    ask(sock, name, 3)
-    value = answer(sock)
+def test_why_not(link: BrokerLink, name: object, why: str) -> None:
+    ask(link, name, 3)
+    value = answer(link)
     assert (value["id"], value["ok"]) == (3, False)
     assert value["why"].startswith(why)
-    ask(sock, "says", 4)
-    assert answer(sock)["ok"]
+    ask(link, "says", 4)
+    assert answer(link)["ok"]
 
 
-def test_one_at_a_time_of_each(sock: socket.socket) -> None:
-    ask(sock, "waits", 1)
-    ask(sock, "waits", 2)
-    value = answer(sock)
+def test_one_at_a_time_of_each(link: BrokerLink) -> None:
+    ask(link, "waits", 1)
+    ask(link, "waits", 2)
+    value = answer(link)
     assert (value["id"], value["ok"]) == (2, False)
     assert "somebody else" in value["why"]
-    ask(sock, "says", 3)
-    assert answer(sock)["id"] == 3
+    ask(link, "says", 3)
+    assert answer(link)["id"] == 3

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import lzma
 import os
 import random
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from probes import debug_files, elf_functions, usdt
+from probes import debug_files, elf_functions, file_access, usdt
 from probes import elf as elf_module
 from probes.base import ProbeError
 from probes.elf import Elf
+from probes.latency_wishes import wishes_of
 from probes.open_file import OpenFile
 from probes.operands import MOST_ARGUMENTS, MOST_TEXT, arguments
 from tests.fuzzing import inputs
@@ -117,6 +119,7 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
 def test_damaged_files_are_refused_and_nothing_else_happens() -> None:
     chance = random.Random(13)
     good = samples()
+    gc.collect()  # files that the errors of other tests still hold
     before = len(os.listdir("/proc/self/fd"))
     for number in range(inputs()):
         read_all(in_memory(mutated(chance, good[number % len(good)])))
@@ -291,3 +294,73 @@ def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None
     known = elf_functions._functions_of
     assert sum(map(len, known.values())) <= 7
     assert ("/hostile", debug_files.DEBUG_ROOT, files[-1].version) in known
+
+
+def stretched(data: bytes, kind: int, size: int) -> OpenFile:
+    """A file whose first section of a kind is made of zeros, as large as `size`."""
+    result = bytearray(data)
+    (at,) = struct.unpack_from("<Q", result, 40)
+    width, number = struct.unpack_from("<2H", result, 58)
+    headers = [at + width * section for section in range(number)]
+    header = next(h for h in headers if struct.unpack_from("<I", result, h + 4)[0] == kind)
+    struct.pack_into("<2Q", result, header + 24, len(result), size)
+    file = in_memory(bytes(result))
+    os.truncate(file.fd, len(result) + size)
+    return OpenFile(os.dup(file.fd), "/hostile")
+
+
+@pytest.mark.parametrize("kind", [0x6FFFFFFF, 11])
+def test_what_is_read_of_a_section_is_what_is_used(kind: int) -> None:
+    """Versions are two bytes a symbol, and symbols are counted before they are read."""
+    good = ElfFile(dynsym=SYMBOLS, versions=[2, 0x8003, 2, 2]).build()
+    size = elf_module.MOST_SECTION
+
+    def read() -> object:
+        # 256 MiB of numbers would be several GB of Python's.
+        resource.setrlimit(resource.RLIMIT_CPU, (3, 3))
+        file = stretched(good, kind, size)
+        return sorted(elf_functions.functions(file, "/nowhere"))
+
+    said = limited(read)
+    assert "run" in said or "symbols, and 1000000 is the most that is read" in said
+
+
+def test_names_of_sections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(ElfFile(symtab=SYMBOLS).build())
+    (at,) = struct.unpack_from("<Q", data, 40)
+    (last,) = struct.unpack_from("<H", data, 62)
+    size = 200 << 20
+    struct.pack_into("<2Q", data, at + 64 * last + 24, len(data), size)
+    file = in_memory(bytes(data))
+    os.truncate(file.fd, len(data) + size)
+    with pytest.raises(ProbeError, match=r"of 209715200 bytes, and 4 MiB is the most"):
+        elf_functions.functions(OpenFile(os.dup(file.fd), "/hostile"))
+
+
+def test_the_time_is_looked_at_between_parts_of_a_large_section() -> None:
+    file = in_memory(b"")
+    os.truncate(file.fd, 64 << 20)
+    with file_access.target("", 0.0), pytest.raises(file_access.TooSlow):
+        file.read(64 << 20, 0)
+    parts: list[int] = []
+    real = os.pread
+
+    def noted(fd: int, size: int, at: int) -> bytes:
+        parts.append(size)
+        return real(fd, size, at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pread", noted)
+        assert len(file.read(64 << 20, 0)) == 64 << 20
+    assert max(parts) <= 4 << 20
+
+
+def test_what_a_file_says_does_not_fill_the_answer(tmp_path: Path) -> None:
+    """All targets of a request are answered by one message of a bounded size."""
+    notes = b"".join(usdt_note("p" * 1000, f"n{n}" + "x" * 2000, 8) for n in range(6))
+    path = tmp_path / "x"
+    path.write_bytes(ElfFile(notes=notes).build())
+    found = wishes_of({"targets": [f"usdt:{path}:q:other"]})
+    ((_, why, fix),) = found.errors
+    assert "has no static probe" in why
+    assert len(why) + len(fix) < 1500

@@ -6,6 +6,7 @@ Memory is the most that a child process ever had (VmHWM), beside what Python its
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -22,10 +23,13 @@ from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
 from probes.limits import MOST_ENTRIES, MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
+from probes.recorded import Recording
 from probes.recording import MAGIC, Reader, Writer
+from probes.replay import ReplaySource
 from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, Sample, SyscallSample
 from probes.state_size import characters, entries
 from probes.stream import stream_object
+from probes.timeline import Cursor
 from tests.unit.test_recording import make_frames
 from tui.checks import UsageError
 from tui.diff import diff
@@ -221,6 +225,37 @@ def test_a_record_that_says_it_is_too_long_is_refused_at_once() -> None:
         list(Decoder().feed(HEADER.pack(KEY, MOST_PACKED + 1, 0)))
     with pytest.raises(CodecError, match="more than 0 MB"):
         list(Decoder(most=1000).feed(record(MESSAGE, packed(b'{"why":"' + b"x" * 5000 + b'"}'))))
+
+
+def padded(frame: Frame, blanks: int) -> bytes:
+    """A sound record of a Frame, with blanks behind its JSON."""
+    text = bounded_json.encode(FrameCodec().encode(frame))
+    return record(KEY, zlib.compress(text + b" " * blanks))
+
+
+def test_sound_records_that_are_packed_too_much_are_refused(tmp_path: Path) -> None:
+    """3 MB of them would take as long to read as 3 GB."""
+    frames = make_frames(4)
+    bombs = [padded(frame, 1 << 20) for frame in frames]
+    with pytest.raises(CodecError, match="packed more than 100 times"):
+        list(Decoder().feed(bombs[0]))
+    path = write(tmp_path / "bombs", *bombs)
+    with pytest.raises(UsageError, match=r"no interval to compare; .* damaged in 1 place"):
+        diff(str(path), str(path), io.StringIO(), as_json=False, html=None, force=False)
+    with pytest.raises(ProbeError, match="cannot replay"):
+        ReplaySource(path)
+    path = write(tmp_path / "mixed", padded(frames[0], 10), bombs[1], padded(frames[2], 10))
+    cursor = Cursor(Recording(path))
+    assert [cursor.frame(n).mono for n in range(3)] == [frames[n].mono for n in (0, 0, 2)]
+
+
+def test_what_repeats_itself_is_written_so_that_it_is_read() -> None:
+    text = b"[" + b"0," * 100_000 + b"0]"
+    payload = bounded_json.deflate(text)
+    assert len(payload) >= len(text) / bounded_json.MOST_TIMES
+    assert bounded_json.inflate(payload) == text
+    usual = json.dumps(list(range(1000))).encode()
+    assert bounded_json.deflate(usual) == zlib.compress(usual, bounded_json.LEVEL)
 
 
 def test_the_largest_real_frame_fits_with_room() -> None:

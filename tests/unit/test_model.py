@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from probes import hdr
@@ -69,6 +71,7 @@ BEFORE = SyscallSample(
     comms={1: "one", 2: "two"},
     unattributed=3,
     latency={"read": Histogram({10: 90}, 90, 900)},
+    missed=2,
 )
 AFTER = SyscallSample(
     state="on",
@@ -83,6 +86,7 @@ AFTER = SyscallSample(
     comms={1: "one", 2: "renamed"},
     unattributed=8,
     latency={"read": Histogram({10: 91, 31: 49}, 140, 2000), "write": Histogram({}, 0, 0)},
+    missed=5,
 )
 
 
@@ -100,6 +104,14 @@ def test_view_of_an_interval() -> None:
         (1, "one", 77, 0),
         (2, "renamed", 48, 4),
     ]
+
+
+def test_untimed_calls_are_the_intervals() -> None:
+    assert syscall_view(BEFORE, AFTER, 2).untimed == 3
+    # Counting began in this interval, or durations anew: what is there is all of it, or nothing.
+    assert syscall_view(None, AFTER, 2).untimed == 5
+    assert syscall_view(AFTER, BEFORE, 2).untimed == 0
+    assert syscall_view(BEFORE, replace(AFTER, latency=None), 2).untimed is None
 
 
 def test_drilling_both_ways() -> None:

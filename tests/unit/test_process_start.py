@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import resource
+import termios
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,3 +124,80 @@ def test_whether_a_user_can_reach_a_file(tmp_path: Path) -> None:
     assert not privileges.may_read(stranger, str(folder / "file"))
     assert privileges.may_read(owner, str(folder / "file"))
     assert privileges.may_read(stranger, "/usr/file")
+
+
+def test_a_terminal_is_for_messages_only_and_no_way_leads_to_its_keys() -> None:
+    controller, terminal = os.openpty()
+    fd = os.open(os.ttyname(terminal), os.O_RDONLY | os.O_NOCTTY)
+
+    def job() -> None:
+        """A job of a session that has this terminal, with all three descriptors on it."""
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        for standard in range(3):
+            os.dup2(terminal, standard)
+        if os.fork():
+            os.wait()
+            os._exit(0)
+        process_start.release_terminal()
+
+    def no_keys() -> None:
+        assert not os.isatty(0)
+
+    def keys(number: int) -> None:
+        if os.isatty(number):
+            os.read(number, 1)
+
+    tries: list[Callable[[], object]] = [lambda: os.write(1, b"out"), no_keys]
+    tries.insert(1, lambda: os.write(2, b"err"))
+    tries += [lambda: keys(1), lambda: keys(2), lambda: os.open("/dev/tty", os.O_RDONLY)]
+    assert in_child(job, tries) == ["ok"] * 3 + ["EBADF"] * 2 + ["ENXIO"]
+    assert os.read(controller, 100) == b"outerr"
+    for number in (controller, terminal, fd):
+        os.close(number)
+
+
+def test_what_is_no_terminal_is_left_alone() -> None:
+    reading, writing = os.pipe()
+
+    def piped() -> None:
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        process_start.release_terminal()
+
+    tries = [lambda: os.write(1, b"out"), lambda: os.write(2, b"err")]
+    assert in_child(piped, tries) == ["ok"] * 2
+    assert os.read(reading, 100) == b"outerr"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_open_files_are_limited_for_good() -> None:
+    most = process_start.MOST_FILES + process_start.files_needed()
+
+    def limits() -> None:
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= most
+
+    def more() -> None:
+        ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+        with pytest.raises(ValueError, match="maximum limit"):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most + 1, most + 1))
+
+    def drop() -> None:
+        privileges.drop(User(NOBODY, NOBODY, None) if os.geteuid() == 0 else _ourselves())
+
+    assert in_child(drop, [limits, more, _undumpable]) == ["ok"] * 3
+
+
+def _ourselves() -> User:
+    return User(os.geteuid(), os.getegid(), None)
+
+
+def _undumpable() -> None:
+    """Where no user was changed, the kernel would leave this as it was."""
+    assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_that_stays_root_is_undumpable_too() -> None:
+    assert in_child(lambda: privileges.drop(User(0, 0, "root")), [_undumpable]) == ["ok"]

@@ -395,3 +395,31 @@ def test_stopping_waits_neither_for_frames_nor_for_a_connection() -> None:
         thread.join(DEADLINE / 2)
         assert not thread.is_alive()
     eventually("it is let go of", lambda: one.closed)
+
+
+def test_who_waits_long_for_a_login_is_told_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE", 0.01)
+    one = FakeConnection()
+    source, told = RemoteSource(FakeTransport(one)), []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        feed(one, make_frames(1))
+
+    source.open(tell=tell)
+    assert told == [
+        "ssh://far: waiting for a login there, and for its first frame; ctrl+C gives up"
+    ]
+
+
+def test_decoding_takes_half_of_the_time_at_most() -> None:
+    pace, now, worked, waited = remote.Pace(0.0), 0.0, 0.0, 0.0
+    for _ in range(1000):
+        now += 0.25
+        worked += 0.25
+        waited += (wait := pace.wait(0.25, now))
+        now += wait
+    assert worked <= remote.BURST + remote.SHARE * now
+    assert waited > 0.9 * worked
+    # Frames of a usual size, one a second, never wait.
+    assert sum([pace.wait(0.3, now + second) for second in range(10, 1000)]) == 0

@@ -45,7 +45,7 @@ format:
 	field:char rwbs[10];	offset:34;	size:10;	signed:0;
 	field:__data_loc char[] cmd;	offset:60;	size:4;	signed:0;
 
-print fmt: "%d", REC->dev
+print fmt: "%d %llu (%s)", REC->dev, (unsigned long long)REC->sector, __get_str(cmd)
 """
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from probes import broker, ipc, messages, namer, runtimes
 from probes.broker import Broker
-from probes.broker_link import BrokerLink
+from probes.broker_link import BrokerLink, connected
 from probes.named import Naming
 from probes.runtimes import Told, ask
 from probes.samples import ExecEvent, ExecSample
@@ -199,16 +199,16 @@ def test_a_runtime_that_hangs_is_not_asked_twice(
 
 
 @pytest.fixture
-def brokers_socket() -> Iterator[socket.socket]:
-    """A broker that serves in a thread: the dashboard's end of its socket."""
-    ours, theirs = ipc.pair()
-    ours.settimeout(20)
+def link() -> Iterator[BrokerLink]:
+    """A broker that serves in a thread: the dashboard's end."""
+    ours, theirs = connected()
+    ours.answers.settimeout(20)
     serving = Broker(theirs, {})
     thread = threading.Thread(target=serving.serve)
     thread.start()
     yield ours
     # A child of this process has the dashboard's end too, and closing is not enough.
-    ours.shutdown(socket.SHUT_RDWR)
+    ours.answers.shutdown(socket.SHUT_RDWR)
     ours.close()
     thread.join(20)
     theirs.close()
@@ -216,7 +216,7 @@ def brokers_socket() -> Iterator[socket.socket]:
 
 
 def test_the_broker_asks_in_a_child(
-    root: str, monkeypatch: pytest.MonkeyPatch, brokers_socket: socket.socket
+    root: str, monkeypatch: pytest.MonkeyPatch, link: BrokerLink
 ) -> None:
     put(root, DOCKER, {"Name": "/db"})
     monkeypatch.setattr(runtimes, "roots", lambda: [root])
@@ -228,7 +228,6 @@ def test_the_broker_asks_in_a_child(
     )  # fmt: skip
     sample = ExecSample(state="on", events=(event,))
     assert naming.named(sample) == sample
-    link = BrokerLink(brokers_socket)
     naming.ask(link)
     naming.ask(link)
     assert link.number() == 2
@@ -246,12 +245,12 @@ def test_the_broker_asks_in_a_child(
 
 
 def test_a_question_that_takes_too_long_is_answered_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, brokers_socket: socket.socket
+    monkeypatch: pytest.MonkeyPatch, link: BrokerLink
 ) -> None:
     monkeypatch.setattr(namer, "SECONDS", 1)
     monkeypatch.setattr(runtimes, "ask", lambda ids: time.sleep(60))
-    ipc.send(brokers_socket, {"id": 3, "op": "names", "ids": [ID]})
-    received = ipc.receive(brokers_socket)
+    link.send({"id": 3, "op": "names", "ids": [ID]})
+    received = ipc.receive(link.answers)
     assert received is not None
     assert isinstance(received[0], dict)
     assert (received[0]["id"], received[0]["ok"]) == (3, False)

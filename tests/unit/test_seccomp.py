@@ -42,6 +42,7 @@ _REFUSED = """
     clock_settime iopl ioperm mknod mknodat chmod chown fchown symlink vhangup modify_ldt
     sethostname setdomainname process_madvise kcmp lookup_dcookie msgget semget shmget setsid
     setpgid landlock_restrict_self rt_sigqueueinfo rt_tgsigqueueinfo
+    socket connect accept accept4 listen sendmmsg
 """
 REFUSED = _REFUSED.split()
 
@@ -53,10 +54,10 @@ def _filters() -> None:
         pytest.skip("this kernel has no seccomp")
 
 
-def confine() -> None:
+def confine(serves: bool = False) -> None:
     """Install the filter."""
     LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    assert seccomp.install() is None
+    assert seccomp.install(serves=serves) is None
 
 
 def call(name: str, *arguments: int | bytes) -> Callable[[], int]:
@@ -161,8 +162,22 @@ def test_the_terminal_can_be_used(terminal: int) -> None:
             termios.tcsetattr(terminal, when, found)
         termios.tcflush(terminal, termios.TCIFLUSH)
 
-    tries = [size, attributes, lambda: os.tcsetpgrp(terminal, os.tcgetpgrp(terminal))]
+    tries = [size, attributes, lambda: os.tcgetpgrp(terminal)]
     assert in_child(leading, [*tries, lambda: os.isatty(terminal) or os.abort()]) == ["ok"] * 4
+
+
+def test_a_job_does_not_take_the_terminal_back(terminal: int) -> None:
+    """Once a shell has it again, keys are the shell's."""
+
+    def leading() -> None:
+        _take(terminal)
+        confine()
+
+    def again() -> None:
+        os.tcsetpgrp(terminal, os.getpgrp())
+
+    assert in_child(leading, [again]) == ["EPERM"]
+    assert in_child(lambda: _take(terminal), [again]) == ["ok"]
 
 
 def test_signals_go_to_itself_only() -> None:
@@ -186,11 +201,81 @@ def _alone() -> None:
     confine()
 
 
-def test_sockets_to_other_machines_cannot_be_made() -> None:
-    families = [socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET]
-    tries = [call("socket", family, socket.SOCK_DGRAM) for family in families]
-    tries.append(call("socket", socket.AF_UNIX, socket.SOCK_DGRAM))
-    assert in_child(confine, tries) == ["EPERM"] * 4 + ["ok"]
+def test_only_pairs_of_sockets_can_be_made_that_send_to_nobody_else() -> None:
+    cloexec, nonblock = socket.SOCK_CLOEXEC, socket.SOCK_NONBLOCK
+    types: list[int] = [
+        socket.SOCK_STREAM,
+        socket.SOCK_SEQPACKET,
+        socket.SOCK_DGRAM,
+        socket.SOCK_RAW,
+    ]
+    types += [types[0] | cloexec, types[1] | cloexec | nonblock, types[2] | cloexec]
+    places = (ctypes.c_int * 2)()
+    at = ctypes.addressof(places)
+    tries = [call("socketpair", socket.AF_UNIX, kind, 0, at) for kind in types]
+    tries += [call("socketpair", family, types[0], 0, at) for family in (socket.AF_INET, 30)]
+    families = [socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK]
+    tries += [call("socket", family, socket.SOCK_DGRAM) for family in families]
+    good, bad = ["ok"] * 2, ["EPERM"]
+    assert in_child(confine, tries) == good + bad * 2 + good + bad * (3 + len(families))
+
+
+def test_a_process_that_serves_accepts_and_does_not_connect(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen()
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+
+    def served() -> None:
+        async def work() -> None:
+            async def answer(_: object, writer: asyncio.StreamWriter) -> None:
+                writer.write(b"x")
+                await writer.drain()
+                done.set()
+
+            done = asyncio.Event()
+            async with await asyncio.start_unix_server(answer, sock=listening):
+                await done.wait()
+
+        asyncio.run(work())
+
+    tries: list[Callable[[], object]] = [served, lambda: socket.socket(socket.AF_UNIX)]
+    tries.append(call("bind", listening.fileno()))
+    tries += [call("connect", sock.fileno(), b"\1\0/x", 4)]
+    try:
+        assert in_child(lambda: confine(serves=True), tries) == ["ok"] + ["EPERM"] * 3
+        assert sock.recv(1) == b"x"
+    finally:
+        sock.close()
+        listening.close()
+
+
+def test_no_file_has_others_signalled_or_held_up() -> None:
+    ours, theirs = socket.socketpair()
+    fd, parent = ours.fileno(), os.getpid()
+    setfl = fcntl.F_SETFL
+    good = [
+        (fcntl.F_GETFL, 0),
+        (setfl, os.O_NONBLOCK),
+        (fcntl.F_DUPFD_CLOEXEC, 0),
+        (fcntl.F_GETFD, 0),
+    ]
+    good += [(fcntl.F_SETFD, fcntl.FD_CLOEXEC), (setfl | 1 << 32, 0)]
+    bad = [
+        (fcntl.F_SETOWN, parent),
+        (fcntl.F_SETOWN | 1 << 32, parent),
+        (15, 0),
+        (fcntl.F_SETSIG, 9),
+    ]
+    bad += [(fcntl.F_SETLEASE, fcntl.F_UNLCK), (fcntl.F_NOTIFY, 0), (setfl, 0o20000)]
+    bad += [(setfl | 1 << 32, 0o20000), (setfl, os.O_NONBLOCK | 0o20000)]
+    tries = [call("fcntl", fd, *words) for words in good + bad]
+    assert in_child(confine, tries) == ["ok"] * len(good) + ["EPERM"] * len(bad)
+    ioctls = [call("ioctl", fd, number, 0) for number in (0x8901, 0x8902, 0x5452)]
+    assert in_child(confine, ioctls) == ["EPERM"] * 3
+    theirs.close()
 
 
 def test_what_a_dashboard_does_all_the_time_goes_on(tmp_path: Path) -> None:
@@ -245,8 +330,8 @@ def test_x32_calls_are_refused() -> None:
 
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_every_name_is_one_and_programs_are_of_a_size_that_the_kernel_takes(arch: str) -> None:
-    assert len(seccomp.program(arch, 1, 1)) // 8 < 4096
+    assert len(seccomp.program(arch, 1, 1, serves=True)) // 8 < 4096
     names = {name for known in ("x86_64", "arm64") for name in table(known).values()}
     assert set(seccomp.ALLOWED.split()) <= names
     assert not set(seccomp.ALLOWED.split()) & set(REFUSED)
-    assert set(seccomp.MISSING.split()) <= names
+    assert set(seccomp.MISSING.split() + seccomp.SERVING.split()) <= names

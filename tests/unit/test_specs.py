@@ -121,7 +121,6 @@ BAD = [
     ("k:a b", "cannot be the name of a kernel function", "kprobe:FUNCTION"),
     ("uprobe:malloc", "is no file and function", "uprobe:libc:malloc"),
     ("uprobe:/bin/x:", "is no file and function", "uprobe:PATH:FUNCTION"),
-    ("uprobe:/bin/x:ns::f", "as in its source", "wildcard"),
     ("uprobe:/bin/x:12", "neither a function nor an address", "0x1c20"),
     ("uprobe:/bin/x:a*+4", "is no single place", "whole name"),
     ("usdt:libc", "is no file, provider and static probe", "usdt:PATH:PROVIDER:NAME"),

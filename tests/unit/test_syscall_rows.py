@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from probes import syscall_rows
+from probes import hdr, syscall_rows
 from probes.control import Control
-from probes.samples import NO_COST, Counts
-from probes.syscall_names import errno_name
+from probes.samples import NO_COST, Counts, Histogram
+from probes.syscall_names import BY_SIGSYS, errno_name
 from probes.syscall_rows import (
     CALLS,
     COMPAT,
     ERRNOS,
     UNKNOWN,
+    LatencyReader,
     RowReader,
     Totals,
     call_name,
@@ -49,6 +50,13 @@ def test_calls_have_names() -> None:
         assert len(set(names)) == CALLS
 
 
+def test_what_seccomp_answers_by_a_signal_has_a_cell() -> None:
+    """Behind the errnos: the source writes it there, and it is read from there."""
+    assert "e == BY_SIGSYS ? ERRNOS - 2 : ERRNOS - 1" in SOURCE
+    assert errno_of(ERRNOS - 2) == BY_SIGSYS
+    assert errno_name(BY_SIGSYS) == "SIGSYS"
+
+
 def errno_index(number: int) -> int:
     """`errno_index` of the source, run by this test: its conditions are Python too."""
     body = re.search(r"errno_index\(u32 e\)\n\{\n(.*?)\n\}", SOURCE, re.S)
@@ -71,6 +79,68 @@ def test_shared_errnos_are_the_ones_that_the_kernel_counts() -> None:
             exact += 1
     assert errno_of(ERRNOS - 1) is None
     assert exact >= 133 + 5
+
+
+class Timed:
+    """The maps of durations, as the programs write them: two slices, eight slots."""
+
+    SLICES, SLOTS = 2, 8
+    SIZE = 32 + 4 * hdr.BUCKETS
+
+    def __init__(self) -> None:
+        sizes = {"owners": 8 * self.SLOTS, "hists": self.SIZE * self.SLICES * self.SLOTS}
+        self.maps = {name: os.memfd_create(name) for name in sizes}
+        for name, size in sizes.items():
+            os.ftruncate(self.maps[name], -(-size // 4096) * 4096)
+        maps = {name: os.dup(fd) for name, fd in self.maps.items()}
+        self.reader = LatencyReader(maps, self.SLICES, self.SLOTS)
+
+    def close(self) -> None:
+        self.reader.close()
+        for fd in self.maps.values():
+            os.close(fd)
+
+    def owner(self, slot: int, call: int) -> None:
+        os.pwrite(self.maps["owners"], struct.pack("=Q", call + 1), 8 * slot)
+
+    def put(self, piece: int, slot: int, bucket: int, count: int, missed: int = 0) -> None:
+        """Durations of as many ns as their bucket's number, the first of that bucket."""
+        at = self.SIZE * (piece * self.SLOTS + slot)
+        total, n, before, _ = struct.unpack("=QQQQ", os.pread(self.maps["hists"], 32, at))
+        head = struct.pack("=QQQQ", total + bucket * count, n + count, before + missed, 0)
+        os.pwrite(self.maps["hists"], head, at)
+        os.pwrite(self.maps["hists"], struct.pack("=I", count), at + 32 + 4 * bucket)
+
+
+@pytest.fixture
+def timed() -> Iterator[Timed]:
+    made = Timed()
+    yield made
+    made.close()
+
+
+def test_the_owner_of_a_histogram_is_read(timed: Timed, totals: Totals) -> None:
+    timed.put(0, 0, 0, 0, missed=3)
+    timed.owner(1, WRITE)
+    timed.put(1, 1, 9, 4, missed=1)
+    timed.reader.read({READ, WRITE}, totals)
+    assert totals.latency == {"write": Histogram({9: 4}, 4, 36)}
+    assert totals.missed == 4
+    timed.owner(2, READ)
+    timed.put(0, 2, 5, 1)
+    timed.reader.read({READ}, totals)
+    assert totals.latency["read"] == Histogram({5: 1}, 1, 5)
+
+
+def test_two_histograms_of_one_call_add_up(timed: Timed, totals: Totals) -> None:
+    """Two CPUs gave it one each; both count, and again when only one of them has grown."""
+    for slot, piece in ((1, 0), (2, 1)):
+        timed.owner(slot, READ)
+        timed.put(piece, slot, 7, 2)
+    timed.reader.read({READ}, totals)
+    timed.put(1, 2, 8, 3)
+    timed.reader.read({READ}, totals)
+    assert totals.latency == {"read": Histogram({7: 4, 8: 3}, 7, 52)}
 
 
 def layout(pid: int, call: int) -> int:

@@ -68,6 +68,3 @@ def test_guest(name: str, record_property: Callable[[str, object], None]) -> Non
     lines = done.output.strip().splitlines()
     summary = lines[-1].strip("= ")
     record_property("guest", f"{name}: {summary}; {done.seconds:.0f} s with its boot")
-    for line in lines:
-        if line.startswith("tried again: "):
-            record_property("guest", f"{name}: {line}")

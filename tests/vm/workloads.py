@@ -39,7 +39,7 @@ def build(machine: str, directory: Path) -> None:
         subprocess.run([compiler, *flags, str(source), "-o", str(program)], check=True)
 
 
-COMPILED = ("msgspec", "capstone")
+COMPILED = ("msgspec", "capstone", "pycxxfilt")
 """Packages that the program imports and that are not pure Python."""
 PLATFORMS = {
     "aarch64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")

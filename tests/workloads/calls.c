@@ -106,6 +106,39 @@ static int sleeps(void)
 	return done(text);
 }
 
+/*
+ * Sleeps of 50 us by a child that does nothing else; says its number, how long all of them took,
+ * and what the kernel takes for its CPU time, in ns.
+ */
+static int naps(void)
+{
+	struct timespec span = {0, 50000}, spent[2];
+	long long start = 0, times[2];
+	int ends[2];
+	char text[80];
+	pid_t pid;
+
+	must(!pipe(ends), "pipe");
+	pid = fork();
+	must(pid >= 0, "fork");
+	if (!pid) {
+		start = now();
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent[0]);
+		for (long i = 0; i < count; i++)
+			syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &span, NULL);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent[1]);
+		times[0] = now() - start;
+		times[1] = (spent[1].tv_sec - spent[0].tv_sec) * 1000000000LL +
+			   spent[1].tv_nsec - spent[0].tv_nsec;
+		must(write(ends[1], times, sizeof(times)) == sizeof(times), "write");
+		_exit(0);
+	}
+	must(read(ends[0], times, sizeof(times)) == sizeof(times), "read");
+	must(waitpid(pid, NULL, 0) == pid, "waitpid");
+	snprintf(text, sizeof(text), "%d %lld %lld", pid, times[0], times[1]);
+	return done(text);
+}
+
 static void compat(void)
 {
 #ifdef __x86_64__
@@ -188,6 +221,8 @@ int main(int argc, char **argv)
 		compat();
 	else if (!strcmp(what, "sleeps"))
 		return sleeps();
+	else if (!strcmp(what, "naps"))
+		return naps();
 	else if (!strcmp(what, "until"))
 		return until_told();
 	else

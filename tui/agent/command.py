@@ -7,6 +7,7 @@ privileges, it has no more, so that a service manager has to start it anew for t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ class Setup:
     context: ssl.SSLContext | None = None
     own: OwnerFile | None = None
     no_token: ProbeError | None = None
+    page_files: tuple[int, int] | None = None
 
 
 def serve(
@@ -80,7 +82,8 @@ def _open(setup: Setup) -> LiveSource:
     from probes import file_access
     from probes.start import open_live
 
-    options = setup.options
+    options, files = setup.options, page_files()
+    setup.page_files = files
     return open_live(
         {entry.name: entry.probe_path for entry in REGISTRY},
         on=options.probes,
@@ -92,10 +95,20 @@ def _open(setup: Setup) -> LiveSource:
         budget=options.budget,
         include_self=options.include_self,
         log=options.log,
-        helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user)},
+        helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user, files=files)},
         preload=lambda: _preload(setup),
         asker=file_access.for_clients(offsets=setup.serve.allow_offsets),
+        fixed=options.fixed,
+        serves=True,
     )
+
+
+def page_files() -> tuple[int, int]:
+    """Files without names for what a page is made of, and for the page.
+
+    They are made before the broker is started: later, it takes no descriptors.
+    """
+    return os.memfd_create("probetop-frames"), os.memfd_create("probetop-page")
 
 
 def _preload(setup: Setup) -> None:

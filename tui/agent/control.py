@@ -20,12 +20,15 @@ from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused
 from tui.agent.hub import Hub
+from tui.agent.turns import Turns
 from tui.agent.wishes import Watch, Wishes
 from tui.checks import near, shown
 
 SETTLE_SECONDS = 10.0
 """How long an answer waits for what it asked for to come about."""
 ANSWER_SECONDS = 30.0
+MOST_CHANGES, MOST_QUESTIONS = 32, 32
+"""Requests that wait to change something, and questions to the broker that are not answered."""
 ONE_TARGET = ("add", "remove", "follow")
 """Options that are commands, for which there are requests of their own."""
 
@@ -53,8 +56,9 @@ class Control:
         }
         self.wishes = Wishes(kinds, on)
         self.watch = Watch(linger, time.monotonic())
-        self.lock = asyncio.Lock()
+        self.lock = Turns(MOST_CHANGES)
         """Held by who changes targets: what is true of them has to stay so for a moment."""
+        self._questions = 0
         self._run_filters: Filters | None = None
         self._kept: FilterWatch | None = None
         self._on = {name: name in on for name in kinds}
@@ -235,18 +239,29 @@ class Control:
     async def search(self, query: str) -> Sequence[Found]:
         """What can be traced."""
         source = self.hub.source
-        found: Sequence[Found] = await self._answer(lambda tell: source.search(query, tell))
+        found: Sequence[Found] = await self._told(
+            lambda tell: source.search(query, tell), ANSWER_SECONDS
+        )
         return found
 
-    async def help(self, name: str, fds: Sequence[int] = (), seconds: float = 70.0) -> Any:
+    async def help(self, name: str, seconds: float = 70.0) -> Any:
         """What a helper of the broker's has done; raises Refused if it could not."""
         source = self.hub.source
-        answer: dict[str, Any] = await self._answer(
-            lambda tell: source.help(name, tell, fds), seconds
-        )
+        answer: dict[str, Any] = await self._told(lambda tell: source.help(name, tell), seconds)
         if not answer["ok"]:
             raise Refused(503, answer["why"], answer["fix"])
         return answer["result"]
+
+    async def _told(self, question: Callable[[Callable[[Any], None]], None], seconds: float) -> Any:
+        """What the broker answers; raises Refused where too many questions wait for it."""
+        # The clients of some may have gone: their questions wait all the same.
+        if self._questions >= MOST_QUESTIONS:
+            raise Refused(429, "too many questions wait for an answer", "try again in a minute")
+        self._questions += 1
+        try:
+            return await self._answer(question, seconds)
+        finally:
+            self._questions -= 1
 
     async def _answer(
         self, question: Callable[[Callable[[Any], None]], None], seconds: float = ANSWER_SECONDS

@@ -82,7 +82,7 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
         interval=options.interval,
         linger=setup.serve.linger,
     )
-    streams, snapshots = Streams(kinds), Snapshots(control)
+    streams, snapshots = Streams(kinds), Snapshots(control, setup.page_files)
     runs, serve = Runs(control, kinds), setup.serve
     name_of = source.naming.names.describe
     metrics = Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)

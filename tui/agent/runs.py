@@ -211,7 +211,7 @@ class Runs:
     async def _add_targets(self, run: Run) -> None:
         """Have the targets traced that are not yet; those that cannot be are a problem."""
         for spec in run.targets:
-            async with self._control.lock:
+            async with self._control.lock.waited_for():
                 try:
                     await self._add_target(run, spec)
                 except ProbeError as error:
@@ -227,7 +227,7 @@ class Runs:
 
     async def _remove_targets(self, run: Run) -> None:
         for spec in [spec for spec, users in self._lent.items() if run.id in users]:
-            async with self._control.lock:
+            async with self._control.lock.waited_for():
                 # Others may have come, gone or kept it while this one waited.
                 users = self._lent.get(spec, set())
                 users.discard(run.id)

@@ -3,7 +3,7 @@
 
 The picture of the screen in a page needs Textual, which would cost the agent more memory than
 all the rest of it. So a page is made by a helper of the broker's, a process that lives for a
-second and has no privileges: it is given the Frames as records in a file without a name.
+second and has no privileges: the Frames are records in a file without a name that both have open.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ MOST_BYTES = 16 << 20
 class Snapshots:
     """Keeps Frames and makes snapshots of them, one at a time."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, files: tuple[int, int] | None) -> None:
+        """`files` are what the helper reads from, and writes to."""
         self._control = control
+        self._files = files
         self._history = History(LONGEST, MOST_BYTES)
         self._busy = Turns()
 
@@ -56,25 +58,29 @@ class Snapshots:
     async def html(self, seconds: float) -> bytes:
         """The same as a page; raises Refused where it could not be made."""
         async with self._busy:
-            source = os.memfd_create("probetop-frames")
-            page = os.memfd_create("probetop-page")
+            assert self._files is not None
+            source, page = self._files
             try:
                 if await asyncio.to_thread(self._write, seconds, source) < 2:
                     raise TOO_EARLY
-                await self._control.help("page", [os.dup(source), os.dup(page)])
-                with open(os.dup(page), "rb") as file:
-                    file.seek(0)
-                    return file.read()
+                await self._control.help("page")
+                return os.pread(page, os.fstat(page).st_size, 0)
             finally:
-                os.close(source)
-                os.close(page)
+                for fd in self._files:
+                    _empty(fd)
 
     def _write(self, seconds: float, fd: int) -> int:
         encoder = Encoder()
-        with open(os.dup(fd), "wb") as file, much():
+        with open(fd, "wb", closefd=False) as file, much():
             for frame in self._history.between(seconds):
                 file.write(encoder.frame(frame))
         return encoder.frames
+
+
+def _empty(fd: int) -> None:
+    """Both sides go on at its beginning."""
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
 
 
 TOO_EARLY = Refused(503, "there is nothing to tell yet", "wait for an interval to pass")

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from tui.agent.errors import Refused
 
@@ -12,20 +14,27 @@ MOST_WAITING = 4
 
 
 class Turns:
-    """As asyncio.Lock, by `async with`; raises Refused where too many wait already."""
+    """As asyncio.Lock, by `async with`; raises Refused where `most` wait already."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_WAITING) -> None:
         self._lock = asyncio.Lock()
+        self._most = most
         self._waiting = 0
 
     async def __aenter__(self) -> None:
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= self._most:
             raise Refused(429, "too many requests wait for this already", "try again in a minute")
         self._waiting += 1
         try:
             await self._lock.acquire()
         finally:
             self._waiting -= 1
+
+    @asynccontextmanager
+    async def waited_for(self) -> AsyncIterator[None]:
+        """A turn however many wait: for what no request asks for, and has to be done."""
+        async with self._lock:
+            yield
 
     async def __aexit__(self, *_: object) -> None:
         self._lock.release()

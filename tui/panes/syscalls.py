@@ -38,6 +38,10 @@ class SyscallPane(Pane):
 
     name = "syscalls"
     weight = 6
+    reading = (
+        "untimed: calls whose duration is not known. SIGSYS: refused by seccomp. A call that is "
+        "made again after a signal is one. Of work by io_uring only io_uring_enter is seen."
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +50,6 @@ class SyscallPane(Pane):
         self.path: list[Row] = []
         self.hidden = 0
         self.ended = 0
-        self.untimed = 0
         self._tables: dict[tuple[Hashable, ...], Table[Row]] = {}
         self._quiet: dict[tuple[Hashable, ...], dict[Hashable, tuple[float, Row]]] = {}
 
@@ -71,8 +74,6 @@ class SyscallPane(Pane):
             return
         seconds = counted_seconds(was, sample, seconds_between(since, after))
         self.view = syscall_view(was, sample, seconds)
-        same = was is not None and was.generation == sample.generation
-        self.untimed = sample.missed - (was.missed if was is not None and same else 0)
         self._feed(passed)
 
     def _samples(
@@ -264,8 +265,8 @@ class SyscallPane(Pane):
             ]
         if self.ended > 0:
             out.append((f"  ended {fmt_count(self.ended / view.seconds)}/s", "warn"))
-        if self.untimed > 0:
-            out.append((f"  untimed {fmt_count(self.untimed / view.seconds)}/s", "warn"))
+        if view.untimed:
+            out.append((f"  untimed {fmt_count(view.untimed / view.seconds)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:

@@ -24,7 +24,7 @@ def attach(options: Options, typed: Mapping[str, Any], complain: Complain) -> in
     try:
         for source in made:
             try:
-                source.open()
+                source.open(tell=complain)
             except ProbeError as error:
                 failed.append(error)
                 if len(made) > 1 and len(failed) < len(made):

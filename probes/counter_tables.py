@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of cumulative counters that records of changes are added to in place.
+
+What they counted is the difference of their ends, but for what goes or begins anew in between:
+that is added up when it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add
+from typing import Any
+
+from probes import hdr
+from probes.record_fields import EncodedHistogram, entries
+from probes.samples import Histogram
+from probes.sums import MOST_TIMED
+
+MOST_ENTRIES = 200_000
+"""Entries of a table, with those that have gone; of more, sums leave some out."""
+MOST_WAITING = 1000
+"""Changes of a histogram that wait to be added to it: more than come between whole ones."""
+Vector = tuple[Any, ...]
+"""Integers, or None for what this kernel does not keep."""
+
+
+class Unusual(Exception):
+    """A recording whose Frames have to be added up one by one."""
+
+
+class Table:
+    """Counters by key, each a tuple, and what they counted from where counting began.
+
+    `real` is what the newest record says. A key that goes is added to `done`, and so is one that
+    falls, for then it counts from zero; `base` is what was there where counting began. Only the
+    first `falls` numbers of a tuple tell of that.
+    """
+
+    def __init__(self, falls: int) -> None:
+        self.real: dict[Any, Vector] = {}
+        self._base: dict[Any, Vector] = {}
+        self._done: dict[Any, Vector] = {}
+        self._falls = falls
+
+    def change(self, keys: Sequence[Any], values: Sequence[Vector], gone: Sequence[Any]) -> None:
+        """Take in a record of changes."""
+        if gone:
+            if not set(gone).isdisjoint(keys):
+                raise Unusual("another order of keys")
+            for key in gone:
+                self._close(key)
+        real = self.real
+        for key, more in zip(keys, values, strict=True):
+            old = real.get(key)
+            if old is None:
+                real[key] = more
+                continue
+            try:
+                new: Vector = tuple(map(add, old, more))
+                rose = min(more) >= 0
+            except TypeError:  # a number that this kernel does not keep
+                new, rose = _added(old, more), False
+            if not rose:
+                self._check(key, old, new)
+            real[key] = new
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if len(self.real) + len(self._done) > 2 * MOST_ENTRIES:
+            raise Unusual("a table that is too large")
+
+    def replace(self, keys: Sequence[Any], values: Sequence[Vector]) -> None:
+        """Take in a whole record."""
+        whole = dict(zip(keys, values, strict=True))
+        for key, old in list(self.real.items()):
+            new = whole.get(key)
+            if new is None:
+                self._close(key)
+            else:
+                self._check(key, old, new)
+        self.real = whole
+        self._check_size()
+
+    def begin(self) -> None:
+        """Counting begins here."""
+        self._base = dict(self.real)
+
+    def _check(self, key: Any, old: Vector, new: Vector) -> None:
+        fell = [b is not None and a is not None and b < a for a, b in zip(old, new, strict=True)]
+        if any(fell):
+            if not any(fell[: self._falls]):
+                raise Unusual("a counter that fell")
+            self._close(key)
+
+    def _close(self, key: Any) -> None:
+        old, base = self.real.pop(key, None), self._base.pop(key, None)
+        if old is not None and old != base:
+            _add(self._done, key, old if base is None else _less(old, base))
+
+    def sums(self) -> dict[Any, Vector]:
+        """What was counted by key, without those that counted nothing."""
+        out = dict(self._done)
+        for key, value in self.real.items():
+            base = self._base.get(key)
+            if value != base:
+                _add(out, key, value if base is None else _less(value, base))
+        if len(out) > MOST_ENTRIES:
+            raise Unusual("a table that is too large")
+        return out
+
+
+def _added(some: Vector, more: Vector) -> Vector:
+    pairs = zip(some, more, strict=True)
+    return tuple([None if a is None or b is None else a + b for a, b in pairs])
+
+
+def _less(new: Vector, old: Vector) -> Vector:
+    pairs = zip(new, old, strict=True)
+    return tuple([None if a is None else a - (b or 0) for a, b in pairs])
+
+
+def _add(total: dict[Any, Vector], key: Any, more: Vector) -> None:
+    known = total.get(key)
+    total[key] = more if known is None else _added(known, more)
+
+
+class _Durations:
+    """One histogram, that is changed in place."""
+
+    __slots__ = ("n", "table", "total")
+
+    def __init__(self, table: dict[int, int], n: int, total: int) -> None:
+        self.table, self.n, self.total = table, n, total
+
+    def add(self, entries: Iterable[tuple[int, int]], n: int, total: int) -> None:
+        """Add what entries of buckets gained."""
+        get, table = self.table.get, self.table
+        for bucket, more in entries:
+            table[bucket] = get(bucket, 0) + more
+        self.n += n
+        self.total += total
+
+    def gained(self, base: _Durations | None) -> _Durations:
+        """What came since `base`; a copy."""
+        if base is None:
+            return _Durations(dict(self.table), self.n, self.total)
+        old = base.table.get
+        table = {key: n - old(key, 0) for key, n in self.table.items() if n != old(key, 0)}
+        return _Durations(table, self.n - base.n, self.total - base.total)
+
+
+class Histograms:
+    """Histograms by name, and what they counted from where counting began, as in a Table.
+
+    Changes wait until the histogram goes, or is asked for: a whole record has them in its own.
+    """
+
+    def __init__(self) -> None:
+        self._real: dict[str, _Durations] = {}
+        self._base: dict[str, _Durations] = {}
+        self._done: dict[str, _Durations] = {}
+        self._waiting: dict[str, list[EncodedHistogram]] = {}
+
+    def change(self, name: str, more: EncodedHistogram) -> None:
+        """Take in what a histogram gained; all of it if it is a new one."""
+        if more.n < 0 or more.total < 0:
+            raise Unusual("a histogram that fell")
+        waiting = self._waiting.setdefault(name, [])
+        waiting.append(more)
+        if len(waiting) >= MOST_WAITING:
+            self._catch_up(name)
+
+    def replace(self, whole: Mapping[str, EncodedHistogram]) -> None:
+        """Take in a whole record."""
+        for name in (self._real.keys() | self._waiting.keys()) - whole.keys():
+            self.close(name)
+        self._waiting = {}
+        for name, one in whole.items():
+            old = self._real.get(name)
+            if old is not None and one.n < old.n:
+                raise Unusual("a histogram that fell")
+            self._real[name] = _Durations(dict(entries(one)), one.n, one.total)
+
+    def _catch_up(self, name: str) -> None:
+        for more in self._waiting.pop(name, ()):
+            known = self._real.setdefault(name, _Durations({}, 0, 0))
+            known.add(entries(more), more.n, more.total)
+
+    def close(self, name: str) -> None:
+        """A histogram goes, if it is there."""
+        self._catch_up(name)
+        old, base = self._real.pop(name, None), self._base.pop(name, None)
+        if old is not None:
+            self._add(self._done, name, old.gained(base))
+
+    def begin(self) -> None:
+        """Counting begins here."""
+        self._base = {name: one.gained(None) for name, one in self._real.items()}
+
+    def sums(self) -> dict[str, Histogram]:
+        """What was counted, by name."""
+        for name in list(self._waiting):
+            self._catch_up(name)
+        out = {name: one.gained(None) for name, one in self._done.items()}
+        for name, one in self._real.items():
+            self._add(out, name, one.gained(self._base.get(name)))
+        if len(out) > MOST_TIMED:
+            raise Unusual("too many histograms")
+        for one in out.values():
+            if one.table and not 0 <= min(one.table) <= max(one.table) < hdr.BUCKETS:
+                raise Unusual("a bucket out of range")
+        return {name: Histogram(one.table, one.n, one.total) for name, one in out.items()}
+
+    @staticmethod
+    def _add(total: dict[str, _Durations], name: str, more: _Durations) -> None:
+        if name in total:
+            total[name].add(more.table.items(), more.n, more.total)
+        else:
+            total[name] = more

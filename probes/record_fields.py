@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Of a recording's records what is compared of runs, as `probes.codec` writes it.
+
+Each decoder knows one type; what a type does not have is skipped over, which is most of a record.
+Numbers are checked by who adds them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from probes.codec import codec_for
+from probes.samples import ExecEvent, ExitEvent, Filters, Host, Target
+
+Name = Annotated[str, Meta(max_length=1024)]
+
+
+class _Buckets(Struct, array_like=True):
+    steps: list[int]
+    values: list[int]
+    gone: list[int] = []
+
+
+class EncodedHistogram(Struct, array_like=True):
+    buckets: Raw
+    n: int
+    total: int
+
+
+class _Timed(Struct, array_like=True):
+    keys: list[Name]
+    values: list[EncodedHistogram]
+    gone: list[Name] = []
+
+
+class _Named(Struct, array_like=True):
+    keys: list[Name]
+    values: list[tuple[int, int]]
+    gone: list[Name] = []
+
+
+class _ById(Struct, array_like=True):
+    keys: list[int]
+    values: list[tuple[int, int, int, int | None]]
+    gone: list[int] = []
+
+
+class _ByEvent(Struct, array_like=True):
+    keys: list[tuple[int, Name]]
+    values: list[tuple[int, int, int]]
+    gone: list[tuple[int, Name]] = []
+
+
+class _Comms(Struct, array_like=True):
+    keys: list[int]
+    values: list[Name]
+    gone: list[int] = []
+
+
+class EncodedTargets(Struct, array_like=True):
+    keys: list[str]
+    values: list[dict[str, Raw]]
+    gone: list[str] = []
+
+
+class Fields(Struct):
+    """Of all Samples, what is compared; the rest is skipped over."""
+
+    state: str | UnsetType = UNSET
+    generation: int | UnsetType = UNSET
+    calls: Raw = Raw()
+    latency: Raw = Raw()
+    events: Raw = Raw()
+    targets: Raw = Raw()
+    tasks: Raw = Raw()
+    readings: Raw = Raw()
+    cpus: Raw = Raw()
+    cpu_readings: Raw = Raw()
+    comms: Raw = Raw()
+
+
+class _Record(Struct):
+    time: float | UnsetType = UNSET
+    mono: float | UnsetType = UNSET
+    host: Raw = Raw()
+    filters: Raw = Raw()
+    samples: tuple[list[str], list[tuple[str, Fields]]] | UnsetType = UNSET
+
+
+RECORD, TIMED = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Timed)
+TARGETS, HISTOGRAM = msgspec.json.Decoder(EncodedTargets), msgspec.json.Decoder(EncodedHistogram)
+COMMS, TEXTS = msgspec.json.Decoder(_Comms), msgspec.json.Decoder(list[Name])
+EVENTS = msgspec.json.Decoder(list[tuple[str, Raw]])
+EVENT: dict[str, msgspec.json.Decoder[ExecEvent] | msgspec.json.Decoder[ExitEvent]] = {
+    "ExecEvent": msgspec.json.Decoder(ExecEvent),
+    "ExitEvent": msgspec.json.Decoder(ExitEvent),
+}
+TARGET, HOST, FILTERS = codec_for(Target), codec_for(Host), codec_for(Filters)
+_NAMED, _BY_ID = msgspec.json.Decoder(_Named), msgspec.json.Decoder(_ById)
+_BY_EVENT, _BUCKETS = msgspec.json.Decoder(_ByEvent), msgspec.json.Decoder(_Buckets)
+Columns = tuple[Sequence[Any], Sequence[tuple[Any, ...]], Sequence[Any]]
+"""Keys, what each counted, and keys that are gone."""
+
+
+def _by_name(data: Raw) -> Columns:
+    columns = _NAMED.decode(data)
+    return columns.keys, columns.values, columns.gone
+
+
+def _by_id(data: Raw) -> Columns:
+    columns = _BY_ID.decode(data)
+    return list(accumulate(columns.keys)), columns.values, list(accumulate(columns.gone))
+
+
+def _by_event(data: Raw) -> Columns:
+    columns = _BY_EVENT.decode(data)
+    return _pairs(columns.keys), columns.values, _pairs(columns.gone)
+
+
+def _pairs(keys: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]]:
+    return list(zip(accumulate([n for n, _ in keys]), [text for _, text in keys], strict=True))
+
+
+TABLES = {
+    "calls": _by_name,
+    "tasks": _by_id,
+    "cpus": _by_id,
+    "readings": _by_event,
+    "cpu_readings": _by_event,
+}
+"""Decoders of tables of counters, by the name of their field."""
+
+
+def entries(histogram: EncodedHistogram) -> Iterable[tuple[int, int]]:
+    """Buckets, and what is in each."""
+    buckets = _BUCKETS.decode(histogram.buckets)
+    if buckets.gone:
+        raise ValueError("a bucket that went")
+    return zip(accumulate(buckets.steps), buckets.values, strict=True)

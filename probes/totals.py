@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the probes counted over a whole recording, without making its Frames.
+
+Records hold what changed, and counters are cumulative: changes are added to one table in place,
+and a table is looked at where counting began, where an entry goes, and at the end. So the cost
+follows what changed, not how large the tables are. Only what `diff` compares is taken in.
+
+The sums are those of `probes.sums`. Whatever a recording of a run does not have (damage, times that
+go back, a counter that falls by itself) raises Unusual: then the Frames are to be added up one
+after the other, which is exact for any file.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from itertools import accumulate
+from typing import cast
+
+from msgspec import UNSET, Raw
+
+from probes import bounded_json
+from probes.counter_tables import Histograms, Table, Unusual
+from probes.model import SHORTEST
+from probes.record_fields import (
+    COMMS,
+    EVENT,
+    EVENTS,
+    FILTERS,
+    HISTOGRAM,
+    HOST,
+    RECORD,
+    TABLES,
+    TARGET,
+    TARGETS,
+    TEXTS,
+    TIMED,
+    EncodedTargets,
+    Fields,
+)
+from probes.recording import Reader
+from probes.samples import (
+    NO_HISTOGRAM,
+    Counts,
+    CpuTimes,
+    ExecEvent,
+    ExecSample,
+    ExitEvent,
+    Filters,
+    Host,
+    LatencySample,
+    PmcSample,
+    Reading,
+    Sample,
+    State,
+    SyscallSample,
+    Target,
+    TaskTimes,
+)
+from probes.sums import MOST_TIMED, ExecSum, LatencySum, PmcSum, SampleSum, SyscallSum
+
+MOST_EVENT = 100_000
+"""Bytes of an execution: its arguments are 4096 bytes, each of them escaped at worst."""
+
+# -- one probe each ---------------------------------------------------------------------------
+
+
+class Counted:
+    """A probe of a recording: for how long it ran, and what it counted."""
+
+    kind: type[Sample]
+
+    def __init__(self) -> None:
+        self.state, self.generation, self.seconds = "off", 0, 0.0
+        self.tables: dict[str, Table] = {}
+
+    def take(self, fields: Fields, whole: bool) -> None:
+        """Take in what a record says of it; all that there is if it is `whole`."""
+        was_on, generation = self.state == "on", self.generation
+        if whole:
+            self.state, self.generation = "off", 0
+        if fields.state is not UNSET:
+            self.state = fields.state
+        if fields.generation is not UNSET:
+            self.generation = fields.generation + (0 if whole else generation)
+        if was_on and self.state == "on" and generation != self.generation:
+            raise Unusual("counters that began anew within an interval")
+        for name, table in self.tables.items():
+            self._change(table, name, getattr(fields, name), whole)
+        self._take(fields, whole)
+        if self.state != "on" and any(table.real for table in self.tables.values()):
+            raise Unusual("counters of a probe that does not run")
+
+    def _change(self, table: Table, name: str, data: Raw, whole: bool) -> None:
+        if not len(bytes(data)):
+            if whole:
+                table.replace((), ())
+            return
+        keys, values, gone = TABLES[name](data)
+        if whole:
+            table.replace(keys, values)
+        else:
+            table.change(keys, values, gone)
+
+    def begin(self) -> None:
+        """Counting begins here."""
+        for table in self.tables.values():
+            table.begin()
+
+    def counted(self) -> None:
+        """It ran in the interval that ends with the newest record, or in a part of it."""
+
+    def _take(self, fields: Fields, whole: bool) -> None:
+        """What is in no Table."""
+
+    def sum(self) -> SampleSum:
+        """What it counted, as if each Frame had been added up."""
+        raise NotImplementedError
+
+
+class Syscalls(Counted):
+    """System calls: counts, errors and durations by call."""
+
+    kind = SyscallSample
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables = {"calls": Table(1)}
+        self._latency = Histograms()
+
+    def _take(self, fields: Fields, whole: bool) -> None:
+        data = bytes(fields.latency)
+        if data == b"null" or (whole and not data):
+            self._latency.replace({})
+            return
+        if not data:
+            return
+        timed = TIMED.decode(data)
+        if whole:
+            self._latency.replace(dict(zip(timed.keys, timed.values, strict=True)))
+            return
+        if timed.gone and not set(timed.gone).isdisjoint(timed.keys):
+            raise Unusual("another order of keys")
+        for name in timed.gone:
+            self._latency.close(name)
+        for name, histogram in zip(timed.keys, timed.values, strict=True):
+            self._latency.change(name, histogram)
+
+    def begin(self) -> None:
+        super().begin()
+        self._latency.begin()
+
+    def sum(self) -> SampleSum:
+        total = SyscallSum()
+        total._calls = {key: Counts(*n) for key, n in self.tables["calls"].sums().items()}
+        total._latency = {name: h for name, h in self._latency.sums().items() if h.n}
+        return total
+
+
+class Execs(Counted):
+    """Program executions: their rows and programs, which `probes.sums` counts."""
+
+    kind = ExecSample
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events: list[ExecEvent | ExitEvent] = []
+        self._sum = ExecSum()
+
+    def _take(self, fields: Fields, whole: bool) -> None:
+        data = bytes(fields.events)
+        if data or whole:
+            events = EVENTS.decode(data) if data else ()
+            if any(len(bytes(event)) > MOST_EVENT for _, event in events):
+                raise Unusual("an event that is too large")
+            self._events = [EVENT[kind].decode(event) for kind, event in events]
+
+    def counted(self) -> None:
+        if self._events:
+            now = max([event.time for event in self._events])
+            self._sum.log.add(self._events, now or None)
+            self._sum.programs.take(self._sum.log, now)
+
+    def sum(self) -> SampleSum:
+        return self._sum
+
+
+class Latency(Counted):
+    """Latency targets: calls and durations."""
+
+    kind = LatencySample
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._real: dict[str, Target] = {}
+        self._seen: dict[str, Target] = {}
+        self._spent = Histograms()
+
+    def _take(self, fields: Fields, whole: bool) -> None:
+        data = bytes(fields.targets)
+        if not data and not whole:
+            return
+        targets = TARGETS.decode(data) if data else EncodedTargets([], [])
+        histograms = {
+            spec: HISTOGRAM.decode(target.pop("histogram"))
+            for spec, target in zip(targets.keys, targets.values, strict=True)
+            if "histogram" in target
+        }
+        if whole:
+            self._real = {}
+            self._spent.replace(histograms)
+        else:
+            if targets.gone and not set(targets.gone).isdisjoint(targets.keys):
+                raise Unusual("another order of keys")
+            for spec in targets.gone:
+                self._real.pop(spec, None)
+                self._spent.close(spec)
+            for spec, histogram in histograms.items():
+                self._spent.change(spec, histogram)
+        for spec, target in zip(targets.keys, targets.values, strict=True):
+            changes = {name: bounded_json.decode(bytes(data)) for name, data in target.items()}
+            self._real[spec] = TARGET.decode(changes, self._real.get(spec))
+
+    def begin(self) -> None:
+        self._spent.begin()
+
+    def counted(self) -> None:
+        self._seen.update(self._real)
+
+    def sum(self) -> SampleSum:
+        total, spent = LatencySum(), self._spent.sums()
+        if len(self._seen) > MOST_TIMED:
+            raise Unusual("too many targets")
+        total._targets = {
+            spec: replace(target, histogram=spent.get(spec, NO_HISTOGRAM))
+            for spec, target in self._seen.items()
+        }
+        return total
+
+
+class Pmc(Counted):
+    """Counters and CPU time, by process and by CPU."""
+
+    kind = PmcSample
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables = {
+            "tasks": Table(2), "cpus": Table(2), "readings": Table(2), "cpu_readings": Table(2),
+        }  # fmt: skip
+        self._events: tuple[str, ...] = ()
+        self._all: tuple[str, ...] | None = None
+        self._comms: dict[int, str] = {}
+
+    def _take(self, fields: Fields, whole: bool) -> None:
+        events, comms = bytes(fields.events), bytes(fields.comms)
+        if events or whole:
+            self._events = tuple(TEXTS.decode(events)) if events else ()
+        if comms:
+            columns = COMMS.decode(comms)
+            self._comms.update(zip(accumulate(columns.keys), columns.values, strict=True))
+
+    def counted(self) -> None:
+        if self.state == "on" and self._all != self._events:
+            before = self._events if self._all is None else self._all
+            self._all = tuple([event for event in self._events if event in before])
+
+    def sum(self) -> SampleSum:
+        total, tables = PmcSum(), {name: table.sums() for name, table in self.tables.items()}
+        total._events, total._comms = self._all, self._comms
+        total._tasks = {key: TaskTimes(*v) for key, v in tables["tasks"].items()}
+        total._cpus = {key: CpuTimes(*v) for key, v in tables["cpus"].items()}
+        total._readings = {key: Reading(*v) for key, v in tables["readings"].items()}
+        total._cpu_readings = {key: Reading(*v) for key, v in tables["cpu_readings"].items()}
+        return total
+
+
+# -- all of them ------------------------------------------------------------------------------
+
+
+class Totals:
+    """What a recording counted; see `totals`."""
+
+    def __init__(self) -> None:
+        self.probes: dict[str, Counted] = {
+            "syscalls": Syscalls(), "execs": Execs(), "latency": Latency(), "pmc": Pmc(),
+        }  # fmt: skip
+        self.frames = 0
+        self.begin = self.end = self.seconds = 0.0
+        self.host, self.filters = Host(), Filters()
+        self._mono = 0.0
+
+    def take(self, text: bytes, whole: bool) -> None:
+        """Take in the JSON of a record."""
+        record = RECORD.decode(text)
+        if record.mono is UNSET or (whole and UNSET in (record.time, record.samples)):
+            raise Unusual("a record without a moment")
+        passed, self._mono = record.mono - self._mono, record.mono
+        if self.frames and passed < SHORTEST:
+            raise Unusual("a record that is not later than the one before")
+        self.end = self.end if record.time is UNSET else record.time
+        self._describe(bytes(record.host), bytes(record.filters), whole)
+        given = {}
+        if record.samples is not UNSET:
+            names, samples = record.samples
+            given = dict(zip(names, samples, strict=True))
+        for name, probe in self.probes.items():
+            was_on = probe.state == "on"
+            if name in given:
+                self._change(probe, *given[name], whole)
+            elif whole and was_on:
+                raise Unusual("a probe that is missing")
+            if self.frames and (was_on or probe.state == "on"):
+                probe.seconds += passed
+                probe.counted()
+        if self.frames:
+            self.seconds += passed
+        else:
+            self.begin = self.end
+            for probe in self.probes.values():
+                probe.begin()
+        self.frames += 1
+
+    @staticmethod
+    def _change(probe: Counted, tag: str, fields: Fields, whole: bool) -> None:
+        if tag != probe.kind.__name__:
+            raise Unusual("a sample of another probe")
+        probe.take(fields, whole)
+
+    def _describe(self, host: bytes, filters: bytes, whole: bool) -> None:
+        if host:
+            data = bounded_json.decode(host)
+            self.host = HOST.decode(data, None if whole else self.host)
+        if whole and not filters:
+            self.filters = Filters()
+        elif filters:
+            data = bounded_json.decode(filters)
+            self.filters = FILTERS.decode(data, None if whole else self.filters)
+
+    def sums(self) -> dict[str, SampleSum]:
+        """What each probe counted."""
+        out = {}
+        for name, probe in self.probes.items():
+            total = out[name] = probe.sum()
+            total.seconds = probe.seconds
+            total.last = probe.kind(state=cast(State, probe.state))
+        return out
+
+
+def totals(path: str) -> Totals:
+    """What a recording counted; raises Unusual where that takes its Frames, and ProbeError."""
+    found = Totals()
+    try:
+        with closing(Reader(path)) as reader:
+            for record, payload in reader.records():
+                found.take(bounded_json.inflate(payload), record.whole)
+            if reader.damage is not None or found.frames < 2:
+                raise Unusual(reader.damage or "no interval")
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise Unusual(str(error)) from error
+    return found
