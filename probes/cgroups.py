@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of cgroups by the ids that the kernel gives (inode numbers of cgroup2)."""
+"""In which cgroup a process is, and paths of cgroups by the kernel's ids (inodes of cgroup2)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,54 @@ from probes.text import escaped
 RESCAN_SECONDS = 5.0
 
 
+def cgroup_of(pid: int) -> str | None:
+    """The cgroup that a process is in, a path; None if that cannot be known (any more).
+
+    Where there is more than one hierarchy, it is of the first that tells more than "/": where v1
+    is mounted beside cgroup2, systemd or a runtime may keep its groups in one of v1.
+    """
+    paths = _memberships(pid)
+    wanted = [paths[name] for name in ("", "name=systemd", "memory", "pids") if name in paths]
+    return next((path for path in wanted if path != "/"), wanted[0] if wanted else None)
+
+
+def _memberships(pid: int) -> dict[str, str]:
+    """Paths of a process's cgroups by hierarchy, "" for cgroup2; empty for one that has gone."""
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            lines = file.read(16384).decode("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return {}
+    parts = [line.split(":", 2) for line in lines]
+    return {part[1]: part[2].removesuffix(" (deleted)") for part in parts if len(part) == 3}
+
+
 class Cgroups:
     """Remembers id -> path (as readable text) below the cgroup2 mount.
 
-    Unknown ids are looked up sparingly.
+    Unknown ids are looked up sparingly. Processes in the root of cgroup2 are looked for in the
+    hierarchies of v1, where there are any.
     """
 
     def __init__(self) -> None:
         root = kernel.cgroup2()
         self._root = str(root) if root else None
+        self._hybrid = bool(kernel.mount_points("cgroup"))
         self._paths: dict[int, str] = {}
         self._next_scan = 0.0
 
-    def path(self, number: int, pid: int) -> str | None:
-        """The path of a cgroup that process `pid` is, or was, in; None if nobody knows."""
+    def path(self, number: int, pid: int, parent: int = 0) -> str | None:
+        """The path of a cgroup that process `pid` is, or was, in; None if nobody knows.
+
+        One that has gone already was most likely where its parent is.
+        """
+        path = self._path(number, pid)
+        if self._hybrid and path in (None, "/"):
+            found = cgroup_of(pid) or (cgroup_of(parent) if parent else None)
+            return path if found is None else escaped(found)
+        return path
+
+    def _path(self, number: int, pid: int) -> str | None:
         known = self._paths.get(number)
         if known is not None or self._root is None:
             return known
@@ -43,12 +77,7 @@ class Cgroups:
             return None
 
     def _of_process(self, pid: int) -> str | None:
-        try:
-            with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-                lines = file.read().splitlines()
-        except OSError:
-            return None
-        return next((line[3:] for line in lines if line.startswith("0::")), None)
+        return _memberships(pid).get("")
 
     def _scan(self) -> None:
         """Walk the hierarchy, at most every few seconds: there may be thousands."""

@@ -19,11 +19,11 @@ from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 from probes.text import raw_of
 
-_LAYOUT = struct.Struct("=QQQQQII16sQQQQ")
+_LAYOUT = struct.Struct("=QQQQQII16sQQQQII")
 SIZE = _LAYOUT.size
-_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE, _STARTED = 0, 8, 16, 64, 72, 80, 88
+_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE, _STARTED, _OWN = 0, 8, 16, 64, 72, 80, 88, 96
 _WORDS = (*range(_FILTERS + 8, _SAMPLE, 8), _STARTED)
-PID, COMM, UID, CGROUP, STARTED = 1, 2, 4, 8, 16
+PID, COMM, UID, CGROUP, STARTED, OTHERS = 1, 2, 4, 8, 16, 32
 
 FILTER_OFFSETS = {
     "OFF_CGROUPS": "task_struct.cgroups",
@@ -42,12 +42,26 @@ FILTER_HELPERS = {"PT_TASK_BTF": "BPF_FUNC_get_current_task_btf"}
 """Helpers that make filters cheaper where the kernel has them, from Linux 5.11 on."""
 
 
+_own: list[int] = []
+
+
+def leave_out(reader: int, broker: int) -> None:
+    """Have no program count these two processes, which read and load what is counted.
+
+    It is for all control pages that this process makes from then on. In a pid namespace of our
+    own the kernel's numbers of them are not known, and nothing is left out.
+    """
+    _own[:] = [reader, broker] if kernel.in_initial_pid_namespace() else []
+
+
 class Control:
     """Writes the control page; takes the map's descriptor."""
 
     def __init__(self, fd: int) -> None:
         self.array = MappedArray(fd, SIZE, 1, writable=True)
         self.epoch = 0
+        if _own:
+            self._put(_OWN, int.from_bytes(struct.pack("=II", *_own), sys.byteorder))
         self.set_sample(1)
 
     def enable(self, on: bool) -> None:
@@ -76,7 +90,7 @@ class Control:
         `started` is when the process of the filter started, in ns since boot: another one that
         has its pid does not pass. None is for a process that is known by its pid alone.
         """
-        bits = 0
+        bits = OTHERS if _own else 0
         cgroup, level = 0, 0
         if filters.cgroup is not None:
             bits |= CGROUP

@@ -123,6 +123,8 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 {
 	u64 f = c->filters;
 
+	if (pt_is_own(c, pid) || pt_is_own(c, ppid))
+		return 0;
 	if ((f & PT_FILTER_PID) && !pid_related(c, pid, ppid))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)

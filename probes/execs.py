@@ -306,7 +306,7 @@ class ExecProbe:
             args=None if hidden or flags & _NO_ARGS else split_args(raw),
             truncated=bool(flags & _TRUNCATED),
             ret=ret,
-            cgroup=self._cgroups.path(cgroup, pid),
+            cgroup=self._cgroups.path(cgroup, pid, ppid),
             path=_text(path) or None,
             args_hidden=hidden,
         )

@@ -14,7 +14,9 @@ SUB_BITS = 5
 SUB = 1 << SUB_BITS
 MAX_BITS = 44
 BUCKETS = SUB * (MAX_BITS - SUB_BITS + 1)
-"""1280 buckets reach 2**44 ns, 4.9 hours; longer durations count in the last."""
+"""1280 buckets reach 2**44 ns, 4.9 hours."""
+LAST = BUCKETS - 1
+"""What is longer counts in the last bucket, which has no upper end."""
 
 
 def index(value: int) -> int:
@@ -38,7 +40,8 @@ def bounds(bucket: int) -> tuple[int, int]:
 def percentile(buckets: Mapping[int, int], fraction: float) -> float | None:
     """The duration in ns that `fraction` of the counted ones do not exceed.
 
-    It is the middle of the bucket in which that rank falls; None without any count.
+    It is the middle of the bucket in which that rank falls, in the last one its lower end, which
+    it reaches at least; None without any count.
     """
     count = sum(buckets.values())
     if count <= 0:
@@ -49,11 +52,22 @@ def percentile(buckets: Mapping[int, int], fraction: float) -> float | None:
         seen += buckets[bucket]
         if seen >= rank:
             low, high = bounds(bucket)
-            return float(low) if high - low == 1 else (low + high) / 2
+            return float(low) if high - low == 1 or bucket == LAST else (low + high) / 2
     return None
 
 
-def maximum(buckets: Mapping[int, int]) -> float | None:
-    """The upper end of the highest bucket that counted anything, in ns."""
-    top = max((bucket for bucket, n in buckets.items() if n > 0), default=None)
-    return None if top is None else float(bounds(top)[1] - 1)
+def maximum(buckets: Mapping[int, int], total: int) -> float | None:
+    """The least that no duration exceeds, in ns, as the buckets and the sum of all tell.
+
+    A single duration is known exactly. Of several, the longest is at most the upper end of the
+    highest bucket, and at most what the lower ends of all others leave of the sum.
+    """
+    counted = {bucket: n for bucket, n in buckets.items() if n > 0}
+    top = max(counted, default=None)
+    if top is None:
+        return None
+    low, high = bounds(top)
+    others = sum([bounds(bucket)[0] * n for bucket, n in counted.items()]) - low
+    # Sums and buckets are not read at the same moment.
+    most = max(low, total - others)
+    return float(most if top == LAST else min(most, high - 1))

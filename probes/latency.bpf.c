@@ -240,7 +240,10 @@ static __always_inline int end_pair(void *ctx, int owed)
 	if (pair_key_of(ctx, &key) && end(ctx, c, &key, 0))
 		return 0;
 	/* what did not pass the filters is not missed; joined by values, it was anybody's */
-	if (!owed || (c->filters && (joined || !pt_wanted(c, bpf_get_current_pid_tgid() >> 32))))
+	if (!owed)
+		return 0;
+	if (joined ? (c->filters & ~PT_FILTER_OTHERS) :
+		     (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
 		return 0;
 	h = hist_of(key.target);
 	if (h)

@@ -30,8 +30,16 @@ def _behind_objects(view: LatencyView, row: TargetRow) -> list[dict[str, Any]]:
     return [{"pid": r.pid, "comm": r.comm, "count": r.count, "total": r.total} for r in found]
 
 
+def _bucket(index: int, count: int) -> list[int | None]:
+    low, high = hdr.bounds(index)
+    return [low, None if index == hdr.LAST else high, count]
+
+
 def _target_object(row: TargetRow) -> dict[str, Any]:
-    """One target as the contract has it; `buckets` are [from, to, count] in ns."""
+    """One target as the contract has it.
+
+    `buckets` are [from, to, count] in ns; the last there is has no end, and None for it.
+    """
     target = row.target
     return {
         "spec": target.spec,
@@ -55,5 +63,5 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "overflow": row.overflow,
         "floor": target.floor,
         "file": target.file,
-        "buckets": [[*hdr.bounds(i), n] for i, n in sorted(row.spent.buckets.items())],
+        "buckets": [_bucket(i, n) for i, n in sorted(row.spent.buckets.items())],
     }

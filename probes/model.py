@@ -223,7 +223,7 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
         if spent.n:
             row.p50 = hdr.percentile(spent.buckets, 0.50)
             row.p99 = hdr.percentile(spent.buckets, 0.99)
-            row.maximum = hdr.maximum(spent.buckets)
+            row.maximum = hdr.maximum(spent.buckets, spent.total)
             # Of a sample, the mean stands for all calls; what was missed otherwise is not known.
             sampled = after.sample_every > 1
             row.total = round(spent.total * counts.n / spent.n) if sampled else spent.total
@@ -352,7 +352,7 @@ def _target_row(before: Target | None, after: Target, seconds: float) -> TargetR
     row.p50, row.p90, row.p99, row.p999 = [
         hdr.percentile(spent.buckets, fraction) for fraction in (0.50, 0.90, 0.99, 0.999)
     ]
-    row.maximum = hdr.maximum(spent.buckets)
+    row.maximum = hdr.maximum(spent.buckets, spent.total)
     row.mean = spent.total / spent.n
     row.total = spent.total
     return row

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from probes import broker, file_access, file_maker, kernel, privileges, process_start
+from probes import broker, control, file_access, file_maker, kernel, privileges, process_start
 from probes.base import Probe, ProbeError
 from probes.files import unusable
 from probes.filter_watch import FilterWatch
@@ -38,6 +38,7 @@ def open_live(
     helpers: Mapping[str, Helper] = NO_HELPERS,
     preload: Callable[[], object] = lambda: None,
     asker: file_access.Asker | None = None,
+    include_self: bool = False,
     fixed: Mapping[str, Mapping[str, Any]] = broker.NOTHING_FIXED,
     serves: bool = False,
 ) -> LiveSource:
@@ -52,7 +53,8 @@ def open_live(
     before heavy imports, which the broker would carry too. `asker` says with whose rights files
     are looked up, if not with those of the user to become. `fixed` are parameters of probes that
     hold whatever is asked for later. `serves` is whether this process accepts connections, by which
-    a terminal's keys must not go on. Raises ProbeError.
+    a terminal's keys must not go on. Our own processes are counted only with `include_self`.
+    Raises ProbeError.
     """
     if not kernel.may_load():
         why = "loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -76,7 +78,9 @@ def open_live(
     FilterWatch(filters)
     # The targets of `options` come from the person who started this; later ones from who asks.
     policy = file_access.trusting(asker or file_access.Asker(user), options)
-    _, link = broker.fork(probe_paths, helpers, policy, fixed)
+    number, link = broker.fork(probe_paths, helpers, policy, fixed)
+    if not include_self:
+        control.leave_out(os.getpid(), number)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     path = None if log is None else Path(log) if owns else _opened_log(log)
     source = LiveSource(

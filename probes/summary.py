@@ -320,13 +320,15 @@ def _cut(
     return rows[:limit]
 
 
-def _coarse(buckets: list[list[int]]) -> list[list[int]]:
+def _coarse(buckets: list[list[int]]) -> list[list[int | None]]:
     """Buckets joined to quarters of a power of two."""
     sums: dict[int, int] = {}
     for low, _, n in buckets:
         at = hdr.index(low) // QUARTER
         sums[at] = sums.get(at, 0) + n
-    return [[*quarter_bounds(at), n] for at, n in sorted(sums.items())]
+    last = hdr.LAST // QUARTER
+    ranges = [(at, *quarter_bounds(at), n) for at, n in sorted(sums.items())]
+    return [[low, None if at == last else high, n] for at, low, high, n in ranges]
 
 
 def _exec_rows(total: ExecSum, limits: Limits, others: dict[str, Any]) -> list[dict[str, Any]]:

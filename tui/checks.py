@@ -164,7 +164,20 @@ def check_cgroup(raw: Any) -> str:
             return "/" if below == "." else f"/{below}"
     except (OSError, ValueError):
         pass
-    raise ProbeError("not a cgroup", fix)
+    raise ProbeError(_other_hierarchy(raw) or "not a cgroup", fix)
+
+
+def _other_hierarchy(raw: Any) -> str | None:
+    """What to say of a cgroup of v1, as /proc/PID/cgroup shows it where that is mounted too."""
+    for mount in map(Path, kernel.mount_points("cgroup")):
+        try:
+            given = Path(raw)
+            path = given if given.is_relative_to(mount) else mount / str(raw).lstrip("/")
+            if (path / "cgroup.procs").exists():
+                return f"a cgroup of v1 ({mount.name}), and filters are by those of cgroup2"
+        except (OSError, ValueError):
+            return None
+    return None
 
 
 def check_far_pid(raw: Any) -> int:

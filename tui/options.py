@@ -69,6 +69,7 @@ class Options:
     run_as: str | None = None
     log: str | None = None
     hide_args: bool = False
+    include_self: bool = False
     ascii: bool = False
     history: float = 600.0
 
@@ -134,6 +135,10 @@ SETTINGS: tuple[Setting, ...] = (
         "no-args", ("--no-args",), None,
         "hide the arguments of programs (not their files), which may be secret", _as_is, (bool,),
     ),
+    Setting(
+        "include-self", ("--include-self",), None, "count probetop's own processes as well",
+        _as_is, (bool,),
+    ),
     Setting("run-as", ("--run-as",), "USER", "who to be once the probes run", check_run_as),
     Setting("log", ("--log",), "FILE", "append what the compiler says to FILE", check_path),
     Setting(
@@ -179,6 +184,7 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
         run_as=values.get("run-as"),
         log=values.get("log"),
         hide_args=values.get("no-args", False),
+        include_self=values.get("include-self", False),
         ascii=values.get("ascii", False),
         history=values.get("history", 600.0),
     )

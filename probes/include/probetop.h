@@ -36,6 +36,7 @@
 #define PT_FILTER_UID 4
 #define PT_FILTER_CGROUP 8
 #define PT_FILTER_STARTED 16
+#define PT_FILTER_OTHERS 32
 
 /* /proc/PID/stat tells when a process started in units of this many ns. */
 #define PT_TICK 10000000
@@ -53,6 +54,8 @@ struct control {
 	u64 wake;	/* wake the reader when a CPU has written this many bytes */
 	u64 since;	/* ktime of the last change of filters or sampling */
 	u64 started;	/* when the process of `pid` started, in ns since boot, to a tick */
+	u32 reader;	/* thread group ids of the one that reads this ... */
+	u32 broker;	/* ... and of the one that loaded it: neither is an other */
 };
 
 /*
@@ -137,11 +140,19 @@ static __always_inline int pt_meant_typed(struct control *c, u64 task)
 #define pt_current_meant(c) pt_meant(c, (u64)bpf_get_current_task())
 #endif
 
+/* Is a process one of probetop's own, which is not to be seen in its own numbers? */
+static __always_inline int pt_is_own(struct control *c, u32 tgid)
+{
+	return (c->filters & PT_FILTER_OTHERS) && (tgid == c->reader || tgid == c->broker);
+}
+
 /* Does the current process pass the filters? Only called when there are any. */
 static __always_inline int pt_wanted(struct control *c, u32 tgid)
 {
 	u64 f = c->filters;
 
+	if (pt_is_own(c, tgid))
+		return 0;
 	if ((f & PT_FILTER_PID) && (tgid != c->pid || !pt_current_meant(c)))
 		return 0;
 	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
@@ -164,6 +175,8 @@ static __always_inline int pt_task_wanted(struct control *c, u64 task)
 {
 	u64 f = c->filters;
 
+	if (pt_is_own(c, *(u32 *)(task + OFF_TGID)))
+		return 0;
 	if ((f & PT_FILTER_PID) &&
 	    (*(u32 *)(task + OFF_TGID) != c->pid || !pt_meant_typed(c, task)))
 		return 0;

@@ -16,7 +16,7 @@ import pytest
 
 from probes import control, kernel
 from probes.base import ProbeError
-from probes.control import CGROUP, COMM, PID, SIZE, STARTED, UID, Control
+from probes.control import CGROUP, COMM, OTHERS, PID, SIZE, STARTED, UID, Control
 from probes.filter_watch import ENDED
 from probes.samples import Filters
 
@@ -44,6 +44,26 @@ def words(page: Control) -> dict[str, object]:
                     strict=True))  # fmt: skip
 
 
+def test_own_processes_are_left_out_where_their_numbers_are_known(
+    monkeypatch: pytest.MonkeyPatch, page: Control
+) -> None:
+    page.set_filters(Filters())
+    assert words(page)["filters"] == 0
+    monkeypatch.setattr(control, "_own", [])
+    control.leave_out(0x12345, 0x54321)
+    fd = os.memfd_create("control")
+    os.ftruncate(fd, 4096)
+    made = Control(fd)
+    made.set_filters(Filters(pid=7))
+    found = words(made)
+    made.close()
+    assert (found["reader"], found["broker"]) == (0x12345, 0x54321)
+    assert found["filters"] == PID | OTHERS
+    monkeypatch.setattr(kernel, "in_initial_pid_namespace", lambda: False)
+    control.leave_out(1, 2)
+    assert control._own == []
+
+
 def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic_ns", lambda: 12345)
     page.enable(True)
@@ -64,6 +84,8 @@ def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.Monk
         "wake": 4096,
         "since": 12345,
         "started": 90_000_000,
+        "reader": 0,
+        "broker": 0,
     }
     page.enable(False)
     assert words(page)["enabled"] == 0
@@ -77,6 +99,7 @@ def test_filter_bits_are_the_headers() -> None:
         "UID": UID,
         "CGROUP": CGROUP,
         "STARTED": STARTED,
+        "OTHERS": OTHERS,
     }
 
 

@@ -36,7 +36,7 @@ class Ring:
 
 @pytest.fixture
 def probe(monkeypatch: pytest.MonkeyPatch) -> ExecProbe:
-    monkeypatch.setattr(Cgroups, "path", lambda self, number, pid: f"/group{number}")
+    monkeypatch.setattr(Cgroups, "path", lambda self, number, *pids: f"/group{number}")
     return ExecProbe()
 
 

@@ -45,16 +45,46 @@ def test_percentile_is_near_the_exact_one(values: list[int], fraction: float) ->
     shown = hdr.percentile(buckets, fraction)
     assert shown is not None
     assert abs(shown - exact) <= exact / 32
-    longest = hdr.maximum(buckets)
+    longest = hdr.maximum(buckets, sum(values))
     assert longest is not None
     assert max(values) <= longest <= max(values) * 33 / 32
+    assert longest <= sum(values)
 
 
 def test_nothing_counted_is_unknown() -> None:
     assert hdr.percentile({}, 0.5) is None
     assert hdr.percentile({3: 0}, 0.5) is None
-    assert hdr.maximum({}) is None
-    assert hdr.maximum({7: 0}) is None
+    assert hdr.maximum({}, 0) is None
+    assert hdr.maximum({7: 0}, 0) is None
+
+
+@given(st.integers(0, 2**63))
+def test_a_single_duration_is_known_exactly(value: int) -> None:
+    assert hdr.maximum({hdr.index(value): 1}, value) == float(value)
+
+
+@given(st.lists(st.integers(0, 2**60), min_size=1, max_size=50))
+def test_nothing_exceeds_the_longest_and_the_mean_does_not_either(values: list[int]) -> None:
+    buckets: dict[int, int] = {}
+    for value in values:
+        buckets[hdr.index(value)] = buckets.get(hdr.index(value), 0) + 1
+    longest = hdr.maximum(buckets, sum(values))
+    assert longest is not None
+    assert longest >= float(max(values))
+    assert longest >= sum(values) / len(values) * (1 - 1e-9)
+
+
+def test_sums_that_were_read_at_another_moment_move_it_within_its_bucket_only() -> None:
+    bucket = hdr.index(1000)
+    low, high = hdr.bounds(bucket)
+    assert hdr.maximum({bucket: 1}, 3) == low
+    assert hdr.maximum({bucket: 1}, 10**9) == high - 1
+
+
+def test_the_last_bucket_has_no_upper_end() -> None:
+    low = hdr.bounds(hdr.LAST)[0]
+    assert hdr.percentile({hdr.LAST: 2}, 0.5) == low
+    assert hdr.maximum({hdr.LAST: 1, 5: 1}, 2**50 + 5) == 2**50
 
 
 def test_percentiles_of_known_counts() -> None:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probes import cgroups
+from probes.cgroups import cgroup_of
 from probes.samples import (
     Counts,
     Histogram,
@@ -31,7 +33,6 @@ from tui.agent.metrics_crowd import (
     RANK_SECONDS,
     REFRESHED,
     Crowd,
-    read_cgroup,
 )
 from tui.agent.metrics_family import OTHER
 from tui.agent.metrics_probes import MOST_ERRNOS, MOST_TIMED, MOST_UNKNOWN
@@ -330,10 +331,10 @@ def test_reading_the_control_group(
 ) -> None:
     file = tmp_path / "cgroup"
     file.write_text(text)
-    monkeypatch.setattr(metrics_crowd, "open", lambda name, mode: file.open(mode), raising=False)
-    assert read_cgroup(1) == path
+    monkeypatch.setattr(cgroups, "open", lambda name, mode: file.open(mode), raising=False)
+    assert cgroup_of(1) == path
 
 
 def test_a_process_that_is_not_there() -> None:
-    assert read_cgroup(2**22 + 1) is None
-    assert read_cgroup(os.getpid()) is not None
+    assert cgroup_of(2**22 + 1) is None
+    assert cgroup_of(os.getpid()) is not None

@@ -93,6 +93,7 @@ def _open(setup: Setup) -> LiveSource:
         run_as=setup.user,
         cost_always=options.cost_always,
         budget=options.budget,
+        include_self=options.include_self,
         log=options.log,
         helpers={"doctor": DOCTOR, "page": Helper(PAGE, PAGE_SECONDS, setup.user, files=files)},
         preload=lambda: _preload(setup),

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from prometheus_client import ProcessCollector
 
+from probes.cgroups import cgroup_of
 from probes.samples import Frame
 from tui.agent.metrics_crowd import (
     CALLS,
@@ -22,7 +23,6 @@ from tui.agent.metrics_crowd import (
     INSTRUCTIONS,
     Crowd,
     Tally,
-    read_cgroup,
 )
 from tui.agent.metrics_exposition import negotiated, written
 from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
@@ -68,7 +68,7 @@ class Metrics:
         top: int = TOP,
         cgroups: int = CGROUPS,
         name_of: Callable[[str], Named] | None = None,
-        read: Callable[[int], str | None] = read_cgroup,
+        read: Callable[[int], str | None] = cgroup_of,
     ) -> None:
         self.crowd = Crowd(top, cgroups, read)
         self._name_of = name_of

@@ -273,19 +273,3 @@ def _winners(
             break
         found.append((name, loser))
     return found
-
-
-def read_cgroup(pid: int) -> str | None:
-    """The control group of a process, a path; None if that cannot be known (any more).
-
-    Where there is more than one hierarchy, it is of the first that tells more than "/".
-    """
-    try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
-            lines = file.read(16384).decode("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return None
-    parts = [line.split(":", 2) for line in lines]
-    paths = {part[1]: part[2].removesuffix(" (deleted)") for part in parts if len(part) == 3}
-    wanted = [paths[name] for name in ("", "name=systemd", "memory", "pids") if name in paths]
-    return next((path for path in wanted if path != "/"), wanted[0] if wanted else None)
