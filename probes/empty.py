@@ -20,6 +20,8 @@ from probes.open_file import OpenFile, opened
 
 PUSH, ENDBR, OTHER = "uprobe push", "uprobe endbr", "uprobe other"
 KINDS = (PUSH, ENDBR, OTHER)
+OWN = " to its own return"
+"""Behind one of KINDS: timed by a uprobe at the return instruction, not by a return probe."""
 
 # Machine code, each function 16 bytes apart: first instruction of its kind, then a return.
 _X86 = {
@@ -43,6 +45,11 @@ def kind_of(source: str | OpenFile, offset: int) -> str:
     # push of a register, of r8 to r15, and nop are emulated
     pushed = first[1:2] if first.startswith(b"\x41") else first[:1]
     return PUSH if pushed and (0x50 <= pushed[0] <= 0x57 or first[:1] == b"\x90") else OTHER
+
+
+def return_at(kind: str) -> int:
+    """How many bytes behind its beginning an empty function's return instruction is."""
+    return len(_X86[kind]) - 1 if kernel.arch() == "x86_64" else 4
 
 
 def function(kind: str) -> tuple[Place, Callable[[], object]]:

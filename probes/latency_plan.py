@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from probes import binaries, btf, empty, hdr, kernel, prices, resolve, specs, tracepoints
+from probes import (
+    binaries,
+    btf,
+    call_ends,
+    empty,
+    hdr,
+    kernel,
+    prices,
+    resolve,
+    specs,
+    tracepoints,
+)
 from probes.base import Attach, Mechanism, ProbeError
 from probes.control import Control
 from probes.filter_watch import check_started
@@ -32,6 +43,8 @@ NO_VALUES = dict.fromkeys((HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT), 0)
 
 _PARTS = {
     "function_leave": "USE_FUNCTIONS",
+    "own_leave": "USE_OWN",
+    "go_leave": "USE_GO",
     "trampoline_leave": "USE_TRAMPOLINES",
     "event": "USE_EVENTS",
     "value_event": "USE_VALUES",
@@ -69,7 +82,14 @@ _RETURNS = {
 }
 
 
-_BEGINS = frozenset({"function_enter", "trampoline_enter", "pair_begin", "nest_begin"})
+_OWN = {"own returns": ("own_enter", "own_leave"), "goroutine": ("go_enter", "go_leave")}
+"""Programs where functions begin and at their own returns, by what tells calls apart."""
+SHARED = {HOW_A: 1}
+"""At such a return others end as well."""
+
+_BEGINS = frozenset(
+    {"function_enter", "own_enter", "go_enter", "trampoline_enter", "pair_begin", "nest_begin"}
+)
 """Programs at the beginnings of calls: in their place, calls can be counted."""
 
 
@@ -80,7 +100,8 @@ class Wish:
     `foreign`: the process that is charged is not the one that runs when the time is taken,
     so its name has to be looked up. `floor` names the calibration that tells what an empty
     call of it would show; "" is the mechanism's own. `unit` is "" for values that are no
-    durations; `by_text` says that texts are charged instead of processes.
+    durations; `by_text` says that texts are charged instead of processes. `why` and `fix` are
+    what to tell of a target that is only counted.
     """
 
     mechanism: str
@@ -91,6 +112,8 @@ class Wish:
     floor: str = ""
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
+    why: str | None = None
+    fix: str | None = None
 
     def facts(self, spec: str, slot: int) -> dict[str, Any]:
         """What the dashboard is told of the target."""
@@ -107,6 +130,8 @@ class Wish:
             "floor": self.floor or self.mechanism,
             "countable": any(one.function in _BEGINS for one in self.attach),
             "files": identify(one.file for one in self.attach if one.file),
+            "why": self.why,
+            "fix": self.fix,
         }
 
     def counted(self) -> Wish:
@@ -123,15 +148,17 @@ def wish(
     started: int | None = None,
     *,
     counted: bool = False,
+    force: bool = False,
 ) -> Wish:
     """What to attach for a target; raises ProbeError if this machine does not have it.
 
     A file is looked up as process `pid` sees it, which is to have `started` then (ns since boot).
+    With `force`, return probes are placed where they could harm (see `probes.call_ends`).
     """
     spec = specs.parse(text)
     if pid is not None and spec.kind in ("uprobe", "usdt"):
         check_started(pid, started)
-    made = _wish(spec, pid)
+    made = _wish(spec, pid, force)
     made = made.counted() if counted else made
     attach = tuple(
         replace(one, group=slot, patch={TARGET: slot, **NO_VALUES, **one.patch})
@@ -140,7 +167,7 @@ def wish(
     return replace(made, attach=attach)
 
 
-def _wish(spec: specs.Spec, pid: int | None) -> Wish:
+def _wish(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
     if spec.kind == "preset":
         return _preset(spec.name)
     if spec.kind == "syscall":
@@ -151,7 +178,7 @@ def _wish(spec: specs.Spec, pid: int | None) -> Wish:
     if spec.kind == "usdt":
         return _usdt(spec, pid)
     if spec.kind == "uprobe":
-        return _user(spec, pid)
+        return _user(spec, pid, force)
     return _function(spec)
 
 
@@ -271,19 +298,24 @@ def _operand(place: binaries.Place, name: str) -> Operand:
     return argument.operand
 
 
-def _user(spec: specs.Spec, pid: int | None) -> Wish:
-    found = binaries.places(spec, pid)
-    if any(place.no_return for place in found):
-        return Wish(spec.kind, _places(found, "event"), len(found), counts_only=True)
-    _, leave, enter = _RETURNS["uprobe"]
-    # Returns first: a call that begins between the two is missed, not half seen.
-    attach = (
-        _THREAD_END,
-        *(replace(one, kind="uretprobe") for one in _places(found, leave)),
-        *_places(found, enter),
-    )
+def _user(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
+    calls = call_ends.choose(binaries.places(spec, pid), force)
+    found = calls.begins
+    if calls.how == "counted":
+        attach = _places(found, "event")
+        return Wish("uprobe", attach, len(found), counts_only=True, why=calls.why, fix=calls.fix)
     kind = empty.kind_of(found[0].file or found[0].path, found[0].offset)
-    return Wish("uprobe", attach, len(found), floor=kind)
+    if calls.how == "return probe":
+        _, leave, enter = _RETURNS["uprobe"]
+        ends = tuple(replace(one, kind="uretprobe") for one in _places(found, leave))
+    else:
+        enter, leave = _OWN[calls.how]
+        kind += empty.OWN
+        shared = (replace(one, patch=SHARED) for one in _places(calls.shared, leave))
+        ends = (*_places(calls.ends, leave), *shared)
+    # Returns first: a call that begins between the two is missed, not half seen.
+    thread = () if calls.how == "goroutine" else (_THREAD_END,)
+    return Wish("uprobe", (*thread, *ends, *_places(found, enter)), len(found), floor=kind)
 
 
 def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
@@ -326,6 +358,8 @@ def parts(attach: Iterable[Attach], floors: Iterable[str]) -> dict[str, int]:
     for mechanism in floors:
         if mechanism in empty.KINDS or mechanism == "kprobe":
             used.add("function_leave")
+        elif mechanism.endswith(empty.OWN):
+            used.add("own_leave")
         else:
             used.add("trampoline_leave" if mechanism == "fentry" else "pair_end")
     return {_PARTS[function]: 1 for function in sorted(used) if function in _PARTS}
@@ -377,6 +411,17 @@ def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str,
     return calibrate
 
 
+def _empty_calls(place: binaries.Place, return_at: int | None) -> tuple[Attach, ...]:
+    """Programs for an empty function, which end at its own return if that is given."""
+    if return_at is None:
+        _, leave, enter = _RETURNS["uprobe"]
+        ends = [replace(one, kind="uretprobe") for one in _places([place], leave)]
+    else:
+        enter, leave = _OWN["own returns"]
+        ends = [*_places([replace(place, offset=return_at)], leave)]
+    return (*ends, *_places([place], enter))
+
+
 def _call(
     mechanism: str,
     attach: Callable[[Attach], int],
@@ -389,13 +434,10 @@ def _call(
     Returns the ns that a call takes longer with programs that return at once.
     """
     function: Callable[[], object] = os.getpid
-    if mechanism in empty.KINDS:
-        place, function = empty.function(mechanism)
-        _, leave, enter = _RETURNS["uprobe"]
-        made: tuple[Attach, ...] = (
-            *(replace(one, kind="uretprobe") for one in _places([place], leave)),
-            *_places([place], enter),
-        )
+    kind = mechanism.removesuffix(empty.OWN)
+    if kind in empty.KINDS:
+        place, function = empty.function(kind)
+        made = _empty_calls(place, None if kind == mechanism else empty.return_at(kind))
     elif mechanism in ("kprobe", "fentry"):
         prefix = "x64" if kernel.arch() == "x86_64" else "arm64"
         made = _function(specs.parse(f"{mechanism}:__{prefix}_sys_getpid")).attach
