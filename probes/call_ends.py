@@ -83,7 +83,7 @@ def _go(places: tuple[Place, ...]) -> CallEnds:
     if by_go and len(by_go) < len(places):
         return CallEnds("counted", places, why=_counted("some are of Go, and some are not"))
     why = next((w for p in by_go if (w := go_files.why_untimed(file, p.name))), "")
-    known = _own(places, go=bool(by_go)) if not why else why
+    known = why or _own(places, go=bool(by_go))
     if isinstance(known, CallEnds):
         return known
     return CallEnds("counted", places, why=_counted(f"a return probe would crash Go ({known})"))

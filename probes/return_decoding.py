@@ -19,8 +19,9 @@ from probes.base import ProbeError
 
 RETURN, JUMP, BRANCH, SLOT, TABLE, INDIRECT, BROKEN, PROLOGUE, END = range(1, 10)
 """What one fact is: a return; a jump out, or one under a condition; a jump to where a fixed word
-of memory says, to where an entry of the table at `target` says, or to anywhere; code that contradicts
-itself; an early branch of the first code; where decoding ended, and whether code goes on there."""
+of memory says, to where an entry of the table at `target` says, or to anywhere; code that
+contradicts itself; an early branch of the first code; where decoding ended, and whether code goes
+on there."""
 NEVER = 1
 """`target` of END: nothing runs on behind the last instruction."""
 _FEW = 8

@@ -45,28 +45,26 @@ _THROWS = (
 _SWITCHES = (b"makecontext", b"jump_fcontext", b"coro_transfer")
 _C_CLEANUP = b"__gcc_personality_v0"
 _LIBC = re.compile(r"libc\.so\.6(\.1)?|libc\.musl-\w+\.so\.1|libpthread\.so\.0")
-_LIBC_CALLS_BACK = frozenset(
-    "qsort qsort_r msort bsearch lsearch lfind tsearch tfind tdelete twalk twalk_r tdestroy "
-    "ftw ftw64 nftw nftw64 fts_open fts_read fts_children scandir scandir64 scandirat glob glob64 "
-    "dl_iterate_phdr pthread_once call_once argp_parse argp_help error libc_start_main "
-    "libc_start_main_impl libc_start_call_main start_thread clone clone3 exit_funcs cxa_finalize "
-    "run_exit_handlers".split()
+_LIBC_CALLS_BACK = re.compile(
+    r"qsort(_r)?|msort|[bl]search|lfind|t(search|find|delete|destroy)|twalk(_r)?|n?ftw(64)?"
+    r"|fts_(open|read|children)|scandir(64|at)?|glob(64)?|dl_iterate_phdr|pthread_once|call_once"
+    r"|argp_\w+|error|libc_start_\w+|start_thread|clone[23]?|cxa_finalize|run_exit_handlers"
 )
 """Functions of the C library that call functions of the program, which may throw."""
-_RETURN_TWICE = frozenset(
-    "setjmp sigsetjmp vfork getcontext setcontext swapcontext start_context longjmp "
-    "libc_siglongjmp siglongjmp jump_fcontext make_fcontext libc_vfork".split()
+_RETURN_TWICE = re.compile(
+    r"(sig)?setjmp|(libc_)?vfork|[gs]etcontext|swapcontext|start_context|(libc_)?(sig)?longjmp"
+    r"|(jump|make)_fcontext"
 )
-_LOOK_AT_CALLER = frozenset("dlopen dlmopen dlsym dlvsym backtrace mcount fentry".split())
+_LOOK_AT_CALLER = re.compile(r"dlm?open|dlv?sym|backtrace|mcount|fentry")
 _SYSCALL_SINCE, _SYSCALL_UNTIL = (6, 11), (6, 14)
 
 
 def of(file: OpenFile, symbol: str) -> str:
     """Why a return probe could harm, "" where nothing is known that could; raises ProbeError."""
     name = plain_name(symbol)
-    if name in _RETURN_TWICE:
+    if _RETURN_TWICE.fullmatch(name):
         return TWICE
-    if name in _LOOK_AT_CALLER:
+    if _LOOK_AT_CALLER.fullmatch(name):
         return CALLER
     if kernel.arch() == "x86_64" and _SYSCALL_SINCE <= kernel.version()[:2] < _SYSCALL_UNTIL:
         return SECCOMP
@@ -89,7 +87,7 @@ def _of_file(elf: Elf, name: str) -> str:
         return EXCEPTION
     needed, own_name = _dynamic(elf)
     if _LIBC.fullmatch(own_name):
-        return EXCEPTION if name in _LIBC_CALLS_BACK else ""
+        return EXCEPTION if _LIBC_CALLS_BACK.fullmatch(name) else ""
     if any(_RUNTIMES.fullmatch(one) for one in needed):
         return EXCEPTION
     tables = [_names(elf, kind) for kind in (SYMTAB, _DYNSYM)]
