@@ -203,19 +203,26 @@ class _Arm:
     """Instructions of arm64, as capstone writes them."""
 
     _ENTRY = re.compile(r"(x\d+), (x\d+), [wx]\d+, [su]xt[bhwx] #2")
+    _LOADED = re.compile(r"(x\d+), \[x\d+, [xw]\d+, .*#3\]")
     _ENDS = frozenset({"b", "br", "brk", "udf", "bl", "blr", "hlt"})
 
     def kind(self, mnemonic: str, operands: str, before: Before) -> tuple[int, int]:
         """What an instruction is, 0 for most, and its target."""
-        if mnemonic in ("ret", "retaa", "retab"):
+        if mnemonic == "ret":
             return (RETURN, 0) if operands in ("", "x30") else (INDIRECT, 0)
+        # Returns that check a signature are no place for a uprobe.
+        if mnemonic in ("retaa", "retab"):
+            return INDIRECT, 0
         if mnemonic == "b":
             return JUMP, _number(operands) or 0
         if mnemonic.startswith(("b.", "bc.", "cb", "tb")) and mnemonic not in ("tbl", "tbx"):
             target = _number(operands.rpartition(",")[2])
             return (BRANCH, target) if target is not None else (0, 0)
         if mnemonic in ("br", "braa", "brab", "braaz", "brabz", "eret", "eretaa", "eretab"):
-            return (0, 0) if self._is_relative(operands, before) else (INDIRECT, 0)
+            if self._is_relative(operands, before):
+                return 0, 0
+            loaded = (self._LOADED.fullmatch(text) for word, text in before if word == "ldr")
+            return (TABLE if any(m and m[1] == operands for m in loaded) else INDIRECT), 0
         return 0, 0
 
     def _is_relative(self, register: str, before: Before) -> bool:
@@ -227,4 +234,4 @@ class _Arm:
 
     def ends(self, mnemonic: str, kind: int) -> bool:
         """Whether nothing runs on behind an instruction."""
-        return mnemonic in self._ENDS or kind in (RETURN, INDIRECT)
+        return mnemonic in self._ENDS or kind in (RETURN, INDIRECT, TABLE)
