@@ -29,7 +29,7 @@ MOST_STRINGS = 256 << 20
 """Bytes of the largest table of names that is searched."""
 _RUNTIMES = re.compile(
     r"lib(stdc\+\+|c\+\+|c\+\+abi|supc\+\+|gcc_s|unwind|gnat|gnarl|std-[0-9a-f]+|objc"
-    r"|gdruntime|gphobos|druntime|phobos2|swiftCore)\b.*"
+    r"|gdruntime|gphobos|druntime|phobos2|swiftCore)(\W.*)?"
 )
 _THROWS = (
     b"__gxx_personality",
