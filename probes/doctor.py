@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probes import confined, kernel, output, trials
+from probes import confined, kernel, output, return_trial, trials
 from probes.doctor_text import THROUGH_SUDO, render
 
 ABOVE = "give it the privileges named above"
@@ -152,6 +152,12 @@ TRIALS = (
         trials.uprobe,
         f"no functions of programs and libraries in {LATENCY}",
         f"CONFIG_UPROBE_EVENTS=y: {NEW_KERNEL}",
+    ),
+    Trial(
+        "return probes",
+        return_trial.passes_filters,
+        f"functions are timed at their own return instructions in {LATENCY}, which costs more",
+        "on x86_64 Linux 6.14 or newer, or an update of the kernel before it",
     ),
     Trial(
         "USDT",

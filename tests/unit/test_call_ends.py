@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probes import call_ends, kernel, return_hazards
+from probes import call_ends, kernel, return_hazards, return_trial
 from probes.binaries import places
 from probes.call_ends import CallEnds, choose
 from probes.latency_plan import HOW_A, wish
@@ -125,15 +125,24 @@ def test_nobody_can_force_what_is_certain_to_harm(
     assert chosen(go, "main.go", force=True).how == "counted"
 
 
-@pytest.mark.skipif(kernel.arch() != "x86_64", reason="other machines have no such system call")
 @pytest.mark.parametrize(
-    ("version", "how"),
-    [((6, 10, 9), "return probe"), ((6, 11, 0), "own returns"), ((6, 14, 0), "return probe")],
+    ("version", "harmless", "how"),
+    [
+        ((6, 10, 9), False, "return probe"),
+        ((6, 11, 0), False, "own returns"),
+        ((6, 12, 60), True, "return probe"),
+        ((6, 14, 0), False, "return probe"),
+    ],
 )
 def test_kernels_that_end_filtered_processes(
-    make: Make, version: tuple[int, int, int], how: str, monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    version: tuple[int, int, int],
+    harmless: bool,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kernel, "version", lambda: version)
+    monkeypatch.setattr(return_trial, "harmless", lambda: harmless)
     path = make()
     assert chosen(path).how == how
     if how == "own returns":
