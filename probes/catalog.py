@@ -276,7 +276,7 @@ def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
 
 def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
     name_of_file = os.path.basename(file.path)
-    note = "a Go function, counted" if is_go(file) else f"a function of {name_of_file}"
+    note = "a Go function" if is_go(file) else f"a function of {name_of_file}"
     for symbol, function in functions(file).items():
         # What the grammar of targets does not take cannot be offered.
         if function.ifunc or is_fragment(symbol) or ":" in symbol or symbol[0].isdigit():

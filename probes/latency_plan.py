@@ -18,6 +18,7 @@ from probes import (
     empty,
     hdr,
     kernel,
+    nops,
     prices,
     resolve,
     specs,
@@ -250,13 +251,13 @@ def watches_calls(one: Attach) -> bool:
 
 def _usdt(spec: specs.Spec, pid: int | None) -> Wish:
     """One static probe, counted or measured by an argument, or a pair of them."""
-    starts = binaries.places(spec, pid)
+    starts = nops.checked(binaries.places(spec, pid))
     if spec.end is None:
         function = "value_event" if spec.fields else "event"
         attach = _arguments(starts, function, spec.fields, spec.text_field)
         return Wish("usdt", attach, len(starts), **_measures(spec))
     begin, end = ("pair_begin", "pair_end") if spec.fields else ("nest_begin", "nest_end")
-    ends = binaries.places(spec.end, pid)
+    ends = nops.checked(binaries.places(spec.end, pid))
     attach = (
         # The text is read where the duration is known: at the end.
         *_arguments(ends, end, spec.fields, spec.text_field),
@@ -300,7 +301,7 @@ def _operand(place: binaries.Place, name: str) -> Operand:
 
 def _user(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
     calls = call_ends.choose(binaries.places(spec, pid), force)
-    found = calls.begins
+    found = nops.behind(calls.begins)
     if calls.how == "counted":
         attach = _places(found, "event")
         return Wish("uprobe", attach, len(found), counts_only=True, why=calls.why, fix=calls.fix)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from probes import kernel, return_trial
+from probes import harm_trials, kernel
 from probes.elf import SYMTAB, Elf
 from probes.open_file import OpenFile
 
@@ -66,7 +66,8 @@ def of(file: OpenFile, symbol: str) -> str:
         return TWICE
     if _LOOK_AT_CALLER.fullmatch(name):
         return CALLER
-    if _SYSCALL_SINCE <= kernel.version()[:2] < _SYSCALL_UNTIL and not return_trial.harmless():
+    asked = _SYSCALL_SINCE <= kernel.version()[:2] < _SYSCALL_UNTIL
+    if asked and not harm_trials.harmless(harm_trials.passes_filters):
         return SECCOMP
     with Elf(file) as elf:
         return _of_file(elf, name)

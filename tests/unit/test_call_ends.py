@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from probes import call_ends, kernel, return_hazards, return_trial
+from probes import call_ends, harm_trials, kernel, return_hazards
 from probes.binaries import places
 from probes.call_ends import CallEnds, choose
 from probes.latency_plan import HOW_A, wish
@@ -142,7 +142,7 @@ def test_kernels_that_end_filtered_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kernel, "version", lambda: version)
-    monkeypatch.setattr(return_trial, "harmless", lambda: harmless)
+    monkeypatch.setattr(harm_trials, "harmless", lambda trial: harmless)
     path = make()
     assert chosen(path).how == how
     if how == "own returns":
