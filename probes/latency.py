@@ -19,10 +19,10 @@ from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
+from probes.latency_floors import measured
 from probes.latency_plan import (
     DEFAULTS,
     MOST_TARGETS,
-    measured,
     parts,
     watches_calls,
 )

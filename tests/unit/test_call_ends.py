@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 
 from probes import call_ends, harm_trials, kernel, return_hazards
+from probes.base import ProbeError
 from probes.binaries import places
 from probes.call_ends import CallEnds, choose
+from probes.latency import LatencyProbe
 from probes.latency_plan import HOW_A, wish
+from probes.latency_wishes import wishes_of
 from probes.open_file import open_file
 from probes.specs import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, OBJECT, ElfFile, Row
+from tui.cli import _probe_options
+from tui.options import resolve
 
 Make = Callable[..., str]
 RETURN = b"\xc3" if kernel.arch() == "x86_64" else b"\xc0\x03\x5f\xd6"
@@ -203,3 +208,20 @@ def test_shared_ends_are_told_to_the_program(make: Make, monkeypatch: pytest.Mon
     made = wish(f"uprobe:{path}:f", 0)
     leaves = [one for one in made.attach if one.function == "own_leave"]
     assert {one.patch[HOW_A] for one in leaves} == {1}
+
+
+def test_who_forces_says_so_once(make: Make) -> None:
+    typed = {"force-timing": True, "function": [f"uprobe:{make('__cxa_throw')}:g"]}
+    chosen_options = _probe_options(resolve(typed, {}, live=True))["latency"]
+    probe = LatencyProbe()
+    for option, value in chosen_options.items():
+        probe.set_option(option, value)
+    for force in (True, False):
+        probe.set_option("force", force)
+        params = probe.params()
+        assert params["force"] is force
+        (found,) = wishes_of(params).wishes
+        assert found.counts_only is not force
+    with pytest.raises(ProbeError, match="is not true or false"):
+        probe.set_option("force", "yes")
+    assert "force" not in _probe_options(resolve({}, {}, live=True)).get("latency", {})
