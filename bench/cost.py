@@ -83,6 +83,13 @@ class Bench:
         timing = lambda: measure.timed(program, cpu, 300, 1_000)  # noqa: E731
         return self._added("One call of a user function, work()", "ns", which, timing)
 
+    def cxx(self) -> Table:
+        """ns that are added to a call of a function that exceptions may leave."""
+        program, cpu = measure.compiled_as_cxx(self.folder, "function"), last_cpu()
+        timing = lambda: measure.timed(program, cpu, 300, 1_000)  # noqa: E731
+        which = variants.of_cxx_function(program)
+        return self._added("One call of a C++ function, work()", "ns", which, timing)
+
     def switches(self) -> Table:
         """ns that are added to a context switch."""
         program, cpu = measure.compiled(self.folder, "switch")["switch"], last_cpu()
@@ -149,6 +156,7 @@ class Bench:
         return {
             "calls": ("system calls", self.calls),
             "function": ("a user function", self.function),
+            "cxx": ("a C++ function", self.cxx),
             "switches": ("context switches", self.switches),
             "execs": ("programs", self.execs),
             "start": ("starts", self.start),

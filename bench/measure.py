@@ -70,6 +70,17 @@ def compiled(folder: Path, *names: str) -> dict[str, Path]:
     return out
 
 
+def compiled_as_cxx(folder: Path, name: str) -> Path:
+    """A C program of this folder as one of C++, which exceptions may leave; raises BenchError."""
+    if shutil.which("g++") is None:
+        raise BenchError("g++ is missing: apt-get install g++")
+    out = folder / f"{name}-cxx"
+    flags = ["-O2", "-x", "c++", "-U_GNU_SOURCE", "-Wl,--no-as-needed"]
+    command = ["g++", *flags, "-o", str(out), str(HERE / f"{name}.c")]
+    subprocess.run(command, check=True)
+    return out
+
+
 def timed(*command: object) -> float:
     """The number that a program prints."""
     words = [str(word) for word in command]

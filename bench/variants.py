@@ -124,6 +124,30 @@ def of_function(has: Has, program: Path) -> list[Variant]:
     return variants + of_bcc(has, "funclatency-bpfcc", ["-i", "999", place], powers, pair)
 
 
+def of_cxx_function(program: Path) -> list[Variant]:
+    """A call of the function work() of a C++ program, by each way to see its end."""
+    spec = f"uprobe:{program}:_Z4workv"
+    counted = "durations within 3 %, calls and time by process; nested calls"
+
+    def ours(force: bool) -> dict[str, dict[str, object]]:
+        return {"latency": {"force": force, "targets": (spec,)}}
+
+    return [
+        Variant(NOTHING, "-", nullcontext),
+        Variant(
+            "by a return probe (--force-timing)",
+            counted,
+            lambda: probetop("latency", options=ours(True)),
+        ),
+        Variant(
+            "at its own return instructions",
+            counted,
+            lambda: probetop("latency", options=ours(False)),
+            "by a return probe (--force-timing)",
+        ),
+    ]
+
+
 def of_switches(has: Has) -> list[Variant]:
     """Context switches."""
     hooks = ("sched_switch", "sched_wakeup", "sched_wakeup_new")

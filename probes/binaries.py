@@ -29,6 +29,7 @@ from probes.usdt import arguments_of, check_nop, find_probes
 LIMIT = 64
 """Most functions that one wildcard is attached to."""
 INSIDE = "no function is known to begin here"
+GO = "Go moves its stacks, and a return probe would crash the program"
 MOST_PLACES = 1024
 """Most places of one static probe, which a compiler multiplies by inlining."""
 LD_CACHE = "/etc/ld.so.cache"
@@ -113,7 +114,7 @@ def _static_probes(file: OpenFile, spec: Spec) -> list[Place]:
 def no_return(file: OpenFile, symbol: str) -> str:
     """Why a function's return cannot be probed safely, "" where it can."""
     if elf_functions.is_go(file):
-        return "Go moves its stacks, and a return probe would crash the program"
+        return GO
     if symbol == "_start":
         return "a program's first instruction is not called, so that it never returns"
     if is_fragment(symbol):

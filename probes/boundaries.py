@@ -19,7 +19,7 @@ import select
 import signal
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -80,22 +80,35 @@ def decoded(code: bytes) -> tuple[frozenset[int], frozenset[int]]:
 
     Raises ProbeError when the child that decodes dies or takes too long.
     """
+    numbers = in_child(lambda capstone: _decode(capstone, code), 2 * len(code) + 2)
+    if numbers.count(_MARK) != 2 or numbers[-1] != _MARK:
+        raise _unanswered()
+    end = numbers.index(_MARK)
+    return frozenset(numbers[:end]), frozenset(numbers[end + 1 : -1])
+
+
+def in_child(decode: Callable[[Any], bytes], most: int) -> array[int]:
+    """At most so many 32-bit numbers that `decode`, given capstone, makes without privileges.
+
+    Raises ProbeError when the child that runs it takes too long.
+    """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _be_child(writing, code)
+        _be_child(writing, decode)
     os.close(writing)
     try:
-        answer = _answer(pid, reading, 4 * (2 * len(code) + 2))
+        answer = _answer(pid, reading, 4 * most)
     finally:
         os.close(reading)
     numbers = array("I")
     numbers.frombytes(answer[: len(answer) & ~3])
-    if numbers.count(_MARK) != 2 or numbers[-1] != _MARK:
-        why = "the disassembler ended without an answer"
-        raise ProbeError(why, "pip install capstone, or trace the function's start")
-    end = numbers.index(_MARK)
-    return frozenset(numbers[:end]), frozenset(numbers[end + 1 : -1])
+    return numbers
+
+
+def _unanswered() -> ProbeError:
+    why = "the disassembler ended without an answer"
+    return ProbeError(why, "pip install capstone, or trace the function's start")
 
 
 def _answer(pid: int, reading: int, most: int) -> bytes:
@@ -121,13 +134,13 @@ def _answer(pid: int, reading: int, most: int) -> bytes:
         os.close(pidfd)
 
 
-def _be_child(writing: int, code: bytes) -> None:
+def _be_child(writing: int, decode: Callable[[Any], bytes]) -> None:
     """Decode without any privilege, and end. Never returns."""
     with suppress(BaseException):
         import capstone
 
         _confine(writing)
-        answer = _decode(capstone, code)
+        answer = decode(capstone)
         while answer:
             answer = answer[os.write(writing, answer) :]
     os._exit(0)
@@ -160,13 +173,17 @@ def _address_space() -> int:
     return int(pages) * resource.getpagesize()
 
 
+def engine_of(capstone: Any, arch: str | None) -> Any:
+    """A disassembler for x86_64, or else for arm64."""
+    if arch == "x86_64":
+        return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+
+
 def _decode(capstone: Any, code: bytes) -> bytes:
     """Numbers: where instructions begin, a mark, which of these are in another one, a mark."""
     arch = kernel.arch() or ""
-    if arch == "x86_64":
-        engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    else:
-        engine = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_LITTLE_ENDIAN)
+    engine = engine_of(capstone, arch)
     sizes: dict[int, int] = {}
     waiting = [0]
     while waiting:

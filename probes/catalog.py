@@ -277,7 +277,7 @@ def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
 
 def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
     name_of_file = os.path.basename(file.path)
-    note = "a Go function, counted" if is_go(file) else f"a function of {name_of_file}"
+    note = "a Go function" if is_go(file) else f"a function of {name_of_file}"
     known, names = functions(file), readable_names(file)
     brief = {symbol: demangle.bare(whole) for symbol, whole in names.items()}
     times = Counter(one for symbol in names for one in {brief[symbol], names[symbol]})

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from probes import confined, kernel, output, trials
+from probes import confined, harm_trials, kernel, output, trials
 from probes.doctor_text import THROUGH_SUDO, render
 
 ABOVE = "give it the privileges named above"
@@ -152,6 +152,18 @@ TRIALS = (
         trials.uprobe,
         f"no functions of programs and libraries in {LATENCY}",
         f"CONFIG_UPROBE_EVENTS=y: {NEW_KERNEL}",
+    ),
+    Trial(
+        "return probes",
+        harm_trials.passes_filters,
+        f"functions are timed at their own return instructions in {LATENCY}, which costs more",
+        "on x86_64 Linux 6.14 or newer, or an update of the kernel before it",
+    ),
+    Trial(
+        "probes at nops",
+        harm_trials.survives_fork,
+        f"functions that begin with a 5-byte nop are probed behind it in {LATENCY}",
+        "nothing has to be done: such nops are avoided",
     ),
     Trial(
         "USDT",

@@ -20,14 +20,19 @@ from probes.open_file import OpenFile, opened
 
 PUSH, ENDBR, OTHER = "uprobe push", "uprobe endbr", "uprobe other"
 KINDS = (PUSH, ENDBR, OTHER)
+NOP5 = "uprobe 5-byte nop"
+"""A kind that is not measured, but tried: see `probes.harm_trials`."""
+OWN = " to its own return"
+"""Behind one of KINDS: timed by a uprobe at the return instruction, not by a return probe."""
 
 # Machine code, each function 16 bytes apart: first instruction of its kind, then a return.
 _X86 = {
     PUSH: b"\x55\x5d\xc3",  # push %rbp; pop %rbp; ret
     ENDBR: b"\xf3\x0f\x1e\xfa\xc3",  # endbr64; ret
     OTHER: b"\x31\xc0\xc3",  # xor %eax,%eax; ret
+    NOP5: b"\x0f\x1f\x44\x00\x00\xc3",  # nopl 0(%rax,%rax); ret
 }
-_ARM = dict.fromkeys(KINDS, b"\x00\x00\x80\xd2\xc0\x03\x5f\xd6")  # mov x0,#0; ret
+_ARM = dict.fromkeys((*KINDS, NOP5), b"\x00\x00\x80\xd2\xc0\x03\x5f\xd6")  # mov x0,#0; ret
 
 
 def kind_of(source: str | OpenFile, offset: int) -> str:
@@ -45,6 +50,11 @@ def kind_of(source: str | OpenFile, offset: int) -> str:
     return PUSH if pushed and (0x50 <= pushed[0] <= 0x57 or first[:1] == b"\x90") else OTHER
 
 
+def return_at(kind: str) -> int:
+    """How many bytes behind its beginning an empty function's return instruction is."""
+    return len(_X86[kind]) - 1 if kernel.arch() == "x86_64" else 4
+
+
 def function(kind: str) -> tuple[Place, Callable[[], object]]:
     """Where an empty function of a kind is, and the function; raises ProbeError, OSError."""
     code = (_X86 if kernel.arch() == "x86_64" else _ARM)[kind]
@@ -58,3 +68,11 @@ def function(kind: str) -> tuple[Place, Callable[[], object]]:
         raise ProbeError("this kernel lets nobody execute a file in memory", "")
     place = Place(f"/proc/{os.getpid()}/fd/{fd}", kind, 0)
     return place, ctypes.CFUNCTYPE(ctypes.c_int)(address)
+
+
+def release(place: Place, function: Callable[[], object]) -> None:
+    """Unmap and close what `function` made; it must not be called any more."""
+    libc = ctypes.CDLL(None)
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.munmap(ctypes.cast(function, ctypes.c_void_p), mmap.PAGESIZE)  # type: ignore[arg-type]
+    os.close(int(place.path.rpartition("/")[2]))

@@ -16,6 +16,7 @@
  */
 #include "target.h"
 #include "nesting.h"
+#include "own_returns.h"
 
 /* Linux 5.14 renamed the field. */
 #define OFF_STATE (OFF_STATE_NEW >= 0 ? OFF_STATE_NEW : OFF_STATE_OLD)

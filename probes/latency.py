@@ -20,10 +20,10 @@ from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
+from probes.latency_floors import measured
 from probes.latency_plan import (
     DEFAULTS,
     MOST_TARGETS,
-    measured,
     parts,
     watches_calls,
 )
@@ -66,7 +66,8 @@ class LatencyProbe:
     """Durations by target.
 
     Options: `targets` (all of them), `add` and `remove` (one), `follow` (attach one anew, to the
-    file that its path leads to now: its counts begin again).
+    file that its path leads to now: its counts begin again), `force` (return probes also where
+    they could harm the program).
     """
 
     name: ClassVar[str] = "latency"
@@ -75,6 +76,7 @@ class LatencyProbe:
         "add": None,
         "remove": None,
         "follow": None,
+        "force": False,
     }
     sample_type: ClassVar[type[Sample]] = LatencySample
 
@@ -85,6 +87,7 @@ class LatencyProbe:
         self.meter.usual_runs = 2.0
         self.generation = 0
         self.by_default = True
+        self._force = False
         self._specs: list[str] = list(DEFAULTS)
         self._units: list[Unit] = []
         self._targets: dict[str, Target] = {}
@@ -160,7 +163,13 @@ class LatencyProbe:
                 wanted.append(spec)
         counted = self._ladders.counted(wanted)
         pid = self.filters.pid
-        return {"targets": wanted, "pid": pid, "started": self.started, "counted": counted}
+        return {
+            "targets": wanted,
+            "pid": pid,
+            "started": self.started,
+            "counted": counted,
+            "force": self._force,
+        }
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over targets beside those that run already."""
@@ -180,7 +189,8 @@ class LatencyProbe:
             self._targets[spec] = Target(
                 spec=spec,
                 state="on",
-                why=ONLY_COUNTED if self._ladders.level(spec) else None,
+                why=ONLY_COUNTED if self._ladders.level(spec) else facts["why"],
+                fix=None if self._ladders.level(spec) else facts["fix"],
                 mechanism=facts["mechanism"],
                 functions=facts["functions"],
                 counts_only=facts["counts_only"],
@@ -261,6 +271,10 @@ class LatencyProbe:
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for what is no target, or is there already."""
+        if option == "force":
+            if not isinstance(value, bool):
+                raise ProbeError("force of the latency probe is not true or false", "give one")
+            return
         for text in _texts(option, value):
             spec = specs.parse(text).text
             if option == "add" and spec in self._targets:
@@ -273,6 +287,9 @@ class LatencyProbe:
     def set_option(self, option: str, value: Any) -> bool:
         """Change the targets; True if there are new ones to load."""
         self.check_option(option, value)
+        if option == "force":
+            self._force = value
+            return False
         if option == "targets":
             return self._replace(specs.parse(text).text for text in value)
         spec = specs.parse(value).text

@@ -3,22 +3,27 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from probes import binaries, btf, empty, hdr, kernel, prices, resolve, specs, tracepoints
+from probes import (
+    binaries,
+    btf,
+    call_ends,
+    empty,
+    kernel,
+    nops,
+    resolve,
+    specs,
+    tracepoints,
+)
 from probes.base import Attach, Mechanism, ProbeError
-from probes.control import Control
 from probes.filter_watch import check_started
 from probes.near import quote
 from probes.operands import RECORD, SIGNED, Operand
-from probes.rows import Histograms, slices_for
-from probes.samples import NO_HISTOGRAM, Filters
 from probes.traced_files import identify
 
 MOST_TARGETS = 127
@@ -30,8 +35,10 @@ TARGET, HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT = range(_PATCH + 1, _PATCH +
 NO_VALUES = dict.fromkeys((HOW_A, AT_A, HOW_B, AT_B, HOW_TEXT, AT_TEXT), 0)
 """The thread is the key of a pair, and the process is charged."""
 
-_PARTS = {
+PARTS = {
     "function_leave": "USE_FUNCTIONS",
+    "own_leave": "USE_OWN",
+    "go_leave": "USE_GO",
     "trampoline_leave": "USE_TRAMPOLINES",
     "event": "USE_EVENTS",
     "value_event": "USE_VALUES",
@@ -64,14 +71,21 @@ Those have a guard against recursion each, where programs on tracepoints share o
 interrupt within a soft one would be lost there.
 """
 _THREAD_END = Attach(kind="raw_tracepoint", function="thread_end", target="sched_process_exit")
-_RETURNS = {
+RETURNS = {
     "kprobe": ("kretprobe", "function_leave", "function_enter"),
     "uprobe": ("uretprobe", "function_leave", "function_enter"),
     "fentry": ("fexit", "trampoline_leave", "trampoline_enter"),
 }
 
 
-_BEGINS = frozenset({"function_enter", "trampoline_enter", "pair_begin", "nest_begin"})
+OWN = {"own returns": ("own_enter", "own_leave"), "goroutine": ("go_enter", "go_leave")}
+"""Programs where functions begin and at their own returns, by what tells calls apart."""
+SHARED = {HOW_A: 1}
+"""At such a return others end as well."""
+
+_BEGINS = frozenset(
+    {"function_enter", "own_enter", "go_enter", "trampoline_enter", "pair_begin", "nest_begin"}
+)
 """Programs at the beginnings of calls: in their place, calls can be counted."""
 
 
@@ -82,7 +96,8 @@ class Wish:
     `foreign`: the process that is charged is not the one that runs when the time is taken,
     so its name has to be looked up. `floor` names the calibration that tells what an empty
     call of it would show; "" is the mechanism's own. `unit` is "" for values that are no
-    durations; `by_text` says that texts are charged instead of processes.
+    durations; `by_text` says that texts are charged instead of processes. `why` and `fix` are
+    what to tell of a target that is only counted.
     """
 
     mechanism: str
@@ -93,6 +108,8 @@ class Wish:
     floor: str = ""
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
+    why: str | None = None
+    fix: str | None = None
 
     def facts(self, spec: str, slot: int) -> dict[str, Any]:
         """What the dashboard is told of the target."""
@@ -109,6 +126,8 @@ class Wish:
             "floor": self.floor or self.mechanism,
             "countable": any(one.function in _BEGINS for one in self.attach),
             "files": identify(one.file for one in self.attach if one.file),
+            "why": self.why,
+            "fix": self.fix,
         }
 
     def counted(self) -> Wish:
@@ -125,15 +144,17 @@ def wish(
     started: int | None = None,
     *,
     counted: bool = False,
+    force: bool = False,
 ) -> Wish:
     """What to attach for a target; raises ProbeError if this machine does not have it.
 
     A file is looked up as process `pid` sees it, which is to have `started` then (ns since boot).
+    With `force`, return probes are placed where they could harm (see `probes.call_ends`).
     """
     spec = specs.parse(text)
     if pid is not None and spec.kind in ("uprobe", "usdt"):
         check_started(pid, started)
-    made = _wish(spec, pid)
+    made = _wish(spec, pid, force)
     made = made.counted() if counted else made
     attach = tuple(
         replace(one, group=slot, patch={TARGET: slot, **NO_VALUES, **one.patch})
@@ -142,19 +163,19 @@ def wish(
     return replace(made, attach=attach)
 
 
-def _wish(spec: specs.Spec, pid: int | None) -> Wish:
+def _wish(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
     if spec.kind == "preset":
         return _preset(spec.name)
     if spec.kind == "syscall":
         resolve.syscall_number(spec.name)
-        return _syscall(spec.name)
+        return system_call(spec.name)
     if spec.kind == "tracepoint":
         return _tracepoints(spec)
     if spec.kind == "usdt":
         return _usdt(spec, pid)
     if spec.kind == "uprobe":
-        return _user(spec, pid)
-    return _function(spec)
+        return _user(spec, pid, force)
+    return kernel_function(spec)
 
 
 def _preset(name: str) -> Wish:
@@ -180,7 +201,8 @@ def _request_offset(target: str) -> int:
     return 8 if btf.KernelBTF().tracepoint_arguments(target) == 2 else 0
 
 
-def _syscall(name: str) -> Wish:
+def system_call(name: str) -> Wish:
+    """A system call, from its entry to its exit."""
     start, end = f"syscalls:sys_enter_{name}", f"syscalls:sys_exit_{name}"
     attach = (
         Attach(kind="tracepoint", function="pair_end", target=end),
@@ -225,13 +247,13 @@ def watches_calls(one: Attach) -> bool:
 
 def _usdt(spec: specs.Spec, pid: int | None) -> Wish:
     """One static probe, counted or measured by an argument, or a pair of them."""
-    starts = binaries.places(spec, pid)
+    starts = nops.checked(binaries.places(spec, pid))
     if spec.end is None:
         function = "value_event" if spec.fields else "event"
         attach = _arguments(starts, function, spec.fields, spec.text_field)
         return Wish("usdt", attach, len(starts), **_measures(spec))
     begin, end = ("pair_begin", "pair_end") if spec.fields else ("nest_begin", "nest_end")
-    ends = binaries.places(spec.end, pid)
+    ends = nops.checked(binaries.places(spec.end, pid))
     attach = (
         # The text is read where the duration is known: at the end.
         *_arguments(ends, end, spec.fields, spec.text_field),
@@ -247,7 +269,7 @@ def _arguments(
 ) -> tuple[Attach, ...]:
     """Programs at places of a static probe, which read their arguments; raises ProbeError."""
     made = []
-    for place, attach in zip(found, _places(found, function), strict=True):
+    for place, attach in zip(found, places_of(found, function), strict=True):
         patch: dict[int, int] = {}
         wanted = [*zip(fields, (HOW_A, HOW_B), (AT_A, AT_B), strict=False)]
         wanted += [(text_field, HOW_TEXT, AT_TEXT)] if text_field else []
@@ -273,22 +295,28 @@ def _operand(place: binaries.Place, name: str) -> Operand:
     return argument.operand
 
 
-def _user(spec: specs.Spec, pid: int | None) -> Wish:
-    found = binaries.places(spec, pid)
-    if any(place.no_return for place in found):
-        return Wish(spec.kind, _places(found, "event"), len(found), counts_only=True)
-    _, leave, enter = _RETURNS["uprobe"]
-    # Returns first: a call that begins between the two is missed, not half seen.
-    attach = (
-        _THREAD_END,
-        *(replace(one, kind="uretprobe") for one in _places(found, leave)),
-        *_places(found, enter),
-    )
+def _user(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
+    calls = call_ends.choose(binaries.places(spec, pid), force)
+    found = nops.behind(calls.begins)
+    if calls.how == "counted":
+        attach = places_of(found, "event")
+        return Wish("uprobe", attach, len(found), counts_only=True, why=calls.why, fix=calls.fix)
     kind = empty.kind_of(found[0].file or found[0].path, found[0].offset)
-    return Wish("uprobe", attach, len(found), floor=kind)
+    if calls.how == "return probe":
+        _, leave, enter = RETURNS["uprobe"]
+        ends = tuple(replace(one, kind="uretprobe") for one in places_of(found, leave))
+    else:
+        enter, leave = OWN[calls.how]
+        kind += empty.OWN
+        shared = (replace(one, patch=SHARED) for one in places_of(calls.shared, leave))
+        ends = (*places_of(calls.ends, leave), *shared)
+    # Returns first: a call that begins between the two is missed, not half seen.
+    thread = () if calls.how == "goroutine" else (_THREAD_END,)
+    return Wish("uprobe", (*thread, *ends, *places_of(found, enter)), len(found), floor=kind)
 
 
-def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
+def places_of(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
+    """A program at each of some places."""
     return tuple(
         Attach(
             kind="uprobe",
@@ -303,7 +331,7 @@ def _places(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...
     )
 
 
-def _function(spec: specs.Spec) -> Wish:
+def kernel_function(spec: specs.Spec) -> Wish:
     """A kernel function, or up to 64 by a wildcard, by the mechanism that is there."""
     mechanism = spec.kind
     if mechanism == "func":
@@ -314,7 +342,7 @@ def _function(spec: specs.Spec) -> Wish:
         names = [f.name for f in known.expand(spec.symbol, wanted)]
     else:
         names = [known.function(spec.symbol, wanted).name]
-    back, leave, enter = _RETURNS[mechanism]
+    back, leave, enter = RETURNS[mechanism]
     attach = [_THREAD_END]
     for name in names:
         attach.append(Attach(kind=back, function=leave, target=name))  # type: ignore[arg-type]
@@ -328,9 +356,11 @@ def parts(attach: Iterable[Attach], floors: Iterable[str]) -> dict[str, int]:
     for mechanism in floors:
         if mechanism in empty.KINDS or mechanism == "kprobe":
             used.add("function_leave")
+        elif mechanism.endswith(empty.OWN):
+            used.add("own_leave")
         else:
             used.add("trampoline_leave" if mechanism == "fentry" else "pair_end")
-    return {_PARTS[function]: 1 for function in sorted(used) if function in _PARTS}
+    return {PARTS[function]: 1 for function in sorted(used) if function in PARTS}
 
 
 @cache
@@ -343,77 +373,3 @@ def fentry_works() -> bool:
     except (OSError, trials.Unavailable, trials.Untried):
         return False
     return True
-
-
-def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str, Any]]:
-    """A calibration (see Plan): the floor of each mechanism in ns, from an almost empty call.
-
-    And what such a call takes beside the programs, which is "outside". It takes the slot of the
-    histograms behind those of the targets.
-    """
-    wanted = sorted(set(mechanisms))
-
-    def calibrate(maps: Mapping[str, int], attach: Callable[[Attach], int]) -> Mapping[str, Any]:
-        control = Control(os.dup(maps["control"]))
-        hists = Histograms(os.dup(maps["hists"]), slices_for(kernel.possible_cpus()), slot + 1)
-        control.set_filters(Filters(pid=os.getpid()))
-        control.next_epoch()
-        floors: dict[str, float] = {}
-        outside: dict[str, float] = {}
-        seen = NO_HISTOGRAM
-        for mechanism in wanted:
-            with suppress(ProbeError, OSError):
-                outside[mechanism] = _call(mechanism, attach, slot, control)
-            found = hists.read(slot, seen)
-            if found is not seen:
-                new = {i: n - seen.buckets.get(i, 0) for i, n in found.buckets.items()}
-                floor = hdr.percentile(new, 0.5)
-                if floor is not None:
-                    floors[mechanism] = floor
-            seen = found
-        control.set_filters(Filters())
-        control.close()
-        hists.close()
-        return {"floors": floors, "outside": outside}
-
-    return calibrate
-
-
-def _call(
-    mechanism: str,
-    attach: Callable[[Attach], int],
-    slot: int,
-    control: Control,
-    times: int = 400,
-) -> float:
-    """Attach to something that does next to nothing, and have it done.
-
-    Returns the ns that a call takes longer with programs that return at once.
-    """
-    function: Callable[[], object] = os.getpid
-    if mechanism in empty.KINDS:
-        place, function = empty.function(mechanism)
-        _, leave, enter = _RETURNS["uprobe"]
-        made: tuple[Attach, ...] = (
-            *(replace(one, kind="uretprobe") for one in _places([place], leave)),
-            *_places([place], enter),
-        )
-    elif mechanism in ("kprobe", "fentry"):
-        prefix = "x64" if kernel.arch() == "x86_64" else "arm64"
-        made = _function(specs.parse(f"{mechanism}:__{prefix}_sys_getpid")).attach
-    else:
-        made = _syscall("getpid").attach
-    links: list[int] = []
-    try:
-        patch = {TARGET: slot, **NO_VALUES}
-        bare = prices.fastest(function)
-        links.extend(attach(replace(one, patch=patch)) for one in made)
-        outside = max(0.0, prices.fastest(function) - bare)
-        control.enable(True)
-        for _ in range(times):
-            function()
-        return outside
-    finally:
-        control.enable(False)
-        for fd in links:
-            os.close(fd)

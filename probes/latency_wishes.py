@@ -33,6 +33,7 @@ class _Params(Struct):
     pid: Annotated[int, Meta(ge=0, le=file_access.MOST_PID)] | None = None
     started: int | None = None
     counted: list[str] = []
+    force: bool = False
 
 
 def wishes_of(params: Params) -> Wishes:
@@ -61,7 +62,9 @@ def _wish(text: str, slot: int, asked: _Params, seconds: float) -> latency_plan.
         raise ProbeError(f"{latency_plan.MOST_TARGETS} targets at once are the most", "remove some")
     with file_access.target(specs.parse(text).text, seconds):
         counted = text in asked.counted
-        return latency_plan.wish(text, slot, asked.pid, asked.started, counted=counted)
+        return latency_plan.wish(
+            text, slot, asked.pid, asked.started, counted=counted, force=asked.force
+        )
 
 
 def _shown(text: object) -> str:

@@ -267,8 +267,10 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
     chosen: dict[str, dict[str, Any]] = {}
     if options.latency or options.sample > 1:
         chosen["syscalls"] = {"latency": options.latency, "sample_every": options.sample}
+    if options.force_timing:
+        chosen["latency"] = {"force": True}
     if options.targets:
-        chosen["latency"] = {"targets": options.targets}
+        chosen.setdefault("latency", {})["targets"] = options.targets
     counted: dict[str, Any] = {"set": options.event_set, "mode": options.event_mode}
     if options.events:
         counted = {"events": options.events, "mode": options.event_mode}

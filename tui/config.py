@@ -98,6 +98,7 @@ def _example(key: str) -> str:
         "event-set": '"cache"',
         "user-only": "true",
         "no-args": "true",
+        "force-timing": "true",
         "kernel-only": "true",
         "probes": '["syscalls"]',
         "cost": '"always"',

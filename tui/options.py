@@ -60,6 +60,7 @@ class Options:
     probes: tuple[str, ...] = ()
     latency: bool = False
     targets: tuple[str, ...] = ()
+    force_timing: bool = False
     events: tuple[str, ...] = ()
     event_set: str | None = None
     event_mode: str | None = None
@@ -104,6 +105,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "function", ("-f", "--function"), "SPEC", "time this, e.g. uprobe:libc:malloc, runq",
         check_target, (list,), many=True,
+    ),
+    Setting(
+        "force-timing", ("--force-timing",), None,
+        "time functions also where an exception through them would abort the program",
+        _as_is, (bool,),
     ),
     Setting(
         "event", ("--event",), "SPEC", "count this: a name of perf's, NAME=rNNN, cpu/event=.../",
@@ -175,6 +181,7 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
         probes=_on_at_start(values, bool(events or event_set or event_mode)),
         latency=values.get("latency", False),
         targets=values.get("function", ()),
+        force_timing=values.get("force-timing", False),
         events=events,
         event_set=event_set,
         event_mode=event_mode,

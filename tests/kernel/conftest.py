@@ -22,6 +22,8 @@ FLAGS = {
     "tiny": ["-nostdlib", "-fno-stack-protector"],
 }
 """Beside those for all of them; the others need threads."""
+OTHERS = {".cpp": "g++", ".go": "go", ".rs": "rustc"}
+CXX_FLAGS = ["-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +46,11 @@ def no_child_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def program() -> Iterator[Callable[[str], Path]]:
-    """A workload by the name of its source, statically linked: its start makes few calls."""
+    """A workload by the name of its source.
+
+    Those in C are statically linked: their start makes few calls. Where the compiler of another
+    language is missing, the test is skipped.
+    """
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("gcc is missing: install the package gcc")
@@ -54,6 +60,10 @@ def program() -> Iterator[Callable[[str], Path]]:
 
     def compiled(name: str) -> Path:
         out = directory / name
+        others = [SOURCES / f"{name}{end}" for end in OTHERS]
+        other = next((source for source in others if source.exists()), None)
+        if other is not None and not out.exists():
+            _compile_other(other, out)
         if not out.exists():
             flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-static"]
             flags += FLAGS.get(name, ["-pthread"])
@@ -63,6 +73,22 @@ def program() -> Iterator[Callable[[str], Path]]:
 
     yield compiled
     shutil.rmtree(directory)
+
+
+def _compile_other(source: Path, out: Path) -> None:
+    """Compile what is not C; skips the test where that is not possible."""
+    tool = OTHERS[source.suffix]
+    compiler = shutil.which(tool)
+    if compiler is None:
+        pytest.skip(f"{tool} is missing")
+    commands = {
+        ".cpp": [compiler, *CXX_FLAGS, str(source), "-o", str(out)],
+        ".go": [compiler, "build", "-o", str(out), str(source)],
+        ".rs": [compiler, "-O", "-C", "panic=unwind", "-o", str(out), str(source)],
+    }
+    home = {"HOME": str(out.parent), "GOFLAGS": "", "GOTOOLCHAIN": "local"}
+    settings = {**os.environ, **home} if source.suffix == ".go" else None
+    subprocess.run(commands[source.suffix], check=True, env=settings)
 
 
 @pytest.fixture(scope="session")

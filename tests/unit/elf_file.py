@@ -35,6 +35,9 @@ class ElfFile:
     debuglink: str = ""
     debugdata: bytes = b""
     extra: list[str] = field(default_factory=list)
+    tables: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    needed: list[str] = field(default_factory=list)
+    soname: str = ""
     bits: int = 2
     machine: int = MACHINE
     kind: int = 3
@@ -65,6 +68,14 @@ class ElfFile:
         if self.debugdata:
             sections.append((".gnu_debugdata", 1, self.debugdata, 0))
         sections += [(name, 1, b"x", 0) for name in self.extra]
+        sections += [(name, 1, data, 0) for name, (_, data) in self.tables.items()]
+        if self.needed or self.soname:
+            words = [(1, one) for one in self.needed] + [(14, self.soname)] * bool(self.soname)
+            strings = b"\0" + b"".join(text.encode() + b"\0" for _, text in words)
+            places = [(tag, strings.find(b"\0" + text.encode() + b"\0") + 1) for tag, text in words]
+            table = b"".join(struct.pack("<2Q", *one) for one in places)
+            sections.append((".dynamic", 6, table, len(sections) + 1))
+            sections.append((".dynstr", 3, strings, 0))
         return self._assemble(sections)
 
     def _assemble(self, sections: list[tuple[str, int, bytes, int]]) -> bytes:
@@ -79,7 +90,7 @@ class ElfFile:
             if name == ".probes":
                 size = 2 * self.counters
                 writable = struct.pack("<2I6Q", 1, 6, at, DATA, DATA, size, size, 1)
-            address = DATA if name == ".probes" else 0
+            address = DATA if name == ".probes" else self.tables.get(name, (0, b""))[0]
             row = (offset, kind, 0, address, at if data else 0, len(data), link, 0, 1, 0)
             headers += struct.pack("<2I4Q2I2Q", *row)
             body += data

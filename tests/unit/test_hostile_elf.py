@@ -16,15 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from probes import debug_files, elf_functions, file_access, usdt
+from probes import debug_files, elf_functions, file_access, go_files, return_hazards, usdt
 from probes import elf as elf_module
 from probes.base import ProbeError
 from probes.elf import Elf
 from probes.latency_wishes import wishes_of
 from probes.open_file import OpenFile
 from probes.operands import MOST_ARGUMENTS, MOST_TEXT, arguments
+from probes.unwind_tables import UnwindTables
 from tests.fuzzing import inputs
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, LOCAL, ElfFile, Row, usdt_note
+from tests.unit.unwind_file import tables
 
 SYMBOLS: list[Row] = [
     ("run", FUNC, GLOBAL, 0x10, 32),
@@ -33,6 +35,7 @@ SYMBOLS: list[Row] = [
     ("counter", 1, GLOBAL, 0x90, 8),
 ]
 NOTES = usdt_note("p", "start", 8, "-4@%eax 8@counter(%rip)") + usdt_note("p", "done", 16)
+FRAMES = [(0x403010, 32, bytes([0x41, 0x0E, 16, 0x86, 2])), (0x403040, 8, bytes([0x0E, 64]))]
 MEMORY = 400 << 20
 
 
@@ -81,6 +84,9 @@ def read_all(file: OpenFile) -> None:
         lambda: usdt.arguments_of(file, usdt.read_probes(file)),
         lambda: all(map(partial(usdt.check_nop, file), usdt.read_probes(file))),
         lambda: debug_files.believed(Elf(file), "/nowhere"),
+        lambda: UnwindTables(Elf(file)).frame(0x403010),
+        lambda: return_hazards.of(file, "run"),
+        lambda: go_files.why_untimed(file, "run"),
     ):
         try:
             read()
@@ -96,6 +102,7 @@ def samples() -> list[bytes]:
         ElfFile(symtab=SYMBOLS, dynsym=SYMBOLS, versions=versions, notes=NOTES).build(),
         ElfFile(dynsym=SYMBOLS, build_id=b"\1\2\3", notes=NOTES, debuglink="x.debug").build(),
         ElfFile(dynsym=SYMBOLS, debugdata=packed, extra=[".go.buildinfo"]).build(),
+        ElfFile(dynsym=SYMBOLS, needed=["libc.so.6"], tables=tables(FRAMES)).build(),
     ]
 
 

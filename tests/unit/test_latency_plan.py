@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from probes import binaries, btf, empty, kernel, latency, latency_plan, loader, resolve, specs
+from probes import (
+    binaries,
+    btf,
+    empty,
+    kernel,
+    latency,
+    latency_floors,
+    latency_plan,
+    loader,
+    resolve,
+    specs,
+)
 from probes.base import Attach, ProbeError
 from probes.latency import LatencyProbe, geometry
 from probes.latency_plan import (
@@ -31,7 +42,8 @@ from probes.operands import RECORD
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, usdt_note
 
 HERE = Path(latency.__file__).parent
-SOURCE = (HERE / "latency.bpf.c").read_text()
+OWN = (HERE / "include" / "own_returns.h").read_text()
+SOURCE = (HERE / "latency.bpf.c").read_text() + OWN[OWN.index("#ifdef USE_OWN") :]
 CONSTANTS = (HERE / "include" / "target.h").read_text()
 FORMAT = """name: {name}
 ID: 7
@@ -93,7 +105,8 @@ def test_every_program_is_in_the_source(program: str) -> None:
     targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin", "t:block:issue@nr"]
     targets += [f"usdt:{program}:app:begin,usdt:{program}:app:end"]
     used = {one.function for target in targets for one in wish(target, 0).attach}
-    used |= {name for pair in latency_plan._RETURNS.values() for name in pair[1:]}
+    used |= {name for pair in latency_plan.RETURNS.values() for name in pair[1:]}
+    used |= {name for pair in latency_plan.OWN.values() for name in pair}
     assert used == defined
 
 
@@ -113,8 +126,14 @@ def test_every_program_is_compiled_where_it_is_used(program: str) -> None:
         attach = wish(target, 0).attach
         wanted = latency_plan.parts(attach, [])
         assert {places[one.function] for one in attach} - {""} == set(wanted), target
-    assert latency_plan.parts([], ["fentry", "kprobe", "syscall", *empty.KINDS]) == {
+    for pair in latency_plan.OWN.values():
+        assert {places[name] for name in pair} == {
+            latency_plan.PARTS[name] for name in pair if name in latency_plan.PARTS
+        }
+    own = [kind + empty.OWN for kind in empty.KINDS]
+    assert latency_plan.parts([], ["fentry", "kprobe", "syscall", *empty.KINDS, *own]) == {
         "USE_FUNCTIONS": 1,
+        "USE_OWN": 1,
         "USE_PAIRS": 1,
         "USE_TRAMPOLINES": 1,
     }
@@ -396,11 +415,11 @@ def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None
         called.append((mechanism, slot))
         return 7.0
 
-    monkeypatch.setattr(latency_plan, "Histograms", Hists)
-    monkeypatch.setattr(latency_plan, "Control", Page)
-    monkeypatch.setattr(latency_plan, "_call", call)
+    monkeypatch.setattr(latency_floors, "Histograms", Hists)
+    monkeypatch.setattr(latency_floors, "Control", Page)
+    monkeypatch.setattr(latency_floors, "_call", call)
     monkeypatch.setattr(os, "dup", lambda fd: fd)
-    calibrate = latency_plan.measured(["syscall", "uprobe push", "syscall"], 7)
+    calibrate = latency_floors.measured(["syscall", "uprobe push", "syscall"], 7)
 
     def nothing(one: Attach) -> int:
         return -1

@@ -439,3 +439,15 @@ def test_a_hundred_targets_can_all_be_reached(feed: Feed) -> None:
     assert any("f099" in text for text in feed.texts(200, 28))
     # So many stand beside the drawings, in all of the height.
     assert feed.texts(200, 28)[-1].split()[0] == "f099"
+
+
+def test_what_is_only_counted_for_its_own_good_says_so(feed: Feed) -> None:
+    why = "counted only: an exception through it would abort the program"
+    fix = "--force-timing if you know that none comes"
+    spared = target("f", {}, counts_only=True, why=why, fix=fix)
+    feed(1, sample(spared))
+    feed(1, sample(replace(spared, histogram=Histogram({}, 70, 0))))
+    for size in ((80, 24), (60, 12)):
+        text = " ".join(" ".join(feed.texts(*size)).split())
+        assert why in text
+        assert fix in text

@@ -223,9 +223,11 @@ def _measured(name: str, field: str, hint: str) -> Column:
 
 
 def _state(row: Row) -> Cell:
-    if row["state"] == "on":
-        return Cell(str(row["mechanism"] or UNKNOWN))
     words = [str(word) for word in (row["why"], row["fix"]) if word]
+    if row["state"] == "on":
+        return Cell(
+            "; ".join([str(row["mechanism"] or UNKNOWN), *words]), None, "wrap" * bool(words)
+        )
     style = "wrap bad" if row["state"] == "failed" else "wrap"
     return Cell("; ".join([str(row["state"]), *words]), None, style)
 

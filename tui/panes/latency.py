@@ -282,7 +282,9 @@ class LatencyPane(Pane):
         if target.state != "on" or target.counts_only or extent is None:
             why = "only counted, for it has no end: two events joined by a comma are timed"
             state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
-            said = state or (target.why or why if target.counts_only else "no call has ended yet")
+            if state is None and target.counts_only and target.why:
+                return [(), *why_lines(row, width)]
+            said = state or (why if target.counts_only else "no call has ended yet")
             return [(), *[((" " + line, "dim"),) for line in wrap(said, max(10, width - 2))]]
         scale = self._scales[row.spec] = settle(
             self._scales.get(row.spec), *extent, unit=row.target.target.unit

@@ -129,14 +129,16 @@ def file_notes(row: Row | None, acts: bool) -> list[Line]:
 
 
 def why_lines(row: Row, cells: int) -> list[Line]:
-    """Why a target failed and how to mend it, wrapped; nothing for one that did not."""
+    """Why a target failed, or is only counted, and how to mend it, wrapped; else nothing."""
     target = row.target.target
-    if target.state != "failed":
+    failed = target.state == "failed"
+    if not failed and not target.why:
         return []
     room = max(10, cells - 2)
     why = wrap(safe(target.why or "it did not say why"), room)
     fix = wrap(safe(target.fix), room) if target.fix else []
-    return [*[((" " + line, "error"),) for line in why], *[((" " + line, "text"),) for line in fix]]
+    style = "error" if failed else "warn"
+    return [*[((" " + line, style),) for line in why], *[((" " + line, "text"),) for line in fix]]
 
 
 def _duration(name: str, field: str, drop: int = 0) -> Column[Row]:
