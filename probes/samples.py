@@ -139,6 +139,8 @@ class ExecEvent:
     `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
     (`truncated`); None when the kernel could not read it, or was not to (`args_hidden`). `uid`
     numeric, `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve.
+    `started` is when the process began, in ns since boot: pids are used again, both together
+    are not. None if it is not known.
     """
 
     time: float
@@ -153,13 +155,15 @@ class ExecEvent:
     cgroup: Path | None
     path: Path | None = None
     args_hidden: bool = False
+    started: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitEvent:
     """The end of a process: exit code or signal, and nanoseconds since its last exec.
 
-    `duration` counts from the process's start where it never executed a program.
+    `duration` counts from the process's start where it never executed a program. `started` is
+    that of ExecEvent.
     """
 
     time: float
@@ -168,6 +172,7 @@ class ExitEvent:
     exit_code: Small
     signal: Small
     duration: Count | None
+    started: Count | None = None
 
 
 MAX_EVENTS = 20_000
