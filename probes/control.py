@@ -35,8 +35,12 @@ FILTER_OFFSETS = {
     "OFF_KN_ID": "kernfs_node.id",
     "OFF_GROUP_LEADER": "task_struct.group_leader",
     "OFF_START_BOOTTIME": "task_struct.start_boottime",
+    "OFF_EXEC_ID": "task_struct.self_exec_id",
+    "OFF_COMM": "task_struct.comm",
 }
-"""What the filters of include/probetop.h need to know. Linux 6.1 made ancestors pointers."""
+"""What include/probetop.h needs to know of processes and cgroups, to filter and to name them.
+
+Linux 6.1 made ancestors pointers."""
 
 FILTER_HELPERS = {"PT_TASK_BTF": "BPF_FUNC_get_current_task_btf"}
 """Helpers that make filters cheaper where the kernel has them, from Linux 5.11 on."""

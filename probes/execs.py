@@ -130,7 +130,6 @@ class ExecProbe:
                 "OFF_ARG_END": "mm_struct.arg_end",
                 "OFF_REAL_PARENT": "task_struct.real_parent",
                 "OFF_TGID": "task_struct.tgid",
-                "OFF_COMM": "task_struct.comm",
                 "OFF_FILENAME": "linux_binprm.filename",
                 "OFF_SIGNAL": "task_struct.signal",
                 "OFF_LIVE": "signal_struct.live",

@@ -101,7 +101,6 @@ class PmcProbe:
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
                 "OFF_TGID": "task_struct.tgid",
-                "OFF_COMM": "task_struct.comm",
                 "OFF_CRED": "task_struct.cred",
                 "OFF_UID": "cred.uid",
                 "OFF_MIN_FLT": "task_struct.min_flt",

@@ -137,10 +137,12 @@ static __always_inline int is_birth(u32 call, s64 ret)
 #define CURRENT() pt_current_task_btf()
 #define TID(task) LOAD(u32, task, OFF_PID)
 #define TGID(task) LOAD(u32, task, OFF_TGID)
+#define process_of(task, tgid) pt_process_of(task, tgid)
 #else
 #define CURRENT() bpf_get_current_task()
 #define TID(task) ((u32)bpf_get_current_pid_tgid())
 #define TGID(task) ((u32)(bpf_get_current_pid_tgid() >> 32))
+#define process_of(task, tgid) pt_current_process(tgid)
 #endif
 
 #ifdef LATENCY
@@ -272,7 +274,7 @@ static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 	if (URETPROBE != UNKNOWN && call == URETPROBE)
 		ret = 0;
 	cpu = bpf_get_smp_processor_id();
-	row = pt_row((u64)tgid << 32 | (call + 1), cpu, c->epoch);
+	row = pt_row(process_of(task, tgid), call, cpu, c->epoch);
 	if (row) {
 		row->count++;
 		if (ret < 0 && ret >= -4095)

@@ -107,6 +107,45 @@ static __always_inline int pt_same_comm(const char *a, const char *b)
 }
 
 /*
+ * A process is known by its pid and by when it started, for pids are used again. It is called as
+ * its first thread, the leader of its thread group, whatever names the others have: by another
+ * name after an execution, so that `start` counts these too.
+ */
+struct pt_process {
+	u64 leader;	/* the task of its first thread; 0: the caller knows its name */
+	u32 tgid;
+	u32 start;	/* ns since boot and executions, the lowest bits of both; 0: not known */
+};
+
+#define PT_EXECUTIONS 63	/* bits of `start` that count executions */
+#define PT_START(time, executions) \
+	(((u32)(time) & ~PT_EXECUTIONS) | ((u32)(executions) & PT_EXECUTIONS))
+
+/* The process of a task that may be read directly, as the verifier knows its type. */
+static __always_inline struct pt_process pt_process_of(u64 task, u32 tgid)
+{
+	struct pt_process p = {.tgid = tgid};
+
+	p.leader = *(u64 *)(task + OFF_GROUP_LEADER);
+	p.start = PT_START(*(u64 *)(p.leader + OFF_START_BOOTTIME),
+			   *(u64 *)(p.leader + OFF_EXEC_ID));
+	return p;
+}
+
+static __always_inline struct pt_process pt_current_process(u32 tgid)
+{
+#if PT_TASK_BTF
+	return pt_process_of(pt_current_task_btf(), tgid);
+#else
+	struct pt_process p = {.tgid = tgid};
+
+	p.leader = pt_read((u64)bpf_get_current_task() + OFF_GROUP_LEADER);
+	p.start = PT_START(pt_read(p.leader + OFF_START_BOOTTIME), pt_read(p.leader + OFF_EXEC_ID));
+	return p;
+#endif
+}
+
+/*
  * Does a task that has the pid of the filter belong to the process that was meant? Pids are used
  * again, start times are not. Only called when the pid matches, so that others pay nothing. The
  * second takes a task that may be read directly, as the verifier knows its type.
@@ -137,6 +176,16 @@ static __always_inline int pt_meant_typed(struct control *c, u64 task)
 #define pt_current_meant(c) pt_meant(c, (u64)bpf_get_current_task())
 #endif
 
+/* Is a task's process called as in the filter? */
+static __always_inline int pt_named(struct control *c, u64 task)
+{
+	char comm[PT_COMM] __attribute__((aligned(8))) = {};
+	u64 leader = pt_read(task + OFF_GROUP_LEADER);
+
+	bpf_probe_read_kernel_str(comm, PT_COMM, (void *)(leader + OFF_COMM));
+	return pt_same_comm(comm, c->comm);
+}
+
 /* Does the current process pass the filters? Only called when there are any. */
 static __always_inline int pt_wanted(struct control *c, u32 tgid)
 {
@@ -148,14 +197,7 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
-	if (f & PT_FILTER_COMM) {
-		char comm[PT_COMM] __attribute__((aligned(8))) = {};
-
-		bpf_get_current_comm(comm, sizeof(comm));
-		if (!pt_same_comm(comm, c->comm))
-			return 0;
-	}
-	return 1;
+	return !(f & PT_FILTER_COMM) || pt_named(c, (u64)bpf_get_current_task());
 }
 
 #ifdef OFF_CRED
@@ -171,14 +213,7 @@ static __always_inline int pt_task_wanted(struct control *c, u64 task)
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, task))
 		return 0;
-	if (f & PT_FILTER_COMM) {
-		char comm[PT_COMM] __attribute__((aligned(8))) = {};
-
-		bpf_probe_read_kernel_str(comm, PT_COMM, (void *)(task + OFF_COMM));
-		if (!pt_same_comm(comm, c->comm))
-			return 0;
-	}
-	return 1;
+	return !(f & PT_FILTER_COMM) || pt_named(c, task);
 }
 #endif
 

@@ -162,8 +162,8 @@ class SyscallPane(Pane):
     def _rows(self, view: SyscallView) -> list[Row]:
         seconds = view.seconds
         calls: Sequence[CallRow] = view.calls
-        if self.path and self.path[-1].pid is not None:
-            calls = view.calls_of(self.path[-1].pid)
+        if self.path and self.path[-1].number is not None:
+            calls = view.calls_of(self.path[-1].number)
         if self._shows_processes:
             processes: Sequence[ProcessRow] = view.processes
             if self.path:
@@ -174,7 +174,7 @@ class SyscallPane(Pane):
             shown = processes[: self._most()]
             self.hidden = len(processes) - len(shown)
             return [
-                Row(p.comm, p.pid, p.count / seconds, p.errors / seconds, p.count / whole)
+                Row(p.comm, p.number, p.count / seconds, p.errors / seconds, p.count / whole)
                 for p in shown
             ]
         whole = sum([row.count for row in calls]) or 1
@@ -217,7 +217,7 @@ class SyscallPane(Pane):
             quiet[key] = (age, row)
             rows.append(row)
         for row in rows[: len(active)]:
-            quiet[row.key] = (0.0, Row(row.name, row.pid, 0.0, 0.0, 0.0))
+            quiet[row.key] = (0.0, Row(row.name, row.number, 0.0, 0.0, 0.0))
         table = self.table
         table.set_columns(self._columns())
         if table.filter != self.filter:
