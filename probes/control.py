@@ -37,6 +37,10 @@ FILTER_OFFSETS = {
     "OFF_START_BOOTTIME": "task_struct.start_boottime",
     "OFF_EXEC_ID": "task_struct.self_exec_id",
     "OFF_COMM": "task_struct.comm",
+    "OFF_CRED": "task_struct.cred",
+    "OFF_UID": "cred.uid",
+    "OFF_EUID": "cred.euid",
+    "OFF_TGID": "task_struct.tgid",
 }
 """What include/probetop.h needs to know of processes and cgroups, to filter and to name them.
 

@@ -64,6 +64,8 @@ class ExecRow:
     path: str | None = None
     tries: int = 0
     started: int | None = None
+    euid: int | None = None
+    path_truncated: bool = False
 
     @property
     def command(self) -> str:
@@ -220,6 +222,7 @@ def _describe(row: ExecRow, event: ExecEvent) -> None:
     row.uid, row.ppid, row.parent = event.uid, event.ppid, event.parent
     row.args, row.truncated, row.ret = event.args, event.truncated, event.ret
     row.cgroup, row.started = event.cgroup, event.started
+    row.euid, row.path_truncated = event.euid, event.path_truncated
 
 
 def _same(row: ExecRow, event: ExecEvent | ExitEvent) -> bool:

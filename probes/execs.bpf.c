@@ -30,6 +30,7 @@
 #define TRUNCATED 1
 #define NO_ARGS 2
 #define HIDDEN 4
+#define PATH_TRUNCATED 8
 
 #define PF_FORKNOEXEC 0x40
 #define SIGNAL_GROUP_EXIT 4
@@ -48,7 +49,7 @@ struct exec_event {
 	char parent[PT_COMM];
 	char path[PATH];
 	u32 length;		/* bytes used in args, each argument with its zero */
-	u32 pad;
+	u32 euid;		/* the effective user's, of a setuid program another than uid */
 	char args[ARGS];
 };
 
@@ -151,7 +152,7 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 
 	if ((f & PT_FILTER_PID) && !pid_related(c, pid, ppid))
 		return 0;
-	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
+	if ((f & PT_FILTER_UID) && !pt_current_of_user(c))
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
@@ -172,6 +173,7 @@ static __always_inline void describe(struct exec_event *e, s32 ret)
 	e->cgroup = bpf_get_current_cgroup_id();
 	e->ppid = pt_read(parent + OFF_TGID);
 	e->uid = bpf_get_current_uid_gid();
+	e->euid = pt_read(pt_read((u64)bpf_get_current_task() + OFF_CRED) + OFF_EUID);
 	e->ret = ret;
 	e->flags = 0;
 	e->length = 0;
@@ -200,6 +202,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 #if PT_ARGS
 	u64 mm, start, length;
 #endif
+	u64 path;
 #if !PT_REGS
 	u32 old_tid = ctx->args[1];
 
@@ -211,7 +214,11 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
 		return 0;
 	s->execs++;
-	bpf_probe_read_kernel_str(e->path, PATH, (void *)pt_read(ctx->args[2] + OFF_FILENAME));
+	path = pt_read(ctx->args[2] + OFF_FILENAME);
+	/* so many bytes, with the zero: the path fits exactly, or is cut */
+	if (bpf_probe_read_kernel_str(e->path, PATH, (void *)path) == PATH &&
+	    (u8)pt_read(path + PATH - 1))
+		e->flags |= PATH_TRUNCATED;
 #if PT_ARGS
 	mm = pt_read((u64)bpf_get_current_task() + OFF_MM);
 	start = pt_read(mm + OFF_ARG_START);
@@ -312,11 +319,14 @@ static __always_inline int failed(struct exit_syscall *ctx, u64 path, u64 argv)
 	struct exec_event *e = scratch.lookup(&one);
 	struct control *c = enabled();
 	struct stats *s = my_stats();
+	u8 last = 0;
 
 	if (!c || !s || !e)
 		return 0;
 	describe(e, ctx->ret);
-	bpf_probe_read_user_str(e->path, PATH, (void *)path);
+	if (bpf_probe_read_user_str(e->path, PATH, (void *)path) == PATH &&
+	    !bpf_probe_read_user(&last, 1, (void *)(path + PATH - 1)) && last)
+		e->flags |= PATH_TRUNCATED;
 	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
 		return 0;
 	s->failed++;

@@ -39,7 +39,7 @@ _TYPE = struct.Struct("=I")
 _EXEC = struct.Struct("=IIQQQIIiI16s16s128sII")
 _EXIT = struct.Struct("=IIQQQII16s")
 _STATS = struct.Struct("=QQQQ32x")
-_EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN = 1, 1, 2, 4
+_EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN, _PATH_TRUNCATED = 1, 1, 2, 4, 8
 
 
 def _text(raw: bytes) -> str:
@@ -129,7 +129,6 @@ class ExecProbe:
                 "OFF_ARG_START": "mm_struct.arg_start",
                 "OFF_ARG_END": "mm_struct.arg_end",
                 "OFF_REAL_PARENT": "task_struct.real_parent",
-                "OFF_TGID": "task_struct.tgid",
                 "OFF_FILENAME": "linux_binprm.filename",
                 "OFF_SIGNAL": "task_struct.signal",
                 "OFF_LIVE": "signal_struct.live",
@@ -290,7 +289,8 @@ class ExecProbe:
 
     def _exec(self, record: memoryview, offset: float) -> ExecEvent:
         fields = _EXEC.unpack_from(record)
-        _, pid, when, started, cgroup, ppid, uid, ret, flags, comm, parent, path, length, _ = fields
+        _, pid, when, started, cgroup, ppid, uid, ret, flags, comm, parent, path, *rest = fields
+        length, euid = rest
         if ret == 0:
             if len(self._executed) >= MOST_RUNNING:
                 self._executed.pop(next(iter(self._executed)))
@@ -311,6 +311,8 @@ class ExecProbe:
             path=_text(path) or None,
             args_hidden=hidden,
             started=started,
+            euid=euid,
+            path_truncated=bool(flags & _PATH_TRUNCATED),
         )
 
     def _exit(self, record: memoryview, offset: float) -> ExitEvent:
@@ -348,10 +350,12 @@ def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName])
         "pid": event.pid,
         "ppid": event.ppid,
         "uid": event.uid,
+        "euid": event.euid,
         "comm": escaped(event.comm),
         "parent": escaped(event.parent),
         "args": None if event.args is None else [escaped(arg) for arg in event.args],
-        "truncated": event.truncated,
+        "truncated": event.truncated or event.path_truncated,
+        "path_truncated": event.path_truncated,
         "ret": event.ret,
         "cgroup": event.cgroup,
         "path": None if event.path is None else escaped(event.path),

@@ -125,9 +125,6 @@ class LatencyProbe:
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
-                "OFF_TGID": "task_struct.tgid",
-                "OFF_CRED": "task_struct.cred",
-                "OFF_UID": "cred.uid",
                 # Linux 5.14 renamed it.
                 "OFF_STATE_NEW": "task_struct.__state?",
                 "OFF_STATE_OLD": "task_struct.state?",

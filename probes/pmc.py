@@ -100,9 +100,6 @@ class PmcProbe:
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
-                "OFF_TGID": "task_struct.tgid",
-                "OFF_CRED": "task_struct.cred",
-                "OFF_UID": "cred.uid",
                 "OFF_MIN_FLT": "task_struct.min_flt",
                 "OFF_MAJ_FLT": "task_struct.maj_flt",
                 "OFF_RUN_DELAY": "task_struct.sched_info.run_delay?",

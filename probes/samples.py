@@ -138,9 +138,10 @@ class ExecEvent:
 
     `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
     (`truncated`); None when the kernel could not read it, or was not to (`args_hidden`). `uid`
-    numeric, `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve.
-    `started` is when the process began, in ns since boot: pids are used again, both together
-    are not. None if it is not known.
+    numeric, and `euid` the effective one, which a setuid program's differs from (None if not
+    known), `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve, cut
+    at 127 bytes (`path_truncated`). `started` is when the process began, in ns since boot: pids
+    are used again, both together are not. None if it is not known.
     """
 
     time: float
@@ -156,6 +157,8 @@ class ExecEvent:
     path: Path | None = None
     args_hidden: bool = False
     started: Count | None = None
+    euid: Id | None = None
+    path_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,6 +251,54 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 }
 #endif
 
+#if PT_DIRECT && !defined(__TARGET_ARCH_arm64) && !defined(__aarch64__)
+#define EXECVE 59
+#define EXECVEAT 322
+#define COMPAT_EXECVE (CALLS / 2 + 11)
+#define COMPAT_EXECVEAT (CALLS / 2 + 358)
+#define RENAMED 4096
+
+/* Threads that are within an execveat that has got as far as their new name. */
+BPF_F_TABLE("array", u32, u32, in_execveat, RENAMED, 0);
+
+/*
+ * On x86 what has been executed makes execve of the call's number, whichever it was. The thread
+ * gets its new name before that. Others that are renamed are in no execveat.
+ */
+int on_rename(void *ctx)
+{
+	u64 task = pt_current_task_btf();
+	u32 tid = TID(task), index = tid & (RENAMED - 1);
+	u32 call = call_index(task, pt_task_pt_regs(task));
+	u32 *place = in_execveat.lookup(&index);
+
+	if (!place)
+		return 0;
+	if (call == EXECVEAT || call == COMPAT_EXECVEAT)
+		*place = tid;
+	else if (*place == tid)
+		*place = 0;
+	return 0;
+}
+
+static __always_inline u32 executed_by(u64 task, u32 call, s64 ret)
+{
+	u32 tid, index, *place;
+
+	if (ret || (call != EXECVE && call != COMPAT_EXECVE))
+		return call;
+	tid = TID(task);
+	index = tid & (RENAMED - 1);
+	place = in_execveat.lookup(&index);
+	if (!place || *place != tid)
+		return call;
+	*place = 0;
+	return call == EXECVE ? EXECVEAT : COMPAT_EXECVEAT;
+}
+#else
+#define executed_by(task, call, ret) (call)
+#endif
+
 static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 {
 	u32 zero = 0, cpu, call, tgid, index;
@@ -263,7 +311,7 @@ static __always_inline int count_call(u64 task, u64 regs, s64 ret)
 	tgid = TGID(task);
 	if (c->filters && !pt_wanted(c, tgid))
 		return 0;
-	call = call_index(task, regs);
+	call = executed_by(task, call_index(task, regs), ret);
 	if (is_birth(call, ret)) {
 #ifdef LATENCY
 		forget_start(TID(task));

@@ -94,6 +94,8 @@ class SyscallProbe:
     def plan(params: Params) -> Plan:
         """One program on sys_exit; with `latency` one on sys_enter as well.
 
+        On x86 another one tells execveat from execve, where the kernel lets it see registers.
+
         Raw tracepoints, which cost least, by programs that may read what they are given; unless
         the kernel would leave calls out there.
         """
@@ -102,6 +104,9 @@ class SyscallProbe:
         kind: Mechanism = "tracepoint" if perf else "btf_tracepoint"
         group = "raw_syscalls:" if perf else ""
         attach = [Attach(kind=kind, function="on_exit", target=f"{group}sys_exit")]
+        if kernel.arch() == "x86_64" and kernel.version() >= (5, 15, 0):
+            target = "task:task_rename" if perf else "task_rename"
+            attach.append(Attach(kind=kind, function="on_rename", target=target, optional=True))
         maps = ["control", *ROW_MAPS, "others", "errnos"]
         latency = convert(params, _Params).latency
         if latency:
@@ -121,7 +126,6 @@ class SyscallProbe:
             offsets={
                 "OFF_COMPAT": f"task_struct.thread_info.{field}",
                 "OFF_PID": "task_struct.pid",
-                "OFF_TGID": "task_struct.tgid",
                 "OFF_MM": "task_struct.mm",
                 "OFF_XOL": "mm_struct.uprobes_state.xol_area?",
                 "OFF_XOL_VADDR": "xol_area.vaddr?",

@@ -176,6 +176,20 @@ static __always_inline int pt_meant_typed(struct control *c, u64 task)
 #define pt_current_meant(c) pt_meant(c, (u64)bpf_get_current_task())
 #endif
 
+/* Does a task act for the user of the filter? A program with the setuid bit acts for two. */
+static __always_inline int pt_of_user(struct control *c, u64 task)
+{
+	u64 cred = pt_read(task + OFF_CRED);
+
+	return (u32)pt_read(cred + OFF_UID) == c->uid || (u32)pt_read(cred + OFF_EUID) == c->uid;
+}
+
+static __always_inline int pt_current_of_user(struct control *c)
+{
+	return (u32)bpf_get_current_uid_gid() == c->uid ||
+	       pt_of_user(c, (u64)bpf_get_current_task());
+}
+
 /* Is a task's process called as in the filter? */
 static __always_inline int pt_named(struct control *c, u64 task)
 {
@@ -193,14 +207,13 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 
 	if ((f & PT_FILTER_PID) && (tgid != c->pid || !pt_current_meant(c)))
 		return 0;
-	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
+	if ((f & PT_FILTER_UID) && !pt_current_of_user(c))
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
 	return !(f & PT_FILTER_COMM) || pt_named(c, (u64)bpf_get_current_task());
 }
 
-#ifdef OFF_CRED
 /* As pt_wanted, for a task that is not the current one, and may be read directly. */
 static __always_inline int pt_task_wanted(struct control *c, u64 task)
 {
@@ -209,13 +222,12 @@ static __always_inline int pt_task_wanted(struct control *c, u64 task)
 	if ((f & PT_FILTER_PID) &&
 	    (*(u32 *)(task + OFF_TGID) != c->pid || !pt_meant_typed(c, task)))
 		return 0;
-	if ((f & PT_FILTER_UID) && (u32)pt_read(pt_read(task + OFF_CRED) + OFF_UID) != c->uid)
+	if ((f & PT_FILTER_UID) && !pt_of_user(c, task))
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, task))
 		return 0;
 	return !(f & PT_FILTER_COMM) || pt_named(c, task);
 }
-#endif
 
 #define PT_BUCKETS 1280
 

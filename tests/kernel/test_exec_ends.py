@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from probes.samples import ExecEvent, ExitEvent
+from probes.execs import ExecProbe
+from probes.samples import ExecEvent, ExecSample, ExitEvent, Filters
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel
@@ -104,3 +108,57 @@ def test_a_parents_name_is_its_processs_whichever_thread_starts_the_program(
         ("true", "thread_spawn", 0),
     ]
     assert os.getpid() != work.pid
+
+
+def test_a_setuid_program_has_both_users_and_a_filter_by_user_takes_either(
+    program: Program, tmp_path: Path
+) -> None:
+    """nobody runs a program of user 4242 that has the setuid bit."""
+    directory = Path(tempfile.mkdtemp(prefix="probetop-setuid-", dir="/var/tmp"))
+    try:
+        directory.chmod(0o755)
+        tool = directory / "tool"
+        shutil.copy(program("tiny"), tool)
+        os.chown(tool, 4242, 4242)
+        tool.chmod(0o4755)
+        for user in (None, 65534, 4242, 4243):
+            with Live("execs", filters=Filters(uid=user)) as live:
+                subprocess.run([tool], user=65534, check=True)
+                live.settled()
+                found = [
+                    (event.uid, event.euid)
+                    for event in live.events()
+                    if isinstance(event, ExecEvent) and event.comm == "tool"
+                ]
+                assert found == ([] if user == 4243 else [(65534, 4242)])
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(("length", "cut"), [(127, False), (128, True)])
+def test_paths_that_are_cut_say_so(
+    live: Live, program: Program, tmp_path: Path, length: int, cut: bool
+) -> None:
+    since = len(live.events())
+    name = tmp_path / ("x" * (length - len(str(tmp_path)) - 1))
+    for there in (False, True):
+        if there:
+            shutil.copy(program("tiny"), name)
+        subprocess.run([name], check=False) if there else missing(name)
+    live.settled()
+    found = [
+        event
+        for event in live.events()[since:]
+        if isinstance(event, ExecEvent) and event.ppid == os.getpid()
+    ]
+    assert [event.ret for event in found] == [-2, 0]
+    for event in found:
+        assert (event.path, event.path_truncated) == (str(name)[:127], cut)
+        shown = ExecProbe.contract(None, ExecSample(events=(event,)), 1.0)["events"]
+        assert [(one["truncated"], one["path_truncated"]) for one in shown] == [(cut, cut)]
+
+
+def missing(path: Path) -> None:
+    """Fail to execute what is not there."""
+    with pytest.raises(FileNotFoundError):
+        os.posix_spawn(path, [str(path)], {})

@@ -159,3 +159,12 @@ def test_a_pid_that_is_used_again_is_another_process(program: Program) -> None:
     behind = targets["syscall:getppid"]["behind"]
     counts = {row["comm"]: row["count"] for row in behind if row["pid"] == pid}
     assert counts == {"alpha": 1000, "beta": 500}
+
+
+def test_execveat_is_counted_as_what_it_is(program: Program) -> None:
+    with Live("syscalls") as live, Work(program("chain")) as work:
+        work.work()
+        calls = live.syscalls().matrix
+        found = {name: n for (number, name), n in calls.items() if number == work.pid}
+    # With the one that began it.
+    assert (found["execve"].n, found["execveat"].n) == (6, 5)

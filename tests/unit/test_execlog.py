@@ -46,6 +46,13 @@ def test_an_exit_completes_the_row_of_its_process() -> None:
     assert (second.outcome(), second.duration, second.ended) == ("-", None, None)
 
 
+def test_a_row_has_both_users_and_says_that_its_path_is_cut() -> None:
+    log = ExecLog()
+    log.add([replace(execution(7), euid=4, path_truncated=True)])
+    (row,) = log.rows
+    assert (row.uid, row.euid, row.path_truncated) == (0, 4, True)
+
+
 def test_a_pid_that_is_used_again_gets_a_row_of_its_own() -> None:
     log = ExecLog()
     log.add([execution(7), ending(7, code=1), execution(7, 3.0), ending(7, 4.0, signal=9)])

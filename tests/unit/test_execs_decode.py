@@ -50,13 +50,13 @@ def drained(probe: ExecProbe, *records: bytes) -> list[ExecEvent | ExitEvent]:
 def exec_record(args: bytes = b"", **fields: Any) -> bytes:
     f: dict[str, Any] = {
         "pid": 7, "time": 10**9, "started": 10**8, "cgroup": 3, "ppid": 6, "uid": 1000,
-        "ret": 0, "flags": 0,
+        "euid": 1000, "ret": 0, "flags": 0,
         "comm": b"prog", "parent": b"sh", "path": b"/bin/prog",
     }  # fmt: skip
     f |= fields
     return struct.pack(
         "=IIQQQIIiI16s16s128sII", 1, f["pid"], f["time"], f["started"], f["cgroup"], f["ppid"],
-        f["uid"], f["ret"], f["flags"], f["comm"], f["parent"], f["path"], len(args), 0,
+        f["uid"], f["ret"], f["flags"], f["comm"], f["parent"], f["path"], len(args), f["euid"],
     ) + args  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_execution(probe: ExecProbe) -> None:
     assert event == ExecEvent(
         time=event.time, pid=7, ppid=6, uid=1000, comm="prog", parent="sh",
         args=("prog", "--all", "", "x y"), truncated=False, ret=0, cgroup="/group3",
-        path="/bin/prog", started=10**8,
+        path="/bin/prog", started=10**8, euid=1000,
     )  # fmt: skip
 
 
