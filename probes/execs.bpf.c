@@ -139,9 +139,9 @@ static __always_inline void read_comm(char *comm, u64 task)
 /* Is the current process, or its parent, the one of the filter? */
 static __always_inline int pid_related(struct control *c, u32 pid, u32 ppid)
 {
-	if (pid == c->pid)
+	if (pt_has_pid(c, (u64)bpf_get_current_task(), pid))
 		return pt_current_meant(c);
-	return ppid == c->pid && pt_meant(c, parent_of_current());
+	return pt_has_pid(c, parent_of_current(), ppid) && pt_meant(c, parent_of_current());
 }
 
 /* A process passes if it or its parent is the one looked for. */

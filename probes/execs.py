@@ -22,7 +22,7 @@ from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
@@ -118,6 +118,7 @@ class ExecProbe:
             ],
             maps=["control", "stats", "events"],
             defines={
+                **filter_defines(),
                 "PT_CPUS": cpus,
                 "PT_RING_PAGES": RING_PAGES,
                 "PT_REGS": int(registers),

@@ -209,7 +209,9 @@ static __always_inline int end(void *ctx, struct control *c, struct pair_key *ke
 	p.tgid = b->tgid;
 	p.start = b->start;
 	/* what began before the filter was set may be somebody else's */
+#ifndef PT_PIDNS
 	if (!(c->filters & PT_FILTER_PID) || p.tgid == c->pid)
+#endif
 		record_as(ctx, c, h, key->target, p, b->comm, now - b->time, 0);
 	pairs.delete(key);
 	return 1;

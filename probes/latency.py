@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
 from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
@@ -116,6 +116,7 @@ class LatencyProbe:
             maps=["control", *ROW_MAPS, "hists"],
             defines={
                 **sizes,
+                **filter_defines(),
                 **parts(attach, floors),
                 **texts,
                 "PT_THREADS": THREADS,

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.messages import convert
@@ -95,7 +95,7 @@ class PmcProbe:
             ],
             maps=["control", "handover", "cpus", *ROW_MAPS],
             writable=("control", "handover"),
-            defines=sizes,
+            defines={**sizes, **filter_defines()},
             helpers=FILTER_HELPERS,
             offsets={
                 **FILTER_OFFSETS,

@@ -370,6 +370,8 @@ class Notice(NamedTuple):
 
     `kind` is "process_ended" (with `pid` and its name, `comm`), "cgroup_removed", or
     "cgroup_followed" (a cgroup was made again at that path, and is what counts), with `cgroup`.
+    "pid_of_namespace" says that `pid` is that of process `comm` in the pid namespace that the
+    probes run in, whose rows have the machine's pids.
     """
 
     kind: str

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
 from probes.messages import convert
@@ -120,6 +120,7 @@ class SyscallProbe:
             writable=("control", "slots"),
             defines={
                 **sizes,
+                **filter_defines(),
                 **({"LATENCY": 1} if latency else {}),
                 **({"PERF": 1} if perf else {}),
             },

@@ -46,7 +46,7 @@ struct control {
 	u64 filters;	/* PT_FILTER_* */
 	u64 cgroup;	/* id of a cgroup2 directory ... */
 	u64 level;	/* ... and how far below the root it is */
-	u32 pid;	/* thread group id */
+	u32 pid;	/* of a process, in the namespace of whoever asks */
 	u32 uid;
 	char comm[PT_COMM];
 	u64 sample;	/* time one call in this many */
@@ -176,6 +176,35 @@ static __always_inline int pt_meant_typed(struct control *c, u64 task)
 #define pt_current_meant(c) pt_meant(c, (u64)bpf_get_current_task())
 #endif
 
+/*
+ * Has a task's process the pid of the filter? In a pid namespace of its own (PT_PIDNS is its
+ * number) whoever asks sees other pids than the machine's: a process has one in each namespace
+ * that it is in, one below the other.
+ */
+#ifdef PT_PIDNS
+#define PT_NAMESPACES 8
+#define PT_UPID_SIZE 16
+
+static __always_inline int pt_has_pid(struct control *c, u64 task, u32 tgid)
+{
+	u64 pid = pt_read(pt_read(task + OFF_GROUP_LEADER) + OFF_THREAD_PID), at, ns;
+	u32 deepest = pt_read(pid + OFF_PID_LEVEL), level;
+
+#pragma unroll
+	for (level = 1; level < PT_NAMESPACES; level++) {
+		at = pid + OFF_PID_NUMBERS + level * PT_UPID_SIZE;
+		if (level <= deepest && (u32)pt_read(at + OFF_UPID_NR) == c->pid) {
+			ns = pt_read(at + OFF_UPID_NS);
+			if ((u32)pt_read(ns + OFF_PIDNS_NUMBER) == PT_PIDNS)
+				return 1;
+		}
+	}
+	return 0;
+}
+#else
+#define pt_has_pid(c, task, tgid) ((tgid) == (c)->pid)
+#endif
+
 /* Does a task act for the user of the filter? A program with the setuid bit acts for two. */
 static __always_inline int pt_of_user(struct control *c, u64 task)
 {
@@ -205,7 +234,8 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 {
 	u64 f = c->filters;
 
-	if ((f & PT_FILTER_PID) && (tgid != c->pid || !pt_current_meant(c)))
+	if ((f & PT_FILTER_PID) && (!pt_has_pid(c, (u64)bpf_get_current_task(), tgid) ||
+				    !pt_current_meant(c)))
 		return 0;
 	if ((f & PT_FILTER_UID) && !pt_current_of_user(c))
 		return 0;
@@ -220,7 +250,7 @@ static __always_inline int pt_task_wanted(struct control *c, u64 task)
 	u64 f = c->filters;
 
 	if ((f & PT_FILTER_PID) &&
-	    (*(u32 *)(task + OFF_TGID) != c->pid || !pt_meant_typed(c, task)))
+	    (!pt_has_pid(c, task, *(u32 *)(task + OFF_TGID)) || !pt_meant_typed(c, task)))
 		return 0;
 	if ((f & PT_FILTER_UID) && !pt_of_user(c, task))
 		return 0;
