@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from probes import kernel
 from probes.processes import pid_of
 from tui.agent.metrics_family import OTHER, label
 
@@ -280,8 +281,11 @@ def _winners(
 def read_cgroup(pid: int) -> str | None:
     """The control group of a process, a path; None if that cannot be known (any more).
 
-    Where there is more than one hierarchy, it is of the first that tells more than "/".
+    Where there is more than one hierarchy, it is of the first that tells more than "/". A pid is
+    the machine's: in a pid namespace of its own /proc has other processes under it.
     """
+    if not kernel.in_initial_pid_namespace():
+        return None
     try:
         with open(f"/proc/{pid}/cgroup", "rb") as file:
             lines = file.read(16384).decode("utf-8", "surrogateescape").splitlines()
