@@ -24,7 +24,12 @@ def cgroup_of(pid: int) -> str | None:
 
 
 def _memberships(pid: int) -> dict[str, str]:
-    """Paths of a process's cgroups by hierarchy, "" for cgroup2; empty for one that has gone."""
+    """Paths of a process's cgroups by hierarchy, "" for cgroup2; empty for one that has gone.
+
+    Pids are the machine's: in a pid namespace of its own /proc has other processes under them.
+    """
+    if not kernel.in_initial_pid_namespace():
+        return {}
     try:
         with open(f"/proc/{pid}/cgroup", "rb") as file:
             lines = file.read(16384).decode("utf-8", "surrogateescape").splitlines()

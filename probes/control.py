@@ -35,8 +35,29 @@ FILTER_OFFSETS = {
     "OFF_KN_ID": "kernfs_node.id",
     "OFF_GROUP_LEADER": "task_struct.group_leader",
     "OFF_START_BOOTTIME": "task_struct.start_boottime",
+    "OFF_EXEC_ID": "task_struct.self_exec_id",
+    "OFF_COMM": "task_struct.comm",
+    "OFF_CRED": "task_struct.cred",
+    "OFF_UID": "cred.uid",
+    "OFF_EUID": "cred.euid",
+    "OFF_TGID": "task_struct.tgid",
+    "OFF_THREAD_PID": "task_struct.thread_pid",
+    "OFF_PID_LEVEL": "pid.level",
+    "OFF_PID_NUMBERS": "pid.numbers",
+    "OFF_UPID_NR": "upid.nr",
+    "OFF_UPID_NS": "upid.ns",
+    "OFF_PIDNS_NUMBER": "pid_namespace.ns.inum",
 }
-"""What the filters of include/probetop.h need to know. Linux 6.1 made ancestors pointers."""
+"""What include/probetop.h needs to know of processes and cgroups, to filter and to name them.
+
+Linux 6.1 made ancestors pointers."""
+
+
+def filter_defines() -> dict[str, int]:
+    """What the filters need to know of this process: in which pid namespace it sees pids."""
+    number = kernel.pid_namespace()
+    return {} if number in (None, kernel.INITIAL_PID_NAMESPACE) else {"PT_PIDNS": number or 0}
+
 
 FILTER_HELPERS = {"PT_TASK_BTF": "BPF_FUNC_get_current_task_btf"}
 """Helpers that make filters cheaper where the kernel has them, from Linux 5.11 on."""

@@ -24,6 +24,9 @@ def exec_rows(
     for row in sorted(rows, key=lambda row: (row.time, row.serial)):
         # Of a process that executed several programs, the last one until then started it.
         parent = latest.get(row.ppid) if row.ppid is not None else None
+        # A parent lives when its child executes: an older one had the same pid.
+        if parent is not None and parent.ended is not None and parent.ended < row.time:
+            parent = None
         below.setdefault(parent.serial if parent else 0, []).append(row)
         if not row.failed:
             latest[row.pid] = row
@@ -44,11 +47,13 @@ def _object(row: ExecRow, depth: int, text: int) -> dict[str, Any]:
         "pid": row.pid,
         "ppid": row.ppid,
         "uid": row.uid,
+        "euid": row.euid,
         "comm": row.comm,
         "parent": row.parent,
         "args": args,
         "truncated": row.truncated or not whole,
         "path": row.path,
+        "path_truncated": row.path_truncated,
         "cgroup": row.cgroup,
         "tries": row.tries,
         "ret": row.ret,

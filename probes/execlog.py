@@ -3,7 +3,8 @@
 
 The exec probe sends both as events of their own, in the order of time. A row is made by an
 execution (or a failed attempt at one) and completed by its process's exit; the process that
-executes another program begins a new row and the old one says so.
+executes another program begins a new row and the old one says so. A process is known by its pid
+and its start: what the next process with that pid does is none of the old one's.
 
 execvp(3) tries a program in every directory of PATH, so one start of "sh" is some failed
 attempts and then a success, all by one process with the same arguments. Such a search is one
@@ -37,7 +38,8 @@ class ExecRow:
     """A program from its start to its end; what is not known is None.
 
     `time` and `ended` are Unix seconds, `duration` nanoseconds. `ret` is minus the errno of
-    a failed attempt. `replaced` says that the process went on as another program.
+    a failed attempt. `replaced` says that the process went on as another program. Of an end that
+    was lost `ended` alone is known: when another process was seen with the same pid.
     `serial` numbers rows in the order in which they came. `path` is the file as execve was
     given it, `tries` how many attempts failed: all of a row that failed, those before the
     program was found of one that runs.
@@ -61,6 +63,9 @@ class ExecRow:
     ended: float | None = None
     path: str | None = None
     tries: int = 0
+    started: int | None = None
+    euid: int | None = None
+    path_truncated: bool = False
 
     @property
     def command(self) -> str:
@@ -141,7 +146,7 @@ class ExecLog:
 
     def _attempted(self, event: ExecEvent) -> None:
         search = self._searches.get(event.pid)
-        if search is not None and _open(search, event) and search.row.args == event.args:
+        if search is not None and _tries_again(search, event):
             row = search.row
             row.tries += 1
             # What execvp reports in the end: that a file may not be run, if one was there.
@@ -167,7 +172,9 @@ class ExecLog:
             self._close(event.pid)
             row = _row(self._next(), event)
         before = self._running.pop(event.pid, None)
-        if before is not None:
+        if before is not None and not _same(before, event):
+            before.ended = event.time
+        elif before is not None:
             before.replaced = True
             before.ended = event.time
             before.duration = max(0, round((event.time - before.time) * 1e9))
@@ -190,11 +197,13 @@ class ExecLog:
     def _exited(self, event: ExitEvent) -> None:
         self._close(event.pid)
         row = self._running.pop(event.pid, None)
+        if row is not None and not _same(row, event):
+            row.ended, row = event.time, None
         if row is None:
             if not event.signal:
                 return
             # A process that was there before the probe is news only if it was killed.
-            row = ExecRow(self._next(), event.time, event.pid, event.comm)
+            row = ExecRow(self._next(), event.time, event.pid, event.comm, started=event.started)
             self._append(row)
         row.ended = event.time
         row.duration = event.duration
@@ -212,7 +221,19 @@ def _describe(row: ExecRow, event: ExecEvent) -> None:
     row.time, row.comm, row.path = event.time, event.comm, event.path
     row.uid, row.ppid, row.parent = event.uid, event.ppid, event.parent
     row.args, row.truncated, row.ret = event.args, event.truncated, event.ret
-    row.cgroup = event.cgroup
+    row.cgroup, row.started = event.cgroup, event.started
+    row.euid, row.path_truncated = event.euid, event.path_truncated
+
+
+def _same(row: ExecRow, event: ExecEvent | ExitEvent) -> bool:
+    """Whether an event with the pid of a row is of the row's process; so it is if unknown."""
+    return None in (row.started, event.started) or row.started == event.started
+
+
+def _tries_again(search: _Search, event: ExecEvent) -> bool:
+    """Whether an attempt goes on with a search."""
+    row = search.row
+    return _open(search, event) and row.args == event.args and _same(row, event)
 
 
 def _open(search: _Search, event: ExecEvent) -> bool:
@@ -226,7 +247,7 @@ def _finds(search: _Search, event: ExecEvent) -> bool:
     script's program is its interpreter, with the script's path in place of its first argument.
     """
     row = search.row
-    if not _open(search, event) or _base(event.path) != _base(row.path):
+    if not (_open(search, event) and _same(row, event)) or _base(event.path) != _base(row.path):
         return False
     tried, args = row.args, event.args
     if tried is None or args is None:

@@ -11,6 +11,9 @@
  * end of a process that executed nothing one counter. Every system call pays for the two that
  * are traced, for the sake of what fails, by the kernel's own test of which calls are: 25 to 50 ns.
  *
+ * A process is told of by its first thread, the leader of its thread group: that one has its name,
+ * its start and how it ends, whichever thread executes, starts a child, or ends last.
+ *
  * The arguments are read from the new stack after the execution has succeeded: they were
  * written a moment ago and are in memory, whatever happens to the caller's copy.
  * Where they are to stay hidden (PT_ARGS is 0), nothing reads them.
@@ -27,13 +30,16 @@
 #define TRUNCATED 1
 #define NO_ARGS 2
 #define HIDDEN 4
+#define PATH_TRUNCATED 8
 
 #define PF_FORKNOEXEC 0x40
+#define SIGNAL_GROUP_EXIT 4
 
 struct exec_event {
 	u32 type;
 	u32 pid;
 	u64 time;		/* monotonic ns, as in all events */
+	u64 started;		/* as in exit_event */
 	u64 cgroup;
 	u32 ppid;
 	u32 uid;
@@ -43,7 +49,7 @@ struct exec_event {
 	char parent[PT_COMM];
 	char path[PATH];
 	u32 length;		/* bytes used in args, each argument with its zero */
-	u32 pad;
+	u32 euid;		/* the effective user's, of a setuid program another than uid */
 	char args[ARGS];
 };
 
@@ -51,7 +57,8 @@ struct exit_event {
 	u32 type;
 	u32 pid;
 	u64 time;
-	u64 started;		/* of the process, monotonic ns */
+	u64 begun;		/* when the process started, monotonic ns */
+	u64 started;		/* the same, in ns since boot: with the pid it says which process */
 	u32 code;		/* as wait(2) gives it */
 	u32 pad;
 	char comm[PT_COMM];
@@ -79,6 +86,15 @@ BPF_TABLE("lru_hash", u32, struct pending, pending, 4096);
 #endif
 BPF_RINGBUF_OUTPUT(events, PT_RING_PAGES);
 
+/* Processes whose end was told a moment ago. */
+struct process {
+	u64 started;
+	u32 pid;
+	u32 pad;
+};
+
+BPF_TABLE("lru_hash", struct process, u32, ended, 4096);
+
 static __always_inline struct control *enabled(void)
 {
 	u32 zero = 0;
@@ -104,17 +120,28 @@ static __always_inline u64 wakeup(struct control *c, struct stats *s, u64 size)
 	return PT_FORCE_WAKEUP;
 }
 
+static __always_inline u64 leader_of(u64 task)
+{
+	return pt_read(task + OFF_GROUP_LEADER);
+}
+
 static __always_inline u64 parent_of_current(void)
 {
-	return pt_read((u64)bpf_get_current_task() + OFF_REAL_PARENT);
+	return leader_of(pt_read((u64)bpf_get_current_task() + OFF_REAL_PARENT));
+}
+
+static __always_inline void read_comm(char *comm, u64 task)
+{
+	__builtin_memset(comm, 0, PT_COMM);
+	bpf_probe_read_kernel_str(comm, PT_COMM, (void *)(task + OFF_COMM));
 }
 
 /* Is the current process, or its parent, the one of the filter? */
 static __always_inline int pid_related(struct control *c, u32 pid, u32 ppid)
 {
-	if (pid == c->pid)
+	if (pt_has_pid(c, (u64)bpf_get_current_task(), pid))
 		return pt_current_meant(c);
-	return ppid == c->pid && pt_meant(c, parent_of_current());
+	return pt_has_pid(c, parent_of_current(), ppid) && pt_meant(c, parent_of_current());
 }
 
 /* A process passes if it or its parent is the one looked for. */
@@ -127,7 +154,7 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 		return 0;
 	if ((f & PT_FILTER_PID) && !pid_related(c, pid, ppid))
 		return 0;
-	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
+	if ((f & PT_FILTER_UID) && !pt_current_of_user(c))
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
@@ -139,21 +166,22 @@ static __always_inline int related(struct control *c, u32 pid, u32 ppid, const c
 
 static __always_inline void describe(struct exec_event *e, s32 ret)
 {
-	u64 parent = parent_of_current();
+	u64 parent = parent_of_current(), leader = leader_of((u64)bpf_get_current_task());
 
 	e->type = TYPE_EXEC;
 	e->pid = bpf_get_current_pid_tgid() >> 32;
 	e->time = bpf_ktime_get_ns();
+	e->started = pt_read(leader + OFF_START_BOOTTIME);
 	e->cgroup = bpf_get_current_cgroup_id();
 	e->ppid = pt_read(parent + OFF_TGID);
 	e->uid = bpf_get_current_uid_gid();
+	e->euid = pt_read(pt_read((u64)bpf_get_current_task() + OFF_CRED) + OFF_EUID);
 	e->ret = ret;
 	e->flags = 0;
 	e->length = 0;
 	e->path[0] = 0;
-	bpf_get_current_comm(e->comm, PT_COMM);
-	__builtin_memset(e->parent, 0, PT_COMM);
-	bpf_probe_read_kernel_str(e->parent, PT_COMM, (void *)(parent + OFF_COMM));
+	read_comm(e->comm, leader);
+	read_comm(e->parent, parent);
 }
 
 static __always_inline void send(struct control *c, struct exec_event *e, struct stats *s)
@@ -176,6 +204,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 #if PT_ARGS
 	u64 mm, start, length;
 #endif
+	u64 path;
 #if !PT_REGS
 	u32 old_tid = ctx->args[1];
 
@@ -187,7 +216,11 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
 		return 0;
 	s->execs++;
-	bpf_probe_read_kernel_str(e->path, PATH, (void *)pt_read(ctx->args[2] + OFF_FILENAME));
+	path = pt_read(ctx->args[2] + OFF_FILENAME);
+	/* so many bytes, with the zero: the path fits exactly, or is cut */
+	if (bpf_probe_read_kernel_str(e->path, PATH, (void *)path) == PATH &&
+	    (u8)pt_read(path + PATH - 1))
+		e->flags |= PATH_TRUNCATED;
 #if PT_ARGS
 	mm = pt_read((u64)bpf_get_current_task() + OFF_MM);
 	start = pt_read(mm + OFF_ARG_START);
@@ -288,11 +321,14 @@ static __always_inline int failed(struct exit_syscall *ctx, u64 path, u64 argv)
 	struct exec_event *e = scratch.lookup(&one);
 	struct control *c = enabled();
 	struct stats *s = my_stats();
+	u8 last = 0;
 
 	if (!c || !s || !e)
 		return 0;
 	describe(e, ctx->ret);
-	bpf_probe_read_user_str(e->path, PATH, (void *)path);
+	if (bpf_probe_read_user_str(e->path, PATH, (void *)path) == PATH &&
+	    !bpf_probe_read_user(&last, 1, (void *)(path + PATH - 1)) && last)
+		e->flags |= PATH_TRUNCATED;
 	if (c->filters && !related(c, e->pid, e->ppid, e->comm, e->parent))
 		return 0;
 	s->failed++;
@@ -365,22 +401,39 @@ int exit_execveat(struct exit_syscall *ctx)
 
 static __always_inline int exit_wanted(struct control *c, struct exit_event *e)
 {
-	char name[PT_COMM] __attribute__((aligned(8))) = {};
+	char name[PT_COMM] __attribute__((aligned(8)));
 	u64 parent = parent_of_current();
 
-	bpf_probe_read_kernel_str(name, PT_COMM, (void *)(parent + OFF_COMM));
+	read_comm(name, parent);
 	return related(c, e->pid, pt_read(parent + OFF_TGID), e->comm, name);
+}
+
+/* Two threads that end at the same time may both find that none lives: one of them tells of it. */
+static __always_inline int is_told(struct exit_event *e)
+{
+	struct process key = {.started = e->started, .pid = e->pid};
+	u32 one = 1;
+
+	return ended.insert(&key, &one) != 0;
+}
+
+/* As wait(2) tells it: what ended all threads, or with what the first one ended. */
+static __always_inline u32 exit_code(u64 signals, u64 leader)
+{
+	if ((u32)pt_read(signals + OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT)
+		return pt_read(signals + OFF_GROUP_EXIT_CODE);
+	return pt_read(leader + OFF_EXIT_CODE);
 }
 
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = (u64)bpf_get_current_task(), signals;
-	u32 tid = bpf_get_current_pid_tgid();
+	u64 task = (u64)bpf_get_current_task(), signals, leader;
 	struct control *c = enabled();
 	struct stats *s = my_stats();
 	struct exit_event e = {};
-
 #if !PT_REGS
+	u32 tid = bpf_get_current_pid_tgid();
+
 	pending.delete(&tid);
 #endif
 	if (!c || !s)
@@ -389,17 +442,21 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	signals = pt_read(task + OFF_SIGNAL);
 	if ((u32)pt_read(signals + OFF_LIVE))
 		return 0;
+	/* the first thread is there until all the others have been reaped */
+	leader = leader_of(task);
 	e.pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(e.comm, PT_COMM);
-	if (c->filters && !exit_wanted(c, &e))
+	e.started = pt_read(leader + OFF_START_BOOTTIME);
+	read_comm(e.comm, leader);
+	if ((c->filters && !exit_wanted(c, &e)) || is_told(&e))
 		return 0;
 	s->exits++;
-	e.code = pt_read(task + OFF_EXIT_CODE);
-	if (((u32)pt_read(task + OFF_FLAGS) & PF_FORKNOEXEC) && !(e.code & 0x7f))
+	e.code = exit_code(signals, leader);
+	/* every thread begins with this flag: only the first one's says that nothing was executed */
+	if (((u32)pt_read(leader + OFF_FLAGS) & PF_FORKNOEXEC) && !(e.code & 0x7f))
 		return 0;
 	e.type = TYPE_EXIT;
 	e.time = bpf_ktime_get_ns();
-	e.started = pt_read(task + OFF_START_TIME);
+	e.begun = pt_read(leader + OFF_START_TIME);
 	if (events.ringbuf_output(&e, sizeof(e), wakeup(c, s, sizeof(e))))
 		s->lost++;
 	return 0;

@@ -22,7 +22,7 @@ from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
@@ -36,10 +36,10 @@ MOST_RUNNING = 50_000
 """Most processes whose execution is remembered for the duration at their end."""
 
 _TYPE = struct.Struct("=I")
-_EXEC = struct.Struct("=IIQQIIiI16s16s128sII")
-_EXIT = struct.Struct("=IIQQII16s")
+_EXEC = struct.Struct("=IIQQQIIiI16s16s128sII")
+_EXIT = struct.Struct("=IIQQQII16s")
 _STATS = struct.Struct("=QQQQ32x")
-_EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN = 1, 1, 2, 4
+_EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN, _PATH_TRUNCATED = 1, 1, 2, 4, 8
 
 
 def _text(raw: bytes) -> str:
@@ -83,7 +83,7 @@ class ExecProbe:
         self._events: list[ExecEvent | ExitEvent] = []
         self._dropped = 0
         self.generation = 0
-        self._started: dict[int, int] = {}
+        self._executed: dict[tuple[int, int], int] = {}
         self.level = 0
         self.args = True
         self._unit = 0
@@ -118,6 +118,7 @@ class ExecProbe:
             ],
             maps=["control", "stats", "events"],
             defines={
+                **filter_defines(),
                 "PT_CPUS": cpus,
                 "PT_RING_PAGES": RING_PAGES,
                 "PT_REGS": int(registers),
@@ -129,11 +130,11 @@ class ExecProbe:
                 "OFF_ARG_START": "mm_struct.arg_start",
                 "OFF_ARG_END": "mm_struct.arg_end",
                 "OFF_REAL_PARENT": "task_struct.real_parent",
-                "OFF_TGID": "task_struct.tgid",
-                "OFF_COMM": "task_struct.comm",
                 "OFF_FILENAME": "linux_binprm.filename",
                 "OFF_SIGNAL": "task_struct.signal",
                 "OFF_LIVE": "signal_struct.live",
+                "OFF_SIGNAL_FLAGS": "signal_struct.flags",
+                "OFF_GROUP_EXIT_CODE": "signal_struct.group_exit_code",
                 "OFF_EXIT_CODE": "task_struct.exit_code",
                 "OFF_FLAGS": "task_struct.flags",
                 "OFF_START_TIME": "task_struct.start_time",
@@ -289,11 +290,12 @@ class ExecProbe:
 
     def _exec(self, record: memoryview, offset: float) -> ExecEvent:
         fields = _EXEC.unpack_from(record)
-        _, pid, when, cgroup, ppid, uid, ret, flags, comm, parent, path, length, _ = fields
+        _, pid, when, started, cgroup, ppid, uid, ret, flags, comm, parent, path, *rest = fields
+        length, euid = rest
         if ret == 0:
-            if len(self._started) >= MOST_RUNNING:
-                self._started.pop(next(iter(self._started)))
-            self._started[pid] = when
+            if len(self._executed) >= MOST_RUNNING:
+                self._executed.pop(next(iter(self._executed)))
+            self._executed[pid, started] = when
         raw = bytes(record[_EXEC.size : _EXEC.size + length])
         hidden = bool(flags & _HIDDEN) or not self.args
         return ExecEvent(
@@ -309,11 +311,14 @@ class ExecProbe:
             cgroup=self._cgroups.path(cgroup, pid, ppid),
             path=_text(path) or None,
             args_hidden=hidden,
+            started=started,
+            euid=euid,
+            path_truncated=bool(flags & _PATH_TRUNCATED),
         )
 
     def _exit(self, record: memoryview, offset: float) -> ExitEvent:
-        _, pid, when, started, code, _, comm = _EXIT.unpack_from(record)
-        begun = self._started.pop(pid, started)
+        _, pid, when, begun, started, code, _, comm = _EXIT.unpack_from(record)
+        begun = self._executed.pop((pid, started), begun)
         return ExitEvent(
             time=when / 1e9 + offset,
             pid=pid,
@@ -321,6 +326,7 @@ class ExecProbe:
             exit_code=code >> 8 & 0xFF,
             signal=code & 0x7F,
             duration=max(0, when - begun),
+            started=started,
         )
 
 
@@ -336,6 +342,7 @@ def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName])
             "signal": event.signal,
             "signal_name": _signal_name(event.signal),
             "duration": event.duration,
+            "started": event.started,
         }
     hidden = {"args_hidden": True} if event.args_hidden else {}
     return {
@@ -344,13 +351,16 @@ def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName])
         "pid": event.pid,
         "ppid": event.ppid,
         "uid": event.uid,
+        "euid": event.euid,
         "comm": escaped(event.comm),
         "parent": escaped(event.parent),
         "args": None if event.args is None else [escaped(arg) for arg in event.args],
-        "truncated": event.truncated,
+        "truncated": event.truncated or event.path_truncated,
+        "path_truncated": event.path_truncated,
         "ret": event.ret,
         "cgroup": event.cgroup,
         "path": None if event.path is None else escaped(event.path),
+        "started": event.started,
         **_group_object(event.cgroup, names),
         **hidden,
     }

@@ -44,18 +44,22 @@ class FilterWatch:
         self._directory: Path | None = None
         self._inode: int | None = None
         self._process: Notice | None = None
+        self._pid: Notice | None = None
         self._cgroup: Notice | None = None
         if filters.cgroup is not None:
             self._directory = cgroup_directory(filters.cgroup)
             self._inode = _inode_of(self._directory)
-        # The pids that the programs compare are those of the initial namespace, 0 is the idle task.
-        if filters.pid and kernel.in_initial_pid_namespace():
+        # A pid is one that the caller sees, in whichever namespace; 0 is the idle task.
+        if filters.pid:
             self._hold(filters.pid)
+            if not kernel.in_initial_pid_namespace():
+                self._pid = Notice("pid_of_namespace", time.time(), filters.pid, self._comm)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """What has gone, and what has come in its place."""
-        return tuple([notice for notice in (self._process, self._cgroup) if notice is not None])
+        """Whose pid is taken, what has gone, and what has come in its place."""
+        found = (self._pid, self._process, self._cgroup)
+        return tuple([notice for notice in found if notice is not None])
 
     def wait(self) -> float | None:
         """Seconds until the cgroup should be looked at again; None without one."""

@@ -138,12 +138,21 @@ def in_user_namespace() -> bool:
     return text is not None and text.split() != ["0", "0", "4294967295"]
 
 
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""The number of the namespace that has the machine's pids."""
+
+
+def pid_namespace() -> int | None:
+    """The number of the pid namespace that this process is in; None if it is not known."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None
+
+
 def in_initial_pid_namespace() -> bool:
     """Whether this process sees the pids that the kernel's own structures hold."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
-    except OSError:
-        return False
+    return pid_namespace() == INITIAL_PID_NAMESPACE
 
 
 def may_load() -> bool:

@@ -28,10 +28,12 @@ struct pair_key {
 	u32 pad;
 };
 
+/* Whoever runs at the end may be another process: the one that began is noted with its name. */
 struct begun {
 	u64 time;
 	u32 tgid;
-	u32 pad;
+	u32 start;
+	char comm[PT_COMM];
 };
 
 BPF_TABLE("lru_hash", struct pair_key, struct begun, pairs, PT_PAIRS);
@@ -98,7 +100,7 @@ int event(void *ctx)
 		return 0;
 	pt_hold_cpu();
 	PT_ADD(h->count, 1);
-	row = row_of(ctx, c, target, tgid);
+	row = row_of(ctx, c, target, pt_current_process(tgid), NULL);
 	if (row)
 		row->count++;
 	pt_release_cpu();
@@ -187,26 +189,31 @@ static __always_inline int pair_key_of(void *ctx, struct pair_key *key)
 
 static __always_inline void begin(struct control *c, struct pair_key *key, u32 tgid)
 {
-	struct begun b = {.tgid = tgid};
+	struct pt_process p = pt_current_process(tgid);
+	struct begun b = {.tgid = tgid, .start = p.start};
 
+	bpf_probe_read_kernel(b.comm, PT_COMM, (void *)(p.leader + OFF_COMM));
 	b.time = bpf_ktime_get_ns();
 	pairs.update(key, &b);
 }
 
 /* Returns 0 if nobody saw the beginning. */
-static __always_inline int end(void *ctx, struct control *c, struct pair_key *key, u32 tgid)
+static __always_inline int end(void *ctx, struct control *c, struct pair_key *key)
 {
 	u64 now = bpf_ktime_get_ns();
 	struct hist *h = hist_of(key->target);
 	struct begun *b = pairs.lookup(key);
+	struct pt_process p = {};
 
 	if (!h || !b)
 		return 0;
-	if (!tgid)
-		tgid = b->tgid;
+	p.tgid = b->tgid;
+	p.start = b->start;
 	/* what began before the filter was set may be somebody else's */
-	if (!(c->filters & PT_FILTER_PID) || tgid == c->pid)
-		record(ctx, c, h, key->target, tgid, now - b->time);
+#ifndef PT_PIDNS
+	if (!(c->filters & PT_FILTER_PID) || p.tgid == c->pid)
+#endif
+		record_as(ctx, c, h, key->target, p, b->comm, now - b->time, 0);
 	pairs.delete(key);
 	return 1;
 }
@@ -238,7 +245,7 @@ static __always_inline int end_pair(void *ctx, int owed)
 
 	if (!c)
 		return 0;
-	if (pair_key_of(ctx, &key) && end(ctx, c, &key, 0))
+	if (pair_key_of(ctx, &key) && end(ctx, c, &key))
 		return 0;
 	/* what did not pass the filters is not missed; joined by values, it was anybody's */
 	if (!owed)
@@ -303,7 +310,8 @@ static __always_inline void wait_end(void *ctx, struct control *c, struct spans 
 	begun = s->time;
 	s->time = 0;
 	if (!c->filters || pt_task_wanted(c, task))
-		record_as(ctx, c, h, target, LOAD(u32, task, OFF_TGID), now - begun, 1);
+		record_as(ctx, c, h, target, pt_process_of(task, LOAD(u32, task, OFF_TGID)), NULL,
+			  now - begun, 1);
 }
 #endif
 

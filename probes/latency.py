@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
 from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
@@ -30,6 +30,7 @@ from probes.latency_plan import (
 from probes.latency_unit import Unit
 from probes.latency_wishes import wishes_of
 from probes.prices import a_call
+from probes.processes import Processes
 from probes.rows import ROW_MAPS, name_of_comm, slices_for
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 from probes.thread_places import sets_of_places
@@ -93,6 +94,7 @@ class LatencyProbe:
         self._targets: dict[str, Target] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
         self._comms: dict[int, str] = {}
+        self._known = Processes()
         self._texts: dict[tuple[str, str], Spent] = {}
         self._ladders = Ladders()
         self._files = FileWatch()
@@ -120,6 +122,7 @@ class LatencyProbe:
             maps=["control", *ROW_MAPS, "hists"],
             defines={
                 **sizes,
+                **filter_defines(),
                 **parts(attach, floors),
                 **texts,
                 "PT_THREADS": THREADS,
@@ -130,10 +133,6 @@ class LatencyProbe:
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
-                "OFF_TGID": "task_struct.tgid",
-                "OFF_COMM": "task_struct.comm",
-                "OFF_CRED": "task_struct.cred",
-                "OFF_UID": "cred.uid",
                 # Linux 5.14 renamed it.
                 "OFF_STATE_NEW": "task_struct.__state?",
                 "OFF_STATE_OLD": "task_struct.state?",
@@ -245,10 +244,14 @@ class LatencyProbe:
     def drain(self) -> None:
         """Add what the maps hold to the totals."""
         for unit in self._units:
-            for pid, slot, count, total, comm, _ in unit.rows.changes(unit.control):
+            rows = unit.rows.changes(unit.control, self._known)
+            for number, slot, count, total, comm, _, noted in rows:
                 facts = unit.slots.get(slot)
                 if facts is not None:
-                    self._charge(facts, pid, count, total, comm)
+                    who = name_of_comm(comm) if facts["by_text"] else number
+                    self._charge(facts, who, count, total)
+                    if not facts["by_text"]:
+                        self._name(number, comm, noted)
             counters = unit.hists.counters()
             for slot, facts in unit.slots.items():
                 self._update(unit, slot, facts["spec"], counters[slot])
@@ -256,6 +259,7 @@ class LatencyProbe:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+        self._known.forget(self._comms)
         if len(self._texts) > MOST_ROWS:
             self._texts = dict(list(self._texts.items())[-MOST_ROWS // 2 :])
 
@@ -408,25 +412,16 @@ class LatencyProbe:
             unit.close()
             self._units.remove(unit)
 
-    def _charge(
-        self, facts: Mapping[str, Any], pid: int, count: int, total: int, comm: bytes
-    ) -> None:
-        if facts["by_text"]:
-            text = name_of_comm(comm)
-            old = self._texts.get((facts["spec"], text), Spent(0, 0))
-            self._texts[facts["spec"], text] = Spent(old.n + count, old.total + total)
-            return
-        key = (facts["spec"], pid)
-        old = self._processes.get(key, Spent(0, 0))
-        self._processes[key] = Spent(old.n + count, old.total + total)
-        if facts["foreign"]:
-            if pid not in self._comms:
-                name = "swapper" if pid == 0 else kernel.read_text(f"/proc/{pid}/comm")
-                self._comms[pid] = name or "?"
-            return
-        text = name_of_comm(comm)
-        if self._comms.get(pid) != text:
-            self._comms[pid] = text
+    def _charge(self, facts: Mapping[str, Any], who: int | str, count: int, total: int) -> None:
+        table: dict[Any, Spent] = self._texts if facts["by_text"] else self._processes
+        old = table.get((facts["spec"], who), Spent(0, 0))
+        table[facts["spec"], who] = Spent(old.n + count, old.total + total)
+
+    def _name(self, number: int, comm: bytes, noted: int) -> None:
+        # Each CPU's idle thread has a name of its own.
+        text = name_of_comm(comm) if number else "swapper"
+        if self._comms.get(number) != text:
+            self._known.name(self._comms, number, text, noted)
 
     def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:
         old = self._targets[spec]

@@ -93,18 +93,15 @@ _BEGINS = frozenset(
 class Wish:
     """How one target is measured.
 
-    `foreign`: the process that is charged is not the one that runs when the time is taken,
-    so its name has to be looked up. `floor` names the calibration that tells what an empty
-    call of it would show; "" is the mechanism's own. `unit` is "" for values that are no
-    durations; `by_text` says that texts are charged instead of processes. `why` and `fix` are
-    what to tell of a target that is only counted.
+    `floor` names the calibration that tells what an empty call of it would show; "" is the
+    mechanism's own. `unit` is "" for values that are no durations; `by_text` says that texts are
+    charged instead of processes. `why` and `fix` are what to tell of a target that is only counted.
     """
 
     mechanism: str
     attach: tuple[Attach, ...]
     functions: int = 1
     counts_only: bool = False
-    foreign: bool = False
     floor: str = ""
     unit: Literal["ns", ""] = "ns"
     by_text: bool = False
@@ -119,7 +116,6 @@ class Wish:
             "mechanism": self.mechanism,
             "functions": self.functions,
             "counts_only": self.counts_only,
-            "foreign": self.foreign,
             "watches": any(map(watches_calls, self.attach)),
             "unit": self.unit,
             "by_text": self.by_text,
@@ -190,7 +186,7 @@ def _preset(name: str) -> Wish:
             replace(one, patch={HOW_A: RECORD | 8, AT_A: _request_offset(one.target)})
             for one in attach
         ]
-    return Wish("tracepoint", tuple(attach), foreign=True)
+    return Wish("tracepoint", tuple(attach))
 
 
 def _request_offset(target: str) -> int:
@@ -226,8 +222,7 @@ def _tracepoints(spec: specs.Spec) -> Wish:
             function = "value_event" if spec.fields else "event"
         target = f"{half.provider}:{half.name}"
         attach.append(Attach(kind="tracepoint", function=function, target=target, patch=patch))
-    joined = spec.end is not None and bool(spec.fields)
-    return Wish("tracepoint", tuple(attach), foreign=joined, **_measures(spec))
+    return Wish("tracepoint", tuple(attach), **_measures(spec))
 
 
 def _measures(spec: specs.Spec) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
+from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
@@ -88,12 +89,20 @@ class CallRow:
 
 @dataclass(slots=True)
 class ProcessRow:
-    """One process in an interval: its system calls and how many of them failed."""
+    """One process in an interval: its system calls and how many of them failed.
 
-    pid: int
+    `number` tells it from others with the same pid (see `probes.processes`).
+    """
+
+    number: int
     comm: str
     count: int
     errors: int
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return pid_of(self.number)
 
 
 @dataclass
@@ -164,12 +173,14 @@ class SyscallView:
             for (pid, name), n in self.matrix.items()
             if name == call
         ]
-        return sorted(rows, key=lambda row: (-row.count, row.pid))
+        return sorted(rows, key=lambda row: (-row.count, row.number))
 
-    def calls_of(self, pid: int) -> list[CallRow]:
+    def calls_of(self, number: int) -> list[CallRow]:
         """What this process called, most first; errno names and durations are not kept."""
         rows = [
-            CallRow(name, n.n, n.errors) for (owner, name), n in self.matrix.items() if owner == pid
+            CallRow(name, n.n, n.errors)
+            for (owner, name), n in self.matrix.items()
+            if owner == number
         ]
         return sorted(rows, key=lambda row: (-row.count, row.name))
 
@@ -279,14 +290,20 @@ class TargetRow:
 class SpentRow:
     """One process behind a target in an interval; `total` ns, None if only counted.
 
-    Where calls are told apart by a text, `pid` is None and `comm` the text; where values are
-    measured, `total` is their sum.
+    `number` tells it from others with the same pid (see `probes.processes`). Where calls are told
+    apart by a text, it is None and `comm` the text; where values are measured, `total` is their
+    sum.
     """
 
-    pid: int | None
+    number: int | None
     comm: str
     count: int
     total: int | None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id."""
+        return None if self.number is None else pid_of(self.number)
 
     @property
     def mean(self) -> float | None:
@@ -333,7 +350,9 @@ class LatencyView:
             *((None, text, n) for (of, text), n in self.texts.items() if of == spec),
         ]
         rows = [SpentRow(pid, name, n.n, n.total if timed else None) for pid, name, n in found]
-        return sorted(rows, key=lambda row: (-(row.total or 0), -row.count, row.pid or 0, row.comm))
+        return sorted(
+            rows, key=lambda row: (-(row.total or 0), -row.count, row.number or 0, row.comm)
+        )
 
 
 def _target_row(before: Target | None, after: Target, seconds: float) -> TargetRow:

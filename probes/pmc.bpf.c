@@ -83,8 +83,8 @@ BPF_PERF_ARRAY(counters, (PT_SLOTS + 1) * PT_CPUS);
 
 /* What the current process gained since the last accounting. */
 struct gain {
-	u32 tgid;
-	u32 switches;
+	struct pt_process process;
+	u64 switches;
 	u64 ns;
 	u64 wait;
 	u64 faults;
@@ -183,7 +183,7 @@ static __always_inline void account(struct gain *g, u32 cpu, struct cpu *s, u32 
 	c = control.lookup(&zero);
 	if (!c || !c->enabled || !g->ns)
 		return;
-	if (g->tgid)
+	if (g->process.tgid)
 		s->busy += g->ns;
 	else
 		s->idle += g->ns;
@@ -191,9 +191,9 @@ static __always_inline void account(struct gain *g, u32 cpu, struct cpu *s, u32 
 	s->wait += g->wait;
 	s->faults += g->faults;
 	s->major += g->major;
-	if (c->filters && !pt_wanted(c, g->tgid))
+	if (c->filters && !pt_wanted(c, g->process.tgid))
 		return;
-	row = pt_row((u64)g->tgid << 32 | (RAN + 1), cpu, c->epoch);
+	row = pt_row(g->process, RAN, cpu, c->epoch);
 	if (!row) {
 		s->unattributed += g->switches;
 		return;
@@ -251,6 +251,20 @@ static __always_inline void fault(struct gain *g, struct cpu *s, u64 tid, u64 mi
 	s->had_major = major;
 }
 
+/*
+ * A thread that has been reaped leaves its CPU for the last time when its leader may be gone, and
+ * that one's memory another task's: then nobody knows the start any more.
+ */
+static __always_inline struct pt_process switched(u64 task)
+{
+	u32 tgid = LOAD(u32, task, OFF_TGID);
+	struct pt_process p = pt_process_of(task, tgid);
+
+	if (LOAD(u32, p.leader, OFF_TGID) != tgid)
+		p.start = 0;
+	return p;
+}
+
 /* sched_switch(preempt, prev, next, ...), before it is done: prev is the current task. */
 int on_switch(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -263,7 +277,7 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	take_over(s, cpu);
 	tid = LOAD(u32, prev, OFF_PID);
-	g.tgid = LOAD(u32, prev, OFF_TGID);
+	g.process = switched(prev);
 	g.switches = 1;
 	g.wait = waited(s, prev, tid);
 	fault(&g, s, tid, LOAD(u64, prev, OFF_MIN_FLT), LOAD(u64, prev, OFF_MAJ_FLT));
@@ -288,7 +302,7 @@ int on_tick(struct bpf_perf_event_data *ctx)
 	if (!s)
 		return 0;
 	take_over(s, cpu);
-	g.tgid = both >> 32;
+	g.process = pt_current_process(both >> 32);
 #if OFF_RUN_DELAY >= 0
 	if (s->tid != (u32)both)
 		s->delay = pt_read(task + OFF_RUN_DELAY);
@@ -315,7 +329,7 @@ int on_migrate(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	if (from == to || (c->filters && !pt_task_wanted(c, task)))
 		return 0;
-	row = pt_row((u64)LOAD(u32, task, OFF_TGID) << 32 | (MIGRATED + 1),
+	row = pt_row(pt_process_of(task, LOAD(u32, task, OFF_TGID)), MIGRATED,
 		     bpf_get_smp_processor_id(), c->epoch);
 	if (row)
 		row->count++;

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.messages import convert
@@ -95,15 +95,11 @@ class PmcProbe:
             ],
             maps=["control", "handover", "cpus", *ROW_MAPS],
             writable=("control", "handover"),
-            defines=sizes,
+            defines={**sizes, **filter_defines()},
             helpers=FILTER_HELPERS,
             offsets={
                 **FILTER_OFFSETS,
                 "OFF_PID": "task_struct.pid",
-                "OFF_TGID": "task_struct.tgid",
-                "OFF_COMM": "task_struct.comm",
-                "OFF_CRED": "task_struct.cred",
-                "OFF_UID": "cred.uid",
                 "OFF_MIN_FLT": "task_struct.min_flt",
                 "OFF_MAJ_FLT": "task_struct.maj_flt",
                 "OFF_RUN_DELAY": "task_struct.sched_info.run_delay?",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from operator import add, sub
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 from probes.control import Control
 from probes.maps import MappedArray, put_word
 from probes.pmc_events import FAULTS
+from probes.processes import Processes
 from probes.readings import Readings
-from probes.rows import ROW_SIZE, RowTable, name_of_comm
+from probes.rows import INDEX, ROW_SIZE, RowTable, name_of_comm
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
 RAN, MIGRATED = 0, 1
@@ -29,6 +31,8 @@ MANY_PROCESSES = 1000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
 _COMM, _COMM_AT = 16, 32
+_START = slice(28, 32)
+"""Which process of its pid a row is of."""
 _WIDE, _KEPT = 3, 3
 """Words that every row has (switches, ns, key), then this probe's (waited, faults, major)."""
 _CPU_WORDS, _SHARED = 14, 8
@@ -56,6 +60,7 @@ class Totals:
         self.unattributed = 0
         self.switches = 0
         self.active: set[int] = set()
+        self.processes = Processes()
         self._gone: set[int] = set()
         self._next_forget = 0.0
 
@@ -91,12 +96,14 @@ class Totals:
         self._next_forget = now + (
             FORGET_SOON if len(self.tasks) > MANY_PROCESSES else FORGET_EVERY
         )
-        alive = {0, *(int(name) for name in os.listdir("/proc") if name.isdigit())}
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        alive = self.processes.alive([0, *pids])
         # Under hidepid /proc hides the living: who runs is not gone.
         gone = self.tasks.keys() - alive - self.active
         self.active = set()
         forgotten = gone & self._gone
         self._gone = gone - forgotten
+        self.processes.forget(self.tasks)
         if not forgotten and len(self.tasks) <= MOST_PROCESSES:
             return
         kept = [item for item in self.tasks.items() if item[0] not in forgotten]
@@ -154,8 +161,8 @@ class CounterReader:
         """Add what is new since the last read."""
         fresh: dict[int, list[int]] = {}
         moved: dict[int, int] = {}
-        for indexes in self.table.lists(control):
-            self._read_rows(indexes, fresh, moved, totals)
+        for noted in self.table.lists(control):
+            self._read_rows(noted, fresh, moved, totals)
         self._charge(fresh, totals)
         for pid, count in moved.items():
             old = totals.tasks.get(pid, NO_TIMES)
@@ -172,14 +179,16 @@ class CounterReader:
 
     def _read_rows(
         self,
-        indexes: Iterable[int],
+        noted: Iterable[int],
         fresh: dict[int, list[int]],
         moved: dict[int, int],
         totals: Totals,
     ) -> None:
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
         unpack, size, nothing = self._row.unpack, self._row.size, self._nothing
-        for index in indexes:
+        comms, number = totals.comms, totals.processes.number
+        for entry in noted:
+            index = entry & INDEX
             # As bytes: each number of a tuple would lie elsewhere in memory.
             data = memory[index * stride : index * stride + size]
             before = seen.get(index, nothing)
@@ -190,7 +199,12 @@ class CounterReader:
             if new == old or not key:
                 continue
             seen[index] = data
-            pid, what = key >> 32, (key & 0xFFFFFFFF) - 1
+            start = int.from_bytes(data[_START], sys.byteorder)
+            pid, what = number(key >> 32, start), (key & 0xFFFFFFFF) - 1
+            text = name_of_comm(data[_COMM_AT : _COMM_AT + _COMM]) if pid else "idle"
+            # Without a start it may be a name of another process.
+            if comms.get(pid) != text and (start or pid not in comms):
+                totals.processes.name(comms, pid, text, entry)
             if what == MIGRATED:
                 moved[pid] = moved.get(pid, 0) + new[0] - old[0]
                 continue
@@ -199,8 +213,6 @@ class CounterReader:
                 fresh[pid] = list(map(add, fresh[pid], added))
                 continue
             fresh[pid] = list(added)
-            raw = data[_COMM_AT : _COMM_AT + _COMM]
-            totals.comms[pid] = name_of_comm(raw) if pid else "idle"
 
     def _charge(self, fresh: Mapping[int, Sequence[int]], totals: Totals) -> None:
         """Add what processes gained."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from probes.changes import changed
+from probes.processes import pid_of
 from probes.ranked import Rank, Ranked
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
@@ -89,11 +90,19 @@ class Counters:
 
 @dataclass(slots=True)
 class TaskRow(Counters):
-    """One process in an interval."""
+    """One process in an interval.
 
-    pid: int = 0
+    `number` tells it from others with the same pid (see `probes.processes`).
+    """
+
+    number: int = 0
     comm: str = "?"
     migrations: int = 0
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return pid_of(self.number)
 
 
 @dataclass(slots=True)
@@ -242,7 +251,7 @@ def _task_row(
         wait=_less(new.wait, old.wait),
         # A stint's length and the time that its counters ran come from two clocks.
         counts=Counted(pid, events, before.readings, after.readings, unshared),
-        pid=pid,
+        number=pid,
         comm=after.comms.get(pid, "?"),
         migrations=max(0, new.migrations - old.migrations),
     )

@@ -14,12 +14,13 @@ from functools import lru_cache
 from probes import hdr
 from probes.control import Control
 from probes.maps import MappedArray, RingBuffer
+from probes.processes import EXECUTIONS, INDEX_BITS, Processes
 from probes.samples import Histogram
 from probes.text import readable
 
-_ROW = struct.Struct("=QQQ8x16sIIII")
-_NOTHING = (0, 0, 0, 0, 0)
-"""What a row had before it was ever read: count, sum, key, counts of extras."""
+_ROW = struct.Struct("=QQQ4xI16sIIII")
+_NOTHING = (0, 0, 0, 0, 0, 0)
+"""What a row had before it was ever read: count, sum, key, start, counts of extras."""
 ROW_SIZE = 64
 _NAME_AT = 32
 ROW_MAPS = ("rows", "touched", "lists", "crowded")
@@ -38,17 +39,20 @@ _LANES = sum(1 << 32 * bucket for bucket in range(hdr.BUCKETS))
 _ROUND, _LARGE = _LANES << 31, _LANES * 0xF0000000
 _BUCKETS = struct.Struct(f"={_STRETCH}I")
 MASK = 0xFFFFFFFF
+INDEX = (1 << INDEX_BITS) - 1
+"""The bits of a list's entry that are a row's index; above them is the time."""
 UNSETTLED = 4
 """Entries at a list's end that may not be written yet: as many programs run within each other.
 
 There are four contexts: a task's, a soft and a hard interrupt's, and that of the NMI."""
 
 Extra = tuple[int, int]
-Change = tuple[int, int, int, int, bytes, tuple[Extra, ...]]
-"""Process id, what, count and sum added, name, (id, count added) of extras.
+Change = tuple[int, int, int, int, bytes, tuple[Extra, ...], int]
+"""Number of a process, what, count and sum added, name, (id, count added) of extras, and when the
+name was noted.
 
 What is behind the name's zero is none of it. Rows that are not of a process have a hash and a
-text instead of its id and its name.
+text instead of its number and its name.
 """
 
 
@@ -92,30 +96,35 @@ class RowTable:
         self.arrays = (self.rows, self.touched, self.indexes)
         self.others: set[int] = set()
         self._settling: set[int] = set()
-        self._last: dict[int, tuple[int, int, int, int, int]] = {}
+        self._last: dict[int, tuple[int, int, int, int, int, int]] = {}
         self._others_seen = [0] * cpus
         self._read_of_epoch = [0] * cpus
 
-    def changes(self, control: Control) -> Iterator[Change]:
+    def changes(self, control: Control, processes: Processes) -> Iterator[Change]:
         """What was added since the last time, row by row; begins a new epoch."""
-        for indexes in self.lists(control):
-            yield from self._rows(indexes)
+        for noted in self.lists(control):
+            yield from self._rows(noted, processes)
 
-    def lists(self, control: Control) -> Iterator[tuple[int, ...]]:
-        """The indexes of the rows that changed, list by list; begins a new epoch."""
+    def lists(self, control: Control) -> Iterator[list[int]]:
+        """What is noted of the rows that changed, in two lists; begins a new epoch.
+
+        Each is in the order in which they were noted, and says when above INDEX, their index.
+        """
         # What found no row is looked at once more: the counter of that rises first.
         settling, self.others = self._settling, set()
         for _ in self._crowded.drain():
             pass
         # First what entered the last epoch's list after it was read; then the list is reused.
+        noted: list[int] = []
         for cpu in range(self.cpus):
-            start = self._read_of_epoch[cpu]
-            yield self._list(cpu, control.epoch - 1, start)
-        ended = control.next_epoch()
+            noted += self._list(cpu, control.epoch - 1, self._read_of_epoch[cpu])
+        yield sorted(noted)
+        ended, noted = control.next_epoch(), []
         for cpu in range(self.cpus):
-            indexes = self._list(cpu, ended, 0)
-            self._read_of_epoch[cpu] = max(0, len(indexes) - UNSETTLED)
-            yield indexes
+            entries = self._list(cpu, ended, 0)
+            self._read_of_epoch[cpu] = max(0, len(entries) - UNSETTLED)
+            noted += entries
+        yield sorted(noted)
         self._settling, self.others = self.others, self.others | settling
 
     def close(self) -> None:
@@ -125,7 +134,7 @@ class RowTable:
         self._crowded.close()
 
     def _list(self, cpu: int, epoch: int, start: int) -> tuple[int, ...]:
-        """The rows in one CPU's list of an epoch, from entry `start` on."""
+        """What is noted in one CPU's list of an epoch, from entry `start` on."""
         header = _TOUCHED.unpack_from(self.touched.memory, cpu * self.touched.stride)
         if header[4] != self._others_seen[cpu]:
             self._others_seen[cpu] = header[4]
@@ -137,24 +146,28 @@ class RowTable:
         at = 8 * ((2 * cpu + side) * self.per_cpu + start)
         return struct.unpack_from(f"={count - start}Q", self.indexes.memory, at)
 
-    def _rows(self, indexes: tuple[int, ...]) -> Iterator[Change]:
+    def _rows(self, noted: list[int], processes: Processes) -> Iterator[Change]:
         memory, stride, last = self.rows.memory, self.rows.stride, self._last
+        known, number = processes.numbers.get, processes.number
         unpack, seen, texts = _ROW.unpack_from, last.get, self._name_end > ROW_SIZE
-        for index in indexes:
+        for entry in noted:
+            index = entry & INDEX
             at = index * stride
-            count, total, key, comm, id0, n0, id1, n1 = unpack(memory, at)
+            count, total, key, start, comm, id0, n0, id1, n1 = unpack(memory, at)
             old = seen(index, _NOTHING)
-            last[index] = (count, total, key, n0, n1)
+            last[index] = (count, total, key, start, n0, n1)
             if count == old[0] or not key:
                 continue
             extras: tuple[Extra, ...] = ()
             if texts:
                 comm = memory[at + _NAME_AT : at + self._name_end]
             elif id0:
-                # With another key the extras began anew, the counters did not.
-                a, b = (old[3], old[4]) if old[2] == key else (0, 0)
+                # With another owner the extras began anew, the counters did not.
+                a, b = (old[4], old[5]) if old[2] == key and old[3] == start else (0, 0)
                 extras = ((id0, (n0 - a) & MASK), (id1, (n1 - b) & MASK))
-            yield key >> 32, (key & MASK) - 1, count - old[0], total - old[1], comm, extras
+            pid = key >> 32
+            process = known(pid << 32 | start & ~EXECUTIONS) or number(pid, start)
+            yield process, (key & MASK) - 1, count - old[0], total - old[1], comm, extras, entry
 
 
 class Histograms:

@@ -141,7 +141,10 @@ class ExecEvent:
 
     `time` is Unix seconds. `args` is the argument vector, cut at 4 KiB in all
     (`truncated`); None when the kernel could not read it, or was not to (`args_hidden`). `uid`
-    numeric, `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve.
+    numeric, and `euid` the effective one, which a setuid program's differs from (None if not
+    known), `cgroup` a path below the cgroup2 mount, `path` the file as it was given to execve, cut
+    at 127 bytes (`path_truncated`). `started` is when the process began, in ns since boot: pids
+    are used again, both together are not. None if it is not known.
     """
 
     time: float
@@ -156,13 +159,17 @@ class ExecEvent:
     cgroup: Path | None
     path: Path | None = None
     args_hidden: bool = False
+    started: Count | None = None
+    euid: Id | None = None
+    path_truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitEvent:
     """The end of a process: exit code or signal, and nanoseconds since its last exec.
 
-    `duration` counts from the process's start where it never executed a program.
+    `duration` counts from the process's start where it never executed a program. `started` is
+    that of ExecEvent.
     """
 
     time: float
@@ -171,6 +178,7 @@ class ExitEvent:
     exit_code: Small
     signal: Small
     duration: Count | None
+    started: Count | None = None
 
 
 MAX_EVENTS = 20_000
@@ -367,6 +375,8 @@ class Notice(NamedTuple):
 
     `kind` is "process_ended" (with `pid` and its name, `comm`), "cgroup_removed", or
     "cgroup_followed" (a cgroup was made again at that path, and is what counts), with `cgroup`.
+    "pid_of_namespace" says that `pid` is that of process `comm` in the pid namespace that the
+    probes run in, whose rows have the machine's pids.
     """
 
     kind: str

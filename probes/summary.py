@@ -30,6 +30,7 @@ from probes import hdr
 from probes.base import Probe, ProbeError
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
+from probes.processes import pid_of
 from probes.pruned import KEPT, Left, leave
 from probes.samples import ExecSample, Frame, Notice, Sample, SyscallSample
 from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
@@ -269,7 +270,7 @@ def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
         leave(left, "matrix", len(matrix) - len(keys), **rest)
     return [
         {
-            "pid": pid,
+            "pid": pid_of(pid),
             "comm": sample.comms.get(pid, "?"),
             "syscall": name,
             "count": matrix[pid, name].n,

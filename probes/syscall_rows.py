@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from probes.control import Control
 from probes.maps import MappedArray
+from probes.processes import Processes
 from probes.rows import Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, Cost, Counts, Histogram, SyscallSample
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of
@@ -64,6 +65,7 @@ class Totals:
         self.sample_every = 1
         self.missed = 0
         self.active: set[int] = set()
+        self.processes = Processes()
         self._gone: set[int] = set()
         self._next_forget = 0.0
 
@@ -108,7 +110,7 @@ class Totals:
         Then first what is gone: who calls again begins anew, and what was told does not fit.
         """
         self._next_forget = now + (FORGET_SOON if len(self.matrix) > MANY_ROWS else FORGET_EVERY)
-        alive = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        alive = self.processes.alive(int(name) for name in os.listdir("/proc") if name.isdigit())
         # Under hidepid /proc hides the living: who calls is not gone.
         gone = self.comms.keys() - alive - self.active
         self.active = set()
@@ -119,6 +121,7 @@ class Totals:
             self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
             pids = {pid for pid, _ in self.matrix}
             self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
+        self.processes.forget(self.comms)
 
 
 class RowReader:
@@ -152,7 +155,8 @@ class RowReader:
     def _read_rows(self, control: Control, called: dict[int, list[int]], totals: Totals) -> None:
         matrix, comms, names = totals.matrix, totals.comms, totals.names
         pids: list[int] = []
-        for pid, call, count, failed, comm, errnos in self.table.changes(control):
+        changes = self.table.changes(control, totals.processes)
+        for pid, call, count, failed, comm, errnos, noted in changes:
             entry = called.get(call)
             if entry is None:
                 called[call] = [count, failed]
@@ -167,7 +171,7 @@ class RowReader:
             pids.append(pid)
             text = name_of_comm(comm)
             if comms.get(pid) != text:
-                comms[pid] = text
+                totals.processes.name(comms, pid, text, noted)
             for errno, more in errnos:
                 if more:
                     totals.add_errno(names[call], errno, more)

@@ -188,10 +188,12 @@ static __always_inline int is_birth(u32 call, s64 ret)
 #define CURRENT() pt_current_task_btf()
 #define TID(task) LOAD(u32, task, OFF_PID)
 #define TGID(task) LOAD(u32, task, OFF_TGID)
+#define process_of(task, tgid) pt_process_of(task, tgid)
 #else
 #define CURRENT() bpf_get_current_task()
 #define TID(task) ((u32)bpf_get_current_pid_tgid())
 #define TGID(task) ((u32)(bpf_get_current_pid_tgid() >> 32))
+#define process_of(task, tgid) pt_current_process(tgid)
 #endif
 
 #include "interrupted.h"
@@ -204,10 +206,68 @@ static __always_inline int is_birth(u32 call, s64 ret)
 #define time_call(c, tid, call, cpu, regs)
 #endif
 
-/* Count a call, which failed where `error` is not 0. */
-static __always_inline void count_call(struct control *c, u32 tgid, u32 call, u32 cpu, u32 error)
+#if PT_DIRECT && !defined(__TARGET_ARCH_arm64) && !defined(__aarch64__)
+#define EXECVE 59
+#define EXECVEAT 322
+#define COMPAT_EXECVE (CALLS / 2 + 11)
+#define COMPAT_EXECVEAT (CALLS / 2 + 358)
+#define RENAMED 4096
+
+static __always_inline u32 call_index(u64 task, u64 regs)
 {
-	struct row *row = pt_row((u64)tgid << 32 | (call + 1), cpu, c->epoch);
+	u32 nr = LOAD32(regs, OFF_NUMBER);
+
+	if (nr >= UNKNOWN)
+		nr = UNKNOWN;
+	return LOAD32(task, OFF_COMPAT) & COMPAT_BIT ? nr + CALLS / 2 : nr;
+}
+
+/* Threads that are within an execveat that has got as far as their new name. */
+BPF_F_TABLE("array", u32, u32, in_execveat, RENAMED, 0);
+
+/*
+ * On x86 what has been executed makes execve of the call's number, whichever it was. The thread
+ * gets its new name before that. Others that are renamed are in no execveat.
+ */
+int on_rename(void *ctx)
+{
+	u64 task = pt_current_task_btf();
+	u32 tid = TID(task), index = tid & (RENAMED - 1);
+	u32 call = call_index(task, pt_task_pt_regs(task));
+	u32 *place = in_execveat.lookup(&index);
+
+	if (!place)
+		return 0;
+	if (call == EXECVEAT || call == COMPAT_EXECVEAT)
+		*place = tid;
+	else if (*place == tid)
+		*place = 0;
+	return 0;
+}
+
+static __always_inline u32 executed_by(u64 task, u32 call, s64 ret)
+{
+	u32 tid, index, *place;
+
+	if (ret || (call != EXECVE && call != COMPAT_EXECVE))
+		return call;
+	tid = TID(task);
+	index = tid & (RENAMED - 1);
+	place = in_execveat.lookup(&index);
+	if (!place || *place != tid)
+		return call;
+	*place = 0;
+	return call == EXECVE ? EXECVEAT : COMPAT_EXECVEAT;
+}
+#else
+#define executed_by(task, call, ret) (call)
+#endif
+
+/* Count a call, which failed where `error` is not 0. */
+static __always_inline void count_call(struct control *c, struct pt_process who, u32 call,
+				       u32 cpu, u32 error)
+{
+	struct row *row = pt_row(who, call, cpu, c->epoch);
 	struct other *other;
 	u32 index;
 
@@ -249,6 +309,7 @@ static __always_inline int end_call(u64 task, u64 regs, s64 ret)
 	}
 	if (LOAD32(task, OFF_COMPAT) & COMPAT_BIT)
 		call += CALLS / 2;
+	call = executed_by(task, call, ret);
 	if (is_birth(call, ret))
 		return 0;
 	if (call == RESTART_SYSCALL || call == COMPAT_RESTART_SYSCALL)
@@ -261,7 +322,7 @@ static __always_inline int end_call(u64 task, u64 regs, s64 ret)
 	if ((u32)ret == REGISTER_BEFORE(regs, nr) && is_refused(task))
 		error = BY_SIGSYS;
 	cpu = bpf_get_smp_processor_id();
-	count_call(c, tgid, call, cpu, error);
+	count_call(c, process_of(task, tgid), call, cpu, error);
 	time_call(c, TID(task), call, cpu, regs);
 	return 0;
 }
@@ -287,7 +348,7 @@ static __always_inline int deliver(u64 handler, u64 flags)
 	call = left->call & (CALLS - 1);
 	cpu = bpf_get_smp_processor_id();
 	interrupted.delete(&tid);
-	count_call(c, both >> 32, call, cpu, EINTR);
+	count_call(c, pt_current_process(both >> 32), call, cpu, EINTR);
 	time_call(c, tid, call, cpu, 0);
 	return 0;
 }

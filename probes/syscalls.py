@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control
+from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
 from probes.messages import convert
@@ -108,6 +108,8 @@ class SyscallProbe:
     def plan(params: Params) -> Plan:
         """Programs on sys_exit and signal_deliver; with `latency` on sys_enter as well.
 
+        On x86 another one tells execveat from execve, where the kernel lets it see registers.
+
         Raw tracepoints, which cost least, by programs that may read what they are given; unless
         the kernel would leave calls out there.
         """
@@ -117,23 +119,27 @@ class SyscallProbe:
         latency = convert(params, _Params).latency
         maps = ["control", *ROW_MAPS, "others", "errnos", *(TIME_MAPS if latency else ())]
         field = "status" if kernel.arch() == "x86_64" else "flags"
+        attach = [
+            Attach(kind=kind, function=function, target=target if perf else name)
+            for function, target in (*COUNTING, *(TIMING if latency else ()))
+            for name in [target.partition(":")[2]]
+        ]
+        if kernel.arch() == "x86_64" and kernel.version() >= (5, 15, 0):
+            target = "task:task_rename" if perf else "task_rename"
+            attach.append(Attach(kind=kind, function="on_rename", target=target, optional=True))
         return Plan(
             source="syscalls.bpf.c",
-            attach=[
-                Attach(kind=kind, function=function, target=target if perf else name)
-                for function, target in (*COUNTING, *(TIMING if latency else ()))
-                for name in [target.partition(":")[2]]
-            ],
+            attach=attach,
             maps=maps,
             defines={
                 **sizes,
+                **filter_defines(),
                 **({"LATENCY": 1, "PT_SETS": sets_of_places()} if latency else {}),
                 **({"PERF": 1} if perf else {}),
             },
             offsets={
                 "OFF_COMPAT": f"task_struct.thread_info.{field}",
                 "OFF_PID": "task_struct.pid",
-                "OFF_TGID": "task_struct.tgid",
                 "OFF_MM": "task_struct.mm",
                 "OFF_FLAGS": "task_struct.thread_info.flags",
                 "OFF_PENDING": "task_struct.pending.signal",

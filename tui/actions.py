@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
+from probes import kernel
 from probes.base import ProbeError, Source
 from probes.samples import Filters, Frame
 from tui.dashboard import DashboardScreen
@@ -243,11 +244,15 @@ class Actions(App[int]):
     def action_only_process(self) -> None:
         """Count only the process under the cursor; again: what was counted before, less it."""
         filters = self._filters_now()
-        pid = self.dashboard.in_focus.pane.selected_pid()
+        pane = self.dashboard.in_focus.pane
+        pid = pane.selected_pid()
         if filters is None:
             return
         if filters.pid is not None:
             pid = None
+        elif pid is not None and pane.here and not kernel.in_initial_pid_namespace():
+            self.say("rows have the machine's pids: F pid=N takes one of this pid namespace")
+            return
         elif pid is None:
             self.say("the row under the cursor is no process: enter shows those behind it")
             return

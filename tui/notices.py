@@ -20,6 +20,8 @@ MOST, LONGEST_NAME, LONGEST_PATH = 8, 64, 4096
 machine sends may hold more than any kernel does."""
 GONE = ("process_ended", "cgroup_removed")
 """Kinds of notices after which nothing passes the filters."""
+PASSING = ("cgroup_followed", "pid_of_namespace")
+"""Kinds that are shown for a while."""
 
 
 def current(frame: Frame) -> list[Notice]:
@@ -28,7 +30,7 @@ def current(frame: Frame) -> list[Notice]:
         notice
         for notice in frame.notices[:MOST]
         if notice.kind in GONE
-        or (notice.kind == "cgroup_followed" and frame.time - notice.time < FOLLOWED_SECONDS)
+        or (notice.kind in PASSING and frame.time - notice.time < FOLLOWED_SECONDS)
     ]
     return sorted(found, key=lambda notice: -notice.time)
 
@@ -44,6 +46,9 @@ def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
         key = ": p ends the filter" if acts else ""
         named = f"process {notice.pid} ({notice.comm}) ended {clock}{key}"
         return [named, f"process {notice.pid} ended {clock}{key}"]
+    if notice.kind == "pid_of_namespace":
+        taken = f"process {notice.pid} ({notice.comm}) of this pid namespace is counted"
+        return [f"{taken}; rows have the machine's pids", taken]
     if notice.kind == "cgroup_removed":
         gone = f"cgroup {notice.cgroup} was removed {clock}: nothing is counted"
         until = f"{gone} until it is made again"

@@ -91,7 +91,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("pid", ("-p", "--pid"), "PID", "only this process", check_pid, (int,)),
     Setting("comm", ("-c", "--comm"), "NAME", "only processes of this name", check_comm),
-    Setting("user", ("-u", "--user"), "USER", "only this user", check_user, (str, int)),
+    Setting(
+        "user",
+        ("-u", "--user"),
+        "USER",
+        "only this user, real or effective",
+        check_user,
+        (str, int),
+    ),
     Setting(
         "cgroup", ("--cgroup",), "PATH", "only this cgroup and those below it", check_cgroup
     ),

@@ -47,7 +47,7 @@ struct control {
 	u64 filters;	/* PT_FILTER_* */
 	u64 cgroup;	/* id of a cgroup2 directory ... */
 	u64 level;	/* ... and how far below the root it is */
-	u32 pid;	/* thread group id */
+	u32 pid;	/* of a process, in the namespace of whoever asks */
 	u32 uid;
 	char comm[PT_COMM];
 	u64 sample;	/* time one call in this many */
@@ -110,6 +110,45 @@ static __always_inline int pt_same_comm(const char *a, const char *b)
 }
 
 /*
+ * A process is known by its pid and by when it started, for pids are used again. It is called as
+ * its first thread, the leader of its thread group, whatever names the others have: by another
+ * name after an execution, so that `start` counts these too.
+ */
+struct pt_process {
+	u64 leader;	/* the task of its first thread; 0: the caller knows its name */
+	u32 tgid;
+	u32 start;	/* ns since boot and executions, the lowest bits of both; 0: not known */
+};
+
+#define PT_EXECUTIONS 63	/* bits of `start` that count executions */
+#define PT_START(time, executions) \
+	(((u32)(time) & ~PT_EXECUTIONS) | ((u32)(executions) & PT_EXECUTIONS))
+
+/* The process of a task that may be read directly, as the verifier knows its type. */
+static __always_inline struct pt_process pt_process_of(u64 task, u32 tgid)
+{
+	struct pt_process p = {.tgid = tgid};
+
+	p.leader = *(u64 *)(task + OFF_GROUP_LEADER);
+	p.start = PT_START(*(u64 *)(p.leader + OFF_START_BOOTTIME),
+			   *(u64 *)(p.leader + OFF_EXEC_ID));
+	return p;
+}
+
+static __always_inline struct pt_process pt_current_process(u32 tgid)
+{
+#if PT_TASK_BTF
+	return pt_process_of(pt_current_task_btf(), tgid);
+#else
+	struct pt_process p = {.tgid = tgid};
+
+	p.leader = pt_read((u64)bpf_get_current_task() + OFF_GROUP_LEADER);
+	p.start = PT_START(pt_read(p.leader + OFF_START_BOOTTIME), pt_read(p.leader + OFF_EXEC_ID));
+	return p;
+#endif
+}
+
+/*
  * Does a task that has the pid of the filter belong to the process that was meant? Pids are used
  * again, start times are not. Only called when the pid matches, so that others pay nothing. The
  * second takes a task that may be read directly, as the verifier knows its type.
@@ -146,6 +185,59 @@ static __always_inline int pt_is_own(struct control *c, u32 tgid)
 	return (c->filters & PT_FILTER_OTHERS) && (tgid == c->reader || tgid == c->broker);
 }
 
+/*
+ * Has a task's process the pid of the filter? In a pid namespace of its own (PT_PIDNS is its
+ * number) whoever asks sees other pids than the machine's: a process has one in each namespace
+ * that it is in, one below the other.
+ */
+#ifdef PT_PIDNS
+#define PT_NAMESPACES 8
+#define PT_UPID_SIZE 16
+
+static __always_inline int pt_has_pid(struct control *c, u64 task, u32 tgid)
+{
+	u64 pid = pt_read(pt_read(task + OFF_GROUP_LEADER) + OFF_THREAD_PID), at, ns;
+	u32 deepest = pt_read(pid + OFF_PID_LEVEL), level;
+
+#pragma unroll
+	for (level = 1; level < PT_NAMESPACES; level++) {
+		at = pid + OFF_PID_NUMBERS + level * PT_UPID_SIZE;
+		if (level <= deepest && (u32)pt_read(at + OFF_UPID_NR) == c->pid) {
+			ns = pt_read(at + OFF_UPID_NS);
+			if ((u32)pt_read(ns + OFF_PIDNS_NUMBER) == PT_PIDNS)
+				return 1;
+		}
+	}
+	return 0;
+}
+#else
+#define pt_has_pid(c, task, tgid) ((tgid) == (c)->pid)
+#endif
+
+/* Does a task act for the user of the filter? A program with the setuid bit acts for two. */
+static __always_inline int pt_of_user(struct control *c, u64 task)
+{
+	u64 cred = pt_read(task + OFF_CRED);
+
+	return (u32)pt_read(cred + OFF_UID) == c->uid || (u32)pt_read(cred + OFF_EUID) == c->uid;
+}
+
+static __always_inline int pt_current_of_user(struct control *c)
+{
+	return (u32)bpf_get_current_uid_gid() == c->uid ||
+	       pt_of_user(c, (u64)bpf_get_current_task());
+}
+
+/* Is a task's process called as in the filter? */
+static __always_inline int pt_named(struct control *c, u64 task)
+{
+	char comm[PT_COMM] __attribute__((aligned(8))) = {};
+	u64 leader = pt_read(task + OFF_GROUP_LEADER);
+
+	bpf_probe_read_kernel_str(comm, PT_COMM, (void *)(leader + OFF_COMM));
+	return pt_same_comm(comm, c->comm);
+}
+
 /* Does the current process pass the filters? Only called when there are any. */
 static __always_inline int pt_wanted(struct control *c, u32 tgid)
 {
@@ -153,23 +245,16 @@ static __always_inline int pt_wanted(struct control *c, u32 tgid)
 
 	if (pt_is_own(c, tgid))
 		return 0;
-	if ((f & PT_FILTER_PID) && (tgid != c->pid || !pt_current_meant(c)))
+	if ((f & PT_FILTER_PID) && (!pt_has_pid(c, (u64)bpf_get_current_task(), tgid) ||
+				    !pt_current_meant(c)))
 		return 0;
-	if ((f & PT_FILTER_UID) && (u32)bpf_get_current_uid_gid() != c->uid)
+	if ((f & PT_FILTER_UID) && !pt_current_of_user(c))
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, (u64)bpf_get_current_task()))
 		return 0;
-	if (f & PT_FILTER_COMM) {
-		char comm[PT_COMM] __attribute__((aligned(8))) = {};
-
-		bpf_get_current_comm(comm, sizeof(comm));
-		if (!pt_same_comm(comm, c->comm))
-			return 0;
-	}
-	return 1;
+	return !(f & PT_FILTER_COMM) || pt_named(c, (u64)bpf_get_current_task());
 }
 
-#ifdef OFF_CRED
 /* As pt_wanted, for a task that is not the current one, and may be read directly. */
 static __always_inline int pt_task_wanted(struct control *c, u64 task)
 {
@@ -178,22 +263,14 @@ static __always_inline int pt_task_wanted(struct control *c, u64 task)
 	if (pt_is_own(c, *(u32 *)(task + OFF_TGID)))
 		return 0;
 	if ((f & PT_FILTER_PID) &&
-	    (*(u32 *)(task + OFF_TGID) != c->pid || !pt_meant_typed(c, task)))
+	    (!pt_has_pid(c, task, *(u32 *)(task + OFF_TGID)) || !pt_meant_typed(c, task)))
 		return 0;
-	if ((f & PT_FILTER_UID) && (u32)pt_read(pt_read(task + OFF_CRED) + OFF_UID) != c->uid)
+	if ((f & PT_FILTER_UID) && !pt_of_user(c, task))
 		return 0;
 	if ((f & PT_FILTER_CGROUP) && !pt_in_cgroup(c, task))
 		return 0;
-	if (f & PT_FILTER_COMM) {
-		char comm[PT_COMM] __attribute__((aligned(8))) = {};
-
-		bpf_probe_read_kernel_str(comm, PT_COMM, (void *)(task + OFF_COMM));
-		if (!pt_same_comm(comm, c->comm))
-			return 0;
-	}
-	return 1;
+	return !(f & PT_FILTER_COMM) || pt_named(c, task);
 }
-#endif
 
 #define PT_BUCKETS 1280
 

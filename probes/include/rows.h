@@ -5,12 +5,13 @@
  * User space reads
  *   rows     the counters, PT_ROWS (a power of two) for each of PT_CPUS
  *   touched  per CPU how many rows changed in this epoch and in the one before
- *   lists    their indexes: for each CPU a list of even epochs, then one of odd ones; the last
- *            few of a list may have been counted, but not written yet
+ *   lists    their indexes, and when each was noted: for each CPU a list of even epochs, then one
+ *            of odd ones; the last few of a list may have been counted, but not written yet
  *   crowded  a ring buffer that wakes it when a CPU's list has become long
  *
  * An event costs one lookup and one cache line, which no other CPU writes: no hash map, no
- * atomic, no lock. The first event of a row in an epoch also notes the process's name.
+ * atomic, no lock. The first event of a row in an epoch also notes the process's name. It changes
+ * with an execution, after which a process has other rows: the one noted last has the name.
  *
  * A row's counters only ever grow; a row that rested for a whole epoch, whose list user space
  * has read to its end since, may be given to another key. Its old and new owner cannot be
@@ -29,8 +30,8 @@ struct row {
 	u64 sum;
 	u64 key;		/* process id << 32 | what + 1; 0: free */
 	u32 epoch;		/* of the last event */
-	u32 pad;
-	char comm[PT_COMM];	/* as of this epoch's first event */
+	u32 start;		/* which process of that id: see struct pt_process */
+	char comm[PT_COMM];	/* the process's, as of this epoch's first event */
 	struct {
 		u32 id;
 		u32 count;
@@ -52,15 +53,23 @@ BPF_F_TABLE("array", u32, struct touched, touched, PT_CPUS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, lists, 2 * PT_CPUS * PT_ROWS, PT_MMAPABLE);
 BPF_RINGBUF_OUTPUT(crowded, 1);
 
-static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 cpu, int named)
+#define PT_INDEX_BITS 24
+
+/* When a row was noted, in units of 1024 ns, above its index: as many bits of it as there are. */
+static __always_inline u64 pt_noted(void)
+{
+	return bpf_ktime_get_ns() >> 10 << PT_INDEX_BITS;
+}
+
+static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 cpu, u64 leader)
 {
 	struct touched *t = touched.lookup(&cpu);
 	u32 side = epoch & 1, n, at;
 	u64 *entry;
 
 	row->epoch = epoch;
-	if (named)
-		bpf_get_current_comm(row->comm, PT_COMM);
+	if (leader)
+		bpf_probe_read_kernel(row->comm, PT_COMM, (void *)(leader + OFF_COMM));
 	if (!t)
 		return;
 	/* signed: a program that read the epoch before must not empty the list of a newer one */
@@ -77,16 +86,16 @@ static __always_inline void pt_touch(struct row *row, u32 index, u32 epoch, u32 
 	entry = lists.lookup(&at);
 	if (!entry)
 		return;
-	*entry = index;
+	*entry = pt_noted() | index;
 	if (n + 1 == PT_CROWD)
 		crowded.ringbuf_output(&n, sizeof(n), PT_FORCE_WAKEUP);
 }
 
 /*
- * The row of this key on this CPU, made if need be; NULL when all its ways are in use. Where
- * it is not `named`, the caller writes what stands in place of the current process's name.
+ * The row of this key and start on this CPU, made if need be; NULL when all its ways are in use.
+ * Without a leader the caller writes the name, or what stands in its place.
  */
-static __always_inline struct row *pt_row_of(u64 key, u32 cpu, u32 epoch, int named)
+static __always_inline struct row *pt_row_of(u64 key, u32 start, u64 leader, u32 cpu, u32 epoch)
 {
 	u32 hash = (u32)((key * 0x9e3779b97f4a7c15ULL) >> 40);
 	struct touched *t;
@@ -99,9 +108,9 @@ static __always_inline struct row *pt_row_of(u64 key, u32 cpu, u32 epoch, int na
 		row = rows.lookup(&index);
 		if (!row)
 			return NULL;
-		if (row->key == key) {
+		if (row->key == key && row->start == start) {
 			if (row->epoch != epoch)
-				pt_touch(row, index, epoch, cpu, named);
+				pt_touch(row, index, epoch, cpu, leader);
 			return row;
 		}
 	}
@@ -116,7 +125,8 @@ static __always_inline struct row *pt_row_of(u64 key, u32 cpu, u32 epoch, int na
 			row->extra[0].id = row->extra[0].count = 0;
 			row->extra[1].id = row->extra[1].count = 0;
 			row->key = key;
-			pt_touch(row, index, epoch, cpu, named);
+			row->start = start;
+			pt_touch(row, index, epoch, cpu, leader);
 			return row;
 		}
 	}
@@ -126,7 +136,8 @@ static __always_inline struct row *pt_row_of(u64 key, u32 cpu, u32 epoch, int na
 	return NULL;
 }
 
-static __always_inline struct row *pt_row(u64 key, u32 cpu, u32 epoch)
+/* The row of a process and of what it does. */
+static __always_inline struct row *pt_row(struct pt_process p, u32 what, u32 cpu, u32 epoch)
 {
-	return pt_row_of(key, cpu, epoch, 1);
+	return pt_row_of((u64)p.tgid << 32 | (what + 1), p.start, p.leader, cpu, epoch);
 }

@@ -60,14 +60,16 @@ static __always_inline u32 thread_id(void)
 
 /*
  * Who is charged: the process, or what the event's text says. Then the text's hash takes the
- * place of the process id, and itself that of the name.
+ * place of the process id, and itself that of the name. `comm` is the name of a process without a
+ * leader, NULL for one that has one.
  */
-static __always_inline struct row *row_of(void *ctx, struct control *c, u32 target, u32 tgid)
+static __always_inline struct row *row_of(void *ctx, struct control *c, u32 target,
+					  struct pt_process p, const char *comm)
 {
-	u64 key = (u64)tgid << 32 | (target + 1);
-#ifdef USE_TEXT
-	u64 text[TEXT / 8] = {}, how = PATCH_HOW_TEXT, address, hash = 0, *to;
 	struct row *row;
+#ifdef USE_TEXT
+	u64 key = (u64)p.tgid << 32 | (target + 1);
+	u64 text[TEXT / 8] = {}, how = PATCH_HOW_TEXT, address, hash = 0, *to;
 	u32 i;
 
 	if (how) {
@@ -81,30 +83,35 @@ static __always_inline struct row *row_of(void *ctx, struct control *c, u32 targ
 			hash ^= hash >> 29;
 		}
 		key = hash >> 32 << 32 | (target + 1);
+		p.start = 0;
+		p.leader = 0;
 	}
-	row = pt_row_of(key, bpf_get_smp_processor_id(), c->epoch, !how);
+	row = pt_row_of(key, p.start, p.leader, bpf_get_smp_processor_id(), c->epoch);
 	if (row && how) {
 		to = (u64 *)row->comm;
 #pragma unroll
 		for (i = 0; i < TEXT / 8; i++)
 			to[i] = text[i];
+		return row;
 	}
-	return row;
 #else
-	return pt_row(key, bpf_get_smp_processor_id(), c->epoch);
+	row = pt_row(p, target, bpf_get_smp_processor_id(), c->epoch);
 #endif
+	if (row && comm)
+		__builtin_memcpy(row->comm, comm, PT_COMM);
+	return row;
 }
 
 /* `alone`: no other task can get this CPU meanwhile. */
 static __always_inline void record_as(void *ctx, struct control *c, struct hist *h, u32 target,
-				      u32 tgid, u64 value, int alone)
+				      struct pt_process p, const char *comm, u64 value, int alone)
 {
 	struct row *row;
 
 	if (!alone)
 		pt_hold_cpu();
 	pt_record(h, value);
-	row = row_of(ctx, c, target, tgid);
+	row = row_of(ctx, c, target, p, comm);
 	if (row) {
 		row->count++;
 		row->sum += value;
@@ -116,5 +123,5 @@ static __always_inline void record_as(void *ctx, struct control *c, struct hist 
 static __always_inline void record(void *ctx, struct control *c, struct hist *h, u32 target,
 				   u32 tgid, u64 value)
 {
-	record_as(ctx, c, h, target, tgid, value, 0);
+	record_as(ctx, c, h, target, pt_current_process(tgid), NULL, value, 0);
 }

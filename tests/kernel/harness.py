@@ -25,6 +25,7 @@ from typing import Any, Self, TypeVar, cast
 from probes import bpfsys, broker
 from probes.live import LiveSource
 from probes.samples import ExecEvent, ExecSample, ExitEvent, Filters, Frame, SyscallSample
+from probes.syscalls import SyscallProbe
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,6 +254,11 @@ class Work:
 # Who holds which programs: the kernel's list, and what /proc tells of descriptors.
 
 _PROG_GET_NEXT_ID = 11
+
+
+def programs_of_calls() -> int:
+    """How many programs the system-call probe has without durations."""
+    return len(SyscallProbe.plan({}).attach)
 
 
 def program_ids() -> set[int]:

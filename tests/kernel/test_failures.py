@@ -12,9 +12,15 @@ import pytest
 
 from probes import broker, kernel
 from probes.samples import Frame
-from probes.syscalls import COUNTING
 from tests.kernel import broken
-from tests.kernel.harness import PATHS, Live, eventually, held_programs, program_ids
+from tests.kernel.harness import (
+    PATHS,
+    Live,
+    eventually,
+    held_programs,
+    program_ids,
+    programs_of_calls,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -58,7 +64,7 @@ def test_failure_is_one_probes_error(name: str, why: str, fix: str) -> None:
         assert fix in sample.fix
         assert "\n" not in sample.why
         assert sample.fix
-        assert len(held_programs()) == len(COUNTING)
+        assert len(held_programs()) == programs_of_calls()
         # It can be tried again, and fails again; the other one goes on meanwhile.
         first = live.syscalls()
         live.source.toggle("execs", False)

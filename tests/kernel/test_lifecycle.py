@@ -14,7 +14,6 @@ import pytest
 from probes import compiled, loader
 from probes.base import ProbeError
 from probes.model import count_delta
-from probes.syscalls import COUNTING
 from tests.kernel.harness import (
     Dashboard,
     Live,
@@ -24,6 +23,7 @@ from tests.kernel.harness import (
     is_running,
     open_descriptors,
     program_ids,
+    programs_of_calls,
 )
 
 pytestmark = pytest.mark.kernel
@@ -43,11 +43,11 @@ def test_off_detaches_and_on_comes_back() -> None:
         both = held_programs()
         assert both <= program_ids()
         # execs has four programs: two events, and two calls that end.
-        assert len(both) >= len(COUNTING) + 4
+        assert len(both) >= programs_of_calls() + 4
         live.source.toggle("execs", False)
         live.wait("it is off", lambda frame: frame.samples["execs"].state == "off")
         # The broker detaches when its Frame says so already.
-        eventually("it alone is held", lambda: len(held_programs()) == len(COUNTING))
+        eventually("it alone is held", lambda: len(held_programs()) == programs_of_calls())
         kept = held_programs()
         gone = both - kept
         eventually("its programs are gone", lambda: not gone & program_ids())
@@ -99,7 +99,7 @@ def test_hasty_toggling_ends_in_the_last_wish() -> None:
         eventually("nothing is held", lambda: not held_programs())
         live.source.toggle("syscalls", True)
         live.all_on("syscalls")
-        eventually("it alone is held", lambda: len(held_programs()) == len(COUNTING))
+        eventually("it alone is held", lambda: len(held_programs()) == programs_of_calls())
     assert_gone(before, set())
 
 

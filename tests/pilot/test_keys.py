@@ -9,6 +9,7 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
+from probes import kernel
 from probes.base import ProbeError
 from probes.samples import Filters
 from tests.pilot.conftest import Run, footer, screen, shown
@@ -185,6 +186,16 @@ async def test_p_twice_before_a_frame_gives_it_back(run: Run) -> None:
         # The Frame shows what is counted now, whatever was wished.
         await pilot.press("p")
         assert source.commands[-1] == ("set_filters", Filters(pid=811))
+
+
+async def test_p_takes_no_pid_of_the_machine_in_another_pid_namespace(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "in_initial_pid_namespace", lambda: False)
+    async with run(120, 40) as (app, pilot, source):
+        await pilot.press("v", "p")
+        assert "rows have the machine's pids" in footer(app)
+        assert source.commands == []
 
 
 async def test_pause_freezes_the_screen_and_loses_no_event(run: Run) -> None:

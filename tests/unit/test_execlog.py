@@ -46,10 +46,48 @@ def test_an_exit_completes_the_row_of_its_process() -> None:
     assert (second.outcome(), second.duration, second.ended) == ("-", None, None)
 
 
+def test_a_row_has_both_users_and_says_that_its_path_is_cut() -> None:
+    log = ExecLog()
+    log.add([replace(execution(7), euid=4, path_truncated=True)])
+    (row,) = log.rows
+    assert (row.uid, row.euid, row.path_truncated) == (0, 4, True)
+
+
 def test_a_pid_that_is_used_again_gets_a_row_of_its_own() -> None:
     log = ExecLog()
     log.add([execution(7), ending(7, code=1), execution(7, 3.0), ending(7, 4.0, signal=9)])
     assert [row.outcome() for row in log.rows] == ["1", "SIGKILL"]
+
+
+def test_the_end_of_another_process_with_that_pid_is_not_joined() -> None:
+    log = ExecLog()
+    log.add([
+        replace(execution(7), started=5),
+        replace(ending(7, 2.0, code=3), started=6),
+        replace(execution(8), started=5),
+        replace(ending(8, 2.0, signal=9), started=6),
+    ])  # fmt: skip
+    lost, other, killed = log.rows
+    assert (lost.outcome(), lost.ended, lost.duration) == ("-", 2.0, None)
+    assert (other.outcome(), other.ended) == ("-", 2.0)
+    assert (killed.outcome(), killed.ppid, killed.started) == ("SIGKILL", None, 6)
+
+
+def test_an_execution_by_another_process_with_that_pid_replaces_nothing() -> None:
+    log = ExecLog()
+    log.add([replace(execution(7), started=5), replace(execution(7, 3.0), started=6)])
+    first, second = log.rows
+    assert (first.replaced, first.ended, first.duration) == (False, 3.0, None)
+    assert second.outcome() == "-"
+
+
+def test_a_search_is_not_gone_on_with_by_another_process_with_that_pid() -> None:
+    log = ExecLog()
+    attempts = [
+        replace(execution(7, time, -2), started=start) for time, start in ((1.0, 5), (1.1, 6))
+    ]
+    log.add([*attempts, replace(execution(7, 1.2), started=7)])
+    assert [row.outcome() for row in log.rows] == ["ENOENT", "ENOENT", "-"]
 
 
 def test_a_program_that_executes_another_is_replaced() -> None:

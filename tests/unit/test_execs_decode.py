@@ -49,20 +49,23 @@ def drained(probe: ExecProbe, *records: bytes) -> list[ExecEvent | ExitEvent]:
 
 def exec_record(args: bytes = b"", **fields: Any) -> bytes:
     f: dict[str, Any] = {
-        "pid": 7, "time": 10**9, "cgroup": 3, "ppid": 6, "uid": 1000, "ret": 0, "flags": 0,
+        "pid": 7, "time": 10**9, "started": 10**8, "cgroup": 3, "ppid": 6, "uid": 1000,
+        "euid": 1000, "ret": 0, "flags": 0,
         "comm": b"prog", "parent": b"sh", "path": b"/bin/prog",
     }  # fmt: skip
     f |= fields
     return struct.pack(
-        "=IIQQIIiI16s16s128sII", 1, f["pid"], f["time"], f["cgroup"], f["ppid"], f["uid"],
-        f["ret"], f["flags"], f["comm"], f["parent"], f["path"], len(args), 0,
+        "=IIQQQIIiI16s16s128sII", 1, f["pid"], f["time"], f["started"], f["cgroup"], f["ppid"],
+        f["uid"], f["ret"], f["flags"], f["comm"], f["parent"], f["path"], len(args), f["euid"],
     ) + args  # fmt: skip
 
 
 def exit_record(**fields: Any) -> bytes:
-    f: dict[str, Any] = {"pid": 7, "time": 3 * 10**9, "started": 5 * 10**8, "code": 0}
-    f |= fields
-    return struct.pack("=IIQQII16s", 2, f["pid"], f["time"], f["started"], f["code"], 0, b"prog")
+    f: dict[str, Any] = {"pid": 7, "time": 3 * 10**9, "begun": 5 * 10**8, "started": 10**8}
+    f |= {"code": 0} | fields
+    return struct.pack(
+        "=IIQQQII16s", 2, f["pid"], f["time"], f["begun"], f["started"], f["code"], 0, b"prog"
+    )
 
 
 def size_of(name: str) -> int:
@@ -91,7 +94,7 @@ def test_execution(probe: ExecProbe) -> None:
     assert event == ExecEvent(
         time=event.time, pid=7, ppid=6, uid=1000, comm="prog", parent="sh",
         args=("prog", "--all", "", "x y"), truncated=False, ret=0, cgroup="/group3",
-        path="/bin/prog",
+        path="/bin/prog", started=10**8, euid=1000,
     )  # fmt: skip
 
 
@@ -130,11 +133,23 @@ def test_duration_is_since_the_last_execution(probe: ExecProbe) -> None:
         exec_record(time=2 * 10**9),
         exec_record(time=25 * 10**8, ret=-2),
         exit_record(time=3 * 10**9),
-        exit_record(time=4 * 10**9, started=10**9),
+        exit_record(time=4 * 10**9, begun=10**9, started=7 * 10**8),
     )
     durations = [event.duration for event in events if isinstance(event, ExitEvent)]
-    # The second end is of a process that never executed anything: since its start.
+    # The second end is of another process, which never executed anything: since its start.
     assert durations == [10**9, 3 * 10**9]
+
+
+def test_an_end_that_was_lost_leaves_nothing_to_the_next_process_of_that_pid(
+    probe: ExecProbe,
+) -> None:
+    _, end = drained(
+        probe,
+        exec_record(time=10**9, started=10**8),
+        exit_record(time=9 * 10**9, begun=8 * 10**9, started=7 * 10**9),
+    )
+    assert isinstance(end, ExitEvent)
+    assert end.duration == 10**9
 
 
 def test_too_many_events_keep_the_newest(probe: ExecProbe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +162,7 @@ def test_too_many_events_keep_the_newest(probe: ExecProbe, monkeypatch: pytest.M
 def test_remembered_starts_are_bounded(probe: ExecProbe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execs, "MOST_RUNNING", 4)
     drained(probe, *(exec_record(pid=pid) for pid in range(50)))
-    assert list(probe._started) == [46, 47, 48, 49]
+    assert [pid for pid, _ in probe._executed] == [46, 47, 48, 49]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +197,7 @@ def test_contract_is_json_that_every_reader_takes(probe: ExecProbe) -> None:
     assert (killed["type"], killed["signal"], killed["signal_name"]) == ("exit", 9, "SIGKILL")
     assert (odd["signal"], odd["signal_name"]) == (50, "SIG50")
     assert {"time", "pid", "ppid", "uid", "truncated", "ret", "cgroup"} <= started.keys()
+    assert started["started"] == killed["started"] == 10**8
 
 
 def test_there_is_no_option(probe: ExecProbe) -> None:

@@ -112,14 +112,16 @@ def test_starts_are_those_of_the_initial_time_namespace(
     assert filter_watch._start_of(811) == started
 
 
-def test_pids_of_another_namespace_are_not_looked_up(
+def test_a_pid_of_another_namespace_is_held_and_said_to_be_one(
     child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The programs compare the kernel's own pids, which lead nowhere in our /proc."""
     monkeypatch.setattr(kernel, "in_initial_pid_namespace", lambda: False)
     watch = FilterWatch(Filters(pid=child.pid))
+    assert [(n.kind, n.pid) for n in watch.notices] == [("pid_of_namespace", child.pid)]
+    assert watch.started is not None
     end(child)
-    assert (watch.check(), watch.started, watch.wait_fds()) == (False, None, ())
+    assert watch.check()
+    assert [n.kind for n in watch.notices] == ["pid_of_namespace", "process_ended"]
 
 
 def test_the_idle_task_and_no_process_are_not_watched() -> None:

@@ -168,13 +168,12 @@ def test_a_pair_is_joined_by_fields_where_each_has_them() -> None:
     common = {**NO_VALUES, TARGET: 3, HOW_A: RECORD | 4, AT_A: 8, HOW_B: RECORD | 8}
     assert end.patch == {**common, AT_B: 24}
     assert begin.patch == {**common, AT_B: 16}
-    assert (made.foreign, made.counts_only, made.mechanism) == (True, False, "tracepoint")
+    assert (made.counts_only, made.mechanism) == (False, "tracepoint")
 
 
 def test_a_pair_without_fields_is_joined_by_the_thread() -> None:
     made = wish("t:block:issue,t:block:complete", 3)
     assert {one.patch[HOW_A] for one in made.attach} == {0}
-    assert not made.foreign
     single = wish("t:block:issue", 3)
     assert [one.function for one in single.attach] == ["event"]
     assert single.counts_only
@@ -237,7 +236,6 @@ def test_static_probes(program: str) -> None:
         *["nest_end", "nest_end", "nest_begin"],
     ]
     assert not pair.counts_only
-    assert not pair.foreign
     with pytest.raises(ProbeError, match="no static probe"):
         wish(f"usdt:{program}:app:begun", 0)
 
@@ -246,7 +244,7 @@ def test_an_event_that_is_measured_by_a_field() -> None:
     made = wish("t:block:issue@nr", 3)
     (one,) = made.attach
     assert (one.function, one.patch[HOW_A], one.patch[AT_A]) == ("value_event", RECORD | 4, 32)
-    assert (made.unit, made.counts_only, made.foreign) == ("", False, False)
+    assert (made.unit, made.counts_only) == ("", False)
     with pytest.raises(ProbeError, match="rwbs of block:issue is text"):
         wish("t:block:issue@rwbs", 3)
 
@@ -292,7 +290,6 @@ def test_presets_are_all_there() -> None:
     assert set(DEFAULTS) <= set(specs.PRESETS)
     for name in specs.PRESETS:
         made = wish(name, 0)
-        assert made.foreign
         kind = "btf_tracepoint" if name in ("runq", "offcpu") else "raw_tracepoint"
         assert {one.kind for one in made.attach} == {kind}
 

@@ -20,14 +20,14 @@ class FakeUnit:
 
     def __init__(self, *specs: str) -> None:
         self.slots: dict[int, dict[str, Any]] = {
-            slot: {"spec": spec, "by_text": False, "foreign": False, "watches": False}
+            slot: {"spec": spec, "by_text": False, "watches": False}
             for slot, spec in enumerate(specs)
         }
         self.counts = [(0, 0, 0)] * len(specs)
-        self.changes: list[tuple[int, int, int, int, bytes, int]] = []
+        self.changes: list[tuple[int, int, int, int, bytes, int, int]] = []
         self.control = None
         self.per_call = 0.0
-        self.rows = SimpleNamespace(changes=lambda control: self.changes)
+        self.rows = SimpleNamespace(changes=lambda control, processes: self.changes)
         self.hists = SimpleNamespace(counters=lambda: self.counts, read=self._read)
         self.closed = False
 
@@ -68,7 +68,7 @@ def test_targets_that_are_not_wanted_any_more_are_detached() -> None:
     # Only what is new is loaded, and what comes from the kernel has a target to go to.
     assert probe.params()["targets"] == ["func:vfs_read"]
     units[0].counts = [(0, 0, 0), (7, 0, 0)]
-    units[0].changes = [(1, 0, 3, 30, b"a", 0), (1, 1, 7, 70, b"a", 0)]
+    units[0].changes = [(1, 0, 3, 30, b"a", 0, 1), (1, 1, 7, 70, b"a", 0, 1)]
     probe.drain()
     assert probe.targets["irq"].histogram.n == 1
     assert probe._processes == {("irq", 1): Spent(7, 70)}

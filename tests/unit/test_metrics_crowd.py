@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import cgroups
+from probes import cgroups, kernel, processes
 from probes.cgroups import cgroup_of
 from probes.samples import (
     Counts,
@@ -338,3 +338,21 @@ def test_reading_the_control_group(
 def test_a_process_that_is_not_there() -> None:
     assert cgroup_of(2**22 + 1) is None
     assert cgroup_of(os.getpid()) is not None
+
+
+def test_no_control_group_is_read_by_a_pid_of_another_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cgroup_of(os.getpid()) is not None
+    monkeypatch.setattr(kernel, "in_initial_pid_namespace", lambda: False)
+    assert cgroup_of(os.getpid()) is None
+
+
+def test_the_next_process_with_a_pid_counts_under_its_own_name() -> None:
+    crowd = Crowd(10, 10, lambda pid: f"/group-of-{pid}")
+    crowd.begin(1.0)
+    first, second = 7, 7 + (1 << processes.PID_BITS)
+    assert crowd.name(first, "alpha").comm == "alpha"
+    assert crowd.name(second, "beta").comm == "beta"
+    assert crowd.owner(first, "").comm == "alpha"
+    assert crowd.owner(second, "").cgroup == "/group-of-7"

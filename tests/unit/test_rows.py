@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from probes import control as control_of
-from probes import hdr, rows
+from probes import hdr, processes, rows
 from probes.control import Control
+from probes.processes import Processes, pid_of
 from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import NO_HISTOGRAM
 from probes.text import raw_of
@@ -30,6 +31,12 @@ def test_layouts_are_the_headers() -> None:
     text = (HEADERS / "rows.h").read_text()
     assert int(re.search(r"#define PT_WAYS (\d+)", text)[1]) == WAYS  # type: ignore[index]
     assert f"(epoch - row->epoch) >= {REST}" in text
+    assert f"#define PT_INDEX_BITS {processes.INDEX_BITS}\n" in text
+    assert f"bpf_ktime_get_ns() >> {processes.NOTED_SHIFT} << PT_INDEX_BITS" in text
+    order = ["count", "sum", "key", "epoch", "start", "comm"]
+    body = re.search(r"struct row \{(.*?)struct \{", text, re.S)
+    assert body is not None
+    assert re.findall(r"^\t\w+ (\w+)(?:\[\w+\])?;", body[1], re.M) == order
     fields = re.search(r"struct hist \{(.*?)\};", (HEADERS / "hist.h").read_text(), re.S)
     assert fields is not None
     assert re.findall(r"u64 (\w+);", fields[1]) == ["total", "count", "missed", "overflow"]
@@ -48,6 +55,8 @@ class Kernel:
         self.control = Control(os.dup(self.fds["control"]))
         os.ftruncate(self.fds["crowded"], 4 * mmap.PAGESIZE)
         self.table = RowTable({name: os.dup(self.fds[name]) for name in ROW_MAPS}, CPUS, ROWS)
+        self.processes = Processes()
+        self.time = 0
         assert control_of.SIZE <= 4096
 
     def close(self) -> None:
@@ -56,12 +65,14 @@ class Kernel:
         for fd in self.fds.values():
             os.close(fd)
 
-    def event(self, cpu: int, pid: int, what: int, spent: int, comm: bytes = b"a") -> bool:
+    def event(
+        self, cpu: int, pid: int, what: int, spent: int, comm: bytes = b"a", start: int = 64
+    ) -> bool:
         """One event; False if it found no row."""
         epoch, key = self.control.epoch, pid << 32 | (what + 1)
         spots = [cpu * ROWS + (pid * 7 + what + way) % ROWS for way in range(WAYS)]
         known = [self.row(spot) for spot in spots]
-        own = [spot for spot, row in zip(spots, known, strict=True) if row[2] == key]
+        own = [spot for spot, row in zip(spots, known, strict=True) if row[2:6:3] == (key, start)]
         free = [
             spot
             for spot, row in zip(spots, known, strict=True)
@@ -73,18 +84,18 @@ class Kernel:
             os.pwrite(self.fds["touched"], struct.pack("=Q", others + 1), at)
             return False
         spot = (own or free)[0]
-        count, total, old, at_epoch, name = self.row(spot)
-        if old != key or at_epoch != epoch:
+        count, total, old, at_epoch, name, started = self.row(spot)
+        if (old, started) != (key, start) or at_epoch != epoch:
             self.touch(cpu, spot, epoch)
             name = comm
-        row = struct.pack("=QQQII16s16x", count + 1, total + spent, key, epoch, 0, name)
+        row = struct.pack("=QQQII16s16x", count + 1, total + spent, key, epoch, start, name)
         os.pwrite(self.fds["rows"], row, spot * ROW)
         return True
 
-    def row(self, spot: int) -> tuple[int, int, int, int, bytes]:
+    def row(self, spot: int) -> tuple[int, int, int, int, bytes, int]:
         data = os.pread(self.fds["rows"], 48, spot * ROW)
-        count, total, key, epoch, _, comm = struct.unpack("=QQQII16s", data)
-        return count, total, key, epoch, comm
+        count, total, key, epoch, start, comm = struct.unpack("=QQQII16s", data)
+        return count, total, key, epoch, comm, start
 
     def touch(self, cpu: int, spot: int, epoch: int) -> None:
         base, side = cpu * TOUCHED, epoch & 1
@@ -92,12 +103,13 @@ class Kernel:
         if head[side] != epoch:
             head[side], head[2 + side] = epoch, 0
         at = 8 * ((2 * cpu + side) * ROWS + head[2 + side])
-        os.pwrite(self.fds["lists"], struct.pack("=Q", spot), at)
+        self.time += 1
+        os.pwrite(self.fds["lists"], struct.pack("=Q", self.time << 24 | spot), at)
         head[2 + side] += 1
         os.pwrite(self.fds["touched"], struct.pack("=4I", *head), base)
 
     def changes(self) -> list[tuple[int, int, int, int, bytes]]:
-        return [change[:5] for change in self.table.changes(self.control)]
+        return [change[:5] for change in self.table.changes(self.control, self.processes)]
 
 
 @pytest.fixture
@@ -168,6 +180,26 @@ def test_a_row_that_rested_has_a_new_owner(played: Kernel) -> None:
         played.changes()
     assert played.event(0, 999, 5, 4)
     assert [change[:4] for change in played.changes()] == [(999, 5, 1, 4)]
+
+
+def test_a_pid_that_is_used_again_in_the_same_epoch_is_another_process(played: Kernel) -> None:
+    for start, comm, times in ((64, b"alpha", 5), (128, b"beta", 3)):
+        for _ in range(times):
+            assert played.event(0, 100, 0, 10, comm, start)
+    first, second = played.changes()
+    assert (first[0], first[2:5]) == (100, (5, 50, b"alpha".ljust(16, b"\0")))
+    assert (pid_of(second[0]), second[2:5]) == (100, (3, 30, b"beta".ljust(16, b"\0")))
+    assert second[0] != first[0]
+    played.event(0, 100, 0, 1, b"beta", 128)
+    assert [change[0] for change in played.changes()] == [second[0]]
+
+
+def test_the_name_that_was_noted_last_comes_last(played: Kernel) -> None:
+    """A new program begins on another CPU: its rows there have the name that is right now."""
+    played.event(1, 100, 0, 1, b"shell")
+    played.event(0, 100, 1, 1, b"program")
+    names = [name_of_comm(change[4]) for change in played.changes()]
+    assert names == ["shell", "program"]
 
 
 @pytest.mark.parametrize("seed", range(20))

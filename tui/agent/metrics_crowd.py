@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from probes.processes import pid_of
 from tui.agent.metrics_family import OTHER, label
 
 CALLS, ERRORS, CPU, CYCLES, INSTRUCTIONS = range(5)
@@ -61,7 +62,7 @@ class Group:
 
 
 class Crowd:
-    """Processes, and the series that they count in.
+    """Processes, by their numbers (see `probes.processes`), and the series that they count in.
 
     At most `top` names in each of `cgroups` control groups have their own.
     """
@@ -160,19 +161,20 @@ class Crowd:
             owner = self.pids.get(pid)
             if owner is None:
                 continue
-            raw = self._read(pid)
+            raw = self._read(pid_of(pid))
             if raw is not None and raw != owner.raw:
                 self.pids[pid] = self._owner(raw, owner.comm)
             self._turn.append(pid)
 
-    def _cgroup(self, pid: int, comm: str) -> str:
+    def _cgroup(self, number: int, comm: str) -> str:
         """A process's control group: empty while it is not known, the last one when it has gone."""
-        known = self.pids.get(pid)
+        known = self.pids.get(number)
+        pid = pid_of(number)
         told = self._told.get(pid, "" if known is None else known.raw)
         if pid in self._told and told not in ("", "/"):
             return told
         if not self._reads:
-            self._unread[pid] = comm
+            self._unread[number] = comm
             return told
         self._reads -= 1
         return self._read(pid) or told

@@ -76,7 +76,7 @@ USER: Schema = {
 FILTER_FIELDS: Schema = {
     "pid": maybe(whole("only this process", minimum=1, maximum=NO_ID)),
     "comm": maybe(given("only processes of this name", minLength=1)),
-    "uid": maybe(whole("only this user", minimum=0, maximum=NO_ID - 1)),
+    "uid": maybe(whole("only this user, real or effective", minimum=0, maximum=NO_ID - 1)),
     "cgroup": maybe(given("only this cgroup and those below it")),
 }
 

@@ -202,6 +202,8 @@ def _gone(notices: Sequence[Mapping[str, Any]]) -> list[str]:
     words = {
         "process_ended": "The filtered process {pid} ({comm}) ended at {at}.",
         "cgroup_removed": "The filtered cgroup {cgroup} was removed at {at}.",
+        "pid_of_namespace": "The filtered process {pid} ({comm}) is one of the pid namespace"
+        " that the probes ran in; rows have the machine's pids.",
         "cgroup_followed": "The filtered cgroup {cgroup} was made again at {at}, and is counted.",
     }
     return [

@@ -60,7 +60,7 @@ def _argv(row: ExecRow) -> list[Span]:
 
 def _file(row: ExecRow) -> str:
     """The file that was executed, and how many others were tried."""
-    path = row.path or UNKNOWN
+    path = (row.path or UNKNOWN) + (", truncated at 127 bytes" if row.path_truncated else "")
     if row.failed:
         return f"{path}, the last of {row.tries} tries" if row.tries > 1 else path
     if not row.tries:
@@ -212,8 +212,27 @@ class ExecPane(Pane):
             self._again = None
 
     def _user(self, row: ExecRow) -> str:
-        """What a row's user is called; on another machine the number may be somebody else's."""
-        return user_name(row.uid) if self.here else _number(row.uid)
+        """What a row's user is called; on another machine the number may be somebody else's.
+
+        Behind it is the effective user, where a setuid program has another one.
+        """
+        named = user_name if self.here else _number
+        both = row.euid is not None and row.euid != row.uid
+        return f"{named(row.uid)}>{named(row.euid)}" if both else named(row.uid)
+
+    def _users(self, row: ExecRow) -> str:
+        """The real user, and the effective one where that is another, each with its number."""
+        users = {"": row.uid}
+        if row.euid is not None and row.euid != row.uid:
+            users["effective "] = row.euid
+        return ", ".join(
+            [
+                f"{what}{user_name(uid)} ({uid})"
+                if self.here and uid is not None
+                else f"{what}{_number(uid)}"
+                for what, uid in users.items()
+            ]
+        )
 
     def _group(self, row: ExecRow) -> str:
         """What a row's control group is called."""
@@ -287,15 +306,12 @@ class ExecPane(Pane):
     def _details(self, row: ExecRow, width: int) -> list[Line]:
         ended = UNKNOWN if row.ended is None else _clock(row.ended)
         parent = UNKNOWN if row.ppid is None else f"{row.parent} ({row.ppid})"
-        known = row.uid is not None
-        user = self._user(row)
-        user = f"{user} ({row.uid})" if known and self.here else user
         facts = [
             ("time", _clock(row.time, "%Y-%m-%d %H:%M:%S")),
             ("pid", f"{row.pid} ({row.comm})"),
             ("file", _file(row)),
             ("parent", parent),
-            ("user", user),
+            ("user", self._users(row)),
             ("cgroup", self._where(row)),
             ("ended", f"{ended}  after {fmt_ns(row.duration)}" if row.ended else UNKNOWN),
             ("exit", row.outcome()),

@@ -175,7 +175,7 @@ class LatencyPane(Pane):
             rows.append(row)
         for row in rows[: len(active)]:
             total = None if row.process.total is None else 0
-            none = SpentRow(row.process.pid, row.process.comm, 0, total)
+            none = SpentRow(row.process.number, row.process.comm, 0, total)
             self._quiet[row.key] = (0, Behind(none, view.seconds, 0.0, values))
         return rows
 

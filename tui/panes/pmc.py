@@ -19,6 +19,7 @@ from probes.elapsed import counted_seconds
 from probes.model import seconds_between
 from probes.pmc_events import CUSTOM, MODES, SETS
 from probes.pmc_view import PmcView, TaskRow, pmc_view
+from probes.processes import pid_of
 from probes.samples import Frame, PmcSample
 from tui.lines import Line, Span
 from tui.panes import cpu_strip, pmc_detail
@@ -154,7 +155,7 @@ class PmcPane(Pane):
             sort = first_sort(shown, sample.hardware)
             empty = "no process ran in this interval"
             self._tables[sample.hardware] = Table(
-                shown, lambda row: row.pid, words, sort=sort, empty=empty
+                shown, lambda row: row.number, words, sort=sort, empty=empty
             )
         return self._tables[sample.hardware]
 
@@ -163,11 +164,11 @@ class PmcPane(Pane):
         if view is None:
             return
         if self.drilled is not None:
-            pid = self.drilled.pid
-            if pid in view.processes.ids():
-                row = view.processes.row(pid)
+            number = self.drilled.number
+            if number in view.processes.ids():
+                row = view.processes.row(number)
             else:
-                row = TaskRow(0, 0, 0, pid=pid, comm=self.drilled.comm)
+                row = TaskRow(0, 0, 0, number=number, comm=self.drilled.comm)
             self.drilled = row
             self.items.filter = self.filter
             self.items.feed(pmc_detail.items(row, view))
@@ -188,13 +189,13 @@ class PmcPane(Pane):
     def _resting(self, view: PmcView, aged: bool) -> list[Row]:
         """Rows of processes that ran a moment ago, so that rows do not flicker."""
         comms = view.sample.comms
-        active = {pid: (0, comms.get(pid, "?")) for pid in view.processes.ids()}
+        active = {number: (0, comms.get(number, "?")) for number in view.processes.ids()}
         out = []
-        for pid, (age, comm) in self._quiet.items():
-            if pid in active or age + aged > LINGER:
+        for number, (age, comm) in self._quiet.items():
+            if number in active or age + aged > LINGER:
                 continue
-            active[pid] = (age + aged, comm)
-            out.append(Row(TaskRow(0, 0, None, pid=pid, comm=comm), view, quiet=True))
+            active[number] = (age + aged, comm)
+            out.append(Row(TaskRow(0, 0, None, number=number, comm=comm), view, quiet=True))
         self._quiet = active
         return out if not self.hidden else []
 
@@ -257,22 +258,23 @@ class PmcPane(Pane):
         if not self.look.drawings:
             return []
         rows = max(4, height // 5) if width < SIDE else max(3, height // 5)
-        pid = self._chosen()
-        who = ("machine", pid) if pid is None else (f"{self._comm(pid)} {pid}", pid)
+        chosen = self._chosen()
+        named = "machine" if chosen is None else f"{self._comm(chosen)} {pid_of(chosen)}"
+        who = (named, chosen)
         safe_who = (safe(who[0], self.look.plain), who[1])
         return graphs(self.past, view, safe_who, (width, rows), self.look, self.interval)
 
     def _chosen(self) -> int | None:
         """The process that is drawn, None for the machine: the cursor at rest chooses none."""
         if self.drilled is not None:
-            return self.drilled.pid
+            return self.drilled.number
         row = self.table.current() if self.table.selected is not None else None
-        return None if row is None else row.pid
+        return None if row is None else row.number
 
-    def _comm(self, pid: int) -> str:
+    def _comm(self, number: int) -> str:
         sample = self.sample
         assert isinstance(sample, PmcSample)
-        return sample.comms.get(pid, "?")
+        return sample.comms.get(number, "?")
 
     def _notes(self, view: PmcView, width: int) -> list[Line]:
         """Why there is no hardware, what the mark means, what was left out."""

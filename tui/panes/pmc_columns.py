@@ -157,8 +157,13 @@ class Row:
     quiet: bool = False
 
     @property
+    def number(self) -> int:
+        """The number of the process, by which the row is known over time."""
+        return self.task.number
+
+    @property
     def pid(self) -> int:
-        """The process id, by which the row is known over time."""
+        """The process id."""
         return self.task.pid
 
     def rate(self, count: float | None) -> float | None:

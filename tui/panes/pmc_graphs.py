@@ -71,7 +71,7 @@ class Past:
         if kind != self._kind:
             self.clear()
             self._kind = kind
-        tasks = {row.pid: _pair(row, view) for row in view.processes[:FOLLOWED]}
+        tasks = {row.number: _pair(row, view) for row in view.processes[:FOLLOWED]}
         self._moments.add(frame, Moment(_pair(view.machine, view), tasks), view.seconds)
 
     def of(self, pid: int | None, which: int) -> list[float | None]:

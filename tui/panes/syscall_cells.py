@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from probes.model import CallRow
+from probes.processes import pid_of
 from tui.lines import Span
 from tui.panes.table import Column
 from tui.text import fmt_count, fmt_ns
@@ -14,10 +15,13 @@ from tui.text import fmt_count, fmt_ns
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of either table, in rates a second; `pid` is None for a system call."""
+    """A row of either table, in rates a second.
+
+    `number` is that of a process (see `probes.processes`), None for a system call.
+    """
 
     name: str
-    pid: int | None
+    number: int | None
     rate: float
     errors: float
     share: float | None
@@ -27,7 +31,12 @@ class Row:
     @property
     def key(self) -> Hashable:
         """What identifies the row over time."""
-        return self.name if self.pid is None else self.pid
+        return self.name if self.number is None else self.number
+
+    @property
+    def pid(self) -> int | None:
+        """The process id."""
+        return None if self.number is None else pid_of(self.number)
 
 
 def words(row: Row) -> str:

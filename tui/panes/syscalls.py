@@ -167,8 +167,8 @@ class SyscallPane(Pane):
     def _rows(self, view: SyscallView) -> list[Row]:
         seconds = view.seconds
         calls: Sequence[CallRow] = view.calls
-        if self.path and self.path[-1].pid is not None:
-            calls = view.calls_of(self.path[-1].pid)
+        if self.path and self.path[-1].number is not None:
+            calls = view.calls_of(self.path[-1].number)
         if self._shows_processes:
             return self._processes(view)
         whole = sum([row.count for row in calls]) or 1
@@ -199,7 +199,7 @@ class SyscallPane(Pane):
         self.hidden, self.ended = len(processes) - len(shown), ended.n
         return [
             Row(
-                p.comm, p.pid, p.count / view.seconds, p.errors / view.seconds,
+                p.comm, p.number, p.count / view.seconds, p.errors / view.seconds,
                 p.count / max(whole, 1),
             )
             for p in shown
@@ -230,7 +230,7 @@ class SyscallPane(Pane):
             quiet[key] = (age, row)
             rows.append(row)
         for row in rows[: len(active)]:
-            quiet[row.key] = (0.0, Row(row.name, row.pid, 0.0, 0.0, 0.0))
+            quiet[row.key] = (0.0, Row(row.name, row.number, 0.0, 0.0, 0.0))
         table = self.table
         table.set_columns(self._columns())
         if table.filter != self.filter:

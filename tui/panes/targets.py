@@ -76,7 +76,7 @@ class Behind:
     @property
     def key(self) -> int | str:
         """What tells it from the others of its target."""
-        return self.process.comm if self.process.pid is None else self.process.pid
+        return self.process.comm if self.process.number is None else self.process.number
 
     def amount(self, value: float | None) -> str:
         """A duration, or a value, as it is shown."""
