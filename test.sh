@@ -20,7 +20,7 @@ source "$root/setup.sh"
 # What the tests run, and the package that has it where they differ (Debian's names).
 tools=(gcc g++ go:golang-go bpftool tmux strace cpio setpriv:util-linux unshare:util-linux
 	capsh:libcap2-bin chromium mmdebstrap systemd-analyze:systemd prometheus ip:iproute2 nsenter:util-linux
-	/usr/sbin/sshd:openssh-server ssh:openssh-client openssl pgrep:procps)
+	/usr/sbin/sshd:openssh-server ssh:openssh-client openssl pgrep:procps stress-ng)
 
 # What emulated machines need beside them; what runs in an arm64 one is compiled here.
 vm_tools=(qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One table of loads: what each did, and what all probes together show of it.
+
+It is done alone, and beside programs that make calls, faults, executions and switches on every
+CPU. What is shown must be what was done, to the last one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from probes.processes import pid_of
+from probes.samples import ExitEvent, Frame, LatencySample, PmcSample, SyscallSample
+from tests.kernel.harness import PATHS, Live, Work
+
+pytestmark = pytest.mark.kernel
+
+ALL = {
+    **PATHS,
+    "latency": "probes.latency:LatencyProbe",
+    "pmc": "probes.pmc:PmcProbe",
+}
+TARGET = "tracepoint:syscalls:sys_enter_getppid"
+STRESS = ("stress-ng", "--quiet", "--timeout", "300", "--switch", "1", "--fault", "1",
+          "--exec", "1", "--get", "1", "--pipe", "1")  # fmt: skip
+Shown = Callable[[Frame, int], int]
+
+
+class Row(NamedTuple):
+    """A load: a workload with its arguments, and numbers that are known beside how they show."""
+
+    name: str
+    command: tuple[str, ...]
+    expected: tuple[tuple[int, Shown], ...]
+
+
+def calls(name: str, errors: bool = False) -> Shown:
+    """Calls of a process by name, or those that failed."""
+
+    def shown(frame: Frame, pid: int) -> int:
+        sample = cast(SyscallSample, frame.samples["syscalls"])
+        found = [
+            counts.errors if errors else counts.n
+            for (process, call), counts in sample.matrix.items()
+            if pid_of(process) == pid and call == name
+        ]
+        return sum(found)
+
+    return shown
+
+
+def timed(spec: str) -> Shown:
+    """Events of a target by a process."""
+
+    def shown(frame: Frame, pid: int) -> int:
+        sample = cast(LatencySample, frame.samples["latency"])
+        found = [
+            spent.n
+            for (of, process), spent in sample.processes.items()
+            if of == spec and pid_of(process) == pid
+        ]
+        return sum(found)
+
+    return shown
+
+
+def reading(event: str) -> Shown:
+    """A counter of a process."""
+
+    def shown(frame: Frame, pid: int) -> int:
+        sample = cast(PmcSample, frame.samples["pmc"])
+        found = [
+            one.value
+            for (process, name), one in sample.readings.items()
+            if pid_of(process) == pid and name == event
+        ]
+        return sum(found)
+
+    return shown
+
+
+TABLE = [
+    Row("calls", ("calls", "getppid", "100000"),
+        ((100_000, calls("getppid")), (100_000, timed(TARGET)))),
+    Row("calls of four threads", ("calls", "threads", "20000"), ((80_000, calls("getppid")),)),
+    Row("calls that fail", ("calls", "openat", "5000"),
+        ((5000, calls("openat")), (5000, calls("openat", errors=True)))),
+    Row("page faults", ("counters", "faults"), ((3000, reading("page-faults")),)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["alone", "beside others"])
+def live(request: pytest.FixtureRequest) -> Iterator[Live]:
+    """All probes, with nothing given up, on a quiet machine and on a busy one."""
+    stress: subprocess.Popen[bytes] | None = None
+    if request.param != "alone":
+        if shutil.which("stress-ng") is None:
+            pytest.skip("stress-ng is missing: install the package stress-ng")
+        stress = subprocess.Popen(STRESS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        options: dict[str, dict[str, Any]] = {"latency": {"targets": [TARGET]}}
+        with Live(*ALL, paths=ALL, options=options, interval=0.2) as source:
+            yield source
+    finally:
+        if stress is not None:
+            stress.terminate()
+            stress.wait(30)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_what_was_done_is_shown(live: Live, program: Callable[[str], Path], row: Row) -> None:
+    name, *arguments = row.command
+    with Work(program(name), *arguments) as work:
+        before = live.settled()
+        if name == "counters":
+            work.stdin.write("3000\n")
+            work.stdin.flush()
+            work.done()
+        else:
+            work.work()
+        after = live.settled()
+    for expected, shown in row.expected:
+        assert shown(after, work.pid) - shown(before, work.pid) == expected
+
+
+def test_each_program_that_ended_has_its_status(live: Live) -> None:
+    """A hundred programs with a status each, of which every fifth is killed."""
+    wanted: dict[int, tuple[int, int]] = {}
+    since = len(live.events())
+    for number in range(100):
+        how = "kill -9 $$" if number % 5 == 0 else f"exit {number}"
+        process = subprocess.Popen(["/bin/sh", "-c", how])
+        process.wait(60)
+        wanted[process.pid] = (0, 9) if number % 5 == 0 else (number, 0)
+    live.settled()
+    ends = [event for event in live.events()[since:] if isinstance(event, ExitEvent)]
+    found = [(end.pid, (end.exit_code, end.signal)) for end in ends if end.pid in wanted]
+    assert sorted(found) == sorted(wanted.items())
