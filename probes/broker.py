@@ -10,9 +10,6 @@ Only probes that it was started with can be asked for, by name: the unprivileged
 it code, nor descriptors. What that side sends may be anything; `probes.messages` decodes it, and
 what is wrong is answered. Each batch of requests gets a loader of its own. Nothing here waits for
 the unprivileged side: it may end, stop, or leave its answers unread.
-
-The environment variable PROBETOP_LOADER_TIMEOUT (seconds) is the time that a probe may take
-to load, for machines far slower than any real one; what is no positive number is ignored.
 """
 
 from __future__ import annotations
@@ -35,24 +32,13 @@ from probes.child import Child, Limits
 from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
 from probes.helpers import NO_HELPERS, Helper, Helpers
+from probes.load_time import LOADER_TIMEOUT
 from probes.map_memory import NoRoomError
 from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
 from probes.outbox import Outbox, UnreadError
 from probes.searcher import Searcher
 from probes.units import Units
-
-
-def _loader_timeout(default: float = 10.0) -> float:
-    try:
-        seconds = float(os.environ.get("PROBETOP_LOADER_TIMEOUT", ""))
-    except ValueError:
-        return default
-    return seconds if 0 < seconds < 86400 else default
-
-
-LOADER_TIMEOUT = _loader_timeout()
-"""Seconds that one probe may take to load; idle emulated machines need up to six."""
 
 PACKET_SECONDS = 0.5
 """How long the loader may take for the next packet of an answer that it has begun."""

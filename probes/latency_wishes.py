@@ -12,12 +12,11 @@ from msgspec import Meta, Struct
 
 from probes import file_access, latency_plan, specs
 from probes.base import Params, ProbeError
+from probes.load_time import ALL_SECONDS, TARGET_SECONDS
 from probes.messages import convert
 
 MOST_SHOWN = 500
 """Characters of an error and of its fix, which may quote a file: one message has those of all."""
-TARGET_SECONDS, ALL_SECONDS = 2.0, 6.0
-"""Most that reading the files of one target, and of all of a request, may take."""
 
 
 class Wishes(NamedTuple):
