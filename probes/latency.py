@@ -31,7 +31,7 @@ from probes.latency_unit import Unit
 from probes.latency_wishes import wishes_of
 from probes.prices import a_call
 from probes.processes import Processes
-from probes.rows import ROW_MAPS, name_of_comm, slices_for
+from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
@@ -248,7 +248,7 @@ class LatencyProbe:
             for number, slot, count, total, comm, _, noted in rows:
                 facts = unit.slots.get(slot)
                 if facts is not None:
-                    who = name_of_comm(comm) if facts["by_text"] else number
+                    who = text_of(comm) if facts["by_text"] else number
                     self._charge(facts, who, count, total)
                     if not facts["by_text"]:
                         self._name(number, comm, noted)

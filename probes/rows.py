@@ -56,10 +56,19 @@ text instead of its number and its name.
 """
 
 
+NOT_IN_MEMORY = b"\0\xff"
+"""How a text that could not be read begins."""
+
+
 @lru_cache(8192)
 def name_of_comm(raw: bytes) -> str:
     """A process's name as the kernel keeps it."""
     return readable(raw.partition(b"\0")[0])
+
+
+def text_of(raw: bytes) -> str:
+    """A text that tells calls apart, as a program read it from a process."""
+    return "(not in memory)" if raw.startswith(NOT_IN_MEMORY) else name_of_comm(raw)
 
 
 def slices_for(cpus: int) -> int:

@@ -85,6 +85,7 @@ _AT = re.compile(r"(.*)@([^@:/]*)", re.DOTALL)
 _ARGUMENT = re.compile(r"arg[0-9]{1,2}")
 _TEXT = re.compile(r"str\(\s*+(\w*+)\s*+\)", re.ASCII)
 _OFFSET = re.compile(r"(.+)\+(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,19})", re.DOTALL)
+_VALUE = re.compile(r"@\s*(str\s{0,9}\(|arg[0-9])")
 _COLON = re.compile(r"(?<!:)(?<!\[abi):(?!:)")
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}")
 
@@ -176,6 +177,7 @@ def _bad(text: str, kind: str, why: str) -> ProbeError:
 
 
 def _kernel(kind: Kind, name: str) -> Spec:
+    _no_values(name)
     if not name:
         raise ProbeError(f"{kind} needs the name of a kernel function", f"write {_FORMS[kind]}")
     if "," in name:
@@ -208,6 +210,7 @@ def _uprobe(rest: str) -> Spec:
     if not colon or not path.strip() or not symbol.strip():
         raise _bad(rest, "uprobe", "is no file and function")
     path, symbol = path.strip(), symbol.strip()
+    _no_values(symbol)
     if symbol[0].isdigit() and "::" not in symbol:
         if not _ADDRESS.fullmatch(symbol):
             raise ProbeError(
@@ -243,7 +246,17 @@ def is_name(text: str) -> bool:
     return _COLON.search(text) is None and ("::" in text or not text[0].isdigit())
 
 
+def _no_values(name: str) -> None:
+    """Raises ProbeError for a value or text behind what has none."""
+    if _VALUE.search(name):
+        raise ProbeError(
+            f"{quote(name)}: values and texts are read at static probes and tracepoints only",
+            "leave out what begins with @, or name a tracepoint's field: t:CATEGORY:NAME@FIELD",
+        )
+
+
 def _syscall(name: str) -> Spec:
+    _no_values(name)
     if not _WORD.fullmatch(name):
         why = "needs one system call's name" if is_pattern(name) or not name else ""
         raise ProbeError(

@@ -31,6 +31,7 @@
 /* Bytes of a text that are kept, with its zero: a row's name, extras and wide words. */
 #ifdef PT_WIDE
 #define TEXT (32 + 8 * PT_WIDE)
+#define NOT_IN_MEMORY 0xff00
 #else
 #define TEXT 32
 #endif
@@ -75,8 +76,9 @@ static __always_inline struct row *row_of(void *ctx, struct control *c, u32 targ
 	if (how) {
 		if (!pt_operand(ctx, how, PATCH_AT_TEXT, &address))
 			return NULL;
-		/* what is not in memory is charged to the empty text */
-		bpf_probe_read_user_str(text, TEXT, (void *)address);
+		/* no text has a character behind its end */
+		if (bpf_probe_read_user_str(text, TEXT, (void *)address) < 0)
+			text[0] = NOT_IN_MEMORY;
 #pragma unroll
 		for (i = 0; i < TEXT / 8; i++) {
 			hash = (hash ^ text[i]) * 0x9e3779b97f4a7c15ULL;

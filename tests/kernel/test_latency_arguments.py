@@ -119,7 +119,7 @@ def test_texts_tell_calls_apart(
 ) -> None:
     run = Run(live, path, "texts", 701, tmp_path / "record")
     expected = {f"name-{k}": 101 if k == 0 else 100 for k in range(7)}
-    expected |= {LONG[:95]: 1, "": 1}
+    expected |= {LONG[:95]: 1, "": 1, "(not in memory)": 1}
     for at in ("str(arg1)", "arg0,str(arg1)"):
         assert by_text(run.before, run.after, spec("texts", at=at)) == expected
     counted = run.after.targets[spec("texts", at="str(arg1)")]

@@ -68,6 +68,7 @@ static void texts(long n)
 	STAP_PROBE2(arguments, texts, 0, "a text that is longer than what the "
 		    "kernel side of it keeps, which is a name's and an extra's bytes and those of some words");
 	STAP_PROBE2(arguments, texts, 0, "");
+	STAP_PROBE2(arguments, texts, 0, (char *)8);
 }
 
 static void nested(int level)
