@@ -316,6 +316,10 @@ class CallRate:
         self._last: tuple[float, int] | None = None
         self._rate: float | None = None
 
+    def begin(self, meter: Meter, now: float) -> None:
+        """Their probe runs from now on: what it counts next is of the time since."""
+        self._last = now, meter.events
+
     def of(self, meter: Meter | None, now: float) -> float | None:
         """Since the call before, by the probe's meter; without one, as it was at last."""
         if meter is None:

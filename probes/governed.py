@@ -71,6 +71,10 @@ class Governed:
     def begun(self, probe: Probe, now: float) -> None:
         """A probe runs from now on: its cost is soon to be looked at."""
         probe.meter.estimate(now)
+        counting = self._slots.get("syscalls")
+        if counting is not None and counting.probe is probe:
+            # The first look may detach it: what each call pays goes by the rate known then.
+            self._calls.begin(probe.meter, now)
         self._news = now
         self._due = min(self._due, now + FIRST)
         # Its loader has made calls to measure them: in a moment's rate they would be a storm.

@@ -312,6 +312,7 @@ class LiveSource:
         given_up = slot.probe.given_up() if on else DETACHED.words if slot.held else None
         dated = replace(sample, since=since if on else None, given_up=given_up)
         self._last[name] = dated
+        slot.frame(dated, now)
         return dated
 
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
@@ -420,9 +421,9 @@ class LiveSource:
         """Detach a probe that costs too much now."""
         slot = self._slots[name]
         # Who asked what goes on gets the answer that there is.
-        before = self._last.get(name)
-        begun = self._framed if before is not None and before.state == "on" else slot.begun
-        seen = slot.probe.last_seen(before, time.monotonic() - begun)
+        now = time.monotonic()
+        before, begun = slot.before(now)
+        seen = slot.probe.last_seen(before, now - begun)
         seen = seen and f"; at {time.strftime('%H:%M:%S')} {seen}"
         self._fail(slot, why + seen, fix)
         slot.held, slot.pending = True, None

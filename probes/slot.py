@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from probes.base import Probe
 from probes.governor import DETACHED
-from probes.samples import State, Target
+from probes.samples import Sample, State, Target
+
+MOMENT = 0.08
+"""Seconds too short to say what a machine does: one program may have all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Slot:
 
     `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
     for it cost more than the budget allows. `begun` are the monotonic seconds when it was attached
-    last, `counting` those when the counters of `generation` began.
+    last, `counting` those when the counters of `generation` began. `framed` are its Samples in
+    the last two Frames, with the monotonic seconds of those.
     """
 
     probe: Probe
@@ -42,6 +46,7 @@ class Slot:
     begun: float = 0.0
     counting: float = 0.0
     generation: int | None = None
+    framed: tuple[tuple[float, Sample], ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -53,6 +58,21 @@ class Slot:
         if self.generation != generation:
             self.generation, self.counting = generation, self.begun
         return max(0.0, now - self.counting)
+
+    def frame(self, sample: Sample, now: float) -> None:
+        """Remember what a Frame says of it."""
+        self.framed = (*self.framed[-1:], (now, sample))
+
+    def before(self, now: float) -> tuple[Sample | None, float]:
+        """What to compare the counters with at `now`: a Sample, None for none, and its seconds.
+
+        The last Frame's, or of the one before that where it has only just been made.
+        """
+        older = [one for one in self.framed if now - one[0] >= MOMENT]
+        when, sample = older[-1] if older else (0.0, None)
+        if sample is None or sample.state != "on":
+            return None, self.begun
+        return sample, when
 
     def standing(self) -> Standing:
         """All that can be said of it without reading what it counted."""

@@ -243,7 +243,8 @@ def test_stream_prints_targets(files: dict[str, Path]) -> None:
     good, bad = f"uprobe:{files['good']}:shared", f"uprobe:{files['text']}:main"
     chosen = ("-f", "runq", "-f", good, "-f", bad)
     status, out, err = command("--probes", "latency", *chosen, "-i", "0.5", "--seconds", "2")
-    assert (status, err) == (0, "")
+    said = f"probetop: {bad}: '{files['text']}' is not an ELF file; name a program or a library\n"
+    assert (status, err) == (0, said)
     objects = [json.loads(line) for line in out.splitlines()]
     assert len(objects) == 4
     for obj in objects:

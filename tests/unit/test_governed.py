@@ -260,6 +260,20 @@ def test_what_each_call_of_the_machine_pays_follows_their_rate() -> None:
     assert watcher.level == 0
 
 
+def test_what_each_call_pays_is_known_though_the_first_look_detaches_who_counts_them() -> None:
+    calls = Fake(0.0)
+    calls.meter = Meter()  # type: ignore[assignment]
+    calls.meter.outside = 150.0
+    watcher = Watcher(0.1)
+    owner = Owner({"syscalls": Slot(calls), "execs": Slot(watcher)})
+    owner.governed.begun(cast(Probe, calls), owner.now)
+    owner.now += governed.FIRST
+    calls.meter.events += 1_000_000
+    owner.governed.tick(owner.now)
+    assert set(owner.done) == {("hold", "syscalls"), ("reload", "execs")}
+    assert [level for _, level in watcher.told] == [1]
+
+
 def test_calls_that_its_own_loader_made_are_no_storm() -> None:
     """A Frame that follows the start at once has them in a moment's rate."""
     probe = Fake(0.0)
