@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import selectors
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from tests.unit.agent import OWN, Served, eventually
+from tests.unit.agent import OWN, READ, TOKENS, Served, eventually
 from tui.agent import admission, answers, server
 
 MINE = f"Authorization: Bearer {OWN}\r\n".encode()
@@ -126,9 +129,18 @@ def test_there_are_only_so_many_connections(
     assert served.get("/healthz").status == 200
 
 
+def never_late(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection ends because its time has passed."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 3600.0)
+    monkeypatch.setattr(served.server._config, "timeout_keep_alive", 3600)
+
+
 @pytest.mark.parametrize("begin", [b"", b"GET /hea", GET, GET + b"\r\n"])
-def test_half_sent_heads_keep_nobody_out(served: Served, begin: bytes) -> None:
+def test_half_sent_heads_keep_nobody_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch, begin: bytes
+) -> None:
     """More of them than there may be connections, and nobody waits for their time to pass."""
+    never_late(served, monkeypatch)
     held = [served.connect() for _ in range(admission.MOST_CONNECTIONS + 20)]
     for sock in held:
         try:
@@ -152,10 +164,15 @@ def test_who_does_not_read_makes_room(served: Served, monkeypatch: pytest.Monkey
     held = streams(served, 3)
     for sock in held:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connections = list(served.server._state.connections)
+    for one in connections:
+        # Few frames fill these: who has too many to come is dropped before it has stalled.
+        one.transport.set_write_buffer_limits(0)
+        theirs = one.transport.get_extra_info("socket")
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     def stalled() -> bool:
-        served.source.push(20)
-        connections = list(served.server._state.connections)
+        served.source.push()
         return any(getattr(one, "_stalled_since", None) for one in connections)
 
     eventually("one has stalled", stalled)
@@ -164,11 +181,110 @@ def test_who_does_not_read_makes_room(served: Served, monkeypatch: pytest.Monkey
         sock.close()
 
 
-class Peer:
-    """A connection as `admission` knows it."""
+def keep_asking(address: tuple[str, int], request: bytes, count: int, end: threading.Event) -> None:
+    """Strangers who are never without an answer to come, and come again when they are cut off."""
+    with selectors.DefaultSelector() as selector:
+        for _ in range(count):
+            selector.register(socket.create_connection(address, 20), *BOTH)
+        while not end.is_set():
+            for key, ready in selector.select(0.1):
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)
+                try:
+                    if ready & selectors.EVENT_WRITE:
+                        sock.send(request * 100, socket.MSG_DONTWAIT)
+                    if ready & selectors.EVENT_READ and not sock.recv(1 << 18):
+                        raise ConnectionResetError
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    selector.unregister(sock)
+                    sock.close()
+                    selector.register(socket.create_connection(address, 20), *BOTH)
+        for key in list(selector.get_map().values()):
+            assert isinstance(key.fileobj, socket.socket)
+            key.fileobj.close()
 
-    def __init__(self, group: str, waits_since: float | None = None) -> None:
+
+BOTH = (selectors.EVENT_READ | selectors.EVENT_WRITE,)
+
+
+@pytest.mark.parametrize("path", [b"/v1/interval", b"/v1/snapshot.json"])
+def test_strangers_who_keep_asking_keep_nobody_out(served: Served, path: bytes) -> None:
+    """Those that are answered, and those that are answered with 401."""
+    end, count = threading.Event(), admission.MOST_OF_ONE
+    request = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    thread = threading.Thread(target=keep_asking, args=(served.address, request, count, end))
+    thread.start()
+    try:
+        eventually("all are there", lambda: served.server.connections >= count)
+        assert [served.get("/v1/filters").status for _ in range(20)] == [200] * 20
+    finally:
+        end.set()
+        thread.join(20)
+
+
+def test_strangers_who_are_answered_for_long_keep_nobody_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_late(served, monkeypatch)
+    stream = STREAM.replace(MINE, b"")
+    held = []
+    for number in range(admission.MOST_OF_ONE):
+        held.append(served.connect())
+        # One of them is of the owner, who is known by its first request.
+        held[-1].sendall(STREAM if number == 0 else stream if number <= 10 else GET)
+        assert number > 10 or held[-1].recv(12) == b"HTTP/1.1 200"
+    more = [served.connect() for _ in range(3)]
+    for sock in more:
+        sock.sendall(STREAM)
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    assert served.server.counts.evicted == 3
+    assert all(closed(sock) for sock in held[1:4])
+    for sock in (held[0], held[4], more[0]):
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            assert sock.recv(1)
+    for sock in held + more:
+        sock.close()
+
+
+def test_who_shows_no_token_is_closed_after_some_requests() -> None:
+    request = b"GET /v1/interval HTTP/1.1\r\nHost: localhost\r\n"
+    read = f"Authorization: Bearer {READ}\r\n\r\n".encode()
+    most, last = (
+        server.MOST_DENIED,
+        b"GET /healthz HTTP/1.1\r\nConnection: close\r\nHost: a\r\n\r\n",
+    )
+    with Served(tokens=TOKENS) as served:
+        assert served.raw((request + b"\r\n") * most).count(b"HTTP/1.1 401 ") == most
+        many = served.raw(request + read + (request + b"\r\n") * (most + 1) + last)
+        assert many.count(b"HTTP/1.1 401 ") == most + 1
+        assert many.count(b"HTTP/1.1 200 ") == 2
+
+
+class Peer:
+    """A connection as `admission` knows it, of somebody known."""
+
+    def __init__(
+        self, group: str, waits_since: float | None = None, *, made: float = 0, known: bool = True
+    ) -> None:
         self.group, self.waits_since = group, waits_since
+        self.made, self.known = made, known
+
+
+def test_the_oldest_stranger_gives_way_though_it_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "MOST_CONNECTIONS", 6)
+    monkeypatch.setattr(admission, "MOST_OF_ONE", 4)
+    known = Peer("a", 1.0)
+    busy = [Peer("b", made=float(n), known=False) for n in (4, 2, 3)]
+    came, other = Peer("b", 9.0, made=9, known=False), Peer("c", made=1, known=False)
+    assert admission.to_evict(Peer("b"), [came, *busy]) == (True, busy[1])
+    assert admission.to_evict(Peer("d"), [known, other, came, *busy]) == (True, busy[1])
+    assert admission.to_evict(Peer("d"), [known] * 5 + [other]) == (True, other)
+    assert admission.to_evict(Peer("a"), [known] * 4 + [other]) == (True, known)
 
 
 def test_the_peer_with_the_most_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which connections the agent keeps when there are too many: those that wait longest go first.
+"""Which connections the agent keeps when there are too many: the oldest of strangers go first.
 
-A connection waits while its client has not sent a whole head of a request, or does not read an
-answer. Connections are grouped by their peer, so that nobody can keep others out by opening many.
+A stranger's connection has shown no token, and is not of the agent's owner; it goes whether it is
+answered or not, so that strangers keep nobody out. Of others, those go that wait longest: whose
+client has not sent a whole head of a request, or does not read an answer. Connections are grouped
+by their peer, so that nobody can keep others out by opening many.
 """
 
 from __future__ import annotations
@@ -21,18 +23,25 @@ MOST_OF_ONE = 64
 """Connections of all, and of one peer."""
 MOST_HANDSHAKES = 32
 """Connections whose TLS handshake is not complete."""
+MOST_AT_ONCE = 16
+"""Connections that are accepted before others are served: fewer than MOST_OF_ONE, so that a client
+is heard before as many come after it as make it go."""
 SHORT_PREFIX = 64
 """Bits of an IPv6 address that tell one network from another."""
 
 
 class Waiting(Protocol):
-    """A connection: its peer, and since when it waits for its client (None: it does not)."""
+    """A connection: its peer, since when there is it, whether it is `known` (not a stranger's), and
+    since when it waits for its client (None: it does not). Times are monotonic seconds.
+    """
 
     group: str
+    made: float
+    known: bool
 
     @property
     def waits_since(self) -> float | None:
-        """Monotonic seconds."""
+        """Since when."""
 
 
 W = TypeVar("W", bound=Waiting)
@@ -69,23 +78,24 @@ def peer_uid(sock: Any) -> int | None:
 
 def to_evict(new: Waiting, others: Collection[W]) -> tuple[bool, W | None]:
     """Whether there is room for `new` beside the others, and the one that has to go for it."""
-    groups = Counter(other.group for other in others)
-    if groups[new.group] >= MOST_OF_ONE:
-        victim = _longest(other for other in others if other.group == new.group)
-    elif len(others) >= MOST_CONNECTIONS:
-        waiting = [other for other in others if other.waits_since is not None]
-        counted = Counter(other.group for other in waiting)
-        most = max(counted.values(), default=0)
-        victim = _longest(other for other in waiting if counted[other.group] == most)
-    else:
-        return True, None
+    among = [other for other in others if other.group == new.group]
+    if len(among) < MOST_OF_ONE:
+        if len(others) < MOST_CONNECTIONS:
+            return True, None
+        among = list(others)
+    # By age: who has just come waits, while one that is asked without a pause never does.
+    victim = _first((one.made, one) for one in among if not one.known)
+    if victim is None:
+        waiting = [(one.waits_since, one) for one in among]
+        victim = _first((since, one) for since, one in waiting if since is not None)
     return victim is not None, victim
 
 
-def _longest(connections: Iterable[W]) -> W | None:
-    waiting = [(one.waits_since, one) for one in connections]
-    times = [(since, one) for since, one in waiting if since is not None]
-    return min(times, key=lambda pair: pair[0])[1] if times else None
+def _first(connections: Iterable[tuple[float, W]]) -> W | None:
+    """Of the peer that has the most of these, the one whose time is the earliest."""
+    times = list(connections)
+    counted = Counter(one.group for _, one in times)
+    return min(times, key=lambda pair: (-counted[pair[1].group], pair[0]))[1] if times else None
 
 
 class HandshakeLimit(socket.socket):

@@ -77,20 +77,25 @@ class Gate:
                     own.setdefault(name, value)
             await send(message)
 
+        connection = scope["state"]["connection"]
         try:
-            peer = scope["state"]["connection"].peer_uid
-            scope["state"]["access"] = self._guard.check(
-                scope["method"], scope["path"], scope["scheme"], headers, peer
+            access = self._guard.check(
+                scope["method"], scope["path"], scope["scheme"], headers, connection.peer_uid
             )
+            scope["state"]["access"] = access
+            connection.known = connection.known or self._guard.knows(access)
             await self._app(scope, receive, send_with_headers)
         except ProbeError as error:
-            await _answered(error)(scope, receive, send_with_headers)
+            answer = _answered(error)
+            if answer.status_code == 401 and connection.deny():
+                answer.headers["Connection"] = "close"
+            await answer(scope, receive, send_with_headers)
         except Exception as error:  # one request's failure is not the agent's
             complain(f"{scope['method']} {scope['path'][:80]} failed: {error!r}")
             if not started:
                 await _answered(_failure())(scope, receive, send_with_headers)
             elif not complete:
-                scope["state"]["connection"].drop()
+                connection.drop()
 
 
 def _failure() -> Refused:

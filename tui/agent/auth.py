@@ -95,6 +95,11 @@ class Guard:
             raise Refused(415, "the body is not called JSON", f"send Content-Type: {JSON}")
         return access
 
+    def knows(self, access: Access) -> bool:
+        """Whether who has this access showed a token, or is an owner by the socket's peer."""
+        reads_by_token = self._needs_token or not self._unix
+        return access == "control" or (access == "read" and reads_by_token)
+
     def _check_host(self, headers: Headers) -> None:
         # A page in a browser may give its own name this address, but the browser tells it.
         if self._needs_token or self._unix:

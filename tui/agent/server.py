@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from probes.base import ProbeError
 from tui.agent import admission
 from tui.agent.errors import JSON, complain, error_body
+from tui.agent.unix_socket import BACKLOG
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte."""
@@ -33,6 +34,8 @@ STALL_SECONDS = 20.0
 GONE_SECONDS = 30
 """How long a peer's machine may not acknowledge what was sent."""
 KEEP_SECONDS = 15
+MOST_DENIED = 8
+"""Requests without a valid token after which a connection that has shown none is closed."""
 MOST_HEAD = 1 << 14
 """Bytes of a request's head."""
 MOST_UNREAD = 1 << 18
@@ -55,7 +58,8 @@ class Counts:
 class Connection(H11Protocol):
     """One client. It is in the `state` of each request, for those who must `drop` it.
 
-    `peer_uid` is the user at the other end of a Unix socket; see `admission` for `group`.
+    `peer_uid` is the user at the other end of a Unix socket; see `admission` for `group`, `made`
+    and `known`, which whoever checks requests sets.
     """
 
     def __init__(
@@ -68,6 +72,9 @@ class Connection(H11Protocol):
         super().__init__(config, state, {"connection": self})
         self.group = ""
         self.peer_uid: int | None = None
+        self.made = 0.0
+        self.known = False
+        self._denied = 0
         self._counts = counts
         self._made = made
         self._idle_since = 0.0
@@ -85,7 +92,7 @@ class Connection(H11Protocol):
         if self._made is not None:
             self._made(sock.fileno())
         self.group, self.peer_uid = admission.group_of(sock), admission.peer_uid(sock)
-        self._idle_since = self.loop.time()
+        self.made = self._idle_since = self.loop.time()
         if sock.family != socket.AF_UNIX:
             # A peer that is gone without a word is found out by the kernel.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -168,6 +175,11 @@ class Connection(H11Protocol):
             self._stall.cancel()
             self._stall = None
 
+    def deny(self) -> bool:
+        """A request's token is missing or wrong; whether to close it after the answer."""
+        self._denied += 1
+        return self._denied >= MOST_DENIED and not self.known
+
     def drop(self) -> None:
         """Cut it off, with all that was to be sent."""
         if self.transport is not None:
@@ -229,7 +241,10 @@ class Server:
             sock=sock,
             ssl=context,
             ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+            backlog=admission.MOST_AT_ONCE,
         )
+        # asyncio takes one number for how many it accepts at once and how many the kernel queues.
+        sock.listen(BACKLOG)
 
     async def stop(self) -> None:
         """Accept no more; what is being answered has a moment, then all is closed."""
