@@ -68,6 +68,8 @@ MOST_EVENT = 100_000
 MOST_NAMES = 400_000
 """Names of processes; half of them are of such as still live, or counted something."""
 
+_ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
+
 # -- one probe each ---------------------------------------------------------------------------
 
 
@@ -382,10 +384,13 @@ class Totals:
             self.filters = FILTERS.decode(data, None if whole else self.filters)
 
     def sums(self) -> dict[str, SampleSum]:
-        """What each probe counted."""
+        """What each probe counted; raises Unusual as `totals` does."""
         out = {}
         for name, probe in self.probes.items():
-            total = out[name] = probe.sum()
+            try:
+                total = out[name] = probe.sum()
+            except _ERRORS as error:
+                raise Unusual(str(error)) from error
             total.seconds = probe.seconds
             total.last = probe.kind(state=cast(State, probe.state))
         return out
@@ -400,6 +405,6 @@ def totals(path: str) -> Totals:
                 found.take(bounded_json.inflate(payload), record.whole)
             if reader.damage is not None or found.frames < 2:
                 raise Unusual(reader.damage or "no interval")
-    except (ValueError, TypeError, LookupError, RecursionError, OverflowError) as error:
+    except _ERRORS as error:
         raise Unusual(str(error)) from error
     return found
