@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import counter_tables, execlog, hdr, sums
+from probes import bounded_json, counter_tables, execlog, hdr, sums
 from probes import totals as totals_module
 from probes.base import ProbeError
 from probes.counter_tables import Histograms, Unusual
@@ -54,7 +54,7 @@ def test_a_record_whose_values_take_too_much_is_not_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = raw(tmp_path / "a.ptrec", of("syscalls", "SyscallSample", 1, ',"x":[[],[],[]]'))
-    monkeypatch.setattr(totals_module.bounded_json, "HARMLESS", 10)
+    monkeypatch.setattr(bounded_json, "HARMLESS", 10)
     monkeypatch.setattr(totals_module, "MOST_WEIGHT", 100)
     with pytest.raises(Unusual, match="too much memory"):
         totals_module.totals(path)
@@ -81,7 +81,7 @@ def test_too_many_histograms_are_noticed_while_they_come(monkeypatch: pytest.Mon
     histograms = Histograms()
 
     def change_many() -> None:
-        for number in range(counter_tables.MOST_TIMED + 20):
+        for number in range(sums.MOST_TIMED + 20):
             encoded = TIMED.decode(b'[["a"],[[[[1],[1]],1,1]]]').values[0]
             histograms.change(f"call{number}", encoded)
 
