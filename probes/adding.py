@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from itertools import islice
 from typing import Any, cast
 
@@ -16,6 +16,11 @@ def keep_first(table: dict[Any, Any], most: int) -> None:
     if len(table) > most:
         for key in list(islice(table, most, None)):
             del table[key]
+
+
+def only(names: Mapping[int, str], pids: Set[int]) -> dict[int, str]:
+    """The names of these processes alone."""
+    return {pid: name for pid, name in names.items() if pid in pids}
 
 
 def add_to(total: dict[Any, int], more: Mapping[Any, int]) -> None:

@@ -35,6 +35,13 @@ class Address(NamedTuple):
     tls: ssl.SSLContext | None = None
 
 
+class _Response(http.client.HTTPResponse):
+    """An answer whose trailer is not read: one without an end would keep its reader for ever."""
+
+    def _read_and_discard_trailer(self) -> None:
+        pass
+
+
 class _OverUnix(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -51,13 +58,14 @@ class _OverUnix(http.client.HTTPConnection):
 class Watchdog:
     """Cuts off a server that takes longer for its whole answer: one byte now and then is none.
 
-    The timeout of a socket is for each read alone.
+    The timeout of a socket is for each read alone. `cut` tells whether it did so.
     """
 
     def __init__(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
         self._sock: socket.socket | None = None
+        self.cut = False
 
     def watch(self, sock: socket.socket) -> None:
         """Begin."""
@@ -65,6 +73,7 @@ class Watchdog:
         self._timer.start()
 
     def _cut(self) -> None:
+        self.cut = True
         with suppress(OSError):
             assert self._sock is not None
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -90,6 +99,11 @@ class HttpTransport:
 
     def client(self) -> http.client.HTTPConnection:
         """A connection that is not open yet."""
+        client = self._client()
+        client.response_class = _Response
+        return client
+
+    def _client(self) -> http.client.HTTPConnection:
         address = self._address
         if address.path is not None:
             return _OverUnix(address.path)
@@ -182,12 +196,20 @@ class HttpConnection:
     def receive(self, seconds: float) -> bytes:
         """Bytes of the Frames."""
         self._sock.settimeout(seconds)
-        try:
-            return self._answer.read1(1 << 18)
-        except http.client.HTTPException as error:
-            raise ConnectionResetError(0, line(str(error)) or "the agent has ended") from error
-        except ValueError as error:  # closed by hang_up
-            raise ConnectionResetError(0, "closed") from error
+        data = b""
+        with Watchdog(seconds) as watchdog:
+            watchdog.watch(self._sock)
+            try:
+                data = self._answer.read1(1 << 18)
+            except http.client.HTTPException as error:
+                if not watchdog.cut:
+                    why = line(str(error)) or "the agent has ended"
+                    raise ConnectionResetError(0, why) from error
+            except ValueError as error:  # closed by hang_up
+                raise ConnectionResetError(0, "closed") from error
+        if not data and watchdog.cut:
+            raise TimeoutError("no byte of a frame has come")
+        return data
 
     def send(self, command: Mapping[str, Any]) -> None:
         """To be asked for by and by."""

@@ -12,14 +12,16 @@ from operator import add
 from typing import Any
 
 from probes import hdr
+from probes.limits import MOST_ENTRIES as MOST_BUCKETS
 from probes.record_fields import EncodedHistogram, entries
 from probes.samples import Histogram
 from probes.sums import MOST_TIMED
 
 MOST_ENTRIES = 200_000
 """Entries of a table by number, with those that have gone."""
-MOST_WAITING = 1000
-"""Changes of a histogram that wait to be added to it: more than come between whole ones."""
+MOST_WAITING, WAITING = 8 << 20, 200
+"""Bytes of changes that wait to be added to histograms, more than come between whole ones; and
+bytes that each takes beside its text."""
 Vector = tuple[Any, ...]
 """Integers, or None for what this kernel does not keep."""
 
@@ -82,6 +84,10 @@ class Table:
                 self._check(key, old, new)
         self.real = whole
         self._check_size()
+
+    def keys(self) -> set[Any]:
+        """All that is there, or was."""
+        return self.real.keys() | self._done.keys()
 
     def begin(self) -> None:
         """Counting begins here."""
@@ -162,26 +168,43 @@ class Histograms:
         self._base: dict[str, _Durations] = {}
         self._done: dict[str, _Durations] = {}
         self._waiting: dict[str, list[EncodedHistogram]] = {}
+        self._bytes = 0
 
     def change(self, name: str, more: EncodedHistogram) -> None:
         """Take in what a histogram gained; all of it if it is a new one."""
         if more.n < 0 or more.total < 0:
             raise Unusual("a histogram that fell")
-        waiting = self._waiting.setdefault(name, [])
-        waiting.append(more)
-        if len(waiting) >= MOST_WAITING:
-            self._catch_up(name)
+        # What is not copied keeps the whole record.
+        more.buckets = more.buckets.copy()
+        self._waiting.setdefault(name, []).append(more)
+        self._bytes += WAITING + len(bytes(more.buckets))
+        if self._bytes >= MOST_WAITING:
+            self._catch_up_all()
+            self._check_size()
 
     def replace(self, whole: Mapping[str, EncodedHistogram]) -> None:
         """Take in a whole record."""
         for name in (self._real.keys() | self._waiting.keys()) - whole.keys():
             self.close(name)
-        self._waiting = {}
+        self._waiting, self._bytes = {}, 0
         for name, one in whole.items():
             old = self._real.get(name)
             if old is not None and one.n < old.n:
                 raise Unusual("a histogram that fell")
             self._real[name] = _Durations(dict(entries(one)), one.n, one.total)
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if len(self._real.keys() | self._done.keys()) > MOST_TIMED:
+            raise Unusual("too many histograms")
+        tables = (*self._real.values(), *self._done.values())
+        if sum([len(one.table) for one in tables]) > 2 * MOST_BUCKETS:
+            raise Unusual("too many buckets")
+
+    def _catch_up_all(self) -> None:
+        for name in list(self._waiting):
+            self._catch_up(name)
+        self._bytes = 0
 
     def _catch_up(self, name: str) -> None:
         for more in self._waiting.pop(name, ()):
@@ -201,8 +224,7 @@ class Histograms:
 
     def sums(self) -> dict[str, Histogram]:
         """What was counted, by name."""
-        for name in list(self._waiting):
-            self._catch_up(name)
+        self._catch_up_all()
         out = {name: one.gained(None) for name, one in self._done.items()}
         for name, one in self._real.items():
             self._add(out, name, one.gained(self._base.get(name)))

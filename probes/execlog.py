@@ -20,11 +20,14 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import getsizeof
 
 from probes.cgroup_names import CgroupName, describe, short
 from probes.samples import ExecEvent, ExitEvent
 
 MAX_ROWS = 10_000
+MOST_BYTES = 128 << 20
+"""Bytes of memory that the texts of all rows may take; those of 20,000 usual rows take 30 MB."""
 MAX_SEARCHES = 4096
 """Most searches that are kept open at a time; the oldest is taken to have failed."""
 SEARCH_SECONDS = 1.0
@@ -42,7 +45,7 @@ class ExecRow:
     was lost `ended` alone is known: when another process was seen with the same pid.
     `serial` numbers rows in the order in which they came. `path` is the file as execve was
     given it, `tries` how many attempts failed: all of a row that failed, those before the
-    program was found of one that runs.
+    program was found of one that runs. `size` is bytes of memory that its texts take.
     """
 
     serial: int
@@ -66,6 +69,7 @@ class ExecRow:
     started: int | None = None
     euid: int | None = None
     path_truncated: bool = False
+    size: int = 0
 
     @property
     def command(self) -> str:
@@ -97,7 +101,7 @@ class _Search:
 
 
 class ExecLog:
-    """The newest MAX_ROWS rows, oldest first in `rows`.
+    """The newest MAX_ROWS rows, oldest first in `rows`; fewer where their texts are too large.
 
     `failed` counts the rows that failed for good: their process ended or did something else,
     or SEARCH_SECONDS have passed.
@@ -107,6 +111,7 @@ class ExecLog:
         self.rows: deque[ExecRow] = deque()
         self.failed = 0
         self._limit = limit
+        self._size = 0
         self._running: OrderedDict[int, ExecRow] = OrderedDict()
         self._searches: OrderedDict[int, _Search] = OrderedDict()
         self._serial = 0
@@ -126,19 +131,26 @@ class ExecLog:
     def clear(self) -> None:
         """Forget everything."""
         self.rows.clear()
-        self.failed = 0
+        self.failed = self._size = 0
         self._running.clear()
         self._searches.clear()
 
     def _append(self, row: ExecRow) -> None:
         self.rows.append(row)
-        if len(self.rows) > self._limit:
+        self._weigh(row)
+        while len(self.rows) > self._limit or (self._size > MOST_BYTES and len(self.rows) > 1):
             old = self.rows.popleft()
+            self._size -= old.size
             if self._running.get(old.pid) is old:
                 del self._running[old.pid]
             search = self._searches.get(old.pid)
             if search is not None and search.row is old:
                 self._close(old.pid)
+
+    def _weigh(self, row: ExecRow) -> None:
+        """Count the texts of a row that is new, or has others now."""
+        before, row.size = row.size, _size(row)
+        self._size += row.size - before
 
     def _next(self) -> int:
         self._serial += 1
@@ -168,6 +180,7 @@ class ExecLog:
             del self._searches[event.pid]
             row = search.row
             _describe(row, event)
+            self._weigh(row)
         else:
             self._close(event.pid)
             row = _row(self._next(), event)
@@ -215,6 +228,11 @@ def _row(serial: int, event: ExecEvent) -> ExecRow:
     row = ExecRow(serial, event.time, event.pid, event.comm)
     _describe(row, event)
     return row
+
+
+def _size(row: ExecRow) -> int:
+    texts = (row.comm, row.parent, row.cgroup, row.path, *(row.args or ()))
+    return sum(map(getsizeof, texts))
 
 
 def _describe(row: ExecRow, event: ExecEvent) -> None:

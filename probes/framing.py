@@ -96,7 +96,7 @@ class Decoder:
         self._checksum = 0
 
     def feed(self, data: bytes) -> Iterator[Frame | dict[str, Any]]:
-        """What is complete with these bytes; iterate to the end before the next call."""
+        """What is complete with these bytes; what is not asked for comes with the next call."""
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             mark, length, checksum = HEADER.unpack_from(self._buffer)

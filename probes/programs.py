@@ -72,10 +72,13 @@ class Programs:
             newest = max(newest, row.serial)
             self._open.append(row)
         self._serial = newest
+        # What the log has forgotten changes no more.
+        oldest = log.rows[0].serial if log.rows else 0
         still: list[ExecRow] = []
         for row in self._open:
             searching = row.failed and now - row.time < SEARCH_SECONDS
-            if searching or not (row.failed or row.replaced or row.ended is not None):
+            final = row.failed or row.replaced or row.ended is not None
+            if row.serial >= oldest and (searching or not final):
                 still.append(row)
             else:
                 self._count(row)

@@ -14,22 +14,26 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from probes import hdr
 from probes.codec import codec_for
 from probes.samples import ExecEvent, ExitEvent, Filters, Host, Target
 
-Name = Annotated[str, Meta(max_length=1024)]
+Name = Annotated[str, Meta(max_length=128)]
+Spec = Annotated[str, Meta(max_length=16_384)]
+Int = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
+"""What tables hold many of: longer ones, which no machine has, are left to who reads Frames."""
 
 
 class _Buckets(Struct, array_like=True):
-    steps: list[int]
-    values: list[int]
-    gone: list[int] = []
+    steps: Annotated[list[Int], Meta(max_length=hdr.BUCKETS)]
+    values: Annotated[list[Int], Meta(max_length=hdr.BUCKETS)]
+    gone: list[Int] = []
 
 
 class EncodedHistogram(Struct, array_like=True):
     buckets: Raw
-    n: int
-    total: int
+    n: Int
+    total: Int
 
 
 class _Timed(Struct, array_like=True):
@@ -40,39 +44,39 @@ class _Timed(Struct, array_like=True):
 
 class _Named(Struct, array_like=True):
     keys: list[Name]
-    values: list[tuple[int, int]]
+    values: list[tuple[Int, Int]]
     gone: list[Name] = []
 
 
 class _ById(Struct, array_like=True):
-    keys: list[int]
-    values: list[tuple[int, int, int, int | None]]
-    gone: list[int] = []
+    keys: list[Int]
+    values: list[tuple[Int, Int, Int, Int | None]]
+    gone: list[Int] = []
 
 
 class _ByEvent(Struct, array_like=True):
-    keys: list[tuple[int, Name]]
-    values: list[tuple[int, int, int]]
-    gone: list[tuple[int, Name]] = []
+    keys: list[tuple[Int, Name]]
+    values: list[tuple[Int, Int, Int]]
+    gone: list[tuple[Int, Name]] = []
 
 
 class _Comms(Struct, array_like=True):
-    keys: list[int]
+    keys: list[Int]
     values: list[Name]
-    gone: list[int] = []
+    gone: list[Int] = []
 
 
 class EncodedTargets(Struct, array_like=True):
-    keys: list[str]
+    keys: list[Spec]
     values: list[dict[str, Raw]]
-    gone: list[str] = []
+    gone: list[Spec] = []
 
 
 class Fields(Struct):
     """Of all Samples, what is compared; the rest is skipped over."""
 
-    state: str | UnsetType = UNSET
-    generation: int | UnsetType = UNSET
+    state: Name | UnsetType = UNSET
+    generation: Int | UnsetType = UNSET
     counted: float | UnsetType | None = UNSET
     calls: Raw = Raw()
     latency: Raw = Raw()

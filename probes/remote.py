@@ -115,9 +115,10 @@ class RemoteSource:
         self._connections = 0
         self._offset: float | None = None
         self._first = self._last = float("-inf")
-        self._early: list[Frame] = []
+        self._early: Frame | None = None
         self._said = float("-inf")
-        self._frames = 0
+        self._frames = self._seen = 0
+        self._more = False
         self._pace = Pace(time.monotonic())
 
     # -- commands: any thread may call these ---------------------------------------------------
@@ -141,7 +142,7 @@ class RemoteSource:
         connection = self._connect(ask=True)
         try:
             end = time.monotonic() + seconds
-            while not self._early:
+            while self._early is None:
                 self._receive(connection, max(0.1, end - time.monotonic()))
         except ProbeError:
             self._drop()
@@ -227,9 +228,9 @@ class RemoteSource:
 
     def _run(self) -> None:
         wait = FIRST_WAIT
-        for frame in self._early:
-            self._on_frame(frame)
-        self._early.clear()
+        early, self._early = self._early, None
+        if early is not None:
+            self._on_frame(early)
         while not self._stopping.is_set():
             heard = self.link.heard
             try:
@@ -269,7 +270,8 @@ class RemoteSource:
             # What was asked before is asked again here, and its answers are no news.
             self._asked.clear()
             self._said = float("-inf")
-            self._frames = 0
+            self._frames = self._seen = 0
+            self._more = False
             if self._connections > 1 and not self._transport.remembers:
                 for command in self._wishes.values():
                     self._requests += 1
@@ -285,26 +287,30 @@ class RemoteSource:
             connection.close()
 
     def _receive(self, connection: Connection, seconds: float) -> None:
-        """Take what comes next; raises OSError or ProbeError at the end of the link."""
-        data = connection.receive(seconds)
-        if not data:
+        """Take what comes next, one record at a time: many changes of a large table fit into a
+        few bytes. Raises OSError or ProbeError at the end of the link.
+        """
+        data = b"" if self._more else connection.receive(seconds)
+        if not data and not self._more:
             raise connection.why() or ConnectionResetError("the far side has ended")
         now = time.monotonic()
         if now - self._said >= ALIVE and not self._transport.remembers:
             self._said = now
             connection.send({"id": 0, "op": "alive"})
         self.link = self.link._replace(received=self.link.received + len(data))
-        before, started = self._frames, time.monotonic()
-        for item in self._decoder.feed(data):
-            if isinstance(item, Frame):
-                self._frames += 1
-                self._take(item, now)
-            elif "hello" in item:
-                _check(item["hello"])
-            elif item:
-                self._answered(item)
-        if self._frames != before and not self._transport.remembers:
+        started = time.monotonic()
+        item = next(self._decoder.feed(data), None)
+        self._more = item is not None
+        if isinstance(item, Frame):
+            self._frames += 1
+            self._take(item, now)
+        elif item and "hello" in item:
+            _check(item["hello"])
+        elif item:
+            self._answered(item)
+        if not self._more and self._frames != self._seen and not self._transport.remembers:
             # On a slow link it waits for this, instead of filling what lies between.
+            self._seen = self._frames
             connection.send({"id": 0, "op": "seen", "frames": self._frames})
         ended = time.monotonic()
         self._stopping.wait(self._pace.wait(ended - started, ended))
@@ -316,7 +322,7 @@ class RemoteSource:
         shown = self._moved(frame, now)
         self.link = self.link._replace(state="live", heard=now, why=None)
         if self._thread is None:
-            self._early.append(shown)
+            self._early = shown if self._early is None else shown.merged_after(self._early)
         else:
             self._on_frame(shown)
 

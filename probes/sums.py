@@ -19,6 +19,7 @@ from probes.adding import (
     add_times,
     add_to,
     keep_first,
+    only,
 )
 from probes.cgroup_names import CgroupName
 from probes.changes import loses
@@ -48,6 +49,8 @@ MOST_KEYS = 50_000
 """Keys of tables in which a real machine has some hundreds: calls, errnos, CPUs, names."""
 MOST_ROWS = 1_000_000
 """Rows of tables by process."""
+MOST_NAMES = 100_000
+"""Names of processes, above which those go of processes that have no row."""
 MOST_TIMED = 1000
 """Calls and targets whose durations are kept."""
 
@@ -216,7 +219,8 @@ class SyscallSum(SampleSum):
         self._comms.update(new.comms)
         keep_first(self._calls, MOST_KEYS)
         keep_first(self._errnos, MOST_KEYS)
-        keep_first(self._comms, MOST_ROWS)
+        if len(self._comms) > MOST_NAMES:
+            self._comms = only(self._comms, {pid for pid, _ in self._matrix})
         self._unattributed += max(0, new.unattributed - old.unattributed)
         self._missed += max(0, new.missed - old.missed)
         if new.latency is not None:
@@ -315,7 +319,8 @@ class LatencySum(SampleSum):
         self._comms.update(new.comms)
         keep_first(self._processes, MOST_KEYS)
         keep_first(self._texts, MOST_KEYS)
-        keep_first(self._comms, MOST_ROWS)
+        if len(self._comms) > MOST_NAMES:
+            self._comms = only(self._comms, {pid for _, pid in self._processes})
         self._prune(len(self._processes) + len(self._texts), new)
 
     def _leave_out(self, sample: LatencySample) -> int:
@@ -392,7 +397,8 @@ class PmcSum(SampleSum):
         self._comms.update(new.comms)
         keep_first(self._readings, MOST_ROWS)
         keep_first(self._cpu_readings, MOST_KEYS)
-        keep_first(self._comms, MOST_ROWS)
+        if len(self._comms) > MOST_NAMES:
+            self._comms = only(self._comms, self._tasks.keys() | {pid for pid, _ in self._readings})
         self._unattributed += max(0, new.unattributed - old.unattributed)
         tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
         tick.counts["idle"] = sum([cpu.idle for cpu in cpus])

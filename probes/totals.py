@@ -22,6 +22,7 @@ from msgspec import UNSET, Raw
 from probes import bounded_json
 from probes.counter_tables import Histograms, Table, Unusual
 from probes.elapsed import counted_part, target_part
+from probes.limits import MOST_WEIGHT
 from probes.model import SHORTEST
 from probes.record_fields import (
     COMMS,
@@ -41,6 +42,7 @@ from probes.record_fields import (
 )
 from probes.recording import Reader
 from probes.samples import (
+    MAX_EVENTS,
     NO_HISTOGRAM,
     Counts,
     CpuTimes,
@@ -62,6 +64,11 @@ from probes.sums import MOST_KEYS, MOST_TIMED, ExecSum, LatencySum, PmcSum, Samp
 
 MOST_EVENT = 100_000
 """Bytes of an execution: its arguments are 4096 bytes, each of them escaped at worst."""
+
+MOST_NAMES = 400_000
+"""Names of processes; half of them are of such as still live, or counted something."""
+
+_ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
 # -- one probe each ---------------------------------------------------------------------------
 
@@ -178,6 +185,8 @@ class Execs(Counted):
         data = bytes(fields.events)
         if data or whole:
             events = EVENTS.decode(data) if data else ()
+            if len(events) > MAX_EVENTS:
+                raise Unusual("more events than a Frame may have")
             if any(len(bytes(event)) > MOST_EVENT for _, event in events):
                 raise Unusual("an event that is too large")
             self._events = [EVENT[kind].decode(event) for kind, event in events]
@@ -225,6 +234,8 @@ class Latency(Counted):
                 self._spent.close(spec)
             for spec, histogram in histograms.items():
                 self._spent.change(spec, histogram)
+        if len(self._seen.keys() | self._real.keys() | set(targets.keys)) > MOST_TIMED:
+            raise Unusual("too many targets")
         for spec, target in zip(targets.keys, targets.values, strict=True):
             changes = {name: bounded_json.decode(bytes(data)) for name, data in target.items()}
             self._real[spec] = TARGET.decode(changes, self._real.get(spec))
@@ -241,8 +252,6 @@ class Latency(Counted):
 
     def sum(self) -> SampleSum:
         total, spent = LatencySum(), self._spent.sums()
-        if len(self._seen) > MOST_TIMED:
-            raise Unusual("too many targets")
         total._targets = {
             spec: replace(
                 target,
@@ -267,14 +276,31 @@ class Pmc(Counted):
         self._events: tuple[str, ...] = ()
         self._all: tuple[str, ...] | None = None
         self._comms: dict[int, str] = {}
+        self._named: set[int] = set()
 
     def _take(self, fields: Fields, whole: bool) -> None:
         events, comms = bytes(fields.events), bytes(fields.comms)
         if events or whole:
             self._events = tuple(TEXTS.decode(events)) if events else ()
+        if whole:
+            self._named = set()
         if comms:
             columns = COMMS.decode(comms)
-            self._comms.update(zip(accumulate(columns.keys), columns.values, strict=True))
+            names = dict(zip(accumulate(columns.keys), columns.values, strict=True))
+            self._named.difference_update(accumulate(columns.gone))
+            self._named |= names.keys()
+            self._comms |= names
+        if len(self._comms) > MOST_NAMES:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave out the names of processes that neither live nor counted anything."""
+        known = self.tables["readings"].keys()
+        pids = self._named | self.tables["tasks"].keys()
+        pids |= {pid for pid, _ in known}
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+        if len(self._comms) > MOST_NAMES // 2:
+            raise Unusual("too many names")
 
     def counted(self, seconds: float) -> None:
         if self.state == "on" and self._all != self._events:
@@ -308,6 +334,8 @@ class Totals:
 
     def take(self, text: bytes, whole: bool) -> None:
         """Take in the JSON of a record."""
+        if len(text) > bounded_json.HARMLESS and bounded_json.weight(text) > MOST_WEIGHT:
+            raise Unusual("a record whose values take too much memory")
         record = RECORD.decode(text)
         if record.mono is UNSET or (whole and UNSET in (record.time, record.samples)):
             raise Unusual("a record without a moment")
@@ -356,10 +384,13 @@ class Totals:
             self.filters = FILTERS.decode(data, None if whole else self.filters)
 
     def sums(self) -> dict[str, SampleSum]:
-        """What each probe counted."""
+        """What each probe counted; raises Unusual as `totals` does."""
         out = {}
         for name, probe in self.probes.items():
-            total = out[name] = probe.sum()
+            try:
+                total = out[name] = probe.sum()
+            except _ERRORS as error:
+                raise Unusual(str(error)) from error
             total.seconds = probe.seconds
             total.last = probe.kind(state=cast(State, probe.state))
         return out
@@ -374,6 +405,6 @@ def totals(path: str) -> Totals:
                 found.take(bounded_json.inflate(payload), record.whole)
             if reader.damage is not None or found.frames < 2:
                 raise Unusual(reader.damage or "no interval")
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+    except _ERRORS as error:
         raise Unusual(str(error)) from error
     return found

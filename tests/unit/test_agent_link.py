@@ -296,6 +296,49 @@ def _fetch(address: Address) -> None:
         raise NONSENSE
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"0\r\n" + b"a: b\r\n" * 50, b"1"],
+    ids=["a trailer without an end", "a size that drips"],
+)
+def test_who_sends_no_byte_of_a_frame_is_silent(said: bytes) -> None:
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            client, _ = listening.accept()
+            with client, suppress(OSError):
+                client.recv(65536)
+                kind = FRAMES.encode()
+                head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: "
+                client.sendall(head + kind + b"\r\n\r\n")
+                while not ended.wait(0.05):
+                    client.sendall(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = Address("127.0.0.1", listening.getsockname()[1])
+        connection = HttpTransport("x", address).connect(lambda answer: None, ask=True)
+        got: list[object] = []
+
+        def read() -> None:
+            try:
+                got.append(connection.receive(0.5))
+            except TimeoutError as error:
+                got.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join(10)
+        came_back = not reader.is_alive()
+        ended.set()
+        connection.close()
+        thread.join(10)
+        reader.join(10)
+    assert came_back
+    assert got[0] == b"" or isinstance(got[0], TimeoutError)
+
+
 @pytest.mark.parametrize("status", [b"200 OK", b"404 Not Found"])
 @pytest.mark.parametrize("size", [b"-1", b"-5", b"x", b"ffffffffffffffff"])
 def test_chunks_of_impossible_sizes_take_no_memory(status: bytes, size: bytes) -> None:

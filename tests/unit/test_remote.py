@@ -423,3 +423,37 @@ def test_decoding_takes_half_of_the_time_at_most() -> None:
     assert waited > 0.9 * worked
     # Frames of a usual size, one a second, never wait.
     assert sum([pace.wait(0.3, now + second) for second in range(10, 1000)]) == 0
+
+
+def test_a_chunk_of_many_changes_is_one_frame_before_there_is_a_screen() -> None:
+    """Each Frame has a table of its own, and a large one takes a few bytes of changes."""
+    one, frames = FakeConnection(), make_frames(40)
+    encoder = Encoder()
+    one.items.put(b"".join([encoder.frame(frame) for frame in frames]))
+    transport = FakeTransport(one)
+    source = RemoteSource(transport)
+    source.open()
+    assert isinstance(source._early, Frame)
+    assert source._frames == 1
+    got: list[Frame] = []
+    source.start(got.append, lambda why: None)
+    eventually("all of them come", lambda: len(got) == len(frames))
+    eventually("they are confirmed", lambda: one.seen == [len(frames)])
+    source.stop()
+
+
+def test_decoding_waits_after_each_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    paced: list[int] = []
+
+    def wait(pace: remote.Pace, worked: float, now: float) -> float:
+        paced.append(len(shown.frames))
+        return 0.0
+
+    monkeypatch.setattr(remote.Pace, "wait", wait)
+    one, encoder = FakeConnection(), Encoder()
+    shown = Shown(FakeTransport(one))
+    one.items.put(b"".join([encoder.frame(frame) for frame in make_frames(5)]))
+    shown.until(5)
+    eventually("it waits for more", lambda: len(one.waited) == 2)
+    shown.source.stop()
+    assert set(paced) >= {1, 2, 3, 4, 5}

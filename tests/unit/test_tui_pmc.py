@@ -157,6 +157,17 @@ def test_rows_rest_while_values_change_a_little(feed: Feed) -> None:
         assert [row.pid for row in feed.pane.table.rows][:6] == order[:6]
 
 
+def test_many_that_ran_a_moment_ago_have_no_rows(feed: Feed) -> None:
+    """One Frame of half a million processes would keep the screen busy for many more."""
+    few = dict(feed.fake.comms)
+    feed.fake.comms = {1000 + at: f"worker{at}" for at in range(BUSIEST + 100)}
+    feed(2)
+    feed.fake.comms = few
+    feed()
+    assert 0 < len(feed.pane.table.rows) <= BUSIEST
+    assert len(feed.pane._quiet) <= BUSIEST
+
+
 def test_the_busiest_of_many_and_a_filter_that_finds_the_others(feed: Feed) -> None:
     feed.fake.comms = {1000 + at: f"worker{at}" for at in range(BUSIEST + 100)}
     feed(3)

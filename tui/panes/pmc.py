@@ -187,7 +187,12 @@ class PmcPane(Pane):
         return BUSIEST if by_use and not table.reverse and not self.filter else None
 
     def _resting(self, view: PmcView, aged: bool) -> list[Row]:
-        """Rows of processes that ran a moment ago, so that rows do not flicker."""
+        """Rows of processes that ran a moment ago, so that rows do not flicker; none of them
+        where more ran than are shown: the screen would wait for rows that it has no place for.
+        """
+        if len(view.processes) > BUSIEST:
+            self._quiet = {}
+            return []
         comms = view.sample.comms
         active = {number: (0, comms.get(number, "?")) for number in view.processes.ids()}
         out = []
@@ -197,7 +202,7 @@ class PmcPane(Pane):
             active[number] = (age + aged, comm)
             out.append(Row(TaskRow(0, 0, None, number=number, comm=comm), view, quiet=True))
         self._quiet = active
-        return out if not self.hidden else []
+        return out
 
     def crumbs(self) -> list[str]:
         """The process drilled into."""
