@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of root's for a process that is root no more: another one makes them, by a narrow rule.
+"""Files for a process that may write none: another one makes them, by a narrow rule.
 
-Who calls probetop as root gets a dashboard of the user nobody, who owns nothing. What it exports
-and records is made by a process that keeps root's rights, and makes only new files (or the one
-that the command line names) in few folders. For all other users nothing of this is needed.
+What a dashboard exports and records is made by a process with the rights of the user whose files
+they are, or with root's where the dashboard is nobody's. It makes new files of few kinds (or the
+one that the command line names) and changes none that is there; root's only in few folders.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
+import mmap
 import os
 import pwd
 import re
@@ -22,9 +24,9 @@ import threading
 from dataclasses import dataclass
 from typing import NoReturn
 
-from probes import process_start
+from probes import privileges, process_start
 from probes.base import ProbeError
-from probes.files import printable, unusable
+from probes.files import new_file, printable, unusable
 
 PR_SET_PDEATHSIG = 1
 ENDINGS = (".html", ".json", ".svg", ".ptrec")
@@ -32,6 +34,8 @@ SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 """Folders below which anybody may make files."""
 LONGEST_REQUEST = 8192
 LARGEST_FILE = 64 << 20
+_LENGTH = 8
+"""Bytes, at the beginning of a content, that say how long it is."""
 MOST_FILES = 100
 """How many files one dashboard may have made: a taken-over one shall not fill folders."""
 LARGEST_RECORDING = 16 << 30
@@ -58,9 +62,12 @@ class Rule:
 class Maker:
     """The side without privileges."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, content: int, *, stops: bool = True) -> None:
+        """`content` is a file of `content_file`, `stops` whether the other side stops the job."""
         self._sock = sock
-        self._lock = threading.Lock()
+        self._content = content
+        self._stops = stops
+        self._lock, self._filling = threading.Lock(), threading.Lock()
 
     def create(self, path: str, force: bool) -> int:
         """A descriptor of a new, empty file; raises ProbeError."""
@@ -71,13 +78,18 @@ class Maker:
 
     def write(self, path: str, data: bytes, force: bool) -> None:
         """Make a file with this content, whole or not at all; raises ProbeError."""
-        content = os.memfd_create("probetop-file")
-        try:
-            with open(content, "wb", closefd=False) as file:
-                file.write(data)
-            self._ask(WRITE, path, force, [content])
-        finally:
-            os.close(content)
+        if len(data) > LARGEST_FILE:
+            why = f"cannot create {printable(path)}: more than {LARGEST_FILE >> 20} MiB"
+            raise ProbeError(why, "export another kind of file")
+        with self._filling:
+            try:
+                _fill(self._content, data)
+            except OSError as error:
+                raise unusable("create", path, error) from error
+            else:
+                self._ask(WRITE, path, force)
+            finally:
+                _empty(self._content)
 
     def check(self, path: str) -> None:
         """Raises ProbeError if no file can be made there."""
@@ -85,7 +97,7 @@ class Maker:
 
     def stop(self) -> bool:
         """Stop the job of which this process is a part, and go on with it; False if it cannot."""
-        if not self._lock.acquire(timeout=1):
+        if not self._stops or not self._lock.acquire(timeout=1):
             return False
         try:
             # However long we are stopped, the answer is there.
@@ -98,11 +110,11 @@ class Maker:
             self._sock.settimeout(SECONDS)
             self._lock.release()
 
-    def _ask(self, what: bytes, path: str, force: bool, fds: list[int] | None = None) -> list[int]:
+    def _ask(self, what: bytes, path: str, force: bool) -> list[int]:
         request = what + (FORCE if force else b" ") + os.fsencode(path)
         with self._lock:
             try:
-                socket.send_fds(self._sock, [request[:LONGEST_REQUEST]], fds or [])
+                self._sock.send(request[:LONGEST_REQUEST])
                 data, found, _, _ = socket.recv_fds(self._sock, LONGEST_REQUEST, 1)
             except OSError as error:
                 # A late answer must not be taken for that to the next request.
@@ -130,138 +142,215 @@ def stop_job() -> None:
         os.killpg(os.getpgrp(), signal.SIGTSTP)
 
 
-def start(rule: Rule) -> None:
-    """Start the process with root's rights, and have it make this one's files from now on.
+def start(rule: Rule, user: privileges.User | None = None) -> None:
+    """Start the process that makes this one's files from now on, with the rights of `user`.
 
-    It ends with this process. Call it before any other process or thread is started.
+    None stands for this process's own, root's. It ends with this process. Call it before any
+    other process or thread is started. Raises ProbeError.
     """
     global _maker
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    bound_files(LARGEST_RECORDING)
+    try:
+        content = content_file()
+    except OSError as error:
+        raise ProbeError(f"no file in memory can be made ({error.strerror})", "") from error
     if os.fork() == 0:
         ours.close()
-        _run(theirs, rule)
+        _run(theirs, content, rule, user)
     theirs.close()
     ours.settimeout(SECONDS)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_RECORDING, LARGEST_RECORDING))
     process_start.keep_from_broker(ours.fileno())
-    _maker = Maker(ours)
+    process_start.keep_from_broker(content)
+    _maker = Maker(ours, content, stops=user is None)
 
 
-def _run(sock: socket.socket, rule: Rule) -> NoReturn:
-    """The process with root's rights, from fork to end."""
+def bound_files(most: int) -> None:
+    """Have this process, and those that it starts, make no file longer than this, in bytes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+def content_file() -> int:
+    """A file in memory for the content of files to be made, which never grows; raises OSError.
+
+    There is one, and it is made early: who can make more of them can hoard memory that belongs to
+    no process.
+    """
+    fd = os.memfd_create("probetop-file", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(fd, _LENGTH + LARGEST_FILE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def _fill(fd: int, data: bytes) -> None:
+    """Write a content; raises OSError."""
+    os.pwrite(fd, len(data).to_bytes(_LENGTH, "little"), 0)
+    view, at = memoryview(data), _LENGTH
+    while view:
+        done = os.pwrite(fd, view, at)
+        view, at = view[done:], at + done
+
+
+def _empty(fd: int) -> None:
+    """Give the memory of a content back."""
+    with contextlib.suppress(OSError, ValueError), mmap.mmap(fd, 0) as memory:
+        memory.madvise(mmap.MADV_REMOVE)
+
+
+def _content(fd: int) -> bytes:
+    """A content, whatever the other side does to it meanwhile."""
+    size = int.from_bytes(os.pread(fd, _LENGTH, 0), "little")
+    if size > LARGEST_FILE:
+        raise ProbeError("this cannot be asked for here", "report it")
+    return os.pread(fd, size, _LENGTH)
+
+
+def _run(sock: socket.socket, content: int, rule: Rule, user: privileges.User | None) -> NoReturn:
+    """The process that makes files, from fork to end."""
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         process_start.keep_privileges()
-        place = Place(rule)
+        if user is not None:
+            privileges.drop(user)
+        # Changing the user forgets this.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Whose rights are root's is held to root's folders, also without capabilities.
+        place = RootsPlace(rule) if os.geteuid() == 0 else UsersPlace(rule)
+        place.stops_job = place.stops_job and user is None
         while True:
-            data, fds, flags, _ = socket.recv_fds(sock, LONGEST_REQUEST + 1, 1)
+            # Descriptors that come along are not taken: such a message counts as cut.
+            data, _, flags, _ = sock.recvmsg(LONGEST_REQUEST + 1)
             if not data:
                 break
             cut = bool(flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC))
-            answer, found = _answer(place, b"" if cut else data, fds)
+            answer, found = _answer(place, content, b"" if cut else data)
             socket.send_fds(sock, [answer], found)
-            for fd in (*fds, *found):
+            for fd in found:
                 os.close(fd)
     finally:
         os._exit(0)
 
 
-def _answer(place: Place, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+def _answer(place: UsersPlace, content: int, request: bytes) -> tuple[bytes, list[int]]:
     """What is sent back for any bytes whatever, and a descriptor for those that ask for one."""
     what, force, path = request[:1], request[1:2] == FORCE, os.fsdecode(request[2:])
     name = path
     try:
-        if request == STOP and place.of_dashboard:
+        if request == STOP and place.stops_job:
             # Other processes of the job may be root's, as a script is that called probetop.
             os.killpg(os.getpgrp(), signal.SIGTSTP)
             return b"ok", []
-        if what not in (CREATE, WRITE, CHECK) or len(fds) != (what == WRITE):
+        if what not in (CREATE, WRITE, CHECK):
             raise ProbeError("this cannot be asked for here", "report it")
         name = place.enter(path, force)
         if what == CREATE:
-            from probes.recording import create_file
-
-            found = create_file(name, force=force)
+            found = new_file(name, force=force)
             place.left -= 1
             return b"ok", [found]
         if what == WRITE:
-            write(name, _content(fds[0]), force)
+            write(name, _content(content), force)
             place.left -= 1
-        elif not os.access(os.path.dirname(name) or ".", os.W_OK | os.X_OK):
-            raise ProbeError(f"{path}: its folder cannot be written to", "choose another folder")
+        else:
+            check_folder(name)
         return b"ok", []
     except ProbeError as error:
         # Errors name the file as it was asked for.
-        why = error.why.replace(f" {name}:", f" {path}:", 1)
-        return f"{why}\0{error.fix}".encode("utf-8", "replace")[:LONGEST_REQUEST], []
+        return _said(ProbeError(error.why.replace(f" {name}:", f" {path}:", 1), error.fix)), []
     except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        return f"cannot create it: {said}\0choose another path".encode("utf-8", "replace"), []
+        return _said(unusable("create", path, error)), []
 
 
-def _content(fd: int) -> bytes:
-    """What a file in memory holds; one of any other kind could make us wait for ever."""
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
-        raise ProbeError("this cannot be asked for here", "report it")
-    # Raises OSError for other file systems.
-    fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    return os.pread(fd, status.st_size, 0)
+def _said(error: ProbeError) -> bytes:
+    """An answer."""
+    return f"{error.why}\0{error.fix}".encode("utf-8", "replace")[:LONGEST_REQUEST]
 
 
-class Place:
-    """The folders of a Rule; the process stands in the one where it is to make a file."""
+class UsersPlace:
+    """Wherever a user may make files, for a process that has this user's rights and no more."""
+
+    stops_job = False
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
-        self.of_dashboard = rule.path is None
         self.left = MOST_FILES
-        self._start = os.open(".", FOLDER)
-        self._known = {os.path.realpath("."): self._start}
-        with contextlib.suppress(OSError, KeyError):
-            home = os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
-            self._known.setdefault(home, os.open(home, FOLDER))
 
     def enter(self, path: str, force: bool) -> str:
         """Go to where a file may be made; its path from there. Raises ProbeError or OSError."""
-        os.fchdir(self._start)
+        self._check(path, force)
+        return path
+
+    def _check(self, path: str, force: bool) -> None:
+        """Raises ProbeError for a name that is not to be made, whatever there is."""
         if self.left <= 0:
             raise ProbeError(f"{MOST_FILES} files were made, the most", "start probetop again")
-        folder, name = os.path.split(path)
         if self._rule.path is not None:
             if path != self._rule.path or (force and not self._rule.force):
                 raise ProbeError(f"{path}: this file was not asked for", "report it")
-            return path
-        # A name may stand in a command line of root's, by a wildcard: it is no option there.
+            return
+        name = os.path.basename(path)
+        # A name may stand in a command line of somebody's, by a wildcard: it is no option there.
         if force or not _NAME.fullmatch(name) or not name.lower().endswith(ENDINGS):
             raise ProbeError(f"cannot create {path}", f"a name that ends in {', '.join(ENDINGS)}")
         # Programs read files of names that they know, such as package.json.
         if name.lower().endswith(".json") and not name.startswith("probetop"):
-            raise ProbeError(f"cannot create {path} as root", f"type probetop-{name}")
-        real = os.path.realpath(folder) if folder else ""
-        if real in self._known:
-            os.fchdir(self._known[real])
-        elif real:
-            _enter_scratch(real)
+            raise ProbeError(f"cannot create {path}", f"type probetop-{name}")
+
+
+class RootsPlace(UsersPlace):
+    """The folders where root's files are made; the process stands in the one at hand."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__(rule)
+        self.stops_job = rule.path is None
+        self._start = os.open(".", FOLDER)
+        self._begun = os.path.realpath(".")
+        self._known = {self._begun: self._start}
+        with contextlib.suppress(OSError, KeyError):
+            home = pwd.getpwuid(os.geteuid()).pw_dir
+            opened = os.open(home, FOLDER)
+            for known in (os.path.normpath(home), os.path.realpath(home)):
+                self._known.setdefault(known, opened)
+
+    def enter(self, path: str, force: bool) -> str:
+        os.fchdir(self._start)
+        self._check(path, force)
+        if self._rule.path is not None:
+            return path
+        folder, name = os.path.split(path)
+        # By its text alone: whoever asks learns nothing of what is there, or where links lead.
+        named = os.path.normpath(os.path.join(self._begun, folder)).replace("//", "/", 1)
+        if named in self._known:
+            os.fchdir(self._known[named])
+        else:
+            _enter_scratch(named)
         return name
 
 
-def _enter_scratch(real: str) -> None:
+def check_folder(path: str) -> None:
+    """Raises OSError or ValueError if no file can be made at a path."""
+    folder = os.path.dirname(path) or "."
+    os.stat(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _enter_scratch(named: str) -> None:
     """Go to a folder below those where anybody may make files. Raises ProbeError or OSError.
 
     Each part is opened without following links: who changes it meanwhile changes nothing.
     """
-    top = next((top for top in SCRATCH if f"{real}/".startswith(f"{top}/")), None)
+    top = next((top for top in SCRATCH if f"{named}/".startswith(f"{top}/")), None)
     if top is None:
-        raise ProbeError(f"{printable(real)}: as root, no file is made there", _INSTEAD)
+        raise ProbeError(f"{printable(named)}: as root, no file is made there", _INSTEAD)
     os.chdir("/")
     for part in filter(None, top.split("/")):
         _step(part)
-    for part in filter(None, real[len(top) :].split("/")):
+    for part in filter(None, named[len(top) :].split("/")):
         if not _step(part) & stat.S_IXOTH:
-            raise ProbeError(f"{printable(real)}: a private folder", _INSTEAD)
+            raise ProbeError(f"{printable(named)}: a private folder", _INSTEAD)
 
 
 def _step(part: str) -> int:
@@ -277,7 +366,7 @@ def _step(part: str) -> int:
 def write(path: str, data: bytes, force: bool) -> None:
     """Make a file with this content, readable for its owner only.
 
-    See `probes.recording.create_file` for what is never overwritten. What `force` replaces is
+    See `probes.files.new_file` for what is never overwritten. What `force` replaces is
     there until the new one is whole. Raises ProbeError; then no part of the new file stays.
     """
     if _maker is not None:
@@ -305,9 +394,7 @@ def _is_file(path: str) -> bool:
 
 def _write_new(path: str, data: bytes, name: str) -> None:
     """Create and fill `path`, or leave nothing; errors speak of `name`."""
-    from probes.recording import create_file
-
-    fd = create_file(path)
+    fd = new_file(path)
     view = memoryview(data)
     try:
         while view:

@@ -81,6 +81,29 @@ def read_regular(path: str | Path, most: int, *, pipe: bool = False, forbidden: 
     raise ProbeError(f"{printable(path)}: larger than {size}", "see whether it is the right file")
 
 
+def new_file(path: str | Path, *, force: bool = False) -> int:
+    """A descriptor of a new file that only its owner may read (mode 0600).
+
+    A symbolic link is never followed and a file that is there never overwritten, unless
+    `force` replaces it. Raises ProbeError.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+    try:
+        if force and stat.S_ISREG(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unusable("replace", path, error) from error
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError as error:
+        fix = "choose another name, or remove it first"
+        raise ProbeError(f"cannot create {printable(path)}: it exists already", fix) from error
+    except (OSError, ValueError) as error:
+        raise unusable("create", path, error) from error
+
+
 def unusable(what: str, path: str | Path, error: OSError | ValueError) -> ProbeError:
     """What stopped us from doing `what` with a file, as one sentence and its remedy."""
     code = error.errno if isinstance(error, OSError) else None

@@ -8,7 +8,6 @@ A file is the line "PROBETOP RECORDING 1\\n" (the number is the version), then t
 from __future__ import annotations
 
 import os
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import NamedTuple, Self
 from probes import bounded_json, file_maker
 from probes.base import ProbeError
 from probes.codec import FrameCodec
-from probes.files import open_regular, printable, unusable
+from probes.files import new_file, open_regular, printable, unusable
 from probes.framing import DELTA, HEADER, KEY, Encoder
 from probes.limits import MOST_PACKED, MOST_TEXT, CodecError
 from probes.samples import Frame
@@ -42,21 +41,7 @@ def create_file(path: str | Path, *, force: bool = False) -> int:
     maker = file_maker.current()
     if maker is not None:
         return maker.create(str(path), force)
-    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
-    try:
-        if force and stat.S_ISREG(os.lstat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise unusable("replace", path, error) from error
-    try:
-        return os.open(path, flags, 0o600)
-    except FileExistsError as error:
-        fix = "choose another name, or remove it first"
-        raise ProbeError(f"cannot create {printable(path)}: it exists already", fix) from error
-    except (OSError, ValueError) as error:
-        raise unusable("create", path, error) from error
+    return new_file(path, force=force)
 
 
 class Writer:

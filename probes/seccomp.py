@@ -31,7 +31,7 @@ NUMBER, ARCH, ARGUMENTS = 0, 4, 16
 
 FREQUENT = (
     "read write futex epoll_wait epoll_pwait clock_nanosleep mmap munmap madvise openat close "
-    "lseek newfstatat fstat rt_sigprocmask recvmsg sendmsg sendto recvfrom ppoll"
+    "lseek newfstatat fstat rt_sigprocmask recvmsg recvfrom ppoll"
 )
 """Compared first: kernels before 5.11 run the filter for every call."""
 ALLOWED = f"""
@@ -40,8 +40,8 @@ ALLOWED = f"""
     copy_file_range close_range dup dup2 dup3 flock fsync fdatasync sync_file_range
     ftruncate fallocate fadvise64 readahead open creat openat2 stat lstat statx statfs fstatfs
     access faccessat faccessat2 readlink readlinkat getdents getdents64 getcwd chdir fchdir umask
-    rename renameat renameat2 unlink unlinkat utimensat fchmod
-    brk mprotect mremap msync mincore mlock mlock2 munlock membarrier memfd_create mseal
+    rename renameat renameat2 unlink unlinkat utimensat
+    brk mprotect mremap msync mincore mlock mlock2 munlock membarrier mseal
     get_mempolicy map_shadow_stack
     futex_waitv futex_wait futex_wake futex_requeue set_robust_list get_robust_list
     set_tid_address rseq exit exit_group restart_syscall arch_prctl
@@ -59,6 +59,10 @@ ALLOWED = f"""
     pipe pipe2 inotify_init inotify_init1 inotify_add_watch inotify_rm_watch pidfd_open
     shutdown getsockname getpeername getsockopt setsockopt
 """
+SENDING = {"sendmsg": 2, "sendto": 3}
+"""Calls that send, and which argument has their flags."""
+MSG_FASTOPEN = 0x20000000
+"""Connects a TCP socket, also one that listened until it was shut down."""
 SERVING = "accept accept4 listen"
 """Also allowed to a process that answers on a socket which it was started with."""
 MISSING = "clone3"
@@ -152,8 +156,11 @@ def program(arch: str, pid: int, group: int, *, serves: bool = False) -> bytes:
     ]
     if arch == "x86_64":
         parts += [_instruction(AT_LEAST, X32_BIT, 0, 1), _fail(errno.EPERM)]
+    sent = _instruction(ANY_BIT, MSG_FASTOPEN, 1, 0) + _ALLOW
     threads = _instruction(ANY_BIT, NEW_NAMESPACES, 2, 0)
     threads += _instruction(ANY_BIT, CLONE_THREAD, 0, 1) + _ALLOW
+    # They are frequent, too.
+    parts += [_only(arch, name, argument, sent) for name, argument in SENDING.items()]
     parts += [
         _one_of(allowed),
         _only(arch, "ioctl", 1, _one_of(IOCTLS)),

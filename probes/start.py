@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
-from pathlib import Path
 from typing import Any, cast
 
 from probes import broker, control, file_access, file_maker, kernel, privileges, process_start
@@ -16,6 +16,9 @@ from probes.filter_watch import FilterWatch
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
 from probes.samples import Filters
+
+MOST_SERVED = 1 << 30
+"""Bytes of a file that a process which serves may make: its log, and those without a name."""
 
 
 def _probe(path: str) -> Probe:
@@ -47,13 +50,14 @@ def open_live(
     `probe_paths` maps names to "module:Class"; `on` are the probes to switch on, `options`
     their options by probe. `budget` is what all of it may cost, in per cent of all CPUs, 0 for any
     amount. `run_as` is a name, or the user to become: whoever is root and names nobody becomes
-    nobody, and `files` says which files are made for them all the same. `helpers` is what the
-    Source can be asked to have done. `preload` imports what is needed from then on: the user that
-    we become may not be able to read where Python lives. Call it before any thread starts and
-    before heavy imports, which the broker would carry too. `asker` says with whose rights files
-    are looked up, if not with those of the user to become. `fixed` are parameters of probes that
-    hold whatever is asked for later. `serves` is whether this process accepts connections, by which
-    a terminal's keys must not go on. Our own processes are counted only with `include_self`.
+    nobody. This process writes no file but the log: `files` says which ones another one makes for
+    it. `helpers` is what the Source can be asked to have done. `preload` imports what is needed
+    from then on: the user that we become may not be able to read where Python lives. Call it
+    before any thread starts and before heavy imports, which the broker would carry too. `asker`
+    says with whose rights files are looked up, if not with those of the user to become. `fixed` are
+    parameters of probes that hold whatever is asked for later. `serves` is whether this process
+    accepts connections, by which a terminal's keys must not go on. Our own processes are counted
+    only with `include_self`.
     Raises ProbeError.
     """
     if not kernel.may_load():
@@ -69,8 +73,8 @@ def open_live(
     else:
         user = privileges.service_user(run_as)
         owns = user == privileges.invoking_user(run_as)
-    if files is not None and not owns:
-        file_maker.start(files)
+    if files is not None:
+        file_maker.start(files, user if owns else None)
     # Needed by the loader, but mounting is for us: the mount outlives both.
     kernel.tracefs()
     # What is wrong with the filters is said before anything runs. The broker must not inherit the
@@ -82,9 +86,9 @@ def open_live(
     if not include_self:
         control.leave_out(os.getpid(), number)
     probes = {name: _probe(path) for name, path in probe_paths.items()}
-    path = None if log is None else Path(log) if owns else _opened_log(log)
+    opened = None if log is None else _opened_log(log, user if owns else None)
     source = LiveSource(
-        link, probes, interval=interval, cost_always=cost_always, budget=budget, log=path
+        link, probes, interval=interval, cost_always=cost_always, budget=budget, log=opened
     )
     for name, chosen in options.items():
         for option, value in chosen.items():
@@ -98,8 +102,9 @@ def open_live(
     process_start.close_named()
     if serves:
         process_start.release_terminal()
+        file_maker.bound_files(MOST_SERVED)
     try:
-        missing = privileges.drop(user, writes=owns, serves=serves)
+        missing = privileges.drop(user, writes=False, serves=serves)
     except OSError as error:
         why = f"cannot give up privileges ({error.strerror})"
         fix = "run it as root, with CAP_SETUID and CAP_SETGID, or with --run-as root"
@@ -109,10 +114,11 @@ def open_live(
     return source
 
 
-def _opened_log(path: str) -> int:
-    """The log's descriptor, opened while it can be; raises ProbeError."""
+def _opened_log(path: str, user: privileges.User | None) -> int:
+    """The log's descriptor, opened with the rights of a user, or ours; raises ProbeError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o600)
+        with nullcontext() if user is None else file_access.rights(user):
+            return os.open(path, flags, 0o600)
     except (OSError, ValueError) as error:
         raise unusable("write to", path, error) from error

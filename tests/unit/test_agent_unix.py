@@ -84,8 +84,8 @@ def test_it_is_its_users_with_its_mode_from_the_first_moment(shared: Path) -> No
         sock.accept()[0].close()
     sock.close()
     # One that belongs to nobody would be that of whatever else runs as nobody.
-    sock = unix_socket.open_unix(str(shared / "s"), User(NOBODY, NOBODY, None), ())
-    assert status_of(shared / "s") == (0, 0, 0o660)
+    sock = unix_socket.open_unix(str(shared / "t"), User(NOBODY, NOBODY, None), ())
+    assert status_of(shared / "t") == (0, 0, 0o660)
     sock.close()
 
 
@@ -108,7 +108,7 @@ def test_what_is_there_is_neither_removed_nor_followed(shared: Path, kind: str) 
     assert status_of(target)[0] == 0
 
 
-@pytest.mark.parametrize(("uid", "mode"), [(MALLORY, 0o755), (0, 0o777), (0, 0o707)])
+@pytest.mark.parametrize(("uid", "mode"), [(MALLORY, 0o755), (0, 0o777), (0, 0o707), (0, 0o775)])
 def test_a_directory_where_others_could_replace_it_is_refused(
     tmp_path: Path, uid: int, mode: int
 ) -> None:
@@ -123,6 +123,19 @@ def test_a_directory_where_others_could_replace_it_is_refused(
     os.chown(directory, ALICE, ALICE)
     directory.chmod(0o755)
     unix_socket.open_unix(str(directory / "s"), USER, (ALICE,)).close()
+
+
+def test_a_socket_of_somebody_else_is_none_that_an_agent_left(shared: Path) -> None:
+    path = shared / "s"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    for uid in (ALICE, 0):
+        os.chown(path, MALLORY, MALLORY)
+        with pytest.raises(UsageError, match="a socket of somebody else"):
+            unix_socket.open_unix(str(path), USER, (ALICE,))
+        assert path.exists()
+        os.chown(path, uid, uid)
+        unix_socket.open_unix(str(path), USER, (ALICE,)).close()
 
 
 # Who is at the other end.

@@ -42,7 +42,7 @@ _REFUSED = """
     clock_settime iopl ioperm mknod mknodat chmod chown fchown symlink vhangup modify_ldt
     sethostname setdomainname process_madvise kcmp lookup_dcookie msgget semget shmget setsid
     setpgid landlock_restrict_self rt_sigqueueinfo rt_tgsigqueueinfo
-    socket connect accept accept4 listen sendmmsg
+    socket connect accept accept4 listen sendmmsg fchmod memfd_create
 """
 REFUSED = _REFUSED.split()
 
@@ -252,6 +252,29 @@ def test_a_process_that_serves_accepts_and_does_not_connect(tmp_path: Path) -> N
         listening.close()
 
 
+def test_a_socket_that_listened_is_connected_to_nobody() -> None:
+    """TCP Fast Open connects by sending, after a shutdown also with what was listening."""
+
+    def listening() -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0))
+
+    with listening() as theirs, listening() as ours, listening() as same:
+        address, flag = theirs.getsockname(), socket.MSG_FASTOPEN
+        for sock in (ours, same):
+            sock.shutdown(socket.SHUT_RDWR)
+        high = flag | 1 << 32
+        tries: list[Callable[[], object]] = [
+            lambda: ours.sendto(b"x", flag, address),
+            lambda: same.sendmsg([b"x"], [], flag, address),
+            lambda: ours.sendto(b"x", flag | socket.MSG_DONTWAIT, address),
+            call("sendto", ours.fileno(), b"x", 1, high),
+            call("sendmsg", ours.fileno(), 0, high),
+        ]
+        assert in_child(lambda: confine(serves=True), tries) == ["EPERM"] * 5
+        # Nothing but the filter is in the way.
+        assert in_child(lambda: None, tries[:2]) == ["ok", "ok"]
+
+
 def test_no_file_has_others_signalled_or_held_up() -> None:
     ours, theirs = socket.socketpair()
     fd, parent = ours.fileno(), os.getpid()
@@ -289,7 +312,6 @@ def test_what_a_dashboard_does_all_the_time_goes_on(tmp_path: Path) -> None:
         os.unlink(tmp_path / "newer")
         with tempfile.TemporaryFile(dir=tmp_path) as file:
             mmap.mmap(file.fileno(), file.truncate(4096)).close()
-        os.close(os.memfd_create("x"))
 
     def waits() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -36,7 +36,7 @@ def open_unix(path: str, user: User, trusted: Collection[int]) -> socket.socket:
         raise _failed(path, error) from error
     try:
         _check_directory(path, os.fstat(directory), trusted)
-        _remove_stale(path, directory, name)
+        _remove_stale(path, directory, name, {0, os.geteuid(), user.uid, *trusted} - {NOBODY})
         return _bind(directory, name, user)
     except FileExistsError:
         raise _taken(path) from None
@@ -61,19 +61,26 @@ def _check_directory(path: str, status: os.stat_result, trusted: Collection[int]
     sticky = bool(status.st_mode & stat.S_ISVTX)
     # Whatever else runs as nobody is not the agent.
     owners = {0, os.geteuid(), *trusted} - {NOBODY}
-    if status.st_uid not in owners or (status.st_mode & stat.S_IWOTH and not sticky):
+    shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    if status.st_uid not in owners or (shared and not sticky):
         why = f"--listen {path}: others could put another socket in its place"
         raise UsageError(why, "choose a directory that only root or you may write to")
 
 
-def _remove_stale(path: str, directory: int, name: str) -> None:
-    """Removes a socket that nobody listens on any more: the last agent could not."""
+def _remove_stale(path: str, directory: int, name: str, owners: Collection[int]) -> None:
+    """Removes a socket that nobody listens on any more: the last agent could not.
+
+    One of anybody but `owners` is none that an agent left: it is refused, and stays.
+    """
     try:
-        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(mode):
+    if not stat.S_ISSOCK(status.st_mode):
         raise UsageError(f"--listen {path}: it exists already", "choose another path")
+    if status.st_uid not in owners:
+        why = f"--listen {path}: a socket of somebody else (uid {status.st_uid}) is there"
+        raise UsageError(why, "choose a directory that only root or you may write to")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
