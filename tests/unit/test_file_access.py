@@ -521,7 +521,7 @@ def test_whoever_has_much_mapped_hides_only_what_is_theirs(
 def test_processes_of_all_users_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read = mapped._processes()
     assert (os.geteuid(), os.getpid()) in read
-    monkeypatch.setattr(mapped.lookup, "in_our_user_namespace", lambda pid: pid != os.getpid())
+    monkeypatch.setattr(lookup, "in_our_user_namespace", lambda pid: pid != os.getpid())
     assert mapped._processes()[-1] == (os.geteuid(), os.getpid())
 
 
