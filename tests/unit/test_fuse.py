@@ -222,7 +222,7 @@ signal.pause()
 """
 
 
-def test_what_lies_below_an_overlay_of_a_user_is_not_asked_either() -> None:
+def test_what_lies_below_an_overlay_of_a_user_is_not_asked_either(tmp_path: Path) -> None:
     """Everybody who has a user namespace can mount one over a FUSE of their own."""
     command = ["/usr/bin/python3", "-c", OVER_FUSE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -239,7 +239,7 @@ def test_what_lies_below_an_overlay_of_a_user_is_not_asked_either() -> None:
             links = [f"map_files/{found[1]}", f"root{found[2]}", "root/missing"]
             server = int(children.read_text())
             told = {}
-            for path in ["/usr/bin/no-such-file", *(f"{below}/{link}" for link in links)]:
+            for path in [f"{tmp_path}/missing", *(f"{below}/{link}" for link in links)]:
                 pid, reading = asking(Path(path))
                 told[path] = heard(reading, 10)
                 os.kill(pid, signal.SIGKILL)
