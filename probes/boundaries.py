@@ -11,26 +11,20 @@ answers with numbers only.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import resource
-import select
-import signal
-import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
-from probes import file_access, kernel, privileges
+from probes import file_access, kernel, unprivileged
 from probes.base import ProbeError
 from probes.near import quote
 from probes.open_file import OpenFile
 
 MOST_CODE = 256 << 10
 """Bytes of a function that are decoded to prove an offset in it."""
-MEMORY, CPU_SECONDS, SECONDS = 512 << 20, 5, 5.0
+SECONDS = 5.0
+"""Most that decoding one function may take."""
 _CHUNK = 128
 """Bytes that are decoded at once: many jumps lead to what was decoded before."""
 _ENDS = {
@@ -45,9 +39,7 @@ _JUMPS = {
 _CALLS = {"x86_64": "call", "arm64": "bl"}
 _TARGET = re.compile(r"(?:.*, )?#?(0x[0-9a-f]+|[0-9]+)")
 """Operands that end with an address; small ones are written without 0x."""
-_PR_SET_PDEATHSIG = 1
 _MARK = 0xFFFFFFFF
-_STANDARD = 3
 
 
 def check(file: OpenFile, start: int, size: int, offset: int, name: str) -> None:
@@ -92,15 +84,12 @@ def in_child(decode: Callable[[Any], bytes], most: int) -> array[int]:
 
     Raises ProbeError when the child that runs it takes too long.
     """
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _be_child(writing, decode)
-    os.close(writing)
-    try:
-        answer = _answer(pid, reading, 4 * most)
-    finally:
-        os.close(reading)
+
+    def work(capstone: Any, write: unprivileged.Write) -> None:
+        write(decode(capstone))
+
+    bounds = unprivileged.BOUNDS._replace(seconds=SECONDS)
+    answer = unprivileged.run("decoding a function", "capstone", work, 4 * most, bounds)
     numbers = array("I")
     numbers.frombytes(answer[: len(answer) & ~3])
     return numbers
@@ -109,68 +98,6 @@ def in_child(decode: Callable[[Any], bytes], most: int) -> array[int]:
 def _unanswered() -> ProbeError:
     why = "the disassembler ended without an answer"
     return ProbeError(why, "pip install capstone, or trace the function's start")
-
-
-def _answer(pid: int, reading: int, most: int) -> bytes:
-    """What the child writes; it has ended when this returns. Raises ProbeError."""
-    pidfd = os.pidfd_open(pid)
-    parts: list[bytes] = []
-    last = time.monotonic() + SECONDS
-    try:
-        poll = select.poll()
-        poll.register(reading, select.POLLIN)
-        while most > 0 and (left := last - time.monotonic()) > 0 and poll.poll(1000 * left):
-            part = os.read(reading, min(most, 1 << 16))
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-            most -= len(part)
-        why = f"decoding a function took longer than {SECONDS:g} seconds"
-        raise ProbeError(why, "trace the function's start")
-    finally:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-
-
-def _be_child(writing: int, decode: Callable[[Any], bytes]) -> None:
-    """Decode without any privilege, and end. Never returns."""
-    with suppress(BaseException):
-        import capstone
-
-        _confine(writing)
-        answer = decode(capstone)
-        while answer:
-            answer = answer[os.write(writing, answer) :]
-    os._exit(0)
-
-
-def _confine(writing: int) -> None:
-    """Keep one descriptor, little memory and no privileges."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in range(_STANDARD):
-        os.dup2(null, number)
-    os.closerange(_STANDARD, writing)
-    os.closerange(writing + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1] & 0xFFFFF)
-    limits = {
-        resource.RLIMIT_AS: max(MEMORY, _address_space() + (MEMORY >> 2)),
-        resource.RLIMIT_CPU: CPU_SECONDS,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
-    }
-    for which, value in limits.items():
-        resource.setrlimit(which, (value, value))
-    if os.geteuid() == 0:
-        privileges.drop(privileges.User(privileges.NOBODY, privileges.NOBODY, None))
-    # Changing the user forgets this.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _address_space() -> int:
-    """Bytes of address space in use, of which a loader with a compiler in it has much."""
-    pages = (kernel.read_text("/proc/self/statm") or "0").split()[0]
-    return int(pages) * resource.getpagesize()
 
 
 def engine_of(capstone: Any, arch: str | None) -> Any:

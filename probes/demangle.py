@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from probes import unprivileged
+from probes import file_access, unprivileged
 from probes.base import ProbeError
 
-LONGEST_SYMBOL = 2048
+LONGEST_SYMBOL = 1024
 """A longer symbol stays as it is."""
 LONGEST = 512
 """Characters of a readable name; a longer one is left out, for it could not be told apart."""
@@ -22,7 +22,9 @@ MOST = 200_000
 """Symbols of one file that are read."""
 _BATCH = 256
 """Symbols whose names a child writes at once."""
-_MOST_CHILDREN = 16
+_MOST_CHILDREN = 3
+"""So many are what one symbol takes at which a child dies; a file with more keeps the rest."""
+_BOUNDS = unprivileged.Bounds(memory=64 << 20, cpu=1, seconds=2.0)
 _HASH = re.compile(r"::h[0-9a-f]{16}(?=$| \(\.)")
 _ESCAPE = re.compile(r"\$(SP|BP|RF|LT|GT|LP|RP|C|u[0-9a-f]{1,6})\$")
 _ESCAPES = {"SP": "@", "BP": "*", "RF": "&", "LT": "<", "GT": ">", "LP": "(", "RP": ")", "C": ","}
@@ -46,13 +48,15 @@ def readable(symbols: Iterable[str]) -> dict[str, str]:
     """The readable names of those symbols that have one, with the types of their arguments.
 
     None where the package is not installed or the child failed: symbols are names as well.
+    Raises ProbeError when the target at hand has had its time.
     """
     asked = [symbol for symbol in symbols if is_mangled(symbol)][:MOST]
     found: dict[str, str] = {}
     batch = _BATCH
     for _ in range(_MOST_CHILDREN):
+        seconds = min(_BOUNDS.seconds, file_access.check_time())
         try:
-            read = _read(asked, batch)
+            read = _read(asked, batch, _BOUNDS._replace(seconds=seconds))
         except (ProbeError, OSError):
             break
         found.update((s, name) for s, name in zip(asked, read, strict=False) if name)
@@ -66,7 +70,7 @@ def readable(symbols: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _read(symbols: Sequence[str], batch: int) -> list[str]:
+def _read(symbols: Sequence[str], batch: int, bounds: unprivileged.Bounds) -> list[str]:
     """A name for each symbol, "" for none, as far as the child gets."""
 
     def work(library: Any, write: unprivileged.Write) -> None:
@@ -75,7 +79,7 @@ def _read(symbols: Sequence[str], batch: int) -> list[str]:
             write("".join(f"{name}\n" for name in names).encode())
 
     most = len(symbols) * (4 * LONGEST + 1) + 1
-    text = unprivileged.run("reading names of functions", "pycxxfilt", work, most)
+    text = unprivileged.run("reading names of functions", "pycxxfilt", work, most, bounds)
     return text.decode("utf-8", "replace").split("\n")[:-1]
 
 

@@ -7,6 +7,7 @@ chosen: the time that it takes would tell what lies in directories that they may
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -32,13 +33,14 @@ def by_link(pid: int, path: str) -> Found | None:
     """What a link of /proc/PID leads to: `exe`, or one of `map_files`; raises OSError."""
     if path != f"/proc/{pid}/exe" and path not in [one.path for one in mapped.of_process(pid)]:
         return None
-    return Found(os.open(path, os.O_PATH | os.O_CLOEXEC), -1)
+    return Found(_answering(os.open(path, os.O_PATH | os.O_CLOEXEC), pid), -1)
 
 
 def below_root(pid: int, inner: str) -> Found | None:
     """A file that a process executes, by its name in that process's root; raises OSError."""
     files = mapped.of_process(pid)
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    root = _answering(os.open(f"/proc/{pid}/root", flags), pid)
     found = None
     try:
         jail = os.readlink(f"/proc/{pid}/root").rstrip("/")
@@ -85,7 +87,7 @@ def _through(files: Iterable[mapped.Mapped], root: int) -> Found | None:
 def _opened_mapping(one: mapped.Mapped, root: int) -> int:
     """An O_PATH descriptor of a mapped file; raises OSError, ProbeError."""
     try:
-        return os.open(one.path, os.O_PATH | os.O_CLOEXEC)
+        opened = os.open(one.path, os.O_PATH | os.O_CLOEXEC)
     except PermissionError:
         # This takes CAP_CHECKPOINT_RESTORE. The user of the process may look its files up anyhow.
         start = os.readlink(f"/proc/{one.pid}/root") if root >= 0 else "/"
@@ -94,6 +96,15 @@ def _opened_mapping(one: mapped.Mapped, root: int) -> int:
             directory = root if root >= 0 else lookup.HERE
             how = lookup.NO_SYMLINKS | (lookup.IN_ROOT if root >= 0 else 0)
             return lookup.open_below(directory, os.fsdecode(inner), how)
+    return _answering(opened, one.pid)
+
+
+def _answering(fd: int, pid: int) -> int:
+    """The descriptor of a process's file; raises PermissionError where questions may wait."""
+    if lookup.may_wait(fd, pid):
+        os.close(fd)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return fd
 
 
 def _user_of(pid: int) -> User:

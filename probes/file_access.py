@@ -129,11 +129,13 @@ def untrusted() -> Iterator[None]:
         _trusting = before
 
 
-def check_time() -> None:
-    """Raises ProbeError when the target at hand has had its time."""
-    if time.monotonic() > _deadline:
+def check_time() -> float:
+    """Seconds that the target at hand has left; raises ProbeError when it has had its time."""
+    left = _deadline - time.monotonic()
+    if left < 0:
         why = "reading the files of this target takes too long"
         raise TooSlow(why, "name a smaller file, or fewer targets at once")
+    return left
 
 
 @contextmanager

@@ -7,12 +7,14 @@ import ctypes
 import errno
 import os
 import re
+import sys
 from typing import NamedTuple
 
 _OPENAT2 = 437
+_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC, _STATX_INO = 0x1000, 0x4000, 0x100
 HERE = -100
 """Stands for the working directory: AT_FDCWD."""
-NO_MAGICLINKS, NO_SYMLINKS, IN_ROOT = 0x02, 0x04, 0x10
+NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH, IN_ROOT = 0x01, 0x02, 0x04, 0x08, 0x10
 """RESOLVE_* of openat2(2)."""
 
 
@@ -76,19 +78,73 @@ def file_system(fd: int) -> int:
     return int(buffer[0]) & 0xFFFFFFFF
 
 
+def identity(fd: int, path: str = "") -> tuple[int, int]:
+    """A file's device and inode number, as the kernel knows them; raises OSError.
+
+    No file system is asked: whoever serves a FUSE mount, perhaps below an overlay, could let every
+    question wait for ever. With a `path` it is what that leads to, else what `fd` stands for.
+    """
+    buffer = (ctypes.c_uint32 * 64)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _AT_STATX_DONT_SYNC | (0 if path else _AT_EMPTY_PATH)
+    if libc.statx(fd, os.fsencode(path), flags, _STATX_INO, ctypes.byref(buffer)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    inode = int.from_bytes(bytes(buffer)[32:40], sys.byteorder)
+    return os.makedev(buffer[34], buffer[35]), inode
+
+
+def may_wait(fd: int, pid: int) -> bool:
+    """Whether a file of a process lies where a question may wait for ever.
+
+    That is a mount of FUSE; an overlay that the user of a namespace may have mounted over such a
+    one; and any that is neither our mount nor the process's. The kernel answers this by itself.
+    """
+    number, ours = mount(fd), _mounts("self")
+    if number in ours:
+        return ours[number].kind.startswith("fuse")
+    found = _mounts(pid).get(number)
+    if found is None or found.kind.startswith("fuse"):
+        return True
+    seen = found.device in {one.device for one in ours.values()}
+    return found.kind == "overlay" and not seen and not in_our_user_namespace(pid)
+
+
+def in_our_user_namespace(pid: int | str) -> bool:
+    """Whether a process is in our user namespace; False where that may not be seen."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
+    except OSError:
+        return False
+
+
+class _Mount(NamedTuple):
+    device: str
+    kind: str
+
+
+def _mounts(pid: int | str) -> dict[str, _Mount]:
+    """The mounts that a process sees, by number; empty where they may not be seen."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                left, _, right = line.partition(" - ")
+                number, _, device = left.split(" ", 3)[:3]
+                found[number] = _Mount(device, right.split(" ", 1)[0])
+    except OSError:
+        return {}
+    return found
+
+
 def mount_kind(fd: int) -> str | None:
     """The file system's name in the table of mounts, None for a mount that we do not see.
 
     The kernel answers this by itself. A virtual machine's host has FUSE's number, but is no
     user's: "virtiofs".
     """
-    number = mount(fd)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            left, _, right = line.partition(" - ")
-            if left.split(" ", 1)[0] == number:
-                return right.split(" ", 1)[0]
-    return None
+    found = _mounts("self").get(mount(fd))
+    return found.kind if found else None
 
 
 def mount(fd: int) -> str:

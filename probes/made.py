@@ -12,6 +12,9 @@ from probes.attach import Attacher, batches
 from probes.base import Attach, Params, ProbeError
 from probes.compiled import MapShape
 
+PROGRAM_BYTES, LINK_BYTES = 8 << 10, 2 << 10
+"""What is taken to be in use for each program and link beside what the kernel tells."""
+
 
 class Made:
     """The descriptors of a loaded probe, as long as the loader has them.
@@ -105,7 +108,15 @@ class Made:
             "failures": [[group, *words] for group, words in self.failures.items()],
             "map_bytes": sum(size for _, size in self._memory) or None,
             "memory": self._memory,
+            "program_bytes": _bytes_of(self.programs) + LINK_BYTES * len(self.links),
         }
+
+
+def _bytes_of(programs: Sequence[int]) -> int:
+    """Bytes of the kernel's memory that programs take, as far as it tells."""
+    told = sum(int(bpfsys.fdinfo(fd).get("memlock", 0)) for fd in programs)
+    # Machine code is about as long as instructions, and is not told.
+    return 2 * told + PROGRAM_BYTES * len(programs)
 
 
 def _keep(events: int, index: int, link: int) -> None:

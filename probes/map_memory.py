@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounds the kernel memory of the maps that loads have made, also of those that were detached.
+"""Bounds the kernel memory of what loads have made, also of maps that were detached.
 
 A map lives for as long as anybody holds it, and the unprivileged side holds what it was handed. So
-the maps of a detached unit count until the kernel says that they are gone.
+the maps of a detached unit count until the kernel says that they are gone. Programs and links are
+the broker's alone, and go with their unit.
 """
 
 from __future__ import annotations
@@ -43,26 +44,35 @@ class MapMemory:
         self._bytes: dict[int, int] = {}
         self._detached: dict[int, float] = {}
         self._total = 0
+        self._programs = 0
 
     def check(self, more: int = 0) -> None:
         """Raises NoRoomError if `more` bytes are too many."""
         limit = most()
-        if self._total + more > limit:
+        if self._total + self._programs + more > limit:
             self._forget()
-        if self._total + more > limit:
-            taken = self._total + more
-            why = f"the maps of all probes would take {taken >> 20} MiB of the kernel's memory"
-            raise NoRoomError(f"{why}, and {limit >> 20} MiB is the most")
+        if self._total + self._programs + more > limit:
+            taken = self._total + self._programs + more
+            why = f"the maps and programs of all probes would take {taken >> 20} MiB"
+            raise NoRoomError(f"{why} of the kernel's memory, and {limit >> 20} MiB is the most")
 
-    def add(self, maps: Iterable[tuple[int, int]]) -> None:
-        """Count maps, ids with bytes, of a new unit; raises NoRoomError, and counts none."""
+    def add(self, maps: Iterable[tuple[int, int]], programs: int = 0) -> None:
+        """Count maps, ids with bytes, and bytes of programs of a new unit.
+
+        Raises NoRoomError, and counts none.
+        """
         new = dict(maps)
-        self.check(sum(new.values()))
+        self.check(sum(new.values()) + programs)
+        self._programs += programs
         self._bytes |= new
         self._total = sum(self._bytes.values())
 
-    def detach(self, ids: Iterable[int]) -> None:
-        """The unit of these maps is detached: they are gone when nobody else holds them."""
+    def detach(self, ids: Iterable[int], programs: int = 0) -> None:
+        """The unit of these maps is detached: they are gone when nobody else holds them.
+
+        Its bytes of programs are gone.
+        """
+        self._programs -= programs
         self._detached |= dict.fromkeys(ids, time.monotonic())
 
     def _forget(self) -> None:

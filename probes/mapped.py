@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from probes import lookup
 from probes.file_access import check_time
 
 Identity = tuple[int, int]
@@ -22,6 +23,12 @@ Identity = tuple[int, int]
 REMEMBERED_SECONDS = 2.0
 MOST_BYTES = 4 << 20
 """Bytes that are read of what one process has mapped; a process can have hundreds of MB."""
+MOST_BYTES_OF_ALL = 1 << 20
+"""The same for each process where all of them are read."""
+MOST_BYTES_OF_USER = 24 << 20
+"""Bytes that are read of what all processes of one user have mapped."""
+MOST_SECONDS = 0.7
+"""How long all processes are read, which is less than one target has."""
 _EXECUTED = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ..x. \S+ (\w+):(\w+) ([1-9]\d*) +(/.*)$", re.MULTILINE
 )
@@ -52,29 +59,37 @@ class Executed(NamedTuple):
 _known: tuple[float, Executed] | None = None
 
 
-def identity(found: os.stat_result) -> Identity:
-    """What tells a file from all others."""
-    return found.st_dev, found.st_ino
-
-
 def executed() -> Executed:
-    """What all processes execute, as of the last two seconds; raises ProbeError after too long."""
+    """What processes execute, as of the last two seconds; raises ProbeError after too long.
+
+    What does not fit into the bounds of a user, of a process and of time is left out: whoever has
+    much mapped hides what is theirs, and makes nobody wait.
+    """
     global _known
-    now = time.monotonic()
-    if _known is None or now - _known[0] > REMEMBERED_SECONDS:
-        _known = now, _read()
+    if _known is None or time.monotonic() - _known[0] > REMEMBERED_SECONDS:
+        found = _read()
+        _known = time.monotonic(), found
     return _known[1]
 
 
 def of_process(pid: int) -> list[Mapped]:
     """The files that one process executes; raises OSError."""
+    return _files(pid, _maps(pid, MOST_BYTES))
+
+
+def _maps(pid: int, most: int) -> bytes:
+    """The beginning of /proc/PID/maps; raises OSError."""
     with open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
         parts, size = [], 0
-        while size < MOST_BYTES and (part := file.read(_PART)):
+        while size < most and (part := file.read(_PART)):
             parts.append(part)
             size += len(part)
+    return b"".join(parts)
+
+
+def _files(pid: int, maps: bytes) -> list[Mapped]:
     found: dict[tuple[Identity, bytes], Mapped] = {}
-    for start, end, major, minor, inode, name in _EXECUTED.findall(b"".join(parts)):
+    for start, end, major, minor, inode, name in _EXECUTED.findall(maps):
         device = os.makedev(int(major, 16), int(minor, 16))
         one = Mapped(pid, f"{int(start, 16):x}-{int(end, 16):x}", name, (device, int(inode)))
         found.setdefault((one.identity, name), one)
@@ -82,18 +97,47 @@ def of_process(pid: int) -> list[Mapped]:
 
 
 def _read() -> Executed:
-    known: dict[Identity, Mapped] = {}
+    check_time()
+    last = time.monotonic() + MOST_SECONDS
+    left: dict[int, int] = {}
+    known: set[Identity] = set()
+    found: set[Identity] = set()
     named: dict[bytes, dict[Identity, Mapped]] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        check_time()
+    for user, pid in _processes():
+        room = min(left.get(user, MOST_BYTES_OF_USER), MOST_BYTES_OF_ALL)
+        if room <= 0 or time.monotonic() > last:
+            continue
         with suppress(OSError):
-            for one in of_process(int(pid)):
-                known.setdefault(one.identity, one)
+            maps = _maps(pid, room)
+            left[user] = left.get(user, MOST_BYTES_OF_USER) - len(maps)
+            for one in _files(pid, maps):
                 named.setdefault(one.name, {}).setdefault(one.identity, one)
-    found = set(known)
-    for one in known.values():
-        # Where a file system has devices of its own (btrfs, overlayfs), stat tells another one.
-        with suppress(OSError):
-            found.add(identity(os.stat(one.path)))
+                if one.identity not in known and time.monotonic() <= last:
+                    known.add(one.identity)
+                    found |= _identities(one)
     files = {name: tuple(several.values()) for name, several in named.items()}
     return Executed(frozenset(found), files)
+
+
+def _identities(one: Mapped) -> set[Identity]:
+    """The numbers of a file as maps have them, and as stat has them.
+
+    These are others where a file system has devices of its own (btrfs, overlayfs).
+    """
+    found = {one.identity}
+    with suppress(OSError):
+        found.add(lookup.identity(lookup.HERE, one.path))
+    return found
+
+
+def _processes() -> list[tuple[int, int]]:
+    """(user, pid) of all processes, those of root and of our user namespace first.
+
+    Whoever has a user namespace of their own can have thousands of users.
+    """
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with suppress(OSError):
+            user = os.stat(f"/proc/{pid}").st_uid
+            found.append((not lookup.in_our_user_namespace(pid), user != 0, pid, user))
+    return [(user, pid) for _, _, pid, user in sorted(found)]

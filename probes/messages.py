@@ -119,13 +119,14 @@ class LoadAnswer(Answer, kw_only=True):
 
     Those of `programs` come first, then one for each of `links`, by its group (None: of no
     group), then those of `held` maps, which lose what is in them when nobody holds them. `memory`
-    has the ids of all maps, with their bytes.
+    has the ids of all maps, with their bytes; `program_bytes` are those of programs and links.
     """
 
     programs: int = 0
     links: list[int | None] = []
     held: int = 0
     memory: list[tuple[int, int]] = []
+    program_bytes: Annotated[int, Meta(ge=0)] = 0
 
 
 def told(answer: LoadAnswer) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from probes.lookup import (
     Found,
     close,
     file_system,
+    identity,
     mount,
     mount_kind,
     open_below,
@@ -194,7 +195,7 @@ def _executed(path: str, special: re.Match[str] | None) -> OpenFile | None:
             found = _by_name(path, special, known)
     if found is None:
         return None
-    if mapped.identity(os.fstat(found.fd)) not in known.files:
+    if identity(found.fd) not in known.files:
         found.close()
         return None
     try:

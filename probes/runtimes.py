@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from probes import lookup
+
 MOST_BYTES = 2_000_000
 """Of a file or of an answer; a container's state has some ten thousand."""
 TIMEOUT = 1.0
@@ -35,10 +37,8 @@ _STATES = (
     ("run/containers/storage/overlay-containers/{}/userdata/config.json", None),
     ("var/lib/containers/storage/overlay-containers/{}/userdata/config.json", None),
 )
-_LISTS = (
-    "var/lib/containers/storage/overlay-containers/containers.json",
-    "home/*/.local/share/containers/storage/overlay-containers/containers.json",
-)
+_LIST = "containers/storage/overlay-containers/containers.json"
+_MOST_HOMES = 100
 _POD = ("io.kubernetes.pod.name", "io.kubernetes.cri.sandbox-name", "io.kubernetes.cri-o.KubeName")
 _NAMESPACE = (
     "io.kubernetes.pod.namespace",
@@ -93,14 +93,49 @@ def _named(text: Any) -> str | None:
 
 def _read(path: str) -> Any:
     """The JSON value of a file; None for what is no such file, or not readable."""
-    with suppress(OSError, ValueError, RecursionError):
-        # What looks like a file may be a pipe that somebody made.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                data = file.read(MOST_BYTES + 1)
-                return json.loads(data) if len(data) <= MOST_BYTES else None
+    with suppress(OSError):
+        return _parsed(os.open(path, os.O_PATH | os.O_CLOEXEC))
     return None
+
+
+def _parsed(found: int) -> Any:
+    """As `_read`, for an O_PATH descriptor, which is closed.
+
+    Opening a device or a pipe that somebody made has effects, so only files are opened.
+    """
+    try:
+        with suppress(OSError, ValueError, RecursionError):
+            if stat.S_ISREG(os.fstat(found).st_mode):
+                with open(f"/proc/self/fd/{found}", "rb") as file:
+                    data = file.read(MOST_BYTES + 1)
+                return json.loads(data) if len(data) <= MOST_BYTES else None
+    finally:
+        os.close(found)
+    return None
+
+
+def _in_homes(root: str) -> Iterator[Any]:
+    """The list of containers of each home that has one.
+
+    What is below a home is its user's: nothing leads out of it, neither links nor mounts, for root
+    would go wherever that user likes, and wait for ever at a file system of theirs.
+    """
+    try:
+        homes = os.open(f"{root}home", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        for name in os.listdir(homes)[:_MOST_HOMES]:
+            with suppress(OSError, ValueError):
+                home = lookup.open_below(homes, name, lookup.NO_SYMLINKS)
+                try:
+                    if not lookup.may_wait(home, 1):
+                        how = lookup.NO_SYMLINKS | lookup.BENEATH | lookup.NO_XDEV
+                        yield _parsed(lookup.open_below(home, f".local/share/{_LIST}", how))
+                finally:
+                    os.close(home)
+    finally:
+        os.close(homes)
 
 
 def _mapping(value: Any, *names: str) -> Mapping[str, Any]:
@@ -157,8 +192,7 @@ def _log(root: str, number: str) -> Told | None:
 def _listed(root: str) -> dict[str, str]:
     """The names of podman's containers, of root and of users, by id."""
     names: dict[str, str] = {}
-    for path in (path for pattern in _LISTS for path in _some(root + pattern)):
-        entries = _read(path)
+    for entries in (_read(f"{root}var/lib/{_LIST}"), *_in_homes(root)):
         for entry in entries if isinstance(entries, list) else ():
             number, given = _mapping(entry).get("id"), _mapping(entry).get("names")
             name = _named(given[0]) if isinstance(given, list) and given else None

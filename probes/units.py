@@ -20,13 +20,14 @@ MOST_UNITS = 1000
 class Unit:
     """Descriptors that one load left: programs, links by group, and maps that only we hold.
 
-    `maps` are the ids of all of its maps.
+    `maps` are the ids of all of its maps, `program_bytes` what programs and links take.
     """
 
     programs: list[int]
     links: list[tuple[int | None, int]]
     held: list[int]
     maps: list[int]
+    program_bytes: int
 
 
 class Units:
@@ -49,7 +50,7 @@ class Units:
         """Keep what a loader made, as the answer's `unit`; returns the maps' descriptors.
 
         Raises MessageError, and keeps nothing, if the descriptors are not those of the answer, and
-        NoRoomError if its maps are too much.
+        NoRoomError if its maps and programs are too much.
         """
         first = len(answer.maps)
         second = first + answer.programs
@@ -57,12 +58,13 @@ class Units:
         if min(answer.programs, answer.held) < 0 or third + answer.held != len(fds):
             raise MessageError(f"{len(fds)} descriptors are not what it tells of")
         if answer.ok:
-            self._memory.add(answer.memory)
+            self._memory.add(answer.memory, answer.program_bytes)
             self._last += 1
             answer.unit = self._last
             links = list(zip(answer.links, fds[second:third], strict=True))
             maps = [number for number, _ in answer.memory]
-            unit = Unit(list(fds[first:second]), links, list(fds[third:]), maps)
+            held = list(fds[third:])
+            unit = Unit(list(fds[first:second]), links, held, maps, answer.program_bytes)
             self._units[self._last] = unit
         return list(fds[:first])
 
@@ -74,7 +76,7 @@ class Units:
         if groups is None:
             del self._units[number]
             self._close([fd for _, fd in unit.links] + unit.programs + unit.held)
-            self._memory.detach(unit.maps)
+            self._memory.detach(unit.maps, unit.program_bytes)
             return
         gone = [fd for group, fd in unit.links if group in groups]
         unit.links = [(group, fd) for group, fd in unit.links if group not in groups]

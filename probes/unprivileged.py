@@ -16,19 +16,37 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from probes import kernel, privileges
 from probes.base import ProbeError
 
-MEMORY, CPU_SECONDS, SECONDS = 512 << 20, 5, 5.0
 _PR_SET_PDEATHSIG = 1
 _STANDARD = 3
 
 Write = Callable[[bytes], None]
 
 
-def run(what: str, library: str, work: Callable[[Any, Write], None], most: int) -> bytes:
+class Bounds(NamedTuple):
+    """Most that a child may use: bytes of address space beyond those that it is forked with,
+    seconds of CPU time, and seconds until it has answered.
+    """
+
+    memory: int = 256 << 20
+    cpu: int = 5
+    seconds: float = 5.0
+
+
+BOUNDS = Bounds()
+
+
+def run(
+    what: str,
+    library: str,
+    work: Callable[[Any, Write], None],
+    most: int,
+    bounds: Bounds = BOUNDS,
+) -> bytes:
     """What `work` writes in a child, given the imported `library`: at most `most` bytes.
 
     It is shorter than `work` meant when the child died. Raises ProbeError, which names `what`
@@ -38,20 +56,20 @@ def run(what: str, library: str, work: Callable[[Any, Write], None], most: int) 
     try:
         pid = os.fork()
         if pid == 0:
-            _be_child(writing, library, work)
+            _be_child(writing, library, work, bounds)
     finally:
         os.close(writing)
     try:
-        return _answer(what, pid, reading, most)
+        return _answer(what, pid, reading, most, bounds.seconds)
     finally:
         os.close(reading)
 
 
-def _answer(what: str, pid: int, reading: int, most: int) -> bytes:
+def _answer(what: str, pid: int, reading: int, most: int, seconds: float) -> bytes:
     """What the child writes; it has ended when this returns."""
     pidfd = os.pidfd_open(pid)
     parts: list[bytes] = []
-    last = time.monotonic() + SECONDS
+    last = time.monotonic() + seconds
     try:
         poll = select.poll()
         poll.register(reading, select.POLLIN)
@@ -61,7 +79,7 @@ def _answer(what: str, pid: int, reading: int, most: int) -> bytes:
                 return b"".join(parts)
             parts.append(part)
             most -= len(part)
-        why = f"{what} takes longer than {SECONDS:g} seconds, or its answer is too long"
+        why = f"{what} takes longer than {seconds:g} seconds, or its answer is too long"
         raise ProbeError(why, "try again when the machine is less busy")
     finally:
         with suppress(ProcessLookupError):
@@ -70,7 +88,9 @@ def _answer(what: str, pid: int, reading: int, most: int) -> bytes:
         os.close(pidfd)
 
 
-def _be_child(writing: int, library: str, work: Callable[[Any, Write], None]) -> None:
+def _be_child(
+    writing: int, library: str, work: Callable[[Any, Write], None], bounds: Bounds
+) -> None:
     """Give up all privileges, work, and end. Never returns."""
 
     def write(data: bytes) -> None:
@@ -79,26 +99,31 @@ def _be_child(writing: int, library: str, work: Callable[[Any, Write], None]) ->
 
     with suppress(BaseException):
         module = import_module(library)
-        _confine(writing)
+        _confine(writing, bounds)
         work(module, write)
     os._exit(0)
 
 
-def _confine(writing: int) -> None:
+def _confine(writing: int, bounds: Bounds) -> None:
     """Keep one descriptor, little memory and no privileges."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(_STANDARD):
         os.dup2(null, number)
-    os.closerange(_STANDARD, writing)
-    os.closerange(writing + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1] & 0xFFFFF)
+    # Those that are open, for the limit may be a billion, or below some of them.
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number >= _STANDARD and number != writing:
+            with suppress(OSError):
+                os.close(number)
     limits = {
-        resource.RLIMIT_AS: max(MEMORY, _address_space() + (MEMORY >> 2)),
-        resource.RLIMIT_CPU: CPU_SECONDS,
+        resource.RLIMIT_AS: _address_space() + bounds.memory,
+        resource.RLIMIT_CPU: bounds.cpu,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 0,
     }
     for which, value in limits.items():
-        resource.setrlimit(which, (value, value))
+        hard = resource.getrlimit(which)[1]
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (least, least))
     if os.geteuid() == 0:
         privileges.drop(privileges.User(privileges.NOBODY, privileges.NOBODY, None))
     # Changing the user forgets this.

@@ -269,7 +269,7 @@ def test_a_child_that_misbehaves_is_ended_and_answers_nothing(
 
     monkeypatch.setattr(boundaries, "_decode", misbehave)
     monkeypatch.setattr(boundaries, "SECONDS", 0.5)
-    with pytest.raises(ProbeError, match=r"without an answer|took longer"):
+    with pytest.raises(ProbeError, match=r"without an answer|takes longer"):
         decoded(b"\x90" * 64)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

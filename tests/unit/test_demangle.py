@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
 import pytest
 
-from probes import demangle, specs, unprivileged
+from probes import demangle, file_access, specs, unprivileged
 from probes.base import ProbeError
 
 PUSH = "_ZN4shop4CartIiE9push_itemEi"
@@ -76,6 +77,57 @@ def test_a_demangler_that_dies_loses_one_name(monkeypatch: pytest.MonkeyPatch) -
     found = demangle.readable(symbols)
     assert [symbol for symbol in symbols if symbol not in found] == [bad]
     assert found[symbols[999]] == "f999()"
+
+
+def _doubling(number: int) -> str:
+    """A symbol whose name takes gigabytes: each pair is of the one before, twice."""
+    pairs = "".join(f"S_IS{_digit(n)}_S{_digit(n)}_E" for n in range(24))
+    return f"_Z8f{number:07d}St4pairIiiE{pairs}"
+
+
+def _digit(number: int) -> str:
+    return "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number]
+
+
+def test_a_file_of_names_that_double_costs_few_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[unprivileged.Bounds] = []
+    real = unprivileged.run
+
+    def run(what: str, library: str, work: Any, most: int, bounds: unprivileged.Bounds) -> bytes:
+        asked.append(bounds)
+        return real(what, library, work, most, bounds)
+
+    monkeypatch.setattr(unprivileged, "run", run)
+    assert demangle.readable([_doubling(n) for n in range(40)]) == {}
+    assert 1 <= len(asked) <= 3
+    assert max(bounds.memory for bounds in asked) <= 64 << 20
+    assert sum(bounds.seconds for bounds in asked) <= 6
+
+
+def test_no_child_is_started_when_the_target_has_had_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(unprivileged, "run")
+    with file_access.target("", -1.0), pytest.raises(file_access.TooSlow):
+        demangle.readable([PUSH])
+
+
+def test_the_child_keeps_no_descriptor_whatever_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of 1,048,580 is 4 in twenty bits."""
+    high = os.dup2(2, 900, inheritable=False)
+    limits = resource.getrlimit
+
+    def limit(which: int) -> tuple[int, int]:
+        return (1024, 1 << 20 | 4) if which == resource.RLIMIT_NOFILE else limits(which)
+
+    def work(_: Any, write: unprivileged.Write) -> None:
+        write(str(os.path.exists(f"/proc/self/fd/{high}")).encode())
+
+    monkeypatch.setattr(resource, "getrlimit", limit)
+    try:
+        assert unprivileged.run("a test", "json", work, 100) == b"False"
+    finally:
+        os.close(high)
 
 
 def test_the_child_has_no_privileges_and_is_bounded() -> None:

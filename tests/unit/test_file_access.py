@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import file_access, kernel, mapped
+from probes import file_access, kernel, lookup, mapped
 from probes import open_file as open_file_module
 from probes.base import ProbeError
 from probes.binaries import find_binary, mappings, which
@@ -497,3 +497,40 @@ def test_descriptors_are_closed_with_the_last_reference(tmp_path: Path) -> None:
     assert len(set(os.listdir("/proc/self/fd")) - before) == 10
     kept.clear()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@root
+def test_whoever_has_much_mapped_hides_only_what_is_theirs(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All processes of a user are read to a limit, and all processes for a while."""
+    names = ("first", "second", "other")
+    with (
+        Sleeper(place / "first") as a,
+        Sleeper(place / "second") as b,
+        Sleeper(place / "other") as c,
+    ):
+        monkeypatch.setattr(mapped, "_processes", lambda: [(12345, a), (12345, b), (0, c)])
+        monkeypatch.setattr(mapped, "MOST_BYTES_OF_USER", 1)
+        inodes = {inode for _, inode in mapped.executed().files}
+        assert [(place / name).stat().st_ino in inodes for name in names] == [True, False, True]
+        monkeypatch.setattr(mapped, "MOST_SECONDS", -1.0)
+        assert mapped.executed().files == frozenset()
+
+
+def test_processes_of_all_users_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = mapped._processes()
+    assert (os.geteuid(), os.getpid()) in read
+    monkeypatch.setattr(lookup, "in_our_user_namespace", lambda pid: pid != os.getpid())
+    assert mapped._processes()[-1] == (os.geteuid(), os.getpid())
+
+
+def test_a_file_is_the_same_whether_its_file_system_is_asked_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("x")
+    known = path.stat().st_dev, path.stat().st_ino
+    with open(path) as file:
+        assert lookup.identity(file.fileno()) == known
+    assert lookup.identity(lookup.HERE, str(path)) == known
+    with pytest.raises(FileNotFoundError):
+        lookup.identity(lookup.HERE, str(tmp_path / "missing"))

@@ -85,3 +85,14 @@ def test_a_map_to_which_no_descriptor_is_left_counts(
 def test_the_bound_is_never_more_than_half_of_the_machine() -> None:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
     assert 0 < map_memory.most() <= pages // 2
+
+
+def test_programs_count_as_long_as_their_unit_is_attached(existing: set[int]) -> None:
+    memory = MapMemory()
+    memory.add([(1, MIB)], MIB)
+    with pytest.raises(NoRoomError, match="maps and programs of all probes would take 4 MiB"):
+        memory.add([(2, MIB)], MIB)
+    memory.detach([1], MIB)
+    memory.add([(2, MIB)], 2 * MIB)
+    with pytest.raises(NoRoomError):
+        memory.check(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -255,3 +256,37 @@ def test_a_question_that_takes_too_long_is_answered_all_the_same(
     assert isinstance(received[0], dict)
     assert (received[0]["id"], received[0]["ok"]) == (3, False)
     assert broker.LOADER_TIMEOUT > namer.SECONDS
+
+
+def test_what_a_home_links_to_is_not_opened(tmp_path: Path) -> None:
+    """Root would open a device of the machine, or wait where a user's file system is silent."""
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps([{"id": ID, "names": ["theirs"]}]))
+    place = "share/containers/storage/overlay-containers"
+    for name in ("file", "folder", "whole"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    (tmp_path / "elsewhere" / place).mkdir(parents=True)
+    shutil.copy(kept, tmp_path / "elsewhere" / place / "containers.json")
+    inside = tmp_path / "home" / "file" / ".local" / place
+    inside.mkdir(parents=True)
+    (inside / "containers.json").symlink_to(kept)
+    (tmp_path / "home" / "folder" / ".local").symlink_to(tmp_path / "elsewhere")
+    assert runtimes.ask([ID], [f"{tmp_path}/"]) == {}
+    (inside / "containers.json").unlink()
+    shutil.copy(kept, inside / "containers.json")
+    assert runtimes.ask([ID], [f"{tmp_path}/"])[ID].container == "theirs"
+
+
+def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    real, flags = os.open, []
+
+    def spy(path: str, how: int, *more: int) -> int:
+        flags.append(how)
+        return real(path, how, *more)
+
+    monkeypatch.setattr(os, "open", spy)
+    assert runtimes._read(str(pipe)) is None
+    assert flags
+    assert all(how & os.O_PATH for how in flags)
