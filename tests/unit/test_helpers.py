@@ -70,7 +70,9 @@ def drips(fds: Sequence[int]) -> None:
 
 def writing_end() -> int:
     """The pipe through which a helper answers: all that it has beside the standard ones."""
-    return next(fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}"))
+    numbers = sorted(map(int, os.listdir("/proc/self/fd")))
+    # The directory that was listed is closed again.
+    return next(fd for fd in numbers if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}"))
 
 
 HELPERS = {
