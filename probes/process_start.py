@@ -112,7 +112,7 @@ def release_terminal() -> None:
     if os.getsid(0) != os.getpid():
         with suppress(OSError):
             _forget_terminal()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = _nothing()
     try:
         os.dup2(null, 0)
         for standard in (1, 2):
@@ -120,6 +120,16 @@ def release_terminal() -> None:
                 _open_for_writing(standard, null)
     finally:
         os.close(null)
+
+
+def _nothing() -> int:
+    """A descriptor that has nothing to read; a container may have no /dev/null to open."""
+    try:
+        return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.close(writing)
+        return reading
 
 
 def _forget_terminal() -> None:

@@ -201,3 +201,10 @@ def _undumpable() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_that_stays_root_is_undumpable_too() -> None:
     assert in_child(lambda: privileges.drop(User(0, 0, "root")), [_undumpable]) == ["ok"]
+
+
+def test_nothing_can_be_read_even_without_a_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "devnull", "/nowhere/null")
+    fd = process_start._nothing()
+    assert os.read(fd, 1) == b""
+    os.close(fd)
