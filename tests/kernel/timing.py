@@ -15,6 +15,8 @@ from tests.kernel.harness import Live
 
 STEP = 1 / 32
 """The width of a bucket of durations, by its lower end."""
+DISPLACED = 3
+"""Calls of one run that interrupts may make longer."""
 PATHS = {"latency": "probes.latency:LatencyProbe"}
 
 
@@ -134,18 +136,19 @@ def assert_agree(
     fractions: Sequence[float] = (0.5, 0.9, 0.99),
     slack: float = 0.002,
 ) -> None:
-    """No call missing, none too many; percentiles within 4 % of the workload's own clock.
+    """No call missing, none too many; percentiles and the sum as the workload's own clock has them.
 
-    An interrupt between the two clocks makes another order: `slack` is the share of calls
-    that may be before or behind their rank.
+    That clock is read within the call, so that no call took less. An interrupt between the probe's
+    clock and the workload's makes a call longer, and moves it to another rank: `slack` is the share
+    of calls that may be so, and a few always may.
     """
     assert found.n == len(truth)
+    behind = max(slack * len(truth), DISPLACED) / len(truth)
     for fraction in fractions:
         value = hdr.percentile(found.buckets, fraction)
-        low, high = rank(truth, fraction - slack), rank(truth, fraction + slack)
         assert value is not None
-        assert low * 0.96 <= value <= high * 1.04, fraction
-    # The clock inside reads later and earlier than the probes do: never less in all.
+        assert rank(truth, fraction - slack) * (1 - STEP) <= value, fraction
+        assert value <= rank(truth, fraction + behind) * 1.04, fraction
     assert sum(truth) <= found.total <= 1.04 * sum(truth)
 
 
