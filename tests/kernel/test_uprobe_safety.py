@@ -175,8 +175,8 @@ class Stream:
         return found
 
     def broker(self) -> int:
-        """The process that holds what is attached."""
-        return next(pid for pid in children_of(self.process.pid) if programs_of(pid))
+        """The process that holds what is attached; 0 while the loader has not handed it over."""
+        return next((pid for pid in children_of(self.process.pid) if programs_of(pid)), 0)
 
 
 @pytest.mark.skipif(kernel.arch() != "x86_64", reason="looks for x86_64's breakpoint")
