@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -293,11 +294,20 @@ class Sleeper:
     def __init__(self, path: Path) -> None:
         shutil.copy("/bin/sleep", path)
         path.chmod(0o700)
+        self.path = path
         self.process = subprocess.Popen([str(path), "60"])
 
     def __enter__(self) -> int:
-        # What Popen returns has executed the program.
+        # Popen returns when the program is executed, which may be before its code is mapped.
+        end = time.monotonic() + 20
+        while not self._is_mapped():
+            assert time.monotonic() < end
+            time.sleep(0.001)
         return self.process.pid
+
+    def _is_mapped(self) -> bool:
+        lines = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
+        return any("r-xp" in line and line.endswith(f"/{self.path.name}") for line in lines)
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
