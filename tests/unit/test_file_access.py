@@ -306,8 +306,10 @@ class Sleeper:
         return self.process.pid
 
     def _is_mapped(self) -> bool:
-        lines = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
-        return any("r-xp" in line and line.endswith(f"/{self.path.name}") for line in lines)
+        lines = Path(f"/proc/{self.process.pid}/maps").read_bytes().splitlines()
+        inode = b"%d" % self.path.stat().st_ino
+        found = [words for line in lines if len(words := line.split()) > 5]
+        return any(words[1] == b"r-xp" and words[4] == inode for words in found)
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
