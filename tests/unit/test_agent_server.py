@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -81,6 +83,23 @@ def test_an_idle_connection_is_closed(served: Served, monkeypatch: pytest.Monkey
     with served.connect() as sock:
         sock.sendall(GET + b"\r\n")
         assert closed(sock)
+
+
+def test_nothing_is_kept_of_connections_that_were_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks, resets and connects again would fill the memory until the timers are due."""
+    monkeypatch.setattr(server, "KEEP_SECONDS", 3600)
+    with Served(as_owner=False) as served:
+        for _ in range(50):
+            with served.connect() as sock:
+                sock.sendall(b"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert sock.recv(4096).startswith(b"HTTP/1.1 401 ")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def forgotten() -> bool:
+            gc.collect()
+            return not any(type(one) is server.Connection for one in gc.get_objects())
+
+        eventually("all connections are forgotten", forgotten)
 
 
 def test_a_body_that_nobody_reads_is_thrown_away_up_to_a_limit(served: Served) -> None:
