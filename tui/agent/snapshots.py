@@ -17,6 +17,7 @@ from probes.samples import Frame
 from tui.agent.control import Control
 from tui.agent.errors import Refused
 from tui.agent.memory import much
+from tui.agent.public import View
 from tui.agent.turns import Turns
 from tui.export.write import content, new_summarizer
 
@@ -39,29 +40,29 @@ class Snapshots:
         """Keep a Frame."""
         self._history.add(frame)
 
-    async def json(self, seconds: float) -> bytes:
-        """What happened in the last `seconds`, or in as many as are kept."""
+    async def json(self, seconds: float, view: View) -> bytes:
+        """What happened in the last `seconds`, or in as many as are kept, as a `view` has it."""
         async with self._busy:
-            return await asyncio.to_thread(self._summary, seconds)
+            return await asyncio.to_thread(self._summary, seconds, view)
 
-    def _summary(self, seconds: float) -> bytes:
+    def _summary(self, seconds: float, view: View) -> bytes:
         with much():
             summarizer = new_summarizer()
             for frame in self._history.between(seconds):
-                summarizer.add(frame)
+                summarizer.add(view.frame(frame))
             if summarizer.frames < 2:
                 raise TOO_EARLY
             data = content(summarizer, ".json", None).encode("ascii")
             del summarizer
         return data
 
-    async def html(self, seconds: float) -> bytes:
+    async def html(self, seconds: float, view: View) -> bytes:
         """The same as a page; raises Refused where it could not be made."""
         async with self._busy:
             assert self._files is not None
             source, page = self._files
             try:
-                if await asyncio.to_thread(self._write, seconds, source) < 2:
+                if await asyncio.to_thread(self._write, seconds, source, view) < 2:
                     raise TOO_EARLY
                 await self._control.help("page")
                 return os.pread(page, os.fstat(page).st_size, 0)
@@ -69,11 +70,11 @@ class Snapshots:
                 for fd in self._files:
                     _empty(fd)
 
-    def _write(self, seconds: float, fd: int) -> int:
+    def _write(self, seconds: float, fd: int, view: View) -> int:
         encoder = Encoder()
         with open(fd, "wb", closefd=False) as file, much():
             for frame in self._history.between(seconds):
-                file.write(encoder.frame(frame))
+                file.write(encoder.frame(view.frame(frame)))
         return encoder.frames
 
 
