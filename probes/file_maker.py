@@ -21,12 +21,14 @@ import signal
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from probes import privileges, process_start
 from probes.base import ProbeError
 from probes.files import new_file, printable, unusable
+from probes.job_control import Job
 
 PR_SET_PDEATHSIG = 1
 ENDINGS = (".html", ".json", ".svg", ".ptrec")
@@ -150,14 +152,17 @@ def start(rule: Rule, user: privileges.User | None = None) -> None:
     """
     global _maker
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.getpid()
     bound_files(LARGEST_RECORDING)
     try:
         content = content_file()
     except OSError as error:
         raise ProbeError(f"no file in memory can be made ({error.strerror})", "") from error
+    watched = os.pidfd_open(pid)
     if os.fork() == 0:
         ours.close()
-        _run(theirs, content, rule, user)
+        _run(theirs, content, rule, user, Job(pid, watched))
+    os.close(watched)
     theirs.close()
     ours.settimeout(SECONDS)
     process_start.keep_from_broker(ours.fileno())
@@ -207,7 +212,9 @@ def _content(fd: int) -> bytes:
     return os.pread(fd, size, _LENGTH)
 
 
-def _run(sock: socket.socket, content: int, rule: Rule, user: privileges.User | None) -> NoReturn:
+def _run(
+    sock: socket.socket, content: int, rule: Rule, user: privileges.User | None, job: Job
+) -> NoReturn:
     """The process that makes files, from fork to end."""
     try:
         for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM):
@@ -220,7 +227,9 @@ def _run(sock: socket.socket, content: int, rule: Rule, user: privileges.User | 
         # Whose rights are root's is held to root's folders, also without capabilities.
         place = RootsPlace(rule) if os.geteuid() == 0 else UsersPlace(rule)
         place.stops_job = place.stops_job and user is None
+        place.stop = job.stop
         while True:
+            job.wait(sock)
             # Descriptors that come along are not taken: such a message counts as cut.
             data, _, flags, _ = sock.recvmsg(LONGEST_REQUEST + 1)
             if not data:
@@ -240,8 +249,7 @@ def _answer(place: UsersPlace, content: int, request: bytes) -> tuple[bytes, lis
     name = path
     try:
         if request == STOP and place.stops_job:
-            # Other processes of the job may be root's, as a script is that called probetop.
-            os.killpg(os.getpgrp(), signal.SIGTSTP)
+            place.stop()
             return b"ok", []
         if what not in (CREATE, WRITE, CHECK):
             raise ProbeError("this cannot be asked for here", "report it")
@@ -276,6 +284,7 @@ class UsersPlace:
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self.left = MOST_FILES
+        self.stop: Callable[[], None] = lambda: os.killpg(os.getpgrp(), signal.SIGTSTP)
 
     def enter(self, path: str, force: bool) -> str:
         """Go to where a file may be made; its path from there. Raises ProbeError or OSError."""
