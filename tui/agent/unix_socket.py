@@ -3,7 +3,7 @@
 
 All directories on the way to it are opened one by one, and belong to those who are trusted, who
 alone may rename what is in them. The socket is bound in a new directory that nobody else may enter,
-is given its owner there, and gets its name by a hard link. So no name that somebody else may replace
+is given its owner there, and gets its name by a hard link. So no name that others may replace
 is ever followed: what is given away is the socket, and nothing that exists is overwritten.
 """
 
