@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from probes import content_file
 from probes.cgroup_names import CgroupName
 from probes.framing import Decoder
 from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Spent, Target
@@ -148,8 +149,8 @@ def page_of_frames(served: Served) -> None:
 
     def helped(name: str) -> dict[str, Any]:
         source, page = served.page_files
-        data = os.pread(source, os.fstat(source).st_size, 0)
-        os.pwrite(page, repr(list(Decoder().feed(data))).encode(), 0)
+        data = content_file.read(source)
+        content_file.fill(page, [repr(list(Decoder().feed(data))).encode()])
         return {"ok": True, "result": {}}
 
     served.source.helped = helped

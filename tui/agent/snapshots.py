@@ -9,8 +9,9 @@ second and has no privileges: the Frames are records in a file without a name th
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
 
+from probes import content_file
 from probes.framing import Encoder
 from probes.history import History
 from probes.samples import Frame
@@ -24,6 +25,8 @@ from tui.export.write import content, new_summarizer
 SECONDS, LONGEST = 10.0, 60.0
 """What a snapshot is of if nobody says so, and at most."""
 MOST_BYTES = 16 << 20
+HALVES = 8
+"""How often a page is tried of half the time."""
 
 
 class Snapshots:
@@ -65,23 +68,29 @@ class Snapshots:
                 if await asyncio.to_thread(self._write, seconds, source, view) < 2:
                     raise TOO_EARLY
                 await self._control.help("page")
-                return os.pread(page, os.fstat(page).st_size, 0)
+                return content_file.read(page)
             finally:
                 for fd in self._files:
-                    _empty(fd)
+                    content_file.empty(fd)
 
     def _write(self, seconds: float, fd: int, view: View) -> int:
-        encoder = Encoder()
-        with open(fd, "wb", closefd=False) as file, much():
-            for frame in self._history.between(seconds):
-                file.write(encoder.frame(view.frame(frame)))
-        return encoder.frames
-
-
-def _empty(fd: int) -> None:
-    """Both sides go on at its beginning."""
-    os.ftruncate(fd, 0)
-    os.lseek(fd, 0, os.SEEK_SET)
+        """Write as many of the last Frames as there is room for; how many."""
+        for tried in range(HALVES):
+            encoder = Encoder()
+            frames = map(view.frame, self._history.between(seconds))
+            try:
+                with much():
+                    content_file.fill(fd, map(encoder.frame, frames))
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+            else:
+                if tried and encoder.frames < 2:
+                    break
+                return encoder.frames
+            seconds /= 2
+        raise TOO_MUCH
 
 
 TOO_EARLY = Refused(503, "there is nothing to tell yet", "wait for an interval to pass")
+TOO_MUCH = Refused(503, "two Frames are too much for a page", "filter what is counted")
