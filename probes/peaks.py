@@ -132,5 +132,5 @@ def _top(spent: Histogram) -> int:
 
 def _peak(spent: Histogram, top: int) -> int:
     """The first of its peaks, 0 if there is none or it is not the longest."""
-    peak = next(iter(spent.peaks.values()), 0)
+    peak = spent.peaks[min(spent.peaks)] if spent.peaks else 0
     return peak if hdr.index(peak) == top else 0
