@@ -330,6 +330,31 @@ def test_a_failed_target_is_told_and_is_in_the_status(
     assert complaints[:-1] == told
 
 
+def test_a_cgroup_of_v1_is_that_of_the_same_path_or_says_which_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes import cgroups
+    from tui.checks import check_cgroup
+
+    v1, v2 = tmp_path / "systemd", tmp_path / "unified"
+    for path, pid in ((v1 / "both", ""), (v2 / "both", ""), (v1 / "old", "811")):
+        path.mkdir(parents=True)
+        (path / "cgroup.procs").write_text(pid)
+    mounts = {"cgroup": [str(v1)], "cgroup2": [str(v2)]}
+    monkeypatch.setattr(kernel, "mount_points", mounts.__getitem__)
+    assert check_cgroup(str(v1 / "both")) == check_cgroup("/both") == "/both"
+    where = {811: {"": "/new/home", "name=systemd": "/old"}}
+    monkeypatch.setattr(cgroups, "_memberships", lambda pid: where.get(pid, {}))
+    for given in ("/old", "old", str(v1 / "old")):
+        with pytest.raises(ProbeError, match="a cgroup of v1 only") as raised:
+            check_cgroup(given)
+        assert "give /new/home" in raised.value.fix
+    where[811][""] = "/"
+    with pytest.raises(ProbeError) as raised:
+        check_cgroup("/old")
+    assert "in the root of cgroup2" in raised.value.fix
+
+
 def test_what_became_of_a_filter_is_told_once(tmp_path: Path) -> None:
     removed = Notice("cgroup_removed", 1.7e9, cgroup="/a\x1b[2J.service")
     back = removed._replace(kind="cgroup_followed", time=1.7e9 + 1)
