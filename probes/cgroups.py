@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from probes import kernel
 from probes.text import escaped
 
 RESCAN_SECONDS = 5.0
+MOST_MEMBERS = 100
+"""Processes of a cgroup of v1 that are asked where they are in cgroup2."""
 
 
 def cgroup_of(pid: int) -> str | None:
@@ -37,6 +40,29 @@ def _memberships(pid: int) -> dict[str, str]:
         return {}
     parts = [line.split(":", 2) for line in lines]
     return {part[1]: part[2].removesuffix(" (deleted)") for part in parts if len(part) == 3}
+
+
+def v1_mount(path: Path) -> Path | None:
+    """The mount of a v1 hierarchy that a path is below; None if it is below none."""
+    mounts = [Path(mount) for mount in kernel.mount_points("cgroup")]
+    return next((mount for mount in mounts if path.is_relative_to(mount)), None)
+
+
+def v1_directory(below: str) -> Path | None:
+    """The directory of this path in the first hierarchy of v1 that has it; None if none does."""
+    found = [Path(mount) / below.lstrip("/") for mount in kernel.mount_points("cgroup")]
+    return next((path for path in found if (path / "cgroup.procs").exists()), None)
+
+
+def paths_of_members(directory: Path) -> set[str]:
+    """In which cgroups of cgroup2 the processes of a cgroup are; of many the first MOST_MEMBERS."""
+    try:
+        with open(directory / "cgroup.procs", "rb") as file:
+            pids = file.read(MOST_MEMBERS * 8).split()[:MOST_MEMBERS]
+    except OSError:
+        return set()
+    found = [_memberships(int(pid)).get("") for pid in pids if pid.isdigit()]
+    return {path for path in found if path is not None}
 
 
 class Cgroups:
