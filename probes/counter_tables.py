@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import add
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
 from probes import hdr
 from probes.limits import MOST_ENTRIES as MOST_BUCKETS
 from probes.record_fields import EncodedHistogram, entries
@@ -22,6 +25,7 @@ MOST_ENTRIES = 200_000
 MOST_WAITING, WAITING = 8 << 20, 200
 """Bytes of changes that wait to be added to histograms, more than come between whole ones; and
 bytes that each takes beside its text."""
+_PARTS = msgspec.json.Decoder(list[Raw])
 Vector = tuple[Any, ...]
 """Integers, or None for what this kernel does not keep."""
 
@@ -33,11 +37,14 @@ class Unusual(Exception):
 def only_rises(data: bytes) -> bool:
     """Whether the JSON of a mapping's changes says that nothing fell and no key went.
 
-    What ends after the numbers of a last value has no list of keys that went. Where it cannot be
-    told without decoding, the answer is no.
+    A third part of it are the keys that went. Of what is no list the answer is no.
     """
-    ends = data[-3:] == b"]]]" and data[-4:-3].isdigit()
-    return ends and b"-" not in data and b"null" not in data
+    if b"-" in data or b"null" in data:
+        return False
+    try:
+        return len(_PARTS.decode(data)) == 2
+    except msgspec.DecodeError:
+        return False
 
 
 class Waiting:
