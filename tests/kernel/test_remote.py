@@ -46,7 +46,9 @@ def agent(namespace: Namespace, tmp_path: Path) -> Iterator[tuple[str, str]]:
     for file, text in ((tokens, f"control {TOKEN}\n"), (mine, f"{TOKEN}\n")):
         file.write_text(text)
         file.chmod(0o600)
+    # On a busy machine the budget would take programs away, and load others.
     options = ["--listen", f"{namespace.far}:9435", "--token-file", str(tokens), "--insecure"]
+    options += ["--budget", "0"]
     command = [sys.executable, "-P", "-m", "tui.cli", "serve", "--linger", "1", *options]
     process = subprocess.Popen(
         namespace.inside(*command), cwd=ROOT, stderr=subprocess.PIPE, text=True
