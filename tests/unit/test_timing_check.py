@@ -23,8 +23,8 @@ def found(durations: list[int]) -> Histogram:
 
 def test_a_preemption_passes_and_a_wrong_clock_does_not(tmp_path: Path) -> None:
     record = tmp_path / "record"
-    # Another program had the CPU for 50 ms between the clocks of every tenth call.
-    late = [50_000_000 if at % 10 == 0 else 0 for at in range(100)]
+    # Another program had the CPU for 50 ms between the clocks of every fiftieth call.
+    late = [50_000_000 if at % 50 == 0 else 0 for at in range(100)]
     rows = [(inside, inside + 3000 + more) for inside, more in zip(INSIDE, late, strict=True)]
     record.write_text("".join(f"{inside} 0 {around}\n" for inside, around in rows))
     measured = [inside + 300 + more for inside, more in zip(INSIDE, late, strict=True)]
