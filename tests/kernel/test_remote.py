@@ -92,7 +92,9 @@ def loaded(tty: Tty, namespace: Namespace) -> set[int]:
     def level() -> bool:
         tty.read(1.5)
         found.append(programs(namespace))
-        return len(found) > 1 and found[-1] == found[-2] != set()
+        # On a busy machine a probe may take longer to load than two readings are apart.
+        done = not shown(tty, r"\bstarting\b")
+        return done and len(found) > 1 and found[-1] == found[-2] != set()
 
     later(tty, "all probes are on", level)
     return found[-1]
