@@ -150,6 +150,10 @@ static void run(long cpu, unsigned long (*batch)(void))
 		many += batch();
 		*done = many;
 	}
+	if (batch == switches) {
+		close(to_peer);
+		wait(NULL);
+	}
 	_exit(0);
 }
 
