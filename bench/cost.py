@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What probetop costs, beside its peers, in one run: tables on the screen and RESULTS.md.
 
-    sudo ./run.sh bench [--peers] [--quick] [--out FILE | --only PART]
+    sudo ./run.sh bench [--peers] [--quick] [--out FILE | --only PART | --against COMMIT]
 
 Without --out it also renews the tables in README.md, so that nobody copies a number.
 It needs gcc; peers are compared with where they are installed, and --peers installs the newest
@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import goals, machine, measure, peers, screen, tables, variants
+from bench.against import compare
 from bench.agent import of_agent
 from bench.budget import SHORT, WHOLE, Lengths, of_budget
+from bench.commit import hash_of
 from bench.intervals import heading, of_median
 from bench.measure import HERE, ROOT, BenchError, Variant
 from bench.poll import of_polls
@@ -234,9 +236,19 @@ def _arguments() -> argparse.Namespace:
         metavar="PART",
         help=f"measure and print this, and write nothing: {', '.join(PARTS)}",
     )
+    parser.add_argument(
+        "--against",
+        metavar="COMMIT",
+        help="compare with a commit by turns: status 1 if this tree is slower by more than 10 %%",
+    )
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("it needs root: run it through sudo")
+    if args.against is not None:
+        try:
+            hash_of(args.against)
+        except BenchError as error:
+            parser.error(str(error))
     return args
 
 
@@ -257,9 +269,22 @@ def run(bench: Bench, only: str | None) -> dict[str, Table]:
     return found
 
 
+def against(commit: str, quick: bool) -> int:
+    """Compares with a commit and prints it; 1 if this tree is slower, or cannot be measured."""
+    try:
+        table, slower = compare(commit, quick, say)
+    except BenchError as error:
+        say(f"bench: {error}")
+        return 1
+    print(tables.as_text(table), flush=True)
+    return int(slower)
+
+
 def main() -> int:
     """Measures everything, prints it and writes it down; 1 if some of probetop's own failed."""
     args = _arguments()
+    if args.against is not None:
+        return against(args.against, args.quick)
     load = os.getloadavg()[0]
     if args.peers:
         peers.install()
