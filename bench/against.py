@@ -22,12 +22,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from bench import measure
-from bench.commit import HERE_NOW, Side, check_out
+from bench.commit import HERE_NOW, Side, SideError, check_out
 from bench.hooks import AT_START, attached_by
 from bench.intervals import heading, of_median
 from bench.measure import BenchError
@@ -36,6 +37,8 @@ from bench.tables import NONE, Table, spread
 
 LIMIT = 1.10
 """How much dearer than the other commit this tree may be."""
+LEAST_DRAWN = 2000
+"""Bytes of a screen that stands."""
 RECORDING = Path("tui") / "demo" / "shop.ptrec"
 DRAWN_SECONDS, FASTER = 5.0, b">>>>"
 """How long it takes to draw the recording at 16 times its speed, and the keys for that."""
@@ -46,6 +49,8 @@ WISHES: dict[str, Mapping[str, object]] = {
     "runq": {"on": ("latency",), "options": {"latency": {"targets": ("runq",)}}},
 }
 """What is attached: the first, which has all programs, in a short run too."""
+
+SLOWER = "slower"
 
 Say = Callable[[str], object]
 
@@ -76,7 +81,10 @@ def _attached_round(folder: Path, wish: str, sides: tuple[Side, Side], number: i
         with ExitStack() as stack:
             if side is not None:
                 words = {"on": AT_START, "options": {}, "always": False, **WISHES[wish]}
-                stack.enter_context(attached_by(side, words))
+                try:
+                    stack.enter_context(attached_by(side, words))
+                except BenchError as error:
+                    raise SideError(side, error) from error
             for name, timing in timings.items():
                 found[name][side.name if side else ""] = timing()
     ours, theirs = sides
@@ -108,7 +116,7 @@ class _Worker:
             pass
         said = self.process.stdout.readline().split()
         if len(said) != 2:
-            raise BenchError(f"{self.side.name} does not poll {probe}")
+            raise SideError(self.side, f"bench.worker does not poll {probe}")
         return [float(word) for word in said]
 
     def close(self) -> None:
@@ -117,24 +125,22 @@ class _Worker:
         self.process.communicate()
 
 
-def of_polls(sides: tuple[Side, Side], rounds: int, say: Say) -> Pairs:
-    """One poll of a large machine, and the cells of its pane, by probe."""
+def of_poll(sides: tuple[Side, Side], probe: str, rounds: int) -> Pairs:
+    """One poll of a large machine, and the cells of its pane."""
     found: Pairs = {}
     with ExitStack() as stack:
         workers = []
         for side in sides:
             workers.append(_Worker(side))
             stack.callback(workers[-1].close)
-        for probe, text in POLLS.items():
-            say(f"  polls, {text}")
-            for number in range(rounds + 1):
-                turn = workers if number % 2 else workers[::-1]
-                answers = {worker.side.name: worker.ask(probe) for worker in turn}
-                if number == 0:  # machines are made, modules are imported
-                    continue
-                pairs = zip(*(answers[side.name] for side in sides), strict=True)
-                for what, pair in zip(("poll", "cells"), pairs, strict=True):
-                    found.setdefault(f"{text}: {what}, ms", []).append(Pair(*pair))
+        for number in range(rounds + 1):
+            turn = workers if number % 2 else workers[::-1]
+            answers = {worker.side.name: worker.ask(probe) for worker in turn}
+            if number == 0:  # machines are made, modules are imported
+                continue
+            pairs = zip(*(answers[side.name] for side in sides), strict=True)
+            for what, pair in zip(("poll", "cells"), pairs, strict=True):
+                found.setdefault(f"{POLLS[probe]}: {what}, ms", []).append(Pair(*pair))
     return found
 
 
@@ -152,15 +158,16 @@ def _replaying(side: Side, recording: Path) -> Iterator[Terminal]:
         terminal.close()
 
 
-def drawn(sides: tuple[Side, Side], recording: Path) -> Pair:
+def drawn(sides: tuple[Side, Side], recording: Path) -> list[float]:
     """ms of CPU that each side takes to draw a recording, both at the same time."""
     with ExitStack() as stack:
         terminals = [stack.enter_context(_replaying(side, recording)) for side in sides]
         end = time.monotonic() + 20
-        while not all(terminal.received > 2000 for terminal in terminals):
-            if time.monotonic() > end:
-                raise BenchError("replay draws nothing")
-            time.sleep(0.05)
+        for side, terminal in zip(sides, terminals, strict=True):
+            while terminal.received < LEAST_DRAWN:
+                if time.monotonic() > end or terminal.process.poll() is not None:
+                    raise SideError(side, "replay draws nothing")
+                time.sleep(0.05)
         time.sleep(0.5)
         before = [cpu_ns(terminal.tree()) for terminal in terminals]
         for terminal in terminals:
@@ -170,7 +177,7 @@ def drawn(sides: tuple[Side, Side], recording: Path) -> Pair:
             sum([ns - old.get(path, 0) for path, ns in cpu_ns(terminal.tree()).items()]) / 1e6
             for terminal, old in zip(terminals, before, strict=True)
         ]
-    return Pair(*spent)
+    return spent
 
 
 def verdict(pairs: list[Pair]) -> tuple[str, str, str]:
@@ -179,7 +186,7 @@ def verdict(pairs: list[Pair]) -> tuple[str, str, str]:
         return NONE, NONE, "not known: less than the noise"
     ratio = of_median([pair.ours / pair.theirs for pair in pairs])
     if ratio.low > LIMIT:
-        text = f"slower by {100 * (ratio.median - 1):.0f} %"
+        text = f"{SLOWER} by {100 * (ratio.median - 1):.0f} %"
     elif ratio.high <= LIMIT:
         text = "not slower"
     else:
@@ -187,35 +194,61 @@ def verdict(pairs: list[Pair]) -> tuple[str, str, str]:
     return f"{ratio.median:.3f}", spread(ratio, ".3f"), text
 
 
-def as_table(found: Pairs, sides: tuple[Side, Side]) -> Table:
+def as_table(found: Pairs, left_out: Mapping[str, str], sides: tuple[Side, Side]) -> Table:
     """A row for each thing: medians of both sides, their ratio, and whether it is slower."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, pairs in found.items():
         ours, theirs = median(p.ours for p in pairs), median(p.theirs for p in pairs)
         rows.append((name, f"{theirs:.2f}", f"{ours:.2f}", *verdict(pairs)))
+    rows += [(name, *[NONE] * 4, f"not compared: {why}") for name, why in left_out.items()]
     title = f"{sides[0].name} beside {sides[1].name}, by turns"
     rounds = min(map(len, found.values()), default=1)
     return title, ("what", "other", "this", "ratio", heading(rounds), "result"), [*rows]
 
 
+def _parts(
+    folder: Path, sides: tuple[Side, Side], rounds: int, quick: bool
+) -> dict[str, Callable[[], Pairs]]:
+    """What is compared, by its name."""
+
+    def attached(wish: str) -> Pairs:
+        found: Pairs = {}
+        for number in range(rounds):
+            for what, pairs in _attached_round(folder, wish, sides, number).items():
+                found.setdefault(what, []).extend(pairs)
+        return found
+
+    def draws() -> Pairs:
+        found = []
+        for number in range(rounds):
+            turn = sides if number % 2 else sides[::-1]
+            spent = drawn(turn, sides[1].root / RECORDING)
+            found.append(Pair(*(spent if number % 2 else spent[::-1])))
+        return {"the dashboard: a recording drawn, ms": found}
+
+    wishes = [*WISHES][: 1 if quick else None]
+    out: dict[str, Callable[[], Pairs]] = {wish: partial(attached, wish) for wish in wishes}
+    out |= {f"polls, {text}": partial(of_poll, sides, p, rounds) for p, text in POLLS.items()}
+    return {**out, "drawing": draws}
+
+
 def compare(commit: str, quick: bool, say: Say) -> tuple[Table, bool]:
-    """Measures both; True if this tree is slower at something. Raises BenchError."""
-    rounds, wishes = (6, [*WISHES][:1]) if quick else (20, [*WISHES])
+    """Measures both; True if this tree is slower at something. Raises BenchError.
+
+    What the other commit cannot do is left out, and said; what this tree cannot do is an error.
+    """
     found: Pairs = {}
+    left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="probetop-bench-") as name:
         folder = Path(name)
         sides = (HERE_NOW, check_out(commit, folder))
-        for wish in wishes:
-            for number in range(rounds):
-                say(f"  {wish}, round {number + 1} of {rounds}")
-                for what, pairs in _attached_round(folder, wish, sides, number).items():
-                    found.setdefault(what, []).extend(pairs)
-        found |= of_polls(sides, rounds, say)
-        what = "the dashboard, one recording drawn, ms"
-        for number in range(rounds):
-            say(f"  drawing, round {number + 1} of {rounds}")
-            turn = sides if number % 2 else sides[::-1]
-            pair = drawn(turn, sides[1].root / RECORDING)
-            found.setdefault(what, []).append(pair if number % 2 else Pair(*pair[::-1]))
-    slower = any(verdict(pairs)[2].startswith("slower") for pairs in found.values())
-    return as_table(found, sides), slower
+        for part, measured in _parts(folder, sides, 6 if quick else 20, quick).items():
+            say(f"  {part}")
+            try:
+                found |= measured()
+            except SideError as error:
+                if error.side == HERE_NOW:
+                    raise
+                left_out[part] = str(error)
+    slower = any(verdict(pairs)[2].startswith(SLOWER) for pairs in found.values())
+    return as_table(found, left_out, sides), slower

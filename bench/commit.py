@@ -33,6 +33,14 @@ class Side(NamedTuple):
         return {**os.environ, "PYTHONPATH": str(self.root)}
 
 
+class SideError(BenchError):
+    """A side cannot do what is measured."""
+
+    def __init__(self, side: Side, why: object) -> None:
+        super().__init__(f"{side.name}: {why}")
+        self.side = side
+
+
 HERE_NOW = Side("this tree", ROOT, sys.executable)
 
 
