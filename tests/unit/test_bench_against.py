@@ -124,11 +124,16 @@ def test_what_is_no_commit_is_said(repository: Path, name: str) -> None:
         commit.hash_of(name)
 
 
-def test_each_side_polls_and_draws_by_its_own_code() -> None:
-    sides = (HERE_NOW, OTHER)
-    found = against.of_poll(sides, "syscalls", 1)
+@pytest.mark.parametrize("probe", against.POLLS)
+def test_each_side_polls_every_probe(probe: str) -> None:
+    found = against.of_poll((HERE_NOW, OTHER), probe, 1)
     assert [len(ratios) for ratios in found.values()] == [1, 1]
     assert all(value > 0 for ratios in found.values() for value in ratios[0])
+
+
+def test_each_side_draws_a_recording() -> None:
+    spent = against.drawn((HERE_NOW, OTHER), ROOT / against.RECORDING)
+    assert min(spent) > 0
 
 
 def test_a_side_that_cannot_poll_is_named(tmp_path: Path) -> None:
