@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,11 @@ LIMIT = 1.10
 LEAST_DRAWN = 2000
 """Bytes of a screen that stands."""
 RECORDING = Path("tui") / "demo" / "shop.ptrec"
-DRAWN_SECONDS, FASTER = 5.0, b">>>>"
-"""How long it takes to draw the recording at 16 times its speed, and the keys for that."""
+FASTER = b">>>>"
+"""The keys for 16 times the recording's speed."""
+QUIET_SECONDS, DEADLINE = 0.6, 20.0
+"""The recording is at its end when nothing is drawn for so long; so long it may take."""
+POLLS_A_ROUND = 3
 POLLS = {"syscalls": "system calls", "pmc": "counters", "latency": "latency"}
 WISHES: dict[str, Mapping[str, object]] = {
     "all probes, calls timed": {"on": AT_START, "options": {"syscalls": {"latency": True}}},
@@ -158,11 +161,24 @@ def _replaying(side: Side, recording: Path) -> Iterator[Terminal]:
         terminal.close()
 
 
+def _wait_until_quiet(terminals: Sequence[Terminal]) -> None:
+    """Until nothing is drawn any more; raises BenchError."""
+    end = time.monotonic() + DEADLINE
+    seen, since = -1, time.monotonic()
+    while time.monotonic() < since + QUIET_SECONDS:
+        if time.monotonic() > end:
+            raise BenchError("a recording does not come to its end")
+        received = sum([terminal.received for terminal in terminals])
+        if received != seen:
+            seen, since = received, time.monotonic()
+        time.sleep(0.05)
+
+
 def drawn(sides: tuple[Side, Side], recording: Path) -> list[float]:
     """ms of CPU that each side takes to draw a recording, both at the same time."""
     with ExitStack() as stack:
         terminals = [stack.enter_context(_replaying(side, recording)) for side in sides]
-        end = time.monotonic() + 20
+        end = time.monotonic() + DEADLINE
         for side, terminal in zip(sides, terminals, strict=True):
             while terminal.received < LEAST_DRAWN:
                 if time.monotonic() > end or terminal.process.poll() is not None:
@@ -172,7 +188,7 @@ def drawn(sides: tuple[Side, Side], recording: Path) -> list[float]:
         before = [cpu_ns(terminal.tree()) for terminal in terminals]
         for terminal in terminals:
             os.write(terminal.master, FASTER)
-        time.sleep(DRAWN_SECONDS)
+        _wait_until_quiet(terminals)
         spent = [
             sum([ns - old.get(path, 0) for path, ns in cpu_ns(terminal.tree()).items()]) / 1e6
             for terminal, old in zip(terminals, before, strict=True)
@@ -228,7 +244,10 @@ def _parts(
 
     wishes = [*WISHES][: 1 if quick else None]
     out: dict[str, Callable[[], Pairs]] = {wish: partial(attached, wish) for wish in wishes}
-    out |= {f"polls, {text}": partial(of_poll, sides, p, rounds) for p, text in POLLS.items()}
+    out |= {
+        f"polls, {text}": partial(of_poll, sides, p, POLLS_A_ROUND * rounds)
+        for p, text in POLLS.items()
+    }
     return {**out, "drawing": draws}
 
 
