@@ -7,7 +7,7 @@ Absolute times differ by tens of per cent between two machines, and between two 
 and no counter of instructions is there in most virtual machines: bytecodes would leave out what
 Python's C code does, the verifier's instructions are not those that an event executes. So all is
 ratios of measurements that are as near in time as possible: polls of both take turns within a
-tenth of a second, both draw the same recording at the same time, what calls and switches cost is
+second, both draw the same recording at the same time, what calls and switches cost is
 the difference to nothing attached in the same round. Of each the median ratio and its interval
 (order statistics) are told, and it is slower only if the whole interval is above 1.1: noise makes
 the interval wide, and then it is said that nobody knows.
@@ -44,7 +44,6 @@ FASTER = b">>>>"
 """The keys for 16 times the recording's speed."""
 QUIET_SECONDS, DEADLINE = 0.6, 20.0
 """The recording is at its end when nothing is drawn for so long; so long it may take."""
-POLLS_A_ROUND = 3
 POLLS = {"syscalls": "system calls", "pmc": "counters", "latency": "latency"}
 WISHES: dict[str, Mapping[str, object]] = {
     "all probes, calls timed": {"on": AT_START, "options": {"syscalls": {"latency": True}}},
@@ -174,8 +173,8 @@ def _wait_until_quiet(terminals: Sequence[Terminal]) -> None:
         time.sleep(0.05)
 
 
-def drawn(sides: tuple[Side, Side], recording: Path) -> list[float]:
-    """ms of CPU that each side takes to draw a recording, both at the same time."""
+def drawn(sides: Sequence[Side], recording: Path) -> list[float]:
+    """ms of CPU that each side takes to draw a recording, all at the same time."""
     with ExitStack() as stack:
         terminals = [stack.enter_context(_replaying(side, recording)) for side in sides]
         end = time.monotonic() + DEADLINE
@@ -235,19 +234,17 @@ def _parts(
         return found
 
     def draws() -> Pairs:
-        found = []
-        for number in range(rounds):
+        found: list[Pair] = []
+        for number in range(rounds // 2):
             turn = sides if number % 2 else sides[::-1]
-            spent = drawn(turn, sides[1].root / RECORDING)
-            found.append(Pair(*(spent if number % 2 else spent[::-1])))
+            spent = drawn((*turn, *turn), sides[1].root / RECORDING)
+            for pair in (spent[:2], spent[2:]):
+                found.append(Pair(*(pair if number % 2 else pair[::-1])))
         return {"the dashboard: a recording drawn, ms": found}
 
     wishes = [*WISHES][: 1 if quick else None]
     out: dict[str, Callable[[], Pairs]] = {wish: partial(attached, wish) for wish in wishes}
-    out |= {
-        f"polls, {text}": partial(of_poll, sides, p, POLLS_A_ROUND * rounds)
-        for p, text in POLLS.items()
-    }
+    out |= {f"polls, {text}": partial(of_poll, sides, p, rounds) for p, text in POLLS.items()}
     return {**out, "drawing": draws}
 
 

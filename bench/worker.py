@@ -5,7 +5,7 @@
 
 Each line of standard input names a probe; the answer is a line of two numbers: the milliseconds of
 the poller, and of the pane from a Frame to its cells, of the fastest of three polls. So two
-commits can take turns within a tenth of a second, each by its own code.
+commits can take turns within a second, each by its own code.
 """
 
 from __future__ import annotations
