@@ -238,8 +238,8 @@ def _parts(
         for number in range(rounds // 2):
             turn = sides if number % 2 else sides[::-1]
             spent = drawn((*turn, *turn), sides[1].root / RECORDING)
-            for pair in (spent[:2], spent[2:]):
-                found.append(Pair(*(pair if number % 2 else pair[::-1])))
+            pairs = (spent[:2], spent[2:])
+            found += [Pair(*(pair if number % 2 else pair[::-1])) for pair in pairs]
         return {"the dashboard: a recording drawn, ms": found}
 
     wishes = [*WISHES][: 1 if quick else None]
