@@ -15,11 +15,14 @@ from typing import TypeVar
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
+from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta
 from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
     Counts,
+    Duty,
+    Estimates,
     Frame,
     Histogram,
     LatencySample,
@@ -75,7 +78,11 @@ def histogram_delta(before: Histogram | None, after: Histogram) -> Histogram:
 
 @dataclass(slots=True)
 class CallRow:
-    """One system call in an interval: counts of the interval, durations in ns or None."""
+    """One system call in an interval: counts of the interval, durations in ns or None.
+
+    `estimated` of the calls are not counted but what bursts stand for; `error` is the standard
+    error of the count then, `errors_error` that of the errors, else None.
+    """
 
     name: str
     count: int
@@ -85,19 +92,25 @@ class CallRow:
     p99: float | None = None
     maximum: float | None = None
     total: int | None = None
+    estimated: int = 0
+    error: float | None = None
+    errors_error: float | None = None
 
 
 @dataclass(slots=True)
 class ProcessRow:
     """One process in an interval: its system calls and how many of them failed.
 
-    `number` tells it from others with the same pid (see `probes.processes`).
+    `number` tells it from others with the same pid (see `probes.processes`). `error` is the
+    standard error of the count where a part of it is estimated, `errors_error` that of the errors.
     """
 
     number: int
     comm: str
     count: int
     errors: int
+    error: float | None = None
+    errors_error: float | None = None
 
     @property
     def pid(self) -> int:
@@ -109,7 +122,9 @@ class ProcessRow:
 class SyscallView:
     """System calls in one interval of `seconds`: by call, by process and both together.
 
-    What is of processes is computed when somebody asks for it.
+    What is of processes is computed when somebody asks for it. `duty` are the interval's bursts,
+    None where all was counted: then `error` is the standard error of the count, and rows have
+    theirs.
     """
 
     seconds: float
@@ -119,6 +134,8 @@ class SyscallView:
     unattributed: int
     before: SyscallSample
     after: SyscallSample
+    duty: Duty | None = None
+    error: float | None = None
 
     @property
     def untimed(self) -> int | None:
@@ -132,8 +149,16 @@ class SyscallView:
 
     @cached_property
     def matrix(self) -> dict[tuple[int, str], Counts]:
-        """Calls by process and name."""
-        return count_delta(self.before.matrix, self.after.matrix)
+        """Calls by process and name, with those that bursts stand for."""
+        made = count_delta(self.before.matrix, self.after.matrix)
+        for key, more in self._estimated_matrix.items():
+            n, errors = made.get(key, NONE)
+            made[key] = Counts(n + more.n, errors + more.errors)
+        return made
+
+    @cached_property
+    def _estimated_matrix(self) -> dict[tuple[int, str], Estimates]:
+        return estimates_delta(self.before.estimated_matrix, self.after.estimated_matrix)
 
     @cached_property
     def processes(self) -> Ranked[ProcessRow]:
@@ -142,9 +167,12 @@ class SyscallView:
         for (pid, _), (calls, errors) in self.matrix.items():
             known = sums.get(pid)
             sums[pid] = (calls, errors) if known is None else (known[0] + calls, known[1] + errors)
+        # The calls of a process rise and fall together: their errors do not add up.
+        spread = estimates_delta(self.before.estimated_processes, self.after.estimated_processes)
 
         def made(pid: int) -> ProcessRow:
-            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid])
+            errors = errors_of(spread.get(pid), self.duty)
+            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid], *errors)
 
         return Ranked([(-calls, pid) for pid, (calls, _) in sums.items()], made)
 
@@ -169,7 +197,7 @@ class SyscallView:
     def processes_of(self, call: str) -> list[ProcessRow]:
         """Who made this call, most first."""
         rows = [
-            ProcessRow(pid, self.comms.get(pid, "?"), n.n, n.errors)
+            ProcessRow(pid, self.comms.get(pid, "?"), n.n, n.errors, *self._errors(pid, name))
             for (pid, name), n in self.matrix.items()
             if name == call
         ]
@@ -178,11 +206,19 @@ class SyscallView:
     def calls_of(self, number: int) -> list[CallRow]:
         """What this process called, most first; errno names and durations are not kept."""
         rows = [
-            CallRow(name, n.n, n.errors)
+            self._call_of(number, name, n)
             for (owner, name), n in self.matrix.items()
             if owner == number
         ]
         return sorted(rows, key=lambda row: (-row.count, row.name))
+
+    def _errors(self, pid: int, name: str) -> tuple[float | None, float | None]:
+        return errors_of(self._estimated_matrix.get((pid, name)), self.duty)
+
+    def _call_of(self, pid: int, name: str, n: Counts) -> CallRow:
+        row = CallRow(name, n.n, n.errors)
+        row.error, row.errors_error = self._errors(pid, name)
+        return row
 
 
 def _comparable(before: SyscallSample | None, after: SyscallSample) -> SyscallSample:
@@ -196,7 +232,11 @@ def calls_made(before: SyscallSample | None, after: SyscallSample) -> Counts:
     """Calls and failed calls between two Samples: those of `syscall_view`, at less cost."""
     old = _comparable(before, after)
     made = count_delta(old.calls, after.calls).values()
-    return Counts(sum([counts.n for counts in made]), sum([counts.errors for counts in made]))
+    more, less = after.estimated_total, old.estimated_total
+    return Counts(
+        sum([counts.n for counts in made]) + more.n - less.n,
+        sum([counts.errors for counts in made]) + more.errors - less.errors,
+    )
 
 
 def call_count(before: SyscallSample | None, after: SyscallSample) -> int:
@@ -244,12 +284,23 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
 def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: float) -> SyscallView:
     """The interval between two Samples; rows are sorted, most calls first."""
     old = _comparable(before, after)
+    duty = duty_of(old, after)
     made = count_delta(old.calls, after.calls)
-    calls = [_call_row(name, counts, old, after) for name, counts in made.items()]
-    by_name = {row.name: row for row in calls}
+    by_name = {name: _call_row(name, counts, old, after) for name, counts in made.items()}
+    for name, more in estimates_delta(old.estimated, after.estimated).items():
+        row = by_name.setdefault(name, CallRow(name, 0, 0))
+        row.count, row.errors = row.count + more.n, row.errors + more.errors
+        row.estimated = more.n
+        row.error, row.errors_error = errors_of(more, duty)
     for (name, errno), times in int_delta(old.errnos, after.errnos).items():
         if name in by_name:
             by_name[name].errnos[errno] = times
+    for (name, errno), part in estimate_delta(old.estimated_errnos, after.estimated_errnos).items():
+        if name in by_name:
+            errnos = by_name[name].errnos
+            errnos[errno] = errnos.get(errno, 0) + part.n
+    calls = list(by_name.values())
+    total = estimates_delta({0: old.estimated_total}, {0: after.estimated_total}).get(0)
     return SyscallView(
         seconds=seconds,
         count=sum(row.count for row in calls),
@@ -258,6 +309,8 @@ def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: fl
         unattributed=after.unattributed - old.unattributed,
         before=old,
         after=after,
+        duty=duty,
+        error=errors_of(total, duty)[0],
     )
 
 

@@ -20,7 +20,7 @@ from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defin
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
 from probes.messages import convert
-from probes.model import syscall_view
+from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
 from probes.samples import NO_COST, Filters, Sample, SyscallSample
@@ -171,11 +171,18 @@ class SyscallProbe:
                 "p99": row.p99,
                 "max": row.maximum,
                 "total": row.total,
+                **_errors(row),
             }
             for row in view.calls
         ]
         processes = [
-            {"pid": row.pid, "comm": row.comm, "count": row.count, "errors": row.errors}
+            {
+                "pid": row.pid,
+                "comm": row.comm,
+                "count": row.count,
+                "errors": row.errors,
+                **_errors(row),
+            }
             for row in view.processes
         ]
         return {
@@ -335,3 +342,10 @@ class SyscallProbe:
         self._sampled = self._every
         if self._latency is not None:
             self._latency.read(called, self.totals)
+
+
+def _errors(row: CallRow | ProcessRow) -> dict[str, float]:
+    """The standard errors of a row that is estimated, at least in part; of others nothing."""
+    if row.error is None or row.errors_error is None:
+        return {}
+    return {"error": row.error, "errors_error": row.errors_error}
