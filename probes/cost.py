@@ -18,6 +18,8 @@ from probes.base import Loaded, Probe
 from probes.messages import RunStats
 from probes.samples import Cost
 
+MEASURING = 35.0
+"""ns that the kernel's statistics take of a run which they measure: 20 to 50."""
 UNMEASURED = 60.0
 """ns that an event's programs are taken to need before that is known."""
 
@@ -51,7 +53,8 @@ class Meter:
     many runs of programs an event takes; `per_call`, the ns that each system call of the machine
     pays for what is attached, of which its owner knows how many there are a second (`calls`).
     Where it is `filtered`, programs run for events that nobody counts. `detach` has the broker
-    detach a unit, or some groups of it.
+    detach a unit, or some groups of it, `attach_in` attach it in bursts (see
+    `probes.messages.Burst`).
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,7 @@ class Meter:
         self.outdated = False
         self.notes: tuple[str, ...] = ()
         self.detach: Callable[[int, Sequence[int] | None], None] = lambda unit, groups: None
+        self.attach_in: Callable[[int, int | None, int, int], None] = lambda *wish: None
         self._units: dict[int, int | None] = {}
         self._missed: dict[int, int] = {}
         self._missed_before = 0
@@ -92,6 +96,10 @@ class Meter:
         self._shares.pop(loaded.unit, None)
         self._changed()
         self.notes = loaded.notes
+
+    def owns(self, unit: int) -> bool:
+        """Whether a unit is among those that are measured here."""
+        return unit in self._units
 
     def forget(self, unit: int) -> None:
         """Detach a unit; what it missed still counts."""
@@ -186,6 +194,12 @@ class Meter:
         if not self._units or self._shares.keys() != self._units.keys():
             return None
         return sum([share.runs for share in self._shares.values()]) / self.usual_runs
+
+    def ns_of_run(self) -> float:
+        """What one run of a program takes, in ns, without what it takes to measure that."""
+        if self._ns_per_run is None:
+            return UNMEASURED
+        return max(0.0, self._ns_per_run - MEASURING)
 
     def _whole(self) -> float | None:
         """Per cent of one CPU in the last window, with what it took to call the programs."""

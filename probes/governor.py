@@ -44,14 +44,37 @@ Key = tuple[str, str]
 
 
 class Level(NamedTuple):
-    """One step of a ladder: what is given up, in words, and its part of the whole cost."""
+    """One step of a ladder: what is given up, in words, and its part of the whole cost.
+
+    On a step with bursts it is attached for `on` milliseconds in each `period`, else always.
+    """
 
     words: str
     weight: float
+    on: int = 0
+    period: int = 0
+
+    @property
+    def duty(self) -> float:
+        """The part of the time for which it is attached."""
+        return self.on / self.period if self.on else 1.0
 
 
 FULL, DETACHED = Level("", 1.0), Level("detached", 0.0)
 ALL_OR_NOTHING = (FULL, DETACHED)
+
+
+def bursts(weight: float, steps: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Steps with bursts: of a step that costs `weight`, for milliseconds of each so many."""
+    return tuple(
+        Level(f"sampling 1 s in {round(period / on)}", weight * on / period, on, period)
+        for on, period in steps
+    )
+
+
+QUICK_BURSTS = ((48, 192), (12, 192), (3, 192))
+"""Bursts of what is attached and detached in some tenths of a millisecond: five a second."""
+SAMPLED = (FULL, *bursts(1.0, QUICK_BURSTS), DETACHED)
 
 
 class Part(NamedTuple):

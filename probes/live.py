@@ -26,7 +26,7 @@ from probes.cost import CallRate
 from probes.filter_watch import FilterWatch
 from probes.governed import Governed, Hands
 from probes.governor import DETACHED
-from probes.messages import Answer
+from probes.messages import Answer, BurstReport
 from probes.named import Naming
 from probes.questions import Questions
 from probes.run_times import RunTimes
@@ -59,6 +59,7 @@ class LiveSource:
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
         for probe in probes.values():
             probe.meter.detach = self._link.detach
+            probe.meter.attach_in = self._link.attach_in
         self._interval = interval
         self.filter_watch = self._watched = FilterWatch(Filters())
         self._counted = Filters()
@@ -370,12 +371,25 @@ class LiveSource:
             self._settle()
             return
         ipc.close_all(fds)
-        if answer.unit:  # switched off, or asked for anew, meanwhile
+        if answer.burst is not None:
+            self._burst(answer.burst)
+        elif answer.unit:  # switched off, or asked for anew, meanwhile
             self._link.detach(answer.unit, None)
         elif answer.id is None:
             self._link.broken = answer.why
         elif not self._run_times.answered(answer) and not self.naming.answered(answer):
             self._questions.answered(answer)
+
+    def _burst(self, report: BurstReport) -> None:
+        """Take in what became of a unit that is attached in bursts, and let it go on."""
+        for name, slot in self._slots.items():
+            if not slot.probe.meter.owns(report.unit):
+                continue
+            if report.kind == "failed" and report.group is None:
+                self._hold(name, "it cannot be attached in bursts here", "")
+                return
+            slot.probe.burst(report)
+            self._link.taken(report)
 
     def _settle(self) -> None:
         """Make a Frame as soon as all probes run or have failed: the first interval begins then."""
