@@ -261,11 +261,13 @@ class SyscallPane(Pane):
         out: list[Span] = [rated(rate, "value", estimated), ("/s", "dim")]
         if off is not None:
             out.append((f" {self.look.glyphs.within}{fmt_within(off, rate)}", "dim"))
+        if estimated and sample.given_up is not None:
+            out.append((f"  {sample.given_up}", "warn"))
         errors = rated(view.errors / view.seconds, "error", estimated)
         out += [("  err ", "dim"), errors, ("/s", "dim")]
         if sample.latency is not None and sample.sample_every > 1:
             out.append((f"  timed 1 in {sample.sample_every}", "warn"))
-        elif sample.given_up is not None:
+        elif sample.given_up is not None and not estimated:
             out.append((f"  {sample.given_up}", "warn"))
         if view.unattributed > 0:
             out += [
