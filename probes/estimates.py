@@ -27,12 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import pi, sqrt, tan
+from operator import add
 from statistics import NormalDist
 from typing import TypeVar
 
 from probes.samples import NONE_ESTIMATED, NOT_ESTIMATED, Duty, Estimate, Estimates, Sample
 
 K = TypeVar("K")
+V = TypeVar("V", Estimate, Estimates)
 NO_DUTY = Duty()
 CONFIDENCE = 0.95
 """How often an interval of confidence has the true count."""
@@ -86,6 +88,26 @@ def _less(new: tuple[int, ...], old: tuple[int, ...]) -> list[int]:
     if new[0] < old[0] or new[-1] < old[-1]:
         return list(new)
     return [max(0, a - b) for a, b in zip(new, old, strict=True)]
+
+
+def add_duty(total: Duty | None, more: Duty | None) -> Duty | None:
+    """The bursts of two spans together."""
+    if total is None or more is None:
+        return total or more
+    return Duty(
+        total.bursts + more.bursts,
+        total.on + more.on,
+        total.seconds + more.seconds,
+        total.edges + more.edges,
+        total.freedom + more.freedom,
+    )
+
+
+def add_all(total: dict[K, V], more: Mapping[K, V]) -> None:
+    """Add estimates of other spans up, key by key: they are independent, so variances add up."""
+    for key, new in more.items():
+        old = total.get(key)
+        total[key] = new if old is None else type(new)(*map(add, old, new))
 
 
 def standard_error(n: float, variance: float, duty: Duty | None) -> float | None:

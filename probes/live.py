@@ -24,8 +24,8 @@ from probes.base import Found, Loaded, Probe, ProbeError
 from probes.broker_link import BrokerLink
 from probes.cost import CallRate
 from probes.filter_watch import FilterWatch
-from probes.governed import Governed, Hands
-from probes.governor import DETACHED
+from probes.governed import LIFTED, Governed, Hands
+from probes.governor import DETACHED, SAMPLING
 from probes.messages import Answer, BurstReport
 from probes.named import Naming
 from probes.questions import Questions
@@ -48,6 +48,7 @@ class LiveSource:
         interval: float,
         cost_always: bool = False,
         budget: float = 0.0,
+        draws: bool = False,
         log: Path | int | None = None,
     ) -> None:
         uname = os.uname()
@@ -82,7 +83,7 @@ class LiveSource:
             hold=self._hold,
             release=lambda name: self._switch(name, self._slots[name], True),
         )
-        self._governed = Governed(budget, self.host.cpus, self._slots, hands)
+        self._governed = Governed(budget, self.host.cpus, self._slots, hands, draws)
         self.naming = Naming()
         self._questions = Questions(link)
         self._stopping = threading.Event()
@@ -116,8 +117,12 @@ class LiveSource:
 
         def switch() -> None:
             self._governed.forget(probe)
+            if on and by_hand:
+                self._governed.insist(probe)
             self._switch(probe, slot, on)
 
+        # What is on from the start nobody has insisted on.
+        by_hand = self._thread is not None
         self._command(switch)
 
     def set_option(self, probe: str, option: str, value: Any) -> None:
@@ -177,6 +182,14 @@ class LiveSource:
         if self._watched.check():
             self._filter()
             self._watch()
+
+    def lift_budget(self, seconds: float = LIFTED) -> None:
+        """Give up nothing for so many seconds, 0 for none: the budget holds again then."""
+        self._command(lambda: self._governed.lift(seconds))
+
+    def one_off(self, seconds: float) -> None:
+        """So many seconds of a CPU went into something done once: that is no running cost."""
+        self._command(lambda: self._governed.one_off(seconds))
 
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames, in seconds."""
@@ -311,6 +324,9 @@ class LiveSource:
         since = last.since if goes_on and last is not None else now
         on, slot = sample.state == "on", self._slots[name]
         given_up = slot.probe.given_up() if on else DETACHED.words if slot.held else None
+        why = self._governed.reason(name)
+        if given_up is not None and given_up.startswith(SAMPLING) and why is not None:
+            given_up = f"{given_up}: {why}"
         dated = replace(sample, since=since if on else None, given_up=given_up)
         self._last[name] = dated
         slot.frame(dated, now)

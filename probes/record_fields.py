@@ -78,6 +78,7 @@ class Fields(Struct):
     state: Name | UnsetType = UNSET
     generation: Int | UnsetType = UNSET
     counted: float | UnsetType | None = UNSET
+    duty: Any = UNSET
     calls: Raw = Raw()
     latency: Raw = Raw()
     events: Raw = Raw()

@@ -113,10 +113,16 @@ NO_COST = Cost()
 
 
 class Budget(NamedTuple):
-    """What all of this may cost, and what it does, in per cent of all CPUs; None if not known."""
+    """What all of this may cost, and what it does, in per cent of all CPUs; None if not known.
+
+    One Frame in `drawing` is to be drawn, for drawing costs as well. `lifted` are the seconds for
+    which nothing is given up, as somebody asked for; None while it holds.
+    """
 
     percent: Share = 0.0
     used: float | None = None
+    drawing: Annotated[int, Between(1, 1000)] = 1
+    lifted: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

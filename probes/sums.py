@@ -24,6 +24,7 @@ from probes.adding import (
 from probes.cgroup_names import CgroupName
 from probes.changes import loses
 from probes.elapsed import counted_seconds, target_seconds
+from probes.estimates import add_all, add_duty, duty_of, estimate_delta, estimates_delta
 from probes.execlog import ExecLog
 from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
 from probes.pmc_view import scaled
@@ -31,8 +32,12 @@ from probes.programs import Programs
 from probes.pruned import ROOM, Left, behind_first, least_active, leave, without_first
 from probes.samples import (
     MAX_EVENTS,
+    NONE_ESTIMATED,
     Counts,
     CpuTimes,
+    Duty,
+    Estimate,
+    Estimates,
     ExecSample,
     Histogram,
     LatencySample,
@@ -111,6 +116,7 @@ class SampleSum:
         self._known = kind().cost
         self._notes: dict[str, None] = {}
         self._on: Sample | None = None
+        self._duty: Duty | None = None
         self._room = ROOM
 
     def add(self, before: Sample | None, after: Sample, tick: Tick) -> None:
@@ -131,6 +137,7 @@ class SampleSum:
         self.seconds += tick.seconds
         self._lost += max(0, after.lost - old.lost)
         self._counted += max(0, after.cost.events - old.cost.events)
+        self._duty = add_duty(self._duty, duty_of(old, after))
         self._take_cost(after, tick.seconds)
         self._notes |= dict.fromkeys(after.notes)
         keep_first(self._notes, MOST_TIMED)
@@ -187,7 +194,8 @@ class SampleSum:
         common: dict[str, Any] = {
             "state": self.last.state, "why": self.last.why, "fix": self.last.fix,
             "lost": self._lost, "cost": cost, "notes": tuple(self._notes), "generation": 0,
-            "counted": self.seconds,
+            "counted": max(0.0, self.seconds - (self._duty.seconds if self._duty else 0.0)),
+            "duty": self._duty,
         }  # fmt: skip
         return replace(last, **common, **self._own())
 
@@ -208,6 +216,27 @@ class SyscallSum(SampleSum):
         self._latency: dict[str, Histogram] | None = None
         self._unattributed = self._missed = 0
         self._every = 1
+        self._estimated: dict[str, Estimates] = {}
+        self._estimated_errnos: dict[tuple[str, str], Estimate] = {}
+        self._estimated_matrix: dict[tuple[int, str], Estimates] = {}
+        self._estimated_processes: dict[int, Estimates] = {}
+        self._estimated_total: dict[int, Estimates] = {}
+
+    def _take_estimates(self, old: SyscallSample, new: SyscallSample) -> Estimates:
+        """Add up what bursts stand for; returns that of all calls."""
+        add_all(self._estimated, estimates_delta(old.estimated, new.estimated))
+        errnos = estimate_delta(old.estimated_errnos, new.estimated_errnos)
+        add_all(self._estimated_errnos, errnos)
+        add_all(self._estimated_matrix, estimates_delta(old.estimated_matrix, new.estimated_matrix))
+        processes = estimates_delta(old.estimated_processes, new.estimated_processes)
+        add_all(self._estimated_processes, processes)
+        total = estimates_delta({0: old.estimated_total}, {0: new.estimated_total})
+        add_all(self._estimated_total, total)
+        for table in (self._estimated, self._estimated_errnos):
+            keep_first(table, MOST_KEYS)
+        for rows in (self._estimated_matrix, self._estimated_processes):
+            keep_first(rows, MOST_ROWS)
+        return total.get(0, NONE_ESTIMATED)
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(SyscallSample, old), cast(SyscallSample, after)
@@ -220,7 +249,8 @@ class SyscallSum(SampleSum):
         keep_first(self._calls, MOST_KEYS)
         keep_first(self._errnos, MOST_KEYS)
         if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, {pid for pid, _ in self._matrix})
+            pids = {pid for pid, _ in self._matrix} | self._estimated_processes.keys()
+            self._comms = only(self._comms, pids)
         self._unattributed += max(0, new.unattributed - old.unattributed)
         self._missed += max(0, new.missed - old.missed)
         if new.latency is not None:
@@ -229,8 +259,9 @@ class SyscallSum(SampleSum):
                 spent = histogram_delta((old.latency or {}).get(name), histogram)
                 if spent.n and (name in self._latency or len(self._latency) < MOST_TIMED):
                     self._latency[name] = add_histogram(self._latency.get(name), spent)
-        tick.counts["calls"] = sum([n.n for n in calls.values()])
-        tick.counts["errors"] = sum([n.errors for n in calls.values()])
+        more = self._take_estimates(old, new)
+        tick.counts["calls"] = sum([n.n for n in calls.values()]) + more.n
+        tick.counts["errors"] = sum([n.errors for n in calls.values()]) + more.errors
         self._prune(len(self._matrix), new)
 
     def _leave_out(self, sample: SyscallSample) -> int:
@@ -245,8 +276,10 @@ class SyscallSum(SampleSum):
 
     def _loses(self, before: SyscallSample, after: SyscallSample) -> bool:
         timed = (before.latency is None, before.sample_every)
-        return timed != (after.latency is None, after.sample_every) or loses(
-            before.matrix, after.matrix
+        return (
+            timed != (after.latency is None, after.sample_every)
+            or loses(before.matrix, after.matrix)
+            or loses(before.estimated_processes, after.estimated_processes)
         )
 
     def _own(self) -> dict[str, Any]:
@@ -255,6 +288,10 @@ class SyscallSum(SampleSum):
             "comms": self._comms, "latency": self._latency,
             "unattributed": self._unattributed, "missed": self._missed,
             "sample_every": self._every,
+            "estimated": self._estimated, "estimated_errnos": self._estimated_errnos,
+            "estimated_matrix": self._estimated_matrix,
+            "estimated_processes": self._estimated_processes,
+            "estimated_total": self._estimated_total.get(0, NONE_ESTIMATED),
         }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from probes.messages import BurstReport
 from probes.processes import Processes
 from probes.rows import INDEX, Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample
-from probes.slowdown import BusyCpus, Prices, slowdown
+from probes.slowdown import Prices, slowdown
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of
 
 CALLS = 1024
@@ -71,7 +71,6 @@ class Totals:
         self.processes = Processes()
         self.bursts = BurstSums("calls", "errnos", "matrix", "processes", "total")
         self.prices, self.price_of_run = Prices(), 0.0
-        self._busy = BusyCpus()
         self._by_cpu: dict[int, int] = {}
         self._gone: set[int] = set()
         self._next_forget = 0.0
@@ -80,7 +79,7 @@ class Totals:
         """Make estimates of what bursts saw, if there are enough of them."""
         if self.bursts.is_enough():
             price = self.prices.price() + self.price_of_run
-            slowed = slowdown(self._by_cpu, self.bursts.on, price, self._busy.shares())
+            slowed = slowdown(self._by_cpu, self.bursts.on, price)
             self.bursts.close(slowed)
             self._by_cpu = {}
 

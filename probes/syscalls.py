@@ -333,6 +333,7 @@ class SyscallProbe:
         if report.unit != self._unit:
             return
         self.drain()
+        self.meter.burst(report)
         if report.kind == "paused":
             self.totals.bursts.pause(report.end / 1e9)
         elif report.kind == "burst":

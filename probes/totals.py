@@ -91,6 +91,8 @@ class Counted:
         was_on, generation = self.state == "on", self.generation
         if whole:
             self.state, self.generation, self.since = "off", 0, None
+        if fields.duty is not UNSET:
+            raise Unusual("estimates from bursts")
         if fields.counted is not UNSET:
             self.since = fields.counted
         if fields.state is not UNSET:

@@ -8,6 +8,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
@@ -79,13 +80,14 @@ def judged(
             work.go()
         notes = [Notes(path) for path in paths]
         probe = cast(Any, live.probes["syscalls"])
-        bursts = lambda: probe.totals.bursts  # noqa: E731
+        eventually("it counts", lambda: probe.totals.count)
+        bursts = probe.totals.bursts
         eventually("they work", lambda: all(len(one.read()[0]) > 100 for one in notes))
         live.source._command(
             lambda: probe.meter.attach_in(probe._unit, None, level.on, level.period)
         )
-        eventually("there are bursts", lambda: bursts().sampling)
-        since = bursts()._paused
+        eventually("there are bursts", lambda: bursts.sampling)
+        since = bursts._paused
         begin = len(live.frames)
         eventually("enough", lambda: len(live.frames) > begin + intervals + 2, 4.0 * intervals + 60)
         frames = list(live.frames[begin:])
@@ -95,7 +97,7 @@ def judged(
             work.done()
     pids = [work.pid for work in works]
     out: list[list[Judged]] = [[], [], [], []]
-    for old, new in zip(frames, frames[1:], strict=False):
+    for old, new in pairwise(frames):
         found = _judge(old, new, since, pids, notes, told)
         for judgements, one in zip(out, found, strict=False):
             judgements.append(one)
