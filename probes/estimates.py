@@ -31,7 +31,15 @@ from operator import add
 from statistics import NormalDist
 from typing import TypeVar
 
-from probes.samples import NONE_ESTIMATED, NOT_ESTIMATED, Duty, Estimate, Estimates, Sample
+from probes.samples import (
+    NONE_ESTIMATED,
+    NOT_ESTIMATED,
+    Counts,
+    Duty,
+    Estimate,
+    Estimates,
+    Sample,
+)
 
 K = TypeVar("K")
 V = TypeVar("V", Estimate, Estimates)
@@ -91,7 +99,7 @@ def _less(new: tuple[int, ...], old: tuple[int, ...]) -> list[int]:
 
 
 def add_duty(total: Duty | None, more: Duty | None) -> Duty | None:
-    """The bursts of two spans together."""
+    """The bursts of two spans with_estimates."""
     if total is None or more is None:
         return total or more
     return Duty(
@@ -108,6 +116,17 @@ def add_all(total: dict[K, V], more: Mapping[K, V]) -> None:
     for key, new in more.items():
         old = total.get(key)
         total[key] = new if old is None else type(new)(*map(add, old, new))
+
+
+def with_estimates(exact: Mapping[K, Counts], estimated: Mapping[K, Estimates]) -> Mapping[K, Counts]:
+    """What was counted and what bursts stand for in one; the very same if there are no bursts."""
+    if not estimated:
+        return exact
+    out = dict(exact)
+    for key, more in estimated.items():
+        old = out.get(key)
+        out[key] = Counts(more.n + (old.n if old else 0), more.errors + (old.errors if old else 0))
+    return out
 
 
 def standard_error(n: float, variance: float, duty: Duty | None) -> float | None:
@@ -128,6 +147,14 @@ def errors_of(estimates: Estimates | None, duty: Duty | None) -> tuple[float | N
         return None, None
     n, errors, variance, errors_variance = estimates
     return standard_error(n, variance, duty), standard_error(errors, errors_variance, duty)
+
+
+def estimate_object(estimates: Estimates | None, duty: Duty | None) -> dict[str, float | int]:
+    """How much of a row is estimated, and the standard errors; nothing where all was counted."""
+    error, errors_error = errors_of(estimates, duty)
+    if estimates is None or error is None or errors_error is None:
+        return {}
+    return {"estimated": estimates.n, "error": error, "errors_error": errors_error}
 
 
 def factor(duty: Duty) -> float:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
-from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta
+from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta, with_estimates
 from probes.peaks import maximum, since
 from probes.processes import pid_of
 from probes.ranked import Ranked
@@ -33,7 +33,6 @@ from probes.samples import (
 )
 
 K = TypeVar("K")
-NONE = Counts(0, 0)
 SHORTEST = 1e-3
 """Seconds between two Frames at least, for them to be an interval."""
 _NEW = tuple.__new__
@@ -105,14 +104,16 @@ class CallRow:
 class ProcessRow:
     """One process in an interval: its system calls and how many of them failed.
 
-    `number` tells it from others with the same pid (see `probes.processes`). `error` is the
-    standard error of the count where a part of it is estimated, `errors_error` that of the errors.
+    `number` tells it from others with the same pid (see `probes.processes`). `estimated` of the
+    calls are what bursts stand for; `error` is the standard error of the count then,
+    `errors_error` that of the errors.
     """
 
     number: int
     comm: str
     count: int
     errors: int
+    estimated: int = 0
     error: float | None = None
     errors_error: float | None = None
 
@@ -124,7 +125,7 @@ class ProcessRow:
 
 @dataclass
 class SyscallView:
-    """System calls in one interval of `seconds`: by call, by process and both together.
+    """System calls in one interval of `seconds`: by call, by process and both with_estimates.
 
     What is of processes is computed when somebody asks for it. `duty` are the interval's bursts,
     None where all was counted: then `error` is the standard error of the count, and rows have
@@ -152,13 +153,10 @@ class SyscallView:
         return max(0, self.after.missed - self.before.missed)
 
     @cached_property
-    def matrix(self) -> dict[tuple[int, str], Counts]:
+    def matrix(self) -> Mapping[tuple[int, str], Counts]:
         """Calls by process and name, with those that bursts stand for."""
         made = count_delta(self.before.matrix, self.after.matrix)
-        for key, more in self._estimated_matrix.items():
-            n, errors = made.get(key, NONE)
-            made[key] = Counts(n + more.n, errors + more.errors)
-        return made
+        return with_estimates(made, self._estimated_matrix)
 
     @cached_property
     def _estimated_matrix(self) -> dict[tuple[int, str], Estimates]:
@@ -171,12 +169,14 @@ class SyscallView:
         for (pid, _), (calls, errors) in self.matrix.items():
             known = sums.get(pid)
             sums[pid] = (calls, errors) if known is None else (known[0] + calls, known[1] + errors)
-        # The calls of a process rise and fall together: their errors do not add up.
+        # The calls of a process rise and fall with_estimates: their errors do not add up.
         spread = estimates_delta(self.before.estimated_processes, self.after.estimated_processes)
 
         def made(pid: int) -> ProcessRow:
-            errors = errors_of(spread.get(pid), self.duty)
-            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid], *errors)
+            part = spread.get(pid)
+            errors = errors_of(part, self.duty)
+            number = part.n if part is not None else 0
+            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid], number, *errors)
 
         return Ranked([(-calls, pid) for pid, (calls, _) in sums.items()], made)
 
@@ -201,7 +201,7 @@ class SyscallView:
     def processes_of(self, call: str) -> list[ProcessRow]:
         """Who made this call, most first."""
         rows = [
-            ProcessRow(pid, self.comms.get(pid, "?"), n.n, n.errors, *self._errors(pid, name))
+            ProcessRow(pid, self.comms.get(pid, "?"), n.n, n.errors, *self._part(pid, name))
             for (pid, name), n in self.matrix.items()
             if name == call
         ]
@@ -216,12 +216,13 @@ class SyscallView:
         ]
         return sorted(rows, key=lambda row: (-row.count, row.name))
 
-    def _errors(self, pid: int, name: str) -> tuple[float | None, float | None]:
-        return errors_of(self._estimated_matrix.get((pid, name)), self.duty)
+    def _part(self, pid: int, name: str) -> tuple[int, float | None, float | None]:
+        part = self._estimated_matrix.get((pid, name))
+        return part.n if part is not None else 0, *errors_of(part, self.duty)
 
     def _call_of(self, pid: int, name: str, n: Counts) -> CallRow:
         row = CallRow(name, n.n, n.errors)
-        row.error, row.errors_error = self._errors(pid, name)
+        row.estimated, row.error, row.errors_error = self._part(pid, name)
         return row
 
 

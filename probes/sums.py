@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What many Frames of one run counted together: a Sample of the whole span for each probe.
+"""What many Frames of one run counted with_estimates: a Sample of the whole span for each probe.
 
 The difference of the last Frame and the first would miss what began anew between them: a probe
 that was off for a while, a process that ended and was forgotten. So every interval's own
@@ -24,7 +24,14 @@ from probes.adding import (
 from probes.cgroup_names import CgroupName
 from probes.changes import loses
 from probes.elapsed import counted_seconds, target_seconds
-from probes.estimates import add_all, add_duty, duty_of, estimate_delta, estimates_delta
+from probes.estimates import (
+    add_all,
+    add_duty,
+    duty_of,
+    estimate_delta,
+    estimates_delta,
+    with_estimates,
+)
 from probes.execlog import ExecLog
 from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
 from probes.pmc_view import scaled
@@ -62,7 +69,7 @@ MOST_TIMED = 1000
 
 @dataclass(slots=True)
 class Tick:
-    """What graphs need of one interval, or of several together.
+    """What graphs need of one interval, or of several with_estimates.
 
     `seconds` is for how many the probe counted, 0.0 while it is off; `counting` the same of what
     began later, by name. `counts` are numbers to be added up, by name; what is not known is
@@ -195,7 +202,7 @@ class SampleSum:
             "state": self.last.state, "why": self.last.why, "fix": self.last.fix,
             "lost": self._lost, "cost": cost, "notes": tuple(self._notes), "generation": 0,
             "counted": max(0.0, self.seconds - (self._duty.seconds if self._duty else 0.0)),
-            "duty": self._duty,
+            "duty": self._duty, "given_up": self.last.given_up,
         }  # fmt: skip
         return replace(last, **common, **self._own())
 
@@ -262,17 +269,28 @@ class SyscallSum(SampleSum):
         more = self._take_estimates(old, new)
         tick.counts["calls"] = sum([n.n for n in calls.values()]) + more.n
         tick.counts["errors"] = sum([n.errors for n in calls.values()]) + more.errors
-        self._prune(len(self._matrix), new)
+        tick.counts["estimated"] = more.n
+        self._prune(len(self._matrix) + len(self._estimated_matrix), new)
 
     def _leave_out(self, sample: SyscallSample) -> int:
-        alive = {pid for pid, _ in sample.matrix}
-        gone, calls = without_first(self._matrix, alive)
+        alive = {pid for pid, _ in sample.matrix} | sample.estimated_processes.keys()
+        whole = with_estimates(self._matrix, self._estimated_matrix)
+        gone, calls = without_first(whole, alive)
+        spread = self._estimated_processes
+        numbers = {
+            "count": sum([n.n for n in gone.values()]),
+            "errors": sum([n.errors for n in gone.values()]),
+        }
+        if estimated := sum([spread[pid].n for pid in gone if pid in spread]):
+            numbers["estimated"] = estimated
         self._matrix = {key: n for key, n in self._matrix.items() if key[0] not in gone}
+        rows = self._estimated_matrix.items()
+        self._estimated_matrix = {key: n for key, n in rows if key[0] not in gone}
+        self._estimated_processes = {pid: n for pid, n in spread.items() if pid not in gone}
         self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
-        count, errors = (sum([n[at] for n in gone.values()]) for at in (0, 1))
-        leave(self.left, "matrix", calls, count=count, errors=errors)
-        leave(self.left, "processes", len(gone), count=count, errors=errors)
-        return len(self._matrix)
+        leave(self.left, "matrix", calls, **numbers)
+        leave(self.left, "processes", len(gone), **numbers)
+        return len(self._matrix) + len(self._estimated_matrix)
 
     def _loses(self, before: SyscallSample, after: SyscallSample) -> bool:
         timed = (before.latency is None, before.sample_every)

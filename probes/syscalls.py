@@ -183,7 +183,7 @@ class SyscallProbe:
                 "max": row.maximum,
                 "max_exact": row.exact,
                 "total": row.total,
-                **_errors(row),
+                **_estimate(row),
             }
             for row in view.calls
         ]
@@ -193,7 +193,7 @@ class SyscallProbe:
                 "comm": row.comm,
                 "count": row.count,
                 "errors": row.errors,
-                **_errors(row),
+                **_estimate(row),
             }
             for row in view.processes
         ]
@@ -395,8 +395,8 @@ class SyscallProbe:
             self._latency.read(self._control, called, totals)
 
 
-def _errors(row: CallRow | ProcessRow) -> dict[str, float]:
-    """The standard errors of a row that is estimated, at least in part; of others nothing."""
+def _estimate(row: CallRow | ProcessRow) -> dict[str, float]:
+    """Of a row that is estimated, how much of it, and the standard errors; of others nothing."""
     if row.error is None or row.errors_error is None:
         return {}
-    return {"error": row.error, "errors_error": row.errors_error}
+    return {"estimated": row.estimated, "error": row.error, "errors_error": row.errors_error}

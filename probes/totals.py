@@ -91,7 +91,7 @@ class Counted:
         was_on, generation = self.state == "on", self.generation
         if whole:
             self.state, self.generation, self.since = "off", 0, None
-        if fields.duty is not UNSET:
+        if bytes(fields.duty):
             raise Unusual("estimates from bursts")
         if fields.counted is not UNSET:
             self.since = fields.counted
@@ -184,6 +184,8 @@ class Execs(Counted):
         self._sum = ExecSum()
 
     def _take(self, fields: Fields, whole: bool) -> None:
+        if bytes(fields.failed_duty):
+            raise Unusual("estimates from bursts")
         data = bytes(fields.events)
         if data or whole:
             events = EVENTS.decode(data) if data else ()
@@ -241,6 +243,8 @@ class Latency(Counted):
         for spec, target in zip(targets.keys, targets.values, strict=True):
             changes = {name: bounded_json.decode(bytes(data)) for name, data in target.items()}
             self._real[spec] = TARGET.decode(changes, self._real.get(spec))
+            if self._real[spec].duty is not None:
+                raise Unusual("estimates from bursts")
 
     def begin(self) -> None:
         self._spent.begin()
