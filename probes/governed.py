@@ -189,9 +189,9 @@ class Governed:
         slot = self._slots[name]
         last = len(self._parts[change.key].levels) - 1
         why = self._why(change.percent)
-        if change.level:
+        if change.level > self._parts[change.key].level or name not in self._reasons:
             self._reasons[name] = why
-        else:
+        if not change.level:
             self._reasons.pop(name, None)
         if not what and change.level == last:
             self._hands.hold(name, f"detached: {why}", FIX)

@@ -78,7 +78,7 @@ class Fields(Struct):
     state: Name | UnsetType = UNSET
     generation: Int | UnsetType = UNSET
     counted: float | UnsetType | None = UNSET
-    duty: Any = UNSET
+    duty: Raw = Raw()
     calls: Raw = Raw()
     latency: Raw = Raw()
     events: Raw = Raw()

@@ -91,7 +91,7 @@ class Counted:
         was_on, generation = self.state == "on", self.generation
         if whole:
             self.state, self.generation, self.since = "off", 0, None
-        if fields.duty is not UNSET:
+        if bytes(fields.duty):
             raise Unusual("estimates from bursts")
         if fields.counted is not UNSET:
             self.since = fields.counted
