@@ -26,9 +26,9 @@ from probes.units import Link, Units
 
 MOST_SCHEDULES = 200
 """Units and groups that are attached in bursts at the same time."""
-MOST_LINKS = 64
+MOST_LINKS = 16
 """Links that one of them has at most."""
-SWITCHES = 100.0
+SWITCHES = 40.0
 """Links that are made a second at most, over all."""
 SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""

@@ -31,7 +31,15 @@ from operator import add
 from statistics import NormalDist
 from typing import TypeVar
 
-from probes.samples import NONE_ESTIMATED, NOT_ESTIMATED, Duty, Estimate, Estimates, Sample
+from probes.samples import (
+    NONE_ESTIMATED,
+    NOT_ESTIMATED,
+    Counts,
+    Duty,
+    Estimate,
+    Estimates,
+    Sample,
+)
 
 K = TypeVar("K")
 V = TypeVar("V", Estimate, Estimates)
@@ -108,6 +116,16 @@ def add_all(total: dict[K, V], more: Mapping[K, V]) -> None:
     for key, new in more.items():
         old = total.get(key)
         total[key] = new if old is None else type(new)(*map(add, old, new))
+
+
+def with_estimates(exact: Mapping[K, Counts], more: Mapping[K, Estimates]) -> dict[K, Counts]:
+    """What was counted and what bursts stand for together."""
+    whole = dict(exact)
+    for key, part in more.items():
+        old = whole.get(key)
+        n, errors = (0, 0) if old is None else old
+        whole[key] = Counts(n + part.n, errors + part.errors)
+    return whole
 
 
 def standard_error(n: float, variance: float, duty: Duty | None) -> float | None:

@@ -15,7 +15,13 @@ from typing import TypeVar
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
-from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta
+from probes.estimates import (
+    duty_of,
+    errors_of,
+    estimate_delta,
+    estimates_delta,
+    with_estimates,
+)
 from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (
@@ -151,10 +157,7 @@ class SyscallView:
     def matrix(self) -> dict[tuple[int, str], Counts]:
         """Calls by process and name, with those that bursts stand for."""
         made = count_delta(self.before.matrix, self.after.matrix)
-        for key, more in self._estimated_matrix.items():
-            n, errors = made.get(key, NONE)
-            made[key] = Counts(n + more.n, errors + more.errors)
-        return made
+        return with_estimates(made, self._estimated_matrix)
 
     @cached_property
     def _estimated_matrix(self) -> dict[tuple[int, str], Estimates]:

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, cast
 import probes
 from probes import hdr
 from probes.base import Probe, ProbeError
+from probes.estimates import duty_object, errors_of, with_estimates
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
 from probes.processes import pid_of
@@ -237,6 +238,7 @@ def probe_object(
         **({"why": sample.why, "fix": sample.fix} if sample.state == "failed" else {}),
         "mechanisms": mechanisms(kind, own.get("targets")),
         "seconds": total.seconds if ran else None,
+        **({} if sample.duty is None else {"duty": duty_object(sample.duty)}),
         "lost": sample.lost,
         "cost": sample.cost._asdict(),
         "notes": list(sample.notes),
@@ -259,7 +261,7 @@ def mechanisms(kind: type[Probe], targets: list[dict[str, Any]] | None) -> list[
 
 def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
     """Which process made which calls, most calls first; what is behind those is left out."""
-    matrix = sample.matrix
+    matrix = with_estimates(sample.matrix, sample.estimated_matrix)
     keys = nsmallest(KEPT, matrix, key=lambda key: (-matrix[key].n, key))
     if len(keys) < len(matrix):
         first = [matrix[key] for key in keys]
@@ -275,9 +277,16 @@ def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
             "syscall": name,
             "count": matrix[pid, name].n,
             "errors": matrix[pid, name].errors,
+            **_error(sample, (pid, name)),
         }
         for pid, name in keys
     ]
+
+
+def _error(sample: SyscallSample, key: tuple[int, str]) -> dict[str, float | None]:
+    """The standard error of a row that is estimated, at least in part; of others nothing."""
+    estimated = sample.estimated_matrix.get(key)
+    return {} if estimated is None else {"error": errors_of(estimated, sample.duty)[0]}
 
 
 def _cut_tables(own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:

@@ -27,7 +27,8 @@ LEVELS = bursts(1.0, QUICK_BURSTS)
 def test_a_storm_is_told_in_bursts_and_all_of_it_when_it_is_over(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(governor, "WAIT", 1.0)
+    for name, seconds in (("WAIT", 1.0), ("LASTED", 0.0), ("HORIZON", 1.0)):
+        monkeypatch.setattr(governor, name, seconds)
     with ExitStack() as stack:
         storms = [
             stack.enter_context(Work(calls, "until", "1000", "storm"))
