@@ -32,6 +32,7 @@ class Standing(Protocol):
 
     probe: Probe
     held: bool
+    pending: int | None
 
     @property
     def runs(self) -> bool:
@@ -160,6 +161,9 @@ class Governed:
         calls = self._calls.of(meter, now) or 0.0
         for name, slot in self._slots.items():
             if not slot.runs and not slot.held:
+                continue
+            if slot.pending is not None and any(part.level for part in slot.probe.parts()):
+                # Something cheaper is being loaded: what it costs until then decides nothing.
                 continue
             parts = slot.probe.parts()
             percent = slot.probe.meter.estimate(now) if slot.runs else 0.0

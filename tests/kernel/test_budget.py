@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from probes import governor, kernel
+from probes.governor import SAMPLING
 from probes.model import count_delta, histogram_delta, syscall_view
 from probes.samples import Counts, Filters, LatencySample, SyscallSample
 from probes.syscall_names import name_of
@@ -154,6 +155,10 @@ def test_a_storm_of_calls_on_all_cpus_is_given_up_and_comes_back(calls: Path) ->
         for storm in storms:
             storm.work()
         assert live.frames[-1].budget is not None
+        live.wait(
+            "all calls are counted",
+            lambda f: not (f.samples["syscalls"].given_up or "").startswith(SAMPLING),
+        )
         whole = live.wait("all is as asked for", lambda f: _is_whole(f.samples["syscalls"]))
         assert whole.budget is not None
         assert whole.budget.used is not None

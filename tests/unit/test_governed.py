@@ -55,6 +55,7 @@ class Slot:
     probe: Any
     runs: bool = True
     held: bool = False
+    pending: int | None = None
 
 
 @dataclass
@@ -163,6 +164,20 @@ def test_what_is_done_once_is_no_running_cost(monkeypatch: pytest.MonkeyPatch) -
     spent += 1.0
     owner.run(2)
     assert owner.governed.used
+
+
+def test_what_is_being_made_cheaper_is_not_lowered_once_more() -> None:
+    slot = Slot(probe := Fake(6.0))
+    owner = Owner({"calls": slot})
+    owner.run(7)
+    assert probe.level == 1
+    # The loader takes its time: what is attached costs as much as before.
+    probe.percent, slot.pending = 60.0, 7
+    owner.run(10)
+    assert probe.level == 1
+    slot.pending = None
+    owner.run(5)
+    assert owner.done[-1] == ("hold", "calls")
 
 
 def test_without_a_budget_nobody_looks() -> None:
