@@ -99,7 +99,7 @@ def _less(new: tuple[int, ...], old: tuple[int, ...]) -> list[int]:
 
 
 def add_duty(total: Duty | None, more: Duty | None) -> Duty | None:
-    """The bursts of two spans with_estimates."""
+    """The bursts of two spans together."""
     if total is None or more is None:
         return total or more
     return Duty(
@@ -118,7 +118,9 @@ def add_all(total: dict[K, V], more: Mapping[K, V]) -> None:
         total[key] = new if old is None else type(new)(*map(add, old, new))
 
 
-def with_estimates(exact: Mapping[K, Counts], estimated: Mapping[K, Estimates]) -> Mapping[K, Counts]:
+def with_estimates(
+    exact: Mapping[K, Counts], estimated: Mapping[K, Estimates]
+) -> Mapping[K, Counts]:
     """What was counted and what bursts stand for in one; the very same if there are no bursts."""
     if not estimated:
         return exact

@@ -32,6 +32,7 @@ class Standing(Protocol):
 
     probe: Probe
     held: bool
+    pending: int | None
 
     @property
     def runs(self) -> bool:
@@ -161,6 +162,9 @@ class Governed:
         for name, slot in self._slots.items():
             if not slot.runs and not slot.held:
                 continue
+            if slot.pending is not None and any(part.level for part in slot.probe.parts()):
+                # Something cheaper is being loaded: what it costs until then decides nothing.
+                continue
             parts = slot.probe.parts()
             percent = slot.probe.meter.estimate(now) if slot.runs else 0.0
             for part in parts:
@@ -189,9 +193,9 @@ class Governed:
         slot = self._slots[name]
         last = len(self._parts[change.key].levels) - 1
         why = self._why(change.percent)
-        if change.level:
+        if change.level > self._parts[change.key].level or name not in self._reasons:
             self._reasons[name] = why
-        else:
+        if not change.level:
             self._reasons.pop(name, None)
         if not what and change.level == last:
             self._hands.hold(name, f"detached: {why}", FIX)

@@ -125,7 +125,7 @@ class ProcessRow:
 
 @dataclass
 class SyscallView:
-    """System calls in one interval of `seconds`: by call, by process and both with_estimates.
+    """System calls in one interval of `seconds`: by call, by process and both together.
 
     What is of processes is computed when somebody asks for it. `duty` are the interval's bursts,
     None where all was counted: then `error` is the standard error of the count, and rows have
@@ -169,7 +169,7 @@ class SyscallView:
         for (pid, _), (calls, errors) in self.matrix.items():
             known = sums.get(pid)
             sums[pid] = (calls, errors) if known is None else (known[0] + calls, known[1] + errors)
-        # The calls of a process rise and fall with_estimates: their errors do not add up.
+        # The calls of a process rise and fall together: their errors do not add up.
         spread = estimates_delta(self.before.estimated_processes, self.after.estimated_processes)
 
         def made(pid: int) -> ProcessRow:

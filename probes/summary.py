@@ -266,7 +266,10 @@ def mechanisms(kind: type[Probe], targets: list[dict[str, Any]] | None) -> list[
 
 def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
     """Which process made which calls, most calls first; what is behind those is left out."""
-    matrix, estimated = with_estimates(sample.matrix, sample.estimated_matrix), sample.estimated_matrix
+    matrix, estimated = (
+        with_estimates(sample.matrix, sample.estimated_matrix),
+        sample.estimated_matrix,
+    )
     keys = nsmallest(KEPT, matrix, key=lambda key: (-matrix[key].n, key))
     if len(keys) < len(matrix):
         first = [matrix[key] for key in keys]

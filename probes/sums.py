@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What many Frames of one run counted with_estimates: a Sample of the whole span for each probe.
+"""What many Frames of one run counted together: a Sample of the whole span for each probe.
 
 The difference of the last Frame and the first would miss what began anew between them: a probe
 that was off for a while, a process that ended and was forgotten. So every interval's own
@@ -69,7 +69,7 @@ MOST_TIMED = 1000
 
 @dataclass(slots=True)
 class Tick:
-    """What graphs need of one interval, or of several with_estimates.
+    """What graphs need of one interval, or of several together.
 
     `seconds` is for how many the probe counted, 0.0 while it is off; `counting` the same of what
     began later, by name. `counts` are numbers to be added up, by name; what is not known is
