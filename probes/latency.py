@@ -336,7 +336,9 @@ class LatencyProbe:
         self._drop(what)
         detached = self._ladders.is_detached(what)
         self._targets[what] = (
-            Target(spec=what, state="failed", why=why, fix=fix) if detached else Target(spec=what)
+            Target(spec=what, state="failed", why=why, fix=fix, given_up=True)
+            if detached
+            else Target(spec=what)
         )
         self._close_empty()
         return not detached

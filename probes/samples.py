@@ -298,7 +298,8 @@ class Target:
     run another file) or "deleted"; None where that is not known, or the target is in no file.
     `began` is what `counted` of its Sample was when the target was attached. `duty` is not None
     once it was attached in bursts: `estimated` are the calls that those stand for, `in_bursts` the
-    durations of the calls that began and ended within one; neither is in `histogram`.
+    durations of the calls that began and ended within one; neither is in `histogram`. `given_up`
+    says that it was detached to stay within the budget: it has not failed by itself.
     """
 
     spec: str
@@ -319,6 +320,7 @@ class Target:
     duty: Duty | None = None
     estimated: Estimate = NOT_ESTIMATED
     in_bursts: Histogram = NO_HISTOGRAM
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

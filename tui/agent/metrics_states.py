@@ -116,8 +116,11 @@ class ProbeStates:
 
         yield one("probetop_probe_up", "1 while the probe is attached.",
                   lambda sample: float(sample.state == "on"))  # fmt: skip
-        yield one("probetop_probe_failed", "1 while the probe is wanted and cannot run.",
-                  lambda sample: float(sample.state == "failed"))  # fmt: skip
+        yield one("probetop_probe_failed",
+                  "1 while the probe is wanted and cannot run; what was detached to stay within "
+                  "the budget is in probetop_probe_given_up.",
+                  lambda sample: float(sample.state == "failed" and sample.given_up is None)
+                  )  # fmt: skip
         yield one("probetop_probe_given_up",
                   "1 while the probe does less than it was asked for, to stay within the budget.",
                   lambda sample: float(sample.given_up is not None))  # fmt: skip
