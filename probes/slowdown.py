@@ -6,8 +6,11 @@ see is too little. One that waits for something between its calls makes as many.
 which kind a program is, so the truth is taken to lie anywhere between the two, each place being
 as likely as another (a uniform distribution: its mean is the half, its variance a twelfth).
 
-    x = calls on a CPU * ns that one costs / ns of the bursts
+    x = calls on a CPU * ns that one costs / ns of the burst
     factor = 1 + (1 / (1 - x) - 1) / 2
+
+Of a CPU's bursts the one with most calls counts: in the others it may have worked for somebody
+else for a part of the time, which leaves as much less to those that call.
 
 What a call costs more is measured in each burst, by calls of the broker's own just before it and
 within. Calls of others may cost another amount (OTHERS), which adds to the factor's error.
@@ -38,14 +41,17 @@ class Slowdown(NamedTuple):
 NOT_SLOWED = Slowdown()
 
 
-def slowdown(events: Mapping[int, int], on: float, price: float) -> Slowdown:
-    """Of `events` by CPU within `on` seconds, each of which costs `price` ns."""
+def slowdown(events: Mapping[int, int], peaks: Mapping[int, float], price: float) -> Slowdown:
+    """Of `events` by CPU, each of which costs `price` ns.
+
+    `peaks` are the events a second of the burst with most of them, by CPU.
+    """
     whole = sum(events.values())
-    if not whole or on <= 0 or price <= 0:
+    if not whole or price <= 0:
         return NOT_SLOWED
     most = 0.0
-    for n in events.values():
-        taken = min(MOST, n * price / (1e9 * on))
+    for cpu, n in events.items():
+        taken = min(MOST, peaks[cpu] * price / 1e9)
         most += n / whole * (1 / (1 - taken) - 1)
     return Slowdown(1 + most / 2, most * sqrt(1 / 12 + (OTHERS / 2) ** 2))
 

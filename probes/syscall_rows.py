@@ -73,6 +73,7 @@ class Totals:
         self.bursts = BurstSums("calls", "errnos", "matrix", "processes", "total")
         self.prices, self.price_of_run = Prices(), 0.0
         self._by_cpu: dict[int, int] = {}
+        self._peaks: dict[int, float] = {}
         self._gone: set[int] = set()
         self._next_forget = 0.0
 
@@ -80,9 +81,8 @@ class Totals:
         """Make estimates of what bursts saw, if there are enough of them."""
         if self.bursts.is_enough():
             price = self.prices.price() + self.price_of_run
-            slowed = slowdown(self._by_cpu, self.bursts.on, price)
-            self.bursts.close(slowed)
-            self._by_cpu = {}
+            self.bursts.close(slowdown(self._by_cpu, self._peaks, price))
+            self._by_cpu, self._peaks = {}, {}
 
     def add_burst(self, report: BurstReport, seen: Seen) -> None:
         """Take in what a burst counted, and forget that in `seen`."""
@@ -92,8 +92,10 @@ class Totals:
             processes[pid] = (old[0] + n, old[1] + errors)
         calls = seen.calls.values()
         self.prices.add(report.price)
+        on = max(1, report.end - report.begin) / 1e9
         for cpu, n in seen.by_cpu.items():
             self._by_cpu[cpu] = self._by_cpu.get(cpu, 0) + n
+            self._peaks[cpu] = max(self._peaks.get(cpu, 0.0), n / on)
         self.bursts.add(
             report,
             {

@@ -101,10 +101,10 @@ def test_the_interval_has_the_truth_as_often_as_it_says(kind: str) -> None:
 
 
 def test_programs_that_are_slowed_by_a_burst_make_the_error_larger() -> None:
-    assert slowdown({}, 1.0, 100.0) == NOT_SLOWED
-    assert slowdown({0: 100}, 0.01, 0.0) == NOT_SLOWED
+    assert slowdown({}, {}, 100.0) == NOT_SLOWED
+    assert slowdown({0: 100}, {0: 1e4}, 0.0) == NOT_SLOWED
     # Half of the CPU's time went into tracing: there were as many calls, or twice as many.
-    slowed = slowdown({0: 50_000}, 0.01, 100.0)
+    slowed = slowdown({0: 50_000}, {0: 5e6}, 100.0)
     assert slowed.factor == pytest.approx(1.5)
     assert slowed.error > 0.28
     sums = burst_sums()
