@@ -41,6 +41,8 @@ _TYPES = {
     "timer": bpfsys.PROG_PERF_EVENT,
 }
 _USER = ("uprobe", "uretprobe")
+SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint")
+"""Kinds that can be attached in bursts."""
 _DOCTOR = "run probetop doctor"
 
 
@@ -97,7 +99,9 @@ def batches(wishes: Iterable[Attach]) -> list[list[Attach]]:
 class Attacher:
     """Loads programs, each variant once, and attaches them.
 
-    `programs` are all that were loaded, by a name of their own; the caller closes them.
+    `programs` are all that were loaded, by a name of their own; the caller closes them. `recipes`
+    tell of each descriptor that keeps something attached how to attach it again: the kind, the
+    program's descriptor, and the name or the number of a tracepoint.
     `function_id` gives the number of a function in the kernel's types; `multi` tells that
     this kernel attaches to many places by one link, which is detached as a whole: each alone
     takes the kernel a tenth of a second.
@@ -110,6 +114,7 @@ class Attacher:
         multi: bool = False,
     ) -> None:
         self.programs: dict[str, int] = {}
+        self.recipes: dict[int, tuple[str, int, str, int]] = {}
         self._instructions = instructions
         self._function_id = function_id
         self._multi = multi
@@ -147,9 +152,11 @@ class Attacher:
         program = self._program(wish, _BY_BTF.get(wish.kind, 0))
         try:
             if wish.kind == "raw_tracepoint":
-                return bpfsys.raw_tracepoint_open(program, wish.target)
+                link = bpfsys.raw_tracepoint_open(program, wish.target)
+                return self._noted(link, wish, program, wish.target)
             if wish.kind in _BY_BTF:
-                return bpfsys.raw_tracepoint_open(program, None)
+                link = bpfsys.raw_tracepoint_open(program, None)
+                return self._noted(link, wish, program)
             event = self._event(wish)
         except OSError as error:
             raise _refused(wish, error) from error
@@ -159,13 +166,23 @@ class Attacher:
         except OSError as error:
             os.close(event)
             raise _refused(wish, error) from error
-        return event
+        number = _tracepoint_id(wish) if wish.kind == "tracepoint" else 0
+        return self._noted(event, wish, program, config=number)
+
+    def _noted(
+        self, link: int, wish: Attach, program: int, target: str = "", config: int = 0
+    ) -> int:
+        """The link, whose recipe is kept."""
+        if wish.kind in SWITCHED and not wish.steady:
+            self.recipes[link] = (wish.kind, program, target, config)
+        return link
 
     def forget(self) -> None:
         """Close all programs; those that are attached stay so until their events close."""
         for fd in self.programs.values():
             os.close(fd)
         self.programs.clear()
+        self.recipes.clear()
         self._loaded.clear()
 
     def _program(self, wish: Attach, attach_type: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from probes.messages import Answer, MessageError
+from probes.messages import Answer, BurstReport, MessageError
 from probes.samples import Filters, Frame, Sample
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Attach:
     is noted with it. A timer goes off every `period` ns on one `cpu`.
 
     `keeper` is the map of perf events, and the index in it, that keeps the event attached in
-    the place of a descriptor of its own. `file` is what `path` leads to, and keeps it open.
+    the place of a descriptor of its own. `file` is what `path` leads to, and keeps it open. What is
+    `steady` stays attached while the others are attached in bursts: few events reach it.
     """
 
     kind: Mechanism
@@ -87,6 +88,7 @@ class Attach:
     period: int = 0
     keeper: tuple[str, int] | None = None
     file: TracedFile | None = field(default=None, compare=False)
+    steady: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,12 @@ class Probe(Protocol):
 
         `why` and `fix` are for what is detached by it.
         """
+
+    def burst(self, report: BurstReport) -> None:
+        """Take in what the programs counted until a burst's end, or a change between ways."""
+
+    def uncounted(self, now: float) -> float:
+        """For how many seconds until `now` it was attached in bursts only."""
 
     def given_up(self) -> str | None:
         """What is given up now, in a few words; None for nothing."""

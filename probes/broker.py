@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from probes import child, file_access, ipc, messages, process_start, terminal_state
 from probes.broker_link import BrokerEnd, BrokerLink, connected
+from probes.bursts import Bursts
 from probes.child import Child, Kind, Limits
 from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
@@ -107,6 +108,7 @@ class Broker:
         self.namer = Namer(self._answer)
         self.closer = Closer()
         self.units = Units(self.closer.close)
+        self.bursts = Bursts(self.units, self._report)
         self.helpers = Helpers(helpers, self._answer)
 
     def serve(self) -> None:
@@ -123,6 +125,7 @@ class Broker:
                     break
                 if self.requests.whole:
                     self._dashboard_speaks()
+                self.bursts.run()
         finally:
             self._end_loader(kill=True)
             # The closer's child does the waiting: it outlives this process by a moment.
@@ -185,6 +188,9 @@ class Broker:
             timeout = worker.timeout()
             if timeout is not None:
                 timeouts.append(timeout)
+        switch = self.bursts.timeout()
+        if switch is not None:
+            timeouts.append(switch)
         shortest = min(timeouts, default=None)
         # A millisecond more, or what is due in less than one would be waited for in vain.
         wait = None if shortest is None else 1000 * shortest + (shortest > 0)
@@ -211,7 +217,12 @@ class Broker:
             case messages.Load():
                 self._load(request)
             case messages.Detach():
+                self.bursts.forget(request.unit, request.groups)
                 self.units.detach(request.unit, request.groups)
+            case messages.Burst():
+                self.bursts.ask(request)
+            case messages.Taken():
+                self.bursts.taken(request)
             case messages.Runs():
                 self._answer({"id": request.id, "ok": True, "runs": self.units.runs()})
             case messages.Measure():
@@ -225,6 +236,10 @@ class Broker:
                 self.namer.ask(request.id, request.ids)
             case messages.Help():
                 self.helpers.ask(request.id, request.name)
+
+    def _report(self, report: messages.BurstReport) -> None:
+        """Tell the dashboard of a burst."""
+        self._answer({"id": None, "ok": True, "burst": messages.listed(report)})
 
     def _load(self, request: Load) -> None:
         if request.probe not in self.paths:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from probes import ipc, messages, pipe
-from probes.messages import Answer, MessageError
+from probes.messages import Answer, BurstReport, MessageError
 
 
 class BrokerEnd(NamedTuple):
@@ -64,6 +64,14 @@ class BrokerLink:
     def detach(self, unit: int, groups: Sequence[int] | None) -> None:
         """Have the broker detach what it keeps: the kernel takes its time for that."""
         self.tell("detach", unit=unit, groups=None if groups is None else list(groups))
+
+    def attach_in(self, unit: int, group: int | None, on: int, period: int) -> None:
+        """Have the broker attach in bursts of `on` of each `period` ms; of 0 ms: for good."""
+        self.tell("burst", unit=unit, group=group, on=on, period=period)
+
+    def taken(self, report: BurstReport) -> None:
+        """Let the broker begin the next burst."""
+        self.tell("taken", unit=report.unit, group=report.group, number=report.number)
 
     def receive(self) -> tuple[Answer, list[int]] | None:
         """An answer and its descriptors, None at the end; raises MessageError for none."""

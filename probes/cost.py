@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from probes.base import Loaded, Probe
-from probes.messages import RunStats
+from probes.messages import BurstReport, RunStats
 from probes.samples import Cost
 
+MEASURING = 35.0
+"""ns that the kernel's statistics take of a run which they measure: 20 to 50."""
 UNMEASURED = 60.0
 """ns that an event's programs are taken to need before that is known."""
 
@@ -51,18 +53,22 @@ class Meter:
     many runs of programs an event takes; `per_call`, the ns that each system call of the machine
     pays for what is attached, of which its owner knows how many there are a second (`calls`).
     Where it is `filtered`, programs run for events that nobody counts. `detach` has the broker
-    detach a unit, or some groups of it.
+    detach a unit, or some groups of it, `attach_in` attach it in bursts (see
+    `probes.messages.Burst`): then it counts for the part `duty` of the time, and switching takes
+    `switching` per cent of one CPU.
     """
 
     def __init__(self) -> None:
         self.events = 0
         self.outside = self.per_call = 0.0
-        self.usual_runs = 1.0
+        self.usual_runs = self.duty = 1.0
+        self.switching = 0.0
         self.calls: float | None = None
         self._filtered = False
         self.outdated = False
         self.notes: tuple[str, ...] = ()
         self.detach: Callable[[int, Sequence[int] | None], None] = lambda unit, groups: None
+        self.attach_in: Callable[[int, int | None, int, int], None] = lambda *wish: None
         self._units: dict[int, int | None] = {}
         self._missed: dict[int, int] = {}
         self._missed_before = 0
@@ -92,6 +98,18 @@ class Meter:
         self._shares.pop(loaded.unit, None)
         self._changed()
         self.notes = loaded.notes
+
+    def burst(self, report: BurstReport) -> None:
+        """Take in what a burst's switching took, and for which part of the time it counted."""
+        self.duty, self.switching = 1.0, 0.0
+        if report.kind == "burst" and report.until > report.since:
+            period = report.until - report.since
+            self.duty = max(1e-6, (report.end - report.begin) / period)
+            self.switching = 100 * report.cost / period
+
+    def owns(self, unit: int) -> bool:
+        """Whether a unit is among those that are measured here."""
+        return unit in self._units
 
     def forget(self, unit: int) -> None:
         """Detach a unit; what it missed still counts."""
@@ -173,6 +191,7 @@ class Meter:
         percent = self._whole() if self.filtered else self._at(rate)
         if percent is not None and self.calls is not None:
             percent += self.per_call * self.calls / 1e7
+        percent = None if percent is None else percent + self.switching
         each = self._ns_per_run
         if each is not None:
             each += self.outside / self.usual_runs
@@ -186,6 +205,12 @@ class Meter:
         if not self._units or self._shares.keys() != self._units.keys():
             return None
         return sum([share.runs for share in self._shares.values()]) / self.usual_runs
+
+    def ns_of_run(self) -> float:
+        """What one run of a program takes, in ns, without what it takes to measure that."""
+        if self._ns_per_run is None:
+            return UNMEASURED
+        return max(0.0, self._ns_per_run - MEASURING)
 
     def _whole(self) -> float | None:
         """Per cent of one CPU in the last window, with what it took to call the programs."""
@@ -210,6 +235,9 @@ class Meter:
 
         Where it is filtered, that of the last window: the events say nothing of the others.
         """
+        return self._estimate(now) + self.switching
+
+    def _estimate(self, now: float) -> float:
         last, self._estimated = self._estimated, (now, self.events)
         if self.filtered:
             return self._whole() or 0.0
@@ -328,9 +356,9 @@ class CallRate:
         last, self._last = self._last, (now, meter.events)
         if meter.filtered:
             hits = meter.hits()
-            self._rate = self._rate if hits is None else hits
+            self._rate = self._rate if hits is None else hits / meter.duty
         elif last is not None and now > last[0]:
-            self._rate = max(0, meter.events - last[1]) / (now - last[0])
+            self._rate = max(0, meter.events - last[1]) / (now - last[0]) / meter.duty
         return self._rate
 
     def tell(self, meters: Iterable[Meter], counting: Meter | None, now: float) -> None:

@@ -7,7 +7,8 @@ that part.
 
 from __future__ import annotations
 
-from probes.samples import Sample, Target
+from probes.estimates import duty_between, duty_of
+from probes.samples import LatencySample, Sample, Target
 
 SHORTEST = 1e-3
 """Seconds that a rate divides by at least."""
@@ -17,10 +18,24 @@ def counted_seconds(before: Sample | None, after: Sample, passed: float) -> floa
     """For how many of the `passed` seconds the probe counted what `after` has and `before` not.
 
     Without `before`, or with one of another generation, that is all the time since it was
-    attached. It is `passed` where that is not known, as in recordings of earlier versions.
+    attached. It is `passed` where that is not known, as in recordings of earlier versions. The
+    seconds that bursts stand for are among them.
     """
     old = _old(before, after)
-    return counted_part(old.counted if old else 0.0, after.counted, passed)
+    bursts = duty_of(old, after)
+    if bursts is None:
+        return counted_part(old.counted if old else 0.0, after.counted, passed)
+    if after.counted is None:
+        return max(bursts.seconds, SHORTEST)
+    exact = after.counted - ((old.counted or 0.0) if old else 0.0)
+    return max(exact + bursts.seconds, SHORTEST)
+
+
+def exact_seconds(before: Sample | None, after: Sample, passed: float) -> float:
+    """For how many of these seconds it counted all that happened: not in bursts."""
+    bursts = duty_of(_old(before, after), after)
+    whole = counted_seconds(before, after, passed)
+    return whole if bursts is None else max(0.0, whole - bursts.seconds)
 
 
 def counted_part(before: float | None, after: float | None, passed: float) -> float:
@@ -33,6 +48,12 @@ def counted_part(before: float | None, after: float | None, passed: float) -> fl
 def target_seconds(before: Sample | None, after: Sample, target: Target, passed: float) -> float:
     """The same for one target of `after`, which may have been attached later than the probe."""
     seconds = counted_seconds(before, after, passed)
+    old = _old(before, after)
+    was = old.targets.get(target.spec) if isinstance(old, LatencySample) else None
+    bursts = duty_between(was.duty if was else None, target.duty)
+    if bursts is not None:
+        # A target's `counted` goes on while others count: what is exact is the rest at most.
+        return max(seconds, bursts.seconds)
     return target_part(target.began, after.counted, seconds)
 
 

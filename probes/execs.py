@@ -26,7 +26,7 @@ from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defin
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
-from probes.messages import convert
+from probes.messages import BurstReport, convert
 from probes.prices import a_call
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
 from probes.text import escaped, readable
@@ -267,6 +267,13 @@ class ExecProbe:
                 self.meter.drop(self._unit, [FAILED])
             self._watching = False
         return level == 0
+
+    def burst(self, report: BurstReport) -> None:
+        """It is attached always, or not at all."""
+
+    def uncounted(self, now: float) -> float:
+        """None."""
+        return 0.0
 
     def given_up(self) -> str | None:
         """What is not seen, while it runs."""

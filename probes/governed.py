@@ -17,8 +17,13 @@ TICK, QUICK, FIRST = 1.0, 0.5, 0.25
 """Seconds between looks at the cost, while something has just changed, and when it has begun."""
 SLACK, EARLY = 0.05, 0.6
 """With a Frame that is no older, a look may be so many seconds early: it reads nothing then."""
+STARTING = 5.0
+"""Seconds from the first look on in which this process's own time is that of its start."""
+LIFTED = 60.0
+"""Seconds for which the budget is lifted on demand."""
 NEWS = 3.0
 """Seconds for which a change is news."""
+FEWER = "given up"
 FIX = "it is tried again when there is room; --budget 0 never gives up anything"
 
 
@@ -27,6 +32,7 @@ class Standing(Protocol):
 
     probe: Probe
     held: bool
+    pending: int | None
 
     @property
     def runs(self) -> bool:
@@ -43,9 +49,19 @@ class Hands(NamedTuple):
 
 
 class Governed:
-    """Looks at the cost of `slots` now and then. `budget` in per cent of all `cpus`, 0 for none."""
+    """Looks at the cost of `slots` now and then. `budget` in per cent of all `cpus`, 0 for none.
 
-    def __init__(self, budget: float, cpus: int, slots: Mapping[str, Standing], hands: Hands):
+    What this process takes is the account of drawing, if it `draws` at all.
+    """
+
+    def __init__(
+        self,
+        budget: float,
+        cpus: int,
+        slots: Mapping[str, Standing],
+        hands: Hands,
+        draws: bool = False,
+    ) -> None:
         self.budget = budget
         self._cpus = cpus
         self._slots = slots
@@ -56,17 +72,43 @@ class Governed:
         self._parts: dict[Key, Part] = {}
         self._busy = Busy()
         self._pressed = False
+        self._draws = draws
+        self._started: float | None = None
+        self._one_off = 0.0
+        self._lifted = float("-inf")
+        self._reasons: dict[str, str] = {}
         self._calls = CallRate()
         self.used: float | None = None
 
     def stands(self) -> Budget | None:
         """The budget and what is used of it, None without one."""
-        return Budget(self.budget, self.used) if self.budget else None
+        if not self.budget:
+            return None
+        left = self._lifted - time.monotonic()
+        return Budget(self.budget, self.used, self._governor.drawing, left if left > 0 else None)
 
     def forget(self, probe: str) -> None:
         """The user has decided about a probe."""
         self._governor.forget(probe)
         self._news = time.monotonic()
+
+    def insist(self, probe: str) -> None:
+        """The user has switched a probe on by hand: it is not soon detached."""
+        self._governor.insist(probe, time.monotonic())
+
+    def lift(self, seconds: float = LIFTED) -> None:
+        """Give up nothing for a while, and take back what was given up."""
+        now = time.monotonic()
+        self._lifted = now + seconds if seconds > 0 else float("-inf")
+        self._due = min(self._due, now)
+
+    def one_off(self, seconds: float) -> None:
+        """So many seconds of a CPU went into something that is done once, as an export."""
+        self._one_off += seconds
+
+    def reason(self, probe: str) -> str | None:
+        """Why something of a probe is given up, in a few words; None where nothing is."""
+        return self._reasons.get(probe)
 
     def begun(self, probe: Probe, now: float) -> None:
         """A probe runs from now on: its cost is soon to be looked at."""
@@ -93,6 +135,10 @@ class Governed:
         own = self._own(now)
         busy = self._busy.percent() if self._pressed else None
         changes = self._governor.decide(now, loads, own, busy)
+        if self._draws:
+            self._governor.draw(now)
+        if now < self._lifted:
+            changes = [Change(one.key, 0, one.percent) for one in loads if one.level]
         for change in changes:
             self._carry_out(change)
         if changes:
@@ -116,6 +162,9 @@ class Governed:
         for name, slot in self._slots.items():
             if not slot.runs and not slot.held:
                 continue
+            if slot.pending is not None and any(part.level for part in slot.probe.parts()):
+                # Something cheaper is being loaded: what it costs until then decides nothing.
+                continue
             parts = slot.probe.parts()
             percent = slot.probe.meter.estimate(now) if slot.runs else 0.0
             for part in parts:
@@ -133,19 +182,25 @@ class Governed:
     def _own(self, now: float) -> float:
         """What this process took since the last look, in per cent of one CPU."""
         last, self._last = self._last, (now, time.process_time())
-        if last is None or now <= last[0]:
+        once, self._one_off = self._one_off, 0.0
+        self._started = now if self._started is None else self._started
+        if last is None or now <= last[0] or now - self._started < STARTING:
             return 0.0
-        return 100 * (self._last[1] - last[1]) / (now - last[0])
+        return 100 * max(0.0, self._last[1] - last[1] - once) / (now - last[0])
 
     def _carry_out(self, change: Change) -> None:
         name, what = change.key
         slot = self._slots[name]
         last = len(self._parts[change.key].levels) - 1
         why = self._why(change.percent)
+        if change.level > self._parts[change.key].level or name not in self._reasons:
+            self._reasons[name] = why
+        if not change.level:
+            self._reasons.pop(name, None)
         if not what and change.level == last:
-            self._hands.hold(name, why, FIX)
+            self._hands.hold(name, f"detached: {why}", FIX)
             return
-        reload = slot.probe.give_up(what, change.level, why, FIX)
+        reload = slot.probe.give_up(what, change.level, f"{FEWER}: {why}", FIX)
         if slot.held:
             self._hands.release(name)
         elif reload:
@@ -154,12 +209,8 @@ class Governed:
             self._hands.measure(name)
 
     def _why(self, percent: float) -> str:
-        """Why something is detached; where it alone would fit, what the whole of it took."""
-        share, whole = percent / self._cpus, self._governor.seen
-        took = f"detached, for it took about {_percent(share)} of all CPUs"
-        if share < self.budget < whole:
-            took = f"{took}, and probetop {_percent(whole)} in all"
-        return f"{took}, and the budget is {self.budget:g} %"
+        """Why something is given up: the budget, and what the probe took."""
+        return f"over {self.budget:g} % CPU (probe {_percent(percent / self._cpus)})"
 
 
 def _percent(share: float) -> str:

@@ -3,9 +3,11 @@
 
 What can be made cheaper is a `Load`: a probe, or a target of the latency probe. Each has a row of
 `Level`s, from all that was asked for down to detached, and a guess of how much cheaper each is.
-When the whole is above the budget, in the mean of some seconds or far above it at once, the
-dearest load goes down to the level that should fit; when there is room for the next higher level,
-and has been for a while, it goes up by one. A level that did not last makes the next attempt wait
+What probes cost, and what it costs to draw it, are two accounts. When both are above the budget
+together, less is drawn. When the probes are alone, in the mean of some seconds or far above it at
+once, the dearest load goes down to the level that should fit; when there is room for the next
+higher level, and has been for a while, it goes up by one. A level that did not last
+makes the next attempt wait
 longer: this is what keeps it from going up and down. What is detached counts nothing, so nobody
 knows what it would cost: it is tried again after a while, sooner where the kernel is far less
 busy than it was.
@@ -36,6 +38,12 @@ they are rarer.
 SMALL = 2.0
 QUIET = 5.0
 """Seconds before a detached load is tried on a machine that is half as busy as it was."""
+DRAWING = (1, 2, 5)
+"""Of how many Frames one is drawn, as less is drawn."""
+INSISTED = 60.0
+"""Seconds for which nothing is detached that somebody has just switched on ..."""
+TOO_MUCH = 25.0
+"""... unless it costs more than so much of all CPUs, in per cent."""
 LASTED = 60.0
 """Seconds that a level has to last for the attempt to have been right."""
 
@@ -44,14 +52,39 @@ Key = tuple[str, str]
 
 
 class Level(NamedTuple):
-    """One step of a ladder: what is given up, in words, and its part of the whole cost."""
+    """One step of a ladder: what is given up, in words, and its part of the whole cost.
+
+    On a step with bursts it is attached for `on` milliseconds in each `period`, else always.
+    """
 
     words: str
     weight: float
+    on: int = 0
+    period: int = 0
+
+    @property
+    def duty(self) -> float:
+        """The part of the time for which it is attached."""
+        return self.on / self.period if self.on else 1.0
 
 
+SAMPLING = "sampling"
+"""How the words of steps with bursts begin."""
 FULL, DETACHED = Level("", 1.0), Level("detached", 0.0)
 ALL_OR_NOTHING = (FULL, DETACHED)
+
+
+def bursts(weight: float, steps: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """Steps with bursts: of a step that costs `weight`, for milliseconds of each so many."""
+    return tuple(
+        Level(f"{SAMPLING} 1 s in {round(period / on)}", weight * on / period, on, period)
+        for on, period in steps
+    )
+
+
+QUICK_BURSTS = ((48, 192), (12, 192), (3, 192))
+"""Bursts of what is attached and detached in some tenths of a millisecond: five a second."""
+SAMPLED = (FULL, *bursts(1.0, QUICK_BURSTS), DETACHED)
 
 
 class Part(NamedTuple):
@@ -116,6 +149,9 @@ class Governor:
         self._means: dict[Key, float] = {}
         self._own = 0.0
         self._last: float | None = None
+        self._insisted: dict[str, float] = {}
+        self._drawing = 0
+        self._drawn = float("-inf")
         self.seen = 0.0
         """What all of it took when it was decided last, before that, as `used`."""
 
@@ -123,6 +159,31 @@ class Governor:
     def used(self) -> float:
         """What all of it took in the last seconds, in per cent of all CPUs."""
         return (self._own + sum(self._means.values())) / self._cpus
+
+    @property
+    def drawing(self) -> int:
+        """Of how many Frames one is to be drawn."""
+        return DRAWING[self._drawing]
+
+    @property
+    def probes(self) -> float:
+        """What the probes alone took in the last seconds, in per cent of all CPUs."""
+        return sum(self._means.values()) / self._cpus
+
+    def insist(self, probe: str, now: float) -> None:
+        """Somebody has switched a probe on while it ran without: it is not soon detached."""
+        self._insisted[probe] = now + INSISTED
+
+    def draw(self, now: float) -> None:
+        """Decide how much is drawn, by what drawing and probes took in the last seconds."""
+        whole = self._own + sum(self._means.values())
+        last = len(DRAWING) - 1
+        if whole > self.whole and self._drawing < last and now - self._drawn >= SETTLE:
+            self._drawing, self._drawn = self._drawing + 1, now
+        elif self._drawing and now - self._drawn >= WAIT:
+            more = DRAWING[self._drawing] / DRAWING[self._drawing - 1]
+            if whole + self._own * (more - 1) <= CALM * self.whole:
+                self._drawing, self._drawn = self._drawing - 1, now
 
     def forget(self, probe: str) -> None:
         """The user has decided about a probe: what was tried before counts no more."""
@@ -133,9 +194,9 @@ class Governor:
     ) -> list[Change]:
         """What to change at this tick.
 
-        `own` is what this process itself takes, in per cent of one CPU: it comes off the budget,
-        but leaves the probes half of it, for taking them away would not make it less. `busy` is
-        how busy the kernel is, in per cent of all CPUs, None when that is not known.
+        `own` is what this process itself takes, in per cent of one CPU: no probe pays for it, for
+        taking one away would not make it less (see `draw`). `busy` is how busy the kernel is, in
+        per cent of all CPUs, None when that is not known.
         """
         passed = HORIZON if self._last is None else max(0.0, now - self._last)
         self._last = now
@@ -146,7 +207,7 @@ class Governor:
             load.key: means[load.key] + (load.percent - means[load.key]) * part for load in loads
         }
         self.seen = self.used
-        room = max(self.whole - self._own, self.whole / 2)
+        room = self.whole
         if sum([load.percent for load in loads]) > FAR * room:
             return self._down(now, loads, room, busy)
         usual = [load._replace(percent=self._means[load.key]) for load in loads]
@@ -164,7 +225,7 @@ class Governor:
             if excess <= 0:
                 break
             past = self._past.setdefault(load.key, _Past())
-            last = len(load.levels) - 1
+            last = self._last_level(load, now)
             if load.percent <= 0 or load.level >= last or now - past.lowered < SETTLE:
                 continue
             lower = range(load.level + 1, last + 1)
@@ -173,6 +234,8 @@ class Governor:
             # To detach is the last resort: not where the level above it may just do.
             spare = load.percent - guess(load, last - 1)
             may_do = load.level < last - 1 and excess - spare <= (1 - AIM) * room
+            if last < len(load.levels) - 1:
+                may_do = False  # it is not detached, however little that is
             if level == last and may_do:
                 level, excess = last - 1, 0.0
             self._means[load.key] = guess(load, level)
@@ -180,6 +243,12 @@ class Governor:
             self._lowered(past, now, load, level, busy)
             changes.append(Change(load.key, level, load.percent))
         return changes
+
+    def _last_level(self, load: Load, now: float) -> int:
+        """The lowest level that a load may be taken to now."""
+        last = len(load.levels) - 1
+        insisted = self._insisted.get(load.key[0], now) > now
+        return last - 1 if insisted and load.percent <= TOO_MUCH * self._cpus else last
 
     def _lowered(self, past: _Past, now: float, load: Load, level: int, busy: float | None) -> None:
         short = now - past.raised < LASTED

@@ -29,6 +29,7 @@ from probes.latency_plan import (
 )
 from probes.latency_unit import Unit
 from probes.latency_wishes import wishes_of
+from probes.messages import BurstReport
 from probes.prices import a_call
 from probes.processes import Processes
 from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
@@ -335,10 +336,19 @@ class LatencyProbe:
         self._drop(what)
         detached = self._ladders.is_detached(what)
         self._targets[what] = (
-            Target(spec=what, state="failed", why=why, fix=fix) if detached else Target(spec=what)
+            Target(spec=what, state="failed", why=why, fix=fix, given_up=True)
+            if detached
+            else Target(spec=what)
         )
         self._close_empty()
         return not detached
+
+    def burst(self, report: BurstReport) -> None:
+        """It is attached always, or not at all."""
+
+    def uncounted(self, now: float) -> float:
+        """None."""
+        return 0.0
 
     def given_up(self) -> str | None:
         """How many targets are."""

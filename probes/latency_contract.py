@@ -48,6 +48,7 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "state": target.state,
         "why": target.why,
         "fix": target.fix,
+        "given_up": target.given_up,
         "functions": target.functions,
         "counts_only": target.counts_only,
         "unit": target.unit,

@@ -45,6 +45,8 @@ Count = Annotated[int, Between(0, U64)]
 """A counter of the kernel, or nanoseconds."""
 Total = Annotated[int, Between(0, (1 << 72) - 1)]
 """The sum of 64-bit values, added up over the parts of a histogram."""
+Variance = Annotated[int, Between(0, (1 << 144) - 1)]
+"""The square of a Total, as a variance has it."""
 Bucket = Annotated[int, Between(0, hdr.BUCKETS - 1)]
 """The index of a histogram's bucket."""
 Id = Annotated[int, Between(0, (1 << 32) - 1)]

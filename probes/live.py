@@ -24,9 +24,9 @@ from probes.base import Found, Loaded, Probe, ProbeError
 from probes.broker_link import BrokerLink
 from probes.cost import CallRate
 from probes.filter_watch import FilterWatch
-from probes.governed import Governed, Hands
-from probes.governor import DETACHED
-from probes.messages import Answer
+from probes.governed import LIFTED, Governed, Hands
+from probes.governor import DETACHED, SAMPLING
+from probes.messages import Answer, BurstReport
 from probes.named import Naming
 from probes.questions import Questions
 from probes.run_times import RunTimes
@@ -48,6 +48,7 @@ class LiveSource:
         interval: float,
         cost_always: bool = False,
         budget: float = 0.0,
+        draws: bool = False,
         log: Path | int | None = None,
     ) -> None:
         uname = os.uname()
@@ -59,6 +60,7 @@ class LiveSource:
         self._slots = {name: Slot(probe) for name, probe in probes.items()}
         for probe in probes.values():
             probe.meter.detach = self._link.detach
+            probe.meter.attach_in = self._link.attach_in
         self._interval = interval
         self.filter_watch = self._watched = FilterWatch(Filters())
         self._counted = Filters()
@@ -81,7 +83,7 @@ class LiveSource:
             hold=self._hold,
             release=lambda name: self._switch(name, self._slots[name], True),
         )
-        self._governed = Governed(budget, self.host.cpus, self._slots, hands)
+        self._governed = Governed(budget, self.host.cpus, self._slots, hands, draws)
         self.naming = Naming()
         self._questions = Questions(link)
         self._stopping = threading.Event()
@@ -115,8 +117,12 @@ class LiveSource:
 
         def switch() -> None:
             self._governed.forget(probe)
+            if on and by_hand:
+                self._governed.insist(probe)
             self._switch(probe, slot, on)
 
+        # What is on from the start nobody has insisted on.
+        by_hand = self._thread is not None
         self._command(switch)
 
     def set_option(self, probe: str, option: str, value: Any) -> None:
@@ -176,6 +182,14 @@ class LiveSource:
         if self._watched.check():
             self._filter()
             self._watch()
+
+    def lift_budget(self, seconds: float = LIFTED) -> None:
+        """Give up nothing for so many seconds, 0 for none: the budget holds again then."""
+        self._command(lambda: self._governed.lift(seconds))
+
+    def one_off(self, seconds: float) -> None:
+        """So many seconds of a CPU went into something done once: that is no running cost."""
+        self._command(lambda: self._governed.one_off(seconds))
 
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames, in seconds."""
@@ -315,6 +329,9 @@ class LiveSource:
             given_up = slot.probe.given_up()
         elif slot.held:
             given_up = DETACHED.words
+        why = self._governed.reason(name)
+        if given_up is not None and given_up.startswith(SAMPLING) and why is not None:
+            given_up = f"{given_up}: {why}"
         dated = replace(sample, since=since if on else None, given_up=given_up)
         self._last[name] = dated
         slot.frame(dated, now)
@@ -391,12 +408,25 @@ class LiveSource:
             self._settle()
             return
         ipc.close_all(fds)
-        if answer.unit:  # switched off, or asked for anew, meanwhile
+        if answer.burst is not None:
+            self._burst(answer.burst)
+        elif answer.unit:  # switched off, or asked for anew, meanwhile
             self._link.detach(answer.unit, None)
         elif answer.id is None:
             self._link.broken = answer.why
         elif not self._run_times.answered(answer) and not self.naming.answered(answer):
             self._questions.answered(answer)
+
+    def _burst(self, report: BurstReport) -> None:
+        """Take in what became of a unit that is attached in bursts, and let it go on."""
+        for name, slot in self._slots.items():
+            if not slot.probe.meter.owns(report.unit):
+                continue
+            if report.kind == "failed" and report.group is None:
+                self._hold(name, "it cannot be attached in bursts here", "")
+                return
+            slot.probe.burst(report)
+            self._link.taken(report)
 
     def _settle(self) -> None:
         """Make a Frame as soon as all probes run or have failed: the first interval begins then."""

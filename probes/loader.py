@@ -145,7 +145,7 @@ class Compiler:
         made.attach_all(plan.attach, attacher)
         if plan.gauge is not None:
             made.facts = {**made.facts, "per_call": max(0.0, plan.gauge() - before)}
-        made.programs = list(attacher.programs.values())
+        made.programs, made.recipes = list(attacher.programs.values()), attacher.recipes
         made.part(code.maps, plan.maps, plan.writable)
         return made
 

@@ -27,6 +27,7 @@ class Made:
         self.programs: list[int] = []
         self.links: list[int] = []
         self.groups: list[int | None] = []
+        self.recipes: Mapping[int, tuple[str, int, str, int]] = {}
         self.failures: dict[int, tuple[str, str]] = {}
         self.notes: tuple[str, ...] = ()
         self._maps = maps
@@ -102,6 +103,7 @@ class Made:
             "maps": list(self._shown),
             "programs": len(self.programs),
             "links": self.groups,
+            "recipes": [self._recipe(link) for link in self.links],
             "held": len(self._held),
             "notes": list(self.notes),
             "groups": sorted({group for group in self.groups if group is not None}),
@@ -110,6 +112,13 @@ class Made:
             "memory": self._memory,
             "program_bytes": _bytes_of(self.programs) + LINK_BYTES * len(self.links),
         }
+
+    def _recipe(self, link: int) -> list[Any]:
+        """How to attach again what a link keeps attached; see `probes.messages.Recipe`."""
+        if link not in self.recipes:
+            return [""]
+        kind, program, target, config = self.recipes[link]
+        return [kind, self.programs.index(program), target, config]
 
 
 def _bytes_of(programs: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ which is answered and changes nothing. `probes.pipe` carries requests, `probes.i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,6 +21,10 @@ MOST_DEPTH = 16
 Id = Annotated[int, Meta(ge=0, lt=2**53)]
 Name = Annotated[str, Meta(max_length=64)]
 Number = Annotated[int, Meta(ge=0, lt=2**31)]
+MOST_ON, MOST_PERIOD = 10_000, 60_000
+"""Milliseconds of one burst, and from one to the next, at most."""
+LEAST_PERIOD = 100
+"""Milliseconds from one burst to the next at least: each switches programs twice."""
 T = TypeVar("T")
 
 
@@ -46,6 +50,26 @@ class Detach(Request, tag="detach", kw_only=True):
 
     unit: Id
     groups: Annotated[list[Number], Meta(max_length=1000)] | None = None
+
+
+class Burst(Request, tag="burst", kw_only=True):
+    """Attach a unit, or one group of it, in bursts: `on` milliseconds of each `period`.
+
+    With `on` 0 it is attached for good again. The broker reports each burst, see BurstReport.
+    """
+
+    unit: Id
+    group: Number | None = None
+    on: Annotated[int, Meta(ge=0, le=MOST_ON)]
+    period: Annotated[int, Meta(ge=LEAST_PERIOD, le=MOST_PERIOD)]
+
+
+class Taken(Request, tag="taken", kw_only=True):
+    """What the programs counted until a BurstReport is taken in: the next burst may begin."""
+
+    unit: Id
+    group: Number | None = None
+    number: Id
 
 
 class Runs(Request, tag="runs", kw_only=True):
@@ -76,7 +100,7 @@ class Help(Request, tag="help", kw_only=True):
     name: Name
 
 
-AnyRequest = Load | Detach | Runs | Measure | Search | Names | Help
+AnyRequest = Load | Detach | Burst | Taken | Runs | Measure | Search | Names | Help
 
 
 class RunStats(msgspec.Struct, array_like=True, frozen=True):
@@ -85,6 +109,41 @@ class RunStats(msgspec.Struct, array_like=True, frozen=True):
     count: int = 0
     nanoseconds: int = 0
     missed: int = 0
+
+
+class BurstReport(Struct, array_like=True, frozen=True):
+    """What became of programs that are attached in bursts; times are monotonic nanoseconds.
+
+    `kind` is "paused" (attached no more since `end`), "burst" (attached from `begin` to `end`, in
+    the period from `since` to `until` for which that stands), "steady" (attached for good since
+    `begin`) or "failed". `edges` are the ns of it that are not certain, `cost` those that attaching
+    and detaching took, `price` those that a system call of the broker's own took more within it.
+    """
+
+    unit: Id
+    group: Number | None
+    number: Id
+    kind: Literal["paused", "burst", "steady", "failed"]
+    since: Id = 0
+    begin: Id = 0
+    end: Id = 0
+    until: Id = 0
+    edges: Id = 0
+    cost: Id = 0
+    price: int = 0
+
+
+class Recipe(Struct, array_like=True, frozen=True):
+    """How the broker attaches a program again: the number of the `program`, and to what.
+
+    `kind` is "raw_tracepoint" (`target` is its name), "btf_tracepoint", "tracepoint" (`config` is
+    its number) or "" for what is never switched.
+    """
+
+    kind: Literal["", "raw_tracepoint", "btf_tracepoint", "tracepoint"] = ""
+    program: Number = 0
+    target: Name = ""
+    config: Id = 0
 
 
 class Answer(Struct, kw_only=True):
@@ -111,6 +170,7 @@ class Answer(Struct, kw_only=True):
     runs: dict[int, RunStats] = {}
     found: list[tuple[str, str, str, float | None]] = []
     names: dict[str, Any] = {}
+    burst: BurstReport | None = None
     result: Any = None
 
 
@@ -118,12 +178,14 @@ class LoadAnswer(Answer, kw_only=True):
     """What the loader tells the broker: also how many descriptors it keeps, after the maps'.
 
     Those of `programs` come first, then one for each of `links`, by its group (None: of no
-    group), then those of `held` maps, which lose what is in them when nobody holds them. `memory`
-    has the ids of all maps, with their bytes; `program_bytes` are those of programs and links.
+    group), which `recipes` tells how to make again, then those of `held` maps, which lose what is
+    in them when nobody holds them. `memory` has the ids of all maps, with their bytes;
+    `program_bytes` are those of programs and links.
     """
 
     programs: int = 0
     links: list[int | None] = []
+    recipes: list[Recipe] = []
     held: int = 0
     memory: list[tuple[int, int]] = []
     program_bytes: Annotated[int, Meta(ge=0)] = 0
@@ -133,6 +195,12 @@ def told(answer: LoadAnswer) -> dict[str, Any]:
     """What the dashboard is told of a loader's answer: all but what stays with the broker."""
     names = (field for field in Answer.__struct_fields__)
     return {name: msgspec.to_builtins(getattr(answer, name)) for name in names}
+
+
+def listed(report: BurstReport) -> list[Any]:
+    """A report as it is sent."""
+    fields: list[Any] = msgspec.to_builtins(report)
+    return fields
 
 
 def request(data: object) -> AnyRequest:

@@ -15,12 +15,15 @@ from typing import TypeVar
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
+from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta, with_estimates
 from probes.peaks import maximum, since
 from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
     Counts,
+    Duty,
+    Estimates,
     Frame,
     Histogram,
     LatencySample,
@@ -30,7 +33,6 @@ from probes.samples import (
 )
 
 K = TypeVar("K")
-NONE = Counts(0, 0)
 SHORTEST = 1e-3
 """Seconds between two Frames at least, for them to be an interval."""
 _NEW = tuple.__new__
@@ -79,6 +81,8 @@ def histogram_delta(before: Histogram | None, after: Histogram) -> Histogram:
 class CallRow:
     """One system call in an interval: counts of the interval, durations in ns or None.
 
+    `estimated` of the calls are not counted but what bursts stand for; `error` is the standard
+    error of the count then, `errors_error` that of the errors, else None.
     Where the maximum is not `exact`, no duration exceeds it.
     """
 
@@ -91,19 +95,27 @@ class CallRow:
     maximum: float | None = None
     exact: bool | None = None
     total: int | None = None
+    estimated: int = 0
+    error: float | None = None
+    errors_error: float | None = None
 
 
 @dataclass(slots=True)
 class ProcessRow:
     """One process in an interval: its system calls and how many of them failed.
 
-    `number` tells it from others with the same pid (see `probes.processes`).
+    `number` tells it from others with the same pid (see `probes.processes`). `estimated` of the
+    calls are what bursts stand for; `error` is the standard error of the count then,
+    `errors_error` that of the errors.
     """
 
     number: int
     comm: str
     count: int
     errors: int
+    estimated: int = 0
+    error: float | None = None
+    errors_error: float | None = None
 
     @property
     def pid(self) -> int:
@@ -115,7 +127,9 @@ class ProcessRow:
 class SyscallView:
     """System calls in one interval of `seconds`: by call, by process and both together.
 
-    What is of processes is computed when somebody asks for it.
+    What is of processes is computed when somebody asks for it. `duty` are the interval's bursts,
+    None where all was counted: then `error` is the standard error of the count, and rows have
+    theirs.
     """
 
     seconds: float
@@ -125,6 +139,8 @@ class SyscallView:
     unattributed: int
     before: SyscallSample
     after: SyscallSample
+    duty: Duty | None = None
+    error: float | None = None
 
     @property
     def untimed(self) -> int | None:
@@ -137,9 +153,14 @@ class SyscallView:
         return max(0, self.after.missed - self.before.missed)
 
     @cached_property
-    def matrix(self) -> dict[tuple[int, str], Counts]:
-        """Calls by process and name."""
-        return count_delta(self.before.matrix, self.after.matrix)
+    def matrix(self) -> Mapping[tuple[int, str], Counts]:
+        """Calls by process and name, with those that bursts stand for."""
+        made = count_delta(self.before.matrix, self.after.matrix)
+        return with_estimates(made, self._estimated_matrix)
+
+    @cached_property
+    def _estimated_matrix(self) -> dict[tuple[int, str], Estimates]:
+        return estimates_delta(self.before.estimated_matrix, self.after.estimated_matrix)
 
     @cached_property
     def processes(self) -> Ranked[ProcessRow]:
@@ -148,9 +169,14 @@ class SyscallView:
         for (pid, _), (calls, errors) in self.matrix.items():
             known = sums.get(pid)
             sums[pid] = (calls, errors) if known is None else (known[0] + calls, known[1] + errors)
+        # The calls of a process rise and fall together: their errors do not add up.
+        spread = estimates_delta(self.before.estimated_processes, self.after.estimated_processes)
 
         def made(pid: int) -> ProcessRow:
-            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid])
+            part = spread.get(pid)
+            errors = errors_of(part, self.duty)
+            number = part.n if part is not None else 0
+            return ProcessRow(pid, self.comms.get(pid, "?"), *sums[pid], number, *errors)
 
         return Ranked([(-calls, pid) for pid, (calls, _) in sums.items()], made)
 
@@ -175,7 +201,7 @@ class SyscallView:
     def processes_of(self, call: str) -> list[ProcessRow]:
         """Who made this call, most first."""
         rows = [
-            ProcessRow(pid, self.comms.get(pid, "?"), n.n, n.errors)
+            ProcessRow(pid, self.comms.get(pid, "?"), n.n, n.errors, *self._part(pid, name))
             for (pid, name), n in self.matrix.items()
             if name == call
         ]
@@ -184,11 +210,20 @@ class SyscallView:
     def calls_of(self, number: int) -> list[CallRow]:
         """What this process called, most first; errno names and durations are not kept."""
         rows = [
-            CallRow(name, n.n, n.errors)
+            self._call_of(number, name, n)
             for (owner, name), n in self.matrix.items()
             if owner == number
         ]
         return sorted(rows, key=lambda row: (-row.count, row.name))
+
+    def _part(self, pid: int, name: str) -> tuple[int, float | None, float | None]:
+        part = self._estimated_matrix.get((pid, name))
+        return part.n if part is not None else 0, *errors_of(part, self.duty)
+
+    def _call_of(self, pid: int, name: str, n: Counts) -> CallRow:
+        row = CallRow(name, n.n, n.errors)
+        row.estimated, row.error, row.errors_error = self._part(pid, name)
+        return row
 
 
 def _comparable(before: SyscallSample | None, after: SyscallSample) -> SyscallSample:
@@ -202,7 +237,11 @@ def calls_made(before: SyscallSample | None, after: SyscallSample) -> Counts:
     """Calls and failed calls between two Samples: those of `syscall_view`, at less cost."""
     old = _comparable(before, after)
     made = count_delta(old.calls, after.calls).values()
-    return Counts(sum([counts.n for counts in made]), sum([counts.errors for counts in made]))
+    more, less = after.estimated_total, old.estimated_total
+    return Counts(
+        sum([counts.n for counts in made]) + more.n - less.n,
+        sum([counts.errors for counts in made]) + more.errors - less.errors,
+    )
 
 
 def call_count(before: SyscallSample | None, after: SyscallSample) -> int:
@@ -250,12 +289,23 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
 def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: float) -> SyscallView:
     """The interval between two Samples; rows are sorted, most calls first."""
     old = _comparable(before, after)
+    duty = duty_of(old, after)
     made = count_delta(old.calls, after.calls)
-    calls = [_call_row(name, counts, old, after) for name, counts in made.items()]
-    by_name = {row.name: row for row in calls}
+    by_name = {name: _call_row(name, counts, old, after) for name, counts in made.items()}
+    for name, more in estimates_delta(old.estimated, after.estimated).items():
+        row = by_name.setdefault(name, CallRow(name, 0, 0))
+        row.count, row.errors = row.count + more.n, row.errors + more.errors
+        row.estimated = more.n
+        row.error, row.errors_error = errors_of(more, duty)
     for (name, errno), times in int_delta(old.errnos, after.errnos).items():
         if name in by_name:
             by_name[name].errnos[errno] = times
+    for (name, errno), part in estimate_delta(old.estimated_errnos, after.estimated_errnos).items():
+        if name in by_name:
+            errnos = by_name[name].errnos
+            errnos[errno] = errnos.get(errno, 0) + part.n
+    calls = list(by_name.values())
+    total = estimates_delta({0: old.estimated_total}, {0: after.estimated_total}).get(0)
     return SyscallView(
         seconds=seconds,
         count=sum(row.count for row in calls),
@@ -264,6 +314,8 @@ def syscall_view(before: SyscallSample | None, after: SyscallSample, seconds: fl
         unattributed=after.unattributed - old.unattributed,
         before=old,
         after=after,
+        duty=duty,
+        error=errors_of(total, duty)[0],
     )
 
 

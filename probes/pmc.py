@@ -19,7 +19,7 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
-from probes.messages import convert
+from probes.messages import BurstReport, convert
 from probes.near import did_you_mean, near, quote
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
@@ -236,6 +236,13 @@ class PmcProbe:
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
         """There is nothing between on and off, which its owner sees to."""
         return False
+
+    def burst(self, report: BurstReport) -> None:
+        """It is attached always, or not at all."""
+
+    def uncounted(self, now: float) -> float:
+        """None."""
+        return 0.0
 
     def given_up(self) -> str | None:
         """Nothing, while it runs."""

@@ -78,6 +78,8 @@ class Fields(Struct):
     state: Name | UnsetType = UNSET
     generation: Int | UnsetType = UNSET
     counted: float | UnsetType | None = UNSET
+    duty: Raw = Raw()
+    failed_duty: Raw = Raw()
     calls: Raw = Raw()
     latency: Raw = Raw()
     events: Raw = Raw()

@@ -30,6 +30,7 @@ from probes.limits import (
     Share,
     Small,
     Total,
+    Variance,
 )
 
 State = Literal["on", "off", "starting", "failed"]
@@ -41,6 +42,41 @@ class Counts(NamedTuple):
 
     n: Count
     errors: Count
+
+
+class Duty(NamedTuple):
+    """For how long a probe was attached in bursts, cumulative; see `probes.estimates`.
+
+    `bursts` were measured, `on` seconds in all; they stand for `seconds`. `edges` are those of the
+    `on` seconds that are not certain, for attaching takes time. `freedom` are the degrees of
+    freedom of the variances: bursts, less the spans that were estimated from them.
+    """
+
+    bursts: Count = 0
+    on: Share = 0.0
+    seconds: Share = 0.0
+    edges: Share = 0.0
+    freedom: Count = 0
+
+
+class Estimate(NamedTuple):
+    """Cumulative estimate of a count from bursts, and the estimate's variance."""
+
+    n: Total = 0
+    variance: Variance = 0
+
+
+class Estimates(NamedTuple):
+    """Cumulative estimates of Counts from bursts, and the variance of each of the two."""
+
+    n: Total = 0
+    errors: Total = 0
+    variance: Variance = 0
+    errors_variance: Variance = 0
+
+
+NOT_ESTIMATED = Estimate()
+NONE_ESTIMATED = Estimates()
 
 
 class Histogram(NamedTuple):
@@ -79,10 +115,16 @@ NO_COST = Cost()
 
 
 class Budget(NamedTuple):
-    """What all of this may cost, and what it does, in per cent of all CPUs; None if not known."""
+    """What all of this may cost, and what it does, in per cent of all CPUs; None if not known.
+
+    One Frame in `drawing` is to be drawn, for drawing costs as well. `lifted` are the seconds for
+    which nothing is given up, as somebody asked for; None while it holds.
+    """
 
     percent: Share = 0.0
     used: float | None = None
+    drawing: Annotated[int, Between(1, 1000)] = 1
+    lifted: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +136,8 @@ class Sample:
     from then on the probe was on and counted the same things; None if that is not known.
     `given_up` says what it does without to stay within the budget, None for nothing.
     `counted` is for how many seconds its counters counted, cumulative as they are; None if that
-    is not known.
+    is not known. While it is attached in bursts none of these counts: what they saw is in `duty`
+    and in the fields whose names begin with `estimated`, which are never part of the others.
     """
 
     state: State = "off"
@@ -107,6 +150,7 @@ class Sample:
     since: float | None = None
     given_up: str | None = None
     counted: Share | None = None
+    duty: Duty | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
@@ -124,7 +168,9 @@ class SyscallSample(Sample):
     Keys are names ("read", "compat:read" for a 32-bit call, "syscall_999" for an unknown
     number), errno names ("EAGAIN") and process ids. `unattributed` counts calls that are in
     `calls` but found no row for their process. `latency` is None while it is not measured;
-    `sample_every` N says that one call in N is timed.
+    `sample_every` N says that one call in N is timed. What was estimated from bursts: by call, by
+    process and both together, errors by errno, and all calls in one. What no burst saw has no
+    entry.
     """
 
     calls: Mapping[Name, Counts] = field(default_factory=dict)
@@ -135,6 +181,11 @@ class SyscallSample(Sample):
     latency: Mapping[Name, Histogram] | None = None
     sample_every: Annotated[int, Between(1, 1 << 32)] = 1
     missed: Count = 0
+    estimated: Mapping[Name, Estimates] = field(default_factory=dict)
+    estimated_errnos: Mapping[tuple[Name, Name], Estimate] = field(default_factory=dict)
+    estimated_matrix: Mapping[tuple[Id, Name], Estimates] = field(default_factory=dict)
+    estimated_processes: Mapping[Id, Estimates] = field(default_factory=dict)
+    estimated_total: Estimates = NONE_ESTIMATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +244,9 @@ class ExecSample(Sample):
 
     `failed` executions are not among `execs`. `dropped` is how many of this interval's
     events are not in `events`, for they were too many to keep. `names` has, by its path, each
-    cgroup of late of which a container runtime said more than the path does.
+    cgroup of late of which a container runtime said more than the path does. `failed_duty` and
+    `estimated_failed` are of failing executions, where those are looked for in bursts only: what
+    a burst saw is among `events`, not in `failed`.
     """
 
     execs: Count = 0
@@ -202,6 +255,8 @@ class ExecSample(Sample):
     events: Annotated[tuple[ExecEvent | ExitEvent, ...], AtMost(MAX_EVENTS)] = ()
     dropped: Count = 0
     names: Annotated[Mapping[Path, CgroupName], AtMost(10_000)] = field(default_factory=dict)
+    failed_duty: Duty | None = None
+    estimated_failed: Estimate = NOT_ESTIMATED
 
     def merged_after(self, older: Sample) -> Sample:
         """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""
@@ -241,7 +296,10 @@ class Target:
     be read or were below zero. `by_text` says that calls are told apart by a text. `file` tells
     whether the path still leads to the file that is traced: "current", "replaced" (new processes
     run another file) or "deleted"; None where that is not known, or the target is in no file.
-    `began` is what `counted` of its Sample was when the target was attached.
+    `began` is what `counted` of its Sample was when the target was attached. `duty` is not None
+    once it was attached in bursts: `estimated` are the calls that those stand for, `in_bursts` the
+    durations of the calls that began and ended within one; neither is in `histogram`. `given_up`
+    says that it was detached to stay within the budget: it has not failed by itself.
     """
 
     spec: str
@@ -259,6 +317,10 @@ class Target:
     by_text: bool = False
     file: str | None = None
     began: Share = 0.0
+    duty: Duty | None = None
+    estimated: Estimate = NOT_ESTIMATED
+    in_bursts: Histogram = NO_HISTOGRAM
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,13 +329,16 @@ class LatencySample(Sample):
 
     `processes` has a key (spec, process id). `comms` are the names of the processes.
     `texts` has a key (spec, text), for targets whose calls are told apart by an argument's
-    text; it may be cut, to 95 bytes.
+    text; it may be cut, to 95 bytes. `estimated_processes` and `estimated_texts` are their calls
+    that bursts stand for.
     """
 
     targets: Annotated[Mapping[str, Target], AtMost(1000)] = field(default_factory=dict)
     processes: Mapping[tuple[str, Id], Spent] = field(default_factory=dict)
     comms: Mapping[Id, Name] = field(default_factory=dict)
     texts: Mapping[tuple[str, Name], Spent] = field(default_factory=dict)
+    estimated_processes: Mapping[tuple[str, Id], Estimate] = field(default_factory=dict)
+    estimated_texts: Mapping[tuple[str, Name], Estimate] = field(default_factory=dict)
 
 
 class Reading(NamedTuple):

@@ -75,7 +75,10 @@ def _ratios(points: Sequence[Point], part: str, whole: Sequence[str]) -> list[fl
 
 
 def series(points: Sequence[Point], names: Collection[str]) -> dict[str, Any]:
-    """Rates of each interval, of these probes: calls, errors, executions, targets, CPUs."""
+    """Rates of each interval, of these probes: calls, errors, executions, targets, CPUs.
+
+    Where bursts were estimated, `estimated` is the part of the first rate that they are.
+    """
     out: dict[str, Any] = {
         "time": [round(point.time, 3) for point in points],
         "seconds": [_short(point.seconds) for point in points],
@@ -83,6 +86,9 @@ def series(points: Sequence[Point], names: Collection[str]) -> dict[str, Any]:
     for probe, fields in (("syscalls", ("calls", "errors")), ("execs", ("execs", "failed"))):
         if probe in names:
             out[probe] = {name: _rates(points, probe, name) for name in fields}
+            estimated = _rates(points, probe, "estimated")
+            if any(estimated):
+                out[probe]["estimated"] = estimated
     if "latency" in names:
         out["latency"] = {spec: _target_series(points, spec) for spec in _specs(points)}
     if "pmc" in names:

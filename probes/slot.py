@@ -59,7 +59,7 @@ class Slot:
         """For how many seconds the counters of this generation have counted at `now`."""
         if self.generation != generation:
             self.generation, self.counting = generation, self.begun
-        return max(0.0, now - self.counting)
+        return max(0.0, now - self.counting - self.probe.uncounted(now))
 
     def frame(self, sample: Sample, now: float) -> None:
         """Remember what a Frame says of it."""

@@ -44,6 +44,7 @@ def open_live(
     include_self: bool = False,
     fixed: Mapping[str, Mapping[str, Any]] = broker.NOTHING_FIXED,
     serves: bool = False,
+    draws: bool = False,
 ) -> LiveSource:
     """Start the broker, give up privileges for good, and return the Source, not yet started.
 
@@ -56,8 +57,8 @@ def open_live(
     before any thread starts and before heavy imports, which the broker would carry too. `asker`
     says with whose rights files are looked up, if not with those of the user to become. `fixed` are
     parameters of probes that hold whatever is asked for later. `serves` is whether this process
-    accepts connections, by which a terminal's keys must not go on. Our own processes are counted
-    only with `include_self`.
+    accepts connections, by which a terminal's keys must not go on, `draws` whether it draws Frames,
+    fewer where that costs too much. Our own processes are counted only with `include_self`.
     Raises ProbeError.
     """
     if not kernel.may_load():
@@ -88,7 +89,13 @@ def open_live(
     probes = {name: _probe(path) for name, path in probe_paths.items()}
     opened = None if log is None else _opened_log(log, user if owns else None)
     source = LiveSource(
-        link, probes, interval=interval, cost_always=cost_always, budget=budget, log=opened
+        link,
+        probes,
+        interval=interval,
+        cost_always=cost_always,
+        budget=budget,
+        draws=draws,
+        log=opened,
     )
     for name, chosen in options.items():
         for option, value in chosen.items():

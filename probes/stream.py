@@ -9,6 +9,7 @@ from typing import Any
 
 from probes.base import Probe
 from probes.elapsed import counted_seconds
+from probes.estimates import duty_object, duty_of
 from probes.model import seconds_between
 from probes.samples import Cost, Frame, Sample
 from probes.text import escaped
@@ -81,6 +82,9 @@ def _probe_object(
     }
     if after.state == "failed":
         common |= {"why": after.why, "fix": after.fix}
+    bursts = duty_of(before if _went_on(before, after) else None, after) if runs else None
+    if bursts is not None:
+        common["duty"] = duty_object(bursts)
     if after.given_up is not None:
         common["given_up"] = after.given_up
     if after.notes:

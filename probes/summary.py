@@ -10,6 +10,8 @@ A summary has `summary` (the version of its shape, 1), `probetop` (that of the p
           `others` says by table how many rows are missing and what their numbers add up to.
           System calls have a `matrix` of processes and calls and `untimed`; executions have
           `rows` (a tree: `depth`) and `programs` in the place of events.
+          A probe that was attached in bursts has their `duty` as in a stream object; rows of
+          which a part is `estimated` from those have its standard `error`.
 `series`  rates over time: `time` has the end of each interval, `seconds` its length; by probe
           and name a list as long as those. Intervals are joined when there are many, and those
           much shorter than half a second always.
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple, cast
 import probes
 from probes import hdr
 from probes.base import Probe, ProbeError
+from probes.estimates import duty_object, estimate_object, with_estimates
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
 from probes.processes import pid_of
@@ -212,6 +215,8 @@ def whole(kind: type[Probe], total: SampleSum) -> tuple[Sample, dict[str, Any], 
         own = _execs(total, sample, own)
     if isinstance(sample, SyscallSample):
         own["matrix"] = _matrix(sample, left)
+        if sample.duty is not None:
+            own |= estimate_object(sample.estimated_total, sample.duty)
         own["untimed"] = sample.missed if sample.latency is not None else None
     return sample, own, left
 
@@ -235,6 +240,8 @@ def probe_object(
     return {
         "state": sample.state,
         **({"why": sample.why, "fix": sample.fix} if sample.state == "failed" else {}),
+        **({"given_up": sample.given_up} if sample.given_up is not None else {}),
+        **({"duty": duty_object(sample.duty)} if sample.duty is not None else {}),
         "mechanisms": mechanisms(kind, own.get("targets")),
         "seconds": total.seconds if ran else None,
         "lost": sample.lost,
@@ -259,7 +266,10 @@ def mechanisms(kind: type[Probe], targets: list[dict[str, Any]] | None) -> list[
 
 def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
     """Which process made which calls, most calls first; what is behind those is left out."""
-    matrix = sample.matrix
+    matrix, estimated = (
+        with_estimates(sample.matrix, sample.estimated_matrix),
+        sample.estimated_matrix,
+    )
     keys = nsmallest(KEPT, matrix, key=lambda key: (-matrix[key].n, key))
     if len(keys) < len(matrix):
         first = [matrix[key] for key in keys]
@@ -267,6 +277,9 @@ def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
             name: sum([n[at] for n in matrix.values()]) - sum([n[at] for n in first])
             for at, name in enumerate(("count", "errors"))
         }
+        known = sum([estimated[key].n for key in keys if key in estimated])
+        if more := sum([n.n for n in estimated.values()]) - known:
+            rest["estimated"] = more
         leave(left, "matrix", len(matrix) - len(keys), **rest)
     return [
         {
@@ -275,6 +288,7 @@ def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
             "syscall": name,
             "count": matrix[pid, name].n,
             "errors": matrix[pid, name].errors,
+            **estimate_object(estimated.get((pid, name)), sample.duty),
         }
         for pid, name in keys
     ]
@@ -315,6 +329,8 @@ def _cut(
             for name in names
             if rest and name in rest[0]
         }
+        if estimated := sum([row.get("estimated", 0) for row in rest]):
+            numbers["estimated"] = estimated
         others[table] = {"rows": len(rest), **numbers}
         for name, number in (left or {}).items():
             others[table][name] = others[table].get(name, 0) + number

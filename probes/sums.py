@@ -24,6 +24,14 @@ from probes.adding import (
 from probes.cgroup_names import CgroupName
 from probes.changes import loses
 from probes.elapsed import counted_seconds, target_seconds
+from probes.estimates import (
+    add_all,
+    add_duty,
+    duty_of,
+    estimate_delta,
+    estimates_delta,
+    with_estimates,
+)
 from probes.execlog import ExecLog
 from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
 from probes.pmc_view import scaled
@@ -31,8 +39,12 @@ from probes.programs import Programs
 from probes.pruned import ROOM, Left, behind_first, least_active, leave, without_first
 from probes.samples import (
     MAX_EVENTS,
+    NONE_ESTIMATED,
     Counts,
     CpuTimes,
+    Duty,
+    Estimate,
+    Estimates,
     ExecSample,
     Histogram,
     LatencySample,
@@ -111,6 +123,7 @@ class SampleSum:
         self._known = kind().cost
         self._notes: dict[str, None] = {}
         self._on: Sample | None = None
+        self._duty: Duty | None = None
         self._room = ROOM
 
     def add(self, before: Sample | None, after: Sample, tick: Tick) -> None:
@@ -131,6 +144,7 @@ class SampleSum:
         self.seconds += tick.seconds
         self._lost += max(0, after.lost - old.lost)
         self._counted += max(0, after.cost.events - old.cost.events)
+        self._duty = add_duty(self._duty, duty_of(old, after))
         self._take_cost(after, tick.seconds)
         self._notes |= dict.fromkeys(after.notes)
         keep_first(self._notes, MOST_TIMED)
@@ -187,7 +201,8 @@ class SampleSum:
         common: dict[str, Any] = {
             "state": self.last.state, "why": self.last.why, "fix": self.last.fix,
             "lost": self._lost, "cost": cost, "notes": tuple(self._notes), "generation": 0,
-            "counted": self.seconds,
+            "counted": max(0.0, self.seconds - (self._duty.seconds if self._duty else 0.0)),
+            "duty": self._duty, "given_up": self.last.given_up,
         }  # fmt: skip
         return replace(last, **common, **self._own())
 
@@ -208,6 +223,27 @@ class SyscallSum(SampleSum):
         self._latency: dict[str, Histogram] | None = None
         self._unattributed = self._missed = 0
         self._every = 1
+        self._estimated: dict[str, Estimates] = {}
+        self._estimated_errnos: dict[tuple[str, str], Estimate] = {}
+        self._estimated_matrix: dict[tuple[int, str], Estimates] = {}
+        self._estimated_processes: dict[int, Estimates] = {}
+        self._estimated_total: dict[int, Estimates] = {}
+
+    def _take_estimates(self, old: SyscallSample, new: SyscallSample) -> Estimates:
+        """Add up what bursts stand for; returns that of all calls."""
+        add_all(self._estimated, estimates_delta(old.estimated, new.estimated))
+        errnos = estimate_delta(old.estimated_errnos, new.estimated_errnos)
+        add_all(self._estimated_errnos, errnos)
+        add_all(self._estimated_matrix, estimates_delta(old.estimated_matrix, new.estimated_matrix))
+        processes = estimates_delta(old.estimated_processes, new.estimated_processes)
+        add_all(self._estimated_processes, processes)
+        total = estimates_delta({0: old.estimated_total}, {0: new.estimated_total})
+        add_all(self._estimated_total, total)
+        for table in (self._estimated, self._estimated_errnos):
+            keep_first(table, MOST_KEYS)
+        for rows in (self._estimated_matrix, self._estimated_processes):
+            keep_first(rows, MOST_ROWS)
+        return total.get(0, NONE_ESTIMATED)
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(SyscallSample, old), cast(SyscallSample, after)
@@ -220,7 +256,8 @@ class SyscallSum(SampleSum):
         keep_first(self._calls, MOST_KEYS)
         keep_first(self._errnos, MOST_KEYS)
         if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, {pid for pid, _ in self._matrix})
+            pids = {pid for pid, _ in self._matrix} | self._estimated_processes.keys()
+            self._comms = only(self._comms, pids)
         self._unattributed += max(0, new.unattributed - old.unattributed)
         self._missed += max(0, new.missed - old.missed)
         if new.latency is not None:
@@ -229,24 +266,38 @@ class SyscallSum(SampleSum):
                 spent = histogram_delta((old.latency or {}).get(name), histogram)
                 if spent.n and (name in self._latency or len(self._latency) < MOST_TIMED):
                     self._latency[name] = add_histogram(self._latency.get(name), spent)
-        tick.counts["calls"] = sum([n.n for n in calls.values()])
-        tick.counts["errors"] = sum([n.errors for n in calls.values()])
-        self._prune(len(self._matrix), new)
+        more = self._take_estimates(old, new)
+        tick.counts["calls"] = sum([n.n for n in calls.values()]) + more.n
+        tick.counts["errors"] = sum([n.errors for n in calls.values()]) + more.errors
+        tick.counts["estimated"] = more.n
+        self._prune(len(self._matrix) + len(self._estimated_matrix), new)
 
     def _leave_out(self, sample: SyscallSample) -> int:
-        alive = {pid for pid, _ in sample.matrix}
-        gone, calls = without_first(self._matrix, alive)
+        alive = {pid for pid, _ in sample.matrix} | sample.estimated_processes.keys()
+        whole = with_estimates(self._matrix, self._estimated_matrix)
+        gone, calls = without_first(whole, alive)
+        spread = self._estimated_processes
+        numbers = {
+            "count": sum([n.n for n in gone.values()]),
+            "errors": sum([n.errors for n in gone.values()]),
+        }
+        if estimated := sum([spread[pid].n for pid in gone if pid in spread]):
+            numbers["estimated"] = estimated
         self._matrix = {key: n for key, n in self._matrix.items() if key[0] not in gone}
+        rows = self._estimated_matrix.items()
+        self._estimated_matrix = {key: n for key, n in rows if key[0] not in gone}
+        self._estimated_processes = {pid: n for pid, n in spread.items() if pid not in gone}
         self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
-        count, errors = (sum([n[at] for n in gone.values()]) for at in (0, 1))
-        leave(self.left, "matrix", calls, count=count, errors=errors)
-        leave(self.left, "processes", len(gone), count=count, errors=errors)
-        return len(self._matrix)
+        leave(self.left, "matrix", calls, **numbers)
+        leave(self.left, "processes", len(gone), **numbers)
+        return len(self._matrix) + len(self._estimated_matrix)
 
     def _loses(self, before: SyscallSample, after: SyscallSample) -> bool:
         timed = (before.latency is None, before.sample_every)
-        return timed != (after.latency is None, after.sample_every) or loses(
-            before.matrix, after.matrix
+        return (
+            timed != (after.latency is None, after.sample_every)
+            or loses(before.matrix, after.matrix)
+            or loses(before.estimated_processes, after.estimated_processes)
         )
 
     def _own(self) -> dict[str, Any]:
@@ -255,6 +306,10 @@ class SyscallSum(SampleSum):
             "comms": self._comms, "latency": self._latency,
             "unattributed": self._unattributed, "missed": self._missed,
             "sample_every": self._every,
+            "estimated": self._estimated, "estimated_errnos": self._estimated_errnos,
+            "estimated_matrix": self._estimated_matrix,
+            "estimated_processes": self._estimated_processes,
+            "estimated_total": self._estimated_total.get(0, NONE_ESTIMATED),
         }  # fmt: skip
 
 

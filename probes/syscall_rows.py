@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
+from probes.burst_sums import BurstSums
 from probes.control import Control
 from probes.maps import MappedArray
+from probes.messages import BurstReport
 from probes.peaks import Peaks, with_peak
 from probes.processes import Processes
-from probes.rows import Histograms, RowTable, name_of_comm
-from probes.samples import NO_HISTOGRAM, Cost, Counts, Histogram, SyscallSample
+from probes.rows import INDEX, Histograms, RowTable, name_of_comm
+from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample
+from probes.slowdown import Prices, slowdown
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of
 
 CALLS = 1024
@@ -67,8 +70,43 @@ class Totals:
         self.missed = 0
         self.active: set[int] = set()
         self.processes = Processes()
+        self.bursts = BurstSums("calls", "errnos", "matrix", "processes", "total")
+        self.prices, self.price_of_run = Prices(), 0.0
+        self._by_cpu: dict[int, int] = {}
+        self._peaks: dict[int, float] = {}
         self._gone: set[int] = set()
         self._next_forget = 0.0
+
+    def close_bursts(self) -> None:
+        """Make estimates of what bursts saw, if there are enough of them."""
+        if self.bursts.is_enough():
+            price = self.prices.price() + self.price_of_run
+            self.bursts.close(slowdown(self._by_cpu, self._peaks, price))
+            self._by_cpu, self._peaks = {}, {}
+
+    def add_burst(self, report: BurstReport, seen: Seen) -> None:
+        """Take in what a burst counted, and forget that in `seen`."""
+        processes: dict[int, tuple[int, int]] = {}
+        for (pid, _), (n, errors) in seen.matrix.items():
+            old = processes.get(pid, (0, 0))
+            processes[pid] = (old[0] + n, old[1] + errors)
+        calls = seen.calls.values()
+        self.prices.add(report.price)
+        on = max(1, report.end - report.begin) / 1e9
+        for cpu, n in seen.by_cpu.items():
+            self._by_cpu[cpu] = self._by_cpu.get(cpu, 0) + n
+            self._peaks[cpu] = max(self._peaks.get(cpu, 0.0), n / on)
+        self.bursts.add(
+            report,
+            {
+                "calls": seen.calls,
+                "errnos": {key: (n, 0) for key, n in seen.errnos.items()},
+                "matrix": seen.matrix,
+                "processes": processes,
+                "total": {0: (sum([c.n for c in calls]), sum([c.errors for c in calls]))},
+            },
+        )
+        seen.forget()
 
     def add_calls(self, name: str, count: int, errors: int) -> None:
         """Count calls of one name."""
@@ -85,6 +123,8 @@ class Totals:
 
     def sample(self, now: float, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
+        self.close_bursts()
+        tables = {name: table.known for name, table in self.bursts.tables.items()}
         made = SyscallSample(
             state="on",
             generation=self.generation,
@@ -99,30 +139,65 @@ class Totals:
             latency=None if self.latency is None else self.latency.copy(),
             sample_every=self.sample_every,
             missed=self.missed,
+            duty=self.bursts.duty,
+            estimated=tables["calls"].copy(),
+            estimated_errnos=self.bursts.tables["errnos"].counts(),
+            estimated_matrix=tables["matrix"].copy(),
+            estimated_processes=tables["processes"].copy(),
+            estimated_total=tables["total"].get(0, NONE_ESTIMATED),
         )
         # Afterwards: what is forgotten has been told with all that it counted.
-        if now >= self._next_forget or len(self.matrix) > MOST_ROWS:
-            self._forget(now)
+        rows = len(self.matrix) + len(self.bursts.tables["matrix"].known)
+        if now >= self._next_forget or rows > MOST_ROWS:
+            self._forget(now, rows)
         return made
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: float, rows: int) -> None:
         """Drop processes that were gone the last time already, and what is too much.
 
         Then first what is gone: who calls again begins anew, and what was told does not fit.
         """
-        self._next_forget = now + (FORGET_SOON if len(self.matrix) > MANY_ROWS else FORGET_EVERY)
+        self._next_forget = now + (FORGET_SOON if rows > MANY_ROWS else FORGET_EVERY)
         alive = self.processes.alive(int(name) for name in os.listdir("/proc") if name.isdigit())
         # Under hidepid /proc hides the living: who calls is not gone.
         gone = self.comms.keys() - alive - self.active
         self.active = set()
-        forgotten = gone if len(self.matrix) > MOST_ROWS else gone & self._gone
+        forgotten = gone if rows > MOST_ROWS else gone & self._gone
         self._gone = gone - forgotten
-        if forgotten or len(self.matrix) > MOST_ROWS:
+        if forgotten or rows > MOST_ROWS:
             kept = [item for item in self.matrix.items() if item[0][0] not in forgotten]
             self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
-            pids = {pid for pid, _ in self.matrix}
+            pids = {pid for pid, _ in self.matrix} | self._forget_estimates(forgotten)
             self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
         self.processes.forget(self.comms)
+
+    def _forget_estimates(self, gone: Set[int]) -> set[int]:
+        """Drop what was estimated of these processes; returns those that stay."""
+        matrix, processes = (self.bursts.tables[name] for name in ("matrix", "processes"))
+        kept = [key for key in matrix.known if key[0] not in gone][-(MOST_ROWS * 3 // 4) :]
+        matrix.keep(kept)
+        pids = {pid for pid, _ in kept}
+        processes.keep([pid for pid in processes.known if pid in pids])
+        return pids
+
+
+class Seen(Totals):
+    """What one burst counted, until its end is known. Names of processes are those of `whole`."""
+
+    def __init__(self, arch: str, whole: Totals) -> None:
+        super().__init__(arch)
+        self.names, self.processes = whole.names, whole.processes
+        self.by_cpu: dict[int, int] = {}
+        self.share(whole)
+
+    def share(self, whole: Totals) -> None:
+        """Name processes where `whole` has their names."""
+        self.comms, self.active = whole.comms, whole.active
+
+    def forget(self) -> None:
+        """Begin another burst."""
+        self.calls, self.errnos, self.matrix, self.unattributed = {}, {}, {}, 0
+        self.by_cpu = {}
 
 
 class RowReader:
@@ -156,6 +231,7 @@ class RowReader:
     def _read_rows(self, control: Control, called: dict[int, list[int]], totals: Totals) -> None:
         matrix, comms, names = totals.matrix, totals.comms, totals.names
         pids: list[int] = []
+        by_cpu, per_cpu = getattr(totals, "by_cpu", None), self.table.per_cpu
         changes = self.table.changes(control, totals.processes)
         for pid, call, count, failed, comm, errnos, noted in changes:
             entry = called.get(call)
@@ -164,12 +240,15 @@ class RowReader:
             else:
                 entry[0] += count
                 entry[1] += failed
-            key = (pid, names[call])
+            key, made = (pid, names[call]), count
             known = matrix.get(key)
             if known is not None:
                 count, failed = known[0] + count, known[1] + failed
             matrix[key] = _NEW(Counts, (count, failed))
             pids.append(pid)
+            if by_cpu is not None:
+                cpu = (noted & INDEX) // per_cpu
+                by_cpu[cpu] = by_cpu.get(cpu, 0) + made
             text = name_of_comm(comm)
             if comms.get(pid) != text:
                 totals.processes.name(comms, pid, text, noted)

@@ -8,6 +8,7 @@ the cumulative mappings of a `SyscallSample`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, cast
@@ -18,19 +19,19 @@ from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
-from probes.messages import convert
-from probes.model import syscall_view
+from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
+from probes.messages import BurstReport, convert
+from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
 from probes.samples import NO_COST, Filters, Sample, SyscallSample
-from probes.syscall_rows import LatencyReader, RowReader, Totals
+from probes.syscall_rows import LatencyReader, RowReader, Seen, Totals
 from probes.thread_places import sets_of_places
 
 LATENCY_SLOTS = 192
 MOST_SAMPLE = 65536
 """The rarest sampling: one call in so many is timed."""
-SAMPLED = (1, 4, 16, 64)
+TIMED_OF = (1, 4, 16, 64)
 """What the levels of a probe with latency time: one call in so many."""
 TIMED = (
     FULL,
@@ -38,6 +39,7 @@ TIMED = (
     Level("timed 1 in 16", 0.52),
     Level("timed 1 in 64", 0.5),
     Level("counts only", 0.42),
+    *bursts(0.42, QUICK_BURSTS),
     DETACHED,
 )
 
@@ -103,6 +105,8 @@ class SyscallProbe:
         self._rows: RowReader | None = None
         self._latency: LatencyReader | None = None
         self._sampled = 1
+        self._unit = 0
+        self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
     @staticmethod
     def plan(params: Params) -> Plan:
@@ -120,13 +124,20 @@ class SyscallProbe:
         maps = ["control", *ROW_MAPS, "others", "errnos", *(TIME_MAPS if latency else ())]
         field = "status" if kernel.arch() == "x86_64" else "flags"
         attach = [
-            Attach(kind=kind, function=function, target=target if perf else name)
+            Attach(
+                kind=kind,
+                function=function,
+                target=target if perf else name,
+                steady=function != "on_exit",
+            )
             for function, target in (*COUNTING, *(TIMING if latency else ()))
             for name in [target.partition(":")[2]]
         ]
         if kernel.arch() == "x86_64" and kernel.version() >= (5, 15, 0):
             target = "task:task_rename" if perf else "task_rename"
-            attach.append(Attach(kind=kind, function="on_rename", target=target, optional=True))
+            attach.append(
+                Attach(kind=kind, function="on_rename", target=target, optional=True, steady=True)
+            )
         return Plan(
             source="syscalls.bpf.c",
             attach=attach,
@@ -172,11 +183,18 @@ class SyscallProbe:
                 "max": row.maximum,
                 "max_exact": row.exact,
                 "total": row.total,
+                **_estimate(row),
             }
             for row in view.calls
         ]
         processes = [
-            {"pid": row.pid, "comm": row.comm, "count": row.count, "errors": row.errors}
+            {
+                "pid": row.pid,
+                "comm": row.comm,
+                "count": row.count,
+                "errors": row.errors,
+                **_estimate(row),
+            }
             for row in view.processes
         ]
         return {
@@ -194,12 +212,12 @@ class SyscallProbe:
     @property
     def _timed(self) -> bool:
         """Whether durations are wanted, and not given up."""
-        return self.latency and self.level < len(SAMPLED)
+        return self.latency and self.level < len(TIMED_OF)
 
     @property
     def _every(self) -> int:
         """One call in how many is timed."""
-        return max(self.sample_every, SAMPLED[min(self.level, len(SAMPLED) - 1)])
+        return max(self.sample_every, TIMED_OF[min(self.level, len(TIMED_OF) - 1)])
 
     def adopt(self, loaded: Loaded) -> None:
         """Switch over to newly loaded programs: the old ones stop as these begin to count."""
@@ -223,12 +241,16 @@ class SyscallProbe:
         self.meter.outside = max(self.meter.outside, facts.get("per_call", 0.0))
         self._control, self._rows, self._latency = control, rows, latency
         self.meter.adopt(loaded)
+        self._unit = loaded.unit
+        self.totals.bursts.resume(time.monotonic())
+        self._set_bursts()
 
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
         self.level = 0
         self.totals = Totals(kernel.arch() or "x86_64", self.totals.generation + 1)
+        self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
     def _let_go(self) -> None:
         """Read what is left and close every descriptor."""
@@ -251,9 +273,9 @@ class SyscallProbe:
         return self.totals.sample(now, self.meter.missed(), self.meter.cost(now), self.meter.notes)
 
     def drain(self) -> None:
-        """Add what the rows hold to the totals."""
+        """Add what the rows hold to the totals, or to what the present burst has seen."""
         self._collect()
-        self.meter.events = self.totals.count
+        self.meter.events = self.totals.count + self._seen.count
 
     def wait_fds(self) -> Sequence[int]:
         """The table of rows may run full."""
@@ -293,16 +315,47 @@ class SyscallProbe:
 
     def parts(self) -> Sequence[Part]:
         """All of it: durations may be of fewer calls, or be given up first."""
-        return (Part("", TIMED if self.latency else ALL_OR_NOTHING, self.level),)
+        return (Part("", TIMED if self.latency else SAMPLED, self.level),)
 
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
         """Another level; counting goes on in any of them."""
         levels, loaded = self.parts()[0].levels, self._latency is not None
-        before = levels[self.level].weight
+        # Bursts are fewer events, none of which costs less.
+        before, after = (levels[at].weight / levels[at].duty for at in (self.level, level))
         self.level = level
-        self.meter.expect(levels[level].weight / before if before else 1.0)
+        self.meter.expect(after / before if before else 1.0)
         self._set_sample()
+        if self._timed is loaded:
+            self._set_bursts()
         return self._timed is not loaded
+
+    def burst(self, report: BurstReport) -> None:
+        """What was counted until now is exact until a pause, else a burst's."""
+        if report.unit != self._unit:
+            return
+        self.drain()
+        self.meter.burst(report)
+        if report.kind == "paused":
+            self.totals.bursts.pause(report.end / 1e9)
+        elif report.kind == "burst":
+            self.totals.price_of_run = self.meter.ns_of_run()
+            self.totals.add_burst(report, self._seen)
+        elif report.kind == "steady":
+            # What came since it began is in no burst.
+            self._seen.forget()
+            self.totals.bursts.resume(time.monotonic())
+
+    def uncounted(self, now: float) -> float:
+        """For how many seconds there were bursts only."""
+        return self.totals.bursts.uncounted(now)
+
+    def _set_bursts(self) -> None:
+        """Have it attached in bursts, or always, as its level says."""
+        level = self.parts()[0].levels[self.level]
+        if level.on:
+            self.meter.attach_in(self._unit, None, level.on, level.period)
+        elif self.totals.bursts.sampling:
+            self.meter.attach_in(self._unit, None, 0, QUICK_BURSTS[0][1])
 
     def given_up(self) -> str | None:
         """How few calls are timed, if the budget wants it so."""
@@ -330,9 +383,20 @@ class SyscallProbe:
     def _collect(self) -> None:
         if self._control is None or self._rows is None:
             return
-        called = self._rows.read(self._control, self.totals)
+        totals: Totals = self.totals
+        if totals.bursts.sampling:
+            totals = self._seen
+            self._seen.share(self.totals)
+        called = self._rows.read(self._control, totals)
         # What was timed until now was so by the rarer of the two.
         self.totals.sample_every = max(self._every, self._sampled)
         self._sampled = self._every
         if self._latency is not None:
-            self._latency.read(self._control, called, self.totals)
+            self._latency.read(self._control, called, totals)
+
+
+def _estimate(row: CallRow | ProcessRow) -> dict[str, float]:
+    """Of a row that is estimated, how much of it, and the standard errors; of others nothing."""
+    if row.error is None or row.errors_error is None:
+        return {}
+    return {"estimated": row.estimated, "error": row.error, "errors_error": row.errors_error}

@@ -101,6 +101,8 @@ class Counted:
         was_on, generation = self.state == "on", self.generation
         if whole:
             self.state, self.generation, self.since = "off", 0, None
+        if bytes(fields.duty):
+            raise Unusual("estimates from bursts")
         if fields.counted is not UNSET:
             self.since = fields.counted
         if fields.state is not UNSET:
@@ -202,6 +204,8 @@ class Execs(Counted):
         self._sum = ExecSum()
 
     def _take(self, fields: Fields, whole: bool) -> None:
+        if bytes(fields.failed_duty):
+            raise Unusual("estimates from bursts")
         data = bytes(fields.events)
         if data or whole:
             events = EVENTS.decode(data) if data else ()
@@ -259,6 +263,8 @@ class Latency(Counted):
         for spec, target in zip(targets.keys, targets.values, strict=True):
             changes = {name: bounded_json.decode(bytes(data)) for name, data in target.items()}
             self._real[spec] = TARGET.decode(changes, self._real.get(spec))
+            if self._real[spec].duty is not None:
+                raise Unusual("estimates from bursts")
 
     def begin(self) -> None:
         self._spent.begin()

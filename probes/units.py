@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -10,24 +12,35 @@ from dataclasses import dataclass
 
 from probes import bpfsys
 from probes.map_memory import MapMemory, NoRoomError
-from probes.messages import LoadAnswer, MessageError
+from probes.messages import LoadAnswer, MessageError, Recipe
 
 MOST_UNITS = 1000
 """Loads that may be attached at the same time: each takes kernel memory."""
 
 
 @dataclass(slots=True)
+class Link:
+    """What keeps a program attached, -1 while nothing does, and how to make it again."""
+
+    group: int | None
+    fd: int
+    recipe: Recipe
+
+
+@dataclass(slots=True)
 class Unit:
     """Descriptors that one load left: programs, links by group, and maps that only we hold.
 
-    `maps` are the ids of all of its maps, `program_bytes` what programs and links take.
+    `maps` are the ids of all of its maps, `program_bytes` what programs and links take. `gate` is
+    the memory of its control page.
     """
 
     programs: list[int]
-    links: list[tuple[int | None, int]]
+    links: list[Link]
     held: list[int]
     maps: list[int]
     program_bytes: int
+    gate: mmap.mmap | None
 
 
 class Units:
@@ -57,14 +70,19 @@ class Units:
         third = second + len(answer.links)
         if min(answer.programs, answer.held) < 0 or third + answer.held != len(fds):
             raise MessageError(f"{len(fds)} descriptors are not what it tells of")
+        if answer.recipes and len(answer.recipes) != len(answer.links):
+            raise MessageError("it does not tell of each link how to make it again")
         if answer.ok:
             self._memory.add(answer.memory, answer.program_bytes)
             self._last += 1
             answer.unit = self._last
-            links = list(zip(answer.links, fds[second:third], strict=True))
+            recipes = answer.recipes or [Recipe()] * len(answer.links)
+            made = zip(answer.links, fds[second:third], recipes, strict=True)
+            links = [Link(*one) for one in made]
             maps = [number for number, _ in answer.memory]
             held = list(fds[third:])
-            unit = Unit(list(fds[first:second]), links, held, maps, answer.program_bytes)
+            gate = _gate(answer, fds)
+            unit = Unit(list(fds[first:second]), links, held, maps, answer.program_bytes, gate)
             self._units[self._last] = unit
         return list(fds[:first])
 
@@ -75,12 +93,13 @@ class Units:
             return
         if groups is None:
             del self._units[number]
-            self._close([fd for _, fd in unit.links] + unit.programs + unit.held)
+            self._close(_attached(unit.links) + unit.programs + unit.held)
+            _unmap(unit)
             self._memory.detach(unit.maps, unit.program_bytes)
             return
-        gone = [fd for group, fd in unit.links if group in groups]
-        unit.links = [(group, fd) for group, fd in unit.links if group not in groups]
-        self._close(gone)
+        gone = [link for link in unit.links if link.group in groups]
+        unit.links = [link for link in unit.links if link.group not in groups]
+        self._close(_attached(gone))
 
     def runs(self) -> dict[str, tuple[int, int, int]]:
         """By unit, what all of its programs ran; see `probes.messages.RunStats`."""
@@ -109,5 +128,70 @@ class Units:
         """Detach everything."""
         self.measure_no_more()
         units, self._units = list(self._units.values()), {}
-        links = [fd for unit in units for _, fd in unit.links]
+        links = [fd for unit in units for fd in _attached(unit.links)]
         self._close(links + [fd for unit in units for fd in (*unit.programs, *unit.held)])
+        for unit in units:
+            _unmap(unit)
+
+    def switchable(self, number: int, group: int | None) -> list[Link]:
+        """Links that can be attached in bursts, of a unit or of one of its groups."""
+        unit = self._units.get(number)
+        links = [] if unit is None else unit.links
+        return [one for one in links if one.recipe.kind and group in (None, one.group)]
+
+    def gated(self, number: int, group: int | None) -> mmap.mmap | None:
+        """The control page by which the whole unit is told to count; of a group there is none."""
+        unit = self._units.get(number)
+        return unit.gate if unit is not None and group is None else None
+
+    def attach_again(self, number: int, links: Sequence[Link]) -> None:
+        """Attach what is detached; raises OSError."""
+        programs = self._units[number].programs
+        for link in links:
+            if link.fd < 0:
+                link.fd = _attached_again(link.recipe, programs)
+
+    def pause(self, links: Sequence[Link]) -> None:
+        """Detach, for a while."""
+        slow = [link.fd for link in links if link.recipe.kind == "tracepoint" and link.fd >= 0]
+        for link in links:
+            if link.fd >= 0 and link.recipe.kind != "tracepoint":
+                os.close(link.fd)
+            link.fd = -1
+        self._close(slow)
+
+
+def _attached(links: Sequence[Link]) -> list[int]:
+    return [link.fd for link in links if link.fd >= 0]
+
+
+def _unmap(unit: Unit) -> None:
+    if unit.gate is not None:
+        unit.gate.close()
+
+
+def _gate(answer: LoadAnswer, fds: Sequence[int]) -> mmap.mmap | None:
+    """The control page in memory, if there is one that can be written."""
+    if "control" not in answer.maps:
+        return None
+    with suppress(OSError, ValueError):
+        return mmap.mmap(fds[answer.maps.index("control")], mmap.PAGESIZE)
+    return None
+
+
+def _attached_again(recipe: Recipe, programs: Sequence[int]) -> int:
+    """The descriptor that keeps a program attached; raises OSError."""
+    if recipe.program >= len(programs):
+        raise OSError(errno.EINVAL, "there is no such program")
+    program = programs[recipe.program]
+    if recipe.kind != "tracepoint":
+        name = recipe.target if recipe.kind == "raw_tracepoint" else None
+        return bpfsys.raw_tracepoint_open(program, name)
+    event = bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, recipe.config, cpu=0)
+    try:
+        bpfsys.perf_set_bpf(event, program)
+        bpfsys.perf_enable(event)
+    except OSError:
+        os.close(event)
+        raise
+    return event

@@ -16,9 +16,11 @@ from typing import Any
 
 from probes.adding import reading_delta
 from probes.changes import changed, gone
+from probes.estimates import estimates_delta
 from probes.model import continued, count_delta, spent_delta
 from probes.samples import (
     Counts,
+    Estimates,
     LatencySample,
     PmcSample,
     Reading,
@@ -39,6 +41,14 @@ Rows = Iterable[tuple[Any, Numbers]]
 
 def _matrix(old: Any, new: Any) -> Rows:
     return count_delta(old.matrix, new.matrix).items()
+
+
+def _estimated(old: Any, new: Any) -> Rows:
+    return estimates_delta(old.estimated_matrix, new.estimated_matrix).items()
+
+
+def _of_processes(old: Any, new: Any) -> Rows:
+    return estimates_delta(old.estimated_processes, new.estimated_processes).items()
 
 
 def _processes(old: Any, new: Any) -> Rows:
@@ -71,7 +81,11 @@ def _pairwise(do: Callable[[int, int], int], some: Numbers, more: Numbers) -> Nu
 
 Table = tuple[Callable[[Any, Any], Rows], Callable[..., Any]]
 TABLES: Mapping[type[Sample], Mapping[str, Table]] = {
-    SyscallSample: {"matrix": (_matrix, Counts)},
+    SyscallSample: {
+        "matrix": (_matrix, Counts),
+        "estimated_matrix": (_estimated, Estimates),
+        "estimated_processes": (_of_processes, Estimates),
+    },
     LatencySample: {"processes": (_processes, Spent), "texts": (_texts, Spent)},
     PmcSample: {"tasks": (_tasks, TaskTimes), "readings": (_readings, Reading)},
 }

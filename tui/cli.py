@@ -255,6 +255,7 @@ def _open_live(
         run_as=options.run_as,
         cost_always=options.cost_always,
         budget=options.budget,
+        draws=reader == "tui.app",
         include_self=options.include_self,
         log=options.log,
         files=files,

@@ -3,7 +3,8 @@
 
 A rate counts as changed when it rests on EVENTS or more, differs by the factor FACTOR, and by
 more than DEVIATIONS standard deviations of the difference of two Poisson counts (the square root
-of the counts, each over its time squared). A percentile must rest on enough calls in both runs.
+of the counts, each over its time squared). Estimates from bursts have their standard errors
+besides. A percentile must rest on enough calls in both runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from probes.files import printable
 from probes.output import write
 from probes.stream import dumps
 from tui.checks import UsageError
+from tui.export.words import duration
 from tui.runs import Figure, Key, Run, load_both
 from tui.text import fit, fmt_count, fmt_ns, safe, wrap
 
@@ -106,7 +108,8 @@ def _differs(key: Key, a: Figure, b: Figure, a_seconds: float, b_seconds: float)
         return high - low >= CPU_PERCENT
     if key.quantity == "IPC":
         return True
-    deviation = sqrt(a.events / a_seconds**2 + b.events / b_seconds**2)
+    a_variance, b_variance = (one.events + one.error**2 for one in (a, b))
+    deviation = sqrt(a_variance / a_seconds**2 + b_variance / b_seconds**2)
     return a.events + b.events >= EVENTS and high - low > DEVIATIONS * deviation
 
 
@@ -126,6 +129,10 @@ def warnings(a: Run, b: Run) -> list[str]:
     for run, name in ((a, "A"), (b, "B")):
         if run.damage:
             out.append(f"{name}: {run.damage}.")
+    for probe, title in _TITLES.items():
+        for run, name in ((a, "A"), (b, "B")):
+            if probe in run.estimated:
+                out.append(_in_bursts(name, probe, title, run.estimated[probe]))
     for what in ("program", "process", "syscall"):
         probe = _PROBE_OF[what]
         if any(probe in run.seconds and what not in run.closed for run in (a, b)):
@@ -133,8 +140,23 @@ def warnings(a: Run, b: Run) -> list[str]:
     return out
 
 
-def show(value: float, quantity: str) -> str:
-    """A figure with its unit."""
+def _in_bursts(name: str, probe: str, title: str, seconds: float) -> str:
+    """What estimates mean for the comparison."""
+    if probe == "execs":
+        return (
+            f"{name} looked for failing executions in bursts for {duration(seconds)}: programs that"
+            " were not found are not compared."
+        )
+    return (
+        f"{name} measured {title} in bursts for {duration(seconds)}:"
+        " figures with a ~ are estimates."
+    )
+
+
+def show(value: float, quantity: str, estimated: bool = False) -> str:
+    """A figure with its unit; an estimate has a mark before it."""
+    if estimated:
+        return f"~{show(value, quantity)}"
     if quantity in CALLS:
         return fmt_ns(value)
     if quantity == "IPC":
@@ -155,7 +177,8 @@ def as_object(a: Run, b: Run, changes: list[Change]) -> dict[str, Any]:
         "changes": [
             {**change.key._asdict(), "before": change.before.value, "after": change.after.value,
              "ratio": change.ratio, "change": change.word(),
-             "events": [change.before.events, change.after.events]}
+             "events": [change.before.events, change.after.events],
+             "error": [change.before.error or None, change.after.error or None]}
             for change in changes
         ],
     }  # fmt: skip
@@ -163,7 +186,7 @@ def as_object(a: Run, b: Run, changes: list[Change]) -> dict[str, Any]:
 
 def as_text(a: Run, b: Run, changes: list[Change]) -> list[str]:
     """The comparison as lines in which nothing acts on a terminal."""
-    from tui.export.words import duration, stamp
+    from tui.export.words import stamp
 
     out = []
     for name, run in (("A", a), ("B", b)):
@@ -180,7 +203,10 @@ def as_text(a: Run, b: Run, changes: list[Change]) -> list[str]:
         out.append(f"{'what':8} {fit('item', room)}  {'':17} {'A':>7} {'B':>7}  change")
         for change, item in zip(changes, items, strict=True):
             key = change.key
-            values = [show(figure.value, key.quantity) for figure in (change.before, change.after)]
+            values = [
+                show(figure.value, key.quantity, figure.error > 0)
+                for figure in (change.before, change.after)
+            ]
             out.append(
                 f"{key.what:8} {fit(item, room, mark='~')}  {key.quantity:17} "
                 f"{values[0]:>7} {values[1]:>7}  {change.word()}"

@@ -71,6 +71,7 @@ class Glyphs:
     corner: str = "└"
     tick: str = "┴"
     notch: str = "┤"
+    within: str = "±"
 
 
 UNICODE = Glyphs("▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█", "─", "━", "│", "…", "▾", "▴", ">", "·")
@@ -90,6 +91,7 @@ ASCII = Glyphs(
     ".:-=+*#%@",
     corner="+",
     tick="+",
+    within="+-",
     notch="+",
 )
 

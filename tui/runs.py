@@ -8,7 +8,7 @@ that has anything else there is refused in one line.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from multiprocessing import get_context
@@ -19,6 +19,7 @@ from msgspec import Meta, Raw, Struct, convert
 
 from probes.base import ProbeError
 from probes.counter_tables import Unusual
+from probes.estimates import student
 from probes.files import open_regular, printable, read_regular, unusable
 from probes.model import SHORTEST
 from probes.recording import MAGIC, Reader
@@ -33,15 +34,21 @@ MOST_BYTES = 8_000_000
 LARGE = 500_000
 """Bytes of a file that another process reads, which takes 20 ms to start."""
 TINY = 1e-9
+MANY = student(1_000)
+"""What the standard error of many bursts is multiplied by, for an interval of confidence."""
 _DATA, _END = b'<script type="application/json" id="probetop-data">', b"</script>"
 _FIX = "give a snapshot (.html or .json) or a recording that probetop wrote"
 
 
 class Figure(NamedTuple):
-    """A number of a run: a rate, a percentile or a ratio, and how many events it rests on."""
+    """A number of a run: a rate, a percentile or a ratio, and how many events it rests on.
+
+    `error` is the standard error of the events, as far as they are estimated from bursts.
+    """
 
     value: float
     events: float
+    error: float = 0.0
 
 
 class Key(NamedTuple):
@@ -55,7 +62,8 @@ class Key(NamedTuple):
 class Run(NamedTuple):
     """A run to be compared. `closed` are pairs (what, quantity) of which every item is there.
 
-    `seconds` is by probe for how long it ran; probes that did not are absent.
+    `seconds` is by probe for how long it ran; probes that did not are absent. `estimated` is for
+    how many of them it was attached in bursts, or looked for failing executions in those.
     """
 
     path: str
@@ -64,6 +72,7 @@ class Run(NamedTuple):
     figures: dict[Key, Figure]
     closed: frozenset[str]
     damage: str | None = None
+    estimated: Mapping[str, float] = {}
 
 
 # -- what of a summary is compared, see `probes.summary` ------------------------------------
@@ -74,16 +83,24 @@ Text = Annotated[str, Meta(max_length=100_000)]
 Others = Annotated[dict[str, dict[str, Number | None]], Meta(max_length=100)]
 
 
+class _Duty(Struct):
+    seconds: NotNegative
+    factor: NotNegative
+
+
 class _Call(Struct):
     syscall: Text
     count: NotNegative
     errors: NotNegative
+    error: NotNegative = 0.0
+    errors_error: NotNegative = 0.0
     p50: Number | None = None
     p99: Number | None = None
 
 
 class _Syscalls(Struct):
     seconds: Number | None = None
+    duty: _Duty | None = None
     rows: list[_Call] | None = None
     others: Others = {}
 
@@ -98,6 +115,7 @@ class _Program(Struct):
 
 class _Execs(Struct):
     seconds: Number | None = None
+    failed_duty: _Duty | None = None
     programs: list[_Program] | None = None
     others: Others = {}
 
@@ -105,6 +123,8 @@ class _Execs(Struct):
 class _Target(Struct):
     spec: Text
     count: NotNegative | None = None
+    error: NotNegative = 0.0
+    duty: _Duty | None = None
     p50: Number | None = None
     p99: Number | None = None
 
@@ -171,7 +191,7 @@ def load(path: str) -> Run:
             summary = convert(object_, _Summary)
         else:
             summary = _parsed(read_regular(path, MOST_BYTES), name)
-        return Run(path, *_figures(summary), damage)
+        return Run(path, *_figures(summary), damage, _estimated(summary.probes))
     except OSError as error:
         raise unusable("read", path, error) from error
     except (ValueError, RecursionError, OverflowError) as error:
@@ -311,10 +331,29 @@ _TABLES = {
 """The table of a probe's summary that a kind of item is from, unless all are always there."""
 
 
-def _rate(figures: dict[Key, Figure], key: Key, count: float, seconds: float) -> None:
+def _rate(
+    figures: dict[Key, Figure], key: Key, count: float, seconds: float, error: float = 0.0
+) -> None:
     """A rate; those of the same name (processes) are added up."""
     old = figures.get(key, Figure(0.0, 0.0))
-    figures[key] = Figure(old.value + count / seconds, old.events + count)
+    figures[key] = Figure(old.value + count / seconds, old.events + count, old.error + error)
+
+
+def _estimated(probes: _Probes) -> dict[str, float]:
+    """For how many seconds each probe was attached in bursts, where it was."""
+    targets = probes.latency.targets if probes.latency is not None else None
+    found: dict[str, list[_Duty | None]] = {
+        "syscalls": [probes.syscalls.duty if probes.syscalls is not None else None],
+        "execs": [probes.execs.failed_duty if probes.execs is not None else None],
+        "latency": [target.duty for target in targets or ()],
+    }
+    seconds = {name: [one.seconds for one in duties if one] for name, duties in found.items()}
+    return {name: max(some) for name, some in seconds.items() if some}
+
+
+def _error(error: float, duty: _Duty | None) -> float:
+    """A standard error as it were of many bursts: that of few is uncertain itself."""
+    return error * max(1.0, duty.factor / MANY) if duty is not None else 0.0
 
 
 def _percentiles(figures: dict[Key, Figure], what: str, item: str, row: _Call | _Target) -> None:
@@ -325,8 +364,9 @@ def _percentiles(figures: dict[Key, Figure], what: str, item: str, row: _Call | 
 
 def _syscalls(probe: _Syscalls, seconds: float, figures: dict[Key, Figure]) -> None:
     for row in probe.rows or ():
-        _rate(figures, Key("syscall", row.syscall, "calls/s"), row.count, seconds)
-        _rate(figures, Key("syscall", row.syscall, "errors/s"), row.errors, seconds)
+        error, errors_error = (_error(e, probe.duty) for e in (row.error, row.errors_error))
+        _rate(figures, Key("syscall", row.syscall, "calls/s"), row.count, seconds, error)
+        _rate(figures, Key("syscall", row.syscall, "errors/s"), row.errors, seconds, errors_error)
         _percentiles(figures, "syscall", row.syscall, row)
 
 
@@ -338,13 +378,17 @@ def _execs(probe: _Execs, seconds: float, figures: dict[Key, Figure]) -> None:
             ("exit code not 0/s", row.nonzero),
             ("killed/s", row.killed),
         ):
+            # What bursts saw of failing ones is told, but not how many of a program there were.
+            if quantity == "not found/s" and probe.failed_duty is not None:
+                continue
             _rate(figures, Key("program", row.program, quantity), count, seconds)
 
 
 def _latency(probe: _Latency, seconds: float, figures: dict[Key, Figure]) -> None:
     for row in probe.targets or ():
         if row.count is not None:
-            _rate(figures, Key("target", row.spec, "calls/s"), row.count, seconds)
+            error = _error(row.error, row.duty)
+            _rate(figures, Key("target", row.spec, "calls/s"), row.count, seconds, error)
             _percentiles(figures, "target", row.spec, row)
 
 

@@ -13,7 +13,7 @@ from rich.cells import cell_len, get_character_cell_size
 
 _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1b": "\\e", "\x07": "\\a"}
 _PLAIN = frozenset(map(chr, range(0x20, 0x7F)))
-_DRAWN = _PLAIN | frozenset(map(chr, range(0x2500, 0x25A0))) | frozenset("\u2026\u25b4\u25be")
+_DRAWN = _PLAIN | frozenset(map(chr, range(0x2500, 0x25A0))) | frozenset("\u00b1\u2026\u25b4\u25be")
 """ASCII, box drawing, block elements and the marks of `tui.look`: safe and one cell wide."""
 UNKNOWN = "-"
 """What stands for a value that nobody knows."""
@@ -141,6 +141,14 @@ def fmt_count(value: float | None) -> str:
         if value < 999.5:
             return f"{value:.0f}{unit}"
     return "huge"
+
+
+def fmt_within(error: float, value: float) -> str:
+    """How far off an estimate may be, in per cent of it: "3%", "0.4%", or ">99%"."""
+    part = 100 * error / value if value > 0 else 100.0
+    if part > 99:
+        return ">99%"
+    return f"{part:.0f}%" if part >= 0.95 else f"{part:.1f}%"
 
 
 def fmt_ns(value: float | None) -> str:

@@ -14,10 +14,12 @@ from typing import cast
 import pytest
 
 from probes import governor, kernel
+from probes.governor import SAMPLING
 from probes.model import count_delta, histogram_delta, syscall_view
 from probes.samples import Counts, Filters, LatencySample, SyscallSample
 from probes.syscall_names import name_of
-from tests.kernel.harness import PATHS, Live, Work, eventually, held_programs
+from probes.syscalls import TIMED
+from tests.kernel.harness import PATHS, Live, Work, eventually
 from tests.kernel.timing import STEP, rank, sleeps_asked_for
 
 pytestmark = pytest.mark.kernel
@@ -139,28 +141,26 @@ def test_a_storm_of_calls_on_all_cpus_is_given_up_and_comes_back(calls: Path) ->
         # Whatever else this machine does, what was seen last is the storm.
         only = Filters(comm="storm")
         live = stack.enter_context(Live("execs", options=options, budget=5.0, filters=only))
-        others = held_programs()
         for storm in storms:
             storm.go()
         live.source.toggle("syscalls", True)
-        frame = live.wait("it is detached", lambda f: f.samples["syscalls"].given_up == "detached")
+        words = TIMED[3].words
+        frame = live.wait(
+            "less is done", lambda f: f.samples["syscalls"].given_up not in (None, words)
+        )
         sample = frame.samples["syscalls"]
-        assert sample.state == "failed"
-        assert sample.why is not None
-        assert sample.fix is not None
-        # Who asked what is going on has the answer all the same.
-        assert "getppid, most by storm" in sample.why
-        assert "budget is 5 %" in sample.why
-        assert "--budget 0" in sample.fix
+        # It is seen in bursts, or counted, and never goes blind.
+        assert sample.state == "on", sample.why
         assert frame.samples["execs"].state == "on"
-        eventually("its programs are gone", lambda: held_programs() == others)
         assert frame.budget is not None
         assert frame.budget.percent == 5
         for storm in storms:
             storm.work()
-        back = live.wait("it counts again", lambda f: f.samples["syscalls"].state == "on")
-        assert back.samples["syscalls"].given_up == "counts only"
         assert live.frames[-1].budget is not None
+        live.wait(
+            "all calls are counted",
+            lambda f: not (f.samples["syscalls"].given_up or "").startswith(SAMPLING),
+        )
         whole = live.wait("all is as asked for", lambda f: _is_whole(f.samples["syscalls"]))
         assert whole.budget is not None
         assert whole.budget.used is not None
@@ -221,7 +221,7 @@ def test_a_function_that_is_called_too_often_is_counted_or_detached(
         assert other.state == "on"
         assert other.why is None
         assert given_up.why is not None
-        assert "budget" in given_up.why
+        assert "over 1 % CPU" in given_up.why
         # The user may insist, and is told again.
         live.source.toggle("latency", False)
         live.wait("off", lambda f: f.samples["latency"].state == "off")

@@ -66,12 +66,12 @@ def test_programs_and_links_stay_with_the_broker(bench: Callable[[Play], Bench])
     unit = one.broker.units._units[message["unit"]]
     assert names_of(unit.programs) == ["program"]
     assert names_of(unit.held) == ["held"]
-    assert [group for group, _ in unit.links] == [7, None]
+    assert [link.group for link in unit.links] == [7, None]
     one.ask(op="detach", id=2, unit=message["unit"], groups=[7, 8])
     one.ask(op="detach", id=2, unit=message["unit"] + 1)
     one.ask(op="runs", id=3)
     assert one.answer()[0] == {"id": 3, "ok": True, "runs": {str(message["unit"]): [0, 0, 0]}}
-    assert [group for group, _ in unit.links] == [None]
+    assert [link.group for link in unit.links] == [None]
     one.ask(op="detach", id=4, unit=message["unit"])
     one.ask(op="runs", id=5)
     assert one.answer()[0]["runs"] == {}

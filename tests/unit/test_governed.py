@@ -15,7 +15,7 @@ from probes import governed
 from probes.base import Probe
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
+from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
 from probes.latency_budget import COUNTED, Ladders
 from probes.samples import Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
@@ -32,7 +32,10 @@ class Fake:
         self.level = 0
         self.told: list[tuple[str, int]] = []
         self.meter = SimpleNamespace(
-            estimate=lambda now: self.percent * LADDER[self.level].weight, events=0, filtered=False
+            estimate=lambda now: self.percent * LADDER[self.level].weight,
+            events=0,
+            filtered=False,
+            duty=1.0,
         )
 
     def drain(self) -> None:
@@ -52,6 +55,7 @@ class Slot:
     probe: Any
     runs: bool = True
     held: bool = False
+    pending: int | None = None
 
 
 @dataclass
@@ -111,14 +115,69 @@ def test_what_is_detached_is_held_and_let_go_one_level_up() -> None:
     owner = Owner({"calls": Slot(probe := Fake(150.0))})
     owner.run(1)
     assert owner.done == [("hold", "calls")]
-    assert "75 % of all CPUs" in owner.why
-    assert "budget is 2 %" in owner.why
+    assert owner.why.startswith("detached: over 2 % CPU (probe 75 %): ")
     probe.percent = 0.1
     owner.run(35)
     assert owner.done[1] == ("release", "calls")
     assert probe.told[0][1] == 1
     owner.run(20)
     assert probe.level == 0
+
+
+def test_the_budget_is_lifted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner({"calls": Slot(probe := Fake(6.0))})
+    clock = SimpleNamespace(process_time=lambda: 0.0, monotonic=lambda: owner.now)
+    monkeypatch.setattr(governed, "time", clock)
+    owner.run(20)
+    assert probe.level
+    assert owner.governed.reason("calls") == "over 2 % CPU (probe 3.0 %)"
+    owner.governed.lift(30.0)
+    owner.run(2)
+    assert probe.level == 0
+    assert owner.governed.reason("calls") is None
+    stands = owner.governed.stands()
+    assert stands is not None
+    assert stands.lifted == pytest.approx(28, abs=1)
+    owner.run(26)
+    assert probe.level == 0
+    owner.run(20)
+    assert probe.level
+    stands = owner.governed.stands()
+    assert stands is not None
+    assert stands.lifted is None
+
+
+def test_what_is_done_once_is_no_running_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = 0.0
+    clock = SimpleNamespace(process_time=lambda: spent, monotonic=float)
+    monkeypatch.setattr(governed, "time", clock)
+    owner = Owner({"calls": Slot(Fake(0.0))})
+    for _ in range(4):  # the start
+        spent += 1.0
+        owner.run(1)
+    owner.run(5)
+    assert owner.governed.used == 0.0
+    spent += 3.0
+    owner.governed.one_off(3.0)
+    owner.run(2)
+    assert owner.governed.used == 0.0
+    spent += 1.0
+    owner.run(2)
+    assert owner.governed.used
+
+
+def test_what_is_being_made_cheaper_is_not_lowered_once_more() -> None:
+    slot = Slot(probe := Fake(6.0))
+    owner = Owner({"calls": slot})
+    owner.run(7)
+    assert probe.level == 1
+    # The loader takes its time: what is attached costs as much as before.
+    probe.percent, slot.pending = 60.0, 7
+    owner.run(10)
+    assert probe.level == 1
+    slot.pending = None
+    owner.run(5)
+    assert owner.done[-1] == ("hold", "calls")
 
 
 def test_without_a_budget_nobody_looks() -> None:
@@ -171,7 +230,7 @@ def test_an_estimate_holds_what_nobody_measured_yet() -> None:
 
 def test_levels_of_system_calls() -> None:
     probe = SyscallProbe()
-    assert [part.levels for part in probe.parts()] == [ALL_OR_NOTHING]
+    assert [part.levels for part in probe.parts()] == [SAMPLED]
     assert probe.set_option("latency", True)
     assert [part.levels for part in probe.parts()] == [TIMED]
     assert probe.params() == {"latency": True}

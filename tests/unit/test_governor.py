@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 from probes.governor import (
     ALL_OR_NOTHING,
     DETACHED,
+    DRAWING,
     FULL,
+    INSISTED,
     LONGEST,
+    QUICK_BURSTS,
     QUIET,
     RAREST,
+    TOO_MUCH,
     TRIAL,
     Governor,
     Key,
     Level,
     Load,
+    bursts,
     guess,
 )
 
@@ -159,13 +164,58 @@ def test_two_targets_of_one_probe_are_told_apart() -> None:
     assert machine.levels == {malloc: 1, free: 0}
 
 
-def test_own_cost_comes_off_the_budget_but_not_more_than_half() -> None:
+def test_no_probe_pays_for_drawing_of_which_there_is_less_instead() -> None:
     machine = Machine({CALLS: lambda second: 3.5}, own=50.0)
-    machine.run(60)
+    drawn = []
+    for _ in range(60):
+        machine.run(1)
+        machine.governor.draw(machine.now)
+        drawn.append(machine.governor.drawing)
     assert machine.log == []
-    machine = Machine({CALLS: lambda second: 7.0}, own=3.0)
-    machine.run(60)
-    assert machine.log != []
+    assert drawn[:1] == [DRAWING[1]]
+    assert drawn[-1] == DRAWING[-1]
+    machine.own = 0.5
+    for _ in range(60):
+        machine.run(1)
+        machine.governor.draw(machine.now)
+    assert machine.governor.drawing == 1
+
+
+BURSTS = (FULL, *bursts(1.0, QUICK_BURSTS), DETACHED)
+
+
+def test_a_storm_is_seen_in_bursts_that_fit() -> None:
+    machine = Machine({CALLS: lambda second: 60.0}, ladder=BURSTS)
+    machine.run(1)
+    level = BURSTS[machine.levels[CALLS]]
+    assert level.words == "sampling 1 s in 16"
+    machine.run(200)
+    assert machine.mean(100) < BUDGET
+    assert BURSTS[machine.levels[CALLS]].on
+
+
+def test_only_what_is_too_much_in_the_least_bursts_is_detached() -> None:
+    machine = Machine({CALLS: lambda second: 395.0}, ladder=BURSTS)
+    machine.run(5)
+    assert BURSTS[machine.levels[CALLS]].words == "sampling 1 s in 64"
+    machine = Machine({CALLS: lambda second: 3950.0}, ladder=BURSTS)
+    machine.run(5)
+    assert BURSTS[machine.levels[CALLS]] is DETACHED
+
+
+def test_what_somebody_switched_on_is_not_soon_detached_unless_it_is_far_too_much() -> None:
+    cost = 30.0
+    machine = Machine({CALLS: lambda second: cost}, ladder=ALL_OR_NOTHING)
+    machine.governor.insist(CALLS[0], machine.now)
+    machine.run(INSISTED - 2)
+    assert machine.log == []
+    machine.run(10)
+    assert machine.levels[CALLS] == 1
+    cost = CPUS * TOO_MUCH + 1
+    machine = Machine({CALLS: lambda second: cost}, ladder=ALL_OR_NOTHING)
+    machine.governor.insist(CALLS[0], machine.now)
+    machine.run(2)
+    assert machine.levels[CALLS] == 1
 
 
 def test_the_user_starts_anew() -> None:

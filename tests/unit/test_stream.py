@@ -247,7 +247,7 @@ def test_what_is_given_up_to_stay_within_the_budget() -> None:
         budget=Budget(2.0, 0.25),
     )
     obj = stream_object(None, frame, {"syscalls": SyscallProbe, "execs": ExecProbe})
-    assert obj["budget"] == {"percent": 2.0, "used": 0.25}
+    assert obj["budget"] == {"percent": 2.0, "used": 0.25, "drawing": 1, "lifted": None}
     assert obj["probes"]["syscalls"]["given_up"] == "counts only"
     assert "given_up" not in obj["probes"]["execs"]
 

@@ -21,6 +21,8 @@ from tui.agent.metrics_crowd import (
     CPU,
     CYCLES,
     ERRORS,
+    ESTIMATED_CALLS,
+    ESTIMATED_ERRORS,
     INSTRUCTIONS,
     Crowd,
     Tally,
@@ -42,7 +44,11 @@ _PER_PROCESS = (
     ("cpu_seconds", CPU, 1e9, "Time of the processes on a CPU."),
     ("cycles", CYCLES, 1.0, "CPU cycles of the processes."),
     ("instructions", INSTRUCTIONS, 1.0, "Instructions of the processes."),
-)
+    ("syscalls_estimated", ESTIMATED_CALLS, 1.0,
+     "System calls of the processes that bursts stand for, an estimate."),
+    ("syscall_errors_estimated", ESTIMATED_ERRORS, 1.0,
+     "Those of them that returned an error, an estimate."),
+)  # fmt: skip
 
 
 class Named(Protocol):

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from probes.processes import pid_of
 from tui.agent.metrics_family import OTHER, label
 
-CALLS, ERRORS, CPU, CYCLES, INSTRUCTIONS = range(5)
-"""What a Tally holds: counts, and nanoseconds on a CPU."""
+CALLS, ERRORS, CPU, CYCLES, INSTRUCTIONS, ESTIMATED_CALLS, ESTIMATED_ERRORS = range(7)
+"""What a Tally holds: counts, nanoseconds on a CPU, and estimates from bursts."""
 Tally = list[float]
 
 RANK_SECONDS = 10.0
@@ -35,7 +35,7 @@ REFRESHED = 32
 
 def new_tally() -> Tally:
     """Nothing counted yet."""
-    return [0, 0, 0, 0, 0]
+    return [0] * 7
 
 
 class Owner:

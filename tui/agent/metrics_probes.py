@@ -21,6 +21,7 @@ from probes.samples import (
 from probes.syscall_names import errno_name
 from tui.agent.metrics_crowd import CALLS, CPU, CYCLES, ERRORS, INSTRUCTIONS, Crowd
 from tui.agent.metrics_delta import comparable, more, more_counts, more_of, more_spent
+from tui.agent.metrics_estimates import SyscallEstimates
 from tui.agent.metrics_family import OTHER, Family, Names, counter, gauge, label
 from tui.agent.metrics_histogram import Spread
 
@@ -60,6 +61,7 @@ class SyscallCounters:
         self._spent: dict[str, Spread] = {}
         self._missed = self._unattributed = 0
         self._every: int | None = None
+        self._estimates = SyscallEstimates(crowd, self._names.of)
 
     def add(self, new: Sample) -> None:
         """Take in the next Sample."""
@@ -80,6 +82,7 @@ class SyscallCounters:
         self._crowd.rest[CALLS] += unattributed
         self._add_processes(old, new)
         self._add_spent(old, new)
+        self._estimates.add(old, new)
 
     def knows(self, pid: int) -> bool:
         """Whether the last Sample has this process."""
@@ -144,6 +147,7 @@ class SyscallCounters:
             "Share of the system calls that is timed; absent while none is.",
             (), [] if self._every is None else [((), 1 / self._every)],
         )  # fmt: skip
+        yield from self._estimates.families()
 
 
 class Settled:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import probes
-from probes.elapsed import counted_seconds
+from probes.elapsed import exact_seconds
+from probes.estimates import duty_between
 from probes.samples import Frame, Sample
 from tui.agent.metrics_delta import comparable, more
 from tui.agent.metrics_family import Family, counter, gauge, label
@@ -25,6 +26,8 @@ class ProbeStates:
         self._lost: dict[str, int] = {}
         self._events: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
+        self._estimated: dict[str, float] = {}
+        self._attached: dict[str, float] = {}
 
     def add(self, frame: Frame) -> None:
         """Take in the next Frame."""
@@ -40,7 +43,11 @@ class ProbeStates:
                 old = comparable(self._last.get(name), sample)
                 self._lost[name] += more(old.lost, sample.lost)
                 self._events[name] += more(old.cost.events, sample.cost.events)
-                self._seconds[name] += counted_seconds(old, sample, 0.0)
+                self._seconds[name] += exact_seconds(old, sample, 0.0)
+                bursts = duty_between(old.duty, sample.duty)
+                if bursts is not None:
+                    self._estimated[name] = self._estimated.get(name, 0.0) + bursts.seconds
+                    self._attached[name] = self._attached.get(name, 0.0) + bursts.on
                 # Rows are not needed, and would be kept a second time.
                 self._last[name] = type(sample)(
                     state="on",
@@ -48,6 +55,7 @@ class ProbeStates:
                     lost=sample.lost,
                     cost=sample.cost,
                     counted=sample.counted,
+                    duty=sample.duty,
                 )
 
     def families(self) -> Iterator[Family]:
@@ -108,8 +116,11 @@ class ProbeStates:
 
         yield one("probetop_probe_up", "1 while the probe is attached.",
                   lambda sample: float(sample.state == "on"))  # fmt: skip
-        yield one("probetop_probe_failed", "1 while the probe is wanted and cannot run.",
-                  lambda sample: float(sample.state == "failed"))  # fmt: skip
+        yield one("probetop_probe_failed",
+                  "1 while the probe is wanted and cannot run; what was detached to stay within "
+                  "the budget is in probetop_probe_given_up.",
+                  lambda sample: float(sample.state == "failed" and sample.given_up is None)
+                  )  # fmt: skip
         yield one("probetop_probe_given_up",
                   "1 while the probe does less than it was asked for, to stay within the budget.",
                   lambda sample: float(sample.given_up is not None))  # fmt: skip
@@ -128,6 +139,16 @@ class ProbeStates:
             "For how long the probe counted. Counts divided by its increase are rates also where "
             "the probe was attached for a part of the time only.",
             ("probe",), [((label(name),), n) for name, n in self._seconds.items() if n],
+        )  # fmt: skip
+        yield counter(
+            "probetop_probe_estimated_seconds",
+            "For how long the probe was attached in bursts only, to stay within the budget: "
+            "the time that the series of estimates are of.",
+            ("probe",), [((label(name),), n) for name, n in self._estimated.items()],
+        )  # fmt: skip
+        yield counter(
+            "probetop_probe_burst_seconds", "For how much of that time the probe was attached.",
+            ("probe",), [((label(name),), n) for name, n in self._attached.items()],
         )  # fmt: skip
         yield counter(
             "probetop_probe_losses", "Events that the probe could not hand over.", ("probe",),

@@ -60,6 +60,7 @@ def target_object(target: Target) -> dict[str, Any]:
         "state": target.state,
         "why": target.why,
         "fix": target.fix,
+        "given_up": target.given_up,
         "functions": target.functions,
         "counts_only": target.counts_only,
         "unit": target.unit,

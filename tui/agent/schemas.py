@@ -107,7 +107,14 @@ SCHEMAS: dict[str, Schema] = {
         {
             "interval": real("seconds"),
             "budget": maybe(
-                shape({"percent": real("of all CPUs"), "used": maybe(real("of all CPUs"))})
+                shape(
+                    {
+                        "percent": real("of all CPUs"),
+                        "used": maybe(real("of all CPUs")),
+                        "drawing": whole("of how many Frames a screen draws one"),
+                        "lifted": maybe(real("seconds for which nothing is given up")),
+                    }
+                )
             ),
             "watched": {**FLAG, "description": "false: all is detached until somebody watches"},
             "probes": many(ref("Probe")),
@@ -143,6 +150,7 @@ SCHEMAS: dict[str, Schema] = {
             "state": STATE,
             "why": WHY,
             "fix": FIX,
+            "given_up": {**FLAG, "description": "it was detached to stay within the budget"},
             "functions": whole("how many functions it is attached to"),
             "counts_only": {**FLAG, "description": "there is no end to it: it has no durations"},
             "unit": text("of its histogram; empty: a value, not a time", enum=["ns", ""]),

@@ -13,10 +13,10 @@ from tui.export.words import duration, stamp
 from tui.runs import Run
 
 
-def _value(name: str, side: str) -> Column:
+def _value(name: str, side: str, at: int) -> Column:
     def cell(row: Mapping[str, Any]) -> Cell:
         value = row[side]
-        return Cell(show(value, row["quantity"]), value)
+        return Cell(show(value, row["quantity"], row["error"][at] is not None), value)
 
     return Column(name, True, "per second, or a duration", cell)
 
@@ -28,8 +28,8 @@ def diff_page(a: Run, b: Run, changes: Sequence[Change], data: Mapping[str, Any]
         text("what", "what"),
         text("item", "item"),
         text("quantity", "quantity"),
-        _value("A", "before"),
-        _value("B", "after"),
+        _value("A", "before", 0),
+        _value("B", "after", 1),
         Column("change", True, "B divided by A", lambda row: Cell(row["change"], row["ratio"])),
     ]
     changed = Section(

@@ -36,7 +36,7 @@ from tui.export.tables import (
 )
 from tui.export.words import duration, stamp
 from tui.registry import REGISTRY
-from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, safe
+from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within, safe
 
 DATA_ID = "probetop-data"
 HERE = Path(__file__).parent
@@ -183,7 +183,9 @@ def losses(summary: Summary) -> list[tuple[str, str]]:
         probe = summary["probes"].get(entry.name)
         if probe is None:
             continue
-        if probe["state"] == "failed":
+        if _stands(probe) == "detached":
+            out.append(("warn", f"{entry.title}: {probe['why']}; {probe['fix']}."))
+        elif probe["state"] == "failed":
             out.append(("bad", f"{entry.title} failed: {probe['why']}; {probe['fix']}."))
         if probe["lost"]:
             out.append(("bad", f"{entry.title}: {probe['lost']} events were lost."))
@@ -225,6 +227,7 @@ def _gaps(probe: Mapping[str, Any]) -> list[str]:
         for target in probe.get("targets") or ()
         if target.get("file") in ("replaced", "deleted")
     ]
+    out += _estimates(probe)
     if probe.get("unattributed"):
         out.append(
             f"{fmt_count(probe['unattributed'])} calls are of processes beyond the table's room."
@@ -244,6 +247,21 @@ def _gaps(probe: Mapping[str, Any]) -> list[str]:
     return out
 
 
+def _estimates(probe: Mapping[str, Any]) -> list[str]:
+    """For how long a probe was attached in bursts, and what of its counts those stand for."""
+    duty = probe.get("duty")
+    if duty is None:
+        return []
+    words = (
+        f"for {duration(duty['seconds'])} it was attached in bursts ({duty['bursts']} of them,"
+        f" {duration(duty['on'])} in all)"
+    )
+    if not probe.get("estimated"):
+        return [f"{words}."]
+    off = fmt_within(probe["error"] * duty["factor"], probe["estimated"])
+    return [f"{words}, ~{fmt_count(probe['estimated'])} of the calls are estimates (± {off})."]
+
+
 def _digits(pattern: str) -> Callable[[float | None], str]:
     return lambda value: UNKNOWN if value is None else pattern.format(value)
 
@@ -252,13 +270,22 @@ def _bytes(value: float | None) -> str:
     return UNKNOWN if value is None else f"{fmt_count(value)}B"
 
 
+def _stands(probe: Mapping[str, Any]) -> str:
+    """The state in a word: what was detached to stay within the budget has not failed."""
+    held = probe["state"] == "failed" and probe.get("given_up") is not None
+    return "detached" if held else str(probe["state"])
+
+
 def _overview(summary: Summary) -> Section:
-    rows = [{"title": e.title, **summary["probes"][e.name], **summary["probes"][e.name]["cost"],
-             "how": ", ".join(summary["probes"][e.name]["mechanisms"])}
-            for e in REGISTRY if e.name in summary["probes"]]  # fmt: skip
+    probes = {e.title: summary["probes"][e.name] for e in REGISTRY if e.name in summary["probes"]}
+    rows = [
+        {"title": title, "stands": _stands(probe), "how": ", ".join(probe["mechanisms"]),
+         **probe, **probe["cost"]}
+        for title, probe in probes.items()
+    ]  # fmt: skip
     columns: list[Column] = [
         text("probe", "title"),
-        text("state", "state", "at the end"),
+        text("state", "stands", "at the end"),
         text("how", "how", "the kernel's mechanisms"),
         number("ran s", "seconds", "for how long it counted", _digits("{:.4g}")),
         number("events", "events", "its programs ran so often"),
@@ -289,7 +316,7 @@ def snapshot_sections(summary: Summary) -> list[Section]:
             continue
         section = Section(entry.name, entry.title)
         if probe["seconds"] is None:
-            section.words.append(f"It was {probe['state']}.")
+            section.words.append(f"It was {_stands(probe)}.")
         else:
             builders[entry.name](summary, probe, section)
         out.append(section)
@@ -300,11 +327,19 @@ def _charts(*charts: Chart | None) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
+def _calls(rates: Mapping[str, Any]) -> list[tuple[str, str, list[float | None]]]:
+    """The line of calls a second, and that of the part that is estimated, if there is one."""
+    lines = [("calls/s", "line1", rates["calls"])]
+    if "estimated" in rates:
+        lines.append(("estimated from bursts", "line3", rates["estimated"]))
+    return lines
+
+
 def _syscalls(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
     series = summary["series"]
     rates = series["syscalls"]
     section.charts = _charts(
-        graphs.chart("Calls a second", series, [("calls/s", "line1", rates["calls"])]),
+        graphs.chart("Calls a second", series, _calls(rates)),
         graphs.chart("Errors a second", series, [("errors/s", "line2", rates["errors"])]),
     )
     section.tables = syscall_tables(probe)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probes.execlog import join_args, short_cgroup
-from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent
+from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 Row = Mapping[str, Any]
 
@@ -78,9 +78,15 @@ def number(
 
     def cell(row: Row) -> Cell:
         value = row.get(field)
-        return Cell(fmt(value), value, style if value else "zero" if value == 0 else "")
+        shown = _mark(row, field) + fmt(value)
+        return Cell(shown, value, style if value else "zero" if value == 0 else "")
 
     return Column(name, True, hint, cell)
+
+
+def _mark(row: Row, field: str) -> str:
+    """What stands before a count that is estimated, at least in part."""
+    return "~" if field in ("count", "errors") and row.get("estimated") and row[field] else ""
 
 
 def rate(name: str, field: str, seconds: float | None, style: str = "") -> Column:
@@ -89,9 +95,26 @@ def rate(name: str, field: str, seconds: float | None, style: str = "") -> Colum
     def cell(row: Row) -> Cell:
         value = row.get(field)
         per_second = None if value is None or not seconds else value / seconds
-        return Cell(fmt_count(per_second), per_second, style if value else "zero")
+        shown = _mark(row, field) + fmt_count(per_second)
+        return Cell(shown, per_second, style if value else "zero")
 
     return Column(name, True, "per second, over the time in which the probe ran", cell)
+
+
+def within(duty: Mapping[str, Any] | None) -> list[Column]:
+    """How far off a row's count may be, while a part of the counts is estimated."""
+    if duty is None:
+        return []
+    times = duty["factor"]
+
+    def cell(row: Row) -> Cell:
+        error = row.get("error")
+        if error is None:
+            return Cell("")
+        part = error * times / row["count"] if row["count"] else None
+        return Cell(fmt_within(error * times, row["count"]), part)
+
+    return [Column("±", True, "the true number is so near, with 95 % confidence", cell)]
 
 
 def share(name: str, field: str, whole: float | str, hint: str) -> Column:
@@ -121,7 +144,12 @@ def _note(left: Mapping[str, Any] | None) -> str:
     rows = left["rows"]
     words = [
         f"{fmt_count(left[field])} {what}"
-        for field, what in (("count", "calls"), ("errors", "errors"), ("starts", "starts"))
+        for field, what in (
+            ("count", "calls"),
+            ("errors", "errors"),
+            ("starts", "starts"),
+            ("estimated", "of these calls estimated"),
+        )
         if left.get(field) is not None
     ]
     if left.get("task_clock") is not None:
@@ -143,6 +171,7 @@ def syscall_tables(probe: Row) -> list[Table]:
     common = [
         number("calls", "count"),
         rate("calls/s", "count", seconds),
+        *within(probe.get("duty")),
         share("share", "count", total, "of all calls"),
         number("errors", "errors", "calls that returned an error", style="bad"),
         rate("err/s", "errors", seconds, "bad"),
@@ -234,6 +263,8 @@ def _state(row: Row) -> Cell:
         return Cell(
             "; ".join([str(row["mechanism"] or UNKNOWN), *words]), None, "wrap" * bool(words)
         )
+    if row.get("given_up"):
+        return Cell("; ".join(words), None, "wrap warn")
     style = "wrap bad" if row["state"] == "failed" else "wrap"
     return Cell("; ".join([str(row["state"]), *words]), None, style)
 

@@ -170,7 +170,9 @@ def failed_lines(sample: Sample, width: int) -> list[Line]:
     """Why a probe failed and how to mend it, wrapped."""
     room = max(10, width - 2)
     why = wrap(safe(sample.why or "the probe failed and did not say why"), room)
-    lines: list[Line] = [((" " + line, "error"),) for line in why]
+    # What was detached to stay within the budget has not failed.
+    style = "warn" if sample.given_up else "error"
+    lines: list[Line] = [((" " + line, style),) for line in why]
     if sample.fix:
         lines += [((" " + line, "text"),) for line in wrap(safe(sample.fix), room)]
     return lines

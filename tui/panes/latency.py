@@ -189,7 +189,8 @@ class LatencyPane(Pane):
         view = self.view
         if view is None:
             return []
-        broken = len([1 for row in view.targets if row.target.state == "failed"])
+        failed = [row.target for row in view.targets if row.target.state == "failed"]
+        broken = len([target for target in failed if not target.given_up])
         many = len(view.targets)
         out: list[Span] = [
             (str(many), "value"),

@@ -10,14 +10,15 @@ from probes.model import CallRow
 from probes.processes import pid_of
 from tui.lines import Span
 from tui.panes.table import Column
-from tui.text import at_most, fmt_count, fmt_ns
+from tui.text import at_most, fmt_count, fmt_ns, fmt_within
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of either table, in rates a second.
 
-    `number` is that of a process (see `probes.processes`), None for a system call.
+    `number` is that of a process (see `probes.processes`), None for a system call. `within` is
+    how far off the rate may be (see `probes.estimates.CONFIDENCE`), None where it was counted.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row:
     share: float | None
     call: CallRow | None = None
     seconds: float = 1.0
+    within: float | None = None
 
     @property
     def key(self) -> Hashable:
@@ -44,9 +46,15 @@ def words(row: Row) -> str:
     return row.name if row.pid is None else f"{row.name} {row.pid}"
 
 
-def rated(value: float, style: str) -> Span:
-    """A rate; none stays in the background."""
-    return (fmt_count(float(value)), style if value else "dim")
+def rated(value: float, style: str, estimated: bool = False) -> Span:
+    """A rate; none stays in the background, and an estimate has a mark before it."""
+    mark = "~" if estimated and value else ""
+    return (mark + fmt_count(float(value)), style if value else "dim")
+
+
+def within(row: Row) -> Span:
+    """How far off an estimated rate may be, in per cent of it."""
+    return ("", "") if row.within is None else (fmt_within(row.within, row.rate), "dim")
 
 
 def errnos(row: Row) -> list[Span]:

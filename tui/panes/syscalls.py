@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from probes.elapsed import counted_seconds
+from probes.elapsed import SHORTEST, counted_seconds
+from probes.estimates import factor
 from probes.model import (
     CallRow,
     ProcessRow,
@@ -22,9 +23,9 @@ from probes.samples import Frame, SyscallSample
 from tui.lines import Line, Span
 from tui.look import bar
 from tui.panes.base import Pane, graph_rows, rate_graph
-from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, words
+from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, within, words
 from tui.panes.table import Column, Table
-from tui.text import at_most, fmt_count, fmt_ns, fmt_percent
+from tui.text import at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 LINGER = 10.0
 """Seconds for which a row stays, below the others, when there are no more calls."""
@@ -63,7 +64,8 @@ class SyscallPane(Pane):
             self.history.add(after, None)
             return
         seconds = counted_seconds(was, sample, seconds_between(before, after))
-        self.history.add(after, call_count(was, sample) / seconds, seconds)
+        if seconds > SHORTEST:
+            self.history.add(after, call_count(was, sample) / seconds, seconds)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and feed the table in view."""
@@ -73,6 +75,9 @@ class SyscallPane(Pane):
             self.view = None
             return
         seconds = counted_seconds(was, sample, seconds_between(since, after))
+        if self.view is not None and was is not None and seconds <= SHORTEST:
+            # Between bursts nothing is known: what they have shown last stands.
+            return
         self.view = syscall_view(was, sample, seconds)
         self._feed(passed)
 
@@ -132,20 +137,23 @@ class SyscallPane(Pane):
             "share", 6, lambda row: (fmt_percent(row.share, 1.0), "text"), None, drop=4
         )
         shape: Column[Row] = Column("", BAR, self._bar, None, right=False, drop=6)
-        rate: Column[Row] = Column("/s", 6, lambda r: rated(r.rate, "value"), lambda r: r.rate)
+        rate: Column[Row] = Column(
+            "/s", 6, lambda r: rated(r.rate, "value", r.within is not None), lambda r: r.rate
+        )
         errors: Column[Row] = Column(
-            "err/s", 6, lambda r: rated(r.errors, "error"), lambda r: r.errors
+            "err/s", 6, lambda r: rated(r.errors, "error", r.within is not None), lambda r: r.errors
         )
         if self._shows_processes:
             pid: Column[Row] = Column("pid", 7, lambda r: (str(r.pid), "dim"), lambda r: r.pid)
             comm: Column[Row] = Column(
                 "process", 16, lambda r: (r.name, "proc"), lambda r: r.name, right=False
             )
-            return [pid, comm, rate, errors, share, replace(shape, cells=16, grow=False)]
+            shape = replace(shape, cells=16, grow=False)
+            return [pid, comm, rate, *self._within(), errors, share, shape]
         call: Column[Row] = Column(
             "call", 16, lambda r: (r.name, "name" if r.rate else "dim"), lambda r: r.name, False
         )
-        columns = [call, rate, errors, share, shape]
+        columns = [call, rate, *self._within(), errors, share, shape]
         if self.latency and not self.path:
             columns += [
                 replace(duration("p50"), drop=3),
@@ -158,6 +166,12 @@ class SyscallPane(Pane):
                 Column("errors by name", 14, errnos, None, right=False, drop=5, grow=True)
             )
         return columns
+
+    def _within(self) -> list[Column[Row]]:
+        """How far off rates may be, while they are estimated."""
+        if self.view is None or self.view.duty is None:
+            return []
+        return [Column(self.look.glyphs.within, 4, within, lambda r: r.within, drop=2)]
 
     def _bar(self, row: Row) -> Span:
         cells = 16 if self._shows_processes else BAR
@@ -175,16 +189,11 @@ class SyscallPane(Pane):
         self.hidden = self.ended = 0
         return [
             Row(
-                c.name,
-                None,
-                c.count / seconds,
-                c.errors / seconds,
-                c.count / whole,
-                c,
-                seconds,
+                c.name, None, c.count / seconds, c.errors / seconds, c.count / whole, c, seconds,
+                _within(view, c.error),
             )
             for c in calls
-        ]
+        ]  # fmt: skip
 
     def _processes(self, view: SyscallView) -> list[Row]:
         """Rows of processes; with `ended` they make up the title's count."""
@@ -200,7 +209,7 @@ class SyscallPane(Pane):
         return [
             Row(
                 p.comm, p.number, p.count / view.seconds, p.errors / view.seconds,
-                p.count / max(whole, 1),
+                p.count / max(whole, 1), within=_within(view, p.error),
             )
             for p in shown
         ]  # fmt: skip
@@ -247,16 +256,18 @@ class SyscallPane(Pane):
         view, sample = self.view, self.sample
         if view is None or not isinstance(sample, SyscallSample):
             return []
-        out: list[Span] = [
-            (fmt_count(view.count / view.seconds), "value"),
-            ("/s", "dim"),
-            ("  err ", "dim"),
-            rated(view.errors / view.seconds, "error"),
-            ("/s", "dim"),
-        ]
+        estimated, off = view.duty is not None, _within(view, view.error)
+        rate = view.count / view.seconds
+        out: list[Span] = [rated(rate, "value", estimated), ("/s", "dim")]
+        if off is not None:
+            out.append((f" {self.look.glyphs.within}{fmt_within(off, rate)}", "dim"))
+        if estimated and sample.given_up is not None:
+            out.append((f"  {sample.given_up}", "warn"))
+        errors = rated(view.errors / view.seconds, "error", estimated)
+        out += [("  err ", "dim"), errors, ("/s", "dim")]
         if sample.latency is not None and sample.sample_every > 1:
             out.append((f"  timed 1 in {sample.sample_every}", "warn"))
-        elif sample.given_up is not None:
+        elif sample.given_up is not None and not estimated:
             out.append((f"  {sample.given_up}", "warn"))
         if view.unattributed > 0:
             out += [
@@ -375,3 +386,10 @@ class SyscallPane(Pane):
         else:
             return False
         return True
+
+
+def _within(view: SyscallView, error: float | None) -> float | None:
+    """How far off a rate of this standard error of its count may be, a second."""
+    if error is None or view.duty is None:
+        return None
+    return error * factor(view.duty) / view.seconds

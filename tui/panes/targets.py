@@ -107,6 +107,8 @@ def instead(row: Row) -> Span | None:
         return ("removing", "dim")
     if target.state == "failed":
         fix = f": {target.fix}" if target.fix else ""
+        if target.given_up:
+            return (f"{target.why}{fix}", "warn")
         return (f"failed: {target.why or 'it did not say why'}{fix}", "error")
     if target.state == "starting":
         return ("starting", "dim")
@@ -145,7 +147,7 @@ def why_lines(row: Row, cells: int) -> list[Line]:
     room = max(10, cells - 2)
     why = wrap(safe(target.why or "it did not say why"), room)
     fix = wrap(safe(target.fix), room) if target.fix else []
-    style = "error" if failed else "warn"
+    style = "error" if failed and not target.given_up else "warn"
     return [*[((" " + line, style),) for line in why], *[((" " + line, "text"),) for line in fix]]
 
 

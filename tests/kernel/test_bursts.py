@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bursts on a real kernel: what is too dear is still told, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from probes import governor
+from probes.governor import QUICK_BURSTS, SAMPLING, bursts
+from probes.model import syscall_view
+from probes.samples import SyscallSample
+from tests.kernel import burst_truth
+from tests.kernel.harness import Live, Work, eventually, held_programs, programs_of
+
+pytestmark = pytest.mark.kernel
+LEVELS = bursts(1.0, QUICK_BURSTS)
+
+
+def test_a_storm_is_told_in_bursts_and_all_of_it_when_it_is_over(
+    calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("WAIT", 1.0), ("LASTED", 0.0), ("HORIZON", 1.0)):
+        monkeypatch.setattr(governor, name, seconds)
+    with ExitStack() as stack:
+        storms = [
+            stack.enter_context(Work(calls, "until", "1000", "storm"))
+            for _ in range(os.cpu_count() or 1)
+        ]
+        live = stack.enter_context(Live("syscalls", interval=1.0, budget=2.0))
+        for storm in storms:
+            storm.go()
+        frame = live.wait(
+            "it is sampled",
+            lambda f: (f.samples["syscalls"].given_up or "").startswith(SAMPLING),
+        )
+        assert frame.samples["syscalls"].state == "on"
+        assert "over 2 % CPU (probe " in (frame.samples["syscalls"].given_up or "")
+        before = live.wait("there is an estimate", lambda f: f.samples["syscalls"].duty)
+        first = before.samples["syscalls"].duty
+        assert first is not None
+        after = live.wait(
+            "there is another",
+            lambda f: (f.samples["syscalls"].duty or first).bursts > first.bursts + 3,
+        )
+        old, new = (cast(SyscallSample, one.samples["syscalls"]) for one in (before, after))
+        view = syscall_view(old, new, after.mono - before.mono)
+        assert view.calls[0].name == "getppid"
+        assert view.calls[0].error is not None
+        assert view.calls[0].estimated == view.calls[0].count
+        assert {row.comm for row in list(view.processes)[: len(storms)]} == {"storm"}
+        # What was estimated is in no exact counter.
+        exact = sum(n.n for n in new.calls.values()) - sum(n.n for n in old.calls.values())
+        assert exact < view.count / 100
+        assert new.counted == pytest.approx(old.counted or 0, abs=0.5)
+        for storm in storms:
+            storm.work()
+        live.wait("all is counted", lambda f: f.samples["syscalls"].given_up is None)
+
+
+def test_the_person_lifts_the_budget(calls: Path) -> None:
+    with Work(calls, "until", "1000", "storm") as storm, Live("syscalls", budget=1.0) as live:
+        storm.go()
+        live.wait("it is sampled", lambda f: f.samples["syscalls"].given_up)
+        live.source.lift_budget(1000.0)
+        live.wait("all is counted", lambda f: f.samples["syscalls"].given_up is None)
+        frame = live.wait("it says so", lambda f: f.budget and f.budget.lifted)
+        assert frame.budget is not None
+        live.source.lift_budget(0.0)
+        live.wait("it is sampled again", lambda f: f.samples["syscalls"].given_up)
+        storm.work()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_nothing_is_attached_after_the_end_of_the_broker(calls: Path, number: int) -> None:
+    """Whoever kills it, at whatever moment of a burst."""
+    live = Live("syscalls")
+    try:
+        probe = cast(Any, live.probes["syscalls"])
+        live.source._command(lambda: probe.meter.attach_in(probe._unit, None, 50, 100))
+        eventually("there are bursts", lambda: probe.totals.bursts.duty is not None)
+        time.sleep(0.3)
+        os.kill(live.broker, number)
+        if number == signal.SIGSTOP:
+            os.kill(live.broker, signal.SIGKILL)
+        assert live.ended()
+        eventually("no program is held", lambda: not programs_of(os.getpid()))
+    finally:
+        live.close()
+    assert not held_programs()
+
+
+def test_steady_calls_are_within_the_interval(program: Callable[[str], Path]) -> None:
+    found = burst_truth.judged(program("paced"), 100_000, LEVELS[1], 20)
+    whole = found[0]
+    assert len(whole) >= 15
+    assert sum(one.covers for one in whole) >= 0.8 * len(whole), burst_truth.told(whole)

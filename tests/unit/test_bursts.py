@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broker's timer for bursts: what it switches when, whatever it is asked for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from probes import bursts, messages
+from probes.bursts import MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
+from probes.messages import Burst, BurstReport, MessageError, Recipe, Taken
+from probes.units import Link
+
+MS = 1_000_000
+
+
+class Machine:
+    """Units with one link each, and a clock that goes on when somebody waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, links: int = 1) -> None:
+        self.now = 1_000 * MS
+        self.links = [Link(None, 5, Recipe("btf_tracepoint")) for _ in range(links)]
+        self.reports: list[BurstReport] = []
+        self.switched: list[tuple[int, bool]] = []
+        self.broken = False
+        clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
+        monkeypatch.setattr(bursts, "time", clock)
+        self.bursts = Bursts(self, self.reports.append)  # type: ignore[arg-type]
+
+    def sleep(self, seconds: float) -> None:
+        self.now += int(seconds * 1e9)
+
+    def switchable(self, number: int, group: int | None) -> list[Link]:
+        return self.links
+
+    def gated(self, number: int, group: int | None) -> Any:
+        return None
+
+    def attach_again(self, number: int, links: list[Link]) -> None:
+        if self.broken:
+            raise OSError
+        self.switched.append((self.now, True))
+
+    def pause(self, links: list[Link]) -> None:
+        self.switched.append((self.now, False))
+
+    def ask(self, on: int = 10, period: int = 200, unit: int = 1) -> None:
+        self.bursts.ask(Burst(id=1, unit=unit, on=on, period=period))
+
+    def run(self, seconds: float, reads: bool = True) -> None:
+        """Let the time pass, taking in reports or not."""
+        end = self.now + int(seconds * 1e9)
+        while self.now < end:
+            self.bursts.run()
+            if reads and self.reports:
+                last = self.reports[-1]
+                self.bursts.taken(Taken(id=2, unit=last.unit, number=last.number))
+            wait = self.bursts.timeout()
+            self.now = end if wait is None else min(end, self.now + max(MS, int(wait * 1e9)))
+
+
+def test_one_burst_a_period_each_at_another_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    assert machine.reports[0].kind == "paused"
+    machine.run(20)
+    found = [one for one in machine.reports if one.kind == "burst"]
+    assert len(found) == pytest.approx(100, abs=3)
+    # Periods follow each other without a gap, and each has its burst within.
+    assert found[0].since == machine.reports[0].end
+    for before, after in pairwise(found):
+        assert before.until == after.since
+        assert after.since <= after.begin + 2 * MS
+        assert after.end <= after.until + 4 * MS
+        assert after.end - after.begin == pytest.approx(10 * MS, abs=2 * MS)
+    phases = {(one.begin - one.since) // (10 * MS) for one in found}
+    assert len(phases) > 10
+
+
+def test_who_does_not_read_gets_no_more_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.run(1)
+    many = len(machine.reports)
+    machine.run(30, reads=False)
+    assert len(machine.reports) <= many + 1
+    assert machine.switched[-1][1] is False
+    assert machine.bursts.timeout() is None
+
+
+def test_it_is_attached_for_good_again_after_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.run(1)
+    machine.ask(on=0)
+    machine.run(1)
+    assert machine.reports[-1].kind == "steady"
+    assert machine.switched[-1][1] is True
+    many = len(machine.switched)
+    machine.run(5)
+    assert len(machine.switched) == many
+
+
+def test_lengths_may_change_and_what_is_detached_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.run(1)
+    machine.ask(on=50)
+    machine.run(1)
+    last = machine.reports[-1]
+    assert last.end - last.begin == pytest.approx(50 * MS, abs=2 * MS)
+    machine.bursts.forget(1, None)
+    many = len(machine.switched)
+    machine.run(2)
+    assert len(machine.switched) == many
+
+
+def test_switches_are_bounded_whatever_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, links=MOST_LINKS)
+    machine.ask(on=0)
+    assert machine.reports == []
+    machine.ask(on=1, period=100)
+    machine.run(20)
+    made = sum(on for _, on in machine.switched) * MOST_LINKS
+    assert made <= SWITCHES * 21 + MOST_LINKS
+    machine = Machine(monkeypatch, links=MOST_LINKS + 1)
+    machine.ask()
+    assert [one.kind for one in machine.reports] == ["failed"]
+    assert machine.switched == []
+    machine = Machine(monkeypatch)
+    for unit in range(MOST_SCHEDULES + 1):
+        machine.ask(unit=unit)
+    assert [one.unit for one in machine.reports if one.kind == "failed"] == [MOST_SCHEDULES]
+
+
+def test_what_cannot_be_attached_again_says_so_and_stays_detached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.broken = True
+    machine.run(2)
+    assert machine.reports[-1].kind == "failed"
+    assert machine.switched[-1][1] is False
+    many = len(machine.reports)
+    machine.run(2)
+    assert len(machine.reports) == many
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"on": 10, "period": 99},
+        {"on": -1, "period": 200},
+        {"on": 10_001, "period": 60_000},
+        {"on": 10, "period": 60_001},
+        {"on": 10, "period": 200.5},
+        {"on": True, "period": 200},
+        {"on": 10, "period": 200, "group": -1},
+        {"on": 10, "period": 200, "program": 3},
+        {"on": 10},
+    ],
+)
+def test_wishes_out_of_bounds_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(MessageError):
+        messages.request({"id": 1, "op": "burst", "unit": 1, **fields})
