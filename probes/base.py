@@ -255,6 +255,7 @@ class Source(Protocol):
 
     live: bool
     title: str
+    lifts: bool
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
         """Begin. `on_end` is called once, with one sentence, if no Frame will follow."""
@@ -273,6 +274,9 @@ class Source(Protocol):
 
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames."""
+
+    def lift_budget(self, seconds: float) -> None:
+        """Give up nothing for so many seconds; 0: the budget holds again."""
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """What can be traced here and fits `query`, best first; answers from another thread."""

@@ -83,6 +83,7 @@ class LiveSource:
             hold=self._hold,
             release=lambda name: self._switch(name, self._slots[name], True),
         )
+        self.lifts = budget > 0
         self._governed = Governed(budget, self.host.cpus, self._slots, hands, draws)
         self.naming = Naming()
         self._questions = Questions(link)

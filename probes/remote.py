@@ -98,6 +98,8 @@ class RemoteSource:
 
     def __init__(self, transport: Transport, interval: float = 1.0) -> None:
         self.title = transport.target
+        # An agent is shared: its budget is what whoever started it said.
+        self.lifts = not transport.remembers
         self.link = LinkState()
         self.refused: Callable[[str], None] = lambda line: None
         self._transport = transport
@@ -195,6 +197,12 @@ class RemoteSource:
     def set_interval(self, seconds: float) -> None:
         """Change the time between Frames."""
         self._wish(("interval",), {"op": "interval", "seconds": seconds})
+
+    def lift_budget(self, seconds: float) -> None:
+        """Give up nothing for a while; raises ProbeError where the far side is an agent."""
+        if not self.lifts:
+            raise ProbeError("an agent keeps to its budget", "start it there with another --budget")
+        self._wish(("budget",), {"op": "budget", "seconds": seconds}, keep=False)
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced there; only the newest question is sure to be answered."""

@@ -27,7 +27,7 @@ class ReplaySource:
     anew, so that nobody subtracts across. A probe that is toggled off is hidden, not stopped.
     """
 
-    live = False
+    live = lifts = False
 
     def __init__(self, path: str | Path, *, loop: bool = False, title: str | None = None) -> None:
         """Opens the recording; raises ProbeError unless at least one Frame can be read."""
@@ -100,6 +100,10 @@ class ReplaySource:
             raise ProbeError(f"an interval of {seconds:g} s is too short", "choose 0.02 or more")
         self.speed = self._interval / seconds
         self._wake.set()
+
+    def lift_budget(self, seconds: float) -> None:
+        """Raises ProbeError: what was given up is past."""
+        raise ProbeError("a recording has no budget to lift", "run probetop live as root")
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Raises ProbeError: a recording cannot be asked for more than it has."""

@@ -21,9 +21,9 @@ from probes.base import ProbeError, Source
 from probes.history import SECONDS, History
 from probes.samples import Frame
 from tui import look as looks
+from tui.budget_actions import BudgetActions
 from tui.dashboard import DashboardScreen
 from tui.feed import Feed
-from tui.link_actions import LinkActions
 from tui.look import Look
 from tui.messages import FrameReady, HungUp, RecordingFailed, SourceEnded
 from tui.registry import REGISTRY
@@ -31,7 +31,7 @@ from tui.text import fmt_bytes, fmt_clock, safe
 from tui.widgets.cells import CellWidget
 
 
-class ProbetopApp(LinkActions):
+class ProbetopApp(BudgetActions):
     """Shows a Source. `ended` is the sentence with which the source ended, if it did.
 
     `history` seconds of Frames are kept for going back in time, unless it is a recording.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -79,13 +80,18 @@ class ExportActions(RecordActions):
         from tui.export.write import export
 
         try:
+            begun = time.thread_time()
             size = export(timeline.between(SECONDS, until), svg, path)
+            self.spent_once(time.thread_time() - begun)
             message = Exported(f"{fmt_bytes(size)} in {printable(path)}", "good")
         except ProbeError as error:
             message = Exported(str(error), "bad")
         except (ImportError, OSError, LookupError) as error:
             message = Exported(f"cannot export: {error}", "bad")
         self.post_message(message)
+
+    def spent_once(self, seconds: float) -> None:
+        """So many seconds of a CPU went into something that is done once."""
 
     def on_exported(self, message: Exported) -> None:
         """Say what became of it."""

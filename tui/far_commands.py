@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from probes.base import ProbeError, Source
+from probes.governed import LIFTED
 from probes.samples import Filters
 from tui.checks import LONGEST, SHORTEST, check_comm
 from tui.decoding import OPTION_TYPES, Pid, Text, Uid, strict_json, typed
@@ -99,7 +100,18 @@ class SetInterval(Struct, tag_field="op", tag="interval"):
         source.set_interval(self.seconds)
 
 
-Change = Toggle | SetOption | SetFilters | SetInterval
+class LiftBudget(Struct, tag_field="op", tag="budget"):
+    """Give up nothing for a while, 0 for none."""
+
+    id: Number
+    seconds: Annotated[float, Meta(ge=0.0, le=LIFTED)]
+
+    def carry_out(self, source: Source) -> None:
+        """It always can be."""
+        source.lift_budget(self.seconds)
+
+
+Change = Toggle | SetOption | SetFilters | SetInterval | LiftBudget
 Command = Alive | Seen | Search | Change
 
 

@@ -15,7 +15,7 @@ class Guard:
 
     def __init__(self, source: Source, check: Callable[[], None]) -> None:
         self.source = source
-        self.live, self.title = source.live, source.title
+        self.live, self.title, self.lifts = source.live, source.title, source.lifts
         self._check = check
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
@@ -45,6 +45,17 @@ class Guard:
         """Change the time between Frames."""
         self._check()
         self.source.set_interval(seconds)
+
+    def lift_budget(self, seconds: float) -> None:
+        """Give up nothing for a while."""
+        self._check()
+        self.source.lift_budget(seconds)
+
+    def one_off(self, seconds: float) -> None:
+        """So many seconds of a CPU went into something done once; only who measures that asks."""
+        told: Callable[[float], None] | None = getattr(self.source, "one_off", None)
+        if told is not None:
+            told(seconds)
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Ask what can be traced, which changes nothing."""

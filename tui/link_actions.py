@@ -113,7 +113,7 @@ class LinkActions(ExportActions):
 
     def _adapt(self) -> None:
         """Draw graphs or leave them out, and say so."""
-        look = replace(self.dashboard.look, drawings=not self.link.slow)
+        look = replace(self.dashboard.look, drawings=self.draws_graphs())
         for widget in self.dashboard.panes:
             widget.pane.look = look
         if self._link_timer is not None:
@@ -122,6 +122,10 @@ class LinkActions(ExportActions):
         self.tell_time()
         self.dashboard.repaint()
         self.catch_up()
+
+    def draws_graphs(self) -> bool:
+        """Whether there are graphs."""
+        return not self.link.slow
 
     def action_slow_link(self) -> None:
         """Few Frames without graphs, or all again."""

@@ -72,6 +72,11 @@ class Travel:
         self._newest = (before, frame)
 
     @property
+    def newest(self) -> Frame | None:
+        """The Frame that was taken in last, else the one that is shown."""
+        return self.frame if self._newest is None else self._newest[1]
+
+    @property
     def behind(self) -> bool:
         """Whether a Frame was taken in that is not shown."""
         return self._newest is not None

@@ -11,6 +11,7 @@ from probes.base import Found, ProbeError
 from probes.peaks import with_peak
 from probes.samples import (
     NO_FILTERS,
+    Budget,
     Cost,
     Counts,
     ExecEvent,
@@ -105,7 +106,7 @@ PROGRAMS = (
 class FakeSource:
     """Pushes Frames when told to; remembers commands; fails with `errors` by command name."""
 
-    live = True
+    live = lifts = True
 
     def __init__(self, title: str = "") -> None:
         self.title = title
@@ -116,6 +117,7 @@ class FakeSource:
         self.interval = 1.0
         self.filters: Filters = NO_FILTERS
         self.notices: tuple[Notice, ...] = ()
+        self.budget: Budget | None = None
         self.latency = False
         self.lost = 0
         self.stopped = False
@@ -162,6 +164,9 @@ class FakeSource:
         self._command("set_interval", seconds)
         self.interval = seconds
 
+    def lift_budget(self, seconds: float) -> None:
+        self._command("lift_budget", seconds)
+
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         self.queries.append(query)
         error = self.errors.get("search")
@@ -206,6 +211,7 @@ class FakeSource:
             filters=self.filters,
             samples=samples,
             notices=self.notices,
+            budget=self.budget,
         )
 
     def _syscalls(self) -> SyscallSample:

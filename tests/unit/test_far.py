@@ -26,7 +26,7 @@ DEADLINE = 10.0
 class FakeSource:
     """Notes commands; Frames are what the test puts."""
 
-    live, title = True, "here"
+    live, title, lifts = True, "here", True
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -54,6 +54,9 @@ class FakeSource:
 
     def set_interval(self, seconds: float) -> None:
         self.calls.append(("interval", seconds))
+
+    def lift_budget(self, seconds: float) -> None:
+        self.calls.append(("budget", seconds))
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         on_found([Found(query, "uprobe", "", 2.0)])
@@ -138,8 +141,9 @@ def test_commands_are_carried_out_in_order_and_answered(link: Link) -> None:
         {"id": 3, "op": "filters", "filters": {"pid": 7, "comm": None}},
         {"id": 4, "op": "interval", "seconds": 2},
         {"id": 5, "op": "search", "query": "malloc"},
+        {"id": 6, "op": "budget", "seconds": 60},
     )
-    got = answers(link.until(lambda items: len(answers(items)) == 5))
+    got = answers(link.until(lambda items: len(answers(items)) == 6))
     assert all(answer["ok"] for answer in got.values())
     assert got[5]["found"] == [["malloc", "uprobe", "", 2.0]]
     assert link.source.calls == [
@@ -147,6 +151,7 @@ def test_commands_are_carried_out_in_order_and_answered(link: Link) -> None:
         ("option", "latency", "targets", ("runq",)),
         ("filters", Filters(pid=7)),
         ("interval", 2.0),
+        ("budget", 60.0),
     ]
 
 
@@ -164,6 +169,8 @@ def test_commands_are_carried_out_in_order_and_answered(link: Link) -> None:
         {"id": 9, "op": "toggle", "probe": "nothing", "on": True},
         {"id": 9, "op": "interval", "seconds": "soon"},
         {"id": 9, "op": "interval", "seconds": 0},
+        {"id": 9, "op": "budget", "seconds": 61},
+        {"id": 9, "op": "budget", "seconds": -1},
         {"id": 9, "op": "filters", "filters": {"pid": "7"}},
         {"id": 9, "op": "filters", "filters": {"pid": -7}},
         {"id": 9, "op": "filters", "filters": {"name": "x"}},

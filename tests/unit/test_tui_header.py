@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from probes.samples import Budget, ExecSample, Frame, Host, LatencySample, SyscallSample
@@ -41,3 +43,57 @@ def test_what_was_given_up_is_in_the_narrowest_header() -> None:
     frame = Frame(time=0.0, mono=1.0, interval=1.0, host=FRAME.host, samples=samples)
     assert "syscalls timed 1 in 16 +1" in text(frame, 80)
     assert "syscalls timed 1 in 16 +1" in text(frame, 60)
+
+
+SAMPLING = "sampling 1 s in 16: over 2 % CPU (probe 15 %)"
+REDUCED = Frame(
+    time=0.0,
+    mono=1.0,
+    interval=1.0,
+    host=FRAME.host,
+    samples={
+        "syscalls": SyscallSample(state="on", given_up=SAMPLING),
+        "latency": LatencySample(state="on", given_up="2 targets given up"),
+    },
+    budget=Budget(2.0, 3.1, drawing=2),
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [
+        (160, f" syscalls {SAMPLING} +2   B: budget off for 60 s"),
+        (120, f" syscalls {SAMPLING} +2   B: budget off for 60 s"),
+        (90, " syscalls sampling 1 s in 16 +2   B: budget off for 60 s"),
+        (80, " syscalls sampling 1 s in 16 +2   B lifts it"),
+        (64, " syscalls sampling 1 s in 16 +2 "),
+    ],
+)
+def test_the_header_says_what_is_reduced_and_which_key_lifts_it(width: int, words: str) -> None:
+    line = header_line(HeaderState(frame=REDUCED, lifts=True), width, Look())
+    shown = "".join([span for span, _ in line])
+    assert words in shown
+    assert shown.rstrip().endswith("00:00:00")
+    assert len(shown.rstrip()) <= width
+
+
+def test_the_key_is_named_only_where_it_lifts_something() -> None:
+    def shown(frame: Frame, lifts: bool) -> str:
+        state = HeaderState(frame=frame, lifts=lifts)
+        return "".join([span for span, _ in header_line(state, 200, Look())])
+
+    assert "B:" in shown(REDUCED, True)
+    assert "B:" not in shown(REDUCED, False)
+    assert "B:" not in shown(FRAME, True)
+
+
+def test_fewer_frames_on_the_screen_are_said_as_well() -> None:
+    frame = replace(FRAME, budget=Budget(2.0, 3.1, drawing=5))
+    assert "screen 1 frame in 5" in text(frame, 80)
+
+
+def test_while_the_budget_is_off_the_header_says_for_how_long_and_nothing_moves() -> None:
+    lines = [text(replace(REDUCED, budget=Budget(2.0, 3.1, lifted=left)), 80) for left in (41.2, 9)]
+    assert " budget off for 41 s " in lines[0]
+    assert " budget off for  9 s " in lines[1]
+    assert [line.index(" lost 0") for line in lines] == [lines[0].index(" lost 0")] * 2

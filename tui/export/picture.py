@@ -47,6 +47,7 @@ class _Still:
     """A Source that gives nothing and takes nothing: the Frames are shown one by one."""
 
     live = True
+    lifts = False
     title = ""
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
@@ -66,6 +67,9 @@ class _Still:
 
     def set_interval(self, seconds: float) -> None:
         """Nothing comes."""
+
+    def lift_budget(self, seconds: float) -> None:
+        """Nothing was given up."""
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
         """Nothing is found."""

@@ -25,7 +25,7 @@ class HeaderState:
     `moment` says which moment of the past it is, and whether it stands still; `window` tells what
     time rates are of where it is no interval; `kept` is how much of the past there is; `wire` are
     the bytes a second that the terminal is sent. `silence` says, in ever fewer words, that and why
-    no Frames come.
+    no Frames come. `lifts`: a key lifts the budget for a while.
     """
 
     frame: Frame | None = None
@@ -37,6 +37,7 @@ class HeaderState:
     kept: str = ""
     wire: float | None = None
     silence: Sequence[str] = ()
+    lifts: bool = False
     marks: list[Span] = field(default_factory=list)
 
 
@@ -79,13 +80,37 @@ def _cost(before: Frame | None, frame: Frame) -> list[Span]:
     ]
 
 
+KEY = "B: budget off for 60 s"
+
+
+def reduced(frame: Frame) -> list[str]:
+    """What is reduced to stay within the budget, in words."""
+    out = [f"{name} {s.given_up}" for name, s in frame.samples.items() if s.given_up]
+    if frame.budget is not None and frame.budget.drawing > 1:
+        out.append(f"screen 1 frame in {frame.budget.drawing}")
+    return out
+
+
+def _given_up(frame: Frame, lifts: bool) -> list[list[Span]]:
+    """What is reduced and which key lifts that, in ever fewer words; nothing where all is there."""
+    if frame.budget is not None and frame.budget.lifted is not None:
+        # Two digits in any case: nothing beside it moves while they fall.
+        return [[(f" budget off for {round(frame.budget.lifted):2d} s ", "badge.warn")]]
+    given_up = reduced(frame)
+    if not given_up:
+        return []
+    more = f" +{len(given_up) - 1}" if len(given_up) > 1 else ""
+    brief = given_up[0].split(":")[0]
+    keys = [f"  {KEY}", "  B lifts it", ""] if lifts else [""]
+    texts = [(given_up[0], keys[0]), *[(brief, key) for key in keys]]
+    return [
+        [(f" {text}{more} ", "badge.warn"), *([(key, "key")] if key else [])] for text, key in texts
+    ]
+
+
 def _budget(frame: Frame) -> list[Item]:
-    """What is given up to stay within the budget, and how much of that is used."""
+    """How much of the budget is used."""
     out: list[Item] = []
-    given_up = [f"{n} {s.given_up}" for n, s in frame.samples.items() if s.given_up]
-    if given_up:
-        more = f" +{len(given_up) - 1}" if len(given_up) > 1 else ""
-        out.append((0, [(f" {given_up[0]}{more} ", "badge.warn")]))
     if frame.budget is not None and frame.budget.used is not None:
         used = f"{frame.budget.used:.1f}" if frame.budget.used < 10 else f"{frame.budget.used:.0f}"
         of = f"/{frame.budget.percent:g} %"
@@ -121,11 +146,13 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         if lost
         else (7 if state.silence else 0, [("lost 0", "dim")]),
     ]
+    at = len(items)
     items += _budget(frame)
     if state.wire is not None:
         items.append((9, [("wire ", "dim"), (f"{fmt_bytes(round(state.wire)):>7}/s", "text")]))
     if state.kept:
         items.append((5, [("kept ", "dim"), (state.kept, "text")]))
+    given_up = _given_up(frame, state.lifts)
     wanted = frame.filters.describe()
     if wanted:
         room = max(20, width - 60)
@@ -139,6 +166,11 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         right.insert(0, (0, [(state.window, "value")]))
     if state.moment is None or clock not in state.moment[0]:
         right.append((0, [(clock, "text")]))
+    if given_up:
+        # Beside the cost; in as many words as leave room for what may never be missing.
+        room = width - _size([item for item in [*items, *right] if item[0] == 0]) - 2
+        fitting = [spans for spans in given_up if line_width(spans) <= room]
+        items.insert(at, (0, fitting[0] if fitting else given_up[-1]))
     return _join(_with_silence(items, right, state.silence, width, look), right, width, look)
 
 

@@ -31,6 +31,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("e r", "export a minute; record"),
     ("+ -", "longer, shorter interval"),
     ("b", "slow link: no graphs; undo"),
+    ("B", "budget off for 60 s; on again"),
     ("ctrl+p", "command palette"),
     ("q", "quit; nothing stays behind"),
 )
