@@ -94,6 +94,13 @@ def test_labels_are_text_of_a_bounded_length(text: str) -> None:
     assert len(made) == min(len(text), LONGEST)
 
 
+@pytest.mark.parametrize(
+    "char", [*"\x1b\x7f\xad\u061c\u200b\u200e\u200f\u202e\u2060\u206f\ufeff\ufffb\U000e0041"]
+)
+def test_what_is_invisible_in_a_label_is_replaced(char: str) -> None:
+    assert label(f"a{char}b") == "a\ufffdb"
+
+
 def test_arguments_are_in_no_format() -> None:
     metrics = Metrics(read=nowhere)
     for one in hostile_frames():

@@ -26,7 +26,10 @@ LONGEST = 200
 """Most characters of a label's value."""
 
 _bound = cast("Callable[[float], str]", floatToGoString)
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNFIT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 class Family(NamedTuple):
@@ -57,7 +60,7 @@ def gauge(
 def label(text: str | None, longest: int = LONGEST) -> str:
     """A label's value: what a process or user chose, as text that every reader takes.
 
-    What is no UTF-8, a control character, or turns the direction of text round is replaced;
+    What is no UTF-8, a control character, invisible, or turns the direction of text is replaced;
     what is too long is cut and ends with an ellipsis. Unknown is empty.
     """
     if text is None:
