@@ -141,6 +141,9 @@ class Connection(H11Protocol):
             if timer is not None:
                 timer.cancel()
         self._head = self._stall = self.timeout_keep_alive_task = None
+        # What refers to itself is freed some time later, and with TLS has buffers of 256 kB.
+        self.app_state.clear()
+        self.cycle, self.scope = None, None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
