@@ -30,6 +30,7 @@ _UNFIT = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+"""Control characters, invisible ones, and those that change the direction of text."""
 
 
 class Family(NamedTuple):
@@ -60,7 +61,7 @@ def gauge(
 def label(text: str | None, longest: int = LONGEST) -> str:
     """A label's value: what a process or user chose, as text that every reader takes.
 
-    What is no UTF-8, a control character, invisible, or turns the direction of text is replaced;
+    What is no UTF-8, a control character, or turns the direction of text round is replaced;
     what is too long is cut and ends with an ellipsis. Unknown is empty.
     """
     if text is None:
