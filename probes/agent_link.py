@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from queue import SimpleQueue
@@ -20,6 +21,8 @@ from probes.far_answers import NONSENSE, error_response, line, search_response
 
 FRAMES = "application/vnd.probetop.frames"
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 40.0
+LOOK_SECONDS = 0.5
+"""How often it is looked whether a read takes too long."""
 RECEIVED = 1 << 17
 """Bytes of Frames that may have come without being read."""
 MOST_ANSWER, MOST_ERROR = 1 << 22, 1 << 16
@@ -83,6 +86,41 @@ class Watchdog:
 
     def __exit__(self, *error: object) -> None:
         self._timer.cancel()
+
+
+class ReadLimit:
+    """As Watchdog, for the reads of one connection one after the other, by one thread for all.
+
+    `begin` a read that may take so many seconds, `end` it: that tells whether it was cut off.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._due = float("inf")
+        self._cut = False
+        self._over = threading.Event()
+        threading.Thread(target=self._look, name="read limit", daemon=True).start()
+
+    def begin(self, seconds: float) -> None:
+        """A read begins."""
+        self._due = time.monotonic() + seconds
+
+    def end(self) -> bool:
+        """It has ended."""
+        self._due = float("inf")
+        return self._cut
+
+    def close(self) -> None:
+        """There are no more."""
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            if time.monotonic() >= self._due:
+                self._cut = True
+                with suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
+                return
 
 
 class HttpTransport:
@@ -190,25 +228,28 @@ class HttpConnection:
         # The answer takes the socket along, where the server is to close it.
         self._sock = client.sock or _socket_of(answer)
         self._answered = answered
+        self._limit = ReadLimit(self._sock)
         self._commands: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
         threading.Thread(target=self._work, name="commands", daemon=True).start()
 
     def receive(self, seconds: float) -> bytes:
         """Bytes of the Frames."""
         self._sock.settimeout(seconds)
-        data = b""
-        with Watchdog(seconds) as watchdog:
-            watchdog.watch(self._sock)
-            try:
-                data = self._answer.read1(1 << 18)
-            except http.client.HTTPException as error:
-                if not watchdog.cut:
-                    why = line(str(error)) or "the agent has ended"
-                    raise ConnectionResetError(0, why) from error
-            except ValueError as error:  # closed by hang_up
-                raise ConnectionResetError(0, "closed") from error
-        if not data and watchdog.cut:
+        data, failed = b"", None
+        self._limit.begin(seconds)
+        try:
+            data = self._answer.read1(1 << 18)
+        except http.client.HTTPException as error:
+            failed = error
+        except ValueError as error:  # closed by hang_up
+            raise ConnectionResetError(0, "closed") from error
+        finally:
+            cut = self._limit.end()
+        if not data and cut:
             raise TimeoutError("no byte of a frame has come")
+        if failed is not None:
+            why = line(str(failed)) or "the agent has ended"
+            raise ConnectionResetError(0, why) from failed
         return data
 
     def send(self, command: Mapping[str, Any]) -> None:
@@ -222,6 +263,7 @@ class HttpConnection:
     def hang_up(self) -> None:
         """End it."""
         self._commands.put(None)
+        self._limit.close()
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -22,6 +22,7 @@ from probes.files import new_file, open_regular, printable, unusable
 from probes.framing import DELTA, HEADER, KEY, Encoder
 from probes.limits import MOST_PACKED, MOST_TEXT, CodecError
 from probes.samples import Frame
+from probes.state_size import copied
 
 MAGIC = b"PROBETOP RECORDING "
 VERSION = 1
@@ -29,6 +30,11 @@ WASTE_TIMES, WASTE_BYTES = 8, 256 << 20
 """How much work damage may cost: so many times the bytes of the file, and so many more. Each byte
 that is checked or decompressed in vain counts; a file that was cut, copied or overwritten in
 places takes about one byte of work for each of its bytes."""
+MOST_CHANGES = 600
+"""Changes from one whole Frame to the next: a writer makes 59, a reader takes no more than this."""
+ROWS_TIMES, ROWS = 64, 20_000_000
+"""How many rows changes may copy: so many for each byte of the file, and so many more. A writer's
+whole Frame has a row in some 3 bytes, and is changed 59 times, which is 20 for each byte."""
 _BLOCK = 1 << 16
 
 
@@ -150,7 +156,8 @@ class Reader:
 
     def forget_damage(self) -> None:
         """Count damage from zero."""
-        self._places = self._skipped = self._wasted = 0
+        self._places = self._skipped = self._wasted = self._rows = 0
+        self._spent = False
         self._damaged_to = -1
 
     def damaged(self, start: int, end: int) -> None:
@@ -179,26 +186,32 @@ class Reader:
             return None
         try:
             value = bounded_json.decode(text)
-            return self._codec.decode(value, None if record.whole else before, len(text))
+            frame = self._codec.decode(value, None if record.whole else before, len(text))
         except CodecError:
             self._wasted += len(text)
             return None
+        if before is not None and not record.whole:
+            self._rows += copied(frame, before)
+            self._spent = self._rows > ROWS_TIMES * record.end + ROWS
+        return frame
 
     def records(self) -> Iterator[tuple[Record, bytes]]:
         """All sound records with their payloads, in the order of the file."""
         position = self._start
         end = os.fstat(self._fd).st_size
         last: Record | None = None
+        changes = 0
         while position < end:
             found = self._record(position, last)
-            if found is None:
+            changes = changes + 1 if found is not None and not found[0].whole else 0
+            if found is None or changes > MOST_CHANGES:
                 resume = self._next_whole(position + 1, end)
                 self.damaged(position, resume)
                 position = resume
             else:
                 last, position = found[0], found[0].end
                 yield found
-            if self._wasted > WASTE_TIMES * end + WASTE_BYTES:
+            if self._spent or self._wasted > WASTE_TIMES * end + WASTE_BYTES:
                 self.damaged(position, end)
                 return
 

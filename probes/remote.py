@@ -75,13 +75,13 @@ class Transport(Protocol):
 
 
 class Pace:
-    """Bounds the part of the time in which Frames are decoded, by a token bucket."""
+    """Bounds the CPU time in which Frames are received and decoded, by a token bucket."""
 
     def __init__(self, now: float) -> None:
         self._last, self._room = now, BURST
 
     def wait(self, worked: float, now: float) -> float:
-        """Seconds to wait after `worked` seconds of decoding that ended `now`."""
+        """Seconds to wait after `worked` CPU seconds that ended `now`."""
         self._room = min(BURST, self._room + SHARE * (now - self._last)) - worked
         self._last = now
         return max(0.0, -self._room / SHARE)
@@ -145,7 +145,11 @@ class RemoteSource:
         try:
             end = time.monotonic() + seconds
             while self._early is None:
-                self._receive(connection, max(0.1, end - time.monotonic()))
+                left = end - time.monotonic()
+                if left <= 0:
+                    # Signs of life are no Frame.
+                    raise TimeoutError
+                self._receive(connection, left)
         except ProbeError:
             self._drop()
             raise
@@ -298,6 +302,7 @@ class RemoteSource:
         """Take what comes next, one record at a time: many changes of a large table fit into a
         few bytes. Raises OSError or ProbeError at the end of the link.
         """
+        started = time.thread_time()
         data = b"" if self._more else connection.receive(seconds)
         if not data and not self._more:
             raise connection.why() or ConnectionResetError("the far side has ended")
@@ -306,7 +311,6 @@ class RemoteSource:
             self._said = now
             connection.send({"id": 0, "op": "alive"})
         self.link = self.link._replace(received=self.link.received + len(data))
-        started = time.monotonic()
         item = next(self._decoder.feed(data), None)
         self._more = item is not None
         if isinstance(item, Frame):
@@ -320,8 +324,8 @@ class RemoteSource:
             # On a slow link it waits for this, instead of filling what lies between.
             self._seen = self._frames
             connection.send({"id": 0, "op": "seen", "frames": self._frames})
-        ended = time.monotonic()
-        self._stopping.wait(self._pace.wait(ended - started, ended))
+        worked = time.thread_time() - started
+        self._stopping.wait(self._pace.wait(worked, time.monotonic()))
 
     def _take(self, frame: Frame, now: float) -> None:
         if sum([_entries(sample) for sample in frame.samples.values()]) > MOST_ENTRIES:

@@ -44,6 +44,20 @@ def entries(sample: Sample) -> int:
     return count
 
 
+def copied(frame: Frame, before: Frame) -> int:
+    """Entries of the tables of a Frame that are not the very same as in the Frame before.
+
+    A change of one entry makes a copy of its table, and readers look at all of it.
+    """
+    count = 0
+    for name, sample in frame.samples.items():
+        was = before.samples.get(name)
+        if sample is not was:
+            values = [(getattr(sample, f), getattr(was, f, None)) for f in _fields(type(sample))]
+            count += sum([len(v) for v, w in values if isinstance(v, Mapping) and v is not w])
+    return count
+
+
 _WITH_BUCKETS = ("latency", "targets")
 """Fields whose values are, or hold, histograms."""
 _KNOWN: dict[type, tuple[str, ...]] = {}

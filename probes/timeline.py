@@ -15,7 +15,11 @@ from typing import Any, NamedTuple
 from probes.codec import FrameCodec
 from probes.limits import CodecError
 from probes.samples import Frame
+from probes.state_size import copied
 
+MOST_ROWS, MOST_ROWS_TIMES = 20_000_000, 64
+"""How many rows of tables are copied on the way to a Frame: so many, and so many for each byte of
+the changes. Sixty changes of the largest machine's Frame are 4 million."""
 HEAVY = frozenset({"matrix", "errnos", "latency", "processes", "texts"})
 """Fields of Samples that only tables are made of: what is drawn over time does without."""
 
@@ -107,6 +111,7 @@ class Cursor:
         self._light = light
         self._codec = FrameCodec(HEAVY if light else frozenset())
         self._at = -1
+        self._rows = MOST_ROWS
         self._base: Frame | None = None
         self._shown: Frame | None = None
 
@@ -132,6 +137,7 @@ class Cursor:
             start = self._at + 1
         else:
             self._base = self._shown = None
+        self._rows = MOST_ROWS
         for at in range(start, number + 1):
             self._step(at)
         self._at = number
@@ -143,8 +149,13 @@ class Cursor:
             return
         try:
             value, size = timeline.value(number, self._light)
-            self._base = self._codec.decode(value, None if whole else self._base, size)
-            self._shown = self._base
+            before = None if whole else self._base
+            frame = self._codec.decode(value, before, size)
+            if before is not None:
+                self._rows += MOST_ROWS_TIMES * timeline.weight(number) - copied(frame, before)
+            if self._rows < 0:
+                raise CodecError("changes that copy too many rows")
+            self._base = self._shown = frame
         except CodecError:
             self._base = None
             timeline.unreadable = number

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -19,12 +22,16 @@ from probes.samples import Filters, Frame
 from tui.dashboard import DashboardScreen
 from tui.driver import WireDriver
 from tui.filters import EXAMPLE, parse_filters
+from tui.palette import Commands
 from tui.prompt import Prompt
 from tui.registry import REGISTRY
+from tui.text import safe
 
 INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 MESSAGE_SECONDS, NEWS_SECONDS = 6.0, 2.0
 """How long a line that says what is wrong is shown, and one that says what was done."""
+TEXTUAL_ACTIONS = ("quit", "command_palette", "suspend_process")
+"""What is used of the actions that every Textual program has."""
 FIND = "Find a function, a tracepoint or another thing to time"
 
 
@@ -38,6 +45,7 @@ class Actions(App[int]):
     dashboard: DashboardScreen
     frame: Frame | None = None
 
+    COMMANDS = {Commands}  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
@@ -68,6 +76,24 @@ class Actions(App[int]):
         self._wished_interval: float | None = None
         self._wished_filters: Filters | None = None
         self._message_timer: Timer | None = None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether an action exists here: most of Textual's own do not, such as writing a file."""
+        name = f"action_{action}"
+        textual = getattr(App, name, None)
+        return action in TEXTUAL_ACTIONS or getattr(type(self), name, None) is not textual
+
+    async def _broker_event(
+        self, event_name: str, event: events.Event, default_namespace: DOMNode
+    ) -> bool:
+        """Run nothing that a text on the screen names: keys and the palette are the only ways."""
+        return False
+
+    def _fatal_error(self) -> None:
+        """Have a traceback printed at the end without control characters that an error quotes."""
+        lines = traceback.format_exc().splitlines()
+        self._exit_renderables.append(Text("\n".join([safe(line) for line in lines])))
+        self._close_messages_no_wait()
 
     def forget_wishes(self) -> None:
         """What keys asked for shows in the Frame that has come."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from math import isfinite
 from multiprocessing import get_context
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -315,6 +316,7 @@ def _figures(
         seconds[name] = probe.seconds
         take(probe, probe.seconds, figures)
         closed |= {what for what, table in _TABLES[name].items() if table not in probe.others}
+    figures = {key: figure for key, figure in figures.items() if isfinite(figure.value)}
     # Nothing is divided by what is next to nothing.
     for key, figure in figures.items():
         if figure.value < TINY:
@@ -401,7 +403,8 @@ def _pmc(probe: _Pmc, seconds: float, figures: dict[Key, Figure]) -> None:
             total[0] += row.cycles
             total[1] += row.instructions
     for name, (cycles, instructions) in sums.items():
-        if cycles > 0:
+        # One is the least that can be counted; a quotient by less may be more than any number.
+        if cycles >= 1:
             figures[Key("process", name, "IPC")] = Figure(instructions / cycles, cycles)
     busy = sum([cpu.busy for cpu in probe.cpus or ()])
     idle = sum([cpu.idle for cpu in probe.cpus or ()])

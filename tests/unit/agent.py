@@ -24,7 +24,7 @@ from probes.slot import Standing
 from tests.pilot.fake import FakeSource
 from tui.agent.api import application
 from tui.agent.command import Setup, page_files
-from tui.agent.listen import open_socket
+from tui.agent.listen import open_socket, tls
 from tui.agent.notify import Notifier
 from tui.agent.options import Listen, ServeOptions, Token
 from tui.agent.owner import OwnerFile
@@ -163,7 +163,7 @@ class Served:
         self.loop = asyncio.new_event_loop()
         self.agent = self.loop.run_until_complete(self._made(setup, live))
         self.server = Server(application(self.agent, guard_of(setup)))
-        self.loop.run_until_complete(self.server.start(self._sock, None))
+        self.loop.run_until_complete(self.server.start(self._sock, tls(serving)))
         self._thread = threading.Thread(target=self.loop.run_forever)
 
     async def _made(self, setup: Setup, source: LiveSource) -> Any:

@@ -261,6 +261,17 @@ def test_hanging_up_wakes_the_reader(server: http.server.ThreadingHTTPServer) ->
     connection.close()
 
 
+def test_a_read_starts_no_thread(
+    server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = transport(server).connect(lambda answer: None, ask=True)
+    started: list[object] = []
+    monkeypatch.setattr(threading.Thread, "start", started.append)
+    assert connection.receive(10)
+    assert started == []
+    connection.close()
+
+
 def test_silence_is_a_timeout(server: http.server.ThreadingHTTPServer) -> None:
     connection = transport(server).connect(lambda answer: None, ask=True)
     decoder, got = Decoder(), 0

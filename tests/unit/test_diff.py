@@ -26,6 +26,7 @@ from probes.samples import (
     SyscallSample,
     Target,
 )
+from probes.summary import VERSION
 from tests.unit.hostile import hostile_frames
 from tui import cli
 from tui.checks import UsageError
@@ -232,3 +233,20 @@ def test_a_page_is_not_replaced_unasked(files: tuple[str, str], tmp_path: Path) 
     assert page.read_text() == "precious"
     printed(*files, html=str(page), force=True)
     assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("instructions", [2.0**100, -(2.0**100), 0.0])
+def test_a_quotient_that_is_no_number_is_left_out(tmp_path: Path, instructions: float) -> None:
+    paths = []
+    for name, cycles in (("a.json", 1e-320), ("b.json", 100.0)):
+        process = {"comm": "x", "task_clock": 1e9, "cycles": cycles, "instructions": instructions}
+        run = {
+            "summary": VERSION, "host": "h", "release": "r", "arch": "a", "begin": 0, "end": 1,
+            "seconds": 1, "filters": {}, "probes": {"pmc": {
+                "seconds": 1.0, "processes": [process], "cpus": [], "others": {}}},
+        }  # fmt: skip
+        (tmp_path / name).write_text(json.dumps(run))
+        paths.append(str(tmp_path / name))
+    for a, b in (paths, paths[::-1]):
+        assert "inf" not in printed(a, b)
+        json.loads(printed(a, b, as_json=True))

@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import Filters, Frame, Notice
+from probes.samples import ExecEvent, ExecSample, Filters, Frame, Notice, Sample
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames
 from tui.export import write
@@ -30,6 +30,29 @@ from tui.export.picture import draw
 from tui.export.write import MOST_BYTES, content, export, new_summarizer, write_file
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("comm", ["@font-face{", "font-family:", "font-family:x;", "terminal-12"])
+def test_a_name_that_is_like_the_pictures_style_stays_what_it_is(comm: str) -> None:
+    source = FakeSource()
+    frames = []
+    for number in range(3):
+        frame = source.frame()
+        samples = {**frame.samples, "execs": named(frame.samples["execs"], comm)}
+        frames.append(replace(frame, mono=1000.0 + number, samples=samples))
+    svg = draw(frames)
+    text = "".join(ElementTree.fromstring(svg).itertext()).replace("\xa0", " ")
+    assert comm in text
+
+
+def named(sample: Sample, comm: str) -> Sample:
+    """Executions by processes of this name."""
+    assert isinstance(sample, ExecSample)
+    events = [
+        replace(e, comm=comm, args=(comm, "a")) if isinstance(e, ExecEvent) else e
+        for e in sample.events
+    ]
+    return replace(sample, events=tuple(events))
 
 
 class Tags(html.parser.HTMLParser):

@@ -101,6 +101,13 @@ def test_names_that_are_no_utf8_stay_distinct() -> None:
     assert [label(name) for name in names] == ["/a\\xff", "/a\\xfe"]
 
 
+@pytest.mark.parametrize(
+    "char", [*"\x1b\x7f\xad\u061c\u200b\u200e\u200f\u202e\u2060\u206f\ufeff\ufffb\U000e0041"]
+)
+def test_what_is_invisible_in_a_label_is_replaced(char: str) -> None:
+    assert label(f"a{char}b") == "a\ufffdb"
+
+
 def test_arguments_are_in_no_format() -> None:
     metrics = Metrics(read=nowhere)
     for one in hostile_frames():

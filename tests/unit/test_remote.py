@@ -457,3 +457,14 @@ def test_decoding_waits_after_each_frame(monkeypatch: pytest.MonkeyPatch) -> Non
     eventually("it waits for more", lambda: len(one.waited) == 2)
     shown.source.stop()
     assert set(paced) >= {1, 2, 3, 4, 5}
+
+
+def test_signs_of_life_are_not_waited_for_instead_of_a_frame() -> None:
+    """Before it was given up after as long without anything at all."""
+    link = FakeConnection()
+    for _ in range(200):
+        link.items.put(message({}))
+    source = RemoteSource(FakeTransport(link))
+    with pytest.raises(ProbeError, match="nothing was received"):
+        source.open(0.0)
+    assert link.items.qsize() > 100

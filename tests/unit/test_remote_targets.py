@@ -60,6 +60,15 @@ def test_the_token_of_ones_own_agent_is_found(run: Path) -> None:
     assert sent("http://127.0.0.1:9435")[1] is None
 
 
+def test_a_token_goes_to_an_address_and_not_to_a_name(run: Path) -> None:
+    given = run / "given"
+    given.write_text("another-token-0123\n")
+    given.chmod(0o600)
+    with pytest.raises(UsageError, match=r"localhost is a name.*127\.0\.0\.1"):
+        sent("http://localhost", token_file=str(given))
+    assert sent("http://[::1]", token_file=str(given))[0] == "::1"
+
+
 def test_whoever_attaches_with_it_controls(run: Path) -> None:
     with Served() as served:
         host, port = served.address

@@ -9,6 +9,7 @@ by their peer, so that nobody can keep others out by opening many.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import socket
 import struct
@@ -18,11 +19,15 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+from tui.agent.memory import give_back
+
 MOST_CONNECTIONS = 128
 MOST_OF_ONE = 64
 """Connections of all, and of one peer."""
 MOST_HANDSHAKES = 32
 """Connections whose TLS handshake is not complete."""
+MOST_CUT = 256
+"""TLS handshakes that came to nothing after which their memory is freed."""
 MOST_AT_ONCE = 16
 """Connections that are accepted before others are served: fewer than MOST_OF_ONE, so that a client
 is heard before as many come after it as make it go."""
@@ -109,20 +114,29 @@ class HandshakeLimit(socket.socket):
         copy = listening.dup()
         super().__init__(copy.family, copy.type, copy.proto, fileno=copy.detach())
         self._pending: dict[int, tuple[weakref.ref[socket.socket], str]] = {}
+        self._cut = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next client; the oldest of the peer that has the most waiting may be cut off."""
         sock, address = super().accept()
+        before = len(self._pending)
         self._pending = {
             fd: (ref, group)
             for fd, (ref, group) in self._pending.items()
             if (one := ref()) is not None and one.fileno() == fd
         }
+        self._cut += before - len(self._pending)
+        if self._cut >= MOST_CUT:
+            # An error that ends a handshake refers to itself by its traceback, and so to all of it.
+            self._cut = 0
+            gc.collect()
+            give_back()
         if len(self._pending) >= MOST_HANDSHAKES:
             counted = Counter(group for _, group in self._pending.values())
             ((most, _),) = counted.most_common(1)
             oldest = next(fd for fd, (_, group) in self._pending.items() if group == most)
             one = self._pending.pop(oldest)[0]()
+            self._cut += 1
             if one is not None:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)

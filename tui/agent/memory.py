@@ -19,6 +19,11 @@ def much() -> Iterator[None]:
         with uncollected():
             yield
     finally:
-        # The C library keeps what was freed between what is in use; there are others than GNU's.
-        with suppress(AttributeError):
-            _LIBRARY.malloc_trim(0)
+        give_back()
+
+
+def give_back() -> None:
+    """Return to the system what is free."""
+    # The C library keeps what was freed between what is in use; there are others than GNU's.
+    with suppress(AttributeError):
+        _LIBRARY.malloc_trim(0)

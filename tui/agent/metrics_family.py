@@ -27,7 +27,11 @@ LONGEST = 200
 """Most characters of a label's value."""
 
 _bound = cast("Callable[[float], str]", floatToGoString)
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNFIT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control characters, invisible ones, and those that change the direction of text."""
 
 
 class Family(NamedTuple):

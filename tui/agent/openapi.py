@@ -19,6 +19,7 @@ ERRORS = {
     403: "this token, or page, may not do that",
     404: "there is no such thing",
     405: "this address has other methods",
+    411: "the body does not say its length",
     413: "the body is too long",
     415: "the body is not called JSON",
     421: "the agent does not go by the name in Host",
@@ -43,7 +44,7 @@ def _operation(
     errors: tuple[int, ...] = (),
     needs_token: bool = True,
 ) -> Schema:
-    refused = (400, 422, *ALWAYS, *errors, *((413, 415) if takes else ()))
+    refused = (400, 422, *ALWAYS, *errors, *((411, 413, 415) if takes else ()))
     responses = {str(status): answer for status, answer in answers.items()}
     responses |= {str(status): _error(status) for status in sorted(set(refused))}
     operation: Schema = {"operationId": name, "summary": words, "responses": responses}

@@ -21,14 +21,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from probes.base import ProbeError
-from tui.agent import admission
+from tui.agent import admission, tls
 from tui.agent.errors import JSON, complain, error_body
+from tui.agent.parser import MOST_HEAD, Parser
 from tui.agent.unix_socket import BACKLOG
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte."""
 REFUSED_SECONDS, MOST_REFUSED = 1.0, 32
-"""How long one connection too many may take to say anything, and how many of them there are."""
+"""How long one connection too many, or one that was refused, stays; how many too many there are."""
 STALL_SECONDS = 20.0
 """How long a client may not read while there is more for it than its buffers hold."""
 GONE_SECONDS = 30
@@ -36,8 +37,6 @@ GONE_SECONDS = 30
 KEEP_SECONDS = 15
 MOST_DENIED = 8
 """Requests without a valid token after which a connection that has shown none is closed."""
-MOST_HEAD = 1 << 14
-"""Bytes of a request's head."""
 MOST_UNREAD = 1 << 18
 """Bytes of a body that are thrown away after the answer."""
 HANDSHAKE_SECONDS = 5.0
@@ -45,6 +44,7 @@ CLOSE_SECONDS = 0.3
 """How long answers may take to leave when the server stops."""
 BUSY = ProbeError("too many connections", "close some, or try again later")
 GARBLED = ProbeError("not an HTTP request", "speak HTTP/1.1, with TLS if the address has it")
+UNSIZED = ProbeError("the body comes in chunks", "send it with a Content-Length")
 
 
 class Counts:
@@ -58,8 +58,8 @@ class Counts:
 class Connection(H11Protocol):
     """One client. It is in the `state` of each request, for those who must `drop` it.
 
-    `peer_uid` is the user at the other end of a Unix socket; see `admission` for `group`, `made`
-    and `known`, which whoever checks requests sets.
+    `peer_uid` is the user at the other end of a Unix socket, `received` how many bytes came; see
+    `admission` for `group`, `made` and `known`, which whoever checks requests sets.
     """
 
     def __init__(
@@ -70,7 +70,9 @@ class Connection(H11Protocol):
         made: Callable[[int], None] | None = None,
     ) -> None:
         super().__init__(config, state, {"connection": self})
+        self.conn = self._parser = Parser()
         self.group = ""
+        self.received = 0
         self.peer_uid: int | None = None
         self.made = 0.0
         self.known = False
@@ -79,7 +81,7 @@ class Connection(H11Protocol):
         self._made = made
         self._idle_since = 0.0
         self._stalled_since: float | None = None
-        self._refused = False
+        self._refused = self._answered = False
         self._unread = 0
         self._head: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -88,6 +90,8 @@ class Connection(H11Protocol):
         """Begin, unless there are too many."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
+        # What asyncio reads at once; others wait while it is looked at.
+        transport.max_size = tls.MOST_READ  # type: ignore[attr-defined]
         sock = transport.get_extra_info("socket")
         if self._made is not None:
             self._made(sock.fileno())
@@ -143,13 +147,23 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
+        self.received += len(data)
         if self.transport.is_closing():
+            return
+        if self._answered:
+            self._throw_away(data)
             return
         if self._refused:
             # Not before: a close with something unread takes the answer away.
             self._answer(503, BUSY)
             return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Bytes of a request."""
         super().data_received(data)
+        if self._answered:
+            return
         waits = self.cycle is None or self.cycle.response_complete
         # Closing at once would take the answer away from who is still sending.
         self._unread = self._unread + len(data) if self.conn.their_state is h11.SEND_BODY else 0
@@ -162,8 +176,11 @@ class Connection(H11Protocol):
             self._head = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        self._answer(400, GARBLED)
+        """Answer what is no HTTP, or none that is read here."""
+        if self._parser.unsized:
+            self._answer(411, UNSIZED)
+        else:
+            self._answer(400, GARBLED)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -188,22 +205,36 @@ class Connection(H11Protocol):
     def drop(self) -> None:
         """Cut it off, with all that was to be sent."""
         if self.transport is not None:
-            self.transport.abort()
+            # asyncio's TLS of Python 3.11 lacks an object after the second close.
+            with suppress(AttributeError):
+                self.transport.abort()
 
     def _stalled(self) -> None:
         self._counts.stalled += 1
         complain("a client that did not read was dropped")
         self.drop()
 
+    def _throw_away(self, data: bytes) -> None:
+        """What still comes after an answer that was the last."""
+        self._unread += len(data)
+        if self._unread > MOST_UNREAD:
+            self.drop()
+
     def _answer(self, status: int, error: ProbeError) -> None:
+        """Say this, and let the client end: a close while it sends takes the answer away."""
         body = error_body(error)
-        words = {400: "Bad Request", 503: "Service Unavailable"}
+        words = {400: "Bad Request", 411: "Length Required", 503: "Service Unavailable"}
         head = (
             f"HTTP/1.1 {status} {words[status]}\r\nContent-Type: {JSON}\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
+        self._answered, self._unread = True, 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self._head is not None:
+            self._head.cancel()
+        self._head = self.loop.call_later(REFUSED_SECONDS, self.drop)
 
 
 class Server:
@@ -239,6 +270,7 @@ class Server:
         self._config.load()
         made: Callable[[int], None] | None = None
         if context is not None:
+            tls.use()
             sock = limited = admission.HandshakeLimit(sock)
             made = limited.complete
         self._server = await asyncio.get_running_loop().create_server(

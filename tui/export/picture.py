@@ -23,12 +23,21 @@ FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', m
 def picture(app: App[int]) -> str:
     """The screen as it is now; it contains no address of anything."""
     svg = app.export_screenshot(title="probetop", simplify=True)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family:\s*[^;]*;", f"font-family: {FONTS};", svg)
-    svg = re.sub(r"terminal-\d+", "terminal", svg)
+    # Behind it are texts that processes chose, which may be like anything in it.
+    head, end, body = svg.partition("</style>")
+    head = re.sub(r"<!--.*?-->\s*", "", head, flags=re.DOTALL)
+    head = re.sub(r"@font-face\s*\{.*?\}\s*", "", head, flags=re.DOTALL)
+    head = re.sub(r"font-family:\s*[^;]*;", f"font-family: {FONTS};", head)
+    head = re.sub(r"terminal-\d+", "terminal", head)
+    body = re.sub(r"(<[^>]*)", _named, body)
+    svg = head + end + body
     svg = re.sub(r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>([^<]*)', tight, svg)
     return "\n".join([line.rstrip() for line in svg.splitlines()]) + "\n"
+
+
+def _named(match: re.Match[str]) -> str:
+    """A tag with the names that it has in the style."""
+    return re.sub(r"terminal-\d+", "terminal", match[1])
 
 
 def tight(match: re.Match[str]) -> str:

@@ -70,7 +70,10 @@ def _transport(
     host, port = _host(url)
     if token is None:
         host, token = _own(host, port)
-    if token is not None and tls is None and host not in ("localhost", *LOOPBACK):
+    if token is not None and tls is None and host == "localhost":
+        # Of its addresses one may be somebody else's port.
+        raise ProbeError("a token goes to an address, and localhost is a name", "say 127.0.0.1")
+    if token is not None and tls is None and host not in LOOPBACK:
         raise ProbeError("a token would be sent for everybody to read", "use https://")
     return HttpTransport(target, Address(host, port, tls=tls), token)
 
