@@ -17,7 +17,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from probes import bpfsys, kernel, returns
+from probes import bpfsys, kernel, memory_locks, returns
 from probes.base import Attach, ProbeError
 
 Instructions = Callable[[str], bytes]
@@ -127,6 +127,7 @@ class Attacher:
         first = batch[0]
         if first.file is not None:
             first.file.check()
+            memory_locks.check(first.file)
         if self._multi and first.kind in _USER and first.pid < 0:
             program = self._program(first, bpfsys.ATTACH_UPROBE_MULTI)
             places = [wish.offset for wish in batch], [wish.counter for wish in batch]
