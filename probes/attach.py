@@ -17,7 +17,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from probes import bpfsys, kernel, returns
+from probes import bpfsys, kernel, memory_locks, returns
 from probes.base import Attach, ProbeError
 
 Instructions = Callable[[str], bytes]
@@ -40,7 +40,8 @@ _TYPES = {
     "fexit": bpfsys.PROG_TRACING,
     "timer": bpfsys.PROG_PERF_EVENT,
 }
-_USER = ("uprobe", "uretprobe")
+USER = ("uprobe", "uretprobe")
+"""What places of files are traced by."""
 SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint")
 """Kinds that can be attached in bursts."""
 _DOCTOR = "run probetop doctor"
@@ -89,7 +90,7 @@ def batches(wishes: Iterable[Attach]) -> list[list[Attach]]:
 
     def key(pair: tuple[int, Attach]) -> object:
         number, wish = pair
-        if wish.kind not in _USER:
+        if wish.kind not in USER:
             return number
         return (wish.kind, wish.function, wish.path, wish.pid, wish.group, {**wish.patch})
 
@@ -132,7 +133,8 @@ class Attacher:
         first = batch[0]
         if first.file is not None:
             first.file.check()
-        if self._multi and first.kind in _USER and first.pid < 0:
+            memory_locks.check(first.file)
+        if self._multi and first.kind in USER and first.pid < 0:
             program = self._program(first, bpfsys.ATTACH_UPROBE_MULTI)
             places = [wish.offset for wish in batch], [wish.counter for wish in batch]
             returns = first.kind == "uretprobe"
@@ -188,7 +190,7 @@ class Attacher:
     def _program(self, wish: Attach, attach_type: int) -> int:
         # A tracing program is of one function, and of one of its ends.
         traced = (wish.kind, wish.target) if wish.kind in _BY_BTF else attach_type
-        kind = "user" if wish.kind in _USER else _TYPES[wish.kind]
+        kind = "user" if wish.kind in USER else _TYPES[wish.kind]
         key = (wish.function, kind, traced, tuple(sorted(wish.patch.items())))
         if key not in self._loaded:
             fd = self._load(wish, attach_type)
@@ -207,7 +209,7 @@ class Attacher:
             btf_id=btf_id,
             name=wish.function,
         )
-        names = ("bpf_preempt_disable", "bpf_preempt_enable") if wish.kind in _USER else ()
+        names = ("bpf_preempt_disable", "bpf_preempt_enable") if wish.kind in USER else ()
         ids = [number for name in names if (number := self._function_id(name)) is not None]
         try:
             if len(ids) == 2:

@@ -52,6 +52,10 @@ class TracedFile(Protocol):
     path: str
     stat: os.stat_result
 
+    @property
+    def is_overlaid(self) -> bool:
+        """Whether the file lies on overlayfs."""
+
     def check(self) -> None:
         """Raises ProbeError if the file was written to since it was opened."""
 

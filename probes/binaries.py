@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from probes import boundaries, demangle, elf_functions, file_access, kernel
+from probes import boundaries, demangle, elf_functions, file_access, kernel, memory_locks
 from probes.base import ProbeError
 from probes.globs import matching
 from probes.mapped import MOST_BYTES
@@ -245,7 +245,7 @@ def _is_script(path: str) -> bool:
 
 def mappings(pid: int, proc: str = "/proc") -> list[Mapping]:
     """The files that a process executes code of, its program first; raises ProbeError."""
-    file_access.checked_pid(pid)
+    memory_locks.check_process(file_access.checked_pid(pid))
     try:
         with open(f"{proc}/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
             lines = [line.split(maxsplit=5) for line in maps.read(MOST_BYTES).split("\n")]

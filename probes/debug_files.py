@@ -2,23 +2,25 @@
 """Symbols that were taken out of a program: its debug file, else its .gnu_debugdata.
 
 A debug file says where functions begin, so it is believed only if nobody but root and the owner
-of the program can have written it. It is found by build id, then by .gnu_debuglink, as GDB does.
+of the program can have written it, or put it where it is. It is found by build id, then by
+.gnu_debuglink, as GDB does.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
-from probes import file_access, kernel
+from probes import file_access, kernel, safe_place
 from probes.base import ProbeError
 from probes.elf import MOST_SECTION, Elf, Symbol
-from probes.lookup import open_in_root
-from probes.near import quote
-from probes.open_file import OpenFile, check_kind, open_file
+from probes.lookup import Found
+from probes.open_file import OpenFile, reopened
 
 DEBUG_ROOT = "/usr/lib/debug"
 MOST_UNPACKED = 64 << 20
@@ -43,32 +45,65 @@ def symbols(elf: Elf, debug_root: str = DEBUG_ROOT) -> Iterator[Symbol]:
 
 def believed(elf: Elf, debug_root: str = DEBUG_ROOT) -> OpenFile | None:
     """The first debug file that is of this very program and that may be believed."""
-    for path, inside in _candidates(elf, debug_root):
-        # Where the name was chosen by the file, no text of a target vouches for it.
-        with suppress(ProbeError, OSError, ValueError), file_access.untrusted():
-            file = _inside(elf.file, path) if inside else open_file(path)
-            if _is_trustworthy(file, elf.file, inside) and _is_of(file, elf):
+    if not _may_have_one(elf.file):
+        return None
+    owners = {0, elf.file.stat.st_uid} - {_overflow_uid()}
+    for path in _candidates(elf, debug_root, owners):
+        with suppress(ProbeError, OSError, ValueError):
+            file = _opened(path, owners)
+            if _is_trustworthy(file, elf.file, owners) and _is_of(file, elf):
                 return file
     return None
 
 
-def _candidates(elf: Elf, debug_root: str) -> list[tuple[str, bool]]:
-    """Paths that may be debug files, best first, and whether they are of the program's root."""
-    inside = elf.file.root >= 0
+def _may_have_one(program: OpenFile) -> bool:
+    """Whether another file may say where the program's functions begin.
+
+    On an overlay a breakpoint goes into the file below, which others run as well, and which may be
+    another person's than the owner that the overlay shows. What runs with more rights than those
+    of its user is traced by what it says of itself alone.
+    """
+    if program.is_overlaid or program.stat.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        return False
+    try:
+        os.getxattr(program.fd, "security.capability")
+    except OSError as error:
+        return error.errno in (errno.ENODATA, errno.EOPNOTSUPP)
+    return False
+
+
+def _candidates(elf: Elf, debug_root: str, owners: Collection[int]) -> list[str]:
+    """Paths that may be debug files, best first, as this process's root has them."""
     build_id = elf.build_id().hex()
-    by_id = f"{debug_root}/.build-id/{build_id[:2]}/{build_id[2:]}.debug" if build_id else ""
-    names = [by_id] if by_id else []
+    names = [f"{debug_root}/.build-id/{build_id[:2]}/{build_id[2:]}.debug"] if build_id else []
     link = _link(elf)[0]
-    if link and "/" not in link:
-        path = elf.file.inner if inside else os.readlink(elf.file.link)
-        directory = os.path.dirname(path)
+    directory = _directory(elf.file, owners) if link and "/" not in link else None
+    if directory is not None:
         names += [
             f"{directory}/.debug/{link}",
             f"{debug_root}{directory}/{link}",
             f"{directory}/{link}",
         ]
-    found = [(name, inside) for name in names]
-    return [*found, (by_id, False)] if inside and by_id else found
+    return names
+
+
+def _directory(program: OpenFile, owners: Collection[int]) -> str | None:
+    """The folder that the open program lies in, None where others may have put it there.
+
+    By the name that it was opened by, or in another root, it can lie anywhere.
+    """
+    path = os.readlink(program.link)
+    try:
+        with file_access.untrusted(), file_access.rights():
+            fd = safe_place.opened(path, owners)
+    except (OSError, ProbeError):
+        return None
+    try:
+        found = os.fstat(fd)
+    finally:
+        os.close(fd)
+    same = (found.st_dev, found.st_ino) == (program.stat.st_dev, program.stat.st_ino)
+    return os.path.dirname(path) if same else None
 
 
 def _link(elf: Elf) -> tuple[str, int | None]:
@@ -80,35 +115,18 @@ def _link(elf: Elf) -> tuple[str, int | None]:
     return os.fsdecode(name), crc
 
 
-def _inside(program: OpenFile, path: str) -> OpenFile:
-    """A file below the root that a program was found in; raises OSError, ProbeError."""
-    with file_access.rights():
-        fd = open_in_root(program.root, path)
-    try:
-        check_kind(fd, path)
-        if not (file_access.has_own_rights() or os.fstat(fd).st_mode & 0o004):
-            raise ProbeError(f"{quote(path)} cannot be read by everybody", "")
-        return OpenFile(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC), path)
-    finally:
-        os.close(fd)
+def _opened(path: str, owners: Collection[int]) -> OpenFile:
+    """A file that only the owners can have put there; raises OSError, ProbeError."""
+    # Where the name was chosen by the file, no text of a target vouches for it.
+    with file_access.untrusted(), file_access.rights():
+        return reopened(path, Found(safe_place.opened(path, owners), -1))
 
 
-def _is_trustworthy(debug: OpenFile, program: OpenFile, inside: bool) -> bool:
-    """Whether nobody but root and the program's owner can have put anything into a debug file.
-
-    Somebody may have mounted a root-owned file of another origin into a root of their own, where
-    a program of the machine can be mounted too: there, both must be of the same mount.
-    """
-    owner = debug.stat.st_uid
+def _is_trustworthy(debug: OpenFile, program: OpenFile, owners: Collection[int]) -> bool:
+    """Whether nobody but root and the program's owner can have put anything into a debug file."""
     if debug.version[:2] == program.version[:2] or debug.stat.st_mode & 0o022:
         return False
-    # On an overlay a breakpoint goes into the file below, which others run as well, and which may
-    # be another person's than the owner that the overlay shows.
-    if program.is_overlaid or debug.is_overlaid:
-        return False
-    if owner == _overflow_uid() or owner not in (0, program.stat.st_uid):
-        return False
-    return not inside or debug.mount == program.mount != ""
+    return debug.stat.st_uid in owners and not debug.is_overlaid
 
 
 def _overflow_uid() -> int:

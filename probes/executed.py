@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from probes import file_access, kernel, lookup, mapped
+from probes import file_access, kernel, lookup, mapped, memory_locks
 from probes.base import ProbeError
 from probes.lookup import Found
 from probes.privileges import User
@@ -86,6 +86,7 @@ def _through(files: Iterable[mapped.Mapped], root: int) -> Found | None:
 
 def _opened_mapping(one: mapped.Mapped, root: int) -> int:
     """An O_PATH descriptor of a mapped file; raises OSError, ProbeError."""
+    memory_locks.check_process(one.pid)
     try:
         opened = os.open(one.path, os.O_PATH | os.O_CLOEXEC)
     except PermissionError:

@@ -23,7 +23,7 @@ from probes import (
 from probes.base import Attach, Mechanism, ProbeError
 from probes.filter_watch import check_started
 from probes.near import quote
-from probes.operands import RECORD, SIGNED, Operand
+from probes.operands import LOW, RECORD, SIGNED, Operand
 from probes.traced_files import identify
 
 MOST_TARGETS = 127
@@ -226,7 +226,8 @@ def _tracepoints(spec: specs.Spec) -> Wish:
         keys = tracepoints.key_fields(tracefs, half.provider, half.name, spec.fields, single)
         patch: dict[int, int] = {}
         for field, how, at in zip(keys, (HOW_A, HOW_B), (AT_A, AT_B), strict=False):
-            patch |= {how: RECORD | field.size | SIGNED * field.signed, at: field.offset}
+            kind = RECORD | field.size | SIGNED * field.signed | LOW * field.low
+            patch |= {how: kind, at: field.offset}
         function = "pair_end" if half is spec.end else "pair_begin"
         if spec.end is None:
             function = "value_event" if spec.fields else "event"

@@ -100,10 +100,10 @@ def may_wait(fd: int, pid: int) -> bool:
     That is a mount of FUSE; an overlay that the user of a namespace may have mounted over such a
     one; and any that is neither our mount nor the process's. The kernel answers this by itself.
     """
-    number, ours = mount(fd), _mounts("self")
+    number, ours = mount(fd), mounts("self")
     if number in ours:
         return ours[number].kind.startswith("fuse")
-    found = _mounts(pid).get(number)
+    found = mounts(pid).get(number)
     if found is None or found.kind.startswith("fuse"):
         return True
     seen = found.device in {one.device for one in ours.values()}
@@ -118,12 +118,14 @@ def in_our_user_namespace(pid: int | str) -> bool:
         return False
 
 
-class _Mount(NamedTuple):
+class Mount(NamedTuple):
+    """Numbers of a mount's device, as "0:45", and the name of its kind of file system."""
+
     device: str
     kind: str
 
 
-def _mounts(pid: int | str) -> dict[str, _Mount]:
+def mounts(pid: int | str) -> dict[str, Mount]:
     """The mounts that a process sees, by number; empty where they may not be seen."""
     found = {}
     try:
@@ -131,7 +133,7 @@ def _mounts(pid: int | str) -> dict[str, _Mount]:
             for line in mounts:
                 left, _, right = line.partition(" - ")
                 number, _, device = left.split(" ", 3)[:3]
-                found[number] = _Mount(device, right.split(" ", 1)[0])
+                found[number] = Mount(device, right.split(" ", 1)[0])
     except OSError:
         return {}
     return found
@@ -143,7 +145,7 @@ def mount_kind(fd: int) -> str | None:
     The kernel answers this by itself. A virtual machine's host has FUSE's number, but is no
     user's: "virtiofs".
     """
-    found = _mounts("self").get(mount(fd))
+    found = mounts("self").get(mount(fd))
     return found.kind if found else None
 
 

@@ -8,12 +8,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from probes import bpfsys, ipc
-from probes.attach import Attacher, batches
+from probes.attach import USER, Attacher, batches
 from probes.base import Attach, Params, ProbeError
 from probes.compiled import MapShape
 
 PROGRAM_BYTES, LINK_BYTES = 8 << 10, 2 << 10
 """What is taken to be in use for each program and link beside what the kernel tells."""
+PLACE_BYTES = 512
+"""The same for each place of a file at which a link runs a program."""
+MOST_PLACES = 32768
+"""Most such places of one load."""
 
 
 class Made:
@@ -31,6 +35,7 @@ class Made:
         self.failures: dict[int, tuple[str, str]] = {}
         self.notes: tuple[str, ...] = ()
         self._maps = maps
+        self._places: dict[int | None, int] = {}
         self._memory: list[tuple[int, int]] = []
         self._shown: dict[str, int] = {}
         self._held: list[int] = []
@@ -43,6 +48,7 @@ class Made:
             if wish.group in self.failures:
                 continue
             try:
+                self._count_places(wish, len(batch))
                 links = attacher.attach_batch(batch)
                 if wish.keeper is not None:
                     _keep(self._maps[wish.keeper[0]], wish.keeper[1], links[0])
@@ -59,8 +65,18 @@ class Made:
                     raise
         self.notes = tuple(dict.fromkeys(notes))
 
+    def _count_places(self, wish: Attach, count: int) -> None:
+        """Take note of places that are going to be attached to; raises ProbeError for too many."""
+        if wish.kind not in USER:
+            return
+        if sum(self._places.values()) + count > MOST_PLACES:
+            why = f"more than {MOST_PLACES} places of programs would be traced at once"
+            raise ProbeError(why, "trace fewer functions and static probes")
+        self._places[wish.group] = self._places.get(wish.group, 0) + count
+
     def _detach(self, group: int) -> None:
         """Detach what is attached of a group already."""
+        self._places.pop(group, None)
         pairs = list(zip(self.links, self.groups, strict=True))
         ipc.close_all([fd for fd, of in pairs if of == group])
         self.links = [fd for fd, of in pairs if of != group]
@@ -98,6 +114,7 @@ class Made:
 
     def answer(self) -> dict[str, Any]:
         """The fields of a LoadAnswer."""
+        attached = LINK_BYTES * len(self.links) + PLACE_BYTES * sum(self._places.values())
         return {
             "facts": dict(self.facts),
             "maps": list(self._shown),
@@ -110,7 +127,7 @@ class Made:
             "failures": [[group, *words] for group, words in self.failures.items()],
             "map_bytes": sum(size for _, size in self._memory) or None,
             "memory": self._memory,
-            "program_bytes": _bytes_of(self.programs) + LINK_BYTES * len(self.links),
+            "program_bytes": _bytes_of(self.programs) + attached,
         }
 
     def _recipe(self, link: int) -> list[Any]:

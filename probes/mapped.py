@@ -7,14 +7,16 @@ with " (deleted)" behind one that is gone. Anybody may have a file of any name m
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from probes import lookup
+from probes import killable, lookup, memory_locks
+from probes.base import ProbeError
 from probes.file_access import check_time
 
 Identity = tuple[int, int]
@@ -29,6 +31,8 @@ MOST_BYTES_OF_USER = 24 << 20
 """Bytes that are read of what all processes of one user have mapped."""
 MOST_SECONDS = 0.7
 """How long all processes are read, which is less than one target has."""
+STUCK_SECONDS = 0.2
+"""How long one of them is waited for that says nothing."""
 _EXECUTED = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ..x. \S+ (\w+):(\w+) ([1-9]\d*) +(/.*)$", re.MULTILINE
 )
@@ -63,7 +67,7 @@ def executed() -> Executed:
     """What processes execute, as of the last two seconds; raises ProbeError after too long.
 
     What does not fit into the bounds of a user, of a process and of time is left out: whoever has
-    much mapped hides what is theirs, and makes nobody wait.
+    much mapped, or lets questions wait, hides what is theirs, and makes nobody wait.
     """
     global _known
     if _known is None or time.monotonic() - _known[0] > REMEMBERED_SECONDS:
@@ -73,7 +77,8 @@ def executed() -> Executed:
 
 
 def of_process(pid: int) -> list[Mapped]:
-    """The files that one process executes; raises OSError."""
+    """The files that one process executes; raises OSError, ProbeError."""
+    memory_locks.check_process(pid)
     return _files(pid, _maps(pid, MOST_BYTES))
 
 
@@ -99,24 +104,66 @@ def _files(pid: int, maps: bytes) -> list[Mapped]:
 def _read() -> Executed:
     check_time()
     last = time.monotonic() + MOST_SECONDS
-    left: dict[int, int] = {}
     known: set[Identity] = set()
     found: set[Identity] = set()
     named: dict[bytes, dict[Identity, Mapped]] = {}
-    for user, pid in _processes():
-        room = min(left.get(user, MOST_BYTES_OF_USER), MOST_BYTES_OF_ALL)
-        if room <= 0 or time.monotonic() > last:
-            continue
-        with suppress(OSError):
-            maps = _maps(pid, room)
-            left[user] = left.get(user, MOST_BYTES_OF_USER) - len(maps)
-            for one in _files(pid, maps):
+    left = _processes()
+    while left and time.monotonic() < last:
+        scan = _Scan(known, last)
+        answered = 0
+        for files, identities in _scanned(left, scan):
+            answered += 1
+            found |= identities
+            for one in files:
+                known.add(one.identity)
                 named.setdefault(one.name, {}).setdefault(one.identity, one)
-                if one.identity not in known and time.monotonic() <= last:
-                    known.add(one.identity)
-                    found |= _identities(one)
-    files = {name: tuple(several.values()) for name, several in named.items()}
-    return Executed(frozenset(found), files)
+        # Whose process does not answer has no others looked at either.
+        stuck = left[answered][0] if answered < len(left) else None
+        left = [one for one in left[answered + 1 :] if one[0] != stuck]
+    by_name = {name: tuple(several.values()) for name, several in named.items()}
+    return Executed(frozenset(found), by_name)
+
+
+def _scanned(
+    processes: Sequence[tuple[int, int]], scan: _Scan
+) -> Iterator[tuple[list[Mapped], set[Identity]]]:
+    """What a scan finds of each process, up to one that does not answer; raises ProbeError."""
+    try:
+        for answer in killable.answers(processes, scan.one, STUCK_SECONDS):
+            files, identities = json.loads(answer)
+            yield (
+                [Mapped(pid, at, name.encode("latin-1"), (device, inode))
+                 for pid, at, name, device, inode in files],
+                {(device, inode) for device, inode in identities},
+            )  # fmt: skip
+    except OSError as error:
+        raise ProbeError(f"no process can be started ({error.strerror})", "") from error
+
+
+class _Scan:
+    """Reads what processes have mapped, in a child: it may have to wait for one for ever."""
+
+    def __init__(self, known: Collection[Identity], last: float) -> None:
+        self._known, self._last = set(known), last
+        self._left: dict[int, int] = {}
+
+    def one(self, process: tuple[int, int]) -> bytes:
+        """The files of a process of some user, and the numbers of those that are new, as JSON."""
+        user, pid = process
+        room = min(self._left.get(user, MOST_BYTES_OF_USER), MOST_BYTES_OF_ALL)
+        files: list[Mapped] = []
+        identities: set[Identity] = set()
+        if room > 0 and time.monotonic() <= self._last:
+            with suppress(OSError):
+                maps = _maps(pid, room)
+                self._left[user] = self._left.get(user, MOST_BYTES_OF_USER) - len(maps)
+                files = _files(pid, maps)
+            for one in files:
+                if one.identity not in self._known and time.monotonic() <= self._last:
+                    self._known.add(one.identity)
+                    identities |= _identities(one)
+        told = [(*one[:2], one.name.decode("latin-1"), *one.identity) for one in files]
+        return json.dumps([told, list(identities)]).encode()
 
 
 def _identities(one: Mapped) -> set[Identity]:

@@ -23,7 +23,6 @@ from probes.lookup import (
     close,
     file_system,
     identity,
-    mount,
     mount_kind,
     open_below,
     open_in_root,
@@ -65,13 +64,12 @@ _PROC_PATH = re.compile(
 class OpenFile:
     """A regular file that stays open until the last reference to this object is gone.
 
-    `path` is for people; `link` leads to the open file itself. `root` is a descriptor of the root
-    directory that the path begins at, -1 for this process's own, and `inner` the path there.
+    `path` is for people; `link` leads to the open file itself.
     """
 
-    def __init__(self, fd: int, path: str, root: int = -1, inner: str = "") -> None:
-        self.fd, self.path, self.root, self.inner = fd, path, root, inner or path
-        self._close = weakref.finalize(self, close, fd, root)
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd, self.path = fd, path
+        self._close = weakref.finalize(self, close, fd)
         self.stat = os.fstat(fd)
 
     @property
@@ -93,11 +91,6 @@ class OpenFile:
     def size(self) -> int:
         """Bytes of the file when it was opened."""
         return self.stat.st_size
-
-    @property
-    def mount(self) -> str:
-        """The number of the mount that the file was opened on, "" where it is not known."""
-        return mount(self.fd)
 
     def read(self, size: int, offset: int) -> bytes:
         """Bytes of the file, fewer at its end; raises ProbeError."""
@@ -177,9 +170,9 @@ def _opened(path: str, special: re.Match[str] | None) -> OpenFile:
     if special and special["root"]:
         # The root of another process is that process's choice: no text vouches for its files.
         with file_access.untrusted(), file_access.rights():
-            return _reopened(path, _find(path, special), special["inner"])
+            return reopened(path, _find(path, special))
     with file_access.rights():
-        return _reopened(path, _find(path, special))
+        return reopened(path, _find(path, special))
 
 
 def _executed(path: str, special: re.Match[str] | None) -> OpenFile | None:
@@ -199,7 +192,7 @@ def _executed(path: str, special: re.Match[str] | None) -> OpenFile | None:
         found.close()
         return None
     try:
-        return _reopened(path, found, special["inner"] or "" if special else "")
+        return reopened(path, found)
     except OSError:
         return None
 
@@ -231,18 +224,16 @@ def _find(path: str, special: re.Match[str] | None) -> Found:
         raise
 
 
-def _reopened(path: str, found: Found, inner: str = "") -> OpenFile:
+def reopened(path: str, found: Found) -> OpenFile:
     """The file that an O_PATH descriptor stands for, checked and opened for reading."""
     try:
         check_kind(found.fd, path)
         # A FIFO was refused already; a lease of somebody must not make this wait.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         fd = os.open(f"/proc/self/fd/{found.fd}", flags)
-    except BaseException:
+    finally:
         found.close()
-        raise
-    os.close(found.fd)
-    return OpenFile(fd, path, found.root, inner)
+    return OpenFile(fd, path)
 
 
 def check_kind(fd: int, path: str) -> None:

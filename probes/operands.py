@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 # Bits of `how`, as in include/operand.h.
-SIGNED, RECORD, BASE, INDEX, MEMORY = 1 << 4, 1 << 5, 1 << 6, 1 << 7, 1 << 8
+SIGNED, RECORD, BASE, INDEX, MEMORY, LOW = (1 << bit for bit in range(4, 10))
 _BASE_AT, _INDEX_AT, _SCALE_AT = 16, 32, 48
 _WORD = (1 << 64) - 1
 

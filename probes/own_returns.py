@@ -31,6 +31,7 @@ from probes.return_decoding import (
     RETURN,
     SLOT,
     TABLE,
+    UNREACHED,
     Fact,
     Region,
 )
@@ -71,6 +72,7 @@ class _Function:
         self.shared: set[int] = set()
         self.maybe: set[tuple[int, int]] = set()
         self.more: list[tuple[int, int]] = []
+        self.unreached: set[int] = set()
         self.failed = ""
 
 
@@ -178,6 +180,7 @@ class _Search:
 
     def _judge(self, one: _Function, regions: Sequence[Region], found: Sequence[Fact]) -> None:
         """Take in what decoding says; raises NotProven."""
+        one.unreached = {regions[f.region].address + f.at for f in found if f.kind == UNREACHED}
         again = [f for f in found if f.kind in (JUMP, BRANCH) and f.target == one.address]
         if again and self._go:
             self._behind_check(one, regions, found, again)
@@ -199,6 +202,8 @@ class _Search:
         offset = self._elf.code_offset(address)
         if offset is None:
             raise NotProven("its code is not in the file")
+        if address in one.unreached:
+            raise NotProven(f"nothing is known to lead to the end at +{address - one.address:#x}")
         shared = any(start <= address < start + size for start, size in one.maybe)
         (one.shared if shared else one.ends).add(offset)
 

@@ -11,22 +11,24 @@ import re
 import struct
 from array import array
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probes import boundaries
 from probes.base import ProbeError
 
-RETURN, JUMP, BRANCH, SLOT, TABLE, INDIRECT, BROKEN, PROLOGUE, END = range(1, 10)
+RETURN, JUMP, BRANCH, SLOT, TABLE, INDIRECT, BROKEN, PROLOGUE, END, UNREACHED = range(1, 11)
 """What one fact is: a return; a jump out, or one under a condition; a jump to where a fixed word
 of memory says, to where an entry of the table at `target` says, or to anywhere; code that
 contradicts itself; an early branch of the first code; where decoding ended, and whether code goes
-on there."""
+on there; where one of the first four is that the function's start does not lead to, so that it may
+be data."""
 NEVER = 1
 """`target` of END: nothing runs on behind the last instruction."""
 _FEW = 8
 """Instructions before a jump in which the reading of its table stands, and in a prologue."""
 _LOCK = 0xF0
+_CALLS = ("call", "bl", "blr")
 _WORDS = 5
 
 
@@ -50,7 +52,8 @@ class Fact(NamedTuple):
 def facts(regions: Sequence[Region], arch: str | None) -> list[Fact]:
     """The facts of some code; raises ProbeError when they cannot be had."""
     size = sum(len(region.code) for region in regions)
-    most = _WORDS * (size + len(regions) + 1)
+    # Each byte can be two facts: a return that nothing leads to.
+    most = _WORDS * (2 * size + len(regions) + 1)
     numbers = boundaries.in_child(lambda capstone: _answer(capstone, regions, arch), most)
     if not numbers or len(numbers) % _WORDS != 1 or numbers[-1] != len(numbers) // _WORDS:
         why = "the disassembler ended without an answer"
@@ -58,7 +61,11 @@ def facts(regions: Sequence[Region], arch: str | None) -> list[Fact]:
     found = []
     for kind, region, at, low, high in struct.iter_unpack(f"={_WORDS}I", numbers[:-1].tobytes()):
         # The child has decoded code of anybody's choice: it may answer anything.
-        if not RETURN <= kind <= END or region >= len(regions) or at > len(regions[region].code):
+        if (
+            not RETURN <= kind <= UNREACHED
+            or region >= len(regions)
+            or at > len(regions[region].code)
+        ):
             raise ProbeError("the disassembler's answer is wrong", "report it")
         found.append(Fact(kind, region, at, high << 32 | low))
     return found
@@ -78,15 +85,46 @@ def decode(capstone: Any, regions: Sequence[Region], arch: str | None) -> list[F
     engine = boundaries.engine_of(capstone, arch)
     read = _X86() if arch == "x86_64" else _Arm()
     found: list[Fact] = []
-    starts: dict[int, set[int]] = {}
+    starts: dict[int, dict[int, _Step]] = {}
     for number, region in enumerate(regions):
-        known = starts.setdefault(region.function, set())
+        known = starts.setdefault(region.function, {})
         found += _one(engine, read, number, region, known)
+    reached = {function: _reached(steps) for function, steps in starts.items()}
+    found += [
+        Fact(UNREACHED, fact.region, fact.at, 0)
+        for fact in found
+        if fact.kind in (RETURN, JUMP, BRANCH, SLOT)
+        and regions[fact.region].address + fact.at not in reached[regions[fact.region].function]
+    ]
     return [fact for fact in found if not _is_inside(fact, regions, starts, found)]
 
 
+class _Step(NamedTuple):
+    """Where an instruction leads to: behind it, or not, and to a place that it names, or -1."""
+
+    behind: int
+    goes_on: bool
+    target: int
+
+
+def _reached(steps: Mapping[int, _Step]) -> set[int]:
+    """The instructions of a function that its first one leads to, along direct jumps."""
+    found: set[int] = set()
+    waiting = [next(iter(steps))] if steps else []
+    while waiting:
+        at = waiting.pop()
+        # Behind a lock prefix alone, as in `_is_inside`.
+        step = steps.get(at) or steps.get(at - 1)
+        if step is None or at in found:
+            continue
+        found.add(at)
+        waiting += [step.target] if step.target >= 0 else []
+        waiting += [step.behind] if step.goes_on else []
+    return found
+
+
 def _one(
-    engine: Any, read: _X86 | _Arm, number: int, region: Region, starts: set[int]
+    engine: Any, read: _X86 | _Arm, number: int, region: Region, starts: dict[int, _Step]
 ) -> list[Fact]:
     """Facts of one region, with all of its jumps; adds where instructions begin to `starts`."""
     found: list[Fact] = []
@@ -96,8 +134,8 @@ def _one(
     for address, size, mnemonic, operands in engine.disasm_lite(region.code, region.address):
         at = address - region.address
         end, count = at + size, count + 1
-        starts.add(address)
         kind, target = read.kind(mnemonic, operands, before)
+        starts[address] = _step(read, region, address + size, mnemonic, operands, (kind, target))
         if kind == SLOT and target:
             target += address + size
         if kind:
@@ -111,8 +149,25 @@ def _one(
     return found
 
 
+def _step(
+    read: _X86 | _Arm,
+    region: Region,
+    behind: int,
+    mnemonic: str,
+    operands: str,
+    kind: tuple[int, int],
+) -> _Step:
+    """Where an instruction leads to; as `boundaries` sees it, a call within does not return."""
+    if mnemonic.rpartition(" ")[2] in _CALLS:
+        called = _number(operands)
+        within = called is not None and 0 < called - region.address < len(region.code)
+        return _Step(behind, not within, called if within and called is not None else -1)
+    target = kind[1] if kind[0] in (JUMP, BRANCH) else -1
+    return _Step(behind, not read.ends(mnemonic, kind[0]), target)
+
+
 def _is_inside(
-    fact: Fact, regions: Sequence[Region], starts: dict[int, set[int]], found: list[Fact]
+    fact: Fact, regions: Sequence[Region], starts: Mapping[int, Collection[int]], found: list[Fact]
 ) -> bool:
     """Whether a jump stays in the function; one into the middle of an instruction is noted."""
     if fact.kind not in (JUMP, BRANCH):

@@ -68,10 +68,10 @@ SERVING = "accept accept4 listen"
 MISSING = "clone3"
 """Said not to be there: the C library takes clone then, whose flags can be looked at."""
 
-# The terminal's own, without those that type (TIOCSTI), select and paste (TIOCLINUX), or give
-# the terminal or its line discipline to something else.
+# The terminal's own, without those that type (TIOCSTI), select and paste (TIOCLINUX), stop its
+# output also for who comes after (TCXONC), or give it or its line discipline to something else.
 IOCTLS = (
-    *range(0x5401, 0x540C),  # TCGETS to TCFLSH: attributes, drain, flow, flush
+    *(*range(0x5401, 0x540A), 0x540B),  # TCGETS to TCFLSH: attributes, drain, flush
     *(0x540F, 0x5411, 0x5413, 0x5414),  # which process group, output queue, size
     *(0x541B, 0x5421, 0x5429, 0x5450, 0x5451),  # FIONREAD, FIONBIO, TIOCGSID, FIONCLEX, FIOCLEX
     *(0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D),  # the same attributes as termios2

@@ -37,6 +37,8 @@ LEAVE_SCREEN = (
 """What Textual's driver does at its end, and what it leaves to a terminal that is switched off."""
 
 _mark: mmap.mmap | None = None
+_blocking: list[int] = []
+"""Standard descriptors at which reading and writing waited: the shell has the same open files."""
 
 
 def share() -> None:
@@ -55,6 +57,7 @@ def remember() -> list[Any] | None:
     """The attributes of the terminal before anybody changes them; None without one."""
     if _mark is None:
         return None
+    _blocking[:] = [number for number in (0, 1, 2) if os.get_blocking(number)]
     try:
         return termios.tcgetattr(INPUT)
     except termios.error:
@@ -72,6 +75,9 @@ def restore(saved: list[Any] | None, parent: int) -> None:
         return
     # A shell may have the terminal back, or nobody: writing must neither stop nor wait.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    for number in _blocking:
+        with suppress(OSError):
+            os.set_blocking(number, True)
     with suppress(OSError, termios.error):
         _write(LEAVE_SCREEN)
     with suppress(OSError, termios.error):

@@ -26,12 +26,17 @@ _CONVERSION = re.compile(
 """A conversion of the kernel's printf: width, precision and letter."""
 _ADDRESSES = "pxXo"
 """Letters of conversions that show addresses: pointers, and numbers that are not decimal."""
+_ONLY_ADDRESSES = "vmalloc"
+"""The category whose events show the kernel's addresses as decimal numbers."""
+_NAMED_ADDRESS = re.compile(r"addr|ptr|(?:^|_)(?:ip|pc|sp|vaddr|caller)(?:_|$)")
+"""Names of what is an address, however it is shown."""
 
 
 class Field(NamedTuple):
     """A field of a tracepoint's record: place and size in bytes; an `array` is no number.
 
-    A `pointer` is one by its type. An `address` is, or may be, the address of something.
+    A `pointer` is one by its type. An `address` is, or may be, the address of something. Of one
+    that is `low`, values in the kernel's half of all addresses are left out.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Field(NamedTuple):
     type: str
     pointer: bool = False
     address: bool = False
+    low: bool = False
 
 
 def tracepoints(tracefs: Path | None) -> list[tuple[str, str]]:
@@ -111,7 +117,9 @@ def key_fields(
             why = f"the field {field} of {category}:{name} may hold an address of the kernel"
             fix = f"name the target when probetop is started, or choose another field: {has}"
             raise ProbeError(why, fix)
-    return [known[field] for field in fields]
+    # What is no address by its name, type and text may be one all the same.
+    low = not may and category != _OWN_VALUES
+    return [known[field]._replace(low=low and known[field].size == 8) for field in fields]
 
 
 def parse_format(text: str, category: str = "") -> dict[str, Field]:
@@ -143,6 +151,10 @@ def _may_be_address(field: Field, category: str, printed: Mapping[str, set[str]]
         # What cannot be read vouches for nothing.
         return category != _OWN_VALUES
     letters = printed.get(field.name, set())
+    if category == _ONLY_ADDRESSES or (
+        category != _OWN_VALUES and _NAMED_ADDRESS.search(field.name)
+    ):
+        return True
     if category == _OWN_VALUES or field.signed:
         return "p" in letters
     # What is not shown at all may be anything.

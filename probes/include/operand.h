@@ -15,6 +15,7 @@
 #define HOW_BASE (1ULL << 6)	/* `at` plus a register ... */
 #define HOW_INDEX (1ULL << 7)	/* ... plus another, times a power of two ... */
 #define HOW_MEMORY (1ULL << 8)	/* ... is the address of the value, else it is the value */
+#define HOW_LOW (1ULL << 9)	/* one of 8 bytes in the kernel's half of addresses is none */
 #define HOW_BASE_AT(how) ((how) >> 16 & 0xffff)
 #define HOW_INDEX_AT(how) ((how) >> 32 & 0xffff)
 #define HOW_SCALE(how) ((how) >> 48 & 7)
@@ -28,7 +29,7 @@ static __always_inline u64 pt_register(void *ctx, u64 offset)
 	return value;
 }
 
-/* Returns 0 if the value could not be read: its page may not be in memory. */
+/* Returns 0 if the value could not be read (its page may not be in memory), or is not wanted. */
 static __always_inline int pt_operand(void *ctx, u64 how, u64 at, u64 *value)
 {
 	u32 size = how & HOW_SIZE, unused;
@@ -36,6 +37,9 @@ static __always_inline int pt_operand(void *ctx, u64 how, u64 at, u64 *value)
 
 	if (how & HOW_RECORD) {
 		if (bpf_probe_read_kernel(&raw, size, ctx + at))
+			return 0;
+		/* whoever knows one such address knows where all of the kernel is */
+		if ((how & HOW_LOW) && (s64)raw < 0)
 			return 0;
 	} else {
 		if (how & HOW_BASE)

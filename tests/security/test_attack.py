@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from probes import tracepoints
 from tests.security import attack as attacker
 from tests.security import with_socket, without_socket
 from tests.security.attack import UIDS, Attack, as_user, compromised
@@ -48,6 +49,15 @@ def test_as_the_confined_process(attack: Attack, prey: Prey) -> None:
 @pytest.mark.parametrize("attack", without_socket.AGENT_ATTACKS, ids=named)
 def test_with_an_account_on_the_machine(attack: Attack, agent: without_socket.Served) -> None:
     assert as_user(agent.prey.uid, lambda: attack.run(agent), confined=False) == ""
+
+
+def test_an_address_that_looks_like_a_number_is_dropped(
+    prey: Prey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell by the text of an event all fields that hold addresses of the kernel."""
+    monkeypatch.setattr(tracepoints, "_may_be_address", lambda *_: False)
+    with compromised(prey) as stolen:
+        assert with_socket.values_of_call_sites(stolen) == "nothing of calls"
 
 
 def test_attacks_that_work_are_seen(prey: Prey, monkeypatch: pytest.MonkeyPatch) -> None:

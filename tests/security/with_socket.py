@@ -19,11 +19,14 @@ from pathlib import Path
 from probes import bpfsys, ipc
 from probes.base import Loaded
 from probes.execs import ExecProbe
+from probes.hdr import BUCKETS
 from probes.messages import Answer, convert
 from tests.security.attack import MOST_MEMORY, Attack, Compromised
 from tests.security.prey import SECRET
 from tests.unit.elf_file import DATA, FUNC, GLOBAL, ElfFile, Row, usdt_note
 
+HISTOGRAM = 4 * 8 + 4 * BUCKETS
+"""Bytes of a target's histogram, as in include/hist.h."""
 ARGUMENT = "--password=of-somebody"
 CONTROL_PAGES, RING_BUFFERS = ("control", "slots", "handover"), ("crowded", "events")
 LOADS: tuple[tuple[str, dict[str, object]], ...] = (
@@ -313,12 +316,37 @@ def hostile_elf_files(it: Compromised) -> str:
 def kernel_addresses(it: Compromised) -> str:
     """Fields of tracepoints that tell where the kernel is, as a value and as a key of a pair."""
     fields = ("kmem:kmalloc@call_site", "kmem:kmalloc@ptr", "skb:kfree_skb@location",
-              "timer:hrtimer_start@function", "workqueue:workqueue_execute_start@work")  # fmt: skip
+              "timer:hrtimer_start@function", "workqueue:workqueue_execute_start@work",
+              "vmalloc:alloc_vmap_area@addr", "vmalloc:purge_vmap_area_lazy@end")  # fmt: skip
     targets = [f"tracepoint:{field}" for field in fields]
     targets += [f"tracepoint:{field.partition('@')[0]},tracepoint:{field}" for field in fields]
     answer = it.load("runq", *targets)
     found = [one["spec"] for one in answer["facts"]["targets"]]
     return "" if found == ["runq"] else f"attached to {found}: {answer}"
+
+
+def values_of_call_sites(it: Compromised) -> str:
+    """Whether values of the half of addresses that is the kernel's are measured."""
+    params = {"targets": ["tracepoint:kmem:kmalloc@call_site"]}
+    answer, fds = it.ask(op="load", probe="latency", params=params)
+    maps = dict(zip(answer["maps"], fds, strict=True))
+    number = answer["facts"]["PT_SLICES"] * answer["facts"]["PT_HISTS"]
+    size = -(-number * HISTOGRAM // mmap.PAGESIZE) * mmap.PAGESIZE
+    values = others = 0
+    with (
+        mmap.mmap(maps["control"], mmap.PAGESIZE) as control,
+        mmap.mmap(maps["hists"], size, mmap.MAP_SHARED, mmap.PROT_READ) as hists,
+    ):
+        control[0:8] = struct.pack("=Q", 1)
+        last = time.monotonic() + 60
+        while not values + others and time.monotonic() < last:
+            ipc.close_all(os.pipe())
+            rows = [struct.unpack_from("=3Q", hists, HISTOGRAM * n) for n in range(number)]
+            values, others = sum(row[1] for row in rows), sum(row[2] for row in rows)
+        control[0:8] = bytes(8)
+    ipc.close_all(fds)
+    it.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
+    return "values" if values else "nothing of calls" if others else "no calls"
 
 
 def costly_wildcards(it: Compromised) -> str:

@@ -26,6 +26,7 @@ from tui.options import resolve
 
 Make = Callable[..., str]
 RETURN = b"\xc3" if kernel.arch() == "x86_64" else b"\xc0\x03\x5f\xd6"
+NOP = b"\x90" if kernel.arch() == "x86_64" else b"\x1f\x20\x03\xd5"
 NOWHERE = b"\xff\xe0" if kernel.arch() == "x86_64" else b"\x00\x00\x1f\xd6"
 """A jump to where a register says."""
 HANDLERS = {".gcc_except_table": (0x700000, b"x")}
@@ -47,7 +48,7 @@ def make(tmp_path: Path) -> Make:
 
     def made(*names: str, **more: Any) -> str:
         rows = [*ROWS, *((name, OBJECT, GLOBAL, None, 8) for name in names)]
-        block = (RETURN * 8)[:8] + RETURN * (8 // len(RETURN))
+        block = RETURN + (NOP * 16)[: 16 - len(RETURN)]
         code = block * 5 + (NOWHERE * 8)[:8]
         path = tmp_path / "file"
         path.write_bytes(ElfFile(symtab=rows, code=code, **more).build())

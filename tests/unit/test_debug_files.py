@@ -73,6 +73,76 @@ def test_the_owner_of_a_program_is_believed_about_it(tmp_path: Path) -> None:
     assert names(program) == {"api", "inner"}
 
 
+@root
+def test_a_link_in_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    """A link to a program can lie beside a link to any other file of the program's owner."""
+    program, debug = with_debug_file(tmp_path)
+    debug.rename(tmp_path / "copied")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, STRANGER, STRANGER)
+    (theirs / "x").symlink_to(program)
+    (theirs / "x.debug").symlink_to(tmp_path / "copied")
+    for path in (theirs / "x", f"/proc/{os.getpid()}/root{theirs}/x"):
+        assert names(path) == {"api"}
+
+
+@root
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_in_a_folder_that_others_may_write(tmp_path: Path, mode: int) -> None:
+    program, _ = with_debug_file(tmp_path)
+    assert names(program) == {"api", "inner"}
+    (tmp_path / ".debug").chmod(mode)
+    os.utime(program)
+    assert names(program) == {"api"}
+
+
+@root
+def test_a_folder_of_its_own_below_one_that_all_may_write(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    own = shared / "own"
+    own.mkdir(parents=True)
+    shared.chmod(0o1777)
+    program, _ = with_debug_file(own)
+    assert names(program) == {"api", "inner"}
+    shared.chmod(0o777)
+    os.utime(program)
+    assert names(program) == {"api"}
+
+
+def test_links_of_root_lead_to_debug_files(tmp_path: Path) -> None:
+    """Debug files by build id are links in some distributions."""
+    program, debug = with_debug_file(tmp_path)
+    by_id = tmp_path / "debug" / ".build-id" / "ab" / "cd.debug"
+    by_id.parent.mkdir(parents=True)
+    debug.rename(tmp_path / "x-1.2.debug")
+    by_id.symlink_to("../../../x-1.2.debug")
+    elf_functions._functions_of.clear()
+    assert set(elf_functions.functions(str(program), str(tmp_path / "debug"))) == {"api", "inner"}
+
+
+@root
+@pytest.mark.parametrize(
+    "privilege",
+    [
+        lambda program: program.chmod(0o4755),
+        lambda program: program.chmod(0o2755),
+        lambda program: os.setxattr(
+            program, "security.capability", bytes.fromhex("0100000200040000" + 24 * "0")
+        ),
+    ],
+    ids=["setuid", "setgid", "capabilities"],
+)
+def test_a_program_with_privileges_speaks_for_itself(
+    tmp_path: Path, privilege: Callable[[Path], object]
+) -> None:
+    program, _ = with_debug_file(tmp_path)
+    assert names(program) == {"api", "inner"}
+    privilege(program)
+    os.utime(program)
+    assert names(program) == {"api"}
+
+
 def test_on_an_overlay_no_debug_file_is_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import operands
-from probes.operands import BASE, INDEX, MEMORY, SIGNED, Argument, Operand, arguments
+from probes.operands import BASE, INDEX, LOW, MEMORY, SIGNED, Argument, Operand, arguments
 
 HEADER = (Path(operands.__file__).parent / "include" / "operand.h").read_text()
 
@@ -93,6 +93,7 @@ def test_bits_are_those_of_the_header() -> None:
         "BASE": BASE,
         "INDEX": INDEX,
         "MEMORY": MEMORY,
+        "LOW": LOW,
     }
     shifts = [int(n) for n in re.findall(r"\(\(how\) >> (\d+)", HEADER)]
     assert shifts == [operands._BASE_AT, operands._INDEX_AT, operands._SCALE_AT]

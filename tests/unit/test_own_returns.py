@@ -93,8 +93,8 @@ def test_rarely_run_parts_belong_to_the_function(tmp_path: Path) -> None:
 
 def test_indirect_jumps(tmp_path: Path) -> None:
     # With something on the stack it is a table of the function's own.
-    path = program(tmp_path, [("f", 0, "55 740a ffe0 90 90 5d c3 90 90 90 90 c3", PUSHED)])
-    assert of(path) == OwnReturns(0, (8, 13))
+    path = program(tmp_path, [("f", 0, "55 7404 ffe0 90 90 5d c3", PUSHED)])
+    assert of(path) == OwnReturns(0, (8,))
     for rows in (b"", None):
         path = program(tmp_path, [("f", 0, "55 7402 ffe0 c3", rows)])
         assert of(path) == "the jump at +0x3 may lead anywhere"
@@ -103,14 +103,27 @@ def test_indirect_jumps(tmp_path: Path) -> None:
     assert of(path) == OwnReturns(0, (1,))
 
 
-@pytest.mark.parametrize(("entry", "inside"), [(BASE + 7, True), (BASE + 0x100, False), (0, False)])
+def test_what_nothing_leads_to_may_be_data(tmp_path: Path) -> None:
+    """A breakpoint in data would change it; its bytes can look like a return."""
+    # jmp over bytes of data; mov; ret
+    path = program(tmp_path, [("f", 0, "eb05 11c3c32233 b801000000 c3", b"")])
+    assert of(path) == "nothing is known to lead to the end at +0x4"
+    # A call of what is within the function does not return.
+    path = program(tmp_path, [("f", 0, "e802000000 c3 90 c3", b"")])
+    assert of(path) == "nothing is known to lead to the end at +0x5"
+    # A jump out of data, which ends the function as well.
+    path = program(tmp_path, [("f", 0, "c3 e9fa000000", b""), ("g", 0x100, "c3", b"")])
+    assert of(path) == "nothing is known to lead to the end at +0x1"
+
+
+@pytest.mark.parametrize(("entry", "inside"), [(BASE + 9, True), (BASE + 0x100, False), (0, False)])
 def test_tables_of_addresses(tmp_path: Path, entry: int, inside: bool) -> None:
-    # jmp *table(,%rax,8); ret
+    # je to the end; jmp *table(,%rax,8); ret
     at = BASE + 0x400
-    code = f"ff24c5{at.to_bytes(4, 'little').hex()} c3"
+    code = f"7407 ff24c5{at.to_bytes(4, 'little').hex()} c3"
     words = entry.to_bytes(8, "little").hex()
     found = of(program(tmp_path, [("f", 0, code, b""), ("", 0x400, words, None)]))
-    assert found == (OwnReturns(0, (7,)) if inside else "the jump at +0x0 may lead anywhere")
+    assert found == (OwnReturns(0, (9,)) if inside else "the jump at +0x2 may lead anywhere")
 
 
 @pytest.mark.parametrize(
@@ -143,9 +156,11 @@ def test_sizes(tmp_path: Path) -> None:
     behind: list[Row] = [("f", FUNC, GLOBAL, 0, 1 << 17)]
     path.write_bytes(ElfFile(symtab=behind, code=b"\xc3").build())
     assert of(path) == "its code is not in the file"
-    many: list[Row] = [("f", FUNC, GLOBAL, 0, 600)]
-    path.write_bytes(ElfFile(symtab=many, code=b"\xc3" * 600).build())
-    assert of(path) == "it returns at 600 places"
+    # je to the next one; ret
+    code = b"\x74\x01\xc3" * 600 + b"\xc3"
+    many: list[Row] = [("f", FUNC, GLOBAL, 0, len(code))]
+    path.write_bytes(ElfFile(symtab=many, code=code).build())
+    assert of(path) == "it returns at 601 places"
 
 
 def test_a_go_function_begins_behind_its_check_for_space(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from probes.return_decoding import (
     RETURN,
     SLOT,
     TABLE,
+    UNREACHED,
     Fact,
     Region,
     decode,
@@ -31,9 +32,9 @@ AT = 0x401000
 
 
 def said(code: bytes, arch: str = "x86_64") -> list[tuple[int, int, int]]:
-    """Kind, offset and target of each fact of one function, without early branches."""
+    """Kind, offset and target of each fact of one function, but for two kinds."""
     found = decode(capstone, [Region(0, AT, code)], arch)
-    return [(f.kind, f.at, f.target) for f in found if f.kind != PROLOGUE]
+    return [(f.kind, f.at, f.target) for f in found if f.kind not in (PROLOGUE, UNREACHED)]
 
 
 def x86(text: str) -> bytes:

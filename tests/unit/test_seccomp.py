@@ -148,6 +148,18 @@ def test_nothing_is_typed_into_the_terminal(terminal: int) -> None:
     assert set(free) <= {"ok", "EIO"}
 
 
+def test_the_terminals_output_is_not_stopped(terminal: int) -> None:
+    """It would stay so for the shell, also when this process is gone."""
+
+    def leading() -> None:
+        _take(terminal)
+        confine()
+
+    tries = [call("ioctl", terminal, 0x540A, termios.TCOON)]
+    assert in_child(leading, tries) == ["EPERM"]
+    assert in_child(lambda: _take(terminal), tries) == ["ok"]
+
+
 def test_the_terminal_can_be_used(terminal: int) -> None:
     def leading() -> None:
         _take(terminal)

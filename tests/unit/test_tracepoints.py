@@ -11,6 +11,7 @@ import pytest
 from probes import file_access, kernel, latency_plan
 from probes.base import ProbeError
 from probes.file_access import Asker, for_clients, set_asker
+from probes.operands import LOW
 from probes.tracepoints import key_fields, parse_format, tracepoint_format, tracepoints
 
 KMALLOC = """\
@@ -103,6 +104,36 @@ def test_what_is_an_address() -> None:
 def test_a_text_that_is_not_understood_vouches_for_nothing(spoil: object) -> None:
     assert callable(spoil)
     assert addresses(spoil(KMALLOC)) == {"call_site", "ptr", "bytes_req", "flags"}
+
+
+def test_decimal_numbers_that_are_addresses() -> None:
+    """As in vmalloc:alloc_vmap_area and in compaction:*, whose texts say %lu."""
+    names = ("fault_addr", "va_start", "skbaddr", "ip")
+    fields = "".join(
+        f"\tfield:unsigned long {name};\toffset:{8 * at};\tsize:8;\tsigned:0;\n"
+        for at, name in enumerate(names, 1)
+    )
+    shown = ", ".join(f"REC->{name}" for name in names)
+    text = f'{fields}\nprint fmt: "%lu %lu %lu %lu", {shown}\n'
+    assert addresses(text) == {"fault_addr", "skbaddr", "ip"}
+    assert addresses(text, "vmalloc") == {"fault_addr", "va_start", "skbaddr", "ip"}
+    assert addresses(text, "syscalls") == set()
+
+
+def test_what_may_be_an_address_all_the_same_is_left_out(
+    tracefs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whoever may not know addresses, the program drops values in the kernel's half."""
+    monkeypatch.setattr(kernel, "tracefs", lambda: tracefs)
+    for asker, size_is_low in ((for_clients(), LOW), (Asker(), 0)):
+        set_asker(asker)
+        for target, low in (
+            ("tracepoint:kmem:kmalloc@bytes_req", size_is_low),
+            ("tracepoint:kmem:kmalloc@node", 0),
+            ("tracepoint:syscalls:sys_enter_read@count", 0),
+        ):
+            (attach,) = latency_plan.wish(target, 0).attach
+            assert attach.patch[latency_plan.HOW_A] & LOW == low
 
 
 @pytest.mark.parametrize("field", ["call_site", "ptr"])
