@@ -341,7 +341,8 @@ class ExecSum(SampleSum):
         delta = [max(0, a - b) for a, b in pairs]
         self._counts = [a + b for a, b in zip(self._counts, delta, strict=True)]
         tick.counts["execs"] = delta[0]
-        tick.counts["failed"] = self.log.failed - self._failed
+        if new.given_up is None:
+            tick.counts["failed"] = self.log.failed - self._failed
         self._failed = self.log.failed
 
     def _own(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -53,6 +54,10 @@ class BudgetActions(LinkActions):
         if self.link.clock() - self._drawn < rest:
             return False
         return super().may_draw()
+
+    def on_key(self, event: events.Key) -> None:
+        """Whoever presses a key sees what it does with the next Frame."""
+        self._drawn = float("-inf")
 
     def drew(self) -> None:
         """Note that a Frame is drawn, and leave out the graphs where few are."""

@@ -123,3 +123,22 @@ async def test_columns_stay_where_they_are_between_bursts(run: Run) -> None:
             heads.add(next(line for line in lines if "err/s" in line))
         assert len(heads) == 1
         assert "±" in heads.pop()
+
+
+async def test_who_presses_a_key_sees_the_next_frame(run: Run) -> None:
+    async with run(120, 40, 5) as (app, pilot, source):
+        wire = wired(app)
+        source.budget = HELD._replace(drawing=5)
+        for _ in range(6):
+            wire.now += 1
+            source.push()
+            await pilot.pause()
+            if app.travel.behind:
+                break
+        was = clock(app)
+        assert app.travel.behind
+        await pilot.press("down")
+        wire.now += 1
+        source.push()
+        await pilot.pause()
+        assert clock(app) != was

@@ -6,12 +6,26 @@ from __future__ import annotations
 import pytest
 
 from probes.estimates import factor
-from probes.samples import Counts, Duty, Estimate, Estimates, Frame, Sample, SyscallSample
+from probes.samples import (
+    Counts,
+    Duty,
+    Estimate,
+    Estimates,
+    ExecSample,
+    Frame,
+    LatencySample,
+    Sample,
+    SyscallSample,
+    Target,
+)
+from probes.sums import ExecSum, Tick
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics import Metrics
 from tui.lines import line_text
 from tui.look import ASCII, Look
 from tui.panes.base import failed_lines
+from tui.panes.execs import ExecPane
+from tui.panes.latency import LatencyPane
 from tui.panes.syscalls import SyscallPane
 
 SAMPLING = "sampling 1 s in 16"
@@ -121,3 +135,44 @@ def test_what_the_budget_detached_is_not_drawn_as_a_failure() -> None:
     why = Sample(state="failed", why="detached", fix="it is tried again", given_up="detached")
     assert failed_lines(why, 40)[0][0][1] == "warn"
     assert failed_lines(Sample(state="failed", why="no file"), 40)[0][0][1] == "error"
+
+
+def test_executions_that_are_not_looked_for_are_not_known() -> None:
+    def title(given_up: str | None) -> str:
+        pane = ExecPane()
+        first = frame(1.0, execs=ExecSample(state="on", execs=1, given_up=given_up))
+        second = frame(2.0, execs=ExecSample(state="on", execs=3, given_up=given_up))
+        pane.update(None, first)
+        pane.update(first, second)
+        return line_text(tuple(pane.headline()))
+
+    assert "failed 0/s" in title(None)
+    assert "failed -/s" in title("failing ones are not seen")
+
+
+def test_the_series_of_failing_executions_has_gaps_where_nobody_looked() -> None:
+    total = ExecSum()
+    for given_up, known in ((None, True), ("failing ones are not seen", False)):
+        tick = Tick(1.0)
+        total.add(ExecSample(state="on"), ExecSample(state="on", given_up=given_up), tick)
+        assert ("failed" in tick.counts) == known
+        assert tick.counts["execs"] == 0
+
+
+def test_calls_of_targets_that_are_all_given_up_are_not_known() -> None:
+    def title(given_up: bool) -> tuple[str, list[str]]:
+        pane = LatencyPane()
+        target = Target(spec="f", state="failed", why="over 2 % CPU", given_up=given_up)
+        second = frame(2.0, latency=LatencySample(state="on", targets={"f": target}))
+        pane.update(frame(1.0, latency=second.samples["latency"]), second)
+        return line_text(tuple(pane.headline())), [
+            style for line in pane.lines(80, 12) for _, style in line
+        ]
+
+    text, styles = title(True)
+    assert "- calls/s" in text
+    assert "failed" not in text
+    assert not {"bad", "error"} & set(styles)
+    text, styles = title(False)
+    assert "1 failed" in text
+    assert "error" in styles

@@ -14,6 +14,9 @@ from probes.samples import (
     Cost,
     Counts,
     CpuTimes,
+    Duty,
+    Estimate,
+    Estimates,
     ExecSample,
     Frame,
     Histogram,
@@ -40,6 +43,7 @@ def everything() -> Frame:
     some = Histogram({hdr.index(5000): 3}, 3, 15000)
     cost = Cost(events=1, ns_per_event=1.0, cpu_percent=1.0, map_bytes=1)
     events = ("cycles", "instructions", "cache-misses")
+    part = Estimates(8, 1, 1, 1)
     targets = [
         Target(spec="a", mechanism="m", state="on", histogram=some, floor=1.0),
         Target(spec="b", mechanism="m", state="on", histogram=some, unit=""),
@@ -51,6 +55,9 @@ def everything() -> Frame:
             "syscalls": SyscallSample(
                 state="on", cost=cost, calls={"read": Counts(3, 1)}, errnos={("read", "EIO"): 1},
                 matrix={(1, "read"): Counts(3, 1)}, comms={1: "x"}, latency={"read": some},
+                duty=Duty(5, 0.1, 1.0, 0.0, 4), estimated={"read": part},
+                estimated_errnos={("read", "EIO"): Estimate(1, 1)},
+                estimated_processes={1: part}, estimated_total=part,
             ),
             "execs": ExecSample(state="on", execs=1),
             "latency": LatencySample(state="on", targets={t.spec: t for t in targets}),

@@ -46,6 +46,7 @@ def test_what_was_given_up_is_in_the_narrowest_header() -> None:
 
 
 SAMPLING = "sampling 1 s in 16: over 2 % CPU (probe 15 %)"
+TARGETS, SCREEN = "latency 2 targets given up", "screen 1 frame in 2"
 REDUCED = Frame(
     time=0.0,
     mono=1.0,
@@ -62,8 +63,9 @@ REDUCED = Frame(
 @pytest.mark.parametrize(
     ("width", "words"),
     [
-        (160, f" syscalls {SAMPLING} +2   B: budget off for 60 s"),
-        (120, f" syscalls {SAMPLING} +2   B: budget off for 60 s"),
+        (180, f" syscalls {SAMPLING}, {TARGETS}, {SCREEN}   B: budget off for 60 s"),
+        (140, f" syscalls sampling 1 s in 16, {TARGETS}, {SCREEN}   B: budget off for 60 s"),
+        (120, f" syscalls sampling 1 s in 16, {TARGETS}, {SCREEN}   B lifts it"),
         (90, " syscalls sampling 1 s in 16 +2   B: budget off for 60 s"),
         (80, " syscalls sampling 1 s in 16 +2   B lifts it"),
         (64, " syscalls sampling 1 s in 16 +2 "),

@@ -205,7 +205,9 @@ class ExecPane(Pane):
             self._over = self._counted(since, after, self.sample)
             self.rate = self._rate(since, after)
             failed = self._failures.since(after.mono - self._over)
-            self.failed_rate = None if failed is None else failed / self._over
+            # What is not looked for is not known, to stay within the budget.
+            seen = failed is not None and not (self.sample and self.sample.given_up)
+            self.failed_rate = failed / self._over if seen and failed is not None else None
         self.table.feed(list(reversed(self.log.rows)))
         if self._again is not None:
             self.detail = next((row for row in self.log.rows if _key(row) == self._again), None)

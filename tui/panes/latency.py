@@ -191,11 +191,11 @@ class LatencyPane(Pane):
             return []
         failed = [row.target for row in view.targets if row.target.state == "failed"]
         broken = len([target for target in failed if not target.given_up])
-        many = len(view.targets)
+        given_up, many = len([target for target in failed if target.given_up]), len(view.targets)
         out: list[Span] = [
             (str(many), "value"),
             (" target  " if many == 1 else " targets  ", "dim"),
-            (fmt_count(view.rate), "value"),
+            (fmt_count(None if many and given_up == many else view.rate), "value"),
             (" calls/s", "dim"),
         ]
         if broken:

@@ -262,7 +262,8 @@ class SyscallPane(Pane):
         if off is not None:
             out.append((f" {self.look.glyphs.within}{fmt_within(off, rate)}", "dim"))
         if estimated and sample.given_up is not None:
-            out.append((f"  {sample.given_up}", "warn"))
+            # What it does without before why: a title is cut between figures.
+            out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
         errors = rated(view.errors / view.seconds, "error", estimated)
         out += [("  err ", "dim"), errors, ("/s", "dim")]
         if sample.latency is not None and sample.sample_every > 1:

@@ -99,13 +99,13 @@ def _given_up(frame: Frame, lifts: bool) -> list[list[Span]]:
     given_up = reduced(frame)
     if not given_up:
         return []
+    brief = [text.split(":")[0] for text in given_up]
     more = f" +{len(given_up) - 1}" if len(given_up) > 1 else ""
-    brief = given_up[0].split(":")[0]
     keys = [f"  {KEY}", "  B lifts it", ""] if lifts else [""]
-    texts = [(given_up[0], keys[0]), *[(brief, key) for key in keys]]
-    return [
-        [(f" {text}{more} ", "badge.warn"), *([(key, "key")] if key else [])] for text, key in texts
-    ]
+    texts = [(", ".join(given_up), keys[0])]
+    texts += [(", ".join(brief), key) for key in keys[:2]]
+    texts += [(brief[0] + more, key) for key in keys]
+    return [[(f" {text} ", "badge.warn"), *([(key, "key")] if key else [])] for text, key in texts]
 
 
 def _budget(frame: Frame) -> list[Item]:
