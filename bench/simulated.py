@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probes import hdr, latency, pmc, syscalls
+from probes import hdr, latency, peaks, pmc, syscalls
 from probes.base import Loaded
 from probes.latency import LatencyProbe
 from probes.pmc import ARRAY, PmcProbe
@@ -171,6 +171,7 @@ class Latency:
         self.maps = Maps({
             **row_maps(cpus, sizes["PT_ROWS"], ROW_SIZE),
             "hists": sizes["PT_SLICES"] * sizes["PT_HISTS"] * HIST,
+            "peaks": cpus * sizes["PT_HISTS"] * peaks.SIZE,
             "stacks": 4096,
             "empty": 4096,
             "pairs": 4096,

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, cast
 
 from probes.changes import changed
+from probes.peaks import joined
 from probes.samples import Histogram, Reading
 
 
@@ -39,9 +40,10 @@ def add_pairs(total: dict[Any, Any], more: Mapping[Any, Any], kind: type) -> Non
 def add_histogram(total: Histogram | None, more: Histogram) -> Histogram:
     """The sum; its buckets are changed in place, for nobody else has them."""
     if total is None:
-        return Histogram(dict(more.buckets), more.n, more.total)
+        return more._replace(buckets=dict(more.buckets))
+    peaks = joined(total, more)
     add_to(cast("dict[int, int]", total.buckets), more.buckets)
-    return Histogram(total.buckets, total.n + more.n, total.total + more.total)
+    return Histogram(total.buckets, total.n + more.n, total.total + more.total, peaks)
 
 
 def _less(new: Iterable[int | None], old: Iterable[int | None]) -> list[int | None]:

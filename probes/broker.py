@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 
 from probes import child, file_access, ipc, messages, process_start, terminal_state
 from probes.broker_link import BrokerEnd, BrokerLink, connected
-from probes.child import Child, Limits
+from probes.child import Child, Kind, Limits
 from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
 from probes.helpers import NO_HELPERS, Helper, Helpers
@@ -37,6 +37,7 @@ from probes.map_memory import NoRoomError
 from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
 from probes.outbox import Outbox, UnreadError
+from probes.pace import Pace
 from probes.searcher import Searcher
 from probes.units import Units
 
@@ -83,6 +84,9 @@ class Broker:
         self.queue: deque[Load] = deque()
         self.loader: Loader | None = None
         self.spawn = spawn or _fork_loader
+        # What one probe's targets hold up keeps no other probe from being loaded.
+        self.pace = Pace()
+        self.kinds: dict[str, Kind] = {}
         self.searcher = Searcher(self._answer)
         self.namer = Namer(self._answer)
         self.closer = Closer()
@@ -153,6 +157,8 @@ class Broker:
             timeouts.append(0.0)
         else:
             poll.register(self.requests, select.POLLIN)
+        if self.queue and not (self.loader and self.loader.request):
+            timeouts.append(self.pace.delay())
         if self.loader:
             poll.register(self.loader.child.ours, select.POLLIN)
             if self.loader.request:
@@ -222,12 +228,13 @@ class Broker:
         if not self.queue:
             self._end_loader()
             return
+        if self.pace.delay() > 0:
+            self._end_loader()
+            return
         request = self.queue.popleft()
         try:
             self.units.check_room()
-            if self.loader is None:
-                log = os.memfd_create("probetop-loader")
-                self.loader = Loader(self.spawn(log), log)
+            self._have_loader(self.kinds.setdefault(request.probe, Kind(self.pace)))
         except OSError as error:
             why = f"no loader can be started ({error.strerror})"
             self._refuse(request.id, why, "free memory, processes or descriptors, and try again")
@@ -235,6 +242,7 @@ class Broker:
         except NoRoomError as error:
             self._refuse(request.id, str(error), MAKE_ROOM)
             return
+        assert self.loader is not None
         self.loader.request = request
         self.loader.deadline = time.monotonic() + LOADER_TIMEOUT
         params = {**request.params, **self.fixed.get(request.probe, {})}
@@ -249,7 +257,21 @@ class Broker:
         except TimeoutError:
             self._loader_failed(self.loader, "the loader does not listen", True)
 
+    def _have_loader(self, kind: Kind) -> None:
+        """Have a loader that works for a kind; raises OSError if none can be started."""
+        kind.check()
+        if self.loader is None:
+            log = os.memfd_create("probetop-loader")
+            try:
+                self.loader = Loader(self.spawn(log), log)
+            except OSError:
+                os.close(log)
+                raise
+        self.loader.child.kind = kind
+        self.loader.child.begin()
+
     def _loader_speaks(self, loader: Loader) -> None:
+        loader.child.charge()
         try:
             received = ipc.receive(loader.child.ours)
         except MessageError as error:

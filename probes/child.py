@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Child processes of the broker: forked with limits, killed by pidfd, never waited for.
 
+What children take of the CPUs is charged to their kind, which is slowed down when it is too much.
 A child has nothing of the broker's open but what it is given: neither the dashboard's socket,
 which must close when the broker dies, nor the descriptors that keep programs attached.
 """
@@ -21,13 +22,17 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from probes import ipc, pipe
+from probes.pace import Pace
 
 PR_SET_PDEATHSIG = 1
 MIB = 1 << 20
 GRACE = 0.2
 """Seconds for which the end of a killed child is waited for; it is reaped later otherwise."""
 MOST_LINGERING = 64
-"""Children that were killed and are not gone: a file system that answers nothing holds them."""
+"""Children of a kind that were killed and are not gone: a file system that answers nothing holds
+them."""
+CPU_CLOCK = 2
+"""The clock of a process, CPUCLOCK_SCHED, in what clock_gettime takes; its pid is inverted."""
 
 
 class Limits(NamedTuple):
@@ -39,6 +44,18 @@ class Limits(NamedTuple):
     cpu: int = 5
 
 
+class Kind:
+    """What children for one purpose share: how many of them linger, and their `pace`."""
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace()
+
+    def check(self) -> None:
+        """Raises OSError where too many of them cannot be ended."""
+        if sum(one.kind is self for one in Child._lingering) >= MOST_LINGERING:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
 class _Closable(Protocol):
     def close(self) -> None: ...
 
@@ -47,14 +64,38 @@ End = TypeVar("End", bound=_Closable)
 
 
 class Child(Generic[End]):
-    """A child process and our end of what connects it: a socket, or a pipe to read from."""
+    """A child process and our end of what connects it: a socket, or a pipe to read from.
+
+    `kind` is what it is for at present.
+    """
 
     _lingering: list[Child[Any]] = []  # noqa: RUF012 - killed, but not yet gone
 
-    def __init__(self, pid: int, ours: End) -> None:
+    def __init__(self, pid: int, ours: End, kind: Kind) -> None:
         self.pid = pid
         self.ours = ours
+        self.kind = kind
         self._pidfd = os.pidfd_open(pid)
+        self._charged = 0.0
+        self._nice = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Let it begin a task, with the urgency that its kind has now."""
+        nice = self.kind.pace.nice
+        if nice != self._nice:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.pid, _OWN_NICE + nice)
+                self._nice = nice
+
+    def charge(self) -> None:
+        """Charge its kind for the CPU time that it took since the last time."""
+        with contextlib.suppress(OSError):
+            self._take(time.clock_gettime(~self.pid << 3 | CPU_CLOCK))
+
+    def _take(self, seconds: float) -> None:
+        self.kind.pace.charge(max(0.0, seconds - self._charged))
+        self._charged = max(self._charged, seconds)
 
     def end(self) -> int | None:
         """Kill it and close our end; its wait status, None if it is still about to end."""
@@ -83,8 +124,10 @@ class Child(Generic[End]):
         poll.register(self._pidfd, select.POLLIN)
         if not poll.poll(seconds * 1000):
             return None
-        _, status = os.waitpid(self.pid, 0)
+        _, status, used = os.wait4(self.pid, 0)
         os.close(self._pidfd)
+        # That of its own children is in it.
+        self._take(used.ru_utime + used.ru_stime)
         return status
 
     @classmethod
@@ -95,19 +138,24 @@ class Child(Generic[End]):
             child._reap(0)
 
 
+OTHER = Kind()
+_OWN_NICE = os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def start(
     work: Callable[[socket.socket], None],
     limits: Limits,
     keep: Collection[int] = (),
     quiet: bool = True,
+    kind: Kind = OTHER,
 ) -> Child[socket.socket]:
     """Fork a child that does `work` with its end of a socket, and ends.
 
     It keeps the descriptors of `keep`; the standard ones become /dev/null if it is `quiet`.
-    Raises OSError where there is no process or descriptor left for it.
+    Raises OSError where there is no process or descriptor left for it, or too many of its `kind`
+    cannot be ended.
     """
-    if len(Child._lingering) >= MOST_LINGERING:
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    kind.check()
     ours, theirs = ipc.pair()
     try:
         pid = _forked(partial(work, theirs), limits, {theirs.fileno(), *keep}, quiet)
@@ -116,17 +164,21 @@ def start(
         raise
     finally:
         theirs.close()
-    return Child(pid, ours)
+    return Child(pid, ours, kind)
 
 
 def start_untrusted(
-    work: Callable[[], ipc.Message], limits: Limits, keep: Collection[int] = ()
+    work: Callable[[], ipc.Message],
+    limits: Limits,
+    keep: Collection[int] = (),
+    kind: Kind = OTHER,
 ) -> Child[pipe.Reader]:
     """Fork a child whose answer is what `work` returns, sent through a pipe.
 
     It is for a child that strangers may take over: it can send no descriptors. Otherwise as
     `start`.
     """
+    kind.check()
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         pid = _forked(lambda: pipe.write(writing, work()), limits, {writing, *keep}, True)
@@ -135,7 +187,7 @@ def start_untrusted(
         raise
     finally:
         os.close(writing)
-    return Child(pid, pipe.Reader(reading))
+    return Child(pid, pipe.Reader(reading), kind)
 
 
 def _forked(work: Callable[[], object], limits: Limits, keep: Collection[int], quiet: bool) -> int:

@@ -19,9 +19,10 @@ from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 from probes.text import raw_of
 
-_LAYOUT = struct.Struct("=QQQQQII16sQQQQII")
+_LAYOUT = struct.Struct("=QQQQQII16sQQQQIIQ")
 SIZE = _LAYOUT.size
 _ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE, _STARTED, _OWN = 0, 8, 16, 64, 72, 80, 88, 96
+_ROUND = 104
 _WORDS = (*range(_FILTERS + 8, _SAMPLE, 8), _STARTED)
 PID, COMM, UID, CGROUP, STARTED, OTHERS = 1, 2, 4, 8, 16, 32
 
@@ -80,7 +81,7 @@ class Control:
 
     def __init__(self, fd: int) -> None:
         self.array = MappedArray(fd, SIZE, 1, writable=True)
-        self.epoch = 0
+        self.epoch = self.round = 0
         if _own:
             self._put(_OWN, int.from_bytes(struct.pack("=II", *_own), sys.byteorder))
         self.set_sample(1)
@@ -95,6 +96,12 @@ class Control:
         self.epoch += 1
         self._put(_EPOCH, self.epoch)
         return ended
+
+    def next_round(self) -> int:
+        """Begin a new round, before and after histograms are read; returns it."""
+        self.round += 1
+        self._put(_ROUND, self.round)
+        return self.round
 
     def set_sample(self, every: int) -> None:
         """Time one call in `every`."""

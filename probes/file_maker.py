@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
-import mmap
 import os
 import pwd
 import re
@@ -21,12 +19,14 @@ import signal
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from probes import privileges, process_start
+from probes import content_file, privileges, process_start
 from probes.base import ProbeError
 from probes.files import new_file, printable, unusable
+from probes.job_control import Job
 
 PR_SET_PDEATHSIG = 1
 ENDINGS = (".html", ".json", ".svg", ".ptrec")
@@ -34,8 +34,6 @@ SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 """Folders below which anybody may make files."""
 LONGEST_REQUEST = 8192
 LARGEST_FILE = 64 << 20
-_LENGTH = 8
-"""Bytes, at the beginning of a content, that say how long it is."""
 MOST_FILES = 100
 """How many files one dashboard may have made: a taken-over one shall not fill folders."""
 LARGEST_RECORDING = 16 << 30
@@ -63,7 +61,7 @@ class Maker:
     """The side without privileges."""
 
     def __init__(self, sock: socket.socket, content: int, *, stops: bool = True) -> None:
-        """`content` is a file of `content_file`, `stops` whether the other side stops the job."""
+        """`content` is a file of `new_content`, `stops` whether the other side stops the job."""
         self._sock = sock
         self._content = content
         self._stops = stops
@@ -83,13 +81,13 @@ class Maker:
             raise ProbeError(why, "export another kind of file")
         with self._filling:
             try:
-                _fill(self._content, data)
+                content_file.fill(self._content, [data])
             except OSError as error:
                 raise unusable("create", path, error) from error
             else:
                 self._ask(WRITE, path, force)
             finally:
-                _empty(self._content)
+                content_file.empty(self._content)
 
     def check(self, path: str) -> None:
         """Raises ProbeError if no file can be made there."""
@@ -150,14 +148,17 @@ def start(rule: Rule, user: privileges.User | None = None) -> None:
     """
     global _maker
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.getpid()
     bound_files(LARGEST_RECORDING)
     try:
-        content = content_file()
+        content = new_content()
     except OSError as error:
         raise ProbeError(f"no file in memory can be made ({error.strerror})", "") from error
+    watched = os.pidfd_open(pid)
     if os.fork() == 0:
         ours.close()
-        _run(theirs, content, rule, user)
+        _run(theirs, content, rule, user, Job(pid, watched))
+    os.close(watched)
     theirs.close()
     ours.settimeout(SECONDS)
     process_start.keep_from_broker(ours.fileno())
@@ -172,42 +173,14 @@ def bound_files(most: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
-def content_file() -> int:
-    """A file in memory for the content of files to be made, which never grows; raises OSError.
-
-    There is one, and it is made early: who can make more of them can hoard memory that belongs to
-    no process.
-    """
-    fd = os.memfd_create("probetop-file", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.truncate(fd, _LENGTH + LARGEST_FILE)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-    return fd
+def new_content() -> int:
+    """A file in memory for the content of files to be made; raises OSError."""
+    return content_file.create("probetop-file", LARGEST_FILE)
 
 
-def _fill(fd: int, data: bytes) -> None:
-    """Write a content; raises OSError."""
-    os.pwrite(fd, len(data).to_bytes(_LENGTH, "little"), 0)
-    view, at = memoryview(data), _LENGTH
-    while view:
-        done = os.pwrite(fd, view, at)
-        view, at = view[done:], at + done
-
-
-def _empty(fd: int) -> None:
-    """Give the memory of a content back."""
-    with contextlib.suppress(OSError, ValueError), mmap.mmap(fd, 0) as memory:
-        memory.madvise(mmap.MADV_REMOVE)
-
-
-def _content(fd: int) -> bytes:
-    """A content, whatever the other side does to it meanwhile."""
-    size = int.from_bytes(os.pread(fd, _LENGTH, 0), "little")
-    if size > LARGEST_FILE:
-        raise ProbeError("this cannot be asked for here", "report it")
-    return os.pread(fd, size, _LENGTH)
-
-
-def _run(sock: socket.socket, content: int, rule: Rule, user: privileges.User | None) -> NoReturn:
+def _run(
+    sock: socket.socket, content: int, rule: Rule, user: privileges.User | None, job: Job
+) -> NoReturn:
     """The process that makes files, from fork to end."""
     try:
         for number in (signal.SIGINT, signal.SIGTSTP, signal.SIGHUP, signal.SIGTERM):
@@ -220,7 +193,9 @@ def _run(sock: socket.socket, content: int, rule: Rule, user: privileges.User | 
         # Whose rights are root's is held to root's folders, also without capabilities.
         place = RootsPlace(rule) if os.geteuid() == 0 else UsersPlace(rule)
         place.stops_job = place.stops_job and user is None
+        place.stop = job.stop
         while True:
+            job.wait(sock)
             # Descriptors that come along are not taken: such a message counts as cut.
             data, _, flags, _ = sock.recvmsg(LONGEST_REQUEST + 1)
             if not data:
@@ -240,8 +215,7 @@ def _answer(place: UsersPlace, content: int, request: bytes) -> tuple[bytes, lis
     name = path
     try:
         if request == STOP and place.stops_job:
-            # Other processes of the job may be root's, as a script is that called probetop.
-            os.killpg(os.getpgrp(), signal.SIGTSTP)
+            place.stop()
             return b"ok", []
         if what not in (CREATE, WRITE, CHECK):
             raise ProbeError("this cannot be asked for here", "report it")
@@ -251,7 +225,7 @@ def _answer(place: UsersPlace, content: int, request: bytes) -> tuple[bytes, lis
             place.left -= 1
             return b"ok", [found]
         if what == WRITE:
-            write(name, _content(content), force)
+            write(name, content_file.read(content), force)
             place.left -= 1
         else:
             check_folder(name)
@@ -276,6 +250,7 @@ class UsersPlace:
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self.left = MOST_FILES
+        self.stop: Callable[[], None] = lambda: os.killpg(os.getpgrp(), signal.SIGTSTP)
 
     def enter(self, path: str, force: bool) -> str:
         """Go to where a file may be made; its path from there. Raises ProbeError or OSError."""

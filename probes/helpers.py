@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib import import_module
+from math import ceil
 from typing import Any, NamedTuple
 
 from probes import child, ipc, pipe, privileges
 from probes.base import ProbeError
-from probes.child import Child, Limits
+from probes.child import Child, Kind, Limits
 
 
 class Helper(NamedTuple):
@@ -56,6 +57,7 @@ class Helpers:
         self._helpers = dict(helpers)
         self._answer = answer
         self._working: dict[str, _Working] = {}
+        self._kinds = {name: Kind() for name in helpers}
 
     @property
     def sources(self) -> list[pipe.Reader]:
@@ -74,9 +76,12 @@ class Helpers:
             self._refuse(number, "this cannot be asked for here", "")
         elif name in self._working:
             self._refuse(number, "it is being done for somebody else", "try again later")
+        elif (delay := self._kinds[name].pace.delay()) > 0:
+            fix = f"try again in {ceil(delay)} seconds"
+            self._refuse(number, "it was asked for too often", fix)
         else:
-            work = partial(_worked, helper)
-            started = child.start_untrusted(work, helper.limits, helper.files)
+            work, kind = partial(_worked, helper), self._kinds[name]
+            started = child.start_untrusted(work, helper.limits, helper.files, kind)
             deadline = time.monotonic() + helper.seconds
             self._working[name] = _Working(started, number, deadline, helper.seconds)
 

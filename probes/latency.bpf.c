@@ -8,6 +8,7 @@
  * User space maps, and reads without a system call:
  *   control  the control page: enabled, epoch, filters
  *   hists    per target the durations, what was missed and what found no space
+ *   peaks    per target and CPU the longest of the last rounds of reading
  *   rows     per CPU, process (or text of an argument) and target: calls and nanoseconds
  *   touched, lists   per CPU the rows that changed
  *
@@ -100,7 +101,7 @@ int event(void *ctx)
 		return 0;
 	pt_hold_cpu();
 	PT_ADD(h->count, 1);
-	row = row_of(ctx, c, target, pt_current_process(tgid), NULL);
+	row = row_of(ctx, c, target, pt_current_process(tgid), NULL, bpf_get_smp_processor_id());
 	if (row)
 		row->count++;
 	pt_release_cpu();

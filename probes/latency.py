@@ -119,7 +119,7 @@ class LatencyProbe:
         return Plan(
             source="latency.bpf.c",
             attach=attach,
-            maps=["control", *ROW_MAPS, "hists"],
+            maps=["control", *ROW_MAPS, "hists", "peaks"],
             defines={
                 **sizes,
                 **filter_defines(),
@@ -252,9 +252,10 @@ class LatencyProbe:
                     self._charge(facts, who, count, total)
                     if not facts["by_text"]:
                         self._name(number, comm, noted)
-            counters = unit.hists.counters()
-            for slot, facts in unit.slots.items():
-                self._update(unit, slot, facts["spec"], counters[slot])
+            with unit.hists.reading(unit.control):
+                counters = unit.hists.counters()
+                for slot, facts in unit.slots.items():
+                    self._update(unit, slot, facts["spec"], counters[slot])
         if len(self._processes) > MOST_ROWS:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}

@@ -39,6 +39,7 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
     """One target as the contract has it.
 
     `buckets` are [from, to, count] in ns; the last there is has no end, and None for it.
+    Where `max_exact` is false, `max` is a bound that no duration exceeds.
     """
     target = row.target
     return {
@@ -57,6 +58,7 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "p99": row.p99,
         "p999": row.p999,
         "max": row.maximum,
+        "max_exact": row.exact,
         "mean": row.mean,
         "total": row.total,
         "missed": row.missed,

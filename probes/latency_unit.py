@@ -10,6 +10,7 @@ from typing import Any
 from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
+from probes.peaks import Peaks
 from probes.rows import Histograms, RowTable
 from probes.samples import Filters
 from probes.traced_files import Files
@@ -32,7 +33,9 @@ class Unit:
         self.control = Control(maps.pop("control"))
         sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
         self.rows = RowTable(maps, *sizes, texts=True)
-        self.hists = Histograms(maps.pop("hists"), facts["PT_SLICES"], facts["PT_HISTS"])
+        slices, slots = facts["PT_SLICES"], facts["PT_HISTS"]
+        peaks = Peaks(maps.pop("peaks"), facts["PT_CPUS"], slots)
+        self.hists = Histograms(maps.pop("hists"), slices, slots, peaks)
         self._number = loaded.unit
         meter.adopt(loaded)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing

@@ -15,6 +15,7 @@ from typing import TypeVar
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
+from probes.peaks import maximum, since
 from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (
@@ -70,12 +71,16 @@ def histogram_delta(before: Histogram | None, after: Histogram) -> Histogram:
     if before is after:
         return Histogram({}, 0, 0)
     buckets = int_delta(before.buckets, after.buckets)
-    return Histogram(buckets, after.n - before.n, after.total - before.total)
+    peaks = since(after.peaks, before.n)
+    return Histogram(buckets, after.n - before.n, after.total - before.total, peaks)
 
 
 @dataclass(slots=True)
 class CallRow:
-    """One system call in an interval: counts of the interval, durations in ns or None."""
+    """One system call in an interval: counts of the interval, durations in ns or None.
+
+    Where the maximum is not `exact`, no duration exceeds it.
+    """
 
     name: str
     count: int
@@ -84,6 +89,7 @@ class CallRow:
     p50: float | None = None
     p99: float | None = None
     maximum: float | None = None
+    exact: bool | None = None
     total: int | None = None
 
 
@@ -234,7 +240,7 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
         if spent.n:
             row.p50 = hdr.percentile(spent.buckets, 0.50)
             row.p99 = hdr.percentile(spent.buckets, 0.99)
-            row.maximum = hdr.maximum(spent.buckets, spent.total)
+            row.maximum, row.exact = maximum(spent)
             # Of a sample, the mean stands for all calls; what was missed otherwise is not known.
             sampled = after.sample_every > 1
             row.total = round(spent.total * counts.n / spent.n) if sampled else spent.total
@@ -268,7 +274,8 @@ class TargetRow:
     `target` is the cumulative one, `seconds` for how many it counted. `count` is None while the
     target does not run, `spent`
     holds the interval's durations, `total` is their sum. `missed` and `overflow` are calls
-    of the interval whose duration is not known.
+    of the interval whose duration is not known. Where the maximum is not `exact`, no duration
+    exceeds it.
     """
 
     target: Target
@@ -279,6 +286,7 @@ class TargetRow:
     p99: float | None = None
     p999: float | None = None
     maximum: float | None = None
+    exact: bool | None = None
     mean: float | None = None
     total: int | None = None
     missed: int = 0
@@ -371,7 +379,7 @@ def _target_row(before: Target | None, after: Target, seconds: float) -> TargetR
     row.p50, row.p90, row.p99, row.p999 = [
         hdr.percentile(spent.buckets, fraction) for fraction in (0.50, 0.90, 0.99, 0.999)
     ]
-    row.maximum = hdr.maximum(spent.buckets, spent.total)
+    row.maximum, row.exact = maximum(spent)
     row.mean = spent.total / spent.n
     row.total = spent.total
     return row

@@ -9,11 +9,13 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from probes import hdr
 from probes.control import Control
 from probes.maps import MappedArray, RingBuffer
+from probes.peaks import Peaks, with_peak
 from probes.processes import EXECUTIONS, INDEX_BITS, Processes
 from probes.samples import Histogram
 from probes.text import readable
@@ -180,10 +182,14 @@ class RowTable:
 
 
 class Histograms:
-    """Histograms by slot, each in `slices` parts. Takes the map's descriptor."""
+    """Histograms by slot, each in `slices` parts. Takes the map's descriptor.
 
-    def __init__(self, fd: int, slices: int, per_slice: int) -> None:
+    With `peaks` it knows the longest duration of what was read between their begin and end.
+    """
+
+    def __init__(self, fd: int, slices: int, per_slice: int, peaks: Peaks | None = None) -> None:
         self.slices, self.per_slice = slices, per_slice
+        self.peaks = peaks
         self.array = MappedArray(fd, _HIST_SIZE, slices * per_slice)
         self._seen: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._unsettled: set[tuple[int, int]] = set()
@@ -213,7 +219,23 @@ class Histograms:
         buckets = dict(old.buckets)
         for before, now in ((0, added), *apart):
             _add_buckets(buckets, before, now)
-        return Histogram(buckets, sum(buckets.values()), total)
+        n = sum(buckets.values())
+        if self.peaks is None:
+            return Histogram(buckets, n, total)
+        top = (added.bit_length() - 1) // 32
+        if apart:
+            top = max([bucket for bucket, n in buckets.items() if n != old.buckets.get(bucket)])
+        return Histogram(buckets, n, total, with_peak(old.peaks, n, self.peaks.longest(slot, top)))
+
+    @contextmanager
+    def reading(self, control: Control) -> Iterator[None]:
+        """For as long as histograms are read."""
+        if self.peaks is None:
+            yield
+            return
+        self.peaks.begin(control)
+        yield
+        self.peaks.end(control)
 
     def counters(self) -> list[tuple[int, int, int]]:
         """Events counted, missed and overflown, of each slot."""
@@ -231,6 +253,8 @@ class Histograms:
     def close(self) -> None:
         """Unmap."""
         self.array.close()
+        if self.peaks is not None:
+            self.peaks.close()
 
 
 def _add_buckets(buckets: dict[int, int], before: int, now: int) -> None:

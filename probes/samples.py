@@ -47,12 +47,14 @@ class Histogram(NamedTuple):
     """Cumulative log-linear histogram of durations in nanoseconds.
 
     `buckets` maps a bucket index (see `probes.hdr`) to its cumulative count; empty buckets
-    are absent. `n` is their sum, `total` the summed nanoseconds.
+    are absent. `n` is their sum, `total` the summed nanoseconds. `peaks` has the longest ones
+    (see `probes.peaks`), as far as they are known: recordings of earlier versions have none.
     """
 
     buckets: Mapping[Bucket, Count]
     n: Total
     total: Total
+    peaks: Mapping[Total, Count] = EMPTY
 
 
 NO_HISTOGRAM = Histogram({}, 0, 0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from probes import child, ipc
 from probes.base import ProbeError
-from probes.child import Child, Limits
+from probes.child import Child, Kind, Limits
 
 IDLE_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
@@ -29,6 +29,8 @@ class Searcher:
 
     def __init__(self, answer: Callable[[ipc.Message], object]) -> None:
         self._answer = answer
+        self.kind = Kind()
+        self._waiting: tuple[int, ipc.Message] | None = None
         self._child: Child[socket.socket] | None = None
         self._asked: int | None = None
         self._deadline = 0.0
@@ -43,9 +45,17 @@ class Searcher:
         self.tell(number, {"id": number, "query": query})
 
     def tell(self, number: int, question: ipc.Message) -> None:
-        """Pass a question on; raises OSError if the child cannot be started."""
+        """Pass a question on, now or when there is time; raises OSError if it cannot be done.
+
+        That is where the child cannot be started. Of those that wait the last one counts.
+        """
+        if self.kind.pace.delay() > 0:
+            self._waiting = number, question
+            return
+        self._waiting = None
         if self._child is None:
-            self._child = child.start(self.serve, self.limits)
+            self._child = child.start(self.serve, self.limits, kind=self.kind)
+        self._child.begin()
         # A child that does not read keeps nobody waiting.
         self._child.ours.setblocking(False)
         if self._asked is None:
@@ -62,14 +72,18 @@ class Searcher:
         serve(sock)
 
     def timeout(self) -> float | None:
-        """Seconds until the child has had its time; None without one."""
-        return None if self._child is None else max(0.0, self._deadline - time.monotonic())
+        """Seconds until the child has had its time, or another question its turn; None without."""
+        times = [] if self._waiting is None else [self.kind.pace.delay()]
+        if self._child is not None:
+            times.append(max(0.0, self._deadline - time.monotonic()))
+        return min(times, default=None)
 
     def speak(self, ready: Collection[int]) -> None:
         """Pass on what the child says, and end it when its time is over.
 
         If it has died, the next question starts another.
         """
+        self._go_on()
         if self._child is None:
             return
         if self._child.ours.fileno() in ready:
@@ -80,8 +94,21 @@ class Searcher:
             else:
                 self._fail(f"took more than {ANSWER_SECONDS:g} seconds")
 
+    def _go_on(self) -> None:
+        """Ask what waits, if its time has come."""
+        if self._waiting is None or self.kind.pace.delay() > 0:
+            return
+        number, question = self._waiting
+        try:
+            self.tell(number, question)
+        except OSError as error:
+            self._waiting = None
+            why = f"{self.what} cannot be started ({error.strerror})"
+            self._answer({"id": number, "ok": False, "why": why, "fix": "ask again"})
+
     def _hear(self) -> None:
         assert self._child is not None
+        self._child.charge()
         try:
             received = ipc.receive(self._child.ours, 0)
         except BlockingIOError:

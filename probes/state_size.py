@@ -58,7 +58,7 @@ def _fields(kind: type) -> tuple[str, ...]:
 
 def _buckets(value: Any) -> int:
     histogram: Histogram = getattr(value, "histogram", value)
-    return len(histogram.buckets)
+    return len(histogram.buckets) + len(histogram.peaks)
 
 
 def characters(value: Any) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from probes.control import Control
 from probes.maps import MappedArray
+from probes.peaks import Peaks, with_peak
 from probes.processes import Processes
 from probes.rows import Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, Cost, Counts, Histogram, SyscallSample
@@ -208,25 +209,31 @@ class RowReader:
 class LatencyReader:
     """Reads the histograms; the programs give one to each call when it is first timed."""
 
-    def __init__(self, maps: dict[str, int], slices: int, hists: int) -> None:
+    def __init__(self, maps: dict[str, int], slices: int, hists: int, cpus: int) -> None:
         self.owners = MappedArray(maps.pop("owners"), 8, hists)
-        self.hists = Histograms(maps.pop("hists"), slices, hists)
+        peaks = Peaks(maps.pop("peaks"), cpus, hists)
+        self.hists = Histograms(maps.pop("hists"), slices, hists, peaks)
         self._owners_seen = b""
         self._slots_of: dict[int, list[int]] = {}
         self._known: dict[int, Histogram] = {}
 
-    def read(self, called: Iterable[int], totals: Totals) -> None:
+    def read(self, control: Control, called: Iterable[int], totals: Totals) -> None:
         """Add the durations of the calls that were made."""
         if totals.latency is None:
             totals.latency = {}
         self._read_owners()
-        for call in called:
-            slots = self._slots_of.get(call, ())
-            found = [self.hists.read(slot, self._known.get(slot, NO_HISTOGRAM)) for slot in slots]
-            if not found:
-                continue
-            self._known.update(zip(slots, found, strict=True))
-            totals.latency[totals.names[call]] = found[0] if len(found) == 1 else merged(found)
+        with self.hists.reading(control):
+            for call in called:
+                slots = self._slots_of.get(call, ())
+                known = [self._known.get(slot, NO_HISTOGRAM) for slot in slots]
+                found = [self.hists.read(*pair) for pair in zip(slots, known, strict=True)]
+                if not found:
+                    continue
+                self._known.update(zip(slots, found, strict=True))
+                name, one = totals.names[call], found[0]
+                if len(found) > 1:
+                    one = merged(totals.latency.get(name, NO_HISTOGRAM), known, found)
+                totals.latency[name] = one
         # What has no slot counts in slot 0.
         totals.missed = sum(missed for _, missed, _ in self.hists.counters())
 
@@ -246,12 +253,18 @@ class LatencyReader:
                 self._slots_of.setdefault(owner - 1, []).append(slot)
 
 
-def merged(parts: Iterable[Histogram]) -> Histogram:
-    """One histogram of all durations: two CPUs may have given a call one each."""
+def merged(old: Histogram, known: Sequence[Histogram], parts: Sequence[Histogram]) -> Histogram:
+    """One histogram of all durations: two CPUs may have given a call one each.
+
+    It was `old`, made of the `known` ones, before these were read.
+    """
     buckets: dict[int, int] = {}
     n = total = 0
     for part in parts:
         n, total = n + part.n, total + part.total
         for bucket, count in part.buckets.items():
             buckets[bucket] = buckets.get(bucket, 0) + count
-    return Histogram(buckets, n, total)
+    grown = [part for part, was in zip(parts, known, strict=True) if part is not was]
+    found = [part.peaks.get(part.n, 0) for part in grown]
+    longest = max(found, default=0) if all(found) else 0
+    return Histogram(buckets, n, total, with_peak(old.peaks, n, longest))

@@ -10,6 +10,7 @@
  *   errnos   errors that did not fit into their row, or had none, per call and errno
  *   owners   (LATENCY) which call a histogram is of: its index plus 1, 0 for none
  *   hists    (LATENCY) the histograms, and what was missed; slot 0 is of calls without one
+ *   peaks    (LATENCY) the longest of the last rounds of reading, per histogram and CPU
  *
  * What one system call costs: no hash map, no atomic, no lock, one cache line written.
  * With LATENCY two clock reads and one more line on either side; where one call in N is timed,

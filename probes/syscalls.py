@@ -50,7 +50,7 @@ TIMING = (
     ("on_enter", "raw_syscalls:sys_enter"),
 )
 """Programs and their tracepoints: what ends a call comes before what begins it."""
-TIME_MAPS = ("owners", "hists")
+TIME_MAPS = ("owners", "hists", "peaks")
 
 
 def geometry(cpus: int) -> dict[str, int]:
@@ -170,6 +170,7 @@ class SyscallProbe:
                 "p50": row.p50,
                 "p99": row.p99,
                 "max": row.maximum,
+                "max_exact": row.exact,
                 "total": row.total,
             }
             for row in view.calls
@@ -207,7 +208,7 @@ class SyscallProbe:
         rows = RowReader(maps, facts["PT_CPUS"], facts["PT_ROWS"])
         latency = None
         if facts["latency"]:
-            sizes = (facts["PT_SLICES"], facts["PT_HISTS"])
+            sizes = (facts["PT_SLICES"], facts["PT_HISTS"], facts["PT_CPUS"])
             latency = LatencyReader(maps, *sizes)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters, self.started)
@@ -334,4 +335,4 @@ class SyscallProbe:
         self.totals.sample_every = max(self._every, self._sampled)
         self._sampled = self._every
         if self._latency is not None:
-            self._latency.read(called, self.totals)
+            self._latency.read(self._control, called, self.totals)

@@ -165,6 +165,11 @@ def fmt_ns(value: float | None) -> str:
     return f"{seconds // 86400}d"
 
 
+def at_most(text: str, exact: bool | None) -> str:
+    """A maximum as text, marked where it is a bound that is not exceeded."""
+    return text if exact is not False or text == UNKNOWN else f"<={text}"
+
+
 def fmt_seconds(value: float) -> str:
     """The length of an interval, to a tenth of a second so that it rests: "1", "0.5"."""
     return f"{max(0.1, value):.1f}".removesuffix(".0")

@@ -186,7 +186,7 @@ static __always_inline void time_call(struct control *c, u32 tid, u32 call, u32 
 	if (!begun || !slot)
 		PT_ADD(h->missed, 1);
 	else
-		pt_record(h, bpf_ktime_get_ns() - begun);
+		pt_record(c, h, cpu, slot, bpf_ktime_get_ns() - begun);
 }
 
 /* A thread that ends leaves what it was inside of: exit, if nothing else. */

@@ -56,6 +56,7 @@ struct control {
 	u64 started;	/* when the process of `pid` started, in ns since boot, to a tick */
 	u32 reader;	/* thread group ids of the one that reads this ... */
 	u32 broker;	/* ... and of the one that loaded it: neither is an other */
+	u64 round;	/* raised by user space before and after it reads histograms */
 };
 
 /*

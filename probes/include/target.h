@@ -65,7 +65,7 @@ static __always_inline u32 thread_id(void)
  * leader, NULL for one that has one.
  */
 static __always_inline struct row *row_of(void *ctx, struct control *c, u32 target,
-					  struct pt_process p, const char *comm)
+					  struct pt_process p, const char *comm, u32 cpu)
 {
 	struct row *row;
 #ifdef USE_TEXT
@@ -88,7 +88,7 @@ static __always_inline struct row *row_of(void *ctx, struct control *c, u32 targ
 		p.start = 0;
 		p.leader = 0;
 	}
-	row = pt_row_of(key, p.start, p.leader, bpf_get_smp_processor_id(), c->epoch);
+	row = pt_row_of(key, p.start, p.leader, cpu, c->epoch);
 	if (row && how) {
 		to = (u64 *)row->comm;
 #pragma unroll
@@ -97,7 +97,7 @@ static __always_inline struct row *row_of(void *ctx, struct control *c, u32 targ
 		return row;
 	}
 #else
-	row = pt_row(p, target, bpf_get_smp_processor_id(), c->epoch);
+	row = pt_row(p, target, cpu, c->epoch);
 #endif
 	if (row && comm)
 		__builtin_memcpy(row->comm, comm, PT_COMM);
@@ -108,12 +108,13 @@ static __always_inline struct row *row_of(void *ctx, struct control *c, u32 targ
 static __always_inline void record_as(void *ctx, struct control *c, struct hist *h, u32 target,
 				      struct pt_process p, const char *comm, u64 value, int alone)
 {
+	u32 cpu = bpf_get_smp_processor_id();
 	struct row *row;
 
 	if (!alone)
 		pt_hold_cpu();
-	pt_record(h, value);
-	row = row_of(ctx, c, target, p, comm);
+	pt_record(c, h, cpu, target, value);
+	row = row_of(ctx, c, target, p, comm, cpu);
 	if (row) {
 		row->count++;
 		row->sum += value;

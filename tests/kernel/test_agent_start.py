@@ -66,6 +66,37 @@ def test_the_caller_of_sudo(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_others_see_of_the_targets_that_it_was_started_with(tmp_path: Path) -> None:
+    """Paths below private folders are not told, others are, also by a confined process."""
+    maps = Path("/proc/self/maps").read_text()
+    found = re.search(r" (/\S*/libc[.-]\S+)\n", maps)
+    assert found
+    public = f"uprobe:{found[1]}:getenv"
+    private = f"uprobe:{shutil.copy(found[1], tmp_path)}:getenv"
+    tmp_path.chmod(0o700)
+    missing = f"uprobe:{tmp_path}/none:f"
+    given = [word for spec in (public, private, missing) for word in ("-f", spec)]
+    with Agent(*given, "--budget", "0", "-i", "0.2", "--probes", "latency") as agent:
+
+        def states() -> dict[str, str]:
+            targets = agent.get("/v1/latency/targets")["targets"]
+            return {one["spec"]: one["state"] for one in targets if one["spec"] != "runq"}
+
+        wanted = {public: "on", private: "on", missing: "failed"}
+        eventually("all are traced, or failed", lambda: states() == wanted)
+        agent.headers.clear()
+        first = states()
+        assert [*first.values()] == [*wanted.values()]
+        assert [*first][:1] == [public]
+        assert all(re.fullmatch(r"uprobe:private-\d", spec) for spec in [*first][1:])
+        for path in ("/v1/latency/targets", "/v1/probes", "/metrics"):
+            with agent.open("GET", path) as response:
+                body = response.read().decode()
+            assert tmp_path.name not in body, path
+            assert "private-" in body, path
+        assert found[1] in body
+
+
 def certificate(directory: Path) -> tuple[str, str]:
     cert, key = directory / "cert.pem", directory / "key.pem"
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"

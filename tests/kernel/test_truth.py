@@ -15,9 +15,12 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
+from probes.latency import LatencyProbe
 from probes.processes import pid_of
-from probes.samples import ExitEvent, Frame, LatencySample, PmcSample, SyscallSample
+from probes.samples import ExitEvent, Filters, Frame, LatencySample, PmcSample, SyscallSample
+from probes.syscalls import SyscallProbe
 from tests.kernel.harness import PATHS, Live, Work
+from tests.kernel.timing import sleeps_asked_for
 
 pytestmark = pytest.mark.kernel
 
@@ -127,6 +130,48 @@ def test_what_was_done_is_shown(live: Live, program: Callable[[str], Path], row:
         after = live.settled()
     for expected, shown in row.expected:
         assert shown(after, work.pid) - shown(before, work.pid) == expected
+
+
+@pytest.mark.parametrize("interval", [0.05, 0.5])
+def test_the_longest_call_is_exact(calls: Path, interval: float) -> None:
+    """Runs whose longest sleeps differ: the maximum of each, and of all that came since.
+
+    No sleep is shorter than what was asked for, and the clocks around it are read outside of it;
+    a bucket of durations is thirty times as wide as what the two clocks may differ by.
+    """
+    spec = "syscall:clock_nanosleep"
+    options: dict[str, dict[str, Any]] = {
+        "syscalls": {"latency": True},
+        "latency": {"targets": [spec]},
+    }
+    bounds: list[tuple[int, int]] = []
+    states: list[Frame] = []
+    filters = Filters(comm="calls")
+    with Live("syscalls", "latency", paths=ALL, options=options, filters=filters,
+              interval=interval) as live:  # fmt: skip
+        states.append(live.settled())
+        for count in (40, 3, 25, 2, 1):
+            with Work(calls, "sleeps", str(count)) as work:
+                said = work.work()
+            bounds.append((sleeps_asked_for(count)[-1], said[2]))
+            states.append(live.settled())
+    for begin in range(len(bounds)):
+        for end in range(begin + 1, len(states)):
+            low, high = (max([bound[side] for bound in bounds[begin:end]]) for side in (0, 1))
+            for row in longest_of(states[begin], states[end], spec):
+                assert row["max_exact"] is True
+                assert low * 0.999 <= row["max"] <= high * 1.001, (begin, end, row)
+
+
+def longest_of(before: Frame, after: Frame, spec: str) -> list[dict[str, Any]]:
+    """The rows of a system call, and of the target that is the same, in a stream object."""
+    old, new = before.samples, after.samples
+    call = SyscallProbe.contract(old["syscalls"], new["syscalls"], 1)["rows"]
+    target = LatencyProbe.contract(old["latency"], new["latency"], 1)["targets"]
+    found = [row for row in call if row["syscall"] == spec.partition(":")[2]]
+    found += [row for row in target if row["spec"] == spec]
+    assert len(found) == 2
+    return found
 
 
 def test_each_program_that_ended_has_its_status(live: Live) -> None:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from probes import hdr
 from probes.base import Found, ProbeError
+from probes.peaks import with_peak
 from probes.samples import (
     NO_FILTERS,
     Cost,
@@ -126,7 +127,7 @@ class FakeSource:
         self._totals: dict[str, list[int]] = {name: [0, 0] for name in CALLS}
         self._matrix: dict[tuple[int, str], list[int]] = {}
         self._errnos: dict[tuple[str, str], int] = {}
-        self._histograms: dict[str, tuple[dict[int, int], int]] = {}
+        self._histograms: dict[str, tuple[dict[int, int], int, Mapping[int, int]]] = {}
         self._execs = self._failed = self._pid = 0
         self._live: list[tuple[int, float]] = []
 
@@ -239,8 +240,8 @@ class FakeSource:
             comms=dict(PROCESSES),
             latency=(
                 {
-                    n: Histogram(dict(b), sum(b.values()), t)
-                    for n, (b, t) in self._histograms.items()
+                    n: Histogram(dict(b), sum(b.values()), t, p)
+                    for n, (b, t, p) in self._histograms.items()
                 }
                 if self.latency
                 else None
@@ -248,14 +249,17 @@ class FakeSource:
         )
 
     def _time(self, name: str, count: int, salt: int) -> None:
-        buckets, total = self._histograms.get(name, ({}, 0))
+        buckets, total, peaks = self._histograms.get(name, ({}, 0, {}))
+        longest = 0
         for part, factor in ((0.5, 1), (0.45, 3), (0.05, 40)):
             nanoseconds = int(400 * (salt + 1) ** 2 * factor * wobble(self.tick, salt))
             bucket = hdr.index(nanoseconds)
             n = max(1, int(count * part))
             buckets[bucket] = buckets.get(bucket, 0) + n
             total += n * nanoseconds
-        self._histograms[name] = (buckets, total)
+            longest = max(longest, nanoseconds)
+        peaks = with_peak(peaks, sum(buckets.values()), longest)
+        self._histograms[name] = (buckets, total, peaks)
 
     def _exec_sample(self) -> ExecSample:
         now = NOON + self.tick * self.interval

@@ -9,6 +9,7 @@ from math import exp, sin
 
 from probes import hdr
 from probes.base import Found
+from probes.peaks import with_peak
 from probes.samples import Cost, Histogram, LatencySample, Spent, Target
 
 BROKEN = Target(
@@ -63,14 +64,14 @@ def wobble(tick: int, salt: int) -> float:
     return 0.95 + ((tick * 7919 + salt * 104_729) % 1000) / 10_000
 
 
-def _shape(calls: int, median: float, octaves: int, salt: int) -> tuple[dict[int, int], int]:
-    """Buckets of `calls` durations in a bell around a median, with a tail; and their sum."""
+def _shape(calls: int, median: float, octaves: int, salt: int) -> tuple[dict[int, int], int, int]:
+    """Buckets of `calls` durations in a bell with a tail; their sum, and the longest."""
     parts = 32 * octaves
     weights = [exp(-(((at - parts / 3) / (parts / 6)) ** 2)) for at in range(parts)]
     weights = [w + 0.002 / (1 + at) for at, w in enumerate(weights)]
     whole = sum(weights)
     buckets: dict[int, int] = {}
-    total = 0
+    total = longest = 0
     for at, weight in enumerate(weights):
         value = median * wobble(salt, 3) * 2 ** ((at - parts / 3) / 32)
         count = int(calls * weight / whole * wobble(salt, at) + (at * 31 + salt * 17) % 97 / 97)
@@ -78,7 +79,8 @@ def _shape(calls: int, median: float, octaves: int, salt: int) -> tuple[dict[int
             bucket = hdr.index(int(value))
             buckets[bucket] = buckets.get(bucket, 0) + count
             total += count * int(value)
-    return buckets, total
+            longest = int(value)
+    return buckets, total, longest
 
 
 class FakeLatency:
@@ -112,14 +114,18 @@ class FakeLatency:
             calls = round(rate * wobble(tick, salt) * (1 + (tick // 20 + salt) % 3))
             buckets, total = dict(before.histogram.buckets), before.histogram.total
             n = calls if wanted.counts_only else 0
+            longest = 0
             for share, median, octaves in shapes:
                 # Durations drift up and down within a minute, and double in bursts.
                 drift = 2 ** (sin((tick + 9 * salt) / 9) + ((tick + salt) % 23 in (0, 1, 2)))
-                more, spent = _shape(round(calls * share), median * drift, octaves, tick + salt)
+                part = round(calls * share)
+                more, spent, most = _shape(part, median * drift, octaves, tick + salt)
                 for bucket, count in more.items():
                     buckets[bucket] = buckets.get(bucket, 0) + count
                 n, total = n + sum(more.values()), total + spent
-            grown = Histogram(buckets, before.histogram.n + n, total)
+                longest = max(longest, most)
+            peaks = with_peak(before.histogram.peaks, before.histogram.n + n, longest)
+            grown = Histogram(buckets, before.histogram.n + n, total, peaks)
             missed = before.missed + (3 if wanted.functions > 1 else 0)
             self._spent[wanted.spec] = replace(before, histogram=grown, missed=missed)
             mean = (total - before.histogram.total) // max(1, n)

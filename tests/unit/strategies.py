@@ -37,7 +37,11 @@ states = st.sampled_from(["on", "off", "starting", "failed"])
 costs = st.builds(Cost, counters, maybe_float, maybe_float, st.none() | counters)
 counts = st.builds(Counts, counters, counters)
 histograms = st.builds(
-    Histogram, st.dictionaries(st.integers(0, 1279), counters, max_size=5), counters, counters
+    Histogram,
+    st.dictionaries(st.integers(0, 1279), counters, max_size=5),
+    counters,
+    counters,
+    st.dictionaries(counters, counters, max_size=3),
 )
 common = {
     "state": states,

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from probes import content_file
 from probes.samples import Filters
 from tests.unit.agent import Served, eventually
 from tui.agent import runs
+from tui.agent.errors import Refused
 from tui.agent.schemas import SCHEMAS
 
 
@@ -248,7 +252,6 @@ def test_snapshots_are_of_the_last_seconds(served: Served) -> None:
 
 
 def test_a_page_is_made_by_somebody_else(served: Served) -> None:
-    import os
     import threading
 
     from tui.agent.page import make
@@ -265,10 +268,43 @@ def test_a_page_is_made_by_somebody_else(served: Served) -> None:
     first = served.get("/v1/snapshot.html")
     answer = served.get("/v1/snapshot.html")
     assert len(first.body) == len(answer.body), "what one page leaves is not part of the next"
-    assert [os.fstat(fd).st_size for fd in served.page_files] == [0, 0]
+    assert [os.fstat(fd).st_blocks for fd in served.page_files] == [0, 0]
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.body.startswith(b"<!doctype html>") or b"<html" in answer.body[:300]
     assert b"futex" in answer.body
     assert b"<svg" in answer.body
     served.source.helped = lambda name: {"ok": False, "why": "no memory", "fix": "add some"}
     assert served.get("/v1/snapshot.html").refused(503) == "no memory"
+
+
+def test_what_pages_are_made_of_is_bounded(served: Served) -> None:
+    """What lies in a file without a name belongs to no process that the kernel could end."""
+    for fd in served.page_files:
+        size = os.fstat(fd).st_size
+        assert size <= 65 << 20
+        with pytest.raises(PermissionError):
+            os.truncate(fd, size + 1)
+        with pytest.raises(PermissionError):
+            os.pwrite(fd, b"x", size)
+        # However long it says that it is.
+        os.pwrite(fd, b"\xff" * 8, 0)
+        with pytest.raises(ValueError, match="more than its file"):
+            content_file.read(fd)
+
+
+def test_a_page_that_is_too_large_is_of_less_time(served: Served) -> None:
+    snapshots, view = served.agent.snapshots, served.agent.views["all"]
+    source, _ = served.page_files
+    for at in range(32):
+        snapshots._history.add(replace(served.source.frame(), mono=1e9 + at))
+    everything = snapshots._write(60.0, source, view)
+    size = len(content_file.read(source))
+    small = content_file.create("small", size - 1)
+    fewer = snapshots._write(60.0, small, view)
+    assert len(content_file.read(small)) < size
+    assert 2 <= fewer < everything
+    tiny = content_file.create("tiny", 100)
+    with pytest.raises(Refused, match="too much for a page"):
+        snapshots._write(60.0, tiny, view)
+    os.close(small)
+    os.close(tiny)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -81,6 +83,32 @@ def test_an_idle_connection_is_closed(served: Served, monkeypatch: pytest.Monkey
     with served.connect() as sock:
         sock.sendall(GET + b"\r\n")
         assert closed(sock)
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_nothing_is_kept_of_connections_that_have_ended(
+    monkeypatch: pytest.MonkeyPatch, reset: bool
+) -> None:
+    """Whoever connects again and again would fill the memory until timers or the collector run."""
+    monkeypatch.setattr(server, "KEEP_SECONDS", 3600)
+    gc.collect()
+    gc.disable()
+    try:
+        with Served(as_owner=False) as served:
+            for _ in range(50):
+                with served.connect() as sock:
+                    sock.sendall(b"GET /v1/runs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert sock.recv(4096).startswith(b"HTTP/1.1 401 ")
+                    linger = struct.pack("ii", int(reset), 0)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            eventually("all connections are forgotten", lambda: not connections())
+    finally:
+        gc.enable()
+
+
+def connections() -> list[object]:
+    """Connections in memory, also those that only the garbage collector would free."""
+    return [one for one in gc.get_objects() if type(one) is server.Connection]
 
 
 def test_a_body_that_nobody_reads_is_thrown_away_up_to_a_limit(served: Served) -> None:

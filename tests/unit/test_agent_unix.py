@@ -125,6 +125,51 @@ def test_a_directory_where_others_could_replace_it_is_refused(
     unix_socket.open_unix(str(directory / "s"), USER, (ALICE,)).close()
 
 
+@pytest.mark.parametrize(
+    ("uid", "mode", "name"),
+    [
+        (MALLORY, 0o755, "a/b/c"), (0, 0o777, "a/b/c"), (0, 0o775, "a/b/c"), (MALLORY, 0o755, "to"),
+        (MALLORY, 0o755, "a/b/c/../../up"),
+    ],
+)  # fmt: skip
+def test_a_way_that_others_could_change_is_refused(
+    tmp_path: Path, uid: int, mode: int, name: str
+) -> None:
+    """Whoever may rename a directory on the way puts another one in its place."""
+    inner = tmp_path / "a" / "b" / "c"
+    inner.mkdir(parents=True)
+    (tmp_path / "to").symlink_to("a/b/c")
+    (tmp_path / "a" / "up").symlink_to(inner)
+    path = tmp_path / name / "s"
+    unix_socket.open_unix(str(path), USER, (ALICE,)).close()
+    (inner / "s").unlink()
+    (tmp_path / "a").chmod(mode)
+    os.chown(tmp_path / "a", uid, uid)
+    with pytest.raises(UsageError, match="others could put another socket"):
+        unix_socket.open_unix(str(path), USER, (ALICE,))
+    assert list(inner.iterdir()) == []
+    (tmp_path / "a").chmod(0o1777)
+    os.chown(tmp_path / "a", 0, 0)
+    unix_socket.open_unix(str(path), USER, (ALICE,)).close()
+
+
+def test_a_link_of_somebody_else_is_not_followed(shared: Path) -> None:
+    """Anybody may make one in a directory such as /tmp."""
+    (shared / "d").mkdir()
+    link = shared / "link"
+    link.symlink_to("d")
+    for uid, loop in ((0, False), (ALICE, False), (MALLORY, False), (0, True)):
+        if loop:
+            link.unlink()
+            link.symlink_to("link")
+        os.chown(link, uid, uid, follow_symlinks=False)
+        if uid != MALLORY and not loop:
+            unix_socket.open_unix(str(link / "s"), USER, (ALICE,)).close()
+            continue
+        with pytest.raises(ProbeError, match="symbolic links" if loop else "others could put"):
+            unix_socket.open_unix(str(link / "t"), USER, (ALICE,))
+
+
 def test_a_socket_of_somebody_else_is_none_that_an_agent_left(shared: Path) -> None:
     path = shared / "s"
     with socket.socket(socket.AF_UNIX) as left:

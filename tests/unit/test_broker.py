@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from probes import bpfsys, broker, ipc, map_memory, namer, searcher, units
+from probes import bpfsys, broker, child, ipc, map_memory, namer, pace, searcher, units
 from tests.unit.broker_bench import (
     Bench,
     Play,
@@ -315,6 +315,92 @@ def test_a_worker_that_hangs_is_killed_and_said(
     message, _ = one.answer()
     assert (message["id"], message["ok"]) == (1, False)
     assert "took more than 0.3 seconds" in message["why"]
+
+
+def answers(sock: socket.socket) -> None:
+    """A worker that knows nothing, at once."""
+    while (received := ipc.receive(sock)) is not None:
+        message: Any = received[0]
+        ipc.send(sock, {"id": message["id"], "ok": True, "found": []})
+
+
+def test_requests_wait_that_take_too_much_and_no_others(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searcher, "serve", answers)
+    one = bench(obedient)
+    debts = [one.broker.pace, one.broker.searcher.kind.pace]
+    for at, first in enumerate(
+        ({"id": 1, "probe": "one"}, {"id": 1, "op": "search", "query": "x"})
+    ):
+        debts[at].charge(pace.BURST + 1000)
+        other = {"id": 2, "probe": "one"} if at else {"id": 2, "op": "search", "query": "x"}
+        one.ask(**first)
+        one.ask(**other)
+        message, fds = one.answer()
+        ipc.close_all(fds)
+        assert (message["id"], message["ok"]) == (2, True)
+        debts[at].charge(-pace.BURST - 1000)
+        # It wakes up for this, and not in an hour.
+        one.ask(id=3, op="runs")
+        found = [one.answer() for _ in range(2)]
+        assert sorted(message["id"] for message, _ in found) == [1, 3]
+        for message, fds in found:
+            ipc.close_all(fds)
+            assert message["ok"]
+
+
+def test_a_request_that_waits_has_its_turn_by_itself(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searcher, "serve", answers)
+    one = bench(obedient)
+    for paced in (one.broker.pace, one.broker.searcher.kind.pace):
+        paced.charge(pace.BURST + 0.1)
+    one.ask(id=1, probe="one")
+    one.ask(id=2, op="search", query="x")
+    found = [one.answer() for _ in range(2)]
+    assert sorted((message["id"], message["ok"]) for message, _ in found) == [(1, True), (2, True)]
+    for _, fds in found:
+        ipc.close_all(fds)
+
+
+class Stuck:
+    """A child that was killed while a file system held it."""
+
+    def __init__(self, kind: child.Kind) -> None:
+        self.kind = kind
+
+    def _reap(self, seconds: float) -> None:
+        lingering: list[Any] = child.Child._lingering
+        lingering.append(self)
+
+
+def test_loaders_that_cannot_be_ended_hold_up_their_own_probe(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searcher, "serve", answers)
+    one = bench(obedient)
+    one.ask(id=1, probe="one")
+    ipc.close_all(one.answer()[1])
+    stuck = Stuck(one.broker.kinds["one"])
+    for _ in range(child.MOST_LINGERING):
+        stuck._reap(0)
+    try:
+        for ask, ok in (
+            ({"probe": "one"}, False),
+            ({"probe": "two"}, True),
+            ({"op": "search", "query": "x"}, True),
+        ):
+            one.ask(id=2, **ask)
+            message, fds = one.answer()
+            ipc.close_all(fds)
+            assert message["ok"] == ok, message
+    finally:
+        stuck.kind = child.Kind()
+        lingering: list[Any] = child.Child._lingering
+        while stuck in lingering:
+            lingering.remove(stuck)
 
 
 @pytest.mark.parametrize("stops", [False, True])

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import time
 from typing import Any
 
 import pytest
 
-from probes import child, ipc
-from probes.child import Limits
+from probes import child, ipc, pace
+from probes.child import Kind, Limits
+from probes.pace import Pace
 from tests.unit.broker_bench import open_descriptors
 
 
@@ -49,12 +51,12 @@ def test_a_child_that_eats_memory_or_time_ends() -> None:
         held = [bytearray(50 << 20) for _ in range(100)]
         ipc.send(sock, {"held": len(held)})
 
-    def spins(sock: socket.socket) -> None:
+    def spins_on(sock: socket.socket) -> None:
         child.limit_time(Limits(cpu=0))
         while True:
             pass
 
-    for work in (eats, spins):
+    for work in (eats, spins_on):
         one = child.start(work, Limits(memory=512 << 20, cpu=5))
         assert ipc.receive(one.ours) is None
         one.end()
@@ -62,10 +64,84 @@ def test_a_child_that_eats_memory_or_time_ends() -> None:
 
 def test_children_that_cannot_be_ended_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that answers nothing holds whoever asked it, killed or not."""
-    one = child.start(lambda sock: None, Limits())
+    kind = Kind()
+    one = child.start(lambda sock: None, Limits(), kind=kind)
     monkeypatch.setattr(child.Child, "_lingering", [one] * child.MOST_LINGERING)
     with pytest.raises(BlockingIOError):
-        child.start(lambda sock: None, Limits())
+        child.start(lambda sock: None, Limits(), kind=kind)
+    with pytest.raises(BlockingIOError):
+        child.start_untrusted(lambda: {}, Limits(), kind=kind)
+    # They hold up none that are for something else.
+    for other in (Kind(kind.pace), child.OTHER):
+        child.start(lambda sock: None, Limits(), kind=other).end()
     monkeypatch.undo()
     child.start(lambda sock: None, Limits()).end()
+    one.end()
+
+
+def spins(seconds: float) -> None:
+    """Take CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_what_children_take_is_charged_to_their_kind() -> None:
+    """While they go on, and what their own children took at their end; each once."""
+
+    def work(sock: socket.socket) -> None:
+        while ipc.receive(sock) is not None:
+            if os.fork() == 0:
+                spins(0.2)
+                os._exit(0)
+            os.wait()
+            spins(0.2)
+            ipc.send(sock, {})
+
+    kind = Kind(Pace(lambda: 0.0))
+    one = child.start(work, Limits(), kind=kind)
+    left = []
+    for _ in range(2):
+        ipc.send(one.ours, {})
+        assert ipc.receive(one.ours) is not None
+        one.charge()
+        left.append(pace.BURST - kind.pace._left)
+    assert left[0] >= 0.2
+    assert left[1] >= left[0] + 0.2
+    # It may wait for a CPU for any time, and takes none by that.
+    one.ended(20)
+    assert 0.8 <= pace.BURST - kind.pace._left < 1.6
+
+
+def void(value: object) -> None:
+    """Nothing."""
+
+
+def test_a_kind_that_takes_much_is_less_urgent_and_then_waits() -> None:
+    now = [0.0]
+    kind = Kind(Pace(lambda: now[0]))
+    one = child.start(lambda sock: void(ipc.receive(sock)), Limits(), kind=kind)
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def urgency() -> int:
+        one.begin()
+        return os.getpriority(os.PRIO_PROCESS, one.pid) - usual
+
+    assert (urgency(), kind.pace.delay()) == (0, 0.0)
+    kind.pace.charge(pace.BURST / 2 + 1)
+    assert (urgency(), kind.pace.delay()) == (pace.NICE, 0.0)
+    kind.pace.charge(pace.BURST / 2)
+    assert kind.pace.delay() == pytest.approx(1 / pace.RATE)
+    now[0] += 1 / pace.RATE
+    assert kind.pace.delay() == 0.0
+    # In the mean it is the rate, however long.
+    used = 0
+    for _ in range(1000):
+        now[0] += 1.0
+        if kind.pace.delay() == 0.0:
+            kind.pace.charge(1.0)
+            used += 1
+    assert used == pytest.approx(1000 * pace.RATE, abs=2)
+    now[0] += 10 * pace.BURST / pace.RATE
+    assert (urgency(), kind.pace._left) == (0, pace.BURST)
     one.end()

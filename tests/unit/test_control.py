@@ -68,6 +68,7 @@ def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "monotonic_ns", lambda: 12345)
     page.enable(True)
     page.next_epoch()
+    assert page.next_round() == 1
     page.set_sample(16)
     page.set_wake(4096)
     page.set_filters(Filters(pid=7, comm="name", uid=8), 90_000_000)
@@ -86,6 +87,7 @@ def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.Monk
         "started": 90_000_000,
         "reader": 0,
         "broker": 0,
+        "round": 1,
     }
     page.enable(False)
     assert words(page)["enabled"] == 0

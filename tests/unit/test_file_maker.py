@@ -46,7 +46,7 @@ def asked() -> Iterator[dict[Rule, Maker]]:
 def maker_of(rule: Rule, asked: dict[Rule, Maker], kind: type[UsersPlace] = RootsPlace) -> Maker:
     """The side without privileges of a maker with this rule."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    place, content = kind(rule), file_maker.content_file()
+    place, content = kind(rule), file_maker.new_content()
 
     def serve() -> None:
         while True:
@@ -176,7 +176,7 @@ def test_a_folder_that_is_exchanged_for_a_link_leads_nowhere(
 
 def test_any_bytes_are_answered(tmp_path: Path) -> None:
     rng = random.Random(5)
-    place, content = RootsPlace(Rule()), file_maker.content_file()
+    place, content = RootsPlace(Rule()), file_maker.new_content()
     starts = [b"", b"c", b"w ", b"k!", b"c /", b"c .html", b"k ../"]
     for _ in range(4000):
         request = rng.choice(starts) + rng.randbytes(rng.randrange(40))
@@ -189,7 +189,7 @@ def test_any_bytes_are_answered(tmp_path: Path) -> None:
 
 
 def test_a_content_is_as_long_as_it_says_and_never_larger(tmp_path: Path) -> None:
-    place, content = RootsPlace(Rule()), file_maker.content_file()
+    place, content = RootsPlace(Rule()), file_maker.new_content()
     for length, name in {0: b"a", file_maker.LARGEST_FILE: b"b"}.items():
         os.pwrite(content, length.to_bytes(8, "little"), 0)
         assert file_maker._answer(place, content, b"w %s.html" % name)[0] == b"ok"

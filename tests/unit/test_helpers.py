@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from probes import ipc
+from probes import ipc, pace
 from probes.base import ProbeError
 from probes.broker import Broker
 from probes.broker_link import BrokerLink, connected
@@ -85,6 +85,8 @@ HELPERS = {
     "missing": Helper(f"{HERE}:nothing", 20.0),
 }
 Ask = Callable[..., None]
+BROKERS = list[Broker]()
+"""The one behind the link of the present test."""
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ def link() -> Iterator[BrokerLink]:
     ours.answers.settimeout(20)
     before = len(os.listdir("/proc/self/fd"))
     broker = Broker(theirs, {}, helpers=helpers)
+    BROKERS[:] = [broker]
     thread = threading.Thread(target=broker.serve)
     thread.start()
     yield ours
@@ -184,4 +187,15 @@ def test_one_at_a_time_of_each(link: BrokerLink) -> None:
     assert (value["id"], value["ok"]) == (2, False)
     assert "somebody else" in value["why"]
     ask(link, "says", 3)
+    assert answer(link)["id"] == 3
+
+
+def test_who_asks_for_too_much_is_told_when_to_ask_again(link: BrokerLink) -> None:
+    BROKERS[0].helpers._kinds["says"].pace.charge(pace.BURST + 10.2 * pace.RATE)
+    ask(link, "says", 1)
+    value = answer(link)
+    assert (value["id"], value["ok"]) == (1, False)
+    assert value["why"] == "it was asked for too often"
+    assert value["fix"] in ("try again in 10 seconds", "try again in 11 seconds")
+    ask(link, "writes", 3)
     assert answer(link)["id"] == 3

@@ -51,7 +51,9 @@ def test_ours_is_removed_and_nothing_else(events: Path) -> None:
     assert commands == "-:probetop/r5_0a0a0a0a\n-:probetop/r6_0b0b0b0b\n"
 
 
-@pytest.mark.parametrize(("owner", "nothing_left"), [(os.getpid(), False), (1, True)])
+@pytest.mark.parametrize(
+    ("owner", "nothing_left"), [(os.getpid(), False), (1, True)], ids=["own process", "process 1"]
+)
 def test_what_is_in_use_stays(
     events: Path, monkeypatch: pytest.MonkeyPatch, owner: int, nothing_left: bool
 ) -> None:

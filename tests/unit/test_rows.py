@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from probes import control as control_of
-from probes import hdr, processes, rows
+from probes import hdr, peaks, processes, rows
 from probes.control import Control
 from probes.processes import Processes, pid_of
 from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
-from probes.samples import NO_HISTOGRAM
+from probes.samples import NO_HISTOGRAM, Histogram
 from probes.text import raw_of
 
 CPUS, ROWS, WAYS, REST = 2, 8, 8, 2
@@ -40,6 +40,14 @@ def test_layouts_are_the_headers() -> None:
     fields = re.search(r"struct hist \{(.*?)\};", (HEADERS / "hist.h").read_text(), re.S)
     assert fields is not None
     assert re.findall(r"u64 (\w+);", fields[1]) == ["total", "count", "missed", "overflow"]
+    text = (HEADERS / "hist.h").read_text()
+    assert f"#define PT_ROUNDS {peaks.ROUNDS}\t" in text
+    body = re.search(r"struct peak \{(.*?)\};", text, re.S)
+    assert body is not None
+    assert re.findall(r"u64 (\w+);", body[1]) == ["round", "value"]
+    assert re.search(r"struct peaks \{\n\tstruct peak of\[PT_ROUNDS\];.*\n\};", text)
+    assert "u32 place = slot * PT_CPUS + cpu;" in text
+    assert peaks.SIZE == 16 * peaks.ROUNDS
     assert rows._ROW.size == ROW
     assert rows._HIST_SIZE == 32 + 4 * hdr.BUCKETS
 
@@ -285,7 +293,7 @@ def test_slices_are_summed_and_slots_are_apart(hists: Hists) -> None:
         hists.add(piece, 1, 1000, 10)
         hists.add(piece, 2, 50 + piece)
     found = hists.reader.read(1, NO_HISTOGRAM)
-    assert found == ({hdr.index(1000): 40}, 40, 40_000)
+    assert found == Histogram({hdr.index(1000): 40}, 40, 40_000)
     other = hists.reader.read(2, NO_HISTOGRAM)
     assert (other.n, other.total) == (4, 206)
     assert hists.reader.read(0, NO_HISTOGRAM) is NO_HISTOGRAM or not hists.reader.counters()[0][0]
@@ -299,7 +307,7 @@ def test_what_did_not_change_is_the_same_object(hists: Hists) -> None:
     second = hists.reader.read(0, first)
     assert second.n == 2
     # A Sample may be kept: the one before is as it was.
-    assert first == ({hdr.index(123): 1}, 1, 123)
+    assert first == Histogram({hdr.index(123): 1}, 1, 123)
 
 
 def test_every_bucket_arrives(hists: Hists) -> None:
@@ -349,4 +357,4 @@ def test_stores_that_show_in_another_order_are_not_lost(hists: Hists) -> None:
     os.pwrite(hists.fd, struct.pack("=2Q", 3000, 2), base)
     second = hists.reader.read(1, first)
     os.pwrite(hists.fd, struct.pack("=I", 2), base + 32 + 4 * hdr.index(1000))
-    assert hists.reader.read(1, second) == ({hdr.index(1000): 2}, 2, 3000)
+    assert hists.reader.read(1, second) == Histogram({hdr.index(1000): 2}, 2, 3000)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import hdr, syscall_rows
+from probes import hdr, peaks, syscall_rows
 from probes.control import Control
 from probes.samples import NO_COST, Counts, Histogram
 from probes.syscall_names import BY_SIGSYS, errno_name
@@ -88,17 +88,27 @@ class Timed:
     SIZE = 32 + 4 * hdr.BUCKETS
 
     def __init__(self) -> None:
-        sizes = {"owners": 8 * self.SLOTS, "hists": self.SIZE * self.SLICES * self.SLOTS}
+        sizes = {
+            "owners": 8 * self.SLOTS,
+            "hists": self.SIZE * self.SLICES * self.SLOTS,
+            "peaks": peaks.SIZE * self.SLICES * self.SLOTS,
+            "control": 4096,
+        }
         self.maps = {name: os.memfd_create(name) for name in sizes}
         for name, size in sizes.items():
             os.ftruncate(self.maps[name], -(-size // 4096) * 4096)
         maps = {name: os.dup(fd) for name, fd in self.maps.items()}
-        self.reader = LatencyReader(maps, self.SLICES, self.SLOTS)
+        self.control = Control(maps.pop("control"))
+        self.reader = LatencyReader(maps, self.SLICES, self.SLOTS, self.SLICES)
 
     def close(self) -> None:
         self.reader.close()
+        self.control.close()
         for fd in self.maps.values():
             os.close(fd)
+
+    def read(self, totals: Totals, *calls: int) -> None:
+        self.reader.read(self.control, calls, totals)
 
     def owner(self, slot: int, call: int) -> None:
         os.pwrite(self.maps["owners"], struct.pack("=Q", call + 1), 8 * slot)
@@ -110,6 +120,10 @@ class Timed:
         head = struct.pack("=QQQQ", total + bucket * count, n + count, before + missed, 0)
         os.pwrite(self.maps["hists"], head, at)
         os.pwrite(self.maps["hists"], struct.pack("=I", count), at + 32 + 4 * bucket)
+        number = self.control.round
+        at = peaks.SIZE * (slot * self.SLICES + piece) + 16 * (number % peaks.ROUNDS)
+        peak = struct.pack("=QQ", number, hdr.bounds(bucket)[0])
+        os.pwrite(self.maps["peaks"], peak, at)
 
 
 @pytest.fixture
@@ -123,13 +137,13 @@ def test_the_owner_of_a_histogram_is_read(timed: Timed, totals: Totals) -> None:
     timed.put(0, 0, 0, 0, missed=3)
     timed.owner(1, WRITE)
     timed.put(1, 1, 9, 4, missed=1)
-    timed.reader.read({READ, WRITE}, totals)
-    assert totals.latency == {"write": Histogram({9: 4}, 4, 36)}
+    timed.read(totals, READ, WRITE)
+    assert totals.latency == {"write": Histogram({9: 4}, 4, 36, {4: 9})}
     assert totals.missed == 4
     timed.owner(2, READ)
     timed.put(0, 2, 5, 1)
-    timed.reader.read({READ}, totals)
-    assert totals.latency["read"] == Histogram({5: 1}, 1, 5)
+    timed.read(totals, READ)
+    assert totals.latency["read"] == Histogram({5: 1}, 1, 5, {1: 5})
 
 
 def test_two_histograms_of_one_call_add_up(timed: Timed, totals: Totals) -> None:
@@ -137,10 +151,13 @@ def test_two_histograms_of_one_call_add_up(timed: Timed, totals: Totals) -> None
     for slot, piece in ((1, 0), (2, 1)):
         timed.owner(slot, READ)
         timed.put(piece, slot, 7, 2)
-    timed.reader.read({READ}, totals)
+    timed.read(totals, READ)
     timed.put(1, 2, 8, 3)
-    timed.reader.read({READ}, totals)
-    assert totals.latency == {"read": Histogram({7: 4, 8: 3}, 7, 52)}
+    timed.read(totals, READ)
+    assert totals.latency == {"read": Histogram({7: 4, 8: 3}, 7, 52, {7: 8})}
+    timed.put(0, 1, 6, 1)
+    timed.read(totals, READ)
+    assert totals.latency["read"].peaks == {7: 8, 8: 6}
 
 
 def layout(pid: int, call: int) -> int:

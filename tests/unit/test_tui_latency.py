@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from probes import hdr
 from probes.base import ProbeError
 from probes.samples import Frame, Histogram, Host, LatencySample, Sample, Spent, Target
 from tests.pilot.fake import HOSTILE_COMM, FakeSource, failed
@@ -127,6 +128,18 @@ def test_short_names_leave_room_for_more_columns_at_80(feed: Feed) -> None:
 def test_a_long_spec_is_cut_in_the_middle(feed: Feed) -> None:
     feed(2)
     assert any("uprobe:/usr/l…n/postgres:exec_simple_query" in t for t in feed.texts(80))
+
+
+def test_a_maximum_that_is_a_bound_says_so(feed: Feed) -> None:
+    buckets = {hdr.index(1_000_000): 2, 5: 1}
+    bound = target("bound", {}, histogram=Histogram(buckets, 3, 2_000_005))
+    peak = {3: 1_001_000}
+    exact = target("exact", {}, histogram=Histogram(buckets, 3, 2_000_005, peak))
+    feed(1, sample(target("bound", {}), target("exact", {})))
+    feed(1, sample(bound, exact))
+    assert "<=1.0ms" in feed.row(" bound ")
+    assert "1.0ms" in feed.row(" exact ")
+    assert "<=1.0ms" not in feed.row(" exact ")
 
 
 def test_durations_near_the_floor_are_marked_and_explained(feed: Feed) -> None:

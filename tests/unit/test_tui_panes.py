@@ -140,6 +140,7 @@ def test_latency_columns_come_with_the_option_and_go(source: FakeSource) -> None
     heading = next(text for text in texts(pane) if "p99" in text)
     for name in ("p50", "p99", "max", "time/s"):
         assert name in heading
+    assert not any("<=" in text for text in texts(pane))
     pane.sort()
     pane.sort()
     feed(pane, source)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tui.agent.frames import Streams
     from tui.agent.hub import Hub
     from tui.agent.metrics import Metrics
+    from tui.agent.private_targets import PrivateTargets
+    from tui.agent.public import Sight, View
     from tui.agent.runs import Runs
     from tui.agent.snapshots import Snapshots
 
@@ -46,6 +48,8 @@ class Agent:
     runs: Runs
     snapshots: Snapshots
     metrics: Metrics
+    private: PrivateTargets
+    views: Mapping[Sight, View]
     tokens: bool = False
     offsets: bool = False
     report: Mapping[str, Any] | None = None
@@ -59,6 +63,16 @@ def context(request: Request) -> Agent:
 def access(request: Request) -> Access:
     """What the asker may do."""
     return cast("Access", request.state.access)
+
+
+def sight(request: Request) -> Sight:
+    """What kind of client it is, for what it sees."""
+    return cast("Sight", request.state.sight)
+
+
+def view(request: Request) -> View:
+    """What the asker sees."""
+    return context(request).views[sight(request)]
 
 
 def answer(value: Mapping[str, Any], status: int = 200, **headers: str) -> Response:

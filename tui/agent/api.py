@@ -83,6 +83,7 @@ class Gate:
                 scope["method"], scope["path"], scope["scheme"], headers, connection.peer_uid
             )
             scope["state"]["access"] = access
+            scope["state"]["sight"] = self._guard.sight(access)
             connection.known = connection.known or self._guard.knows(access)
             await self._app(scope, receive, send_with_headers)
         except ProbeError as error:

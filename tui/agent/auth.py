@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 from probes.privileges import NOBODY
 from tui.agent.errors import JSON, Refused
 from tui.agent.options import Listen, Token
+from tui.agent.public import Sight
 
 Access = Literal["public", "read", "control"]
 READING = ("GET", "HEAD")
@@ -94,6 +95,12 @@ class Guard:
         if has_body and kind != JSON:
             raise Refused(415, "the body is not called JSON", f"send Content-Type: {JSON}")
         return access
+
+    def sight(self, access: Access) -> Sight:
+        """What who has this access sees."""
+        if access == "read":
+            return "token" if self.knows(access) else "socket"
+        return "all" if access == "control" else "public"
 
     def knows(self, access: Access) -> bool:
         """Whether who has this access showed a token, or is an owner by the socket's peer."""

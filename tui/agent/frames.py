@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
@@ -21,7 +21,7 @@ from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.agent.control import Control
 from tui.agent.errors import Refused, complain
-from tui.agent.public import public
+from tui.agent.public import Sight, View
 
 RECORDS = "application/vnd.probetop.frames"
 EVENTS = "text/event-stream"
@@ -68,9 +68,9 @@ class Events(Outlet):
 
     heartbeat = b": alive\n\n"
 
-    def __init__(self, public: bool = False) -> None:
+    def __init__(self, sight: Sight = "all") -> None:
         super().__init__()
-        self.public = public
+        self.sight = sight
         self._queue: deque[bytes] = deque()
         self._size = 0
 
@@ -97,9 +97,9 @@ class Records(Outlet):
 
     heartbeat = message({})
 
-    def __init__(self, first: Frame | None, public: bool = False) -> None:
+    def __init__(self, first: Frame | None, sight: Sight = "all") -> None:
         super().__init__()
-        self.public = public
+        self.sight = sight
         self._encoder = Encoder(whole=0)
         self._frame = first
         if first is not None:
@@ -121,9 +121,10 @@ class Records(Outlet):
 class Streams:
     """All who listen to Frames. `dropped` counts those that did not read."""
 
-    def __init__(self, kinds: Mapping[str, type[Probe]]) -> None:
+    def __init__(self, kinds: Mapping[str, type[Probe]], views: Mapping[Sight, View]) -> None:
         self.dropped = 0
         self._kinds = kinds
+        self._views = views
         self._listeners: set[Events] = set()
         self._readers: set[Records] = set()
         self._last: Frame | None = None
@@ -135,14 +136,14 @@ class Streams:
     def add(self, frame: Frame, number: int) -> None:
         """Hand a Frame on to everybody."""
         last, self._last = self._last, frame
-        for is_public in (False, True):
-            listeners = [one for one in self._listeners if one.public == is_public]
-            readers = [one for one in self._readers if one.public == is_public]
+        for sight, view in self._views.items():
+            listeners = [one for one in self._listeners if one.sight == sight]
+            readers = [one for one in self._readers if one.sight == sight]
             if not listeners and not readers:
                 continue
-            shown = public(frame) if is_public else frame
+            shown = view.frame(frame)
             if listeners:
-                before = public(last) if is_public and last is not None else last
+                before = view.frame(last) if last is not None else None
                 text = dumps(stream_object(before, shown, self._kinds))
                 event = f"id: {number}\ndata: {text}\n\n".encode("ascii")
                 for listener in listeners:
@@ -150,22 +151,22 @@ class Streams:
             for reader in readers:
                 reader.put(shown)
 
-    def open(self, records: bool, is_public: bool = False) -> Outlet:
+    def open(self, records: bool, sight: Sight = "all") -> Outlet:
         """A new client's outlet; raises Refused if there are too many.
 
-        Clients that are `is_public` get less of each Frame, and at most half of the places.
+        `sight` is what it sees of each Frame; the public has at most half of the places.
         """
-        others: Iterable[Events | Records] = self._readers if records else self._listeners
+        others: Collection[Events | Records] = self._readers if records else self._listeners
         most = MOST_READERS if records else MOST_LISTENERS
-        alike = sum(one.public for one in others)
-        if self._closed or len(list(others)) >= most or (is_public and alike >= most // 2):
+        public = sum(one.sight == "public" for one in others)
+        if self._closed or len(others) >= most or (sight == "public" and public >= most // 2):
             raise Refused(429, "as many clients as may be read frames already", "try again later")
         if records:
-            first = public(self._last) if is_public and self._last is not None else self._last
-            reader = Records(first, is_public)
+            first = self._views[sight].frame(self._last) if self._last is not None else None
+            reader = Records(first, sight)
             self._readers.add(reader)
             return reader
-        listener = Events(is_public)
+        listener = Events(sight)
         self._listeners.add(listener)
         return listener
 

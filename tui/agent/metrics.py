@@ -8,11 +8,12 @@ bounded whatever happens on the machine, and arguments of programs are never amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import ProcessCollector
 
+from probes.cgroup_names import describe
 from probes.cgroups import cgroup_of
 from probes.samples import Frame
 from tui.agent.metrics_crowd import (
@@ -29,9 +30,11 @@ from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
 from tui.agent.metrics_probes import ExecCounters, PmcCounters, SyscallCounters
 from tui.agent.metrics_states import ProbeStates
 from tui.agent.metrics_targets import TargetCounters
+from tui.agent.public import Sight, View
 
 TOP, CGROUPS = 20, 50
 """How many names of a control group, and how many control groups, have series of their own."""
+EVERYTHING = View()
 _LABELS = ("cgroup", "unit", "pod", "namespace", "container", "comm")
 _PER_PROCESS = (
     ("syscalls", CALLS, 1.0, "System calls of the processes."),
@@ -69,7 +72,10 @@ class Metrics:
         cgroups: int = CGROUPS,
         name_of: Callable[[str], Named] | None = None,
         read: Callable[[int], str | None] = cgroup_of,
+        views: Mapping[Sight, View] | None = None,
     ) -> None:
+        """`views` are what kinds of clients see; without them each sees everything."""
+        self._views = views or {}
         self.crowd = Crowd(top, cgroups, read)
         self._name_of = name_of
         self._states = ProbeStates()
@@ -77,7 +83,7 @@ class Metrics:
         self._execs = ExecCounters(self.crowd)
         self._targets = TargetCounters()
         self._pmc = PmcCounters(self.crowd)
-        self._bodies: dict[str, tuple[bytes, str]] = {}
+        self._bodies: dict[tuple[str, Sight], tuple[bytes, str]] = {}
         self._process = ProcessCollector(registry=None)
 
     def add(self, frame: Frame) -> None:
@@ -99,32 +105,35 @@ class Metrics:
             self.crowd.keep(lambda pid: self._calls.knows(pid) or self._pmc.knows(pid))
             self.crowd.rank()
 
-    def collect(self) -> list[Family]:
-        """All series as they stand now; families without any are left out."""
+    def collect(self, view: View = EVERYTHING) -> list[Family]:
+        """All series as they stand now, as a view has them; empty families are left out."""
         everything = [
             *self._states.families(),
             *self._calls.families(),
             *self._execs.families(),
-            *self._targets.families(),
+            *self._targets.families(view.spec),
             *self._pmc.families(),
-            *self._processes(),
+            *self._processes(view.names),
             *self._own(),
         ]
         return [family for family in everything if family.points]
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """The body for a scraper's Accept header, and its content type.
+    def render(self, accept: str, sight: Sight = "all") -> tuple[bytes, str]:
+        """The body for a scraper's Accept header and what it sees, and its content type.
 
         Until the next Frame nobody gets another one: who asks often costs little.
         """
-        kind = negotiated(accept)
-        if kind not in self._bodies:
-            self._bodies[kind] = written(self.collect(), kind)
-        return self._bodies[kind]
+        key = negotiated(accept), sight
+        if key not in self._bodies:
+            view = self._views.get(sight, EVERYTHING)
+            self._bodies[key] = written(self.collect(view), key[0])
+        return self._bodies[key]
 
-    def _processes(self) -> Iterator[Family]:
+    def _processes(self, told: bool) -> Iterator[Family]:
+        """By process name; `told` is whether names that runtimes told are seen."""
         points: list[tuple[tuple[str, ...], Tally]] = [
-            ((*self._named(cgroup), comm), tally) for cgroup, comm, tally in self.crowd.tallies()
+            ((*self._named(cgroup, told), comm), tally)
+            for cgroup, comm, tally in self.crowd.tallies()
         ]
         for name, place, unit, text in _PER_PROCESS:
             yield counter(
@@ -138,11 +147,11 @@ class Metrics:
             [((), sum([len(group.own) for group in self.crowd.groups.values()]))],
         )  # fmt: skip
 
-    def _named(self, cgroup: str) -> tuple[str, ...]:
+    def _named(self, cgroup: str, told: bool) -> tuple[str, ...]:
         """The labels of a control group."""
         if self._name_of is None or not cgroup or cgroup == OTHER:
             return (label(cgroup), "", "", "", "")
-        name = self._name_of(cgroup)
+        name = self._name_of(cgroup) if told else describe(cgroup)
         parts = (name.unit, name.pod, name.namespace, name.container)
         return (label(cgroup), *map(label, parts))
 

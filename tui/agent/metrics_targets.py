@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from probes.model import restarted
 from probes.samples import LatencySample, Sample, Target
@@ -61,6 +61,7 @@ class TargetCounters:
         self._series: dict[Key, Series] = {}
         self._states: dict[str, float] = {}
         self._floors: dict[Key, float] = {}
+        self._specs: dict[str, str] = {}
 
     def add(self, new: Sample, now: float) -> None:
         """Take in the next Sample; `now` are monotonic seconds."""
@@ -73,6 +74,7 @@ class TargetCounters:
         for spec, target in new.targets.items():
             if len(self._states) < MOST_SERIES:
                 self._states[label(spec)] = float(target.state == "on")
+                self._specs[label(spec)] = spec
             before = old.targets.get(spec)
             if target.mechanism is None:
                 continue
@@ -85,18 +87,24 @@ class TargetCounters:
         gone = [k for k, series in self._series.items() if now - series.seen > FORGET_SECONDS]
         for key in gone:
             del self._series[key]
+        kept = {*self._states, *(key[0] for key in self._series)}
+        self._specs = {name: spec for name, spec in self._specs.items() if name in kept}
 
     def _of(self, target: Target) -> tuple[Key, Series]:
         """The series of a target; those that are too many share one."""
         key = (label(target.spec), label(target.mechanism))
         if key not in self._series and len(self._series) >= MOST_SERIES:
             key = (OTHER, "")
+        else:
+            self._specs.setdefault(key[0], target.spec)
         return key, self._series.setdefault(key, Series())
 
-    def families(self) -> Iterator[Family]:
-        """What there is to expose."""
+    def families(self, shown: Callable[[str], str] = lambda spec: spec) -> Iterator[Family]:
+        """What there is to expose; `shown` tells what is seen of a target's text."""
         labels = ("target", "mechanism")
-        series = list(self._series.items())
+        names = {known: label(shown(spec)) for known, spec in self._specs.items()}
+        series = [((names.get(k[0], k[0]), k[1]), one) for k, one in self._series.items()]
+        floors = [((names.get(k[0], k[0]), k[1]), floor) for k, floor in self._floors.items()]
         yield Family(
             "probetop_latency_seconds", "histogram", "How long the target took.", labels,
             [(key, one.spread) for key, one in series if one.spread],
@@ -123,9 +131,9 @@ class TargetCounters:
         yield gauge(
             "probetop_latency_floor_seconds",
             "What an empty function of this kind shows: the probes' own time.",
-            labels, self._floors.items(),
+            labels, floors,
         )  # fmt: skip
         yield gauge(
             "probetop_target_up", "1 while the target is traced, 0 while it cannot be.",
-            ("target",), [((spec,), up) for spec, up in self._states.items()],
+            ("target",), [((names.get(spec, spec),), up) for spec, up in self._states.items()],
         )  # fmt: skip

@@ -6,16 +6,14 @@ The broker starts it as a helper: `prepare` with privileges, `make` without.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from probes import content_file
 from probes.framing import Decoder
 from probes.samples import Frame
 from tui.export.write import content, new_summarizer
 from tui.snapshot import DRAWN, preload
-
-CHUNK = 1 << 16
 
 
 def prepare() -> None:
@@ -34,13 +32,11 @@ def make(fds: Sequence[int]) -> dict[str, Any]:
         summarizer.add(frame)
         frames.append(frame)
     screen = draw([frame for frame in frames if frame.mono >= frames[-1].mono - DRAWN])
-    with open(page, "wb", closefd=False) as file:
-        size = file.write(content(summarizer, ".html", screen).encode("utf-8", "replace"))
-    return {"bytes": size}
+    text = content(summarizer, ".html", screen).encode("utf-8", "replace")
+    return {"bytes": content_file.fill(page, [text])}
 
 
 def _frames(fd: int) -> Iterator[Frame]:
     decoder = Decoder()
-    os.lseek(fd, 0, os.SEEK_SET)
-    while data := os.read(fd, CHUNK):
+    for data in content_file.parts(fd):
         yield from (item for item in decoder.feed(data) if isinstance(item, Frame))

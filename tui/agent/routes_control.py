@@ -12,7 +12,7 @@ from probes import specs
 from probes.base import ProbeError
 from probes.samples import NO_COST, Target
 from probes.slot import Standing
-from tui.agent.answers import answer, body, context, query
+from tui.agent.answers import answer, body, context, query, view
 from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, TargetWish
 from tui.agent.errors import Refused
 from tui.checks import shown
@@ -27,16 +27,17 @@ def probe_object(request: Request, name: str, standing: Standing) -> dict[str, A
     agent = context(request)
     frame = agent.hub.frame
     sample = frame.samples.get(name) if frame is not None else None
-    options = dict(agent.control.options[name])
+    options, words, seen = dict(agent.control.options[name]), _all, view(request)
     if name in OWN:
-        options = {"targets": list(standing.targets)}
+        options = {"targets": [seen.spec(spec) for spec in standing.targets]}
+        words = seen.words
     return {
         "name": name,
         "state": standing.state,
         "wanted": agent.control.wishes.wanted[name],
-        "why": standing.why,
-        "fix": standing.fix,
-        "given_up": standing.given_up,
+        "why": words(standing.why),
+        "fix": words(standing.fix),
+        "given_up": words(standing.given_up),
         "lost": sample.lost if sample is not None else 0,
         "cost": (sample.cost if sample is not None else NO_COST)._asdict(),
         "options": {
@@ -44,6 +45,11 @@ def probe_object(request: Request, name: str, standing: Standing) -> dict[str, A
             for key, value in options.items()
         },
     }
+
+
+def _all(text: str | None) -> str | None:
+    """Words that everybody may read."""
+    return text
 
 
 def target_object(target: Target) -> dict[str, Any]:
@@ -62,8 +68,10 @@ def target_object(target: Target) -> dict[str, Any]:
     }
 
 
-def target_text(request: Request, text: str) -> str:
+async def target_text(request: Request, text: str) -> str:
     """A target in its normal form, if this agent may time it; raises ProbeError.
+
+    It is known by then what others may see of it.
 
     A breakpoint inside of a function changes what a program does where it is not the first byte
     of an instruction, so that is for an agent that was started with --allow-offsets.
@@ -72,6 +80,7 @@ def target_text(request: Request, text: str) -> str:
     if spec.offset is not None and not context(request).offsets:
         why = f"{shown(spec.text)} is a place inside of a function"
         raise Refused(403, why, "name a function, or start the agent with --allow-offsets")
+    await context(request).private.learn([spec.text])
     return spec.text
 
 
@@ -108,7 +117,7 @@ async def put_probe(request: Request) -> Response:
     options = wish.options.given() if wish.options is not None else {}
     control.check_options(name, options)
     for spec in options.get("targets", ()):
-        context(request).runs.keep(target_text(request, spec))
+        context(request).runs.keep(await target_text(request, spec))
     async with control.lock:
         control.set_options(name, options)
         if wish.on is not None:
@@ -120,7 +129,7 @@ async def put_probe(request: Request) -> Response:
 async def get_targets(request: Request) -> Response:
     """What is timed."""
     query(request)
-    targets = await context(request).control.targets()
+    targets = view(request).targets(await context(request).control.targets())
     return answer({"targets": [target_object(target) for target in targets.values()]})
 
 
@@ -129,7 +138,7 @@ async def post_target(request: Request) -> Response:
     query(request)
     control = context(request).control
     wish = await body(request, TargetWish)
-    spec = target_text(request, wish.spec)
+    spec = await target_text(request, wish.spec)
     control.touch()
     async with control.lock:
         if wish.follow and spec in await control.targets():

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from probes.base import ProbeError
 from probes.samples import NO_FILTERS
-from tui.agent.answers import access, answer, body, context, number, query
+from tui.agent.answers import access, answer, body, context, number, query, sight, view
 from tui.agent.bodies import RunWish
 from tui.agent.errors import JSON, Refused
 from tui.agent.frames import EVENTS, RECORDS, FrameResponse
@@ -39,7 +39,7 @@ async def get_frames(request: Request) -> ASGIApp:
     kind = RECORDS if records else EVENTS
     if request.method == "HEAD":
         return Response(media_type=kind)
-    outlet = agent.streams.open(records, access(request) == "public")
+    outlet = agent.streams.open(records, sight(request))
     return FrameResponse(agent.streams, agent.control, outlet, kind)
 
 
@@ -47,14 +47,14 @@ async def get_snapshot_json(request: Request) -> Response:
     """The last seconds as JSON."""
     agent, seconds = context(request), _seconds(request)
     agent.control.touch()
-    return Response(await agent.snapshots.json(seconds), media_type=JSON)
+    return Response(await agent.snapshots.json(seconds, view(request)), media_type=JSON)
 
 
 async def get_snapshot_html(request: Request) -> Response:
     """The last seconds as a page."""
     agent, seconds = context(request), _seconds(request)
     agent.control.touch()
-    page = await agent.snapshots.html(seconds)
+    page = await agent.snapshots.html(seconds, view(request))
     headers = {"Content-Security-Policy": PAGE_POLICY}
     return Response(page, headers=headers, media_type="text/html")
 
@@ -69,18 +69,18 @@ async def post_run(request: Request) -> Response:
     query(request)
     agent = context(request)
     wish = await body(request, RunWish)
-    probes, targets = _wanted(request, wish)
+    probes, targets = await _wanted(request, wish)
     filters = wish.filters.checked() if wish.filters is not None else NO_FILTERS
     run = agent.runs.begin(
         wish.seconds, probes, targets, filters if filters != NO_FILTERS else None
     )
     location = {"Location": f"/v1/runs/{run.id}"}
-    return Response(with_result(run), 201, location, JSON)
+    return Response(with_result(run, view(request)), 201, location, JSON)
 
 
-def _wanted(request: Request, wish: RunWish) -> tuple[tuple[str, ...], tuple[str, ...]]:
+async def _wanted(request: Request, wish: RunWish) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The probes and targets of a run; raises ProbeError."""
-    targets = [target_text(request, spec) for spec in wish.targets or ()]
+    targets = [await target_text(request, spec) for spec in wish.targets or ()]
     names = wish.probes
     if names is None:
         on = context(request).control.wishes.wanted
@@ -95,13 +95,14 @@ def _wanted(request: Request, wish: RunWish) -> tuple[tuple[str, ...], tuple[str
 async def get_runs(request: Request) -> Response:
     """All runs, without their results."""
     query(request)
-    return answer({"runs": [run_object(run) for run in context(request).runs.all()]})
+    seen = view(request)
+    return answer({"runs": [run_object(run, seen) for run in context(request).runs.all()]})
 
 
 async def get_run(request: Request) -> Response:
     """One run, with its result."""
     query(request)
-    return _run(context(request).runs.get(request.path_params["id"]))
+    return _run(request, context(request).runs.get(request.path_params["id"]))
 
 
 async def delete_run(request: Request) -> Response:
@@ -111,13 +112,13 @@ async def delete_run(request: Request) -> Response:
     run = runs.get(request.path_params["id"])
     if run.state == "running":
         await runs.stop(run)
-        return _run(run)
+        return _run(request, run)
     runs.forget(run)
     return Response(status_code=204)
 
 
-def _run(run: Run) -> Response:
-    return Response(with_result(run), media_type=JSON)
+def _run(request: Request, run: Run) -> Response:
+    return Response(with_result(run, view(request)), media_type=JSON)
 
 
 async def get_metrics(request: Request) -> Response:
@@ -125,7 +126,7 @@ async def get_metrics(request: Request) -> Response:
     query(request)
     agent = context(request)
     agent.control.touch()
-    text, kind = agent.metrics.render(request.headers.get("accept", ""))
+    text, kind = agent.metrics.render(request.headers.get("accept", ""), sight(request))
     return Response(text, headers={"Content-Type": kind})
 
 
@@ -152,7 +153,8 @@ async def get_health(request: Request) -> Response:
     age = time.monotonic() - frame.mono if frame is not None else 0.0
     late = frame is not None and age > 2 * frame.interval + STALE_SECONDS
     if agent.hub.ended is not None or late:
-        raise Refused(503, agent.hub.ended or "no frames come any more", "start it again")
+        # Anybody may ask for this, and why it ended may speak of files.
+        raise Refused(503, "no frames come any more", "start it again")
     return answer({"ok": True})
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from probes.base import Probe
+from probes.file_access import OWN_RIGHTS, trusting
 from probes.live import LiveSource
 from probes.privileges import NOBODY, User
 from tui.agent.answers import Agent
@@ -22,6 +23,8 @@ from tui.agent.frames import Streams
 from tui.agent.hub import Hub
 from tui.agent.metrics import Metrics
 from tui.agent.notify import Notifier
+from tui.agent.private_targets import PrivateTargets
+from tui.agent.public import Sight, views
 from tui.agent.runs import Runs
 from tui.agent.server import Server
 from tui.agent.snapshots import Snapshots
@@ -51,6 +54,8 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
     agent.hub.on_end = lambda why: end.set()
     server = Server(application(agent, guard_of(setup)))
     assert setup.sock is not None
+    # The targets that it was started with, before anybody can ask.
+    await agent.private.learn(trusting(OWN_RIGHTS, setup.probe_options).trusted)
     agent.hub.start()
     agent.control.apply()
     await server.start(setup.sock, setup.context)
@@ -82,15 +87,18 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
         interval=options.interval,
         linger=setup.serve.linger,
     )
-    streams, snapshots = Streams(kinds), Snapshots(control, setup.page_files)
-    runs, serve = Runs(control, kinds), setup.serve
+    serve, private = setup.serve, PrivateTargets()
+    seen = views(private)
+    streams, snapshots = Streams(kinds, seen), Snapshots(control, setup.page_files)
+    # Without tokens or a socket, nobody reads runs who does not control them.
+    read: Sight | None = "token" if serve.tokens else "socket" if serve.listen.path else None
+    runs = Runs(control, kinds, seen[read] if read is not None else None)
     name_of = source.naming.names.describe
-    metrics = Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of)
+    metrics = Metrics(top=serve.top, cgroups=serve.cgroups, name_of=name_of, views=seen)
     hub.listeners += [lambda frame: streams.add(frame, hub.number), snapshots.add, runs.add]
     hub.listeners.append(metrics.add)
-    return Agent(
-        hub, control, streams, runs, snapshots, metrics, bool(serve.tokens), serve.allow_offsets
-    )
+    parts = hub, control, streams, runs, snapshots, metrics, private, seen
+    return Agent(*parts, bool(serve.tokens), serve.allow_offsets)
 
 
 def guard_of(setup: Setup) -> Guard:

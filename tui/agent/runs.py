@@ -17,12 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from probes.base import Probe, ProbeError
-from probes.samples import Filters, Frame, LatencySample
+from probes.samples import Filters, Frame, LatencySample, Target
 from probes.stream import dumps
 from probes.summary import Summarizer
 from tui.agent.control import Control
 from tui.agent.errors import Refused
 from tui.agent.memory import much
+from tui.agent.public import View
 from tui.checks import shown
 from tui.export.write import content
 
@@ -39,7 +40,10 @@ RunState = Literal["running", "done", "stopped", "failed"]
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One measurement. `began` and `ended` are Unix seconds of its counting, None before."""
+    """One measurement. `began` and `ended` are Unix seconds of its counting, None before.
+
+    `shown` and `shown_result` are the same for who may only read, None where nobody may.
+    """
 
     id: str
     seconds: float
@@ -48,11 +52,13 @@ class Run:
     filters: Filters | None
     summarizer: Summarizer
     created: float
+    shown: Summarizer | None = None
     state: RunState = "running"
     began: float | None = None
     ended: float | None = None
     problems: list[dict[str, str]] = field(default_factory=list)
     result: bytes | None = None
+    shown_result: bytes | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,9 +77,13 @@ class Run:
 class Runs:
     """All runs by id, the oldest first."""
 
-    def __init__(self, control: Control, kinds: Mapping[str, type[Probe]]) -> None:
+    def __init__(
+        self, control: Control, kinds: Mapping[str, type[Probe]], readers: View | None = None
+    ) -> None:
+        """`readers` is what those see who may only read, None where nobody may."""
         self._control = control
         self._kinds = kinds
+        self._readers = readers
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # Targets that no client asked for, with the runs that use them.
@@ -114,8 +124,9 @@ class Runs:
         names, specs = tuple(probes), tuple(targets)
         kinds = {name: self._kinds[name] for name in names}
         run = Run(
-            secrets.token_hex(8), seconds, names, specs, filters, Summarizer(kinds), time.time()
-        )
+            secrets.token_hex(8), seconds, names, specs, filters, Summarizer(kinds), time.time(),
+            None if self._readers is None else Summarizer(kinds),
+        )  # fmt: skip
         if filters is not None:
             self._control.lend_filters(filters)
         self._runs[run.id] = run
@@ -150,7 +161,7 @@ class Runs:
         """Take in a Frame."""
         for run in self._runs.values():
             if run.state == "running" and run.ready and not run.over.is_set():
-                _take(run, frame)
+                _take(run, frame, self._readers)
 
     async def close(self) -> None:
         """End all at once, without results."""
@@ -168,7 +179,7 @@ class Runs:
             run.problem("run", error.why, error.fix)
         finally:
             # It holds much more than the result.
-            run.summarizer = Summarizer({})
+            run.summarizer, run.shown = Summarizer({}), None
             run.state = state if _works(run) else "failed"
             run.gone.set()
 
@@ -189,6 +200,8 @@ class Runs:
             await self._remove_targets(run)
         if run.summarizer.frames > 1:
             run.result = await asyncio.to_thread(_packed, run.summarizer)
+            if run.shown is not None:
+                run.shown_result = await asyncio.to_thread(_packed, run.shown)
         elif state == "done":
             state = "failed"
         return state
@@ -254,7 +267,7 @@ def _end(run: Run) -> None:
     run.over.set()
 
 
-def _take(run: Run, frame: Frame) -> None:
+def _take(run: Run, frame: Frame, readers: View | None) -> None:
     samples = {name: frame.samples[name] for name in run.probes if name in frame.samples}
     for name, sample in samples.items():
         if sample.state == "failed":
@@ -270,7 +283,10 @@ def _take(run: Run, frame: Frame) -> None:
     latency = samples.get("latency")
     if run.targets and isinstance(latency, LatencySample):
         samples["latency"] = _narrowed(latency, frozenset(run.targets))
-    run.summarizer.add(replace(frame, samples=samples))
+    frame = replace(frame, samples=samples)
+    run.summarizer.add(frame)
+    if run.shown is not None and readers is not None:
+        run.shown.add(readers.frame(frame))
     run.ended = frame.time
     if run.ending and run.summarizer.frames > 1:
         run.over.set()
@@ -291,24 +307,33 @@ def _packed(summarizer: Summarizer) -> bytes:
         return zlib.compress(content(summarizer, ".json", None).encode("ascii"))
 
 
-def run_object(run: Run) -> dict[str, Any]:
-    """RUN, without its result."""
+def run_object(run: Run, view: View) -> dict[str, Any]:
+    """RUN as a view has it, without its result."""
     return {
         "id": run.id,
         "state": run.state,
         "seconds": run.seconds,
         "probes": list(run.probes),
-        "targets": list(run.targets),
+        "targets": [view.spec(spec) for spec in run.targets],
         "filters": run.filters._asdict() if run.filters is not None else None,
         "created": run.created,
         "began": run.began,
         "ended": run.ended if run.state != "running" else None,
-        "problems": run.problems,
+        "problems": [_problem(run, view, **problem) for problem in run.problems],
     }
 
 
-def with_result(run: Run) -> bytes:
+def _problem(run: Run, view: View, what: str, why: str, fix: str) -> dict[str, str]:
+    """What does not work, a probe or a target, as a view has it."""
+    if what in run.targets:
+        seen = view.target(Target(spec=what, state="failed", why=why, fix=fix))
+        return {"what": seen.spec, "why": seen.why or "", "fix": seen.fix or ""}
+    return {"what": what, "why": view.words(why) or "", "fix": view.words(fix) or ""}
+
+
+def with_result(run: Run, view: View) -> bytes:
     """RUN with its result, which is JSON already."""
-    result = b"null" if run.result is None else zlib.decompress(run.result).strip()
-    head = dumps(run_object(run)).encode("ascii")
+    packed = run.result if view.private is None else run.shown_result
+    result = b"null" if packed is None else zlib.decompress(packed).strip()
+    head = dumps(run_object(run, view)).encode("ascii")
     return head[:-1] + b',"result":' + result + b"}\n"

@@ -131,10 +131,15 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        for timer in (self._head, self._stall):
+        super().connection_lost(exc)
+        # uvicorn leaves its own timer running after a reset, which keeps all of this in memory.
+        for timer in (self._head, self._stall, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
-        super().connection_lost(exc)
+        self._head = self._stall = self.timeout_keep_alive_task = None
+        # What refers to itself is freed some time later, and with TLS has buffers of 256 kB.
+        self.app_state.clear()
+        self.cycle, self.scope = None, None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""

@@ -9,20 +9,24 @@ second and has no privileges: the Frames are records in a file without a name th
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
 
+from probes import content_file
 from probes.framing import Encoder
 from probes.history import History
 from probes.samples import Frame
 from tui.agent.control import Control
 from tui.agent.errors import Refused
 from tui.agent.memory import much
+from tui.agent.public import View
 from tui.agent.turns import Turns
 from tui.export.write import content, new_summarizer
 
 SECONDS, LONGEST = 10.0, 60.0
 """What a snapshot is of if nobody says so, and at most."""
 MOST_BYTES = 16 << 20
+HALVES = 8
+"""How often a page is tried of half the time."""
 
 
 class Snapshots:
@@ -39,48 +43,54 @@ class Snapshots:
         """Keep a Frame."""
         self._history.add(frame)
 
-    async def json(self, seconds: float) -> bytes:
-        """What happened in the last `seconds`, or in as many as are kept."""
+    async def json(self, seconds: float, view: View) -> bytes:
+        """What happened in the last `seconds`, or in as many as are kept, as a `view` has it."""
         async with self._busy:
-            return await asyncio.to_thread(self._summary, seconds)
+            return await asyncio.to_thread(self._summary, seconds, view)
 
-    def _summary(self, seconds: float) -> bytes:
+    def _summary(self, seconds: float, view: View) -> bytes:
         with much():
             summarizer = new_summarizer()
             for frame in self._history.between(seconds):
-                summarizer.add(frame)
+                summarizer.add(view.frame(frame))
             if summarizer.frames < 2:
                 raise TOO_EARLY
             data = content(summarizer, ".json", None).encode("ascii")
             del summarizer
         return data
 
-    async def html(self, seconds: float) -> bytes:
+    async def html(self, seconds: float, view: View) -> bytes:
         """The same as a page; raises Refused where it could not be made."""
         async with self._busy:
             assert self._files is not None
             source, page = self._files
             try:
-                if await asyncio.to_thread(self._write, seconds, source) < 2:
+                if await asyncio.to_thread(self._write, seconds, source, view) < 2:
                     raise TOO_EARLY
                 await self._control.help("page")
-                return os.pread(page, os.fstat(page).st_size, 0)
+                return content_file.read(page)
             finally:
                 for fd in self._files:
-                    _empty(fd)
+                    content_file.empty(fd)
 
-    def _write(self, seconds: float, fd: int) -> int:
-        encoder = Encoder()
-        with open(fd, "wb", closefd=False) as file, much():
-            for frame in self._history.between(seconds):
-                file.write(encoder.frame(frame))
-        return encoder.frames
-
-
-def _empty(fd: int) -> None:
-    """Both sides go on at its beginning."""
-    os.ftruncate(fd, 0)
-    os.lseek(fd, 0, os.SEEK_SET)
+    def _write(self, seconds: float, fd: int, view: View) -> int:
+        """Write as many of the last Frames as there is room for; how many."""
+        for tried in range(HALVES):
+            encoder = Encoder()
+            frames = map(view.frame, self._history.between(seconds))
+            try:
+                with much():
+                    content_file.fill(fd, map(encoder.frame, frames))
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+            else:
+                if tried and encoder.frames < 2:
+                    break
+                return encoder.frames
+            seconds /= 2
+        raise TOO_MUCH
 
 
 TOO_EARLY = Refused(503, "there is nothing to tell yet", "wait for an interval to pass")
+TOO_MUCH = Refused(503, "two Frames are too much for a page", "filter what is counted")

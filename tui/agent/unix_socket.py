@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Binding a Unix socket as root, where others may write to its directory.
 
-The socket is bound in a new directory that nobody else may enter, is given its owner there, and
-gets its name by a hard link. So no name that somebody else may replace is ever followed: what is
-given away is the socket, and nothing that exists is overwritten.
+All directories on the way to it are opened one by one, and belong to those who are trusted, who
+alone may rename what is in them. The socket is bound in a new directory that nobody else may enter,
+is given its owner there, and gets its name by a hard link. So no name that others may replace
+is ever followed: what is given away is the socket, and nothing that exists is overwritten.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -16,26 +18,30 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from probes.base import ProbeError
+from probes.files import printable
 from probes.privileges import NOBODY, User
 from tui.checks import UsageError
 
 BACKLOG = 128
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+PART_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_LINKS = 40
+"""Links on the way of one path, as in the kernel."""
 
 
 def open_unix(path: str, user: User, trusted: Collection[int]) -> socket.socket:
     """A listening socket for `user` and their group (for root's if that is nobody).
 
-    `trusted` are uids that may own its directory, beside root and never nobody. Raises
+    `trusted` are uids that may own its directories, beside root and never nobody. Raises
     ProbeError, and UsageError where others could put something else in its place.
     """
     parent, name = os.path.split(path)
     try:
-        directory = os.open(parent, DIRECTORY_FLAGS)
+        # Whatever else runs as nobody is not the agent.
+        directory = _directory(path, parent, {0, os.geteuid(), *trusted} - {NOBODY})
     except OSError as error:
         raise _failed(path, error) from error
     try:
-        _check_directory(path, os.fstat(directory), trusted)
         _remove_stale(path, directory, name, {0, os.geteuid(), user.uid, *trusted} - {NOBODY})
         return _bind(directory, name, user)
     except FileExistsError:
@@ -57,13 +63,49 @@ def _taken(path: str) -> ProbeError:
     )
 
 
-def _check_directory(path: str, status: os.stat_result, trusted: Collection[int]) -> None:
-    sticky = bool(status.st_mode & stat.S_ISVTX)
-    # Whatever else runs as nobody is not the agent.
-    owners = {0, os.geteuid(), *trusted} - {NOBODY}
+def _directory(path: str, parent: str, owners: Collection[int]) -> int:
+    """An O_PATH descriptor of a directory to which `owners` alone lead the way.
+
+    Raises OSError where there is none, UsageError where others could change the way.
+    """
+    parts = parent.split("/")[::-1]
+    at, links, here = os.open("/", PART_FLAGS), 0, "/"
+    try:
+        while True:
+            _check_part(path, here, os.fstat(at), owners)
+            while parts and parts[-1] in ("", "."):
+                parts.pop()
+            if not parts:
+                return os.dup(at)
+            here = os.path.join(here, parts[-1])
+            inner = os.open(parts.pop(), PART_FLAGS, dir_fd=at)
+            status = os.fstat(inner)
+            if stat.S_ISLNK(status.st_mode):
+                try:
+                    _check_part(path, here, status, owners)
+                    target = os.readlink("", dir_fd=inner)
+                finally:
+                    os.close(inner)
+                links += 1
+                if links > MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                parts += target.split("/")[::-1]
+                inner = os.open("/", PART_FLAGS) if target.startswith("/") else os.dup(at)
+            elif not stat.S_ISDIR(status.st_mode):
+                os.close(inner)
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            os.close(at)
+            at = inner
+    finally:
+        os.close(at)
+
+
+def _check_part(path: str, here: str, status: os.stat_result, owners: Collection[int]) -> None:
+    """Raises UsageError if others may change a link, or what is in a directory."""
     shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-    if status.st_uid not in owners or (shared and not sticky):
-        why = f"--listen {path}: others could put another socket in its place"
+    shared = shared and not status.st_mode & stat.S_ISVTX and not stat.S_ISLNK(status.st_mode)
+    if status.st_uid not in owners or shared:
+        why = f"--listen {path}: others could put another socket in its place, by {printable(here)}"
         raise UsageError(why, "choose a directory that only root or you may write to")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probes.execlog import join_args, short_cgroup
-from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent
+from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent
 
 Row = Mapping[str, Any]
 
@@ -151,7 +151,7 @@ def syscall_tables(probe: Row) -> list[Table]:
     spent = [
         number("p50", "p50", "half of its calls took no longer", fmt_ns),
         number("p99", "p99", "99 of 100 calls took no longer", fmt_ns),
-        number("max", "max", "the longest call", fmt_ns),
+        Column("max", True, "the longest call", lambda row: _longest({**row, "unit": "ns"})),
         number("total", "total", "all its calls together", fmt_ns),
     ]
     timed = any(row["p50"] is not None for row in rows)
@@ -218,6 +218,12 @@ def _value(row: Row, field: str) -> Cell:
     return Cell(fmt(row[field]), row[field])
 
 
+def _longest(row: Row) -> Cell:
+    """The maximum, or what no duration exceeds; files of earlier versions do not say which."""
+    cell = _value(row, "max")
+    return cell._replace(text=at_most(cell.text, bool(row.get("max_exact"))))
+
+
 def _measured(name: str, field: str, hint: str) -> Column:
     return Column(name, True, hint, lambda row: _value(row, field))
 
@@ -244,7 +250,7 @@ def latency_tables(probe: Row) -> list[Table]:
         _measured("p90", "p90", "9 of 10 calls took no longer"),
         _measured("p99", "p99", "99 of 100 calls took no longer"),
         _measured("p99.9", "p999", "999 of 1000 calls took no longer"),
-        _measured("max", "max", "the longest"),
+        Column("max", True, "the longest", _longest),
         _measured("mean", "mean", ""),
         _measured("total", "total", "all calls together"),
         number("untimed", "missed", "calls whose duration is not known", style="warn"),

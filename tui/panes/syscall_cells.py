@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from probes.model import CallRow
 from probes.processes import pid_of
 from tui.lines import Span
 from tui.panes.table import Column
-from tui.text import fmt_count, fmt_ns
+from tui.text import at_most, fmt_count, fmt_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,20 @@ def duration(field: str) -> Column[Row]:
         found: float | None = getattr(row.call, field) if row.call is not None else None
         return found
 
-    name = "max" if field == "maximum" else field
-    return Column(name, 6, lambda row: (fmt_ns(value(row)), "text"), value)
+    return Column(field, 6, lambda row: (fmt_ns(value(row)), "text"), value)
+
+
+def maximum(calls: Iterable[CallRow]) -> Column[Row]:
+    """The column of the longest call, wider where one is a bound that no call exceeds."""
+
+    def value(row: Row) -> float | None:
+        return row.call.maximum if row.call is not None else None
+
+    def cell(row: Row) -> Span:
+        return (at_most(fmt_ns(value(row)), row.call.exact if row.call else None), "text")
+
+    bounds = any(call.exact is False for call in calls)
+    return Column("max", 8 if bounds else 6, cell, value, drop=1)
 
 
 def spent(row: Row) -> float | None:

@@ -22,9 +22,9 @@ from probes.samples import Frame, SyscallSample
 from tui.lines import Line, Span
 from tui.look import bar
 from tui.panes.base import Pane, graph_rows, rate_graph
-from tui.panes.syscall_cells import Row, duration, errnos, rated, spent, words
+from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, words
 from tui.panes.table import Column, Table
-from tui.text import fmt_count, fmt_ns, fmt_percent
+from tui.text import at_most, fmt_count, fmt_ns, fmt_percent
 
 LINGER = 10.0
 """Seconds for which a row stays, below the others, when there are no more calls."""
@@ -150,7 +150,7 @@ class SyscallPane(Pane):
             columns += [
                 replace(duration("p50"), drop=3),
                 duration("p99"),
-                replace(duration("maximum"), drop=1),
+                maximum(self.view.calls if self.view else ()),
                 Column("time/s", 6, lambda r: (fmt_ns(spent(r)), "text"), spent, drop=2),
             ]
         if not self.path:
@@ -289,8 +289,10 @@ class SyscallPane(Pane):
         seconds = self.view.seconds
         out: list[Span] = [(" ", "")]
         if call.p50 is not None:
-            for label, value in (("p50", call.p50), ("p99", call.p99), ("max", call.maximum)):
-                out += [(f"{label} ", "dim"), (f"{fmt_ns(value):<7}", "value")]
+            longest = at_most(fmt_ns(call.maximum), call.exact)
+            for label, text in (("p50", fmt_ns(call.p50)), ("p99", fmt_ns(call.p99)),
+                                ("max", longest)):  # fmt: skip
+                out += [(f"{label} ", "dim"), (f"{text:<7}", "value")]
         out += [("err/s ", "dim"), (f"{fmt_count(call.errors / seconds):<6} ", "value")]
         row = Row(call.name, None, call.count / seconds, 0.0, None, call, seconds)
         return [(*out, *errnos(row))]

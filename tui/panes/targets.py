@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from probes.model import SpentRow, TargetRow
 from tui.lines import Line, Span
 from tui.panes.table import Column
-from tui.text import fmt_count, fmt_ns, fmt_percent, safe, width, wrap
+from tui.text import at_most, fmt_count, fmt_ns, fmt_percent, safe, width, wrap
 
 NEAR = 2.0
 """A duration below so many times the probe's own floor says little."""
@@ -146,13 +146,25 @@ def _duration(name: str, field: str, drop: int = 0) -> Column[Row]:
         found: float | None = getattr(row.target, field)
         return found
 
-    def cell(row: Row) -> Span:
-        found = value(row)
-        if found is not None and found < row.floor:
-            return ("~" + row.amount(found), "dim")
-        return (row.amount(found), "dim" if found is None else "text")
+    return Column(name, 6, lambda row: _amount(row, value(row)), value, drop=drop)
 
-    return Column(name, 6, cell, value, drop=drop)
+
+def _amount(row: Row, found: float | None) -> tuple[str, str]:
+    """A duration, or a value; what the probes themselves take is told by a tilde."""
+    if found is not None and found < row.floor:
+        return ("~" + row.amount(found), "dim")
+    return (row.amount(found), "dim" if found is None else "text")
+
+
+def _maximum(rows: Iterable[Row]) -> Column[Row]:
+    """The longest; a bound that nothing exceeds is wider."""
+
+    def cell(row: Row) -> Span:
+        text, style = _amount(row, row.target.maximum)
+        return (at_most(text, row.target.exact), style)
+
+    bounds = any(row.target.exact is False for row in rows)
+    return Column("max", 8 if bounds else 6, cell, lambda row: row.target.maximum)
 
 
 def _spent(row: Row) -> float | None:
@@ -185,7 +197,7 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
         _duration("p90", "p90", drop=2),
         _duration("p99", "p99"),
         _duration("p99.9", "p999", drop=4),
-        _duration("max", "maximum"),
+        _maximum(shown),
         _duration("mean", "mean", drop=3),
         Column("time/s", 6, lambda r: (r.amount(_spent(r)), "text"), _spent, drop=1),
         Column(
