@@ -12,8 +12,6 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 V = TypeVar("V")
-Decode = Callable[[int, int], V]
-"""Makes a row's value of its key and its integer."""
 WORD = (1 << 64) - 1
 """A counter, once its lowest bit is the integer's."""
 
@@ -21,13 +19,20 @@ WORD = (1 << 64) - 1
 class Decoder(Generic[V]):
     """Decodes rows, and keeps the newest value of each key: unchanged rows are the same object.
 
-    `bits` has, by name, the lowest bit of counters that are asked for one by one.
+    `decode` makes the value of an integer, also of the difference of two; `complete` adds what is
+    not in the integer to the value of a key. `bits` has, by name, the lowest bit of counters that
+    are asked for one by one.
     """
 
-    __slots__ = ("_decode", "_known", "bits")
+    __slots__ = ("_complete", "_known", "bits", "decode")
 
-    def __init__(self, decode: Decode[V], bits: Mapping[str, int]) -> None:
-        self._decode, self.bits = decode, bits
+    def __init__(
+        self,
+        decode: Callable[[int], V],
+        complete: Callable[[int, V], V],
+        bits: Mapping[str, int],
+    ) -> None:
+        self.decode, self._complete, self.bits = decode, complete, bits
         self._known: dict[int, tuple[int, V]] = {}
 
     def value(self, key: int, number: int) -> V:
@@ -35,7 +40,7 @@ class Decoder(Generic[V]):
         known = self._known.get(key)
         if known is not None and known[0] is number:
             return known[1]
-        value = self._decode(key, number)
+        value = self._complete(key, self.decode(number))
         self._known[key] = number, value
         return value
 

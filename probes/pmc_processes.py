@@ -20,6 +20,9 @@ NO_READING = Reading(0, 0, 0)
 MIGRATIONS = 128
 """The bit of an integer where migrations are: a row has its key there, which is no counter."""
 _CLOCK = 64
+_WORDS = 3 + KEPT
+"""Words before a process's counters: switches, clock, migrations, and those that are KEPT."""
+_NEW = tuple.__new__
 
 
 class ProcessTable:
@@ -40,8 +43,8 @@ class ProcessTable:
         self.mask = self._all & ~((1 << 8 * ROW_SIZE) - (1 << MIGRATIONS))
         first = 8 * (ROW_SIZE + 8 * KEPT)
         bits = {event: first + 128 * slot for slot, event in enumerate(self.events[:slots])}
-        self._rows = Decoder(self._row, bits)
-        self._tasks = Decoder(self._times, {"clock": _CLOCK, **bits})
+        self._rows = Decoder(self._row, self._row_in_all, bits)
+        self._tasks = Decoder(self._times, self._times_in_all, {"clock": _CLOCK, **bits})
         self._base: dict[int, tuple[TaskTimes, Row]] = {}
         self.numbers: dict[int, int] = {}
         if before is not None:
@@ -71,24 +74,34 @@ class ProcessTable:
     def _unpacked(self, number: int) -> tuple[int, ...]:
         return self._words.unpack((number & self._all).to_bytes(self._words.size, "little"))
 
-    def _times(self, pid: int, number: int) -> TaskTimes:
+    def _times(self, number: int) -> TaskTimes:
         switches, clock, migrations, waited, *_ = self._unpacked(number)
-        old, _ = self._base.get(pid, (NO_TIMES, ()))
-        wait = (old.wait or 0) + waited if self.wait else None
-        return TaskTimes(
-            old.clock + clock, old.switches + switches, old.migrations + migrations, wait
-        )
+        return _NEW(TaskTimes, (clock, switches, migrations, waited if self.wait else None))
 
-    def _row(self, pid: int, number: int) -> Row:
-        _, clock, _, _, faults, major, *pairs = self._unpacked(number)
-        values = (*pairs[::2], faults, major)
-        running = (*pairs[1::2], clock, clock)
-        row = tuple([Reading(v, clock, ran) for v, ran in zip(values, running, strict=True)])
+    def _times_in_all(self, pid: int, times: TaskTimes) -> TaskTimes:
         base = self._base.get(pid)
         if base is None:
+            return times
+        clock, switches, migrations = map(add, base[0][:3], times[:3])
+        wait = None if times.wait is None else (base[0].wait or 0) + times.wait
+        return TaskTimes(clock, switches, migrations, wait)
+
+    def _row(self, number: int) -> Row:
+        words = self._unpacked(number)
+        clock = words[1]
+        if not clock:
             # What has only been moved to another CPU was not counted.
-            return row if clock else (None,) * len(row)
-        if not number:
-            return base[1]
-        olds = [old or NO_READING for old in base[1]]
-        return tuple([Reading(*map(add, old, new)) for old, new in zip(olds, row, strict=True)])
+            return (None,) * len(self.events)
+        pairs, (faults, major) = iter(words[_WORDS:]), words[_WORDS - 2 : _WORDS]
+        row = [_NEW(Reading, (value, clock, ran)) for value, ran in zip(pairs, pairs, strict=True)]
+        return (*row, Reading(faults, clock, clock), Reading(major, clock, clock))
+
+    def _row_in_all(self, pid: int, row: Row) -> Row:
+        base = self._base.get(pid)
+        if base is None:
+            return row
+        return tuple([
+            before if reading is None
+            else Reading(*map(add, before or NO_READING, reading))
+            for before, reading in zip(base[1], row, strict=True)
+        ])  # fmt: skip

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from operator import sub
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import add, sub
 from typing import Any
 
 from probes.control import Control
 from probes.maps import MappedArray, put_word
 from probes.packed import WORD
-from probes.pmc_processes import KEPT, MIGRATIONS, ProcessTable
+from probes.pmc_processes import KEPT, MIGRATIONS, NO_READING, ProcessTable
 from probes.processes import Processes
 from probes.readings import Readings, Row
 from probes.rows import INDEX, MASK, RowTable, name_of_comm
@@ -31,7 +31,9 @@ MANY_PROCESSES = 1000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
 _COMM, _COMM_AT, _KEY_AT, _START_AT = 16, 32, 16, 28
-_OWNER = ((1 << 128) - 1) << 8 * _KEY_AT & ~(0xFFFFFFFF << 8 * 24) | ((1 << 128) - 1) << 8 * _COMM_AT
+_OWNER = ((1 << 128) - 1) << 8 * _KEY_AT & ~(0xFFFFFFFF << 8 * 24) | (
+    (1 << 128) - 1
+) << 8 * _COMM_AT
 """The bits of a row that tell whose it is: key, start and name, but for the epoch."""
 _CPU_WORDS, _SHARED = 14, 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
@@ -56,6 +58,8 @@ class Totals:
         self.cpus: dict[int, CpuTimes] = {}
         self.cpu_readings: dict[int, Row] = {}
         self.comms: dict[int, str] = {}
+        self.renamed = False
+        self._comms_told: Mapping[int, str] = {}
         self.unattributed = 0
         self.switches = 0
         self.processes = Processes()
@@ -75,6 +79,8 @@ class Totals:
     def sample(self, now: float, **fields: Any) -> PmcSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
         tasks, readings = self.table.tables()
+        if self.renamed:
+            self._comms_told, self.renamed = self.comms.copy(), False
         made = PmcSample(
             state="on",
             generation=self.generation,
@@ -82,7 +88,7 @@ class Totals:
             readings=readings,
             cpus=self.cpus.copy(),
             cpu_readings=Readings(self.table.events, self.cpu_readings.copy()),
-            comms=self.comms.copy(),
+            comms=self._comms_told,
             unattributed=self.unattributed,
             **fields,
         )
@@ -106,6 +112,7 @@ class Totals:
             self.table.keep_newest(kept[-(MOST_PROCESSES * 3 // 4) :])
             numbers = self.table.numbers
             self.comms = {pid: comm for pid, comm in self.comms.items() if pid in numbers}
+            self.renamed = True
         self.processes.forget(numbers)
         self._told = numbers.copy()
 
@@ -189,6 +196,7 @@ class CounterReader:
             # Without a start it may be a name of another process.
             if comms.get(pid) != name and (pid not in comms or owner >> 8 * _START_AT & MASK):
                 totals.processes.name(comms, pid, name, entry)
+                totals.renamed = True
 
     @staticmethod
     def _owner(words: int, totals: Totals) -> Seen:
@@ -218,23 +226,42 @@ class CounterReader:
         totals.cpus[cpu] = _NEW(CpuTimes, times)
         totals.unattributed += unattributed
         totals.switches += switches
-        clock, shared = busy + idle, new[_SHARED]
-        counters = zip(*[words[at::3] for at in (14, 15, 16)], new[15::3], strict=True)
-        added: list[Added | None] = [
-            # Without any time this CPU does not have it; the times are asked for less often than
-            # the values while nobody shares.
-            None if not there else (value, enabled, running)
-            if shared and not running == enabled > 0 else (value, clock, clock)
-            for value, enabled, running, there in counters
-        ]  # fmt: skip
-        rows = totals.cpu_readings
-        rows[cpu] = _sum(rows.get(cpu), (*added, (faults, clock, clock), (major, clock, clock)))
+        clock = busy + idle
+        row = totals.cpu_readings.get(cpu)
+        if new[_SHARED] or 0 in new[_CPU_WORDS + 1 :: 3] or row is None or None in row:
+            added = [
+                *_of_counters(new, words, clock),
+                (faults, clock, clock),
+                (major, clock, clock),
+            ]
+            totals.cpu_readings[cpu] = _sum(row, added)
+            return
+        totals.cpu_readings[cpu] = tuple([
+            _NEW(Reading, (was[0] + value, was[1] + clock, was[2] + clock))  # type: ignore[index]
+            for was, value in zip(row, (*words[_CPU_WORDS::3], faults, major), strict=True)
+        ])  # fmt: skip
+
+
+def _of_counters(new: Sequence[int], words: Sequence[int], clock: int) -> Iterator[Added | None]:
+    """What each counter of a CPU gained, None for one that this CPU does not have.
+
+    `words` are what those of the CPU gained, `clock` is for how long.
+    """
+    for at in range(_CPU_WORDS, len(words), 3):
+        value, enabled, running = words[at : at + 3]
+        if not new[at + 1]:
+            yield None
+        elif not new[_SHARED] or running == enabled > 0:
+            # The times are asked for less often than the values while nobody shares.
+            yield value, clock, clock
+        else:
+            yield value, enabled, running
 
 
 def _sum(row: Row | None, added: Sequence[Added | None]) -> Row:
     """The Readings of a CPU with what they gained, None for an event that it does not have."""
     return tuple([
-        was if more is None else _NEW(Reading, more) if was is None
-        else _NEW(Reading, (was[0] + more[0], was[1] + more[1], was[2] + more[2]))
+        was if more is None
+        else Reading(*map(add, was or NO_READING, more))
         for was, more in zip(row or (None,) * len(added), added, strict=True)
     ])  # fmt: skip

@@ -7,7 +7,7 @@ be looked up, and copied into each Sample, by itself: six of them for each of 16
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from probes.samples import Reading
@@ -15,6 +15,7 @@ from probes.samples import Reading
 Key = tuple[int, str]
 Row = tuple[Reading | None, ...]
 Rows = Mapping[int, Row]
+ByEvent = Mapping[str, Reading | None]
 
 
 class Readings(Mapping[Key, Reading]):
@@ -80,3 +81,11 @@ class Readings(Mapping[Key, Reading]):
 
     def __repr__(self) -> str:
         return f"Readings({dict(self)!r})"
+
+
+def row_by_event(readings: Mapping[Key, Reading], owner: int, events: Sequence[str]) -> ByEvent:
+    """The Readings of a process or a CPU, those of `events` at least that it has."""
+    if isinstance(readings, Readings):
+        row = readings.rows.get(owner)
+        return {} if row is None else dict(zip(readings.events, row, strict=True))
+    return {event: readings.get((owner, event)) for event in events}

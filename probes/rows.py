@@ -126,16 +126,11 @@ class RowTable:
         for _ in self._crowded.drain():
             pass
         # First what entered the last epoch's list after it was read; then the list is reused.
-        noted: list[int] = []
-        for cpu in range(self.cpus):
-            noted += self._list(cpu, control.epoch - 1, self._read_of_epoch[cpu])
-        yield sorted(noted)
-        ended, noted = control.next_epoch(), []
-        for cpu in range(self.cpus):
-            entries = self._list(cpu, ended, 0)
-            self._read_of_epoch[cpu] = max(0, len(entries) - UNSETTLED)
-            noted += entries
-        yield sorted(noted)
+        late = self._lists(control.epoch - 1, self._read_of_epoch)
+        yield sorted([entry for entries in late for entry in entries])
+        lists = self._lists(control.next_epoch(), [0] * self.cpus)
+        self._read_of_epoch = [max(0, len(entries) - UNSETTLED) for entries in lists]
+        yield sorted([entry for entries in lists for entry in entries])
         self._settling, self.others = self.others, self.others | settling
 
     def close(self) -> None:
@@ -144,18 +139,24 @@ class RowTable:
             array.close()
         self._crowded.close()
 
-    def _list(self, cpu: int, epoch: int, start: int) -> tuple[int, ...]:
-        """What is noted in one CPU's list of an epoch, from entry `start` on."""
-        header = _TOUCHED.unpack_from(self.touched.memory, cpu * self.touched.stride)
-        if header[4] != self._others_seen[cpu]:
-            self._others_seen[cpu] = header[4]
-            self.others.add(cpu)
+    def _lists(self, epoch: int, starts: list[int]) -> list[tuple[int, ...]]:
+        """What is noted in each CPU's list of an epoch, from its entry of `starts` on."""
         side = epoch & 1
-        count = header[2 + side]
-        if header[side] != epoch & MASK or count <= start:
-            return ()
-        at = 8 * ((2 * cpu + side) * self.per_cpu + start)
-        return struct.unpack_from(f"={count - start}Q", self.indexes.memory, at)
+        found: list[tuple[int, ...]] = []
+        memory, others, per_cpu = self.indexes.memory, self._others_seen, self.per_cpu
+        headers = self.touched.memory[: self.cpus * self.touched.stride]
+        for cpu, header in enumerate(_TOUCHED.iter_unpack(headers)):
+            if header[4] != others[cpu]:
+                others[cpu] = header[4]
+                self.others.add(cpu)
+            start = starts[cpu]
+            count = header[2 + side] - start
+            if header[side] != epoch & MASK or count <= 0:
+                found.append(())
+                continue
+            at = 8 * ((2 * cpu + side) * per_cpu + start)
+            found.append(struct.unpack_from(f"={count}Q", memory, at))
+        return found
 
     def _rows(self, noted: list[int], processes: Processes) -> Iterator[Change]:
         memory, stride, last = self.rows.memory, self.rows.stride, self._last
