@@ -40,6 +40,7 @@ _STRETCH = 32
 _LANES = sum(1 << 32 * bucket for bucket in range(hdr.BUCKETS))
 _ROUND, _LARGE = _LANES << 31, _LANES * 0xF0000000
 _BUCKETS = struct.Struct(f"={_STRETCH}I")
+_EMPTY = bytes(4 * hdr.BUCKETS)
 MASK = 0xFFFFFFFF
 INDEX = (1 << INDEX_BITS) - 1
 """The bits of a list's entry that are a row's index; above them is the time."""
@@ -182,6 +183,33 @@ class RowTable:
             yield process, (key & MASK) - 1, count - old[0], total - old[1], comm, extras, entry
 
 
+class _Known:
+    """What was read of a slot's histogram, part by part.
+
+    Only buckets from `low` on to before `high` have ever counted anything, and `numbers` are of
+    these. `unsettled` are the parts that changed when they were read last.
+    """
+
+    __slots__ = ("high", "low", "numbers", "sums", "unsettled")
+
+    def __init__(self, parts: int) -> None:
+        self.low = self.high = 0
+        self.sums = [b""] * parts
+        self.numbers = [0] * parts
+        self.unsettled: set[int] = set()
+
+    def widen(self, buckets: bytes) -> int:
+        """Take in what these buckets have counted; returns by how many bits numbers rise."""
+        whole = int.from_bytes(buckets, "little")
+        first, last = ((n.bit_length() - 1) // 32 for n in (whole & -whole, whole))
+        old = self.low if self.high else first
+        self.low = min(old, first) // _STRETCH * _STRETCH
+        self.high = max(self.high, (last // _STRETCH + 1) * _STRETCH)
+        rise = 32 * (old - self.low)
+        self.numbers = [number << rise for number in self.numbers]
+        return rise
+
+
 class Histograms:
     """Histograms by slot, each in `slices` parts. Takes the map's descriptor.
 
@@ -192,41 +220,48 @@ class Histograms:
         self.slices, self.per_slice = slices, per_slice
         self.peaks = peaks
         self.array = MappedArray(fd, _HIST_SIZE, slices * per_slice)
-        self._seen: dict[tuple[int, int], tuple[bytes, int]] = {}
-        self._unsettled: set[tuple[int, int]] = set()
+        self._known: dict[int, _Known] = {}
 
     def read(self, slot: int, old: Histogram) -> Histogram:
         """The histogram of a slot now; the very same object if nothing was added to `old`."""
         added = total = 0
         apart: list[tuple[int, int]] = []
-        memory, stride = self.array.memory, self.array.stride
-        for piece in range(self.slices):
-            part, at = (slot, piece), (piece * self.per_slice + slot) * stride
+        memory, known = self.array.memory, self._known.get(slot)
+        if known is None:
+            known = self._known[slot] = _Known(self.slices)
+        step, unsettled = self.per_slice * self.array.stride, known.unsettled
+        first = slot * self.array.stride
+        for part, at in enumerate(range(first, first + self.slices * step, step)):
             sums = memory[at : at + _SUMS]
-            known, before = self._seen.get(part, (b"", 0))
             total += _TOTAL.unpack(sums)[0]
-            if known == sums and part not in self._unsettled:
+            settled = known.sums[part] == sums
+            if settled and part not in unsettled:
                 continue
             # A CPU may show its stores in another order: what changed is read once more.
-            (self._unsettled.discard if known == sums else self._unsettled.add)(part)
-            now = int.from_bytes(memory[at + _HIST.size : at + _HIST_SIZE], "little")
-            self._seen[part] = (sums, now)
+            (unsettled.discard if settled else unsettled.add)(part)
+            known.sums[part] = sums
+            buckets = memory[at + _HIST.size : at + _HIST_SIZE]
+            if not _is_within(buckets, known.low, known.high):
+                rise = known.widen(buckets)
+                added, apart = added << rise, [(a << rise, b << rise) for a, b in apart]
+            now = int.from_bytes(buckets[4 * known.low : 4 * known.high], "little")
+            before, known.numbers[part] = known.numbers[part], now
             if before & _ROUND or (now - before) & _LARGE:
                 apart.append((before, now))
             else:
                 added += now - before
         if not added and not apart:
             return old
-        buckets = dict(old.buckets)
+        counts = dict(old.buckets)
         for before, now in ((0, added), *apart):
-            _add_buckets(buckets, before, now)
-        n = sum(buckets.values())
+            _add_buckets(counts, before, now, known.low, known.high)
+        n = sum(counts.values())
         if self.peaks is None:
-            return Histogram(buckets, n, total)
-        top = (added.bit_length() - 1) // 32
+            return Histogram(counts, n, total)
+        top = known.low + (added.bit_length() - 1) // 32
         if apart:
-            top = max([bucket for bucket, n in buckets.items() if n != old.buckets.get(bucket)])
-        return Histogram(buckets, n, total, with_peak(old.peaks, n, self.peaks.longest(slot, top)))
+            top = max([bucket for bucket, n in counts.items() if n != old.buckets.get(bucket)])
+        return Histogram(counts, n, total, with_peak(old.peaks, n, self.peaks.longest(slot, top)))
 
     @contextmanager
     def reading(self, control: Control) -> Iterator[None]:
@@ -258,13 +293,18 @@ class Histograms:
             self.peaks.close()
 
 
-def _add_buckets(buckets: dict[int, int], before: int, now: int) -> None:
+def _is_within(buckets: bytes, low: int, high: int) -> bool:
+    """Whether all others than those from `low` to `high` are empty."""
+    return buckets.startswith(_EMPTY[: 4 * low]) and buckets.endswith(_EMPTY[4 * high :])
+
+
+def _add_buckets(counts: dict[int, int], before: int, now: int, low: int, high: int) -> None:
     """Add what grew between two readings, looking only into the stretches that differ."""
-    old, new = [value.to_bytes(4 * hdr.BUCKETS, "little") for value in (before, now)]
-    for at in range(0, 4 * hdr.BUCKETS, 4 * _STRETCH):
+    old, new = [value.to_bytes(4 * (high - low), "little") for value in (before, now)]
+    for at in range(0, len(new), 4 * _STRETCH):
         if old[at : at + 4 * _STRETCH] == new[at : at + 4 * _STRETCH]:
             continue
         pairs = zip(_BUCKETS.unpack_from(old, at), _BUCKETS.unpack_from(new, at), strict=True)
-        for bucket, (was, count) in enumerate(pairs, at // 4):
+        for bucket, (was, count) in enumerate(pairs, low + at // 4):
             if was != count:
-                buckets[bucket] = buckets.get(bucket, 0) + ((count - was) & MASK)
+                counts[bucket] = counts.get(bucket, 0) + ((count - was) & MASK)
