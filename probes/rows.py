@@ -40,7 +40,6 @@ _STRETCH = 32
 _LANES = sum(1 << 32 * bucket for bucket in range(hdr.BUCKETS))
 _ROUND, _LARGE = _LANES << 31, _LANES * 0xF0000000
 _BUCKETS = struct.Struct(f"={_STRETCH}I")
-_EMPTY = bytes(4 * hdr.BUCKETS)
 MASK = 0xFFFFFFFF
 INDEX = (1 << INDEX_BITS) - 1
 """The bits of a list's entry that are a row's index; above them is the time."""
@@ -187,13 +186,15 @@ class _Known:
     """What was read of a slot's histogram, part by part.
 
     Only buckets from `low` on to before `high` have ever counted anything, and `numbers` are of
-    these. `unsettled` are the parts that changed when they were read last.
+    these: those of `head` and `tail`, before and behind them, are empty. `unsettled` are the parts
+    that changed when they were read last.
     """
 
-    __slots__ = ("high", "low", "numbers", "sums", "unsettled")
+    __slots__ = ("head", "high", "low", "numbers", "sums", "tail", "unsettled")
 
     def __init__(self, parts: int) -> None:
         self.low = self.high = 0
+        self.head, self.tail = b"", bytes(4 * hdr.BUCKETS)
         self.sums = [b""] * parts
         self.numbers = [0] * parts
         self.unsettled: set[int] = set()
@@ -205,6 +206,7 @@ class _Known:
         old = self.low if self.high else first
         self.low = min(old, first) // _STRETCH * _STRETCH
         self.high = max(self.high, (last // _STRETCH + 1) * _STRETCH)
+        self.head, self.tail = bytes(4 * self.low), bytes(4 * (hdr.BUCKETS - self.high))
         rise = 32 * (old - self.low)
         self.numbers = [number << rise for number in self.numbers]
         return rise
@@ -241,7 +243,7 @@ class Histograms:
             (unsettled.discard if settled else unsettled.add)(part)
             known.sums[part] = sums
             buckets = memory[at + _HIST.size : at + _HIST_SIZE]
-            if not _is_within(buckets, known.low, known.high):
+            if not (buckets.startswith(known.head) and buckets.endswith(known.tail)):
                 rise = known.widen(buckets)
                 added, apart = added << rise, [(a << rise, b << rise) for a, b in apart]
             now = int.from_bytes(buckets[4 * known.low : 4 * known.high], "little")
@@ -291,11 +293,6 @@ class Histograms:
         self.array.close()
         if self.peaks is not None:
             self.peaks.close()
-
-
-def _is_within(buckets: bytes, low: int, high: int) -> bool:
-    """Whether all others than those from `low` to `high` are empty."""
-    return buckets.startswith(_EMPTY[: 4 * low]) and buckets.endswith(_EMPTY[4 * high :])
 
 
 def _add_buckets(counts: dict[int, int], before: int, now: int, low: int, high: int) -> None:
