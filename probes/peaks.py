@@ -118,13 +118,13 @@ def joined(first: Histogram, then: Histogram) -> Mapping[int, int]:
 
 def maximum(spent: Histogram) -> tuple[float | None, bool | None]:
     """The longest duration in ns, and whether it is exact, else the least bound that is known."""
-    bound = hdr.maximum(spent.buckets, spent.total)
-    if bound is None:
-        return None, None
     top = _top(spent)
     peak = _peak(spent, top)
     if peak:
         return peak, True
+    bound = hdr.maximum(spent.buckets, spent.total)
+    if bound is None:
+        return None, None
     low, high = hdr.bounds(top)
     single = spent.n == 1 and hdr.index(spent.total) == top
     return bound, single or (high - low == 1 and top != hdr.LAST)
