@@ -66,9 +66,11 @@ class Peaks:
 
     def _recorded(self, slot: int) -> list[int]:
         """The peaks of all CPUs since the last reading; those that it has seen are none."""
-        first, now, found, meanwhile = slot * self._size, self._round, [], {}
-        data = self.array.memory[first : first + self._size]
-        words = memoryview(data).cast("Q")
+        now = self._round
+        found: list[int] = []
+        meanwhile: dict[int, int] = {}
+        first = slot * self._size
+        words = memoryview(self.array.memory[first : first + self._size]).cast("Q")
         last, seen = self._seen.get(slot, (0, {}))
         # Rounds of long ago are not looked at: there are peaks of each CPU.
         for number in (now - 2, now - 1, now):
