@@ -12,6 +12,7 @@ from itertools import islice
 from operator import is_
 from typing import Any, TypeVar
 
+from probes.packed import Packed
 from probes.readings import Key, Readings, Row
 from probes.samples import Reading
 
@@ -26,6 +27,8 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
     """
     if _by_process(before, after):
         return _changed_readings(before, after)
+    if isinstance(after, Packed) and after.is_like(before):
+        return _changed_rows(before, after)
     if _grown(before, after):
         found: list[tuple[K, V | None, V]] = [
             (key, old, new)
@@ -64,6 +67,14 @@ def _grown(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
 def _by_process(before: object, after: object) -> bool:
     known = isinstance(before, Readings) and isinstance(after, Readings)
     return known and before.events == after.events  # type: ignore[attr-defined]
+
+
+def _changed_rows(before: Any, after: Any) -> list[Any]:
+    value = after.decoder.value
+    return [
+        (key, None if old is None else value(key, old), value(key, new))
+        for key, old, new in changed(before.numbers, after.numbers)
+    ]
 
 
 def _changed_readings(before: Any, after: Any) -> list[Any]:

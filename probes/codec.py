@@ -18,6 +18,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from operator import itemgetter, sub
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 from probes import samples
@@ -25,17 +26,19 @@ from probes.changes import gone
 from probes.codec_rows import (
     Buckets,
     Rows,
-    changed_keys,
+    changed_entries,
     checked_list,
     columns_of,
     plain,
     says_nothing,
     written_out,
 )
-from probes.codec_values import LiteralCodec, TextCodec, scalar_codec
+from probes.codec_values import IntCodec, LiteralCodec, TextCodec, scalar_codec
 from probes.limits import ANY_SIZE, ANY_TEXT, CodecError
 from probes.samples import Frame, Sample
 from probes.state_size import Watch
+
+_FIRST = itemgetter(0)
 
 
 class Codec(Protocol):
@@ -112,8 +115,11 @@ class _Named:
         self.kind = kind
         self.codecs = tuple(codec_for(hints[name]) for name in kind._fields)
         self.blank = (None,) * len(self.codecs)
+        self.integers = all(isinstance(codec, IntCodec) for codec in self.codecs)
 
     def encode(self, new: Any, old: Any) -> Any:
+        if self.integers:
+            return list(new) if old is None else list(map(sub, new, old))
         before = self.blank if old is None else old
         return [
             codec.encode(value, was)
@@ -150,16 +156,23 @@ class _Mapping:
 
     def encode(self, new: Any, old: Any) -> Any:
         if old is None:
-            return self._columns(new, list(new), {})
+            return self._whole(new)
         if isinstance(self.key, TextCodec) and _is_reordered(new, old):
-            return [*self._columns(new, list(new), {}), self._keys(list(old))]
-        columns = self._columns(new, changed_keys(new, old), old)
+            return [*self._whole(new), self._keys(list(old))]
+        columns = self._columns(changed_entries(new, old))
         deleted = gone(old, new)
         return [*columns, self._keys(deleted)] if deleted else columns
 
-    def _columns(self, new: Any, keys: list[Any], old: Any) -> list[Any]:
-        encoded = self._keys(keys)
-        return [encoded, [self.value.encode(new[key], old.get(key)) for key in keys]]
+    def _whole(self, new: Any) -> list[Any]:
+        return self._columns([(key, None, value) for key, value in new.items()])
+
+    def _columns(self, entries: list[Any]) -> list[Any]:
+        """Of entries (key, old, new); sorts them in place, unless their keys are texts."""
+        if not isinstance(self.key, TextCodec):
+            entries.sort(key=_FIRST)
+        encode = self.value.encode
+        values = [encode(new, old) for _, old, new in entries]
+        return [self._keys([entry[0] for entry in entries]), values]
 
     def _keys(self, keys: list[Any]) -> list[Any]:
         """The encoded keys; sorts the list in place, unless it is of texts."""

@@ -21,9 +21,9 @@ def checked_list(data: Any) -> list[Any]:
     return data
 
 
-def changed_keys(new: Mapping[Any, Any], old: Mapping[Any, Any]) -> list[Any]:
-    """Keys that are new, or of another value than before."""
-    return [key for key, was, value in changed(old, new) if was is None or was != value]
+def changed_entries(new: Mapping[Any, Any], old: Mapping[Any, Any]) -> list[Any]:
+    """Entries (key, old, new) that are new, or of another value than before."""
+    return [entry for entry in changed(old, new) if entry[1] is None or entry[1] != entry[2]]
 
 
 def says_nothing(encoded: Any) -> bool:
@@ -70,11 +70,13 @@ class Buckets:
 
     def encode(self, new: Any, old: Any) -> Any:
         """Keys as differences, values as differences from the older mapping."""
-        before = {} if old is None else old
-        keys = list(new) if old is None else changed_keys(new, old)
-        keys.sort()
-        get = before.get
-        columns = [_steps(keys), [new[key] - get(key, 0) for key in keys]]
+        entries = (
+            [(key, 0, value) for key, value in new.items()]
+            if old is None
+            else [(key, was or 0, value) for key, was, value in changed_entries(new, old)]
+        )
+        entries.sort()
+        columns = [_steps([row[0] for row in entries]), [now - was for _, was, now in entries]]
         deleted = [] if old is None else sorted(gone(old, new))
         return [*columns, _steps(deleted)] if deleted else columns
 
@@ -121,7 +123,7 @@ class Rows:
         if old is None:
             keys = sorted(new)
             return [self._keys(keys), [list(new[key]) for key in keys]]
-        rows = [row for row in changed(old, new) if row[1] is None or row[1] != row[2]]
+        rows = changed_entries(new, old)
         # No two keys are the same: what is behind them is not compared.
         rows.sort()
         values = [

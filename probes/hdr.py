@@ -8,7 +8,9 @@ have a bucket each; above, a value v with e = floor(log2 v) - 5 falls into bucke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 SUB_BITS = 5
 SUB = 1 << SUB_BITS
@@ -43,17 +45,22 @@ def percentile(buckets: Mapping[int, int], fraction: float) -> float | None:
     It is the middle of the bucket in which that rank falls, in the last one its lower end, which
     it reaches at least; None without any count.
     """
-    count = sum(buckets.values())
+    return percentiles(buckets, (fraction,))[0]
+
+
+def percentiles(buckets: Mapping[int, int], fractions: Sequence[float]) -> Sequence[float | None]:
+    """The percentile for each of some rising fractions."""
+    numbers = sorted(buckets)
+    ranks = list(accumulate([buckets[number] for number in numbers]))
+    count = ranks[-1] if ranks else 0
     if count <= 0:
-        return None
-    rank = max(1, -(-count * fraction // 1))
-    seen = 0
-    for bucket in sorted(buckets):
-        seen += buckets[bucket]
-        if seen >= rank:
-            low, high = bounds(bucket)
-            return float(low) if high - low == 1 or bucket == LAST else (low + high) / 2
-    return None
+        return (None,) * len(fractions)
+    found, at = [], 0
+    for fraction in fractions:
+        at = bisect_left(ranks, max(1, -(-count * fraction // 1)), at)
+        low, high = bounds(numbers[at])
+        found.append(float(low) if high - low == 1 or numbers[at] == LAST else (low + high) / 2)
+    return found
 
 
 def maximum(buckets: Mapping[int, int], total: int) -> float | None:

@@ -51,6 +51,8 @@ HOLD_CPU = {
     "PT_PREEMPT_ENABLE": "bpf_preempt_enable",
 }
 """What programs of uprobes call to keep their CPU, from Linux 6.10 on."""
+NOTHING_SPENT = Spent(0, 0)
+_NEW = tuple.__new__
 TEXT_WORDS = 8
 """Words of a row, beyond the 32 bytes that each has, for a text that tells calls apart."""
 
@@ -245,14 +247,7 @@ class LatencyProbe:
     def drain(self) -> None:
         """Add what the maps hold to the totals."""
         for unit in self._units:
-            rows = unit.rows.changes(unit.control, self._known)
-            for number, slot, count, total, comm, _, noted in rows:
-                facts = unit.slots.get(slot)
-                if facts is not None:
-                    who = text_of(comm) if facts["by_text"] else number
-                    self._charge(facts, who, count, total)
-                    if not facts["by_text"]:
-                        self._name(number, comm, noted)
+            self._charge(unit)
             with unit.hists.reading(unit.control):
                 counters = unit.hists.counters()
                 for slot, facts in unit.slots.items():
@@ -423,16 +418,26 @@ class LatencyProbe:
             unit.close()
             self._units.remove(unit)
 
-    def _charge(self, facts: Mapping[str, Any], who: int | str, count: int, total: int) -> None:
-        table: dict[Any, Spent] = self._texts if facts["by_text"] else self._processes
-        old = table.get((facts["spec"], who), Spent(0, 0))
-        table[facts["spec"], who] = Spent(old.n + count, old.total + total)
-
-    def _name(self, number: int, comm: bytes, noted: int) -> None:
-        # Each CPU's idle thread has a name of its own.
-        text = name_of_comm(comm) if number else "swapper"
-        if self._comms.get(number) != text:
-            self._known.name(self._comms, number, text, noted)
+    def _charge(self, unit: Unit) -> None:
+        """Add up by process, or by text, what rows counted."""
+        comms, processes, texts = self._comms, self._processes, self._texts
+        slots = {slot: (facts["spec"], facts["by_text"]) for slot, facts in unit.slots.items()}
+        rows = unit.rows.changes(unit.control, self._known)
+        for number, slot, count, total, comm, _, noted in rows:
+            target = slots.get(slot)
+            if target is None:
+                continue
+            spec, by_text = target
+            who: Any = text_of(comm) if by_text else number
+            table: dict[Any, Spent] = texts if by_text else processes
+            old = table.get((spec, who), NOTHING_SPENT)
+            table[spec, who] = _NEW(Spent, (old[0] + count, old[1] + total))
+            if by_text:
+                continue
+            # Each CPU's idle thread has a name of its own.
+            name = name_of_comm(comm) if number else "swapper"
+            if comms.get(number) != name:
+                self._known.name(comms, number, name, noted)
 
     def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:
         old = self._targets[spec]

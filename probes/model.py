@@ -61,9 +61,8 @@ def count_delta(before: Mapping[K, Counts], after: Mapping[K, Counts]) -> dict[K
 
 def int_delta(before: Mapping[K, int], after: Mapping[K, int]) -> dict[K, int]:
     """As `count_delta`, for plain numbers."""
-    return {
-        key: new - before.get(key, 0) for key, new in after.items() if new != before.get(key, 0)
-    }
+    known = before.get
+    return {key: new - old for key, new in after.items() if new != (old := known(key, 0))}
 
 
 def histogram_delta(before: Histogram | None, after: Histogram) -> Histogram:
@@ -277,8 +276,7 @@ def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSa
     if latest is not None:
         spent = histogram_delta((before.latency or {}).get(name), latest)
         if spent.n:
-            row.p50 = hdr.percentile(spent.buckets, 0.50)
-            row.p99 = hdr.percentile(spent.buckets, 0.99)
+            row.p50, row.p99 = hdr.percentiles(spent.buckets, (0.50, 0.99))
             row.maximum, row.exact = maximum(spent)
             # Of a sample, the mean stands for all calls; what was missed otherwise is not known.
             sampled = after.sample_every > 1
@@ -371,15 +369,27 @@ class SpentRow:
         return None if self.total is None or not self.count else self.total / self.count
 
 
-@dataclass(slots=True)
+@dataclass
 class LatencyView:
-    """All latency targets in one interval of `seconds`, in the order of adding."""
+    """All latency targets in one interval of `seconds`, in the order of adding.
+
+    What is behind them is computed when somebody asks for it.
+    """
 
     seconds: float
     targets: list[TargetRow]
-    processes: dict[tuple[str, int], Spent]
-    comms: Mapping[int, str]
-    texts: dict[tuple[str, str], Spent] = field(default_factory=dict)
+    before: LatencySample
+    after: LatencySample
+
+    @cached_property
+    def processes(self) -> dict[tuple[str, int], Spent]:
+        """Calls and the time in them, by target and process."""
+        return spent_delta(self.before.processes, self.after.processes)
+
+    @cached_property
+    def texts(self) -> dict[tuple[str, str], Spent]:
+        """Calls and the time in them, by target and text."""
+        return spent_delta(self.before.texts, self.after.texts)
 
     @property
     def count(self) -> int:
@@ -403,7 +413,7 @@ class LatencyView:
         timed = any(row.target.spec == spec and not row.target.counts_only for row in self.targets)
         found: list[tuple[int | None, str, Spent]] = [
             *(
-                (pid, self.comms.get(pid, "?"), n)
+                (pid, self.after.comms.get(pid, "?"), n)
                 for (of, pid), n in self.processes.items()
                 if of == spec
             ),
@@ -428,9 +438,8 @@ def _target_row(before: Target | None, after: Target, seconds: float) -> TargetR
     if after.counts_only or not spent.n:
         return row
     row.spent = spent
-    row.p50, row.p90, row.p99, row.p999 = [
-        hdr.percentile(spent.buckets, fraction) for fraction in (0.50, 0.90, 0.99, 0.999)
-    ]
+    fractions = (0.50, 0.90, 0.99, 0.999)
+    row.p50, row.p90, row.p99, row.p999 = hdr.percentiles(spent.buckets, fractions)
     row.maximum, row.exact = maximum(spent)
     row.mean = spent.total / spent.n
     row.total = spent.total
@@ -475,7 +484,6 @@ def latency_view(before: LatencySample | None, after: LatencySample, seconds: fl
             _target_row(before.targets.get(spec), t, target_seconds(before, after, t, seconds))
             for spec, t in after.targets.items()
         ],
-        processes=spent_delta(before.processes, after.processes),
-        comms=after.comms,
-        texts=spent_delta(before.texts, after.texts),
+        before=before,
+        after=after,
     )

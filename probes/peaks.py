@@ -9,7 +9,6 @@ many were read meanwhile.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -34,7 +33,7 @@ class Peaks:
 
     def __init__(self, fd: int, cpus: int, slots: int) -> None:
         self.array = MappedArray(fd, SIZE, cpus * slots)
-        self._words = struct.Struct(f"={2 * ROUNDS * cpus}Q")
+        self._size = SIZE * cpus
         self._round = 0
         self._seen: dict[int, tuple[int, dict[int, int]]] = {}
         self._beyond: dict[int, list[int]] = {}
@@ -67,17 +66,25 @@ class Peaks:
 
     def _recorded(self, slot: int) -> list[int]:
         """The peaks of all CPUs since the last reading; those that it has seen are none."""
-        words = self._words.unpack_from(self.array.memory, slot * self._words.size)
-        now, found, meanwhile = self._round, [], {}
+        now = self._round
+        found: list[int] = []
+        meanwhile: dict[int, int] = {}
+        first = slot * self._size
+        words = memoryview(self.array.memory[first : first + self._size]).cast("Q")
         last, seen = self._seen.get(slot, (0, {}))
-        for place, (number, value) in enumerate(zip(words[::2], words[1::2], strict=True)):
-            if not value or number < now - 2:
+        # Rounds of long ago are not looked at: there are peaks of each CPU.
+        for number in (now - 2, now - 1, now):
+            at = 2 * (number % ROUNDS)
+            rounds = words[at :: 2 * ROUNDS].tolist()
+            if number not in rounds:
                 continue
+            values = words[at + 1 :: 2 * ROUNDS].tolist()
+            there = {cpu: v for cpu, v in enumerate(values) if v and rounds[cpu] == number}
             if number == now:
-                meanwhile[place] = value
-            elif number == now - 2 and last == number and value <= seen.get(place, 0):
-                continue
-            found.append(value)
+                meanwhile = there
+            elif number == now - 2 == last:
+                there = {cpu: v for cpu, v in there.items() if v > seen.get(cpu, 0)}
+            found += there.values()
         self._seen[slot] = (now, meanwhile)
         return found
 
@@ -113,13 +120,13 @@ def joined(first: Histogram, then: Histogram) -> Mapping[int, int]:
 
 def maximum(spent: Histogram) -> tuple[float | None, bool | None]:
     """The longest duration in ns, and whether it is exact, else the least bound that is known."""
-    bound = hdr.maximum(spent.buckets, spent.total)
-    if bound is None:
-        return None, None
     top = _top(spent)
     peak = _peak(spent, top)
     if peak:
         return peak, True
+    bound = hdr.maximum(spent.buckets, spent.total)
+    if bound is None:
+        return None, None
     low, high = hdr.bounds(top)
     single = spent.n == 1 and hdr.index(spent.total) == top
     return bound, single or (high - low == 1 and top != hdr.LAST)

@@ -134,7 +134,7 @@ class PmcProbe:
         """Switch over to newly loaded programs, which counted up to here without charging."""
         facts, maps = loaded.facts, loaded.maps
         control = Control(maps.pop("control"))
-        reader = CounterReader(maps, facts, facts["events"], facts["wait"])
+        reader = CounterReader(maps, facts, facts["wait"])
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters, self.started)
         control.next_epoch()
@@ -150,7 +150,8 @@ class PmcProbe:
         if self._running is not None and self._running[1] != mode:
             # What was counted in user space is no part of what the kernel did.
             self.totals = Totals(self.totals.generation + 1)
-        self.totals.keep([*facts["events"], *FAULTS], kernel.online_cpus())
+        shown = [*facts["events"], *FAULTS]
+        self.totals.keep(shown, kernel.online_cpus(), facts["wait"])
         self._running = (event_set, mode, tuple(events))
         self._facts, self._control, self._reader = facts, control, reader
         self._kinds, self._sockets = kinds(), sockets()

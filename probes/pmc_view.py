@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from probes.changes import changed
+from probes.packed import WORD, Packed
 from probes.processes import pid_of
 from probes.ranked import Rank, Ranked
+from probes.readings import ByEvent, row_by_event
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
 
 SCALED_BELOW = 0.995
@@ -167,22 +169,17 @@ def exact(before: Reading | None, after: Reading) -> Count:
 
 
 class Counted(Mapping[str, Count]):
-    """What was counted of a process, each event computed when it is asked for.
+    """What was counted of a process from one Reading to another, computed when it is asked for.
 
     Events `unshared` had a counter of their own all the time.
     """
 
-    __slots__ = ("_events", "_known", "_new", "_old", "_pid", "_unshared")
+    __slots__ = ("_events", "_known", "_new", "_old", "_unshared")
 
     def __init__(
-        self,
-        pid: int,
-        events: Sequence[str],
-        old: Readings,
-        new: Readings,
-        unshared: Set[str],
+        self, events: Sequence[str], old: ByEvent, new: ByEvent, unshared: Set[str]
     ) -> None:
-        self._pid, self._old, self._new = pid, old, new
+        self._old, self._new = old, new
         self._events, self._unshared = events, unshared
         self._known: dict[str, Count | None] = {}
 
@@ -194,11 +191,10 @@ class Counted(Mapping[str, Count]):
         return default if found is None else found
 
     def _count(self, event: str) -> Count | None:
-        after = self._new.get((self._pid, event))
+        before, after = self._old.get(event), self._new.get(event)
         if after is None:
             return None
-        count = exact if event in self._unshared else scaled
-        return count(self._old.get((self._pid, event)), after)
+        return exact(before, after) if event in self._unshared else scaled(before, after)
 
     def __getitem__(self, event: str) -> Count:
         found: Count | None = self.get(event)
@@ -213,15 +209,14 @@ class Counted(Mapping[str, Count]):
         return sum([1 for _ in self])
 
 
-def _counts(cpu: int, events: Iterable[str], old: Readings, new: Readings) -> dict[str, Count]:
+def _counts(cpu: int, events: Sequence[str], old: Readings, new: Readings) -> dict[str, Count]:
     """What was counted of a CPU."""
-    found: dict[str, Count] = {}
-    for event in events:
-        key = (cpu, event)
-        after = new.get(key)
-        if after is not None:
-            found[event] = scaled(old.get(key), after)
-    return found
+    before, after = row_by_event(old, cpu, events), row_by_event(new, cpu, events)
+    return {
+        event: scaled(before.get(event), reading)
+        for event, reading in after.items()
+        if reading is not None
+    }
 
 
 def _unshared(cpus: Iterable[CpuRow]) -> set[str]:
@@ -241,8 +236,7 @@ def _less(new: int | None, old: int | None) -> int | None:
 def _task_row(
     pid: int, before: PmcSample, after: PmcSample, events: Sequence[str], unshared: Set[str]
 ) -> TaskRow:
-    new = after.tasks[pid]
-    old = before.tasks.get(pid)
+    new, old = after.tasks[pid], before.tasks.get(pid)
     if old is None or new.clock < old.clock or new.switches < old.switches:
         old = TaskTimes(0, 0, 0, 0)
     return TaskRow(
@@ -250,14 +244,32 @@ def _task_row(
         switches=new.switches - old.switches,
         wait=_less(new.wait, old.wait),
         # A stint's length and the time that its counters ran come from two clocks.
-        counts=Counted(pid, events, before.readings, after.readings, unshared),
+        counts=Counted(
+            events,
+            row_by_event(before.readings, pid, events),
+            row_by_event(after.readings, pid, events),
+            unshared,
+        ),
         number=pid,
         comm=after.comms.get(pid, "?"),
         migrations=max(0, new.migrations - old.migrations),
     )
 
 
-def _cpu_row(cpu: int, before: PmcSample, after: PmcSample, events: Iterable[str]) -> CpuRow:
+def _task_row_of_packed(
+    pid: int, before: PmcSample, after: PmcSample, events: Sequence[str], unshared: Set[str]
+) -> TaskRow:
+    """`_task_row` of Samples whose processes are integers: only the difference is decoded."""
+    tasks, readings = cast(Any, after.tasks), cast(Any, after.readings)
+    gained = tasks.numbers[pid] - cast(Any, before.tasks).numbers.get(pid, 0)
+    clock, switches, migrations, wait = tasks.decoder.decode(gained)
+    row = readings.rows.decoder.decode(gained)
+    counts = Counted(events, {}, dict(zip(readings.events, row, strict=True)), unshared)
+    comm = after.comms.get(pid, "?")
+    return TaskRow(clock, switches, wait, counts, pid, comm, migrations)
+
+
+def _cpu_row(cpu: int, before: PmcSample, after: PmcSample, events: Sequence[str]) -> CpuRow:
     new = after.cpus[cpu]
     old = before.cpus.get(cpu)
     if old is None or new.busy < old.busy or new.switches < old.switches:
@@ -298,8 +310,14 @@ def sum_of(cpus: Iterable[CpuRow], events: Iterable[str]) -> CpuRow:
     return whole
 
 
+def _both_packed(before: PmcSample, after: PmcSample) -> bool:
+    return isinstance(after.tasks, Packed) and after.tasks.is_like(before.tasks)
+
+
 def _ranks(before: PmcSample, after: PmcSample, counted: bool, unshared: Set[str]) -> list[Rank]:
     """Of each process that ran, what to sort it by: most cycles first, then most time."""
+    if _both_packed(before, after):
+        return _ranks_of_packed(before.tasks, after.tasks, counted, "cycles" in unshared)
     old, new = before.readings.get, after.readings.get
     count = exact if "cycles" in unshared else scaled
     ranks: list[Rank] = []
@@ -318,6 +336,26 @@ def _ranks(before: PmcSample, after: PmcSample, counted: bool, unshared: Set[str
     return ranks
 
 
+def _ranks_of_packed(before: Any, after: Any, counted: bool, unshared: bool) -> list[Rank]:
+    """`_ranks` of Samples whose processes are integers: nothing else of them is decoded."""
+    bits = after.decoder.bits
+    clock_at, cycles_at = bits["clock"], bits.get("cycles") if counted else None
+    ranks: list[Rank] = []
+    for pid, was, number in changed(before.numbers, after.numbers):
+        if pid == IDLE:
+            continue
+        gained = number - (was or 0)
+        clock = gained >> clock_at & WORD
+        cycles = 0.0
+        if cycles_at is not None:
+            counts = gained >> cycles_at
+            cycles = counts & WORD
+            if not unshared:
+                cycles = scaled(None, Reading(cycles, clock, counts >> 64 & WORD))[0] or 0.0
+        ranks.append((-cycles, -clock, pid))
+    return ranks
+
+
 def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcView:
     """The interval between two Samples.
 
@@ -333,9 +371,10 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
     cpus = [_cpu_row(cpu, before, after, events) for cpu in sorted(after.cpus)]
     unshared = _unshared(cpus)
     old = before
+    row = _task_row_of_packed if _both_packed(old, after) else _task_row
 
     def made(pid: int) -> TaskRow:
-        return _task_row(pid, old, after, events, unshared)
+        return row(pid, old, after, events, unshared)
 
     return PmcView(
         seconds=seconds,

@@ -24,6 +24,9 @@ EXECUTIONS = 63
 MOST_KNOWN = 1 << 17
 """Most processes that are remembered; of those that nobody keeps the oldest are forgotten."""
 
+MANY_NAMED = 4096
+"""Names from which on it is looked which of them nobody keeps."""
+
 
 def pid_of(number: int) -> int:
     """The pid of the process that has a number."""
@@ -42,6 +45,7 @@ class Processes:
         self.numbers: dict[int, int] = {}
         self._newest: dict[int, int] = {}
         self._named: dict[int, int] = {}
+        self._most_named = MANY_NAMED
         self._forgot = 0
 
     def number(self, pid: int, start: int) -> int:
@@ -77,7 +81,9 @@ class Processes:
 
     def forget(self, kept: Container[int]) -> None:
         """Forget the older half where there are too many, but for those whose numbers are kept."""
-        self._named = {number: noted for number, noted in self._named.items() if number in kept}
+        if len(self._named) > self._most_named:
+            self._named = {number: at for number, at in self._named.items() if number in kept}
+            self._most_named = 2 * len(self._named) + MANY_NAMED
         if len(self.numbers) <= MOST_KNOWN:
             return
         old = list(self.numbers)[: len(self.numbers) // 2]

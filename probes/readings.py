@@ -7,17 +7,19 @@ be looked up, and copied into each Sample, by itself: six of them for each of 16
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from probes.samples import Reading
 
 Key = tuple[int, str]
 Row = tuple[Reading | None, ...]
+Rows = Mapping[int, Row]
+ByEvent = Mapping[str, Reading | None]
 
 
 class Readings(Mapping[Key, Reading]):
-    """A mapping of (process id, event) to Reading; `rows` has those of a process by `events`.
+    """A mapping of (process id or CPU, event) to Reading; `rows` has those of one by `events`.
 
     None stands for an event of which a process has no Reading. A row is never changed, but
     replaced.
@@ -25,20 +27,16 @@ class Readings(Mapping[Key, Reading]):
 
     __slots__ = ("_at", "events", "rows")
 
-    def __init__(self, events: Iterable[str] = (), rows: dict[int, Row] | None = None) -> None:
+    def __init__(self, events: Iterable[str] = (), rows: Rows | None = None) -> None:
         self.events = tuple(events)
-        self.rows: dict[int, Row] = {} if rows is None else rows
+        self.rows: Rows = {} if rows is None else rows
         self._at = {event: at for at, event in enumerate(self.events)}
-
-    def copy(self) -> Readings:
-        """The same Readings, for somebody who keeps them."""
-        return Readings(self.events, self.rows.copy())
 
     def of_events(self, events: Iterable[str]) -> Readings:
         """The Readings of these events only."""
         wanted = tuple(events)
         if wanted == self.events:
-            return self.copy()
+            return self
         places = [self._at.get(event) for event in wanted]
         rows = {
             pid: tuple([None if at is None else row[at] for at in places])
@@ -46,8 +44,8 @@ class Readings(Mapping[Key, Reading]):
         }
         return Readings(wanted, {pid: row for pid, row in rows.items() if any(row)})
 
-    def of_processes(self, pids: Mapping[int, object]) -> Readings:
-        """The Readings of these processes only."""
+    def of_processes(self, pids: Container[int]) -> Readings:
+        """The Readings of these processes or CPUs only."""
         return Readings(self.events, {pid: row for pid, row in self.rows.items() if pid in pids})
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -83,3 +81,11 @@ class Readings(Mapping[Key, Reading]):
 
     def __repr__(self) -> str:
         return f"Readings({dict(self)!r})"
+
+
+def row_by_event(readings: Mapping[Key, Reading], owner: int, events: Sequence[str]) -> ByEvent:
+    """The Readings of a process or a CPU, those of `events` at least that it has."""
+    if isinstance(readings, Readings):
+        row = readings.rows.get(owner)
+        return {} if row is None else dict(zip(readings.events, row, strict=True))
+    return {event: readings.get((owner, event)) for event in events}

@@ -126,16 +126,11 @@ class RowTable:
         for _ in self._crowded.drain():
             pass
         # First what entered the last epoch's list after it was read; then the list is reused.
-        noted: list[int] = []
-        for cpu in range(self.cpus):
-            noted += self._list(cpu, control.epoch - 1, self._read_of_epoch[cpu])
-        yield sorted(noted)
-        ended, noted = control.next_epoch(), []
-        for cpu in range(self.cpus):
-            entries = self._list(cpu, ended, 0)
-            self._read_of_epoch[cpu] = max(0, len(entries) - UNSETTLED)
-            noted += entries
-        yield sorted(noted)
+        late = self._lists(control.epoch - 1, self._read_of_epoch)
+        yield sorted([entry for entries in late for entry in entries])
+        lists = self._lists(control.next_epoch(), [0] * self.cpus)
+        self._read_of_epoch = [max(0, len(entries) - UNSETTLED) for entries in lists]
+        yield sorted([entry for entries in lists for entry in entries])
         self._settling, self.others = self.others, self.others | settling
 
     def close(self) -> None:
@@ -144,18 +139,24 @@ class RowTable:
             array.close()
         self._crowded.close()
 
-    def _list(self, cpu: int, epoch: int, start: int) -> tuple[int, ...]:
-        """What is noted in one CPU's list of an epoch, from entry `start` on."""
-        header = _TOUCHED.unpack_from(self.touched.memory, cpu * self.touched.stride)
-        if header[4] != self._others_seen[cpu]:
-            self._others_seen[cpu] = header[4]
-            self.others.add(cpu)
+    def _lists(self, epoch: int, starts: list[int]) -> list[tuple[int, ...]]:
+        """What is noted in each CPU's list of an epoch, from its entry of `starts` on."""
         side = epoch & 1
-        count = header[2 + side]
-        if header[side] != epoch & MASK or count <= start:
-            return ()
-        at = 8 * ((2 * cpu + side) * self.per_cpu + start)
-        return struct.unpack_from(f"={count - start}Q", self.indexes.memory, at)
+        found: list[tuple[int, ...]] = []
+        memory, others, per_cpu = self.indexes.memory, self._others_seen, self.per_cpu
+        headers = self.touched.memory[: self.cpus * self.touched.stride]
+        for cpu, header in enumerate(_TOUCHED.iter_unpack(headers)):
+            if header[4] != others[cpu]:
+                others[cpu] = header[4]
+                self.others.add(cpu)
+            start = starts[cpu]
+            count = header[2 + side] - start
+            if header[side] != epoch & MASK or count <= 0:
+                found.append(())
+                continue
+            at = 8 * ((2 * cpu + side) * per_cpu + start)
+            found.append(struct.unpack_from(f"={count}Q", memory, at))
+        return found
 
     def _rows(self, noted: list[int], processes: Processes) -> Iterator[Change]:
         memory, stride, last = self.rows.memory, self.rows.stride, self._last
@@ -181,6 +182,36 @@ class RowTable:
             yield process, (key & MASK) - 1, count - old[0], total - old[1], comm, extras, entry
 
 
+class _Known:
+    """What was read of a slot's histogram, part by part.
+
+    Only buckets from `low` on to before `high` have ever counted anything, and `numbers` are of
+    these: those of `head` and `tail`, before and behind them, are empty. `unsettled` are the parts
+    that changed when they were read last.
+    """
+
+    __slots__ = ("head", "high", "low", "numbers", "sums", "tail", "unsettled")
+
+    def __init__(self, parts: int) -> None:
+        self.low = self.high = 0
+        self.head, self.tail = b"", bytes(4 * hdr.BUCKETS)
+        self.sums = [b""] * parts
+        self.numbers = [0] * parts
+        self.unsettled: set[int] = set()
+
+    def widen(self, buckets: bytes) -> int:
+        """Take in what these buckets have counted; returns by how many bits numbers rise."""
+        whole = int.from_bytes(buckets, "little")
+        first, last = ((n.bit_length() - 1) // 32 for n in (whole & -whole, whole))
+        old = self.low if self.high else first
+        self.low = min(old, first) // _STRETCH * _STRETCH
+        self.high = max(self.high, (last // _STRETCH + 1) * _STRETCH)
+        self.head, self.tail = bytes(4 * self.low), bytes(4 * (hdr.BUCKETS - self.high))
+        rise = 32 * (old - self.low)
+        self.numbers = [number << rise for number in self.numbers]
+        return rise
+
+
 class Histograms:
     """Histograms by slot, each in `slices` parts. Takes the map's descriptor.
 
@@ -191,41 +222,48 @@ class Histograms:
         self.slices, self.per_slice = slices, per_slice
         self.peaks = peaks
         self.array = MappedArray(fd, _HIST_SIZE, slices * per_slice)
-        self._seen: dict[tuple[int, int], tuple[bytes, int]] = {}
-        self._unsettled: set[tuple[int, int]] = set()
+        self._known: dict[int, _Known] = {}
 
     def read(self, slot: int, old: Histogram) -> Histogram:
         """The histogram of a slot now; the very same object if nothing was added to `old`."""
         added = total = 0
         apart: list[tuple[int, int]] = []
-        memory, stride = self.array.memory, self.array.stride
-        for piece in range(self.slices):
-            part, at = (slot, piece), (piece * self.per_slice + slot) * stride
+        memory, known = self.array.memory, self._known.get(slot)
+        if known is None:
+            known = self._known[slot] = _Known(self.slices)
+        step, unsettled = self.per_slice * self.array.stride, known.unsettled
+        first = slot * self.array.stride
+        for part, at in enumerate(range(first, first + self.slices * step, step)):
             sums = memory[at : at + _SUMS]
-            known, before = self._seen.get(part, (b"", 0))
             total += _TOTAL.unpack(sums)[0]
-            if known == sums and part not in self._unsettled:
+            settled = known.sums[part] == sums
+            if settled and part not in unsettled:
                 continue
             # A CPU may show its stores in another order: what changed is read once more.
-            (self._unsettled.discard if known == sums else self._unsettled.add)(part)
-            now = int.from_bytes(memory[at + _HIST.size : at + _HIST_SIZE], "little")
-            self._seen[part] = (sums, now)
+            (unsettled.discard if settled else unsettled.add)(part)
+            known.sums[part] = sums
+            buckets = memory[at + _HIST.size : at + _HIST_SIZE]
+            if not (buckets.startswith(known.head) and buckets.endswith(known.tail)):
+                rise = known.widen(buckets)
+                added, apart = added << rise, [(a << rise, b << rise) for a, b in apart]
+            now = int.from_bytes(buckets[4 * known.low : 4 * known.high], "little")
+            before, known.numbers[part] = known.numbers[part], now
             if before & _ROUND or (now - before) & _LARGE:
                 apart.append((before, now))
             else:
                 added += now - before
         if not added and not apart:
             return old
-        buckets = dict(old.buckets)
+        counts = dict(old.buckets)
         for before, now in ((0, added), *apart):
-            _add_buckets(buckets, before, now)
-        n = sum(buckets.values())
+            _add_buckets(counts, before, now, known.low, known.high)
+        n = sum(counts.values())
         if self.peaks is None:
-            return Histogram(buckets, n, total)
-        top = (added.bit_length() - 1) // 32
+            return Histogram(counts, n, total)
+        top = known.low + (added.bit_length() - 1) // 32
         if apart:
-            top = max([bucket for bucket, n in buckets.items() if n != old.buckets.get(bucket)])
-        return Histogram(buckets, n, total, with_peak(old.peaks, n, self.peaks.longest(slot, top)))
+            top = max([bucket for bucket, n in counts.items() if n != old.buckets.get(bucket)])
+        return Histogram(counts, n, total, with_peak(old.peaks, n, self.peaks.longest(slot, top)))
 
     @contextmanager
     def reading(self, control: Control) -> Iterator[None]:
@@ -257,13 +295,13 @@ class Histograms:
             self.peaks.close()
 
 
-def _add_buckets(buckets: dict[int, int], before: int, now: int) -> None:
+def _add_buckets(counts: dict[int, int], before: int, now: int, low: int, high: int) -> None:
     """Add what grew between two readings, looking only into the stretches that differ."""
-    old, new = [value.to_bytes(4 * hdr.BUCKETS, "little") for value in (before, now)]
-    for at in range(0, 4 * hdr.BUCKETS, 4 * _STRETCH):
+    old, new = [value.to_bytes(4 * (high - low), "little") for value in (before, now)]
+    for at in range(0, len(new), 4 * _STRETCH):
         if old[at : at + 4 * _STRETCH] == new[at : at + 4 * _STRETCH]:
             continue
         pairs = zip(_BUCKETS.unpack_from(old, at), _BUCKETS.unpack_from(new, at), strict=True)
-        for bucket, (was, count) in enumerate(pairs, at // 4):
+        for bucket, (was, count) in enumerate(pairs, low + at // 4):
             if was != count:
-                buckets[bucket] = buckets.get(bucket, 0) + ((count - was) & MASK)
+                counts[bucket] = counts.get(bucket, 0) + ((count - was) & MASK)

@@ -87,20 +87,47 @@ def changed_runs(old: Line, new: Line, gap: int = GAP) -> list[tuple[int, int]]:
         return []
     start, end = _common(old, new)
     first = line_width(new[:start])
-    before = to_cells(old[start : len(old) - end])
-    after = to_cells(new[start : len(new) - end])
+    was, now = old[start : len(old) - end], new[start : len(new) - end]
+    found = _texts_only(was, now)
+    if found is not None:
+        return [(first + at, first + to) for at, to in _bridged(found, gap)]
+    before, after = to_cells(was), to_cells(now)
     if len(before) != len(after):
         return [(0, line_width(new))]
+    runs = _bridged([at for at, cell in enumerate(after) if before[at] != cell], gap)
+    whole = [_whole_characters(run, after) for run in runs]
+    return [(first + at, first + to) for at, to in whole] if first else whole
+
+
+def _texts_only(old: Line, new: Line) -> list[int] | None:
+    """Which cells differ of spans of the same styles and lengths, without wide characters.
+
+    None for all others: of these each cell has to be compared.
+    """
+    if len(old) != len(new):
+        return None
+    found: list[int] = []
+    at = 0
+    for (was, before), (text, style) in zip(old, new, strict=True):
+        if before != style or len(was) != len(text):
+            return None
+        if was != text:
+            if not (was.isascii() and text.isascii()):
+                return None
+            found += [n for n, (a, b) in enumerate(zip(was, text, strict=True), at) if a != b]
+        at += len(text) if text.isascii() else width(text)
+    return found
+
+
+def _bridged(cells: Iterable[int], gap: int) -> list[tuple[int, int]]:
+    """The runs of these rising cells, small gaps between them bridged."""
     runs: list[tuple[int, int]] = []
-    for at, cell in enumerate(after):
-        if before[at] == cell:
-            continue
+    for at in cells:
         if runs and at - runs[-1][1] < gap:
             runs[-1] = (runs[-1][0], at + 1)
         else:
             runs.append((at, at + 1))
-    whole = [_whole_characters(run, after) for run in runs]
-    return [(first + at, first + to) for at, to in whole] if first else whole
+    return runs
 
 
 def _common(old: Line, new: Line) -> tuple[int, int]:

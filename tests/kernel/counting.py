@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from probes.pmc_rows import NO_READING, NO_TIMES
+from probes.pmc_processes import NO_READING, NO_TIMES
 from probes.samples import Filters, PmcSample, Reading, TaskTimes
 from tests.kernel.harness import Live, Work, status_of
 

@@ -14,7 +14,7 @@ import pytest
 from probes import kernel
 from probes.base import ProbeError
 from probes.model import latency_view
-from probes.pmc_rows import NO_TIMES
+from probes.pmc_processes import NO_TIMES
 from probes.samples import NO_FILTERS, Filters, LatencySample, PmcSample
 from tests.kernel.counting import Counting, Load, gained, observe, truth
 from tests.kernel.harness import (

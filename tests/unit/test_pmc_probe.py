@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from probes import kernel, pmc, pmc_rows
+from probes import kernel, pmc, pmc_processes, pmc_rows
 from probes.base import Loaded, ProbeError
 from probes.pmc import PmcProbe, geometry
 from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
@@ -29,7 +29,7 @@ def test_the_layout_is_the_programs() -> None:
         "busy", "idle", "switches", "wait", "faults", "major", "unattributed", "shared",
     ]  # fmt: skip
     assert FIELDS.index("shared") == pmc_rows._SHARED
-    assert f"#define KEPT {pmc_rows._KEPT}" in SOURCE
+    assert f"#define KEPT {pmc_processes.KEPT}" in SOURCE
     assert f"#define RAN {pmc_rows.RAN}" in SOURCE
     assert f"#define MIGRATED {pmc_rows.MIGRATED}" in SOURCE
     order = re.findall(r"row->wide\[(\d)\] \+= g->(\w+);", SOURCE)

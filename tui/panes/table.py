@@ -55,22 +55,24 @@ def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
     kept = [key for key in previous if key in head]
     known = set(kept)
     out: list[K] = []
+    heights: list[float] = []
     for key in kept:
-        _insert(out, key, values, SLACK)
+        _insert(out, heights, key, values[key], SLACK)
     for key in ranked[:STICKY_ROWS]:
         if key not in known:
-            _insert(out, key, values, 1.0)
+            _insert(out, heights, key, values[key], 1.0)
     return out + ranked[STICKY_ROWS:]
 
 
-def _insert(out: list[K], key: K, values: Mapping[K, float], slack: float) -> None:
-    value = values[key]
+def _insert(out: list[K], heights: list[float], key: K, value: float, slack: float) -> None:
+    """Insert a key where it belongs; `heights` are the values of those that are in `out`."""
     place = at = len(out)
-    while at and values[out[at - 1]] < value:
+    while at and heights[at - 1] < value:
         at -= 1
-        if value > slack * values[out[at]]:
+        if value > slack * heights[at]:
             place = at
     out.insert(place, key)
+    heights.insert(place, value)
 
 
 class Table(Generic[R]):
