@@ -8,7 +8,7 @@
 # ./test.sh --vm [KERNEL...] [PYTEST ARGS]: the tests in emulated machines that boot
 # other kernels: x86_64-5.10, arm64-6.12 and so on, "default" (an x86_64 and an arm64 one,
 # and one with hardware counters) or "all". With PROBETOP_VM=KERNELS in the environment they
-# come after all the others.
+# come after all the others. With PROBETOP_AGAINST=COMMIT this tree must not be slower than that.
 set -u
 
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -108,6 +108,9 @@ check() {
 check "ruff check" "$venv/bin/ruff" check "${dirs[@]}"
 check "ruff format" "$venv/bin/ruff" format --check "${dirs[@]}"
 check "mypy --strict" "$venv/bin/mypy" --strict "${dirs[@]}"
+if [[ -n ${PROBETOP_AGAINST-} ]]; then
+	check "bench --against $PROBETOP_AGAINST" ./run.sh bench --quick --against "$PROBETOP_AGAINST"
+fi
 
 printf '== pytest\n'
 PROBETOP_STATIC_FAILED="${failed[*]-}" "$venv/bin/python" -m pytest "$@" "${only[@]}"

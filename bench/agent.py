@@ -14,15 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
+from typing import NamedTuple
 
 import psutil
 
+from bench.intervals import heading, of_median
 from bench.measure import ROOT, BenchError
 from bench.screen import cpu_ns, machine_with, memory, probetop_command
-from bench.tables import Table
+from bench.tables import NONE, Table, spread
 
 DEADLINE = 60.0
-COLUMNS = ("% of a CPU", "bytes/s", "MB (PSS)", "ms an answer")
 FRAMES = "application/vnd.probetop.frames"
 TEXT, PROTOBUF = (
     "application/openmetrics-text; version=1.0.0",
@@ -146,13 +148,21 @@ def agent(*options: str) -> Iterator[tuple[int, psutil.Process]]:
         process.wait(DEADLINE)
 
 
-def _row(
-    name: str,
+class Taken(NamedTuple):
+    """What an agent took: per cent of one CPU, bytes a second, MB (PSS), ms of the answers."""
+
+    cpu: float
+    bytes: float
+    memory: float
+    answers: list[float]
+
+
+def _taken(
     process: psutil.Process,
     work: Callable[[Reader], None] | None,
     settle: float,
     seconds: float,
-) -> Sequence[str]:
+) -> Taken:
     reader = Reader()
     if work is not None:
         reader.begin(work)
@@ -165,16 +175,22 @@ def _row(
     bytes_a_second = (reader.received - received) / spent
     used_memory = memory(tree)
     reader.end()
-    answer = f"{min(reader.answers):.1f}" if reader.answers else "-"
-    sent = "-" if work is None else f"{bytes_a_second:.0f}"
-    return (name, f"{used / spent / 1e7:.2f}", sent, f"{used_memory:.0f}", answer)
+    return Taken(used / spent / 1e7, bytes_a_second, used_memory, reader.answers)
 
 
-def of_agent(settle: float, seconds: float, say: Callable[[str], object]) -> Table:
+def _row(name: str, taken: Sequence[Taken]) -> Sequence[str]:
+    """Medians of all rounds; of memory the most."""
+    cpu, sent = of_median([one.cpu for one in taken]), median([one.bytes for one in taken])
+    answers = [ms for one in taken for ms in one.answers]
+    cells = (f"{cpu.median:.2f}", spread(cpu, ".2f"), f"{sent:.0f}" if sent else NONE)
+    most = max(one.memory for one in taken)
+    return (name, *cells, f"{most:.0f}", f"{median(answers):.1f}" if answers else NONE)
+
+
+def of_agent(rounds: int, settle: float, seconds: float, say: Callable[[str], object]) -> Table:
     """The agent with all four probes on, once a second, with one client after the other."""
-    rows: list[Sequence[str]] = []
     with (
-        machine_with("workload", 6 * (seconds + settle) + 30),
+        machine_with("workload", 6 * rounds * (seconds + settle) + 60),
         agent("--linger", "0") as (
             port,
             process,
@@ -187,8 +203,11 @@ def of_agent(settle: float, seconds: float, say: Callable[[str], object]) -> Tab
             "server-sent events": _watch(port, "text/event-stream"),
             "a remote dashboard": _watch(port, FRAMES),
         }
-        for name, work in clients.items():
-            say(f"  the agent, and {name}")
-            rows.append(_row(name, process, work, settle, seconds))
-    title = f"The agent, all probes on, under load, over {seconds:.0f} s"
-    return title, ("who asks", *COLUMNS), rows
+        taken: dict[str, list[Taken]] = {name: [] for name in clients}
+        for number in range(rounds):
+            for name, work in clients.items():
+                say(f"  the agent, and {name}, round {number + 1} of {rounds}")
+                taken[name].append(_taken(process, work, settle, seconds))
+    title = f"The agent, all probes on, under load, median of {rounds} rounds of {seconds:g} s"
+    head = ("who asks", "% of a CPU", heading(rounds), "bytes/s", "MB (PSS)", "ms an answer")
+    return title, head, [_row(name, found) for name, found in taken.items()]

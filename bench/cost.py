@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What probetop costs, beside its peers, in one run: tables on the screen and RESULTS.md.
 
-    sudo ./run.sh bench [--quick] [--out FILE | --only PART]
+    sudo ./run.sh bench [--peers] [--quick] [--out FILE | --only PART | --against COMMIT]
 
 Without --out it also renews the tables in README.md, so that nobody copies a number.
-It needs gcc; peers are compared with where they are installed. It takes less than twenty
-minutes, with --quick four; let the machine do nothing else meanwhile.
+It needs gcc; peers are compared with where they are installed, and --peers installs the newest
+ones that the distribution has. It takes about an hour and a half, half of it for the budget, and
+with --quick eight minutes; let the machine do nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import goals, machine, measure, peers, screen, tables, variants
+from bench.against import compare
 from bench.agent import of_agent
-from bench.budget import of_budget
+from bench.budget import SHORT, WHOLE, Lengths, of_budget
+from bench.commit import hash_of
+from bench.intervals import heading, of_median
 from bench.measure import HERE, ROOT, BenchError, Variant
 from bench.poll import of_polls
-from bench.tables import Table
+from bench.tables import Table, spread
 
 RESULTS, README = HERE / "RESULTS.md", ROOT / "README.md"
-SIZES = ((120, 40), (80, 24))
+SIZE = (120, 40)
+ROUNDS = 6
+"""The least for which an interval of 95 % exists."""
 IN_README = {
     "calls": (
         variants.NOTHING,
@@ -59,7 +65,7 @@ class Bench:
     rounds: int
     seconds: float
     settle: float
-    sizes: Sequence[tuple[int, int]]
+    lengths: Lengths
     left_out: dict[str, str] = field(default_factory=dict)
 
     def _added(
@@ -110,42 +116,59 @@ class Bench:
     def start(self) -> Table:
         """How soon probetop is there, and gone."""
         starts = [screen.began() for _ in range(self.rounds)]
-        rows: list[Sequence[str]] = [
-            ("first frame", f"{min(s.frame for s in starts):.0f}"),
-            (goals.ALL_ON, f"{min(s.probes for s in starts):.0f}"),
-            ("from q to the end", f"{min(s.quit for s in starts):.0f}"),
-        ]
-        title = f"Start and end of probetop, fastest of {len(starts)}"
-        return title, ("until", "ms"), rows
+        figures = {
+            "first frame": [start.frame for start in starts],
+            goals.ALL_ON: [start.probes for start in starts],
+            "from q to the end": [start.quit for start in starts],
+        }
+        rows: list[Sequence[str]] = []
+        for until, values in figures.items():
+            interval = of_median(values)
+            rows.append((until, f"{interval.median:.0f}", spread(interval, ".0f")))
+        title = f"Start and end of probetop, median of {len(starts)}"
+        return title, ("until", "ms", heading(len(starts))), rows
 
     def screens(self) -> Table:
         """CPU, bytes and memory of dashboards, idle and under load."""
         rows: list[Sequence[str]] = []
         dashboards = screen.dashboards(self.folder, peers.which)
         for load in ("idle", "workload"):
-            for size in self.sizes:
+            taken: dict[str, list[screen.Taken]] = {name: [] for name in dashboards}
+            for number in range(self.rounds):
+                say(f"  {load}, round {number + 1} of {self.rounds}")
                 with screen.machine_with(load, len(dashboards) * (self.seconds + 30)):
-                    for name, (command, environment) in dashboards.items():
-                        say(f"  {name} at {size[0]}x{size[1]}, {load}")
-                        try:
-                            taken = screen.taken(
-                                command, size, self.settle, self.seconds, environment
-                            )
-                        except BenchError as error:
-                            say(f"  left out: {name}: {error}")
-                            self.left_out[name] = str(error)
-                            continue
-                        rows.append((name, f"{size[0]}x{size[1]}", load, *taken.cells()))
-        head = ("dashboard", "size", "machine", *screen.COLUMNS)
-        return f"Dashboards, one interval a second, over {self.seconds:.0f} s", head, rows
+                    self._round_of(dashboards, taken)
+            size = f"{SIZE[0]}x{SIZE[1]}"
+            rows += [
+                (name, size, load, *screen.cells(all_)) for name, all_ in taken.items() if all_
+            ]
+        head = ("dashboard", "size", "machine", *screen.columns(self.rounds))
+        title = f"Dashboards, one interval a second, median of {self.rounds} rounds"
+        return f"{title} of {self.seconds:.0f} s", head, rows
+
+    def _round_of(
+        self, dashboards: screen.Dashboards, taken: dict[str, list[screen.Taken]]
+    ) -> None:
+        """Each dashboard once; one that does not run is left out, with all that it took."""
+        for name, (command, environment) in dashboards.items():
+            if name not in taken:
+                continue
+            try:
+                found = screen.taken(command, SIZE, self.settle, self.seconds, environment)
+            except BenchError as error:
+                say(f"  left out: {name}: {error}")
+                self.left_out[name] = str(error)
+                del taken[name]
+                continue
+            taken[name].append(found)
 
     def budget(self) -> Table:
         """What others lose while probetop stays within its budget."""
-        return of_budget(self.folder, max(1, self.rounds // 3), self.seconds, say)
+        return of_budget(self.folder, self.lengths, say)
 
     def agent(self) -> Table:
         """What the agent takes, with and without clients."""
-        return of_agent(self.settle, self.seconds, say)
+        return of_agent(self.rounds, self.settle, self.seconds / 2, say)
 
     def polls(self) -> Table:
         """What one poll of a large machine takes."""
@@ -167,7 +190,7 @@ class Bench:
         }
 
 
-PARTS = tuple(Bench(Path(), 0, 0, 0, ()).parts())
+PARTS = tuple(Bench(Path(), 0, 0, 0, SHORT).parts())
 
 
 def last_cpu() -> int:
@@ -178,7 +201,7 @@ def last_cpu() -> int:
 def for_readme(found: goals.Tables) -> list[Table]:
     """What the README has of the tables: of dashboards one size under load."""
     out: list[Table] = []
-    for part in ("calls", "start", "screens", "agent", "goals"):
+    for part in ("calls", "start", "screens", "budget", "agent", "goals"):
         if part not in found:
             continue
         table = found[part]
@@ -202,7 +225,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./run.sh bench", description="What probetop costs, beside its peers."
     )
-    parser.add_argument("--quick", action="store_true", help="shorter, one size: to try it")
+    parser.add_argument("--quick", action="store_true", help="shorter: to try it")
+    parser.add_argument(
+        "--peers", action="store_true", help="install or upgrade the peers first, by apt-get"
+    )
     parser.add_argument("--out", type=Path, help="write this file, not RESULTS.md and the README")
     parser.add_argument(
         "--only",
@@ -210,9 +236,19 @@ def _arguments() -> argparse.Namespace:
         metavar="PART",
         help=f"measure and print this, and write nothing: {', '.join(PARTS)}",
     )
+    parser.add_argument(
+        "--against",
+        metavar="COMMIT",
+        help="compare with a commit by turns: status 1 if this tree is slower by more than 10 %%",
+    )
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("it needs root: run it through sudo")
+    if args.against is not None:
+        try:
+            hash_of(args.against)
+        except BenchError as error:
+            parser.error(str(error))
     return args
 
 
@@ -233,19 +269,34 @@ def run(bench: Bench, only: str | None) -> dict[str, Table]:
     return found
 
 
+def against(commit: str, quick: bool) -> int:
+    """Compares with a commit and prints it; 1 if this tree is slower, or cannot be measured."""
+    try:
+        table, slower = compare(commit, quick, say)
+    except BenchError as error:
+        say(f"bench: {error}")
+        return 1
+    print(tables.as_text(table), flush=True)
+    return int(slower)
+
+
 def main() -> int:
     """Measures everything, prints it and writes it down; 1 if some of probetop's own failed."""
     args = _arguments()
+    if args.against is not None:
+        return against(args.against, args.quick)
     load = os.getloadavg()[0]
+    if args.peers:
+        peers.install()
     missing = peers.missing()
     if missing:
         say(f"bench: {missing}")
     with tempfile.TemporaryDirectory(prefix="probetop-bench-") as name:
         folder = Path(name)
         if args.quick:
-            bench = Bench(folder, rounds=2, seconds=3, settle=4, sizes=SIZES[:1])
+            bench = Bench(folder, rounds=2, seconds=3, settle=4, lengths=SHORT)
         else:
-            bench = Bench(folder, rounds=6, seconds=20, settle=6, sizes=SIZES)
+            bench = Bench(folder, rounds=ROUNDS, seconds=20, settle=6, lengths=WHOLE)
         found = run(bench, args.only)
     failed = any(name.startswith(OURS) for name in bench.left_out)
     if args.only:

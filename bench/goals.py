@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from bench.budget import DEFAULT, LOST
+from bench.budget import DEFAULT, LOST, SETTLED, SILENT, WORST
 from bench.poll import MANY, POLL
-from bench.tables import Table, figure, figures
+from bench.tables import NONE, Table, figure, figures, rows_where
 from bench.variants import (
     LATENCY,
     PROBETOP,
@@ -49,8 +49,9 @@ def _added(name: str, beside: str) -> Callable[[Tables], float | None]:
     return measured
 
 
-def _dashboard(column: str) -> Callable[[Tables], float | None]:
-    return lambda tables: figure(tables.get("screens"), column, dashboard=DASHBOARD, **BUSY)
+def _dashboard(column: str, **where: str) -> Callable[[Tables], float | None]:
+    chosen = BUSY | where
+    return lambda tables: figure(tables.get("screens"), column, dashboard=DASHBOARD, **chosen)
 
 
 def _memory(tables: Tables) -> float | None:
@@ -74,8 +75,18 @@ def _all_on(tables: Tables) -> float | None:
     return None if found is None else found / 1000
 
 
-def _lost(tables: Tables) -> float | None:
-    return figure(tables.get("budget"), LOST, beside_it=DEFAULT)
+def _budget(column: str) -> Callable[[Tables], float | None]:
+    """The worst of all loads; None if it is not known of one of them."""
+
+    def measured(tables: Tables) -> float | None:
+        table = tables.get("budget")
+        if table is None:
+            return None
+        _, _, rows = rows_where(table, "beside it", DEFAULT)
+        found = [cell.replace(">", "") for cell in (row[table[1].index(column)] for row in rows)]
+        return max(map(float, found), default=None) if NONE not in found else None
+
+    return measured
 
 
 def _poll(active: str) -> Callable[[Tables], float | None]:
@@ -85,6 +96,13 @@ def _poll(active: str) -> Callable[[Tables], float | None]:
         return max(figures(tables.get("polls"), POLL, active=active), default=None)
 
     return measured
+
+
+def _cells(tables: Tables) -> float | None:
+    """What the dearest pane does with a Frame in which all processes were active."""
+    polls = tables.get("polls")
+    whole, part = (figures(polls, name, active="16,384") for name in ("all", POLL))
+    return max((a - b for a, b in zip(whole, part, strict=True)), default=None)
 
 
 GOALS = (
@@ -100,11 +118,26 @@ GOALS = (
     Goal("from the command to four probes live", 1.0, "s", _all_on),
     Goal("memory of all processes, at most of all runs", 80, "MB", _memory),
     Goal("the dashboard's CPU, 120x40, under load", 1.0, "% of one", _dashboard("% of a CPU")),
+    Goal(
+        "the dashboard's CPU, 120x40, idle machine",
+        0.4,
+        "% of one",
+        _dashboard("% of a CPU", machine="idle"),
+    ),
     Goal("the dashboard's output, 120x40, under load", 5000, "bytes/s", _dashboard("bytes/s")),
     Goal("the dashboard's output beside btop's, worst of all runs", 1.0, "x", _bytes_of_btop),
-    Goal("what a loop on every CPU loses to the budget of 2", 2.0, "%", _lost),
+    Goal(
+        "what a load on every CPU loses to the budget of 2, worst of four loads",
+        2.0,
+        "%",
+        _budget(LOST),
+    ),
+    Goal("the most that it loses in any 10 s, once settled", 4.0, "%", _budget(WORST)),
+    Goal("time until settled after a step in load", 3.0, "s", _budget(SETTLED)),
+    Goal("time without a number of that load", 5.0, "s", _budget(SILENT)),
     Goal(f"one poll of 256 CPUs, {MANY} of 16,384 processes active", 5.0, "ms", _poll(MANY)),
-    Goal("one poll of 256 CPUs, all of 16,384 processes active", 5.0, "ms", _poll("16,384")),
+    Goal("one poll of 256 CPUs, all of 16,384 processes active", 20.0, "ms", _poll("16,384")),
+    Goal("from a Frame of that to cells, one probe", 25.0, "ms", _cells),
 )
 
 

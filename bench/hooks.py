@@ -7,15 +7,15 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from bench.commit import HERE_NOW, Side
 from bench.held import programs
-from bench.measure import ROOT, BenchError
+from bench.measure import BenchError
 from probes import bpfsys, btf
 from probes.attach import Attacher
 from probes.base import Attach as Place
@@ -71,10 +71,18 @@ def probetop(
     *on: str, options: Mapping[str, Mapping[str, object]] | None = None, always: bool = False
 ) -> Iterator[None]:
     """The project's own probes, polled once a second; raises BenchError if they do not run."""
-    wish = json.dumps({"on": on, "options": options or {}, "always": always})
+    wish = {"on": on, "options": options or {}, "always": always}
+    with attached_by(HERE_NOW, wish):
+        yield
+
+
+@contextmanager
+def attached_by(side: Side, wish: Mapping[str, object]) -> Iterator[None]:
+    """The same, of any tree; `wish` is that of its bench.attached."""
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.attached", wish],
-        cwd=ROOT,
+        [side.python, "-P", "-m", "bench.attached", json.dumps(wish)],
+        cwd=side.root,
+        env=side.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -70,8 +70,11 @@ def describe(rounds: int, load: float, arguments: Sequence[str]) -> str:
             f"- {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, "
             f"load average at the start {load:.1f}",
             "",
-            f"Variants took turns in {rounds} round{'s' * (rounds > 1)}; the fastest round of each "
-            "counts. Compare figures of one run only.",
+            f"Variants took turns in {rounds} round{'s' * (rounds > 1)}. Figures are medians of "
+            "these, and of what is added, or compared, the medians of differences and ratios "
+            "within a round. Behind them stands the interval in which the true median lies (order "
+            "statistics; 95 % or more where there are six rounds). Compare figures of one run "
+            "only.",
             "",
         ]
     )

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -40,7 +42,16 @@ def missing(has: Has = which) -> str:
     if not packages:
         return ""
     names = " ".join(packages)
-    return f"peers that are not installed are left out: {names} (apt-get install {names})"
+    return f"peers that are not installed are left out: {names} (--peers installs them)"
+
+
+def install() -> None:
+    """The newest versions that the distribution has; what cannot be installed stays missing."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
+        with contextlib.suppress(FileNotFoundError):
+            subprocess.run([*apt, *command], env=environment, stdout=sys.stderr, check=False)
 
 
 def versions() -> list[str]:

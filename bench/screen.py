@@ -17,12 +17,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import psutil
 
 from bench.hooks import AT_START
+from bench.intervals import heading, of_median
 from bench.measure import HERE, ROOT, BenchError
+from bench.tables import spread
 
 HEADINGS = {
     "syscalls": ("share",),
@@ -31,7 +34,8 @@ HEADINGS = {
     "pmc": ("ctx/s", "IPC"),
 }
 """Headings of the panes' tables, one of which is drawn once the probe is on."""
-COLUMNS = ("% of a CPU", "bytes/s", "MB (PSS)", "processes")
+Dashboards = dict[str, tuple[list[str], dict[str, str]]]
+"""Command and environment of dashboards, by their names."""
 _SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[PX^_\]].*?(?:\x1b\\|\x07)|[ -/]*[0-~])", re.S)
 
 
@@ -43,10 +47,18 @@ class Taken(NamedTuple):
     memory: float
     processes: int
 
-    def cells(self) -> tuple[str, ...]:
-        """As COLUMNS of a table."""
-        numbers = (f"{self.cpu:.2f}", f"{self.bytes:.0f}", f"{self.memory:.0f}")
-        return (*numbers, str(self.processes))
+
+def columns(rounds: int) -> tuple[str, ...]:
+    """The names of what `cells` tells of so many rounds."""
+    return ("% of a CPU", heading(rounds), "bytes/s", "MB (PSS)", "processes")
+
+
+def cells(taken: Sequence[Taken]) -> tuple[str, ...]:
+    """Medians of what a dashboard took; of memory and processes the most."""
+    cpu = of_median([one.cpu for one in taken])
+    sent = median([one.bytes for one in taken])
+    most = max(one.memory for one in taken), max(one.processes for one in taken)
+    return (f"{cpu.median:.2f}", spread(cpu, ".2f"), f"{sent:.0f}", f"{most[0]:.0f}", str(most[1]))
 
 
 class Began(NamedTuple):
@@ -70,16 +82,14 @@ def probetop_command() -> list[str]:
     return [sys.executable, "-m", "tui.cli"]
 
 
-def dashboards(
-    home: Path, has: Callable[[str], object]
-) -> dict[str, tuple[list[str], dict[str, str]]]:
+def dashboards(home: Path, has: Callable[[str], object]) -> Dashboards:
     """Command and environment of what is compared; all renew the screen once a second.
 
     `home` is an empty folder, where peers find no settings of the user's.
     """
     ours = probetop_command()
     at_home = {"XDG_CONFIG_HOME": str(home), "HOME": str(home)}
-    out: dict[str, tuple[list[str], dict[str, str]]] = {
+    out: Dashboards = {
         "probetop": (ours, {}),
         "probetop --latency": ([*ours, "--latency"], {}),
     }

@@ -125,10 +125,11 @@ class Counters:
     def __init__(self, cpus: int, processes: int) -> None:
         slots = len(self.EVENTS)
         sizes = pmc.geometry(cpus, slots)
-        self.stride, self.cpu_words = ROW_SIZE + 8 * (3 + 2 * slots), 13 + 3 * slots
+        self.stride, self.cpu_words = ROW_SIZE + 8 * (3 + 2 * slots), 14 + 3 * slots
         self.maps = Maps({
             **row_maps(cpus, sizes["PT_ROWS"], self.stride),
             "cpus": cpus * 8 * self.cpu_words,
+            "handover": cpus * 8 * 6,
             "delays": 4096,
             ARRAY: 4096,
         })  # fmt: skip
@@ -154,7 +155,7 @@ class Counters:
         words = [500, 2, 0, *[n for _ in self.EVENTS for n in (3_000_000, ran)]]
         self.rows.add([(i, pid, 0) for i, pid in self.places[:active]], words)
         memory, each = self.maps.memory["cpus"], struct.Struct(f"={self.cpu_words}Q")
-        gained = [1_000_000_000, 400_000_000, 600_000_000, 900, 5000, 9, 0, 0, 0, 0, 0, 0, 0]
+        gained = [1_000_000_000, 400_000_000, 600_000_000, 900, 5000, 9, 0, 0, 0, 0, 0, 0, 0, 0]
         gained += [n for _ in self.EVENTS for n in (2_000_000_000, 10**9, 10**9)]
         for cpu in range(self.rows.cpus):
             at = cpu * each.size
@@ -189,8 +190,7 @@ class Latency:
         return {
             "slot": slot, "spec": spec, "mechanism": "uprobe", "functions": 1, "floor": "uprobe",
             "counts_only": False, "countable": False, "unit": "ns", "by_text": False,
-            "foreign": False,
-            "watches": False,
+            "foreign": False, "watches": False, "why": None, "fix": None,
         }  # fmt: skip
 
     def work(self, active: int) -> None:

@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
+from bench.intervals import Interval, heading, of_median
 from bench.measure import BenchError, Turns, Variant
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -18,24 +20,41 @@ NONE = "-"
 _NUMBER = re.compile(r"[-+]?\d")
 
 
+def spread(interval: Interval, form: str) -> str:
+    """The two ends of an interval; `form` is how a number is written."""
+    return f"{interval.low:{form}} to {interval.high:{form}}"
+
+
 def added_table(title: str, unit: str, variants: Sequence[Variant], turns: Turns) -> Table:
-    """The fastest round of each variant, how much it is above that of the first one, and how
-    that compares with what the variant beside it adds."""
-    best = {name: min(values) for name, values in turns.values.items()}
-    base = next(iter(best.values()))
+    """The median of each variant's rounds, what it adds to the first variant's of the same round,
+    and how that compares with what the variant beside it adds in the same round."""
+    rounds = turns.values
+    base = next(iter(rounds.values()))
+    added = {
+        name: [value - bare for value, bare in zip(values, base, strict=True)]
+        for name, values in rounds.items()
+    }
     rows: list[Sequence[str]] = []
     for variant in variants:
-        value = best.get(variant.name)
-        if value is None:
+        if variant.name not in rounds:
             continue
-        beside = best.get(variant.beside, base) - base
-        ratio = f"{(value - base) / beside:.2f} x {variant.beside}" if beside > 0 else NONE
-        added = f"{value - base:+.1f}" if rows else NONE
-        rows.append((variant.name, variant.counts, f"{value:.1f}", added, ratio))
-    total = sum(map(len, turns.values.values()))
+        value, more = median(rounds[variant.name]), of_median(added[variant.name])
+        cells = (f"{more.median:+.1f}", spread(more, "+.1f")) if rows else (NONE, NONE)
+        ratio = compared(added[variant.name], added.get(variant.beside, []), variant.beside)
+        rows.append((variant.name, variant.counts, f"{value:.1f}", *cells, ratio))
+    total = sum(map(len, rounds.values()))
     if turns.disturbed:
         title += f" (in {turns.disturbed} of {total} measurements others traced as well)"
-    return title, ("attached", "counts", unit, f"added {unit}", "compared"), rows
+    interval = heading(len(base))
+    return title, ("attached", "counts", unit, f"added {unit}", interval, "compared"), rows
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float], name: str) -> str:
+    """The ratio of what two variants add, round by round, where the other adds something."""
+    if not theirs or min(theirs) <= 0:
+        return NONE
+    ratio = of_median([a / b for a, b in zip(ours, theirs, strict=True)])
+    return f"{ratio.median:.2f} ({spread(ratio, '.2f')}) x {name}"
 
 
 def figure(table: Table | None, column: str, **where: str) -> float | None:

@@ -33,7 +33,7 @@ from probes.child import Child, Kind, Limits
 from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
 from probes.helpers import NO_HELPERS, Helper, Helpers
-from probes.load_time import LOADER_TIMEOUT
+from probes.load_time import LOADER_TIMEOUT, MOST_WAITED, waited_for_cpu
 from probes.map_memory import NoRoomError
 from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
@@ -57,7 +57,23 @@ class Loader:
     child: Child[socket.socket]
     log: int
     deadline: float = 0.0
+    begun: float = 0.0
+    waited: float = 0.0
     request: Load | None = None
+
+    def begin(self, request: Load) -> None:
+        """Note when a request is to be done."""
+        self.request, self.begun = request, time.monotonic()
+        self.waited = waited_for_cpu(self.child.pid)
+        self.deadline = self.begun + LOADER_TIMEOUT
+
+    def is_late(self) -> bool:
+        """Whether the request takes too long, beside what it waited for a CPU meanwhile."""
+        if self.request is None or time.monotonic() <= self.deadline:
+            return False
+        waited = max(0.0, waited_for_cpu(self.child.pid) - self.waited)
+        self.deadline = self.begun + LOADER_TIMEOUT + min(waited, MOST_WAITED)
+        return time.monotonic() > self.deadline
 
 
 class Broker:
@@ -131,7 +147,7 @@ class Broker:
         loader = self.loader
         if loader and loader.child.ours.fileno() in ready:
             self._loader_speaks(loader)
-        elif loader and loader.request and time.monotonic() > loader.deadline:
+        elif loader and loader.is_late():
             why = f"the loader did not answer within {LOADER_TIMEOUT:g} seconds"
             self._loader_failed(loader, why, True)
         for worker in (self.searcher, self.namer):
@@ -258,8 +274,7 @@ class Broker:
             self._refuse(request.id, str(error), MAKE_ROOM)
             return
         assert self.loader is not None
-        self.loader.request = request
-        self.loader.deadline = time.monotonic() + LOADER_TIMEOUT
+        self.loader.begin(request)
         params = {**request.params, **self.fixed.get(request.probe, {})}
         body = {"id": request.id, "path": self.paths[request.probe], "params": params}
         self.loader.child.ours.settimeout(PACKET_SECONDS)

@@ -7,17 +7,21 @@ instructions where an exception or a runtime may leave it; else its calls are on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from probes import elf_functions, go_files, own_returns, return_hazards
 from probes.base import ProbeError
 from probes.binaries import GO, Place
-from probes.own_returns import NotProven
+from probes.own_returns import NotProven, OwnReturns
 
 FORCE = "--force-timing if you know that none comes"
 FORCE_OTHERS = "--force-timing if you know that it does not happen"
+GO_CRASH = "a return probe would crash Go"
+NOT_GO = "they are not of Go, and the others are"
+MOST_NAMED = 3
+"""Functions that a row names."""
 MOST_ENDS = 4096
 """Most return instructions of one target."""
 
@@ -26,14 +30,16 @@ MOST_ENDS = 4096
 class CallEnds:
     """Where the calls of a target begin and end, and how they are told.
 
-    `shared` ends are those at which calls of other functions may end. For what is counted only,
-    `why` says so, and `fix` what can be done about it.
+    `shared` ends are those at which calls of other functions may end. Calls of functions at
+    `counted` have no duration. Where any are counted only, `why` says so, and `fix` what can be
+    done about it.
     """
 
     how: Literal["return probe", "own returns", "goroutine", "counted"]
     begins: tuple[Place, ...]
     ends: tuple[Place, ...] = ()
     shared: tuple[Place, ...] = ()
+    counted: tuple[Place, ...] = ()
     why: str | None = None
     fix: str | None = None
 
@@ -44,22 +50,35 @@ def choose(found: Sequence[Place], force: bool = False) -> CallEnds:
     With `force`, return probes are placed where they could harm, but not where they would.
     """
     begins = tuple(found)
-    never = next((p.no_return for p in found if p.no_return not in ("", GO)), "")
-    if never or not found or found[0].file is None:
-        return CallEnds("counted" if never else "return probe", begins, why=_counted(never))
+    if not found or found[0].file is None:
+        return CallEnds("return probe", begins)
     if found[0].no_return == GO:
         return _go(begins)
-    hazard = _hazard(begins)
+    never = {place: place.no_return for place in begins if place.no_return}
+    timed = tuple(place for place in begins if place not in never)
+    hazard = _hazard(timed)
+    if not timed:
+        return CallEnds("counted", begins, why=_counted(never[begins[0]]))
     if not hazard or (force and not return_hazards.is_fatal(hazard)):
-        return CallEnds("return probe", begins, begins)
-    known = _own(begins, go=False)
-    if isinstance(known, CallEnds):
-        return known
+        return _with_counted(CallEnds("return probe", timed, timed), never)
     fix = FORCE if hazard == return_hazards.EXCEPTION else FORCE_OTHERS
-    why = f"{_counted(hazard)} ({known})"
-    return CallEnds(
-        "counted", begins, why=why, fix=None if return_hazards.is_fatal(hazard) else fix
+    return _own(timed, False, hazard, never, None if return_hazards.is_fatal(hazard) else fix)
+
+
+def _with_counted(
+    calls: CallEnds, unproven: Mapping[Place, str], fix: str | None = None
+) -> CallEnds:
+    """The same with functions of which calls are counted only, each for a reason."""
+    if not unproven:
+        return calls
+    names = [place.name for place in unproven]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    every = len(calls.begins) + len(unproven)
+    why = (
+        f"timed {len(calls.begins)} of {every} functions; {len(unproven)} counted only: "
+        f"{', '.join(names[:MOST_NAMED])}{more}: {next(iter(unproven.values()))}"
     )
+    return replace(calls, counted=tuple(unproven), why=why, fix=fix)
 
 
 def _counted(why: str) -> str | None:
@@ -79,38 +98,62 @@ def _go(places: tuple[Place, ...]) -> CallEnds:
     """Functions of a Go program; those of C in it are on stacks that stay where they are."""
     file = places[0].file
     assert file is not None
-    by_go = [place for place in places if "." in place.name]
-    if by_go and len(by_go) < len(places):
-        return CallEnds("counted", places, why=_counted("some are of Go, and some are not"))
-    why = next((w for p in by_go if (w := go_files.why_untimed(file, p.name))), "")
-    known = why or _own(places, go=bool(by_go))
-    if isinstance(known, CallEnds):
-        return known
-    return CallEnds("counted", places, why=_counted(f"a return probe would crash Go ({known})"))
+    by_go = tuple(place for place in places if "." in place.name)
+    if not by_go:
+        return _own(places, False, GO_CRASH, {}, None)
+    unproven = {place: NOT_GO for place in places if place not in by_go}
+    for place in by_go:
+        if why := go_files.why_untimed(file, place.name):
+            unproven[place] = f"{GO_CRASH} ({why})"
+    timed = tuple(place for place in places if place not in unproven)
+    return _own(timed, True, GO_CRASH, unproven, None)
 
 
-def _own(places: tuple[Place, ...], go: bool) -> CallEnds | str:
-    """The functions' own returns, or why they are not known."""
-    file = places[0].file
-    assert file is not None
-    functions = elf_functions.functions(file)
-    try:
-        wanted = [functions[place.name] for place in places]
-        found = own_returns.find(file, wanted, go)
-    except KeyError:
-        return "its size is not known"
-    except ProbeError as error:
-        return error.why
+def _own(
+    places: tuple[Place, ...], go: bool, hazard: str, others: Mapping[Place, str], fix: str | None
+) -> CallEnds:
+    """Functions timed at their own returns where those are known, beside `others` that are not.
+
+    `hazard` is what a return probe would do, `fix` what to do about it where nothing is known.
+    """
+    unproven = dict(others)
     begins, ends, shared = [], [], []
-    for place, one in zip(places, found, strict=True):
+    for place, one in zip(places, _returns(places, go), strict=True):
         if isinstance(one, NotProven):
-            return str(one) if len(places) == 1 else f"{place.name}: {one}"
+            unproven[place] = f"{hazard} ({one})"
+            continue
         begins.append(replace(place, offset=one.entry))
         ends += [replace(place, offset=at) for at in one.ends]
         shared += [replace(place, offset=at) for at in one.shared]
     if len(ends) + len(shared) > MOST_ENDS:
-        return f"they return at {len(ends) + len(shared)} places"
+        many = f"{hazard} (they return at {len(ends) + len(shared)} places)"
+        unproven, begins = dict.fromkeys([*others, *places], many), []
+    if not begins:
+        return CallEnds("counted", tuple(unproven), why=_counted(_one_reason(unproven)), fix=fix)
     taken = {place.offset for place in ends}
-    others = {place.offset: place for place in shared if place.offset not in taken}
+    apart = {place.offset: place for place in shared if place.offset not in taken}
     how: Literal["goroutine", "own returns"] = "goroutine" if go else "own returns"
-    return CallEnds(how, tuple(begins), tuple(ends), tuple(others.values()))
+    calls = CallEnds(how, tuple(begins), tuple(ends), tuple(apart.values()))
+    return _with_counted(calls, unproven, fix)
+
+
+def _one_reason(unproven: Mapping[Place, str]) -> str:
+    """Why none of some functions is timed: the first one's reason, and its name among several."""
+    place, why = next(iter(unproven.items()))
+    return why if len(unproven) == 1 else f"{why}; {place.name} and {len(unproven) - 1} more"
+
+
+def _returns(places: Sequence[Place], go: bool) -> Sequence[OwnReturns | NotProven]:
+    """The returns of each function, or why they are not known."""
+    if not places:
+        return []
+    file = places[0].file
+    assert file is not None
+    try:
+        functions = elf_functions.functions(file)
+        names = [elf_functions.symbol_of(file, place.name) for place in places]
+        found = own_returns.find(file, [functions[n] for n in names if n in functions], go)
+    except ProbeError as error:
+        return [NotProven(error.why) for _ in places]
+    known = iter(found)
+    return [next(known) if n in functions else NotProven("its size is not known") for n in names]

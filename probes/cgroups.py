@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from probes import kernel
 from probes.text import escaped
 
 RESCAN_SECONDS = 5.0
+HIERARCHIES = ("", "name=systemd", "memory", "pids")
+"""Those whose paths name a process's group: cgroup2 first, then those of v1."""
+MOST_READ, MOST_GROUPS = 1 << 20, 5000
+"""Bytes of a list of members, and groups of a hierarchy, that are read."""
+MOST_MEMBERS = 100
+"""Processes of a cgroup of v1 that are asked where they are in cgroup2."""
 
 
 def cgroup_of(pid: int) -> str | None:
@@ -18,8 +25,8 @@ def cgroup_of(pid: int) -> str | None:
     Where there is more than one hierarchy, it is of the first that tells more than "/": where v1
     is mounted beside cgroup2, systemd or a runtime may keep its groups in one of v1.
     """
-    paths = _memberships(pid)
-    wanted = [paths[name] for name in ("", "name=systemd", "memory", "pids") if name in paths]
+    paths = _memberships(pid) or _hidden.memberships(pid)
+    wanted = [paths[name] for name in HIERARCHIES if name in paths]
     return next((path for path in wanted if path != "/"), wanted[0] if wanted else None)
 
 
@@ -37,6 +44,83 @@ def _memberships(pid: int) -> dict[str, str]:
         return {}
     parts = [line.split(":", 2) for line in lines]
     return {part[1]: part[2].removesuffix(" (deleted)") for part in parts if len(part) == 3}
+
+
+class HiddenMembers:
+    """The groups of processes that /proc hides (hidepid), by the lists of members in cgroupfs.
+
+    Those lists are for everybody. They are read at most every RESCAN_SECONDS, and not at all where
+    /proc shows all processes.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[int, dict[str, str]] = {}
+        self._next_scan = 0.0
+
+    def memberships(self, pid: int) -> dict[str, str]:
+        """As `_memberships`; empty where nothing is hidden."""
+        # The first process of a machine never ends.
+        if os.path.exists("/proc/1/cgroup") or not kernel.in_initial_pid_namespace():
+            return {}
+        now = time.monotonic()
+        if now >= self._next_scan:
+            self._next_scan = now + RESCAN_SECONDS
+            self._found = {}
+            for name, root in _hierarchies():
+                self._scan(name, root)
+        return self._found.get(pid, {})
+
+    def _scan(self, name: str, root: str) -> None:
+        for number, (directory, _, _) in enumerate(os.walk(root)):
+            if number == MOST_GROUPS:
+                return
+            try:
+                with open(f"{directory}/cgroup.procs", "rb") as file:
+                    pids = file.read(MOST_READ).split()
+            except OSError:  # removed just now, or its processes are threads of another group
+                continue
+            path = directory[len(root) :] or "/"
+            for pid in pids:
+                self._found.setdefault(int(pid), {})[name] = path
+
+
+_hidden = HiddenMembers()
+
+
+def _hierarchies() -> list[tuple[str, str]]:
+    """The name, "" for cgroup2, and the mount of each of HIERARCHIES that there is."""
+    root = kernel.cgroup2()
+    found = [("", str(root))] if root is not None else []
+    for line in (kernel.read_text("/proc/self/mounts") or "").splitlines():
+        words = line.split(" ")
+        if len(words) < 4 or words[2] != "cgroup":
+            continue
+        names = set(words[3].split(",")).intersection(HIERARCHIES)
+        found += [(name, words[1].replace("\\040", " ")) for name in names]
+    return found
+
+
+def v1_mount(path: Path) -> Path | None:
+    """The mount of a v1 hierarchy that a path is below; None if it is below none."""
+    mounts = [Path(mount) for mount in kernel.mount_points("cgroup")]
+    return next((mount for mount in mounts if path.is_relative_to(mount)), None)
+
+
+def v1_directory(below: str) -> Path | None:
+    """The directory of this path in the first hierarchy of v1 that has it; None if none does."""
+    found = [Path(mount) / below.lstrip("/") for mount in kernel.mount_points("cgroup")]
+    return next((path for path in found if (path / "cgroup.procs").exists()), None)
+
+
+def paths_of_members(directory: Path) -> set[str]:
+    """In which cgroups of cgroup2 the processes of a cgroup are; of many the first MOST_MEMBERS."""
+    try:
+        with open(directory / "cgroup.procs", "rb") as file:
+            pids = file.read(MOST_MEMBERS * 8).split()[:MOST_MEMBERS]
+    except OSError:
+        return set()
+    found = [_memberships(int(pid)).get("") for pid in pids if pid.isdigit()]
+    return {path for path in found if path is not None}
 
 
 class Cgroups:

@@ -7,9 +7,12 @@ that is added up when it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import add
 from typing import Any
+
+import msgspec
+from msgspec import Raw
 
 from probes import hdr
 from probes.limits import MOST_ENTRIES as MOST_BUCKETS
@@ -22,12 +25,62 @@ MOST_ENTRIES = 200_000
 MOST_WAITING, WAITING = 8 << 20, 200
 """Bytes of changes that wait to be added to histograms, more than come between whole ones; and
 bytes that each takes beside its text."""
+_PARTS = msgspec.json.Decoder(list[Raw])
 Vector = tuple[Any, ...]
 """Integers, or None for what this kernel does not keep."""
 
 
 class Unusual(Exception):
     """A recording whose Frames have to be added up one by one."""
+
+
+def only_rises(data: bytes) -> bool:
+    """Whether the JSON of a mapping's changes says that nothing fell and no key went.
+
+    A third part of it are the keys that went. Of what is no list the answer is no.
+    """
+    if b"-" in data or b"null" in data:
+        return False
+    try:
+        return len(_PARTS.decode(data)) == 2
+    except msgspec.DecodeError:
+        return False
+
+
+class Waiting:
+    """Changes of one mapping, as JSON, that are not decoded yet: most never need to be."""
+
+    __slots__ = ("_bytes", "_changes", "_take")
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        """`take` decodes one and adds it."""
+        self._changes: list[bytes] = []
+        self._bytes = 0
+        self._take = take
+
+    def add(self, data: bytes) -> None:
+        """Let it wait if that can make no difference; take it in at once otherwise."""
+        if not only_rises(data):
+            self.catch_up()
+            self._take(data)
+            return
+        self._changes.append(data)
+        self._bytes += WAITING + len(data)
+        if self._bytes >= MOST_WAITING:
+            self.catch_up()
+
+    def skip_to(self, nothing_goes: bool) -> None:
+        """A whole record comes, which has what waits in its own, if `nothing_goes` with it."""
+        if nothing_goes:
+            self._changes, self._bytes = [], 0
+        else:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Take in what waits."""
+        changes, self._changes, self._bytes = self._changes, [], 0
+        for data in changes:
+            self._take(data)
 
 
 class Table:
@@ -210,6 +263,10 @@ class Histograms:
         for more in self._waiting.pop(name, ()):
             known = self._real.setdefault(name, _Durations({}, 0, 0))
             known.add(entries(more), more.n, more.total)
+
+    def names(self) -> set[str]:
+        """All that are there."""
+        return self._real.keys() | self._waiting.keys()
 
     def close(self, name: str) -> None:
         """A histogram goes, if it is there."""

@@ -195,6 +195,30 @@ static __always_inline void send(struct control *c, struct exec_event *e, struct
 		s->lost++;
 }
 
+#define DEV_FD 0x2f64662f7665642fULL	/* "/dev/fd/", as a number */
+#define MEMFD 0x3a64666d656dULL		/* "memfd:" */
+
+/*
+ * A program that is executed by its descriptor has the path /dev/fd/N, which says nothing of it.
+ * One that is in memory only (memfd_create) has a name, and is in no directory: /memfd:NAME, as
+ * /proc/PID/exe shows it.
+ */
+static __always_inline void name_memfd(struct exec_event *e, u64 bprm)
+{
+	u64 dentry, name;
+	int length;
+
+	if (*(u64 *)e->path != DEV_FD)
+		return;
+	dentry = pt_read(pt_read(bprm + OFF_FILE) + OFF_DENTRY);
+	name = pt_read(dentry + OFF_DENTRY_NAME + 8);
+	if (pt_read(dentry + OFF_DENTRY_PARENT) != dentry || (pt_read(name) & ~0ULL >> 16) != MEMFD)
+		return;
+	length = bpf_probe_read_kernel_str(e->path + 1, PATH - 1, (void *)name);
+	if (length == PATH - 1 && (u8)pt_read(name + PATH - 2))
+		e->flags |= PATH_TRUNCATED;
+}
+
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
@@ -221,6 +245,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (bpf_probe_read_kernel_str(e->path, PATH, (void *)path) == PATH &&
 	    (u8)pt_read(path + PATH - 1))
 		e->flags |= PATH_TRUNCATED;
+	name_memfd(e, ctx->args[2]);
 #if PT_ARGS
 	mm = pt_read((u64)bpf_get_current_task() + OFF_MM);
 	start = pt_read(mm + OFF_ARG_START);

@@ -17,6 +17,7 @@ from typing import Any
 
 from probes import specs
 from probes.base import ProbeError
+from probes.load_time import MOST_WAITED, waited_for_cpu
 from probes.privileges import CAPABILITY_VERSION_3, NOBODY, User
 
 MOST_PID = 1 << 22
@@ -79,6 +80,7 @@ _asker = OWN_RIGHTS
 _trusting = False
 _acting = False
 _deadline = float("inf")
+_waited = 0.0
 
 
 def set_asker(asker: Asker) -> None:
@@ -109,13 +111,14 @@ def has_own_rights(elsewhere: bool = False) -> bool:
 @contextmanager
 def target(text: str, seconds: float) -> Iterator[None]:
     """Inside, files are read for the target `text`, for at most some seconds."""
-    global _trusting, _deadline
-    before = _trusting, _deadline
+    global _trusting, _deadline, _waited
+    before = _trusting, _deadline, _waited
     _trusting, _deadline = text in _asker.trusted, time.monotonic() + seconds
+    _waited = waited_for_cpu()
     try:
         yield
     finally:
-        _trusting, _deadline = before
+        _trusting, _deadline, _waited = before
 
 
 @contextmanager
@@ -130,8 +133,13 @@ def untrusted() -> Iterator[None]:
 
 
 def check_time() -> float:
-    """Seconds that the target at hand has left; raises ProbeError when it has had its time."""
+    """Seconds that the target at hand has left; raises ProbeError when it has had its time.
+
+    For how long others have the CPUs does not count.
+    """
     left = _deadline - time.monotonic()
+    if left < 0:
+        left += min(waited_for_cpu() - _waited, MOST_WAITED)
     if left < 0:
         why = "reading the files of this target takes too long"
         raise TooSlow(why, "name a smaller file, or fewer targets at once")

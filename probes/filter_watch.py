@@ -18,12 +18,16 @@ from pathlib import Path
 from probes import kernel
 from probes.base import ProbeError
 from probes.control import cgroup_directory
+from probes.path_watch import PathWatch
 from probes.samples import Filters, Notice
 
 ENDED = (1 << 64) - 1
 """When a process started that has ended: no process passes a filter that asks for this."""
 LOOK_SECONDS = 0.25
-"""How often a cgroup is looked at: what runs in one that is made again counts from then on."""
+"""How often a cgroup is looked at, where inotify does not tell when one is made again."""
+MOST_WAKES = 100
+"""Times that inotify wakes us within LOOK_SECONDS: whoever may make cgroups beside the filtered
+one could keep a CPU busy else."""
 _TICK = 10_000_000
 """ns of the unit in which /proc/PID/stat tells times (USER_HZ is 100 on all architectures here)."""
 
@@ -33,7 +37,7 @@ class FilterWatch:
 
     `started` is when the process started, in ns since boot, for the programs to compare; None
     without a process, or where that is not known. Raises ProbeError for a process or a cgroup
-    that is not there. The descriptor is closed with the object.
+    that is not there. The descriptors are closed with the object.
     """
 
     def __init__(self, filters: Filters) -> None:
@@ -43,11 +47,17 @@ class FilterWatch:
         self._comm: str | None = None
         self._directory: Path | None = None
         self._inode: int | None = None
+        self._paths: PathWatch | None = None
+        self._there = self._looked = time.monotonic()
+        self._wakes = 0
         self._process: Notice | None = None
         self._pid: Notice | None = None
         self._cgroup: Notice | None = None
         if filters.cgroup is not None:
             self._directory = cgroup_directory(filters.cgroup)
+            root = kernel.cgroup2()
+            if root is not None and self._directory.is_relative_to(root) and _below(filters.cgroup):
+                self._paths = PathWatch(root, self._directory)
             self._inode = _inode_of(self._directory)
         # A pid is one that the caller sees, in whichever namespace; 0 is the idle task.
         if filters.pid:
@@ -66,8 +76,13 @@ class FilterWatch:
         return None if self._directory is None else LOOK_SECONDS
 
     def wait_fds(self) -> tuple[int, ...]:
-        """The descriptor that becomes readable when the process ends, until that was seen."""
-        return () if self._pidfd is None or self._process is not None else (self._pidfd,)
+        """Descriptors that become readable when the process ends or the cgroup may have changed."""
+        found = []
+        if self._pidfd is not None and self._process is None:
+            found.append(self._pidfd)
+        if self._paths is not None and self._paths.fd is not None and self._wakes < MOST_WAKES:
+            found.append(self._paths.fd)
+        return tuple(found)
 
     def check(self) -> bool:
         """Look at the process and the cgroup; True if the programs must be told anew."""
@@ -81,18 +96,31 @@ class FilterWatch:
     def _check_cgroup(self) -> bool:
         if self._directory is None:
             return False
+        now = time.monotonic()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked, self._wakes = now, 0
+        if self._paths is not None:
+            self._wakes += 1
+            self._paths.clear()
         try:
             inode = _inode_of(self._directory)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
                 return False
             inode = None
-        if inode == self._inode:
+        known, self._inode = self._inode, inode
+        if known is None and inode is None:
             return False
-        self._inode = inode
-        kind = "cgroup_removed" if inode is None else "cgroup_followed"
-        self._cgroup = Notice(kind, time.time(), cgroup=self.filters.cgroup)
-        return inode is not None
+        before, self._there = self._there, now
+        if inode == known:
+            return False
+        if inode is None:
+            self._cgroup = Notice("cgroup_removed", time.time(), cgroup=self.filters.cgroup)
+            return False
+        self._cgroup = Notice(
+            "cgroup_followed", time.time(), cgroup=self.filters.cgroup, seconds=now - before
+        )
+        return True
 
     def _hold(self, pid: int) -> None:
         fd = _open(pid)
@@ -156,6 +184,11 @@ def _boot_offset() -> int:
             if fields[0] == "boottime":
                 return int(fields[1]) * 1_000_000_000 + int(fields[2])
     return 0
+
+
+def _below(cgroup: str) -> bool:
+    """Whether a filter's cgroup is another one than the root, which does not go."""
+    return bool(cgroup.strip("/"))
 
 
 def _inode_of(directory: Path) -> int:

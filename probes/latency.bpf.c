@@ -109,6 +109,21 @@ int event(void *ctx)
 }
 #endif
 
+#ifdef USE_UNTIMED
+/* A call of a function of a timed target, of which the end cannot be seen. */
+int untimed(void *ctx)
+{
+	u32 target = PATCH_TARGET;
+	struct control *c = enabled();
+	struct hist *h = hist_of(target);
+
+	if (!c || !h || (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32)))
+		return 0;
+	PT_ADD(h->missed, 1);
+	return 0;
+}
+#endif
+
 #ifdef USE_VALUES
 /* An event that carries a number: how large it is takes the place of how long. */
 int value_event(void *ctx)

@@ -42,6 +42,7 @@ PARTS = {
     "trampoline_leave": "USE_TRAMPOLINES",
     "event": "USE_EVENTS",
     "value_event": "USE_VALUES",
+    "untimed": "USE_UNTIMED",
     "nest_end": "USE_NEST",
     "pair_begin": "USE_PAIRS",
     "pair_end": "USE_PAIRS",
@@ -84,7 +85,15 @@ SHARED = {HOW_A: 1}
 """At such a return others end as well."""
 
 _BEGINS = frozenset(
-    {"function_enter", "own_enter", "go_enter", "trampoline_enter", "pair_begin", "nest_begin"}
+    {
+        "function_enter",
+        "own_enter",
+        "go_enter",
+        "trampoline_enter",
+        "pair_begin",
+        "nest_begin",
+        "untimed",
+    }
 )
 """Programs at the beginnings of calls: in their place, calls can be counted."""
 
@@ -95,7 +104,8 @@ class Wish:
 
     `floor` names the calibration that tells what an empty call of it would show; "" is the
     mechanism's own. `unit` is "" for values that are no durations; `by_text` says that texts are
-    charged instead of processes. `why` and `fix` are what to tell of a target that is only counted.
+    charged instead of processes. `why` and `fix` are what to tell of a target of which all or some
+    functions are only counted.
     """
 
     mechanism: str
@@ -296,6 +306,7 @@ def _user(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
     if calls.how == "counted":
         attach = places_of(found, "event")
         return Wish("uprobe", attach, len(found), counts_only=True, why=calls.why, fix=calls.fix)
+    others = places_of(nops.behind(calls.counted), "untimed") if calls.counted else ()
     kind = empty.kind_of(found[0].file or found[0].path, found[0].offset)
     if calls.how == "return probe":
         _, leave, enter = RETURNS["uprobe"]
@@ -307,7 +318,9 @@ def _user(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
         ends = (*places_of(calls.ends, leave), *shared)
     # Returns first: a call that begins between the two is missed, not half seen.
     thread = () if calls.how == "goroutine" else (_THREAD_END,)
-    return Wish("uprobe", (*thread, *ends, *places_of(found, enter)), len(found), floor=kind)
+    attach = (*thread, *ends, *places_of(found, enter), *others)
+    many = len(found) + len(others)
+    return Wish("uprobe", attach, many, floor=kind, why=calls.why, fix=calls.fix)
 
 
 def places_of(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:

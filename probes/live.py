@@ -268,6 +268,7 @@ class LiveSource:
             look = self._watched.wait()
             if look is not None:
                 self._check_filters()
+                self._watch()
                 wait = min(wait, look)
             for key, _ in self._selector.select(max(0.0, wait)):
                 if key.fileobj is self._link:
@@ -324,7 +325,11 @@ class LiveSource:
         goes_on = self._watched.filters == self._counted and continues(last, sample)
         since = last.since if goes_on and last is not None else now
         on, slot = sample.state == "on", self._slots[name]
-        given_up = slot.probe.given_up() if on else DETACHED.words if slot.held else None
+        given_up = sample.given_up
+        if slot.runs:
+            given_up = slot.probe.given_up()
+        elif slot.held:
+            given_up = DETACHED.words
         why = self._governed.reason(name)
         if given_up is not None and given_up.startswith(SAMPLING) and why is not None:
             given_up = f"{given_up}: {why}"
@@ -334,6 +339,9 @@ class LiveSource:
         return dated
 
     def _sample(self, name: str, slot: Slot, now: float) -> Sample:
+        final, slot.final = slot.final, None
+        if final is not None:
+            return final
         if slot.state == "on":
             try:
                 # Reading one probe takes time that the next one goes on counting in.
@@ -350,6 +358,7 @@ class LiveSource:
     def _drain(self, fd: int) -> None:
         if fd in self._watched.wait_fds():
             self._check_filters()
+            self._watch()
         for slot in self._slots.values():
             if fd in slot.probe.wait_fds():
                 slot.probe.drain()
@@ -362,10 +371,22 @@ class LiveSource:
             slot.state, slot.why, slot.fix = "starting", None, None
             self._request(name, slot)
         elif not on:
+            self._read_finally(name, slot)
             slot.state, slot.why, slot.fix, slot.pending = "off", None, None, None
             slot.generation = None
             slot.probe.release()
             self._watch()
+
+    def _read_finally(self, name: str, slot: Slot) -> None:
+        """Keep what a probe counted since the last Frame for the next one; it is switched off."""
+        if not slot.runs:
+            return
+        now = time.monotonic()
+        sample = self._sample(name, slot, now)
+        if sample.state == "on":
+            slot.final = replace(sample, given_up=slot.probe.given_up())
+            # An early Frame shows soon that it is off, but rates of a moment say little.
+            self._hurried |= now - self._framed > self._interval / 2
 
     def _request(self, name: str, slot: Slot) -> None:
         params = dict(slot.probe.params())
@@ -429,6 +450,9 @@ class LiveSource:
                 self._fail(slot, answer.why, answer.fix)
             return
         loaded = Loaded.of(answer, fds)
+        if slot.final is not None:
+            # It was switched off and on between two Frames: one cannot tell of both.
+            self._on_frame(self._frame(time.monotonic()))
         try:
             slot.probe.set_filters(self._watched.filters, self._watched.started)
             slot.probe.adopt(loaded)

@@ -114,17 +114,17 @@ Columns = tuple[Sequence[Any], Sequence[tuple[Any, ...]], Sequence[Any]]
 """Keys, what each counted, and keys that are gone."""
 
 
-def _by_name(data: Raw) -> Columns:
+def _by_name(data: Raw | bytes) -> Columns:
     columns = _NAMED.decode(data)
     return columns.keys, columns.values, columns.gone
 
 
-def _by_id(data: Raw) -> Columns:
+def _by_id(data: Raw | bytes) -> Columns:
     columns = _BY_ID.decode(data)
     return list(accumulate(columns.keys)), columns.values, list(accumulate(columns.gone))
 
 
-def _by_event(data: Raw) -> Columns:
+def _by_event(data: Raw | bytes) -> Columns:
     columns = _BY_EVENT.decode(data)
     return _pairs(columns.keys), columns.values, _pairs(columns.gone)
 

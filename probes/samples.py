@@ -441,7 +441,8 @@ class Notice(NamedTuple):
     """What became of something that is filtered by; `time` is Unix seconds.
 
     `kind` is "process_ended" (with `pid` and its name, `comm`), "cgroup_removed", or
-    "cgroup_followed" (a cgroup was made again at that path, and is what counts), with `cgroup`.
+    "cgroup_followed" (a cgroup was made again at that path, and is what counts), with `cgroup` and
+    the `seconds` before `time` for which at most nothing was counted.
     "pid_of_namespace" says that `pid` is that of process `comm` in the pid namespace that the
     probes run in, whose rows have the machine's pids.
     """
@@ -451,6 +452,7 @@ class Notice(NamedTuple):
     pid: int | None = None
     comm: str | None = None
     cgroup: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ class Slot:
     `wanted` is what the user asked for last; `held` that it is detached all the same, for now,
     for it cost more than the budget allows. `begun` are the monotonic seconds when it was attached
     last, `counting` those when the counters of `generation` began. `framed` are its Samples in
-    the last two Frames, with the monotonic seconds of those.
+    the last two Frames, with the monotonic seconds of those. `final` is what was read when it was
+    switched off, until a Frame has it.
     """
 
     probe: Probe
@@ -47,6 +48,7 @@ class Slot:
     counting: float = 0.0
     generation: int | None = None
     framed: tuple[tuple[float, Sample], ...] = ()
+    final: Sample | None = None
 
     @property
     def runs(self) -> bool:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import cast
 
 from msgspec import UNSET, Raw
 
 from probes import bounded_json
-from probes.counter_tables import Histograms, Table, Unusual
+from probes.counter_tables import Histograms, Table, Unusual, Waiting
 from probes.elapsed import counted_part, target_part
 from probes.limits import MOST_WEIGHT
 from probes.model import SHORTEST
@@ -85,6 +86,15 @@ class Counted:
         self.state, self.generation, self.seconds = "off", 0, 0.0
         self.since: float | None = None
         self.tables: dict[str, Table] = {}
+        self.waiting: dict[str, Waiting] = {}
+
+    def later(self, *names: str) -> None:
+        """Let changes of these tables wait: those whose keys do not go while the probe runs."""
+        for name in names:
+            self.waiting[name] = Waiting(partial(self._decode, name))
+
+    def _decode(self, name: str, data: bytes) -> None:
+        self.tables[name].change(*TABLES[name](data))
 
     def take(self, fields: Fields, whole: bool) -> None:
         """Take in what a record says of it; all that there is if it is `whole`."""
@@ -108,15 +118,19 @@ class Counted:
             raise Unusual("counters of a probe that does not run")
 
     def _change(self, table: Table, name: str, data: Raw, whole: bool) -> None:
-        if not len(bytes(data)):
-            if whole:
-                table.replace((), ())
+        text, waiting = bytes(data), self.waiting.get(name)
+        if not text and not whole:
             return
-        keys, values, gone = TABLES[name](data)
-        if whole:
-            table.replace(keys, values)
-        else:
-            table.change(keys, values, gone)
+        if not whole:
+            if waiting is None:
+                self._decode(name, text)
+            else:
+                waiting.add(text)
+            return
+        keys, values, _ = TABLES[name](text) if text else ((), (), ())
+        if waiting is not None:
+            waiting.skip_to(table.real.keys() <= set(keys))
+        table.replace(keys, values)
 
     def begin(self) -> None:
         """Counting begins here."""
@@ -142,19 +156,24 @@ class Syscalls(Counted):
     def __init__(self) -> None:
         super().__init__()
         self.tables = {"calls": Table(1, MOST_KEYS // 2)}
+        self.later("calls")
         self._latency = Histograms()
+        self._timed = Waiting(self._take_timed)
 
     def _take(self, fields: Fields, whole: bool) -> None:
         data = bytes(fields.latency)
         if data == b"null" or (whole and not data):
+            self._timed.catch_up()
             self._latency.replace({})
-            return
-        if not data:
-            return
-        timed = TIMED.decode(data)
-        if whole:
+        elif whole:
+            timed = TIMED.decode(data)
+            self._timed.skip_to(self._latency.names() <= set(timed.keys))
             self._latency.replace(dict(zip(timed.keys, timed.values, strict=True)))
-            return
+        elif data:
+            self._timed.add(data)
+
+    def _take_timed(self, data: bytes) -> None:
+        timed = TIMED.decode(data)
         if timed.gone and not set(timed.gone).isdisjoint(timed.keys):
             raise Unusual("another order of keys")
         for name in timed.gone:
@@ -168,6 +187,7 @@ class Syscalls(Counted):
 
     def sum(self) -> SampleSum:
         total = SyscallSum()
+        self._timed.catch_up()
         total._calls = {key: Counts(*n) for key, n in self.tables["calls"].sums().items()}
         total._latency = {name: h for name, h in self._latency.sums().items() if h.n}
         return total
@@ -279,6 +299,7 @@ class Pmc(Counted):
         self.tables = {
             "tasks": Table(2), "cpus": Table(2), "readings": Table(2), "cpu_readings": Table(2),
         }  # fmt: skip
+        self.later("cpus", "cpu_readings")
         self._events: tuple[str, ...] = ()
         self._all: tuple[str, ...] | None = None
         self._comms: dict[int, str] = {}
@@ -394,6 +415,8 @@ class Totals:
         out = {}
         for name, probe in self.probes.items():
             try:
+                for waiting in probe.waiting.values():
+                    waiting.catch_up()
                 total = out[name] = probe.sum()
             except _ERRORS as error:
                 raise Unusual(str(error)) from error

@@ -15,6 +15,7 @@ from typing import Any
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.cgroups import paths_of_members, v1_directory, v1_mount
 from probes.text import escaped, raw_of
 from tui import registry
 
@@ -147,7 +148,10 @@ def check_run_as(raw: Any) -> str:
 
 
 def check_cgroup(raw: Any) -> str:
-    """A cgroup's path below the cgroup2 mount, "/" for all; also given with the mount's path."""
+    """A cgroup's path below the cgroup2 mount, "/" for all; also given with the mount's path.
+
+    A directory of a v1 hierarchy stands for that of the same path in cgroup2, if there is one.
+    """
     mount = kernel.cgroup2()
     if mount is None:
         fix = "mount -t cgroup2 none /sys/fs/cgroup"
@@ -155,8 +159,9 @@ def check_cgroup(raw: Any) -> str:
     fix = f"give a directory below {mount}, as systemd-cgls or /proc/PID/cgroup show it"
     try:
         given = Path(raw)
-        inside = given.is_relative_to(mount)
-        path = (given if inside else mount / str(raw).lstrip("/")).resolve()
+        v1 = v1_mount(given)
+        below = str(given.relative_to(v1)) if v1 else str(raw).lstrip("/")
+        path = (given if given.is_relative_to(mount) else mount / below).resolve()
         if path.is_relative_to(mount.resolve()) and (path / "cgroup.procs").exists():
             below = str(path.relative_to(mount.resolve()))
             # A path that is no text can neither be shown nor recorded.
@@ -164,20 +169,34 @@ def check_cgroup(raw: Any) -> str:
             return "/" if below == "." else f"/{below}"
     except (OSError, ValueError):
         pass
-    raise ProbeError(_other_hierarchy(raw) or "not a cgroup", fix)
+    other = _of_v1(raw)
+    if other is not None:
+        why = f"a cgroup of v1 only ({escaped(str(other))}), and filters are by those of cgroup2"
+        raise ProbeError(why, _where_members_are(other))
+    raise ProbeError("not a cgroup", fix)
 
 
-def _other_hierarchy(raw: Any) -> str | None:
-    """What to say of a cgroup of v1, as /proc/PID/cgroup shows it where that is mounted too."""
-    for mount in map(Path, kernel.mount_points("cgroup")):
-        try:
-            given = Path(raw)
-            path = given if given.is_relative_to(mount) else mount / str(raw).lstrip("/")
-            if (path / "cgroup.procs").exists():
-                return f"a cgroup of v1 ({mount.name}), and filters are by those of cgroup2"
-        except (OSError, ValueError):
-            return None
-    return None
+def _of_v1(raw: Any) -> Path | None:
+    """The directory of a cgroup of v1, given as such or as /proc/PID/cgroup shows it."""
+    try:
+        given = Path(raw)
+        mount = v1_mount(given)
+        return v1_directory(str(given.relative_to(mount) if mount else raw))
+    except (OSError, ValueError):
+        return None
+
+
+def _where_members_are(directory: Path) -> str:
+    """What to give instead of a cgroup of v1: where in cgroup2 its processes are."""
+    paths = paths_of_members(directory)
+    if not paths:
+        return "give the path after 0:: in /proc/PID/cgroup of a process in it"
+    if paths == {"/"}:
+        return "its processes are in the root of cgroup2: filter by name, user or pid"
+    if len(paths) == 1:
+        return f"give {escaped(paths.pop())}, where its processes are in cgroup2"
+    some = " and ".join([escaped(path) for path in sorted(paths)[:2]])
+    return f"its processes are in {len(paths)} cgroups of cgroup2, as {some}: give one of them"
 
 
 def check_far_pid(raw: Any) -> int:

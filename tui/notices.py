@@ -9,7 +9,7 @@ from functools import partial
 
 from probes.samples import Frame, Notice
 from tui.look import Look
-from tui.text import clip, safe, shorten, width
+from tui.text import clip, fmt_ns, safe, shorten, width
 
 FOLLOWED_SECONDS = 60.0
 """How long the screen says that a cgroup was made again: it counts, so that nothing is amiss."""
@@ -53,7 +53,10 @@ def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
         gone = f"cgroup {notice.cgroup} was removed {clock}: nothing is counted"
         until = f"{gone} until it is made again"
         return [*([f"{until}, F changes the filter"] if acts else []), until, gone]
-    return [f"cgroup {notice.cgroup} was made again {clock}, and is counted"]
+    again = f"cgroup {notice.cgroup} was made again {clock}, and is counted"
+    if notice.seconds is None:
+        return [again]
+    return [f"{again}; not counted for up to {fmt_ns(notice.seconds * 1e9)} before", again]
 
 
 def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:

@@ -167,6 +167,30 @@ def test_a_function_whose_returns_are_not_known_is_counted(program: Program) -> 
         assert run.of("anywhere") == (N, 0, 0)
 
 
+@pytest.mark.skipif(kernel.arch() != "x86_64", reason="the frames of this test are x86_64's")
+def test_of_a_wildcard_those_whose_returns_are_known_are_timed(program: Program) -> None:
+    path = program("unproven")
+    with Timing(f"uprobe:{path}:any*") as live:
+        (target,) = live.now().values()
+        assert (target.state, target.counts_only, target.functions) == ("on", False, 2)
+        assert (target.why or "").startswith(
+            "timed 1 of 2 functions; 1 counted only: anywhere: an exception through it"
+        )
+        assert target.fix == "--force-timing if you know that none comes"
+        run = Run(live, path, N, says=[N])
+        # The calls of the other one have no duration.
+        assert run.of("any*") == (N, N, 0)
+
+
+def test_a_function_by_its_name_in_the_source_is_timed(program: Program) -> None:
+    path = program("unproven")
+    with Timing(f"uprobe:{path}:shop::Cart::add") as live:
+        (target,) = live.now().values()
+        assert (target.state, target.counts_only, target.why) == ("on", False, None)
+        run = Run(live, path, N, says=[N])
+        assert run.of("shop::Cart::add") == (N, 0, 0)
+
+
 def test_rust_panics(program: Program) -> None:
     path = program("unwinds")
     with Timing(f"uprobe:{path}:panics") as live:

@@ -4,26 +4,35 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from probes.samples import Frame
+from probes import kernel
+from probes.samples import Counts, Frame, SyscallSample
 from probes.stream import stream_object
+from probes.syscall_names import name_of
 from tests.kernel import broken
-from tests.kernel.harness import PATHS, Live, eventually
+from tests.kernel.harness import PATHS, Live, Work, eventually
 from tui.registry import REGISTRY
 
 KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}
 ALL = {**PATHS, "latency": "probes.latency:LatencyProbe"}
 CALL = "syscall:getppid"
+NUMBER = name_of(500, False, kernel.arch() or "")
 
 
 def interval(live: Live, frame: Frame) -> dict[str, Any]:
     """The stream's objects of the interval that ends with a Frame."""
     at = live.frames.index(frame)
     return dict(stream_object(live.frames[at - 1], frame, KINDS)["probes"])
+
+
+def counted(frame: Frame) -> Mapping[tuple[int, str], Counts]:
+    """Calls by process and name."""
+    return cast(SyscallSample, frame.samples["syscalls"]).matrix
 
 
 def in_the_middle(live: Live) -> float:
@@ -50,6 +59,29 @@ def test_the_first_interval_and_that_after_off_and_on() -> None:
             off = live.wait("it is off", lambda f: f.samples["syscalls"].state == "off")
             probe = interval(live, off)["syscalls"]
             assert (probe["rows"], probe["processes"], probe["seconds"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("state", ["off", "on"])
+def test_calls_before_it_is_switched_off_are_in_the_next_frame(calls: Path, state: str) -> None:
+    """Also where it is on again before that Frame."""
+    with Live("syscalls", interval=2.0) as live, Work(calls, "number", "50") as work:
+        first = live.wait("an interval begins", lambda frame: True)
+        began = len(live.frames)
+        work.work()
+        live.source.toggle("syscalls", False)
+        if state == "on":
+            live.source.toggle("syscalls", True)
+        live.wait("a Frame has it", lambda frame: frame.mono > first.mono)
+        frame = live.frames[began]
+        sample = cast(SyscallSample, frame.samples["syscalls"])
+        assert sample.state == "on"
+        assert counted(frame)[work.pid, NUMBER] == Counts(50, 50)
+        seconds = interval(live, frame)["syscalls"]["seconds"]
+        assert 0 < seconds <= time.monotonic() - first.mono
+        # Its counters began anew where it is on again.
+        began = len(live.frames)
+        live.wait(f"it is {state}", lambda f: f.samples["syscalls"].state == state)
+        assert all((work.pid, NUMBER) not in counted(f) for f in live.frames[began:])
 
 
 def test_a_target_that_is_added_in_the_middle() -> None:

@@ -130,6 +130,34 @@ def assert_sleeps(row: Spent, n: int, said: Sequence[int]) -> None:
     assert sum(asked) * 0.999 <= row.total <= total * 1.001
 
 
+def assert_between(
+    found: Histogram,
+    record: Path,
+    depths: Sequence[int] = (),
+    fractions: Sequence[float] = (0.5, 0.9, 0.99),
+    slack: float = 0.002,
+) -> None:
+    """No call missing, none too many; each as long as the workload says, whoever has the CPU.
+
+    Its last column is the time around a call, as long as what was not the workload's own took as
+    well: what interrupts or another program put between the probe's clock and the workload's. What
+    a call has least of that is the mechanism itself, and belongs to no duration but for 4 %.
+    `slack` is the part of a step between two ranks.
+    """
+    lines = [[int(word) for word in line.split()] for line in record.read_text().splitlines()]
+    spans = [(line[0], line[-1]) for line in lines if not depths or line[1] in depths]
+    assert found.n == len(spans)
+    mechanism = min(around - inside for inside, around in spans)
+    low = sorted(inside for inside, _ in spans)
+    high = sorted(round(around - mechanism + 0.04 * inside) for inside, around in spans)
+    for fraction in fractions:
+        value = hdr.percentile(found.buckets, fraction)
+        assert value is not None
+        assert rank(low, fraction - slack) * (1 - STEP) <= value, fraction
+        assert value <= rank(high, fraction + slack), fraction
+    assert sum(low) <= found.total <= sum(high)
+
+
 def assert_agree(
     found: Histogram,
     truth: Sequence[int],

@@ -162,6 +162,7 @@ notices = st.builds(
     st.none() | pids,
     st.none() | text,
     st.none() | text,
+    maybe_float,
 )
 frames = st.builds(
     Frame,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import cost, goals, hooks, measure, peers, tables, variants
-from bench.budget import DEFAULT
+from bench.budget import DEFAULT, LOST, NOTHING, SETTLED, SHORT, SILENT, WORST
 from bench.measure import BenchError, Turns, Variant
 from bench.screen import _SEQUENCE
 from bench.tables import Table
@@ -22,16 +22,22 @@ def variant(name: str, beside: str = "") -> Variant:
     return Variant(name, f"{name}'s", nullcontext, beside)
 
 
-def test_the_fastest_round_counts_and_is_compared_with_nothing_and_a_peer() -> None:
+def test_medians_count_and_are_compared_within_each_round() -> None:
     which = [variant("nothing"), variant("a"), variant("b", "a"), variant("c", "gone")]
-    values = {"nothing": [90.0, 80.0], "a": [131.26, 140.0], "b": [99.0, 79.5], "c": [100.0]}
+    values = {
+        "nothing": [90.0, 80.0, 100.0],
+        "a": [140.0, 131.0, 152.0],
+        "b": [165.0, 182.0, 204.0],
+        "c": [90.0, 79.5, 101.0],
+    }
     title, head, rows = tables.added_table("A call", "ns", which, Turns(values, 0, {}))
-    assert (title, head) == ("A call", ("attached", "counts", "ns", "added ns", "compared"))
+    assert title == "A call"
+    assert head == ("attached", "counts", "ns", "added ns", "75 % interval", "compared")
     assert rows == [
-        ("nothing", "nothing's", "80.0", "-", "-"),
-        ("a", "a's", "131.3", "+51.3", "-"),
-        ("b", "b's", "79.5", "-0.5", "-0.01 x a"),
-        ("c", "c's", "100.0", "+20.0", "-"),
+        ("nothing", "nothing's", "90.0", "-", "-", "-"),
+        ("a", "a's", "140.0", "+51.0", "+50.0 to +52.0", "-"),
+        ("b", "b's", "182.0", "+102.0", "+75.0 to +104.0", "2.00 (1.50 to 2.00) x a"),
+        ("c", "c's", "90.0", "+0.0", "-0.5 to +1.0", "-"),
     ]
 
 
@@ -84,18 +90,31 @@ def run_with(**changes: str) -> dict[str, Table]:
         ("120x40", "idle", "14000", "14000"),
         ("120x40", "workload", changes.get("bytes", "5000"), "15000"),
     ):
-        screens.append(["probetop", size, load, "1.00", ours, "80", "2"])
+        cpu = "0.40" if load == "idle" else "1.00"
+        screens.append(["probetop", size, load, cpu, ours, "80", "2"])
         screens.append(["btop", size, load, "0.50", btop, "3", "1"])
     head = ("dashboard", "size", "machine", "% of a CPU", "bytes/s", "MB (PSS)", "processes")
     return {
         "calls": ("Calls", ("attached", "added ns"), [[*pair] for pair in added.items()]),
         "screens": ("Dashboards", head, [*screens]),
         "start": ("Start", ("until", "ms"), [[goals.ALL_ON, changes.get("start", "1000")]]),
-        "budget": ("Budget", ("beside it", "% lost"), [[DEFAULT, changes.get("lost", "2.0")]]),
+        "budget": (
+            "Budget",
+            ("load", "beside it", LOST, WORST, SETTLED, SILENT),
+            [
+                ["a", NOTHING, "9", "9", "-", "-"],
+                ["a", DEFAULT, changes.get("lost", "2.0"), "4.0", "3.0", "5.0"],
+                ["b", DEFAULT, "-1.0", "4.0", changes.get("settled", "3.0"), "5.0"],
+            ],
+        ),
         "polls": (
             "Polls",
             ("probe", "active", "poll", "all"),
-            [["a", "2,000", "5.0", "9.0"], ["b", "2,000", "-", "9.0"], ["a", "16,384", "5.0", "9"]],
+            [
+                ["a", "2,000", "5.0", "9.0"],
+                ["b", "2,000", "-", "9.0"],
+                ["a", "16,384", "20.0", "45"],
+            ],
         ),
     }
 
@@ -107,7 +126,9 @@ def test_goals_are_met_up_to_their_limits() -> None:
 
 
 def test_missed_goals_say_by_how_much() -> None:
-    changes = {variants.PROBETOP: "+88.0", "bytes": "20000", "start": "1250"}
+    changes = {
+        variants.PROBETOP: "+88.0", "bytes": "20000", "start": "1250", "settled": ">16",
+    }  # fmt: skip
     _, _, rows = goals.goals_table(run_with(**changes))
     missed = {row[0]: row[1:] for row in rows if row[3] != "met"}
     assert list(missed.values()) == [
@@ -115,6 +136,7 @@ def test_missed_goals_say_by_how_much() -> None:
         ("1 s", "1.25 s", "missed by 25.0 %"),
         ("5000 bytes/s", "20000 bytes/s", "missed by 300.0 %"),
         ("1 x", "1.33 x", "missed by 33.3 %"),
+        ("3 s", "16.00 s", "missed by 433.3 %"),
     ]
 
 
@@ -131,7 +153,7 @@ def test_goals_of_what_was_not_measured_are_neither_met_nor_missed() -> None:
 def test_peers_that_are_not_installed_are_named_in_one_line_and_left_out() -> None:
     assert peers.missing(lambda command: "/bin/true") == ""
     line = peers.missing(lambda command: None if "trace" in command else "/bin/true")
-    assert line == "peers that are not installed are left out: bpftrace (apt-get install bpftrace)"
+    assert line == "peers that are not installed are left out: bpftrace (--peers installs them)"
     for find in (variants.of_calls, variants.of_switches, variants.of_execs):
         names = [one.name for one in find(lambda command: None)]
         assert names[0] == variants.NOTHING
@@ -198,7 +220,7 @@ def test_a_part_that_fails_is_left_out_and_the_others_are_measured(
         table: Table = ("T", ("a",), [(part,)])
         monkeypatch.setattr(cost.Bench, part, lambda self, table=table: table)
     monkeypatch.setattr(cost.Bench, "execs", fails)
-    bench = cost.Bench(tmp_path, 1, 1, 1, ())
+    bench = cost.Bench(tmp_path, 1, 1, 1, SHORT)
     found = cost.run(bench, None)
     assert list(found) == [part for part in cost.PARTS if part != "execs"]
     assert bench.left_out == {"probetop, programs": "no gcc"}

@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -293,6 +295,49 @@ def test_loader_that_fails_is_one_requests_error(
         assert message["log"] == "before the end\n"
     # Each request had a loader of its own, for the one before was gone.
     assert len(set(one.loaders)) == 2
+
+
+def starved(sock: socket.socket, log: int) -> None:
+    """Needs little of a CPU that somebody else has."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.setpriority(os.PRIO_PROCESS, 0, 15)
+    received = ipc.receive(sock)
+    assert received is not None
+    while time.process_time() < STARVED:
+        pass
+
+
+STARVED = 0.3
+
+
+def test_a_loader_that_waits_for_a_cpu_has_more_time(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "LOADER_TIMEOUT", 1.0)
+    monkeypatch.setattr(broker, "MOST_WAITED", 60.0)
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(hog.pid, {min(os.sched_getaffinity(0))})
+        one = bench(starved)
+        one.sock.settimeout(100)
+        one.ask(id=1, probe="one")
+        message, _ = one.answer()
+    finally:
+        hog.kill()
+        hog.wait()
+    assert message["why"] == "the loader ended without an answer"
+
+
+def test_waiting_for_a_cpu_puts_a_loaders_end_off_by_so_much_only(
+    bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "LOADER_TIMEOUT", 0.3)
+    monkeypatch.setattr(broker, "MOST_WAITED", 0.1)
+    monkeypatch.setattr(broker, "waited_for_cpu", lambda pid: time.monotonic())
+    one = bench(hanging)
+    one.ask(id=1, probe="one")
+    message, _ = one.answer()
+    assert message["why"] == "the loader did not answer within 0.3 seconds"
 
 
 def test_statistics_come_while_a_loader_is_at_work(bench: Callable[[Play], Bench]) -> None:

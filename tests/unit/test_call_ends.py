@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from probes.latency import LatencyProbe
 from probes.latency_plan import HOW_A, wish
 from probes.latency_wishes import wishes_of
 from probes.open_file import open_file
+from probes.own_returns import NotProven
 from probes.specs import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, OBJECT, ElfFile, Row
 from tui.cli import _probe_options
@@ -118,12 +120,42 @@ def test_what_is_not_proven_is_counted_and_can_be_forced(make: Make) -> None:
     assert chosen(make(), "g").how == "return probe"
 
 
+def test_of_a_wildcard_the_proven_are_timed(make: Make) -> None:
+    path = make("__cxa_throw")
+    found = chosen(path, "?")
+    assert (found.how, [p.name for p in found.begins]) == ("own returns", ["f"])
+    assert [p.name for p in found.counted] == ["g"]
+    assert (found.why or "").startswith(
+        "timed 1 of 2 functions; 1 counted only: g: an exception through it would abort"
+    )
+    assert found.fix == "--force-timing if you know that none comes"
+    made = wish(f"uprobe:{path}:?", 0)
+    assert (made.functions, made.counts_only, made.why) == (2, False, found.why)
+    assert made.attach[-1].function == "untimed"
+    # Within the budget all of them are counted alike.
+    counted = wish(f"uprobe:{path}:?", 0, counted=True)
+    assert [one.function for one in counted.attach] == ["event", "event"]
+    forced = chosen(path, "?", force=True)
+    assert (forced.how, forced.counted, forced.why) == ("return probe", (), None)
+
+
+def test_a_first_instruction_costs_its_wildcard_nothing(make: Make) -> None:
+    path = make()
+    place = places(parse(f"uprobe:{path}:f"))[0]
+    start = replace(place, name="_start", offset=place.offset + 16, no_return="it never returns")
+    found = choose([place, start])
+    assert (found.how, found.begins, found.counted) == ("return probe", (place,), (start,))
+    assert found.why == "timed 1 of 2 functions; 1 counted only: _start: it never returns"
+    assert choose([start]).why == "counted only: it never returns"
+
+
 def test_nobody_can_force_what_is_certain_to_harm(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make()
     assert chosen(path, "_setjmp", force=True).how == "own returns"
-    monkeypatch.setattr(call_ends, "_own", lambda places, go: "it is not known")
+    unknown = NotProven("it is not known")
+    monkeypatch.setattr(call_ends, "_returns", lambda places, go: [unknown] * len(places))
     found = chosen(path, "_setjmp", force=True)
     assert (found.how, found.fix) == ("counted", None)
     go = make(extra=[".go.buildinfo"])
@@ -173,7 +205,12 @@ def test_go(make: Make, version: bytes, flags: int, timed: bool) -> None:
         assert "a return probe would crash Go" in (found.why or "")
     # A C function of the program is on a stack that stays where it is.
     assert chosen(path, "f").how == "own returns"
-    assert chosen(path, "*").how == "counted"
+    every = chosen(path, "*")
+    assert every.how == ("goroutine" if timed else "counted")
+    if timed:
+        assert [p.name for p in every.begins] == ["main.go"]
+        assert "f" in [p.name for p in every.counted]
+        assert "of Go" in (every.why or "")
 
 
 def test_programs_of_each_way(make: Make) -> None:

@@ -144,6 +144,31 @@ def test_cgroups_are_found_below_the_mount(
     assert "no cgroup2 hierarchy is mounted" in refused(capsys, "--cgroup", "/a")
 
 
+def test_a_cgroup_of_v1_is_that_of_the_same_path_or_says_which_to_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probes import cgroups
+    from tui.checks import check_cgroup
+
+    v1, v2 = tmp_path / "systemd", tmp_path / "unified"
+    for path, pid in ((v1 / "both", ""), (v2 / "both", ""), (v1 / "old", "811")):
+        path.mkdir(parents=True)
+        (path / "cgroup.procs").write_text(pid)
+    mounts = {"cgroup": [str(v1)], "cgroup2": [str(v2)]}
+    monkeypatch.setattr(kernel, "mount_points", mounts.__getitem__)
+    assert check_cgroup(str(v1 / "both")) == check_cgroup("/both") == "/both"
+    where = {811: {"": "/new/home", "name=systemd": "/old"}}
+    monkeypatch.setattr(cgroups, "_memberships", lambda pid: where.get(pid, {}))
+    for given in ("/old", "old", str(v1 / "old")):
+        with pytest.raises(ProbeError, match="a cgroup of v1 only") as raised:
+            check_cgroup(given)
+        assert "give /new/home" in raised.value.fix
+    where[811][""] = "/"
+    with pytest.raises(ProbeError) as raised:
+        check_cgroup("/old")
+    assert "in the root of cgroup2" in raised.value.fix
+
+
 def test_help_and_errors_import_neither_textual_nor_bcc() -> None:
     program = (
         "import sys\nfrom tui import cli\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -149,7 +150,47 @@ def test_a_cgroup_that_goes_and_comes_back(mount: Path) -> None:
     assert watch.check()
     (back,) = watch.notices
     assert (back.kind, back.cgroup) == ("cgroup_followed", "/a")
+    assert back.seconds == pytest.approx(back.time - removed.time, abs=1.0)
     assert (watch.check(), watch.notices) == (False, (back,))
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/b/c"])
+def test_a_cgroup_that_is_made_again_wakes_its_reader(mount: Path, path: str) -> None:
+    """Also where those above it are made again: nobody waits for the next look."""
+    for part in ("a/b", "a/b/c"):
+        make(mount / part)
+    watch = FilterWatch(Filters(cgroup=path))
+    (fd,) = watch.wait_fds()
+    assert select.select([fd], [], [], 0) == ([], [], [])
+    (mount / "a").rename(mount.parent / f"{mount.name}-away")
+    assert select.select([fd], [], [], 60)[0] == [fd]
+    assert not watch.check()
+    assert select.select([fd], [], [], 0) == ([], [], [])
+    for part in ("a", "a/b", "a/b/c"):
+        make(mount / part)
+        assert select.select([fd], [], [], 60)[0] == [fd]
+        assert watch.check() == (f"/{part}" == path)
+        if f"/{part}" == path:
+            break
+    assert [notice.kind for notice in watch.notices] == ["cgroup_followed"]
+
+
+def test_many_cgroups_beside_it_keep_nobody_busy(
+    mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filter_watch, "LOOK_SECONDS", 3600.0)
+    watch = FilterWatch(Filters(cgroup="/a"))
+    for _ in range(filter_watch.MOST_WAKES):
+        assert len(watch.wait_fds()) == 1
+        watch.check()
+    assert watch.wait_fds() == ()
+    monkeypatch.setattr(filter_watch, "LOOK_SECONDS", 0.0)
+    watch.check()
+    assert len(watch.wait_fds()) == 1
+
+
+def test_the_root_of_all_cgroups_is_not_waited_for(mount: Path) -> None:
+    assert FilterWatch(Filters(cgroup="/")).wait_fds() == ()
 
 
 def test_only_a_cgroup_is_looked_at_between_frames(mount: Path) -> None:

@@ -107,7 +107,8 @@ def test_every_program_is_in_the_source(program: str) -> None:
     used = {one.function for target in targets for one in wish(target, 0).attach}
     used |= {name for pair in latency_plan.RETURNS.values() for name in pair[1:]}
     used |= {name for pair in latency_plan.OWN.values() for name in pair}
-    assert used == defined
+    # Of a wildcard, for functions whose returns are not known.
+    assert used | {"untimed"} == defined
 
 
 def test_every_program_is_compiled_where_it_is_used(program: str) -> None:

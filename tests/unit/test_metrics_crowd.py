@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -356,3 +358,24 @@ def test_the_next_process_with_a_pid_counts_under_its_own_name() -> None:
     assert crowd.name(second, "beta").comm == "beta"
     assert crowd.owner(first, "").comm == "alpha"
     assert crowd.owner(second, "").cgroup == "/group-of-7"
+
+
+HIDDEN = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+assert libc.mount(b"proc", b"/proc", b"proc", 0, sys.argv[2].encode()) == 0
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+from probes.cgroups import cgroup_of
+print(os.path.exists(f"/proc/{sys.argv[1]}/cgroup"), cgroup_of(int(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount /proc")
+@pytest.mark.parametrize("how", ["hidepid=1", "hidepid=2"])
+def test_who_is_hidden_in_proc_is_found_among_the_members_of_groups(how: str) -> None:
+    arguments = [sys.executable, "-c", HIDDEN, str(os.getpid()), how]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"False {cgroup_of(os.getpid())}\n"

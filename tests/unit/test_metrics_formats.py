@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +73,7 @@ def test_hostile_names_are_read_back_by_both_parsers() -> None:
     labels = {value for _, pairs in found for _, value in pairs}
     assert all(len(value) <= LONGEST for value in labels)
     assert not any(c < " " or "\x7f" <= c <= "\x9f" for value in labels for c in value)
-    assert any(value.startswith('/evil\ufffd"\\\ufffd{}#x') for value in labels)
+    assert any(value.startswith('/evil\ufffd"\\\\xff{}#x') for value in labels)
     assert "\ufffd]0;owned\ufffd\ufffd\ufffd\ufffd" in labels
     body, content_type = metrics.render("")
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -91,7 +93,12 @@ def test_labels_are_text_of_a_bounded_length(text: str) -> None:
     made = label(text)
     assert len(made.encode()) <= 4 * LONGEST
     assert label(made) == made
-    assert len(made) == min(len(text), LONGEST)
+    assert min(len(text), LONGEST) <= len(made) <= LONGEST
+
+
+def test_names_that_are_no_utf8_stay_distinct() -> None:
+    names = [os.fsdecode(raw) for raw in (b"/a\xff", b"/a\xfe")]
+    assert [label(name) for name in names] == ["/a\\xff", "/a\\xfe"]
 
 
 def test_arguments_are_in_no_format() -> None:

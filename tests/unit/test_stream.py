@@ -255,11 +255,13 @@ def test_what_is_given_up_to_stay_within_the_budget() -> None:
 def test_what_has_gone_is_told_with_its_time_and_unknowns_as_null() -> None:
     gone = (
         Notice("process_ended", 1.7e9, 4242, "nginx"),
-        Notice("cgroup_removed", 1.7e9 + 1, cgroup="/a"),
+        Notice("cgroup_followed", 1.7e9 + 1, cgroup="/a", seconds=0.25),
     )
     obj = stream_object(None, replace(frame(10), notices=gone), KINDS)
     assert obj["notices"] == [
-        {"kind": "process_ended", "time": 1.7e9, "pid": 4242, "comm": "nginx", "cgroup": None},
-        {"kind": "cgroup_removed", "time": 1.7e9 + 1, "pid": None, "comm": None, "cgroup": "/a"},
-    ]
+        {"kind": "process_ended", "time": 1.7e9, "pid": 4242, "comm": "nginx", "cgroup": None,
+         "seconds": None},
+        {"kind": "cgroup_followed", "time": 1.7e9 + 1, "pid": None, "comm": None, "cgroup": "/a",
+         "seconds": 0.25},
+    ]  # fmt: skip
     assert stream_object(None, frame(10), KINDS)["notices"] == []

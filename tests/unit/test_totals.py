@@ -14,8 +14,10 @@ import pytest
 from msgspec import convert
 
 from probes import summary
+from probes import totals as totals_module
 from probes.base import ProbeError
-from probes.counter_tables import Unusual
+from probes.counter_tables import Unusual, only_rises
+from probes.record_fields import TIMED
 from probes.recording import Writer
 from probes.samples import (
     Counts,
@@ -326,6 +328,41 @@ def test_what_is_unusual_is_read_frame_by_frame(
         runs._totalled(path)
     found = runs.load(path)
     assert (found.damage, found.figures) == (None, figures(runs._added_up(path)[0])[2])
+
+
+def test_what_a_whole_record_has_is_not_decoded_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 121 records three are whole, and the changes before them are in them."""
+    decoded: list[bytes] = []
+
+    class Counting:
+        def decode(self, data: bytes) -> Any:
+            decoded.append(bytes(data))
+            return TIMED.decode(data)
+
+    monkeypatch.setattr(totals_module, "TIMED", Counting())
+    path = write(tmp_path / "a.ptrec", Machine(1), 121)
+    runs._totalled(str(path))
+    assert 3 <= len(decoded) < 10
+    assert_same(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "rises"),
+    [
+        (b'[["read"],[[1,2]]]', True),
+        (b'[["read"],[[1,2]],["write"]]', False),
+        (b'[["read"],[[-1,2]]]', False),
+        (b"[[1],[[1,2,3,null]]]", False),
+        (b"[[1],[[1,2]],[5]]", False),
+        (b'[[[1,"a"]],[[1,2,3]],[[5,"a"]]]', False),
+        (b'[["read"],[[1,2]],["write"] ]', False),
+        (b"", False),
+    ],
+)
+def test_what_may_wait_is_told_without_decoding(data: bytes, rises: bool) -> None:
+    assert only_rises(data) == rises
 
 
 def test_damage_is_said(tmp_path: Path) -> None:

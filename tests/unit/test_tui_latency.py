@@ -454,6 +454,14 @@ def test_a_hundred_targets_can_all_be_reached(feed: Feed) -> None:
     assert feed.texts(200, 28)[-1].split()[0] == "f099"
 
 
+def test_a_wildcard_of_which_some_are_only_counted_says_so(feed: Feed) -> None:
+    why = "timed 1 of 2 functions; 1 counted only: g: an exception"
+    feed(1, sample(target("?", {}, why=why)))
+    feed(1, sample(target("?", {10: 50}, why=why)))
+    for size in ((80, 24), (120, 40)):
+        assert why in " ".join(feed.texts(*size))
+
+
 def test_what_is_only_counted_for_its_own_good_says_so(feed: Feed) -> None:
     why = "counted only: an exception through it would abort the program"
     fix = "--force-timing if you know that none comes"

@@ -56,6 +56,10 @@ def frame(*gone: Notice, at: float = NOON, **fields: object) -> Frame:
         (REMOVED._replace(cgroup=PATH), 62,
          "cgroup /kub...9ab.scope was removed 22:13:20: nothing is counted"),
         (FOLLOWED, 62, "cgroup /a/b was made again 22:13:20, and is counted"),
+        (FOLLOWED._replace(seconds=0.25), 120, "cgroup /a/b was made again 22:13:20, and is "
+                                               "counted; not counted for up to 250ms before"),
+        (FOLLOWED._replace(seconds=0.25), 62,
+         "cgroup /a/b was made again 22:13:20, and is counted"),
     ],
 )  # fmt: skip
 def test_as_many_words_as_fit(notice: Notice, cells: int, words: str) -> None:

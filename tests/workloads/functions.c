@@ -3,7 +3,8 @@
  * functions WHAT N [FILE]: calls of functions that probes are attached to; see main.
  *
  * FILE gets a line per timed call, in order of their ends: nanoseconds from the first to
- * the last thing that the call did, and how deep it was nested (0: outermost).
+ * the last thing that the call did, how deep it was nested (0: outermost), and nanoseconds from
+ * before to after it. What a probe measures is between the first and the last of these.
  */
 #include "work.h"
 
@@ -20,7 +21,15 @@
 struct span {
 	long long ns;
 	long depth;
+	long long around;
 };
+
+/* A call that is recorded, and the time from before to after it. */
+#define TIMED(call) do { \
+	long long before = now(); \
+	call; \
+	spans[recorded - 1].around = now() - before; \
+} while (0)
 
 static long count, threads_inside;
 static struct span *spans;
@@ -38,7 +47,7 @@ static void spin(long long ns)
 
 static void record(long long ns, long depth)
 {
-	spans[recorded++] = (struct span){ns, depth};
+	spans[recorded++] = (struct span){ns, depth, 0};
 }
 
 /* 20 to 320 us, every power of two as often, the same in every run. */
@@ -68,9 +77,9 @@ TRACED void outer(long long ns)
 {
 	long long start = now();
 
-	inner(ns);
+	TIMED(inner(ns));
 	spin(ns / 2);
-	inner(2 * ns);
+	TIMED(inner(2 * ns));
 	record(now() - start, 0);
 }
 
@@ -80,7 +89,7 @@ TRACED void recursion(long depth, long levels)
 
 	spin(depth % 7 * 10000);
 	if (depth + 1 < levels)
-		recursion(depth + 1, levels);
+		TIMED(recursion(depth + 1, levels));
 	spin(60000);
 	record(now() - start, depth);
 }
@@ -128,7 +137,7 @@ static void jump(size_t size)
 	for (volatile long i = 0; i < count; i++) {
 		if (!setjmp(place))
 			jumps(3, size, 0);
-		jumps(-1, 0, duration());
+		TIMED(jumps(-1, 0, duration()));
 	}
 }
 
@@ -345,7 +354,8 @@ static void save(const char *path)
 
 	must(file != NULL, path);
 	for (long i = 0; i < recorded; i++)
-		fprintf(file, "%lld %ld\n", spans[i].ns, spans[i].depth);
+		fprintf(file, "%lld %ld %lld\n", spans[i].ns, spans[i].depth,
+			spans[i].around);
 	must(!fclose(file), path);
 }
 
@@ -365,13 +375,13 @@ static void calls(const char *what)
 		else if (is(what, "minus_one"))
 			minus_one();
 		else if (is(what, "nested"))	/* outer, and inner twice */
-			outer(duration());
+			TIMED(outer(duration()));
 		else if (is(what, "landing"))	/* landing returns once and is left four times */
-			landing(0);
+			TIMED(landing(0));
 		else if (is(what, "tail"))
 			tail_first();
 		else	/* recursionD: D deep */
-			recursion(0, atol(what + strlen("recursion")));
+			TIMED(recursion(0, atol(what + strlen("recursion"))));
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* unproven N: calls of a function that ends in a jump to an address out of a table of functions. */
+/* unproven N: calls of `anywhere`, which ends in a jump out of a table of functions, of `anyone`, and
+ * of a member of a class. */
 #include "work.h"
 
 #include <stdexcept>
@@ -16,6 +17,22 @@ TRACED long anywhere(long i)
 	return choices[i & 1](i);
 }
 
+TRACED long anyone(long i)
+{
+	asm volatile("");
+	return i + 3;
+}
+
+namespace shop {
+struct Cart {
+	__attribute__((noinline, noclone)) long add(long i)
+	{
+		asm volatile("");
+		return i + 4;
+	}
+};
+}
+
 int main(int argc, char **argv)
 {
 	long n = argc > 1 ? atol(argv[1]) : 0, returned = 0;
@@ -26,6 +43,8 @@ int main(int argc, char **argv)
 	for (long i = 0; i < n; i++) {
 		try {
 			anywhere(i);
+			anyone(i);
+			shop::Cart().add(i);
 			returned++;
 		} catch (const std::exception &) {
 		}

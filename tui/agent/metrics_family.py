@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from probes.text import escaped
 from tui.agent.metrics_histogram import Spread
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -57,12 +58,13 @@ def gauge(
 def label(text: str | None, longest: int = LONGEST) -> str:
     """A label's value: what a process or user chose, as text that every reader takes.
 
-    What is no UTF-8, a control character, or turns the direction of text round is replaced;
-    what is too long is cut and ends with an ellipsis. Unknown is empty.
+    Bytes that are no UTF-8 are written as backslash escapes, so that names stay distinct; a
+    control character, or what turns the direction of text round, is replaced. What is too long
+    is cut and ends with an ellipsis. Unknown is empty.
     """
     if text is None:
         return ""
-    text = _UNFIT.sub("\ufffd", text)
+    text = _UNFIT.sub("\ufffd", escaped(text))
     return text if len(text) <= longest else text[: longest - 1] + "\u2026"
 
 

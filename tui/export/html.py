@@ -209,10 +209,15 @@ def _gone(notices: Sequence[Mapping[str, Any]]) -> list[str]:
         "cgroup_followed": "The filtered cgroup {cgroup} was made again at {at}, and is counted.",
     }
     return [
-        words[notice["kind"]].format(**{**notice, "at": stamp(notice["time"])})
+        words[notice["kind"]].format(**{**notice, "at": stamp(notice["time"])}) + _missed(notice)
         for notice in notices
         if notice["kind"] in words
     ]
+
+
+def _missed(notice: Mapping[str, Any]) -> str:
+    seconds = notice.get("seconds")
+    return "" if seconds is None else f" Up to {fmt_ns(seconds * 1e9)} before are not counted."
 
 
 def _gaps(probe: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from tui.panes.targets import (
     instead,
     label,
     mechanism,
+    partly_timed,
     target_columns,
     why_lines,
 )
@@ -261,6 +262,7 @@ class LatencyPane(Pane):
     def _notes(self, row: Row | None, height: int) -> list[Line]:
         """What the marks mean, and what the probe says of itself."""
         notes = file_notes(row, self.source is not None and self.source.live)
+        notes += partly_timed(row)
         if row is not None and row.is_value:
             notes.append(((" values, no durations: time/s is their sum a second", "dim"),))
         near = [row] if row is not None and row.is_near else []

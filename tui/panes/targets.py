@@ -130,6 +130,14 @@ def file_notes(row: Row | None, acts: bool) -> list[Line]:
     return [((text, "warn"),)]
 
 
+def partly_timed(row: Row | None) -> list[Line]:
+    """Of a wildcard: which of its functions are only counted."""
+    if row is None or row.target.target.state != "on" or row.target.target.counts_only:
+        return []
+    why = row.target.target.why
+    return [((f" {safe(why)}", "warn"),)] if why else []
+
+
 def why_lines(row: Row, cells: int) -> list[Line]:
     """Why a target failed, or is only counted, and how to mend it, wrapped; else nothing."""
     target = row.target.target
