@@ -238,6 +238,9 @@ class Governor:
                 may_do = False  # it is not detached, however little that is
             if level == last and may_do:
                 level, excess = last - 1, 0.0
+            elif level == last and load.level < last - 1 and load.levels[last - 1].on:
+                # Others are too dear as well: bursts first, and what is left is for them.
+                level = last - 1
             self._means[load.key] = guess(load, level)
             excess -= load.percent - guess(load, level)
             self._lowered(past, now, load, level, busy)

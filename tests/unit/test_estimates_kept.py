@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from probes import sums
+from probes.burst_sums import BurstSums
 from probes.counter_tables import Unusual
 from probes.estimates import factor
+from probes.messages import BurstReport
 from probes.recording import Writer
 from probes.samples import (
     Counts,
@@ -226,3 +228,17 @@ def test_recordings_with_estimates_are_added_up_frame_by_frame(tmp_path: Path, k
     frames = [frame(tick, **{kind: in_bursts(kind)}) for tick in range(3)]
     with pytest.raises(Unusual, match="estimates from bursts"):
         runs._totalled(recorded(tmp_path / "a.ptrec", frames))
+
+
+def test_what_no_burst_saw_has_no_row() -> None:
+    bursts = BurstSums("calls")
+    for number in range(5):
+        at = number * 200_000_000
+        report = BurstReport(
+            1, None, number + 1, "burst", at, at, at + 10_000_000, at + 200_000_000
+        )
+        bursts.add(report, {"calls": {"read": (number, 0)} if number else {}})
+    bursts.close()
+    assert bursts.tables["calls"].known.keys() == {"read"}
+    assert bursts.duty is not None
+    assert bursts.duty.bursts == 5

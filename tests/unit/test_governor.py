@@ -264,3 +264,13 @@ def test_whatever_comes_the_budget_holds_without_flapping(
     machine.percents[CALLS] = lambda second: 0.5
     machine.run(2 * RAREST + 5 * 2 * LONGEST)
     assert machine.levels[CALLS] == 0
+
+
+def test_what_is_seen_in_bursts_is_not_detached_for_what_others_cost() -> None:
+    """In a storm of calls, to see executions fail costs about as much as to count the calls."""
+    governor = Governor(BUDGET, CPUS)
+    failing: Key = ("execs", "failed")
+    sampled = (FULL, *bursts(1.0, QUICK_BURSTS), DETACHED)
+    loads = [Load(CALLS, sampled, 0, 160.0), Load(failing, ALL_OR_NOTHING, 0, 150.0)]
+    levels = {change.key: change.level for change in governor.decide(1.0, loads, 0.0, None)}
+    assert levels == {CALLS: len(sampled) - 2, failing: 1}
