@@ -365,7 +365,8 @@ def test_the_users_own_events_are_a_set_to_come_back_to(probe: PmcProbe) -> None
 def as_decoded(found: PmcSample) -> PmcSample:
     """The Sample with mappings like those of a recording."""
     names = ("tasks", "readings", "cpus", "cpu_readings", "comms")
-    return replace(found, **{name: dict(getattr(found, name)) for name in names})
+    decoded: dict[str, Any] = {name: dict(getattr(found, name)) for name in names}
+    return replace(found, **decoded)
 
 
 def two_samples(probe: PmcProbe, played: Kernel) -> tuple[PmcSample, PmcSample]:
