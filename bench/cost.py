@@ -26,7 +26,7 @@ from bench.budget import SHORT, WHOLE, Lengths, of_budget
 from bench.commit import hash_of
 from bench.intervals import heading, of_median
 from bench.measure import HERE, ROOT, BenchError, Variant
-from bench.poll import of_polls
+from bench.poll import of_many_cpus, of_polls
 from bench.tables import Table, spread
 
 RESULTS, README = HERE / "RESULTS.md", ROOT / "README.md"
@@ -174,6 +174,10 @@ class Bench:
         """What one poll of a large machine takes."""
         return of_polls(max(3, self.rounds))
 
+    def many_cpus(self) -> Table:
+        """What the largest machines take: memory, start and poll."""
+        return of_many_cpus(max(3, self.rounds))
+
     def parts(self) -> dict[str, tuple[str, Callable[[], Table]]]:
         """Everything that is measured, in its order: what is said meanwhile, and how."""
         return {
@@ -187,6 +191,7 @@ class Bench:
             "budget": ("the budget", self.budget),
             "agent": ("the agent", self.agent),
             "polls": ("polls", self.polls),
+            "many_cpus": ("polls of the largest machines", self.many_cpus),
         }
 
 

@@ -43,6 +43,14 @@ class Maps:
             os.ftruncate(self.fds[name], pages)
             self.memory[name] = mmap.mmap(self.fds[name], pages)
 
+    def lent(self) -> dict[str, int]:
+        """Descriptors of its own for a reader, which takes them."""
+        return {name: os.dup(fd) for name, fd in self.fds.items()}
+
+    def __del__(self) -> None:
+        for fd in self.fds.values():
+            os.close(fd)
+
     @property
     def epoch(self) -> int:
         """The epoch that the reader has begun."""
@@ -108,8 +116,13 @@ class Syscalls:
         self.rows = Rows(self.maps, cpus, sizes["PT_ROWS"], ROW_SIZE)
         self.places = self.rows.places(processes)
         self.probe = SyscallProbe()
-        self.probe.adopt(Loaded({**sizes, "latency": False}, self.maps.fds))
+        self._facts: dict[str, Any] = {**sizes, "latency": False}
+        self.adopt()
         assert name_of(CALLED[0], False, "x86_64") == "read"
+
+    def adopt(self) -> None:
+        """The probe takes the maps over."""
+        self.probe.adopt(Loaded(self._facts, self.maps.lent()))
 
     def work(self, active: int) -> None:
         """So many processes make calls."""
@@ -136,7 +149,7 @@ class Counters:
         self.rows = Rows(self.maps, cpus, sizes["PT_ROWS"], self.stride)
         self.places = self.rows.places(processes)
         self.probe = PmcProbe()
-        facts: dict[str, Any] = {
+        self._facts: dict[str, Any] = {
             **sizes,
             "wish": ["base", "all", []],
             "events": list(self.EVENTS),
@@ -147,7 +160,11 @@ class Counters:
             "online": "0",
             "wait": True,
         }
-        self.probe.adopt(Loaded(facts, self.maps.fds))
+        self.adopt()
+
+    def adopt(self) -> None:
+        """The probe takes the maps over."""
+        self.probe.adopt(Loaded(self._facts, self.maps.lent()))
 
     def work(self, active: int) -> None:
         """So many processes had a CPU."""
@@ -181,12 +198,16 @@ class Latency:
         specs = [f"uprobe:libc:function_{n}" for n in range(targets)]
         self.probe = LatencyProbe()
         self.probe.set_option("targets", specs)
-        about = [self._facts(slot, spec) for slot, spec in enumerate(specs)]
-        facts = {**sizes, "targets": about, "errors": []}
-        self.probe.adopt(Loaded(facts, self.maps.fds))
+        about = [self._about(slot, spec) for slot, spec in enumerate(specs)]
+        self._facts = {**sizes, "targets": about, "errors": []}
+        self.adopt()
+
+    def adopt(self) -> None:
+        """The probe takes the maps over."""
+        self.probe.adopt(Loaded(self._facts, self.maps.lent()))
 
     @staticmethod
-    def _facts(slot: int, spec: str) -> dict[str, Any]:
+    def _about(slot: int, spec: str) -> dict[str, Any]:
         return {
             "slot": slot, "spec": spec, "mechanism": "uprobe", "functions": 1, "floor": "uprobe",
             "counts_only": False, "countable": False, "unit": "ns", "by_text": False,

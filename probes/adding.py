@@ -65,9 +65,8 @@ def reading_delta(before: Reading | None, after: Reading) -> Reading:
 def add_times(total: dict[int, Any], old: Mapping[int, Any], new: Any, kind: Any) -> list[Any]:
     """Add up what tasks or CPUs did since `old`; returns that."""
     out = []
-    for key, after in new.items():
-        before = old.get(key)
-        if before is after or before == after:
+    for key, before, after in changed(old, new):
+        if before == after:
             continue
         if before is None or any(
             (a or 0) < (b or 0) for a, b in zip(after[:2], before[:2], strict=True)

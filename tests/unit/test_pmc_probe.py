@@ -8,6 +8,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 
 from probes import kernel, pmc, pmc_processes, pmc_rows
 from probes.base import Loaded, ProbeError
+from probes.codec import FrameCodec
 from probes.pmc import PmcProbe, geometry
-from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
+from probes.pmc_view import pmc_view
+from probes.samples import CpuTimes, Frame, Host, PmcSample, Reading, TaskTimes
 
 CPUS, ROWS = 2, 16
 SOURCE = (Path(pmc.__file__).parent / "pmc.bpf.c").read_text()
@@ -357,3 +360,77 @@ def test_the_users_own_events_are_a_set_to_come_back_to(probe: PmcProbe) -> None
     assert probe.set_option("set", "tlb")
     assert probe.set_option("set", "custom")
     assert probe.params() == {"set": "custom", "mode": "all", "events": ["r1a8", "cycles"]}
+
+
+def as_decoded(found: PmcSample) -> PmcSample:
+    """The Sample with mappings like those of a recording."""
+    names = ("tasks", "readings", "cpus", "cpu_readings", "comms")
+    decoded: dict[str, Any] = {name: dict(getattr(found, name)) for name in names}
+    return replace(found, **decoded)
+
+
+def two_samples(probe: PmcProbe, played: Kernel) -> tuple[PmcSample, PmcSample]:
+    """One process goes on, one rests, one begins, one is only moved; the idle one as well."""
+    probe.adopt(played.loaded())
+    for pid in (0, 7, 8):
+        played.ran(0, pid, pid, 10 + pid, counts={"cycles": (5 + pid, 10)})
+    played.cpu(0, {"cycles": Reading(20, 30, 30)}, busy=30)
+    first = sample(probe)
+    played.ran(0, 7, 7, 20, wait=3, faults=1, counts={"cycles": (6, 20)})
+    played.ran(1, 1, 7, 5, counts={"cycles": (2, 5)})
+    played.ran(1, 2, 9, 50, counts={"cycles": (90, 25)})
+    played.ran(1, 3, 10, 0, switches=2, what=1)
+    played.ran(0, 0, 0, 99)
+    played.cpu(0, {"cycles": Reading(40, 30, 15)}, busy=30, shared=1)
+    return first, sample(probe)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_integers_say_what_decoded_mappings_do(probe: PmcProbe, shared: bool) -> None:
+    played = Kernel(("cycles",))
+    first, second = two_samples(probe, played)
+    if not shared:
+        second = replace(second, cpu_readings={(0, "cycles"): Reading(60, 60, 60)})
+    seen = pmc_view(first, second, 1.0)
+    wanted = pmc_view(as_decoded(first), as_decoded(second), 1.0)
+    assert [(row.number, row.clock, row.switches, row.wait, row.migrations, dict(row.counts))
+            for row in seen.processes] == [
+        (row.number, row.clock, row.switches, row.wait, row.migrations, dict(row.counts))
+        for row in wanted.processes
+    ]  # fmt: skip
+    assert {row.number for row in seen.processes} == {7, 9, 10}
+    assert (seen.machine, seen.cpus) == (wanted.machine, wanted.cpus)
+    played.close()
+
+
+def test_integers_are_recorded_as_decoded_mappings_are(probe: PmcProbe) -> None:
+    played = Kernel(("cycles",))
+    first, second = two_samples(probe, played)
+    frames = [
+        Frame(time=1.0, mono=1.0, interval=1.0, host=Host(), samples={"pmc": one})
+        for one in (first, second, as_decoded(first), as_decoded(second))
+    ]
+    codec = FrameCodec()
+    assert codec.encode(frames[0]) == codec.encode(frames[2])
+    assert codec.encode(frames[1], frames[0]) == codec.encode(frames[3], frames[2])
+    assert codec.decode(codec.encode(frames[0])) == frames[2]
+    played.close()
+
+
+def test_a_process_that_was_counted_with_other_events_has_both(probe: PmcProbe) -> None:
+    """Also one that rests since then, and what is not known of it stays unknown."""
+    old, new = Kernel(("cycles",)), Kernel(("cycles", "branches"))
+    probe.adopt(old.loaded())
+    for pid in (7, 8):
+        old.ran(0, pid, pid, 10, counts={"cycles": (5, 10)})
+    new.facts["wish"] = ["other", "all", []]
+    probe.adopt(new.loaded())
+    new.ran(0, 1, 7, 30, counts={"cycles": (1, 30), "branches": (2, 30)})
+    found = sample(probe)
+    assert found.tasks == {7: TaskTimes(40, 2, 0, 0), 8: TaskTimes(10, 1, 0, 0)}
+    assert found.readings[7, "cycles"] == Reading(6, 40, 40)
+    assert found.readings[7, "branches"] == Reading(2, 30, 30)
+    assert found.readings[8, "cycles"] == Reading(5, 10, 10)
+    assert (8, "branches") not in found.readings
+    old.close()
+    new.close()

@@ -358,3 +358,18 @@ def test_stores_that_show_in_another_order_are_not_lost(hists: Hists) -> None:
     second = hists.reader.read(1, first)
     os.pwrite(hists.fd, struct.pack("=I", 2), base + 32 + 4 * hdr.index(1000))
     assert hists.reader.read(1, second) == Histogram({hdr.index(1000): 2}, 2, 3000)
+
+
+def test_durations_beyond_all_earlier_ones_are_found_in_every_part(hists: Hists) -> None:
+    """A slot's first durations are far from its later ones, on CPUs that had some and on others."""
+    known, counted = NO_HISTOGRAM, Counter[int]()
+    for parts, ns in (((0,), 5_000), ((0, 1), 900_000_000), ((1, 2), 40), ((3,), 1 << 43)):
+        for part in parts:
+            hists.add(part, 1, ns, times=3)
+            counted[hdr.index(ns)] += 3
+        hists.add(0, 1, 5_000)
+        counted[hdr.index(5_000)] += 1
+        known = hists.reader.read(1, known)
+        assert known.buckets == counted
+        # What changed is read once more, and has nothing new.
+        assert hists.reader.read(1, known) is known

@@ -82,3 +82,25 @@ def test_the_look_follows_the_terminal() -> None:
         style = look.style(name)
         assert style is None or style.color is None
     assert Look().style("bad") is not None
+
+
+ALIGNED = st.lists(
+    st.tuples(
+        st.sampled_from(["", "bad", "selected"]),
+        st.text("ab 1", min_size=4, max_size=4),
+        st.text("ab 1", min_size=4, max_size=4),
+    ),
+    max_size=5,
+)
+
+
+@given(ALIGNED)
+def test_spans_of_the_same_places_are_compared_as_their_cells_are(
+    spans: list[tuple[str, str, str]],
+) -> None:
+    old = tuple((text, style) for style, text, _ in spans)
+    new = tuple((text, style) for style, _, text in spans)
+    before, after = to_cells(old), to_cells(new)
+    differ = {at for at, cell in enumerate(after) if cell != before[at]}
+    runs = changed_runs(old, new, gap=1)
+    assert {at for start, end in runs for at in range(start, end)} == differ

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from probes.changes import changed
 from probes.pmc_view import SCALED_BELOW, exact, scaled
-from probes.readings import Readings
+from probes.readings import Readings, Row
 from probes.samples import (
     CpuTimes,
     ExecEvent,
@@ -294,12 +294,13 @@ class PmcCounters:
                 owner = known(pid) or crowd.name(pid, new.comms.get(pid, ""))
                 owner.tally[CPU] += clock
                 owner.recent += clock / 1000
+        rows = _changed_rows(old, new)
         for place, event in ((CYCLES, "cycles"), (INSTRUCTIONS, "instructions")):
             if event in new.events:
                 ran, wanted = self._running.get((self._names.of(event), new.mode), (0, 0))
                 # A stint's length and the time that its counters ran come from two clocks.
                 count = exact if wanted and ran >= SCALED_BELOW * wanted else scaled
-                for pid, before, reading in _readings(old, new, event):
+                for pid, before, reading in _readings(old, new, event, rows):
                     n = count(before, reading).value
                     if pid != IDLE and n:
                         owner = known(pid) or crowd.name(pid, new.comms.get(pid, ""))
@@ -342,23 +343,30 @@ class PmcCounters:
         )  # fmt: skip
 
 
-def _readings(
-    old: PmcSample, new: PmcSample, event: str
-) -> Iterator[tuple[int, Reading | None, Reading]]:
-    """One event's readings that changed, by process id."""
+def _changed_rows(old: PmcSample, new: PmcSample) -> Sequence[tuple[int, Row | None, Row]] | None:
+    """The processes whose readings changed; None where Samples do not keep them by process."""
     before, after = old.readings, new.readings
-    if not (
-        isinstance(before, Readings)
-        and isinstance(after, Readings)
-        and before.events == after.events
-        and event in after.events
-    ):
-        for (pid, name), was, reading in changed(before, after):
+    known = isinstance(before, Readings) and isinstance(after, Readings)
+    if not known or before.events != after.events:  # type: ignore[attr-defined]
+        return None
+    return changed(before.rows, after.rows)  # type: ignore[attr-defined]
+
+
+def _readings(
+    old: PmcSample,
+    new: PmcSample,
+    event: str,
+    rows: Sequence[tuple[int, Row | None, Row]] | None,
+) -> Iterator[tuple[int, Reading | None, Reading]]:
+    """One event's readings that changed, by process id; `rows` are those of _changed_rows."""
+    events = new.readings.events if isinstance(new.readings, Readings) else ()
+    if rows is None or event not in events:
+        for (pid, name), was, reading in changed(old.readings, new.readings):
             if name == event:
                 yield pid, was, reading
         return
-    at = after.events.index(event)
-    for pid, row, latest in changed(before.rows, after.rows):
+    at = events.index(event)
+    for pid, row, latest in rows:
         was, found = row[at] if row else None, latest[at]
         if found is not None and found is not was:
             yield pid, was, found

@@ -20,7 +20,7 @@ PEAK = 1.25
 """How many times its present value a row may be ranked by, when it was as high just before."""
 READABLE = 40
 """Cells that the growing column gets before others get more than they need."""
-STICKY_ROWS = 300
+STICKY_ROWS = 100
 """Rows that are kept from jumping; nobody sees the order of those further down."""
 
 
