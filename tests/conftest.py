@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Generator
+import signal
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.leftovers import Leftovers, adopt_orphans
+from tests.summary import Counts
 
 STRICT = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 """In CI a kernel test that cannot run has failed: otherwise green would mean nothing."""
@@ -36,8 +42,34 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals_are_heard() -> None:
+    """Lets the programs under test get signals that this process's parent ignores.
+
+    An ignored signal stays so in children (a script's background job, nohup), and a handler does
+    not. The handler does nothing, so that the run itself goes on as before.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Fails the run when a process or BPF program of its own outlives the last test."""
+    adopt_orphans()
+    before = Leftovers()
+    yield
+    before.check()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Repeats which static checks of test.sh failed."""
+    """Repeats which static checks of test.sh failed, and keeps the counts for its last line."""
+    path = os.environ.get("PROBETOP_COUNTS")
+    if path:
+        stats = terminalreporter.stats.items()
+        counts: Counts = {name: len(reports) for name, reports in stats if name}
+        Path(path).write_text(json.dumps(counts))
     failed = os.environ.get("PROBETOP_STATIC_FAILED")
     if failed:
         terminalreporter.section("static checks failed", red=True)
