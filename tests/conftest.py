@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Markers: which tests this machine can run, and when a skip is a failure."""
+"""Which tests this machine can run, when a skip is a failure, and what no run leaves behind."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import not_in_ci
 from tests.leftovers import Leftovers, adopt_orphans
 from tests.summary import Counts
 
 STRICT = os.environ.get("CI", "").lower() in ("1", "true", "yes")
-"""In CI a kernel test that cannot run has failed: otherwise green would mean nothing."""
+"""In CI a test that cannot run has failed: otherwise green would mean nothing."""
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -24,21 +26,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("loads BPF programs, which needs root")
 
 
+def name_of(item: pytest.Item) -> str:
+    """A test's path below the checkout and its name without parameters."""
+    name = getattr(item, "originalname", None) or item.name
+    return f"{item.path.relative_to(ROOT)}::{name}" if item.path.is_relative_to(ROOT) else name
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turns a skipped `kernel` test into a failed one in CI.
-
-    A test marked `machine` asks for what not every machine has (a hardware
-    PMU, kprobes) and may be skipped there too.
-    """
+    """Turns a skipped test into a failed one in CI, unless tests/not_in_ci.py names it."""
     report = yield
-    forgiven = item.get_closest_marker("machine") or not item.get_closest_marker("kernel")
-    if STRICT and report.skipped and not forgiven and not hasattr(report, "wasxfail"):
+    if STRICT and report.skipped and not hasattr(report, "wasxfail"):
+        allowed = not_in_ci.ALLOWED.get(name_of(item))
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = "failed"
-        report.longrepr = f"kernel tests must run in CI, but: {reason}"
+        if allowed is None:
+            report.outcome = "failed"
+            report.longrepr = f"tests must run in CI, but: {reason}"
     return report
 
 

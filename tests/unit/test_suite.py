@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import summary
+from tests import not_in_ci, summary
 from tests.kernel.harness import eventually, is_running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,7 @@ def test_starts_what_outlives_it():
 CONFTEST = """
 from tests import leftovers
 from tests.conftest import nothing_is_left as nothing_is_left
+from tests.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.conftest import signals_are_heard as signals_are_heard
 
 leftovers.Leftovers.check.__defaults__ = (0.5,)
@@ -53,6 +54,16 @@ def test_waits_for_ever(sleeper):
 
 def test_comes_after_it():
     assert len(ended) == 1
+"""
+SKIPPED = """
+import pytest
+
+def test_needs_a_tool():
+    pytest.skip("a tool is missing")
+
+@pytest.mark.xfail
+def test_is_known_to_fail():
+    assert False
 """
 HEARING = """
 import os, signal, subprocess
@@ -132,3 +143,18 @@ def test_the_last_line_adds_up_all_runs(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1 failed, 6 passed, 1 warning, 2 errors in" in capsys.readouterr().out
     assert summary.main(["1", str(first), str(none)]) == 1
     assert "unfinished runs: 1" in capsys.readouterr().out
+
+
+def test_what_ci_may_skip_is_there() -> None:
+    assert not_in_ci.NEVER.keys() & not_in_ci.BY_MACHINE.keys() == set()
+    for place, reason in not_in_ci.ALLOWED.items():
+        path, _, name = place.partition("::")
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.M), place
+        assert reason
+
+
+def test_in_ci_a_skip_is_a_failure(tmp_path: Path) -> None:
+    done = inner(tmp_path, SKIPPED, prefix=("env", "CI=true"))
+    assert done.returncode == 1, done.stdout
+    assert "tests must run in CI, but: Skipped: a tool is missing" in done.stdout
+    assert "1 failed, 1 xfailed" in done.stdout
