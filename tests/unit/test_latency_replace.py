@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,7 +29,9 @@ class FakeUnit:
         self.control = None
         self.per_call = 0.0
         self.rows = SimpleNamespace(changes=lambda control, processes: self.changes)
-        self.hists = SimpleNamespace(counters=lambda: self.counts, read=self._read)
+        self.hists = SimpleNamespace(
+            counters=lambda: self.counts, read=self._read, reading=nullcontext
+        )
         self.closed = False
 
     @staticmethod
