@@ -238,11 +238,14 @@ def test_a_client_that_does_not_read_is_dropped_and_others_are_not(
             stalled: int = served.server.counts.stalled + served.agent.streams.dropped
             return stalled
 
-        assert eventually("it is dropped", dropped) == 1
+        # Its queue of events may be full before its connection has stood still for long enough.
+        eventually("it is dropped", dropped)
         listening(served, 1)
         eventually("its connection is closed", lambda: served.server.connections == 1)
-        # All of this time the loop went on.
+        # All of this time the loop went on, and the other one still gets events.
         assert served.get("/healthz").status == 200
+        served.source.push()
+        event(good)
 
 
 def test_a_stop_ends_streams_in_order(served: Served) -> None:
