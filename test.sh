@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# ./test.sh [PYTEST ARGS]: sets up what is missing, then style, types and all
-# tests that this machine can run. pytest's summary is the last line; the status
-# is 0 only when everything passed.
+# ./test.sh: sets up what is missing, then style, types and all tests that this machine can
+# run: first those without probes, on all CPUs at once, then those of the kernel, of security and
+# of other kernels one by one. The last line adds up both; the status is 0 only when all passed.
+#
+# ./test.sh PYTEST ARGS: the same set-up and checks, then one pytest with these arguments.
 #
 # ./test.sh --vm [KERNEL...] [PYTEST ARGS]: the tests in emulated machines that boot
 # other kernels: x86_64-5.10, arm64-6.12 and so on, "default" (an x86_64 and an arm64 one,
-# and one with hardware counters) or "all". With PROBETOP_VM=KERNELS in the environment they
-# come after all the others. With PROBETOP_AGAINST=COMMIT this tree must not be slower than that.
+# and one with hardware counters), "turn" (two that the commit chooses, and the one with
+# counters) or "all". With PROBETOP_VM=KERNELS in the environment they come after all the
+# others. With PROBETOP_AGAINST=COMMIT this tree must not be slower than that.
 set -u
 
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -91,7 +94,9 @@ fi
 set_up
 if [[ -n ${PROBETOP_VM-} ]]; then
 	# shellcheck disable=SC2086
-	"$venv/bin/python" -m tests.vm.kernels $PROBETOP_VM >/dev/null || exit 2
+	chosen=$("$venv/bin/python" -m tests.vm.kernels $PROBETOP_VM) || exit 2
+	export PROBETOP_VM=$chosen
+	printf '== guests: %s\n' "$PROBETOP_VM"
 fi
 failed=()
 dirs=()
@@ -112,8 +117,23 @@ if [[ -n ${PROBETOP_AGAINST-} ]]; then
 	check "bench --against $PROBETOP_AGAINST" ./run.sh bench --quick --against "$PROBETOP_AGAINST"
 fi
 
-printf '== pytest\n'
-PROBETOP_STATIC_FAILED="${failed[*]-}" "$venv/bin/python" -m pytest "$@" "${only[@]}"
-status=$?
+export PROBETOP_STATIC_FAILED="${failed[*]-}"
+status=0
+if (($# + ${#only[@]})); then
+	printf '== pytest\n'
+	"$venv/bin/python" -m pytest "$@" "${only[@]}" || status=$?
+else
+	# Tests of probes see the whole machine, so they run alone.
+	parallel=(tests/unit tests/pilot tests/browser tests/vm/test_machine.py)
+	one_by_one=(tests/kernel tests/security tests/vm/test_guests.py)
+	counts=$(mktemp -d) && trap 'rm -rf "$counts"' EXIT
+	SECONDS=0
+	printf '== pytest, on all CPUs\n'
+	PROBETOP_COUNTS=$counts/parallel "$venv/bin/python" -m pytest \
+		--numprocesses logical --dist worksteal "${parallel[@]}" || status=1
+	printf '== pytest, one by one\n'
+	PROBETOP_COUNTS=$counts/one_by_one "$venv/bin/python" -m pytest "${one_by_one[@]}" || status=1
+	"$venv/bin/python" -m tests.summary "$SECONDS" "$counts"/parallel "$counts"/one_by_one || status=1
+fi
 ((${#failed[@]} == 0)) || status=1
 exit "$status"

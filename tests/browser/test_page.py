@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,12 @@ from tests.unit.hostile import EVIL, hostile_frames
 from tui.export.picture import draw
 from tui.export.write import export
 
-STRICT = os.environ.get("CI", "").lower() in ("1", "true", "yes")
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chromium]:
-    """A browser; without one the tests fail in CI and are skipped elsewhere."""
+    """A browser; without one the tests are skipped."""
     if installed() is None:
-        (pytest.fail if STRICT else pytest.skip)("chromium is not installed")
+        pytest.skip("chromium is not installed")
     with Chromium() as chromium:
         yield chromium
 

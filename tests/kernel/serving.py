@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from tests.kernel.harness import DEADLINE, ROOT, eventually
@@ -49,7 +50,7 @@ class Agent:
         try:
             self.where = eventually("it serves, or has said why not", self._where)
         except BaseException:
-            self.process.kill()
+            self.kill()
             raise
 
     def _read(self) -> None:
@@ -72,9 +73,25 @@ class Agent:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        if self.process.poll() is None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is not None:
+            return
+        try:
             self.end()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            if error is None:
+                raise
+
+    def kill(self) -> None:
+        """End it by force; its broker ends with it."""
+        self.process.kill()
+        self.process.wait()
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the status."""

@@ -99,11 +99,15 @@ class Tty:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up, and end the program by force if it has not ended."""
         self.hang_up()
         if self.status is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def hang_up(self) -> None:
         """Close the terminal's other end."""

@@ -262,36 +262,38 @@ def test_arguments_stay_hidden() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_cleanly(number: int) -> None:
     before = program_ids()
-    agent = Agent("--probes", "syscalls,execs,latency")
-    with agent.open("GET", "/v1/frames") as response:
+    with (
+        Agent("--probes", "syscalls,execs,latency") as agent,
+        agent.open("GET", "/v1/frames") as response,
+    ):
         next(events(response))
         children = agent.children()
         agent.ask("POST", "/v1/runs", {"seconds": 60}, status=201)
         assert agent.end(number) == 0
         # The stream came to its end and was not cut.
         response.read()
-    assert len(agent.said) == 2, agent.said
-    gone(agent, children, before)
+        assert len(agent.said) == 2, agent.said
+        gone(agent, children, before)
 
 
 def test_a_kill_leaves_nothing() -> None:
     before = program_ids()
-    agent = Agent("--probes", "syscalls,execs,latency")
-    agent.all_are("on", "syscalls", "execs", "latency")
-    children = agent.children()
-    assert program_ids() - before
-    assert agent.end(signal.SIGKILL) == -signal.SIGKILL
-    gone(agent, children, before)
+    with Agent("--probes", "syscalls,execs,latency") as agent:
+        agent.all_are("on", "syscalls", "execs", "latency")
+        children = agent.children()
+        assert program_ids() - before
+        assert agent.end(signal.SIGKILL) == -signal.SIGKILL
+        gone(agent, children, before)
 
 
 def test_without_its_broker_it_ends_and_says_so() -> None:
     before = program_ids()
-    agent = Agent("--probes", "syscalls")
-    (broker, *_) = agent.children()
-    os.kill(broker, signal.SIGKILL)
-    assert agent.process.wait(20) == 1
-    eventually("it says so", lambda: "helper has ended" in agent.said[-1])
-    gone(agent, [broker], before)
+    with Agent("--probes", "syscalls") as agent:
+        (broker, *_) = agent.children()
+        os.kill(broker, signal.SIGKILL)
+        assert agent.process.wait(20) == 1
+        eventually("it says so", lambda: "helper has ended" in agent.said[-1])
+        gone(agent, [broker], before)
 
 
 def test_targets_are_replaced_while_others_run(agent: Agent) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from probes.recording import Reader
+from tests.folders import tmp_path as tmp_path
 from tests.kernel.harness import ROOT, eventually, held_programs
 
 pytestmark = pytest.mark.kernel
@@ -102,8 +103,6 @@ def test_a_reader_that_leaves_ends_the_stream_before_the_next_interval() -> None
 
 def test_a_recording_belongs_to_the_user_who_ran_sudo(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
     path = tmp_path / "a.ptrec"
     with started(
         "record", str(path), "-i", "0.2", "--seconds", "1", SUDO_UID="65534", SUDO_GID="65534"

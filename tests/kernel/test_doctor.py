@@ -70,7 +70,6 @@ def test_without_privileges_nothing_is_claimed() -> None:
         assert verdicts[name]["fix"] == doctor.THROUGH_SUDO
 
 
-@pytest.mark.machine
 def test_root_of_a_user_namespace_is_told() -> None:
     prefix = ["unshare", "--user", "--map-root-user"]
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
@@ -129,7 +128,6 @@ def test_capabilities_match_libcaps() -> None:
     assert kernel.capabilities() == set(names)
 
 
-@pytest.mark.machine
 def test_usdt_notes_match_readelf() -> None:
     if shutil.which("readelf") is None:
         pytest.fail("binutils are missing: test.sh installs them with gcc")

@@ -56,10 +56,10 @@ def test_each_program_with_threads_has_one_exit(
     since = len(live.events())
     statuses: dict[int, int] = {}
     for _ in range(20):
-        work = Work(ending, how, str(threads))
-        work.go()
-        statuses[work.pid] = work.process.wait(20)
-        work.end()
+        with Work(ending, how, str(threads)) as work:
+            work.go()
+            statuses[work.pid] = work.process.wait(20)
+            work.end()
     live.settled()
     assert code is None or set(statuses.values()) == {code}
     for pid, status in statuses.items():
@@ -73,17 +73,17 @@ def test_a_killed_process_has_its_own_name_and_age_not_its_youngest_threads(
     program: Program,
 ) -> None:
     """The process is older than the probe, and its threads are young."""
-    work = Work(program("ends"), "wait", "16")
-    begun = time.monotonic()
-    with Live("execs") as live:
-        waited = time.monotonic() - begun
-        work.go()
-        assert work.stdout.readline() == "begun\n"
-        work.process.send_signal(signal.SIGKILL)
-        assert work.process.wait(20) == -signal.SIGKILL
-        work.end()
-        live.settled()
-        (end,) = ends(live, 0, work.pid)
+    with Work(program("ends"), "wait", "16") as work:
+        begun = time.monotonic()
+        with Live("execs") as live:
+            waited = time.monotonic() - begun
+            work.go()
+            assert work.stdout.readline() == "begun\n"
+            work.process.send_signal(signal.SIGKILL)
+            assert work.process.wait(20) == -signal.SIGKILL
+            work.end()
+            live.settled()
+            (end,) = ends(live, 0, work.pid)
     assert (end.comm, end.signal) == ("ends", signal.SIGKILL)
     assert end.duration is not None
     assert end.duration >= waited * 1e9
@@ -94,9 +94,9 @@ def test_a_parents_name_is_its_processs_whichever_thread_starts_the_program(
 ) -> None:
     starter = program("thread_spawn")
     since = len(live.events())
-    work = Work(starter, "/bin/true")
-    work.work()
-    assert work.end() == 0
+    with Work(starter, "/bin/true") as work:
+        work.work()
+        assert work.end() == 0
     live.settled()
     started = [
         event

@@ -186,10 +186,10 @@ def test_execution_from_another_thread_is_the_processs(live: Live, program: Prog
     tiny, thread_exec = str(program("tiny")), program("thread_exec")
     live.settled()
     since = len(live.events())
-    work = Work(thread_exec, tiny, "from", "thread")
-    work.go()
-    assert work.process.wait(20) == 0
-    work.end()
+    with Work(thread_exec, tiny, "from", "thread") as work:
+        work.go()
+        assert work.process.wait(20) == 0
+        work.end()
     live.settled()
     found = own(live, since)
     assert [event.pid for event in found] == [work.pid, work.pid]
@@ -202,10 +202,10 @@ def test_failing_execution_from_another_thread(live: Live, program: Program) -> 
     thread_exec = program("thread_exec")
     live.settled()
     since = len(live.events())
-    work = Work(thread_exec, "/nonexistent", "x", stderr=subprocess.DEVNULL)
-    work.go()
-    assert work.process.wait(20) == 1
-    work.end()
+    with Work(thread_exec, "/nonexistent", "x", stderr=subprocess.DEVNULL) as work:
+        work.go()
+        assert work.process.wait(20) == 1
+        work.end()
     live.settled()
     started, failed = own(live, since)
     assert started.ret == 0

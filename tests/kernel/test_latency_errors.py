@@ -117,7 +117,6 @@ def test_one_sentence(live: Timing, files: dict[str, Path], spec: str, why: str,
     assert re.search(fix, target.fix or ""), target.fix
 
 
-@pytest.mark.machine
 @pytest.mark.skipif(HAS_KPROBES, reason="this kernel has kprobes")
 def test_kprobes_that_are_not_there(live: Timing) -> None:
     target = live.now()["kprobe:vfs_read"]
@@ -126,7 +125,6 @@ def test_kprobes_that_are_not_there(live: Timing) -> None:
     assert "tracepoint" in (target.fix or "")
 
 
-@pytest.mark.machine
 @pytest.mark.skipif(fentry_works(), reason="this kernel lets fentry attach")
 def test_fentry_that_is_refused(live: Timing) -> None:
     target = live.now()["fentry:vfs_read"]

@@ -256,7 +256,6 @@ def disk_work(path: Path, blocks: int) -> None:
         os.close(fd)
 
 
-@pytest.mark.machine
 def test_block_requests_joined_by_fields(live: Timing) -> None:
     # On a disk: what pytest gives may be in memory.
     path = Path.cwd() / f".block-requests-{os.getpid()}"

@@ -286,7 +286,6 @@ def test_off_leaves_nothing_and_on_comes_back(live: Counting) -> None:
     eventually("all programs are gone", lambda: not program_ids() & seen)
 
 
-@pytest.mark.machine
 @pytest.mark.skipif(
     "PROBETOP_TEST_HOTPLUG" not in os.environ,
     reason="takes a CPU away from all: set PROBETOP_TEST_HOTPLUG=1",

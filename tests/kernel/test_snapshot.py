@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.folders import tmp_path as tmp_path
 from tests.kernel.harness import ROOT
 from tests.kernel.test_commands import started
 
@@ -26,8 +27,6 @@ NOBODY = {"SUDO_UID": "65534", "SUDO_GID": "65534"}
 def shared(tmp_path: Path) -> Path:
     """A folder that everybody may write to."""
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
     return tmp_path
 
 

@@ -38,8 +38,12 @@ def busy() -> Iterator[None]:
 def started() -> Tty:
     """A dashboard on the running kernel, whose probes are on and drawn."""
     tty = Tty(*PROBETOP, *OPTIONS)
-    tty.shows("argv")
-    tty.shows("share")
+    try:
+        tty.shows("argv")
+        tty.shows("share")
+    except BaseException:
+        tty.close()
+        raise
     return tty
 
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 OWN = "own-own-own-own-own-own"
 READ, CONTROL = "read-read-read-read", "control-control-control"
 TOKENS = (Token("read", READ), Token("control", CONTROL))
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def eventually(what: str, condition: Callable[[], T]) -> T:

@@ -226,7 +226,8 @@ def test_who_has_too_much_waiting_is_at_its_end(monkeypatch: pytest.MonkeyPatch)
 def test_a_client_that_does_not_read_is_dropped_and_others_are_not(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "STALL_SECONDS", 0.2)
+    # The good client is a thread of this process: it must not seem to stand still itself.
+    monkeypatch.setattr(server, "STALL_SECONDS", 3.0)
     with served.open("GET", "/v1/frames") as good, served.connect() as bad:
         bad.sendall(b"GET /v1/frames HTTP/1.1\r\nHost: localhost\r\n\r\n")
         listening(served, 2)
@@ -237,11 +238,14 @@ def test_a_client_that_does_not_read_is_dropped_and_others_are_not(
             stalled: int = served.server.counts.stalled + served.agent.streams.dropped
             return stalled
 
-        assert eventually("it is dropped", dropped) == 1
+        # Its queue of events may be full before its connection has stood still for long enough.
+        eventually("it is dropped", dropped)
         listening(served, 1)
         eventually("its connection is closed", lambda: served.server.connections == 1)
-        # All of this time the loop went on.
+        # All of this time the loop went on, and the other one still gets events.
         assert served.get("/healthz").status == 200
+        served.source.push()
+        event(good)
 
 
 def test_a_stop_ends_streams_in_order(served: Served) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from probes.base import ProbeError
 from probes.privileges import NOBODY, User
+from tests.folders import tmp_path as tmp_path
 from tests.unit.agent import eventually
 from tui.agent import owner
 
@@ -24,8 +25,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory in the place of /run, that everybody can reach."""
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     monkeypatch.setattr(owner, "RUN", str(tmp_path))
     for name in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)

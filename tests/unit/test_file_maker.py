@@ -20,6 +20,7 @@ from probes import file_maker, privileges
 from probes.base import ProbeError
 from probes.file_maker import Maker, RootsPlace, Rule, UsersPlace
 from probes.privileges import User
+from tests.folders import tmp_path as tmp_path
 from tests.unit.confined import in_child
 from tests.unit.test_landlock import VERSION
 
@@ -329,8 +330,6 @@ ALICE = 4711
 
 def _as_alice(rule: Rule, folder: Path) -> None:
     """Be a dashboard of Alice's, who may write to the folder, as `start.open_live` makes it."""
-    for parent in (folder, *folder.parents[:3]):
-        parent.chmod(0o711)
     os.chown(folder, ALICE, ALICE)
     alice = User(ALICE, ALICE, None)
     file_maker.start(rule, alice)

@@ -20,7 +20,7 @@ from probes.recording import MAGIC, Reader
 from probes.replay import ReplaySource
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
-from tests.fuzzing import inputs
+from tests.fuzzing import inputs, long
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames
 from tests.unit.mutation import mutated
@@ -145,6 +145,7 @@ def mutated_records(chance: Random, pairs: list[tuple[Any, Any]]) -> tuple[bytes
     return first, record(DELTA, changes, HEADER.unpack(first[: HEADER.size])[2])
 
 
+@long
 def test_mutated_frames_are_refused_or_taken_by_every_reader() -> None:
     chance, pairs, accepted = Random(1), values(), 0
     count = inputs()
@@ -174,6 +175,7 @@ def test_random_json_is_refused() -> None:
         chance.choice(READERS)([frame], chance)
 
 
+@long
 def test_mutated_recordings_are_read_or_refused(tmp_path: Path) -> None:
     chance, pairs = Random(3), values()
     path = tmp_path / "a.ptrec"
@@ -203,6 +205,7 @@ def test_mutated_recordings_are_read_or_refused(tmp_path: Path) -> None:
         recording.close()
 
 
+@long
 def test_mutated_snapshots_are_compared_or_refused(tmp_path: Path) -> None:
     chance, path = Random(4), tmp_path / "a.json"
     summarizer = new_summarizer()
@@ -233,6 +236,7 @@ def test_mutated_snapshots_are_compared_or_refused(tmp_path: Path) -> None:
     assert count // 10 < refused < count
 
 
+@long
 def test_mutated_configurations_are_taken_or_refused(tmp_path: Path) -> None:
     chance, path = Random(5), tmp_path / "config.toml"
     lines = (

@@ -18,6 +18,7 @@ from probes.broker import Broker
 from probes.broker_link import BrokerLink, connected
 from probes.child import Child
 from probes.helpers import Helper
+from tests.kernel.harness import children_of
 from tests.unit.agent import eventually
 
 HERE = __name__
@@ -95,7 +96,7 @@ def link() -> Iterator[BrokerLink]:
     helpers = HELPERS | {"writes": Helper(f"{HERE}:says", 20.0, files=(file,))}
     ours, theirs = connected()
     ours.answers.settimeout(20)
-    before = len(os.listdir("/proc/self/fd"))
+    before, others = len(os.listdir("/proc/self/fd")), set(children_of(os.getpid()))
     broker = Broker(theirs, {}, helpers=helpers)
     BROKERS[:] = [broker]
     thread = threading.Thread(target=broker.serve)
@@ -105,21 +106,17 @@ def link() -> Iterator[BrokerLink]:
     thread.join(20)
     assert not thread.is_alive()
     # Also those that were at work are gone, and waited for: on a busy machine some time later.
-    eventually("their end", no_children)
+    eventually("their end", lambda: no_children_but(others))
     assert len(os.listdir("/proc/self/fd")) == before
     ours.close()
     theirs.close()
     os.close(file)
 
 
-def no_children() -> bool:
-    """Whether all have been reaped, by the broker or, of those that took longer, now."""
+def no_children_but(others: set[int]) -> bool:
+    """Whether all others have been reaped, by the broker or, of those that took longer, now."""
     Child.reap_all()
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
+    return set(children_of(os.getpid())) <= others
 
 
 def ask(link: BrokerLink, name: object, request: int = 1) -> None:

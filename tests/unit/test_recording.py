@@ -240,6 +240,7 @@ def test_changes_are_never_applied_to_another_frame(tmp_path: Path) -> None:
     assert damage is not None
 
 
+@pytest.mark.timeout(900)
 def test_thousands_of_random_damages_never_raise(tmp_path: Path) -> None:
     rng = random.Random(6)
     frames = make_frames(KEY_EVERY + 6)

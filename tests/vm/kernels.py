@@ -10,6 +10,7 @@ downloaded with a private apt state and unpacked below CACHE, once.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import lzma
 import os
 import platform
@@ -76,6 +77,7 @@ _ALL = (
 )
 KERNELS = {kernel.name: kernel for kernel in _ALL}
 DEFAULT = ("x86_64-6.12", "arm64-6.12", "arm64-6.12-pmu")
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,42 @@ class Boot:
 
 
 def choose(words: Sequence[str]) -> list[Kernel]:
-    """The kernels of these names: "all", "default" or those of KERNELS.
+    """The kernels of these names: "all", "default", "turn" or those of KERNELS.
 
-    Raises ValueError for any other word.
+    Raises ValueError for any other word, and for "turn" outside of a git checkout.
     """
     chosen: dict[str, Kernel] = {}
     for word in words:
         names = {"all": tuple(KERNELS), "default": DEFAULT}.get(word, (word,))
+        if word == "turn":
+            names = turn(_commit())
         for name in names:
             if name not in KERNELS:
-                known = ", ".join((*KERNELS, "default", "all"))
+                known = ", ".join((*KERNELS, "default", "turn", "all"))
                 raise ValueError(f"no kernel is called {name!r}: choose from {known}")
             chosen[name] = KERNELS[name]
     return list(chosen.values())
+
+
+def turn(commit: str) -> tuple[str, ...]:
+    """The names of two kernels that a commit's hash chooses, and of the machine with counters.
+
+    All pairs are equally likely, so that a few commits reach every kernel, and the same commit
+    always boots the same ones.
+    """
+    plain = [name for name, kernel in KERNELS.items() if not kernel.pmu]
+    counters = [name for name, kernel in KERNELS.items() if kernel.pmu]
+    pairs = list(itertools.combinations(plain, 2))
+    return (*pairs[int(commit, 16) % len(pairs)], *counters)
+
+
+def _commit() -> str:
+    # Root may run the tests in somebody else's checkout, which git refuses to read otherwise.
+    command = ["git", "-c", f"safe.directory={CHECKOUT}", "rev-parse", "HEAD"]
+    try:
+        return _output(command, cwd=CHECKOUT).strip()
+    except Unavailable as error:
+        raise ValueError(f"'turn' needs the checkout's commit, but {error}") from None
 
 
 def newest(packages: Sequence[str], kernel: Kernel) -> str | None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.vm import kernels
 from tests.vm.kernels import Boot, Unavailable
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = kernels.CHECKOUT
 INIT = Path(__file__).with_name("init")
 LIMITED, DIED = 124, 125
 """Statuses of a run that took too long, and of one whose guest did not report any."""

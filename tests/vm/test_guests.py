@@ -3,7 +3,7 @@
 
 On a machine with hardware counters those of guest_pmu/ are run instead.
 
-PROBETOP_VM holds the names of kernels ("default", "all", or as in tests.vm.kernels).
+PROBETOP_VM holds the names of kernels ("default", "turn", "all", or as in tests.vm.kernels).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def run_tests(kernel: Kernel, work: Path) -> machine.Run:
     return machine.run(boot, command, environment=environment, read=[library, work], limit=LIMIT)
 
 
+@pytest.mark.timeout(LIMIT + 600)  # with downloads, where the cache has no kernel yet
 @pytest.mark.parametrize("name", [k.name for k in kernels.choose(ASKED or ["default"])])
 def test_guest(name: str, record_property: Callable[[str, object], None]) -> None:
     if not ASKED:

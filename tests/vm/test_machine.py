@@ -52,6 +52,17 @@ def test_newest_kernel_for_real_machines() -> None:
     assert kernels.newest(packages, KERNELS["x86_64-7.3"]) is None
 
 
+def test_commits_choose_two_kernels_in_turn() -> None:
+    plain = {name for name, kernel in KERNELS.items() if not kernel.pmu}
+    chosen = [kernels.turn(f"{number:040x}") for number in range(15)]
+    assert len({frozenset(names) for names in chosen}) == 15
+    for first, second, last in chosen:
+        assert first != second
+        assert {first, second} <= plain
+        assert last == "arm64-6.12-pmu"
+    assert [kernel.name for kernel in kernels.choose(["turn"])] in [list(n) for n in chosen]
+
+
 def test_kernels_are_chosen_by_name() -> None:
     def names(*words: str) -> list[str]:
         return [kernel.name for kernel in kernels.choose(words)]

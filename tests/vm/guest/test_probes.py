@@ -190,10 +190,10 @@ def test_the_end_is_joined(live: Live, script: str, outcome: str) -> None:
 def test_execution_from_another_thread_is_the_processs(live: Live, program: Program) -> None:
     tiny = str(program("tiny"))
     since = len(live.events())
-    work = Work(program("thread_exec"), tiny, "from", "thread")
-    work.go()
-    assert work.process.wait(60) == 0
-    work.end()
+    with Work(program("thread_exec"), tiny, "from", "thread") as work:
+        work.go()
+        assert work.process.wait(60) == 0
+        work.end()
     live.settled()
     found = own(live, since)
     assert [event.pid for event in found] == [work.pid, work.pid]
