@@ -7,16 +7,18 @@ import subprocess
 import sys
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from probes.codec import FrameCodec
+from probes.execs import ExecProbe
 from probes.limits import Count, Cpu
 from probes.recording import Reader, Writer
-from probes.samples import Frame, Host, Sample
-from tui import registry
+from probes.samples import Counts, Frame, Host, Sample, SyscallSample
+from tui import registry, runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,32 @@ def test_a_recording_holds_it(tmp_path: Path) -> None:
         writer.write(one)
     writer.close()
     assert list(Reader(path)) == frames
+
+
+class CreatedProbe(ExecProbe):
+    """Has the Sample above."""
+
+    name = "created"
+    sample_type = CreatedSample
+
+    @staticmethod
+    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        return {"created": dict(cast(CreatedSample, after).created)}
+
+
+def test_recordings_with_it_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Diff knows no figures of it, and shows those of the other probes."""
+    here = f"{__name__}:CreatedProbe"
+    entry = registry.Entry("9", "created", "Created", f"{__name__}:CreatedSample", here, "")
+    monkeypatch.setattr(runs, "REGISTRY", (*registry.REGISTRY, entry))
+    path = str(tmp_path / "new.ptrec")
+    writer = Writer(path)
+    for tick in range(3):
+        one = frame(tick)
+        calls = SyscallSample(state="on", calls={"read": Counts(500 * tick, 0)})
+        writer.write(replace(one, samples={**one.samples, "syscalls": calls}))
+    writer.close()
+    assert "read" in {key.item for key in runs.load(path).figures}
 
 
 def test_two_classes_of_one_name_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
