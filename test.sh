@@ -21,7 +21,7 @@ venv=$root/.venv
 source "$root/setup.sh"
 
 # What the tests run, and the package that has it where they differ (Debian's names).
-tools=(gcc g++ go:golang-go bpftool tmux strace cpio setpriv:util-linux unshare:util-linux
+tools=(gcc g++ clang go:golang-go bpftool tmux strace cpio setpriv:util-linux unshare:util-linux
 	capsh:libcap2-bin chromium mmdebstrap systemd-analyze:systemd prometheus ip:iproute2 nsenter:util-linux
 	/usr/sbin/sshd:openssh-server ssh:openssh-client openssl pgrep:procps stress-ng)
 

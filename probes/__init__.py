@@ -1,4 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel side of probetop, up to Frames: imports without BCC, without root, without Textual."""
+"""The kernel side: BPF programs, what loads and reads them, and Frames, live, recorded and remote.
+
+It imports neither Textual nor `tui`, and bcc only in `probes.loader`, so that it can be imported
+without BCC, root and Textual. Begin with `probes.samples` (what a Frame is) and `probes.base` (what
+a probe and a source are), then follow one probe: `execs.bpf.c` and `probes.execs`.
+"""
 
 __version__ = "0.1.0"

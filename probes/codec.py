@@ -15,13 +15,13 @@ older and newer versions read each other as long as fields are only added.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from operator import itemgetter, sub
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
-from probes import samples
 from probes.changes import gone
 from probes.codec_rows import (
     Buckets,
@@ -296,14 +296,29 @@ def _default(f: Field[Any]) -> Any:
     return f.default if f.default_factory is MISSING else f.default_factory()
 
 
+def sample_kinds() -> list[type[Sample]]:
+    """Sample and all classes derived from it that a loaded module holds under their names.
+
+    Raises TypeError for two of one name, which is all that tells them apart in a recording.
+    """
+    found: dict[str, type[Sample]] = {}
+    left: list[type[Sample]] = [Sample]
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
+        # dataclass(slots=True) makes a second class in the place of the first, which lives on.
+        if getattr(sys.modules.get(kind.__module__), kind.__name__, None) is not kind:
+            continue
+        if kind.__name__ in found:
+            modules = f"{found[kind.__name__].__module__} and {kind.__module__}"
+            raise TypeError(f"two Sample classes are called {kind.__name__}: in {modules}")
+        found[kind.__name__] = kind
+    return list(found.values())
+
+
 def _sample_codec() -> Codec:
     """For any Sample class; those of probes that this version lacks are skipped."""
-    kinds = [
-        kind
-        for kind in vars(samples).values()
-        if isinstance(kind, type) and issubclass(kind, Sample)
-    ]
-    return _Tagged(kinds, skip_unknown=True)
+    return _Tagged(sample_kinds(), skip_unknown=True)
 
 
 def _union_codec(args: tuple[Any, ...]) -> Codec:

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""User side of probetop: Frames to the screen, to files and to other programs."""
+"""The user side: Frames on the screen, in files, as streams and over HTTP, and the command line.
+
+It imports `probes`, never the reverse; Textual is imported by what draws a screen or a picture of
+one only. Begin with `tui.cli` (commands) and `tui.registry` (probes and their panes), then
+`tui.app`.
+"""
 
 import os
 

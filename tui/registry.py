@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One probe and the pane that shows it, as "module:attribute"; `key` toggles it."""
+    """One probe, its Sample and the pane that shows it, as "module:attribute"; `key` toggles it.
+
+    What reads recordings imports the Sample's module, but not the probe's.
+    """
 
     key: str
     name: str
     title: str
+    sample_path: str
     probe_path: str
     pane_path: str
     on_at_start: bool = True
@@ -44,14 +48,34 @@ REGISTRY: tuple[Entry, ...] = (
         "1",
         "syscalls",
         "System calls",
+        "probes.samples:SyscallSample",
         "probes.syscalls:SyscallProbe",
         "tui.panes.syscalls:SyscallPane",
     ),
-    Entry("2", "execs", "Execs", "probes.execs:ExecProbe", "tui.panes.execs:ExecPane"),
     Entry(
-        "3", "latency", "Latency", "probes.latency:LatencyProbe", "tui.panes.latency:LatencyPane"
+        "2",
+        "execs",
+        "Execs",
+        "probes.samples:ExecSample",
+        "probes.execs:ExecProbe",
+        "tui.panes.execs:ExecPane",
     ),
-    Entry("4", "pmc", "PMC", "probes.pmc:PmcProbe", "tui.panes.pmc:PmcPane"),
+    Entry(
+        "3",
+        "latency",
+        "Latency",
+        "probes.samples:LatencySample",
+        "probes.latency:LatencyProbe",
+        "tui.panes.latency:LatencyPane",
+    ),
+    Entry(
+        "4",
+        "pmc",
+        "PMC",
+        "probes.samples:PmcSample",
+        "probes.pmc:PmcProbe",
+        "tui.panes.pmc:PmcPane",
+    ),
 )
 
 
@@ -65,6 +89,5 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in REGISTRY)
 
 
-def sample_types() -> dict[str, type[Sample]]:
-    """The Sample class of each probe, for decoding recordings."""
-    return {entry.name: entry.probe_class().sample_type for entry in REGISTRY}
+SAMPLES: dict[str, type[Sample]] = {entry.name: _load(entry.sample_path) for entry in REGISTRY}
+"""The Sample class of each probe: whoever imports this can decode them all (`probes.codec`)."""

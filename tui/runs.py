@@ -246,8 +246,9 @@ def _totalled(path: str) -> Any:
     filters = found.filters._asdict()
     probes = {}
     for entry in REGISTRY:
-        kind, total = entry.probe_class(), sums[entry.name]
-        probes[entry.name] = probe_object(kind, total, *whole(kind, total), LIMITS)
+        if entry.name in sums:  # of other probes nothing is compared
+            kind, total = entry.probe_class(), sums[entry.name]
+            probes[entry.name] = probe_object(kind, total, *whole(kind, total), LIMITS)
     return {
         "host": found.host.name,
         "release": found.host.release,

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`probetop serve`: the HTTP agent, one more reader of a Source; it never imports Textual."""
+"""`probetop serve`: HTTP routes, access, measurements and Prometheus metrics, without privileges.
+
+It imports `probes`, Starlette and uvicorn, and never Textual. Begin with `tui.agent.command` (the
+start), then `tui.agent.api` (routes) and `tui.agent.metrics`.
+"""
