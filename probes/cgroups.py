@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import islice
 from pathlib import Path
 
 from probes import kernel
 from probes.text import escaped
 
-RESCAN_SECONDS = 5.0
+RESCAN_SECONDS, SCAN_SECONDS = 5.0, 0.05
+"""From the end of a scan until the next one, and how long one may take."""
 HIERARCHIES = ("", "name=systemd", "memory", "pids")
 """Those whose paths name a process's group: cgroup2 first, then those of v1."""
 MOST_READ, MOST_GROUPS = 1 << 20, 5000
@@ -39,10 +41,11 @@ def _memberships(pid: int) -> dict[str, str]:
         return {}
     try:
         with open(f"/proc/{pid}/cgroup", "rb") as file:
-            lines = file.read(16384).decode("utf-8", "surrogateescape").splitlines()
+            text = file.read(16384).decode("utf-8", "surrogateescape")
     except OSError:
         return {}
-    parts = [line.split(":", 2) for line in lines]
+    # A name may hold ends of lines other than the kernel's.
+    parts = [line.split(":", 2) for line in text.split("\n")]
     return {part[1]: part[2].removesuffix(" (deleted)") for part in parts if len(part) == 3}
 
 
@@ -62,17 +65,16 @@ class HiddenMembers:
         # The first process of a machine never ends.
         if os.path.exists("/proc/1/cgroup") or not kernel.in_initial_pid_namespace():
             return {}
-        now = time.monotonic()
-        if now >= self._next_scan:
-            self._next_scan = now + RESCAN_SECONDS
+        if time.monotonic() >= self._next_scan:
             self._found = {}
             for name, root in _hierarchies():
-                self._scan(name, root)
+                self._scan(name, root, time.monotonic() + SCAN_SECONDS)
+            self._next_scan = time.monotonic() + RESCAN_SECONDS
         return self._found.get(pid, {})
 
-    def _scan(self, name: str, root: str) -> None:
+    def _scan(self, name: str, root: str, end: float) -> None:
         for number, (directory, _, _) in enumerate(os.walk(root)):
-            if number == MOST_GROUPS:
+            if number == MOST_GROUPS or time.monotonic() > end:
                 return
             try:
                 with open(f"{directory}/cgroup.procs", "rb") as file:
@@ -91,7 +93,7 @@ def _hierarchies() -> list[tuple[str, str]]:
     """The name, "" for cgroup2, and the mount of each of HIERARCHIES that there is."""
     root = kernel.cgroup2()
     found = [("", str(root))] if root is not None else []
-    for line in (kernel.read_text("/proc/self/mounts") or "").splitlines():
+    for line in kernel.lines("/proc/self/mounts"):
         words = line.split(" ")
         if len(words) < 4 or words[2] != "cgroup":
             continue
@@ -169,15 +171,19 @@ class Cgroups:
         return _memberships(pid).get("")
 
     def _scan(self) -> None:
-        """Walk the hierarchy, at most every few seconds: there may be thousands."""
+        """Walk the hierarchy for a moment, at most every few seconds: there may be thousands."""
         now = time.monotonic()
         if now < self._next_scan or self._root is None:
             return
-        self._next_scan = now + RESCAN_SECONDS
         paths: dict[int, str] = {}
         for directory, _, _ in os.walk(self._root):
             path = directory[len(self._root) :] or "/"
             number = self._number(path if path != "/" else "")
             if number is not None:
                 paths[number] = escaped(path)
+            if time.monotonic() > now + SCAN_SECONDS:
+                # Whoever may make groups may make many: what was known before stays.
+                paths = dict(islice((self._paths | paths).items(), MOST_GROUPS))
+                break
         self._paths = paths
+        self._next_scan = time.monotonic() + RESCAN_SECONDS

@@ -157,7 +157,7 @@ def change_of_user() -> str:
 
 
 def _status() -> list[str]:
-    return (kernel.read_text("/proc/self/status") or "").splitlines()
+    return kernel.lines("/proc/self/status")
 
 
 def apparmor() -> str | None:

@@ -110,8 +110,9 @@ def _answering(fd: int, pid: int) -> int:
 
 def _user_of(pid: int) -> User:
     """The real user of a process; raises OSError, ProbeError."""
-    text = kernel.read_text(f"/proc/{pid}/status") or ""
-    ids = [re.search(rf"^{word}:\s*(\d+)", text, re.MULTILINE) for word in ("Uid", "Gid")]
+    # A name stands in it, which may hold ends of lines other than the kernel's.
+    text = "\n" + (kernel.read_text(f"/proc/{pid}/status") or "")
+    ids = [re.search(rf"\n{word}:\t(\d+)", text) for word in ("Uid", "Gid")]
     if not (ids[0] and ids[1]):
         raise ProbeError(f"there is no process {pid}", "check the pid")
     return User(int(ids[0][1]), int(ids[1][1]), None)

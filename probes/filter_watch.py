@@ -25,7 +25,7 @@ ENDED = (1 << 64) - 1
 """When a process started that has ended: no process passes a filter that asks for this."""
 LOOK_SECONDS = 0.25
 """How often a cgroup is looked at, where inotify does not tell when one is made again."""
-MOST_WAKES = 100
+MOST_WAKES = 20
 """Times that inotify wakes us within LOOK_SECONDS: whoever may make cgroups beside the filtered
 one could keep a CPU busy else."""
 _TICK = 10_000_000
@@ -178,7 +178,7 @@ def _start_of(pid: int) -> int | None:
 
 def _boot_offset() -> int:
     """ns that /proc adds to times since boot, in a time namespace."""
-    lines = (kernel.read_text("/proc/self/timens_offsets") or "").splitlines()
+    lines = kernel.lines("/proc/self/timens_offsets")
     for fields in [line.split() for line in lines]:
         with suppress(ValueError, IndexError):
             if fields[0] == "boottime":

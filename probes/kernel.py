@@ -46,9 +46,18 @@ BCC_PACKAGES = {
 def read_text(path: str | Path) -> str | None:
     """The stripped text of a small file, None when it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        return Path(path).read_bytes().decode("utf-8", "replace").strip()
     except OSError:
         return None
+
+
+def lines(path: str | Path) -> list[str]:
+    """The lines of a file of /proc, none when it cannot be read.
+
+    Names in it are somebody's choice, and may hold what Python takes for the end of a line too:
+    the kernel escapes line feeds alone.
+    """
+    return (read_text(path) or "").split("\n")
 
 
 def release() -> str:
@@ -125,7 +134,7 @@ def decode_capabilities(mask: int) -> frozenset[str]:
 
 def capabilities(which: CapabilitySet = "Eff", pid: int | str = "self") -> frozenset[str]:
     """One capability set of a process; empty when it cannot be read."""
-    for line in (read_text(f"/proc/{pid}/status") or "").splitlines():
+    for line in lines(f"/proc/{pid}/status"):
         name, _, value = line.partition(":")
         if name == f"Cap{which}":
             return decode_capabilities(int(value, 16))
@@ -231,8 +240,8 @@ def tracefs(mount: bool = True) -> Path | None:
 
 def mount_points(kind: str) -> list[str]:
     """Where file systems of this kind are mounted, in the order of /proc/self/mounts."""
-    lines = (line.split(" ") for line in (read_text("/proc/self/mounts") or "").splitlines())
-    return [f[1].replace("\\040", " ") for f in lines if len(f) > 2 and f[2] == kind]
+    found = [line.split(" ") for line in lines("/proc/self/mounts")]
+    return [f[1].replace("\\040", " ") for f in found if len(f) > 2 and f[2] == kind]
 
 
 def _mount(kind: str, where: str) -> int:

@@ -129,9 +129,10 @@ def mounts(pid: int | str) -> dict[str, Mount]:
     """The mounts that a process sees, by number; empty where they may not be seen."""
     found = {}
     try:
-        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        with open(f"/proc/{pid}/mountinfo", "rb") as mounts:
+            # Names of mounts are somebody's choice: as bytes a line ends where the kernel ends it.
             for line in mounts:
-                left, _, right = line.partition(" - ")
+                left, _, right = line.decode("utf-8", "surrogateescape").partition(" - ")
                 number, _, device = left.split(" ", 3)[:3]
                 found[number] = Mount(device, right.split(" ", 1)[0])
     except OSError:

@@ -111,7 +111,7 @@ def check_pid(raw: Any) -> int:
     status = kernel.read_text(f"/proc/{pid}/status")
     if status is None:
         raise ProbeError("no such process", "see ps or pgrep for those that run now")
-    for line in status.splitlines():
+    for line in status.split("\n"):
         if line.startswith("Tgid:") and int(line.split()[1]) != pid:
             raise ProbeError("a thread, not a process", f"give its process, {line.split()[1]}")
     return pid

@@ -6,18 +6,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from probes import mapped
+from probes import executed, mapped
 from probes import open_file as open_file_module
 from probes.binaries import mappings
 from probes.file_access import for_clients, set_asker
 from probes.open_file import open_file
+from probes.privileges import User
 from tests.unit.test_file_access import IN_A_ROOT, place, policy, refusal, root
+from tui.checks import check_pid
 
 __all__ = ["place", "policy"]
 
@@ -222,3 +225,52 @@ def test_whoever_has_much_mapped_hides_only_what_is_theirs(
         assert [(place / name).stat().st_ino in inodes for name in names] == [True, False, True]
         monkeypatch.setattr(mapped, "MOST_SECONDS", -1.0)
         assert mapped.executed().files == frozenset()
+
+
+NAMED = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(15, b"x\\rUid:\\t0\\rGid:\\t0", 0, 0, 0) == 0  # PR_SET_NAME
+os.setresgid(12345, 12345, 12345)
+os.setresuid(12345, 12345, 12345)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@root
+def test_a_name_says_nothing_of_whose_a_process_is() -> None:
+    """A carriage return within it ends no line of /proc/PID/status."""
+    command = [sys.executable, "-c", NAMED]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert executed._user_of(process.pid) == User(12345, 12345, None)
+        assert check_pid(process.pid) == process.pid
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+MOUNTS = """
+import ctypes, os, sys
+from probes import lookup
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
+assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+before = lookup.mounts("self")
+place = os.fsencode(sys.argv[1])
+os.mkdir(place)
+assert libc.mount(b"none", place, b"ramfs", 0, None) == 0
+after = lookup.mounts("self")
+new = after.keys() - before.keys()
+print(len(new), *[after[number].kind for number in new], all(after[n] == before[n] for n in before))
+"""
+
+
+@root
+@pytest.mark.parametrize("name", ["a\r46", "a\x0b46 b", "a\x85", "a\u2028 - x"])
+def test_a_mount_of_any_name_is_one_mount(place: Path, name: str) -> None:
+    command = [sys.executable, "-c", MOUNTS, str(place / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "1 ramfs True\n"

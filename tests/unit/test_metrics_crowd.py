@@ -119,9 +119,9 @@ def test_a_process_that_is_called_other_is_among_the_others() -> None:
 
 
 def test_names_that_look_the_same_are_one_series() -> None:
-    crowd = Crowd(5, 5, {1: "/g\udc80", 2: "/g\udc81"}.get)
+    crowd = Crowd(5, 5, {1: "/g\x01", 2: "/g\x02"}.get)
     crowd.begin(1)
-    for pid, comm in ((1, "a\udcff"), (2, "a\udcfe")):
+    for pid, comm in ((1, "a\x01"), (2, "a\x02")):
         crowd.owner(pid, comm).tally[CALLS] += 1
     assert list(shown(crowd).values()) == [2]
 
@@ -324,6 +324,8 @@ def test_control_groups_have_the_names_that_people_use() -> None:
         ("5:memory:/m\n1:name=systemd:/\n0::/\n", "/m"),
         ("0::/\n", "/"),
         ("0::/with:colons\n", "/with:colons"),
+        ("0::/mine\r0::/system.slice/a.service\n", "/mine\r0::/system.slice/a.service"),
+        ("0::/mine\u20280::/a\n", "/mine\u20280::/a"),
         ("", None),
         ("nonsense\n", None),
     ],
