@@ -270,3 +270,18 @@ def test_a_file_system_that_answers_nothing_holds_nobody_up(
         answer.append(True)
     assert all(map(private.is_private, specs))
     assert len(asked) == private_targets.MOST_CHECKS
+
+
+def test_a_folder_that_is_closed_later_makes_its_targets_private(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_open = [True]
+    monkeypatch.setattr(private_targets, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(private_targets, "seen_by_all", lambda path: is_open[0])
+    private, spec = PrivateTargets(), "uprobe:/srv/app:f"
+    with Served() as served:
+        served.run(private.learn, [spec])
+        assert not private.is_private(spec)
+        is_open[0] = False
+        served.run(private.learn, [spec])
+    assert private.is_private(spec)

@@ -11,6 +11,7 @@ import asyncio
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -20,6 +21,8 @@ from probes.base import ProbeError
 
 CHECK_SECONDS = 1.0
 """How long is waited for a file system; what it did not answer by then stays private."""
+FRESH_SECONDS = 60.0
+"""How long an answer holds: folders are closed, too."""
 MOST_CHECKS = 4
 """Checks at a time: a file system that answers nothing holds the thread that asks it."""
 MOST_KNOWN = 1024
@@ -36,7 +39,7 @@ class PrivateTargets:
     """
 
     def __init__(self) -> None:
-        self._public: dict[str, None] = {}
+        self._public: dict[str, float] = {}
         self._labels: dict[str, str] = {}
         self._numbers = 0
         self._lock = threading.Lock()
@@ -44,7 +47,12 @@ class PrivateTargets:
 
     async def learn(self, texts: Iterable[str]) -> None:
         """Look the files of targets up, unless their file system takes too long."""
-        unknown = [text for text in texts if text not in self._public and _paths(text)]
+        now = time.monotonic()
+        unknown = [
+            text
+            for text in texts
+            if now - self._public.get(text, -FRESH_SECONDS) >= FRESH_SECONDS and _paths(text)
+        ]
         if not unknown or not self._checks.acquire(blocking=False):
             return
         loop = asyncio.get_running_loop()
@@ -64,11 +72,15 @@ class PrivateTargets:
 
         # A daemon: one that the file system holds must not hold the end up.
         threading.Thread(target=check, daemon=True).start()
+        public: list[str] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(CHECK_SECONDS):
-                for text in await found:
-                    self._public[text] = None
-                    _bound(self._public)
+                public = await found
+        for text in unknown:
+            self._public.pop(text, None)
+        for text in public:
+            self._public[text] = now
+            _bound(self._public)
 
     def is_private(self, text: str) -> bool:
         """Whether a target may be seen by those who control the agent alone."""
@@ -87,7 +99,7 @@ class PrivateTargets:
             return known
 
 
-def _bound(known: dict[str, str] | dict[str, None]) -> None:
+def _bound(known: dict[str, str] | dict[str, float]) -> None:
     while len(known) > MOST_KNOWN:
         del known[next(iter(known))]
 
