@@ -19,6 +19,8 @@ from probes.base import ProbeError, TracedFile
 
 SECONDS = 0.5
 """How long one process is waited for."""
+MOST_SECONDS, AGAIN_SECONDS = 3.0, 10.0
+"""How long all of them are waited for, and when it is tried again if that was too short."""
 MOST_STUCK = 4
 """Processes that do not answer, after which no more are asked."""
 REMEMBERED_SECONDS = 1.0
@@ -28,7 +30,7 @@ or as for reading, and gives up when the process that asks is killed."""
 _MAPPED = re.compile(rb"^\S+ \S+ \S+ ([0-9a-f]+):([0-9a-f]+) ([1-9]\d*) ", re.MULTILINE)
 _PIECE = 1 << 16
 
-_known: tuple[float, tuple[int, ...]] | None = None
+_known: tuple[float, tuple[int, ...] | ProbeError] | None = None
 
 
 def check(file: TracedFile) -> None:
@@ -51,21 +53,34 @@ def _refused(pid: int) -> ProbeError:
 
 
 def _stuck() -> tuple[int, ...]:
-    """The processes that do not answer, as of the last second."""
+    """The processes that do not answer, as of the last second; raises ProbeError."""
     global _known
-    if _known is None or time.monotonic() - _known[0] > REMEMBERED_SECONDS:
+    found = _known[1] if _known is not None else None
+    keep = AGAIN_SECONDS if isinstance(found, ProbeError) else REMEMBERED_SECONDS
+    if _known is None or time.monotonic() - _known[0] > keep:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-        found = tuple(_stuck_of(pids))
+        try:
+            found = tuple(_stuck_of(pids))
+        except ProbeError as error:
+            found = error
         _known = time.monotonic(), found
-    return _known[1]
+    if isinstance(found, ProbeError):
+        raise found
+    return found or ()
 
 
 def _stuck_of(pids: Sequence[int]) -> list[int]:
     """Those of some processes that do not answer; raises ProbeError if they cannot be asked."""
     found: list[int] = []
+    end = time.monotonic() + MOST_SECONDS
     while pids and len(found) < MOST_STUCK:
+        answered = 0
         try:
-            answered = sum(1 for _ in killable.answers(pids, _ask, SECONDS))
+            for _ in killable.answers(pids, _ask, SECONDS):
+                answered += 1
+                if time.monotonic() > end:
+                    why = "processes take too long to let their memory be looked at"
+                    raise ProbeError(why, "end those that wait for a FUSE or network file system")
         except OSError as error:
             raise ProbeError(f"no process can be started ({error.strerror})", "") from error
         found += pids[answered : answered + 1]
@@ -74,14 +89,34 @@ def _stuck_of(pids: Sequence[int]) -> list[int]:
 
 
 def _ask(pid: int) -> bytes:
-    """Have the kernel take the lock of a process; one that is gone or not ours to read has none."""
-    with suppress(OSError):
-        fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.pread(fd, 1, _NO_ADDRESS)
-        finally:
-            os.close(fd)
+    """Have the kernel take the lock of a process; one that is gone has none.
+
+    The memory of a process whose first thread has ended is that of its other threads.
+    """
+    if not _has_memory(f"/proc/{pid}"):
+        with suppress(OSError):
+            any(_has_memory(f"/proc/{pid}/task/{name}") for name in os.listdir(f"/proc/{pid}/task"))
     return b""
+
+
+def _has_memory(task: str) -> bool:
+    """Whether a task has memory, whose lock the kernel has taken then."""
+    try:
+        fd = os.open(f"{task}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        # Where nobody may open it (kernel.yama.ptrace_scope=3), this at least waits for writers.
+        with suppress(OSError), open(f"{task}/pagemap", "rb", buffering=0) as pages:
+            pages.read(8)
+        return True
+    except OSError:
+        return False
+    try:
+        return bool(os.pread(fd, 1, _NO_ADDRESS))
+    except OSError:
+        # There is memory, but not at that address.
+        return True
+    finally:
+        os.close(fd)
 
 
 def _may_run(pid: int, file: TracedFile) -> bool:

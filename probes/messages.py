@@ -19,6 +19,8 @@ MOST_DEPTH = 16
 """Lists and objects within each other that the parameters of a probe may have."""
 
 Id = Annotated[int, Meta(ge=0, lt=2**53)]
+Nanoseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""Of the monotonic clock: a machine may be up for years."""
 Name = Annotated[str, Meta(max_length=64)]
 Number = Annotated[int, Meta(ge=0, lt=2**31)]
 MOST_ON, MOST_PERIOD = 10_000, 60_000
@@ -124,12 +126,12 @@ class BurstReport(Struct, array_like=True, frozen=True):
     group: Number | None
     number: Id
     kind: Literal["paused", "burst", "steady", "failed"]
-    since: Id = 0
-    begin: Id = 0
-    end: Id = 0
-    until: Id = 0
-    edges: Id = 0
-    cost: Id = 0
+    since: Nanoseconds = 0
+    begin: Nanoseconds = 0
+    end: Nanoseconds = 0
+    until: Nanoseconds = 0
+    edges: Nanoseconds = 0
+    cost: Nanoseconds = 0
     price: int = 0
 
 

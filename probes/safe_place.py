@@ -35,12 +35,9 @@ class _Walk:
 
     def _enter(self, fd: int) -> None:
         """Take a folder as the next one; raises OSError unless it is of the owners alone."""
-        number = mount(fd)
-        self._folders.append((fd, number, False))
-        before = self._folders[-2][1] if len(self._folders) > 1 else ""
-        # Whoever serves a FUSE mount may let every question wait.
-        if number != before and (mount_kind(fd) or "fuse").startswith("fuse"):
-            raise _refused()
+        before = self._folders[-1][1] if self._folders else ""
+        self._folders.append((fd, mount(fd), False))
+        number = _answering(fd, before)
         found = os.fstat(fd)
         others_write = bool(found.st_mode & 0o022)
         if found.st_uid not in self._owners or (others_write and not found.st_mode & stat.S_ISVTX):
@@ -58,9 +55,10 @@ class _Walk:
             if len(self._folders) > 1:
                 os.close(self._folders.pop()[0])
             return []
-        directory, _, shared = self._folders[-1]
+        directory, before, shared = self._folders[-1]
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
+            _answering(fd, before)
             kind = stat.S_IFMT(os.fstat(fd).st_mode)
             # In a folder like /tmp a folder is its owner's, but anybody may have put links there.
             if shared and kind != stat.S_IFDIR:
@@ -101,6 +99,17 @@ def opened(path: str, owners: Collection[int]) -> int:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     finally:
         walk.close()
+
+
+def _answering(fd: int, before: str) -> str:
+    """The number of a file's mount, which is `before` or no FUSE mount; raises OSError.
+
+    Whoever serves one of those may let every further question wait.
+    """
+    number = mount(fd)
+    if number != before and (mount_kind(fd) or "fuse").startswith("fuse"):
+        raise _refused()
+    return number
 
 
 def _refused() -> OSError:

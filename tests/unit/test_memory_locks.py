@@ -211,3 +211,59 @@ def test_it_keeps_nothing_open_that_keeps_programs_attached(tmp_path: Path) -> N
             return b"open" if os.path.exists(f"/proc/self/fd/{number}") else b"closed"
 
         assert list(killable.answers([0], work, SECONDS)) == [b"closed"]
+
+
+LEADERLESS = """
+import ctypes, os, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(*os.listdir("/proc/self/task"), flush=True)
+ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)  # exit, not exit_group
+"""
+
+
+def test_the_memory_of_a_process_without_its_first_thread_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, bool] = {}
+    has_memory = memory_locks._has_memory
+
+    def noted(task: str) -> bool:
+        return asked.setdefault(task, has_memory(task))
+
+    monkeypatch.setattr(memory_locks, "_has_memory", noted)
+    command = [sys.executable, "-c", LEADERLESS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            pid = process.pid
+            (other,) = {int(word) for word in process.stdout.readline().split()} - {pid}
+            end = time.monotonic() + SECONDS
+            while "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            memory_locks._ask(pid)
+        finally:
+            process.kill()
+    assert asked[f"/proc/{pid}"] is False
+    assert asked[f"/proc/{pid}/task/{other}"] is True
+
+
+def test_many_that_answer_slowly_are_waited_for_together_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[object] = []
+
+    def slow(pids: object, ask: object, seconds: float) -> Iterator[bytes]:
+        calls.append(pids)
+        while True:
+            time.sleep(0.01)
+            yield b""
+
+    monkeypatch.setattr(memory_locks, "_known", None)
+    monkeypatch.setattr(memory_locks, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(killable, "answers", slow)
+    for _ in range(2):
+        with pytest.raises(ProbeError, match="too long"):
+            memory_locks.check(open_file("/bin/true"))
+    # It is not tried again for each target.
+    assert len(calls) == 1
