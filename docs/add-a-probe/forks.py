@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
+from probes.fork_sample import ForkSample
+
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
-from probes.fork_sample import ForkSample
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.maps import MappedArray
+from probes.messages import BurstReport
 from probes.model import int_delta
 from probes.samples import Filters, Sample
 
@@ -130,6 +132,13 @@ class ForkProbe:
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
         """Nothing: the live source detaches the whole."""
         return False
+
+    def burst(self, report: BurstReport) -> None:
+        """It is attached always, or not at all."""
+
+    def uncounted(self, now: float) -> float:
+        """None."""
+        return 0.0
 
     def given_up(self) -> str | None:
         """Nothing."""

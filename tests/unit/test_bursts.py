@@ -7,6 +7,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from probes import bursts, messages
@@ -169,3 +170,11 @@ def test_what_cannot_be_attached_again_says_so_and_stays_detached(
 def test_wishes_out_of_bounds_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(MessageError):
         messages.request({"id": 1, "op": "burst", "unit": 1, **fields})
+
+
+def test_a_machine_may_have_been_up_for_years() -> None:
+    """Monotonic nanoseconds are beyond 2**53 after 104 days."""
+    now = 10 * 365 * 86_400 * 10**9
+    sent = BurstReport(1, None, 2, "burst", now, now + 1, now + 2, now + 3)
+    packed = msgspec.json.encode(sent)
+    assert msgspec.json.decode(packed, type=BurstReport) == sent

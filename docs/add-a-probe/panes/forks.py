@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple, cast
 
 from probes.fork_sample import ForkSample
+
 from probes.model import int_delta, seconds_between
 from probes.samples import Frame
 from tui.lines import Line, Span
