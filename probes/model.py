@@ -7,7 +7,7 @@ this interval: then all that `after` holds counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
@@ -270,14 +270,24 @@ def _spent(before: Target | None, after: Target) -> Histogram:
     return histogram_delta(before.histogram if before and same else None, after.histogram)
 
 
+def _percentiles(
+    spent: Histogram, fractions: Sequence[float], longest: float | None
+) -> list[float | None]:
+    """Percentiles of durations, which are known to a bucket; none is above the longest."""
+    found = hdr.percentiles(spent.buckets, fractions)
+    if longest is None:
+        return list(found)
+    return [None if value is None else min(value, longest) for value in found]
+
+
 def _call_row(name: str, counts: Counts, before: SyscallSample, after: SyscallSample) -> CallRow:
     row = CallRow(name, counts.n, counts.errors)
     latest = (after.latency or {}).get(name)
     if latest is not None:
         spent = histogram_delta((before.latency or {}).get(name), latest)
         if spent.n:
-            row.p50, row.p99 = hdr.percentiles(spent.buckets, (0.50, 0.99))
             row.maximum, row.exact = maximum(spent)
+            row.p50, row.p99 = _percentiles(spent, (0.50, 0.99), row.maximum)
             # Of a sample, the mean stands for all calls; what was missed otherwise is not known.
             sampled = after.sample_every > 1
             row.total = round(spent.total * counts.n / spent.n) if sampled else spent.total
@@ -439,8 +449,8 @@ def _target_row(before: Target | None, after: Target, seconds: float) -> TargetR
         return row
     row.spent = spent
     fractions = (0.50, 0.90, 0.99, 0.999)
-    row.p50, row.p90, row.p99, row.p999 = hdr.percentiles(spent.buckets, fractions)
     row.maximum, row.exact = maximum(spent)
+    row.p50, row.p90, row.p99, row.p999 = _percentiles(spent, fractions, row.maximum)
     row.mean = spent.total / spent.n
     row.total = spent.total
     return row

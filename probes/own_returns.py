@@ -180,7 +180,9 @@ class _Search:
 
     def _judge(self, one: _Function, regions: Sequence[Region], found: Sequence[Fact]) -> None:
         """Take in what decoding says; raises NotProven."""
-        one.unreached = {regions[f.region].address + f.at for f in found if f.kind == UNREACHED}
+        # Go's runtime goes on within a function after a panic, where nothing else leads to.
+        if not self._go:
+            one.unreached = {regions[f.region].address + f.at for f in found if f.kind == UNREACHED}
         again = [f for f in found if f.kind in (JUMP, BRANCH) and f.target == one.address]
         if again and self._go:
             self._behind_check(one, regions, found, again)

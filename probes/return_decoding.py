@@ -29,6 +29,7 @@ _FEW = 8
 """Instructions before a jump in which the reading of its table stands, and in a prologue."""
 _LOCK = 0xF0
 _CALLS = ("call", "bl", "blr")
+_JUMPS = ("jmp", "br", "braa", "brab", "braaz", "brabz")
 _WORDS = 5
 
 
@@ -100,15 +101,24 @@ def decode(capstone: Any, regions: Sequence[Region], arch: str | None) -> list[F
 
 
 class _Step(NamedTuple):
-    """Where an instruction leads to: behind it, or not, and to a place that it names, or -1."""
+    """Where an instruction leads to: behind it, or not, and to a place that it names, or -1.
+
+    `switches` tells that it jumps to places that it does not name, as by a table.
+    """
 
     behind: int
     goes_on: bool
     target: int
+    switches: bool = False
 
 
 def _reached(steps: Mapping[int, _Step]) -> set[int]:
-    """The instructions of a function that its first one leads to, along direct jumps."""
+    """The instructions of a function that its first one leads to, along direct jumps.
+
+    All of them where it switches: the entries of its table are not known.
+    """
+    if any(step.switches for step in steps.values()):
+        return set(steps)
     found: set[int] = set()
     waiting = [next(iter(steps))] if steps else []
     while waiting:
@@ -163,7 +173,9 @@ def _step(
         within = called is not None and 0 < called - region.address < len(region.code)
         return _Step(behind, not within, called if within and called is not None else -1)
     target = kind[1] if kind[0] in (JUMP, BRANCH) else -1
-    return _Step(behind, not read.ends(mnemonic, kind[0]), target)
+    jumps = mnemonic.rpartition(" ")[2] in _JUMPS
+    switches = jumps and kind[0] in (0, TABLE, INDIRECT)
+    return _Step(behind, not read.ends(mnemonic, kind[0]), target, switches)
 
 
 def _is_inside(
