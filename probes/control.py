@@ -134,11 +134,13 @@ class Control:
         packed = struct.pack("=QQII16s", cgroup, level, filters.pid or 0, filters.uid or 0, comm)
         words = dict(zip(_WORDS, (*struct.unpack("=5Q", packed), started or 0), strict=True))
         changed = {at: word for at, word in words.items() if self._get(at) != word}
-        if len(changed) > 1 or self._get(_FILTERS) != bits:
+        # Where a cgroup comes or goes, its id of 0 lets nothing pass while the others change.
+        shut = bits & CGROUP and not (cgroup and self._get(_WORDS[0]))
+        if self._get(_FILTERS) != bits or (len(changed) > 1 and not shut):
             # No filter while several words change: a half-written one would hide events.
             self._put(_FILTERS, 0)
-        for at, word in changed.items():
-            self._put(at, word)
+        for at in sorted(changed, reverse=bool(cgroup)):
+            self._put(at, changed[at])
         self._put(_SINCE, time.monotonic_ns())
         self._put(_FILTERS, bits)
 
