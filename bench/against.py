@@ -36,7 +36,7 @@ from bench.screen import Terminal, cpu_ns
 from bench.tables import NONE, Table, spread
 
 LIMIT = 1.10
-"""How much dearer than the other commit this tree may be."""
+"""Times the cost of the other commit that this tree may have at most."""
 LEAST_DRAWN = 2000
 """Bytes of a screen that stands."""
 RECORDING = Path("tui") / "demo" / "shop.ptrec"
@@ -69,7 +69,7 @@ Pairs = dict[str, list[Pair]]
 
 
 def _attached_round(folder: Path, wish: str, sides: tuple[Side, Side], number: int) -> Pairs:
-    """What a call and a switch cost more with each side's probes than with none."""
+    """The cost that each side's probes add to a call and to a switch."""
     programs = measure.compiled(folder, "spin", "switch")
     cpu = max(os.sched_getaffinity(0))
     timings: dict[str, Callable[[], float]] = {
@@ -224,7 +224,7 @@ def as_table(found: Pairs, left_out: Mapping[str, str], sides: tuple[Side, Side]
 def _parts(
     folder: Path, sides: tuple[Side, Side], rounds: int, quick: bool
 ) -> dict[str, Callable[[], Pairs]]:
-    """What is compared, by its name."""
+    """The comparisons, by their names."""
 
     def attached(wish: str) -> Pairs:
         found: Pairs = {}

@@ -236,3 +236,25 @@ def test_without_cgroup2(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProbeError, match="no cgroup2 hierarchy") as caught:
         control.cgroup_id("/")
     assert "mount -t cgroup2" in caught.value.fix
+
+
+def test_nothing_of_others_passes_while_a_cgroup_comes_or_goes(
+    page: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filter never stops holding, and is whole whenever the cgroup's id is not 0."""
+    ids = {"/web": (7, 2), "/db": (9, 3), "/gone": (0, 0)}
+    monkeypatch.setattr(control, "cgroup_id", ids.__getitem__)
+    page.set_filters(Filters(cgroup="/web"))
+    put = page._put
+    seen: list[tuple[int, int, int]] = []
+
+    def noted(at: int, word: int) -> None:
+        put(at, word)
+        seen.append((page._get(control._FILTERS), *map(page._get, control._WORDS[:2])))
+
+    monkeypatch.setattr(page, "_put", noted)
+    for path in ("/gone", "/db"):
+        page.set_filters(Filters(cgroup=path))
+    assert all(bits & CGROUP for bits, _, _ in seen)
+    assert {(number, level) for _, number, level in seen if number} == {(9, 3)}
+    assert seen[-1][1:] == (9, 3)
