@@ -250,7 +250,8 @@ def test_nothing_of_others_passes_while_a_cgroup_comes_or_goes(
 
     def noted(at: int, word: int) -> None:
         put(at, word)
-        seen.append((page._get(control._FILTERS), *map(page._get, control._WORDS[:2])))
+        number, level = map(page._get, control._WORDS[:2])
+        seen.append((page._get(control._FILTERS), number, level))
 
     monkeypatch.setattr(page, "_put", noted)
     for path in ("/gone", "/db"):
