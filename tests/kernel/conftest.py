@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +96,25 @@ def _compile_other(source: Path, out: Path) -> None:
 def calls(program: Callable[[str], Path]) -> Path:
     """The workload that makes system calls."""
     return program("calls")
+
+
+STEADY = """
+import os, time
+while True:
+    os.getppid()
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def steady_calls() -> Iterator[int]:
+    """The pid of a process that calls getppid 100 times a second: idle machines have none."""
+    child = subprocess.Popen([sys.executable, "-c", STEADY])
+    try:
+        yield child.pid
+    finally:
+        child.kill()
+        child.wait()
 
 
 @pytest.fixture(scope="session")

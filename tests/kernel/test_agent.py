@@ -202,11 +202,12 @@ def test_records_are_frames(agent: Agent) -> None:
     assert frames[0].mono < frames[1].mono < frames[2].mono
 
 
-def test_search_and_snapshot(agent: Agent) -> None:
+def test_search_and_snapshot(agent: Agent, steady_calls: int) -> None:
     found = agent.get("/v1/search?q=malloc")["found"]
     assert any("malloc" in one["spec"] for one in found)
-    value = some_seconds(agent)
-    assert value["probes"]["syscalls"]["rows"]
+    value = some_seconds(agent)["probes"]["syscalls"]
+    assert "getppid" in {row["syscall"] for row in value["rows"]}
+    assert steady_calls in {row["pid"] for row in value["processes"]}
 
 
 def test_nobody_watches(calls: Path) -> None:

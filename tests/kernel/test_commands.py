@@ -46,8 +46,8 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
         child.wait()
 
 
-def test_stream_prints_the_contract_and_ends_after_its_seconds() -> None:
-    with started("stream", "-i", "0.2", "--seconds", "1") as child:
+def test_stream_prints_the_contract_and_ends_after_its_seconds(steady_calls: int) -> None:
+    with started("stream", "-i", "0.2", "--seconds", "1", "--budget", "0") as child:
         out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (0, "")
     objects = [json.loads(line) for line in out.splitlines()]
@@ -58,9 +58,11 @@ def test_stream_prints_the_contract_and_ends_after_its_seconds() -> None:
             probe = obj["probes"][name]
             assert probe["state"] == "on"
             assert fields <= set(probe)
-        rows = obj["probes"]["syscalls"]["rows"]
-        assert rows
-        assert set(rows[0]) >= {"syscall", "count", "errors", "errnos", "p50", "p99", "total"}
+        rows = {row["syscall"]: row for row in obj["probes"]["syscalls"]["rows"]}
+        fields = {"syscall", "count", "errors", "errnos", "p50", "p99", "total"}
+        assert set(rows["getppid"]) >= fields
+        pids = {row["pid"] for row in obj["probes"]["syscalls"]["processes"]}
+        assert steady_calls in pids
 
 
 def test_only_the_named_probe_runs() -> None:
