@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from bench.simulated import Counters, Latency, Maps, Syscalls
-from probes.base import Probe
+from probes.probe import Probe
 from probes.samples import Frame, Host
 from probes.windows import continues
 from tui.panes.base import Pane

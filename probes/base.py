@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a probe is, what a source of Frames is, and how either says that it cannot go on."""
+"""What a probe asks the loader for, what a source of Frames is, and how either fails."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from probes.messages import Answer, BurstReport, MessageError
-from probes.samples import Filters, Frame, Sample
+from probes.messages import Answer, MessageError, convert
+from probes.samples import Filters, Frame
 
-if TYPE_CHECKING:
-    from probes.cost import Meter
-    from probes.governor import Part
-
+T = TypeVar("T")
 Params = Mapping[str, Any]
 """Parameters of a probe, as they travel from the dashboard to the loader: JSON values."""
 
@@ -155,85 +152,19 @@ class Loaded:
             {group: (why, fix) for group, why, fix in answer.failures},
         )
 
+    def facts_as(self, kind: type[T]) -> T:
+        """What the loader told of the probe, all of it checked; raises ProbeError."""
+        try:
+            return convert(self.facts, kind)
+        except MessageError as error:
+            why = f"what the loader tells of the probe is malformed ({error})"
+            raise ProbeError(why, "switch it off and on") from error
+
     def close(self) -> None:
         """Close the maps that nobody has taken over; what is attached stays so."""
         for fd in self.maps.values():
             os.close(fd)
         self.maps = {}
-
-
-class Probe(Protocol):
-    """One probe: what to load, and how its maps become Samples.
-
-    `plan` runs in the loader, with privileges; everything else in the dashboard, without.
-    `options` are the switches a user has, with their values at start.
-    """
-
-    name: ClassVar[str]
-    options: ClassVar[Mapping[str, Any]]
-    sample_type: ClassVar[type[Sample]]
-    meter: Meter
-
-    @staticmethod
-    def plan(params: Params) -> Plan: ...
-
-    @staticmethod
-    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
-        """The probe's own fields of a stream object, for the interval between two Samples."""
-
-    def params(self) -> Params:
-        """What to ask the loader for, now."""
-
-    def adopt(self, loaded: Loaded) -> None:
-        """Take over what was loaded, replacing what ran before without losing its counts."""
-
-    def release(self) -> None:
-        """Unmap, and have everything detached; cumulative counts stay."""
-
-    def read(self, now: float) -> Sample:
-        """The cumulative counters at this moment (`now` is monotonic seconds)."""
-
-    def drain(self) -> None:
-        """Take in what the maps hold, ahead of the next read, and set `meter.events`."""
-
-    def wait_fds(self) -> Sequence[int]:
-        """Descriptors that become readable when `drain` should be called."""
-
-    def set_filters(self, filters: Filters, started: int | None = None) -> None:
-        """Change what the kernel side counts, at once and without reloading.
-
-        `started` is when the process of `filters` started, in ns since boot, None if unknown.
-        """
-
-    def check_option(self, option: str, value: Any) -> None:
-        """Raises ProbeError for a value that the option cannot have; callable anywhere."""
-
-    def set_option(self, option: str, value: Any) -> bool:
-        """Take an option's new value; True if the loader must be asked for it."""
-
-    def refuse(self, why: str, fix: str) -> bool:
-        """What the loader was asked for failed; True if what runs already goes on."""
-
-    def parts(self) -> Sequence[Part]:
-        """What can be made cheaper, and each part's share of the cost since the last call."""
-
-    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
-        """Take a part to another level; True if the loader must be asked for it.
-
-        `why` and `fix` are for what is detached by it.
-        """
-
-    def burst(self, report: BurstReport) -> None:
-        """Take in what the programs counted until a burst's end, or a change between ways."""
-
-    def uncounted(self, now: float) -> float:
-        """For how many seconds until `now` it was attached in bursts only."""
-
-    def given_up(self) -> str | None:
-        """What is given up now, in a few words; None for nothing."""
-
-    def last_seen(self, before: Sample | None, seconds: float) -> str:
-        """What most of the events since `before` were, in a few words; "" for nothing to say."""
 
 
 class Found(NamedTuple):

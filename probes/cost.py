@@ -12,11 +12,14 @@ takes to call a program; that is measured where it is loaded (`outside`) and add
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from probes.base import Loaded, Probe
+from probes.base import Loaded
 from probes.messages import BurstReport, RunStats
 from probes.samples import Cost
+
+if TYPE_CHECKING:
+    from probes.probe import Probe
 
 MEASURING = 35.0
 """ns that the kernel's statistics take of a run which they measure: 20 to 50."""

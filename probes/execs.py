@@ -14,21 +14,21 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
 from probes.maps import MappedArray, RingBuffer
-from probes.messages import BurstReport, convert
+from probes.messages import BurstReport, CpuCount, NanosecondsOfCall, convert
 from probes.prices import a_call
-from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Filters, Sample
+from probes.probe import Probe
+from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Sample
 from probes.text import escaped, readable
 
 RING_PAGES = 512
@@ -65,7 +65,15 @@ class _Params(Struct):
     args: bool = True
 
 
-class ExecProbe:
+class _Facts(Struct):
+    """Possible CPUs, bytes of the ring buffer, and ns that each system call pays."""
+
+    cpus: CpuCount
+    ring: Annotated[int, Meta(gt=0, le=1 << 30)]
+    per_call: NanosecondsOfCall = 0.0
+
+
+class ExecProbe(Probe):
     """Program executions and process ends. Option: `args`, whether arguments are read."""
 
     name: ClassVar[str] = "execs"
@@ -73,11 +81,8 @@ class ExecProbe:
     sample_type: ClassVar[type[Sample]] = ExecSample
 
     def __init__(self) -> None:
-        self.filters = Filters()
-        self.started: int | None = None
-        self.meter = Meter()
+        super().__init__()
         self._cgroups = Cgroups()
-        self._control: Control | None = None
         self._stats: MappedArray | None = None
         self._ring: RingBuffer | None = None
         self._events: list[ExecEvent | ExitEvent] = []
@@ -164,13 +169,13 @@ class ExecProbe:
         level = self.level
         self.release()
         self.level = level
-        facts, maps = loaded.facts, loaded.maps
+        facts, maps = loaded.facts_as(_Facts), loaded.maps
         self._unit, self._watching = loaded.unit, FAILED in loaded.groups
-        self._per_call = max(self._per_call, facts.get("per_call", 0.0))
+        self._per_call = max(self._per_call, facts.per_call)
         self._control = Control(maps.pop("control"))
-        self._stats = MappedArray(maps.pop("stats"), _STATS.size, facts["cpus"])
-        self._ring = RingBuffer(maps.pop("events"), facts["ring"])
-        self._control.set_wake(facts["ring"] // 4 // facts["cpus"])
+        self._stats = MappedArray(maps.pop("stats"), _STATS.size, facts.cpus)
+        self._ring = RingBuffer(maps.pop("events"), facts.ring)
+        self._control.set_wake(facts.ring // 4 // facts.cpus)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             self._control.set_filters(self.filters, self.started)
         self._control.enable(True)
@@ -231,12 +236,6 @@ class ExecProbe:
         """The ring buffer's descriptor."""
         return (self._ring.fd,) if self._ring else ()
 
-    def set_filters(self, filters: Filters, started: int | None = None) -> None:
-        """Change what is counted from the next event on; raises ProbeError."""
-        if self._control is not None:
-            self._control.set_filters(filters, started)
-        self.filters, self.started = filters, started
-
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError unless it is `args`, and not to show what is hidden already."""
         if option != "args" or not isinstance(value, bool):
@@ -244,10 +243,6 @@ class ExecProbe:
         if value and not self.args:
             why = "the arguments of programs are hidden, and stay so"
             raise ProbeError(why, "start it without --no-args")
-
-    def refuse(self, why: str, fix: str) -> bool:
-        """There is nothing to ask for while it runs."""
-        return False
 
     def parts(self) -> Sequence[Part]:
         """All of it, and what sees executions fail, which costs each system call."""
@@ -278,10 +273,6 @@ class ExecProbe:
     def given_up(self) -> str | None:
         """What is not seen, while it runs."""
         return SUCCESSES[self.level].words or None
-
-    def last_seen(self, before: Sample | None, seconds: float) -> str:
-        """Nothing beyond what was shown."""
-        return ""
 
     def set_option(self, option: str, value: Any) -> bool:
         """Hide arguments from now on, also those that were read already."""

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from probes.base import Probe
 from probes.cost import CallRate
 from probes.governor import Change, Governor, Key, Load, Part
+from probes.probe import Probe
 from probes.samples import Budget
 
 TICK, QUICK, FIRST = 1.0, 0.5, 0.25

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, cast
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
-from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
@@ -31,6 +30,7 @@ from probes.latency_unit import Unit
 from probes.latency_wishes import wishes_of
 from probes.messages import BurstReport
 from probes.prices import a_call
+from probes.probe import Probe
 from probes.processes import Processes
 from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
@@ -66,7 +66,7 @@ def geometry(cpus: int, targets: int) -> dict[str, int]:
     return {"PT_CPUS": cpus, "PT_ROWS": rows, "PT_SLICES": slices_for(cpus), "PT_HISTS": hists}
 
 
-class LatencyProbe:
+class LatencyProbe(Probe):
     """Durations by target.
 
     Options: `targets` (all of them), `add` and `remove` (one), `follow` (attach one anew, to the
@@ -85,9 +85,7 @@ class LatencyProbe:
     sample_type: ClassVar[type[Sample]] = LatencySample
 
     def __init__(self) -> None:
-        self.filters = Filters()
-        self.started: int | None = None
-        self.meter = Meter()
+        super().__init__()
         self.meter.usual_runs = 2.0
         self.generation = 0
         self.by_default = True
@@ -175,30 +173,29 @@ class LatencyProbe:
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over targets beside those that run already."""
-        errors = {spec: (why, fix) for spec, why, fix in loaded.facts["errors"]}
-        specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
-        errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
         unit = Unit(loaded, (self.filters, self.started), self.meter)
+        about = unit.facts
+        errors = {spec: (why, fix) for spec, why, fix in about.errors}
+        errors |= {unit.slots[slot].spec: words for slot, words in loaded.failures.items()}
         now = time.monotonic()
         self._counting = self._counting or now
-        floors = loaded.facts.get("floors", {})
         for slot, facts in list(unit.slots.items()):
-            spec = facts["spec"]
+            spec = facts.spec
             if spec in errors or spec not in self._targets:
                 unit.drop(slot)
                 continue
-            self._ladders.learn(spec, facts, loaded.facts.get("outside", {}))
+            self._ladders.learn(spec, facts, about.outside)
             self._targets[spec] = Target(
                 spec=spec,
                 state="on",
-                why=ONLY_COUNTED if self._ladders.level(spec) else facts["why"],
-                fix=None if self._ladders.level(spec) else facts["fix"],
-                mechanism=facts["mechanism"],
-                functions=facts["functions"],
-                counts_only=facts["counts_only"],
-                floor=floors.get(facts["floor"]) if _is_timed(facts) else None,
-                unit=facts["unit"],
-                by_text=facts["by_text"],
+                why=ONLY_COUNTED if self._ladders.level(spec) else facts.why,
+                fix=None if self._ladders.level(spec) else facts.fix,
+                mechanism=facts.mechanism,
+                functions=facts.functions,
+                counts_only=facts.counts_only,
+                floor=about.floors.get(facts.floor) if facts.is_timed else None,
+                unit=facts.unit,
+                by_text=facts.by_text,
                 began=now - self._counting,
             )
         for spec, (why, fix) in errors.items():
@@ -251,7 +248,7 @@ class LatencyProbe:
             with unit.hists.reading(unit.control):
                 counters = unit.hists.counters()
                 for slot, facts in unit.slots.items():
-                    self._update(unit, slot, facts["spec"], counters[slot])
+                    self._update(unit, slot, facts.spec, counters[slot])
         if len(self._processes) > MOST_ROWS:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}
@@ -317,10 +314,10 @@ class LatencyProbe:
     def _per_call(self) -> dict[str, float]:
         """What every call of the machine pays, in ns, by each target that makes it pay."""
         return {
-            facts["spec"]: unit.per_call
+            facts.spec: unit.per_call
             for unit in self._units
             for facts in unit.slots.values()
-            if facts["watches"]
+            if facts.watches
         }
 
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
@@ -348,10 +345,6 @@ class LatencyProbe:
     def given_up(self) -> str | None:
         """How many targets are."""
         return self._ladders.given_up()
-
-    def last_seen(self, before: Sample | None, seconds: float) -> str:
-        """Nothing beyond what was shown."""
-        return ""
 
     def _replace(self, wanted: Iterable[str]) -> bool:
         """Time these targets alone; True if any is to be loaded.
@@ -402,15 +395,15 @@ class LatencyProbe:
             return
         for unit in self._units:
             for slot, facts in unit.slots.items():
-                old, state = self._targets[facts["spec"]], found.get(unit.files[slot])
+                old, state = self._targets[facts.spec], found.get(unit.files[slot])
                 if old.state == "on" and unit.files[slot] in found and old.file != state:
-                    self._targets[facts["spec"]] = replace(old, file=state)
+                    self._targets[facts.spec] = replace(old, file=state)
 
     def _drop(self, spec: str) -> None:
         """Detach a target."""
         for unit in self._units:
             for slot, facts in list(unit.slots.items()):
-                if facts["spec"] == spec:
+                if facts.spec == spec:
                     unit.drop(slot)
 
     def _close_empty(self) -> None:
@@ -421,7 +414,7 @@ class LatencyProbe:
     def _charge(self, unit: Unit) -> None:
         """Add up by process, or by text, what rows counted."""
         comms, processes, texts = self._comms, self._processes, self._texts
-        slots = {slot: (facts["spec"], facts["by_text"]) for slot, facts in unit.slots.items()}
+        slots = {slot: (facts.spec, facts.by_text) for slot, facts in unit.slots.items()}
         rows = unit.rows.changes(unit.control, self._known)
         for number, slot, count, total, comm, _, noted in rows:
             target = slots.get(slot)

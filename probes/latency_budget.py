@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from probes.cost import UNMEASURED
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
+from probes.latency_facts import TargetFacts
 from probes.samples import Target
 
 COUNTED = (FULL, Level("counts only", 0.5), DETACHED)
@@ -28,13 +28,13 @@ class Ladders:
         self._levels, self._seen = {}, {}
         self._countable.clear()
 
-    def learn(self, spec: str, facts: Mapping[str, Any], outside: Mapping[str, float]) -> None:
+    def learn(self, spec: str, facts: TargetFacts, outside: Mapping[str, float]) -> None:
         """What the loader says of a target, and what calls take beside the programs, in ns."""
-        if facts["countable"]:
+        if facts.countable:
             self._countable.add(spec)
-        measured = outside.get(facts["floor"], 0.0)
+        measured = outside.get(facts.floor, 0.0)
         # Half of it: there is no way back.
-        self._outside[spec] = measured / 2 if facts["counts_only"] else measured
+        self._outside[spec] = measured / 2 if facts.counts_only else measured
 
     def level(self, spec: str) -> int:
         """How far a target is given up."""

@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
+from probes.latency_facts import LatencyFacts
 from probes.peaks import Peaks
 from probes.rows import Histograms, RowTable
 from probes.samples import Filters
 from probes.traced_files import Files
-
-
-def _files(facts: Mapping[str, Any]) -> Files:
-    return tuple((path, device, inode) for path, device, inode in facts.get("files", ()))
 
 
 class Unit:
@@ -25,17 +20,16 @@ class Unit:
 
     def __init__(self, loaded: Loaded, filters: tuple[Filters, int | None], meter: Meter) -> None:
         """`filters` are those that hold, and when the process that they name started."""
-        facts, maps = loaded.facts, loaded.maps
+        facts, maps = loaded.facts_as(LatencyFacts), loaded.maps
         self.meter = meter
-        self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
-        self.files = {slot: _files(facts) for slot, facts in self.slots.items()}
-        self.per_call: float = facts.get("per_call", 0.0)
+        self.facts = facts
+        self.slots = {target.slot: target for target in facts.targets}
+        self.files: dict[int, Files] = {slot: t.files for slot, t in self.slots.items()}
+        self.per_call = facts.per_call
         self.control = Control(maps.pop("control"))
-        sizes = facts["PT_CPUS"], facts["PT_ROWS"], facts.get("PT_WIDE", 0)
-        self.rows = RowTable(maps, *sizes, texts=True)
-        slices, slots = facts["PT_SLICES"], facts["PT_HISTS"]
-        peaks = Peaks(maps.pop("peaks"), facts["PT_CPUS"], slots)
-        self.hists = Histograms(maps.pop("hists"), slices, slots, peaks)
+        self.rows = RowTable(maps, facts.cpus, facts.rows, facts.wide, texts=True)
+        peaks = Peaks(maps.pop("peaks"), facts.cpus, facts.histograms)
+        self.hists = Histograms(maps.pop("hists"), facts.slices, facts.histograms, peaks)
         self._number = loaded.unit
         meter.adopt(loaded)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from probes import ipc, kernel
-from probes.base import Found, Loaded, Probe, ProbeError
+from probes.base import Found, Loaded, ProbeError
 from probes.broker_link import BrokerLink
 from probes.cost import CallRate
 from probes.filter_watch import FilterWatch
@@ -28,6 +28,7 @@ from probes.governed import LIFTED, Governed, Hands
 from probes.governor import DETACHED, SAMPLING
 from probes.messages import Answer, BurstReport
 from probes.named import Naming
+from probes.probe import Probe
 from probes.questions import Questions
 from probes.run_times import RunTimes
 from probes.samples import Filters, Frame, Host, Sample

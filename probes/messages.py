@@ -27,6 +27,10 @@ MOST_ON, MOST_PERIOD = 10_000, 60_000
 """Milliseconds of one burst, and from one to the next, at most."""
 LEAST_PERIOD = 100
 """Milliseconds from one burst to the next at least: each switches programs twice."""
+CpuCount = Annotated[int, Meta(gt=0, le=65_536)]
+MapEntries = Annotated[int, Meta(gt=0, le=1 << 24)]
+NanosecondsOfCall = Annotated[float, Meta(ge=0.0, le=1e9)]
+"""What a probe is told of its maps and its cost, see `probes.base.Loaded.facts_as`."""
 T = TypeVar("T")
 
 

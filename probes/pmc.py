@@ -17,16 +17,16 @@ from msgspec import Meta, Struct
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
-from probes.messages import BurstReport, convert
+from probes.messages import BurstReport, CpuCount, MapEntries, convert
 from probes.near import did_you_mean, near, quote
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
 from probes.pmc_rows import CounterReader, Totals
 from probes.pmc_stream import pmc_contract
+from probes.probe import Probe
 from probes.rows import ROW_MAPS
-from probes.samples import Filters, PmcSample, Sample
+from probes.samples import PmcSample, Sample
 
 TICK = 50_000_000
 """ns after which a process that keeps its CPU is charged at the latest."""
@@ -57,7 +57,28 @@ class _Params(Struct):
     events: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
 
 
-class PmcProbe:
+class _Facts(Struct, rename={"cpus": "PT_CPUS", "rows": "PT_ROWS", "slots": "PT_SLOTS"}):
+    """Sizes as `geometry` has them, and what became of the events that were asked for.
+
+    `partly` has those that some CPUs do not count, with the reason; `online` is the kernel's list
+    of the CPUs that run, None if it is not known; `wait` says whether the kernel keeps how long
+    threads wait.
+    """
+
+    cpus: CpuCount
+    rows: MapEntries
+    slots: Annotated[int, Meta(ge=0, le=1000)]
+    wish: Wish
+    events: tuple[str, ...]
+    hardware: bool
+    reason: str | None
+    absent: dict[str, str]
+    partly: dict[str, str]
+    online: str | None
+    wait: bool
+
+
+class PmcProbe(Probe):
     """Counters by CPU and process. Options: `set`, `mode`, and `events` of the user's own."""
 
     name: ClassVar[str] = "pmc"
@@ -65,14 +86,11 @@ class PmcProbe:
     sample_type: ClassVar[type[Sample]] = PmcSample
 
     def __init__(self) -> None:
-        self.filters = Filters()
-        self.started: int | None = None
+        super().__init__()
         self.totals = Totals()
-        self.meter = Meter()
         self._wish: Wish = ("base", "all", ())
         self._running: Wish | None = None
-        self._facts: Mapping[str, Any] = {}
-        self._control: Control | None = None
+        self._facts: _Facts | None = None
         self._reader: CounterReader | None = None
         self._kinds: Mapping[int, str] = {}
         self._sockets: Mapping[int, int] = {}
@@ -132,9 +150,9 @@ class PmcProbe:
 
     def adopt(self, loaded: Loaded) -> None:
         """Switch over to newly loaded programs, which counted up to here without charging."""
-        facts, maps = loaded.facts, loaded.maps
+        facts, maps = loaded.facts_as(_Facts), loaded.maps
         control = Control(maps.pop("control"))
-        reader = CounterReader(maps, facts, facts["wait"])
+        reader = CounterReader(maps, (facts.cpus, facts.rows, facts.slots), facts.wait)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters, self.started)
         control.next_epoch()
@@ -146,16 +164,16 @@ class PmcProbe:
             self._control.enable(False)
         control.enable(True)
         self._let_go()
-        event_set, mode, events = facts["wish"]
+        event_set, mode, events = facts.wish
         if self._running is not None and self._running[1] != mode:
             # What was counted in user space is no part of what the kernel did.
             self.totals = Totals(self.totals.generation + 1)
-        shown = [*facts["events"], *FAULTS]
-        self.totals.keep(shown, kernel.online_cpus(), facts["wait"])
-        self._running = (event_set, mode, tuple(events))
+        shown = [*facts.events, *FAULTS]
+        self.totals.keep(shown, kernel.online_cpus(), facts.wait)
+        self._running = (event_set, mode, events)
         self._facts, self._control, self._reader = facts, control, reader
         self._kinds, self._sockets = kinds(), sockets()
-        self._online, self.meter.outdated = facts["online"], False
+        self._online, self.meter.outdated = facts.online, False
         self.meter.adopt(loaded)
 
     def release(self) -> None:
@@ -184,19 +202,20 @@ class PmcProbe:
             # Counters are opened on CPUs that run; one that comes back has none.
             self._online, self.meter.outdated = online, True
         facts = self._facts
+        assert facts is not None, "it is read while it runs"
         event_set, mode, _ = self._running or self._wish
-        partly = [f"{name} is {why}" for name, why in facts["partly"].items()]
+        partly = [f"{name} is {why}" for name, why in facts.partly.items()]
         return self.totals.sample(
             now,
             lost=self.meter.missed(),
             cost=self.meter.cost(now),
             notes=(*self.meter.notes, *partly),
-            hardware=facts["hardware"],
-            reason=facts["reason"],
+            hardware=facts.hardware,
+            reason=facts.reason,
             event_set=event_set,
             mode=mode,
-            events=(*facts["events"], *FAULTS),
-            absent=facts["absent"],
+            events=(*facts.events, *FAULTS),
+            absent=facts.absent,
             kinds=self._kinds,
             sockets=self._sockets,
         )
@@ -209,12 +228,6 @@ class PmcProbe:
     def wait_fds(self) -> Sequence[int]:
         """The table of rows may run full."""
         return () if self._reader is None else (self._reader.table.wait_fd,)
-
-    def set_filters(self, filters: Filters, started: int | None = None) -> None:
-        """Change what is charged from the next switch on; raises ProbeError."""
-        if self._control is not None:
-            self._control.set_filters(filters, started)
-        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError for a set or mode that there is not, and for what is no event."""
@@ -248,10 +261,6 @@ class PmcProbe:
     def given_up(self) -> str | None:
         """Nothing, while it runs."""
         return None
-
-    def last_seen(self, before: Sample | None, seconds: float) -> str:
-        """Nothing beyond what was shown."""
-        return ""
 
     def set_option(self, option: str, value: Any) -> bool:
         """Another set, mode or list of events: other counters have to be opened."""

@@ -120,16 +120,16 @@ class Totals:
 class CounterReader:
     """Reads what one load of the programs counted. Takes the maps' descriptors.
 
-    Those of a CPU have PT_SLOTS counters; without `wait` the kernel does not keep how long
-    threads wait.
+    `sizes` are CPUs, rows of a CPU's table, and counters of a CPU; without `wait` the kernel does
+    not keep how long threads wait.
     """
 
-    def __init__(self, maps: dict[str, int], sizes: Mapping[str, int], wait: bool) -> None:
+    def __init__(self, maps: dict[str, int], sizes: tuple[int, int, int], wait: bool) -> None:
         self.wait = wait
-        slots, self.cpus = sizes["PT_SLOTS"], sizes["PT_CPUS"]
+        self.cpus, rows, slots = sizes
         wide = KEPT + 2 * slots
         self._cpu = struct.Struct(f"={_CPU_WORDS + 3 * slots}Q")
-        self.table = RowTable(maps, self.cpus, sizes["PT_ROWS"], wide=wide)
+        self.table = RowTable(maps, self.cpus, rows, wide=wide)
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
         handover = maps.pop("handover")
         self._handover = MappedArray(handover, 8 * _HANDOVER, self.cpus, writable=True)

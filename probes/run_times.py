@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from probes.base import Probe
 from probes.broker_link import BrokerLink
 from probes.cost import CostWindows
 from probes.messages import Answer
+from probes.probe import Probe
 
 LEAD = 0.02
 """Seconds before a Frame at which the broker is asked what programs missed."""

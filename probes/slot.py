@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probes.base import Probe
 from probes.governor import DETACHED
+from probes.probe import Probe
 from probes.samples import Sample, State, Target
 
 MOMENT = 0.08

@@ -10,11 +10,12 @@ from importlib import import_module
 from typing import Any, cast
 
 from probes import broker, control, file_access, file_maker, kernel, privileges, process_start
-from probes.base import Probe, ProbeError
+from probes.base import ProbeError
 from probes.files import unusable
 from probes.filter_watch import FilterWatch
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
+from probes.probe import Probe
 from probes.samples import Filters
 
 MOST_SERVED = 1 << 30

@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from probes.base import Probe
 from probes.elapsed import counted_seconds
 from probes.estimates import duty_object, duty_of
 from probes.model import seconds_between
+from probes.probe import Probe
 from probes.samples import Cost, Frame, Sample
 from probes.text import escaped
 

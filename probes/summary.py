@@ -29,10 +29,11 @@ from typing import Any, NamedTuple, cast
 
 import probes
 from probes import hdr
-from probes.base import Probe, ProbeError
+from probes.base import ProbeError
 from probes.estimates import duty_object, estimate_object, with_estimates
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
+from probes.probe import Probe
 from probes.processes import pid_of
 from probes.pruned import KEPT, Left, leave
 from probes.samples import ExecSample, Frame, Notice, Sample, SyscallSample

@@ -18,13 +18,13 @@ from msgspec import Struct
 from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.cost import Meter
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
-from probes.messages import BurstReport, convert
+from probes.messages import BurstReport, CpuCount, MapEntries, NanosecondsOfCall, convert
 from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
+from probes.probe import Probe
 from probes.rows import ROW_MAPS, slices_for
-from probes.samples import NO_COST, Filters, Sample, SyscallSample
+from probes.samples import NO_COST, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Seen, Totals
 from probes.thread_places import sets_of_places
 
@@ -83,7 +83,19 @@ class _Params(Struct):
     latency: bool = False
 
 
-class SyscallProbe:
+class _Facts(Struct, rename={"cpus": "PT_CPUS", "rows": "PT_ROWS", "slices": "PT_SLICES",
+                             "histograms": "PT_HISTS"}):  # fmt: skip
+    """Sizes as `geometry` has them, the variant, and ns of a call beside its programs."""
+
+    cpus: CpuCount
+    rows: MapEntries
+    slices: MapEntries
+    histograms: MapEntries
+    latency: bool
+    per_call: NanosecondsOfCall = 0.0
+
+
+class SyscallProbe(Probe):
     """System calls by name, process and errno.
 
     Option `latency`: their durations too, of one call in `sample_every`.
@@ -94,14 +106,11 @@ class SyscallProbe:
     sample_type: ClassVar[type[Sample]] = SyscallSample
 
     def __init__(self) -> None:
+        super().__init__()
         self.latency = False
         self.sample_every = 1
         self.level = 0
-        self.filters = Filters()
-        self.started: int | None = None
         self.totals = Totals(kernel.arch() or "x86_64")
-        self.meter = Meter()
-        self._control: Control | None = None
         self._rows: RowReader | None = None
         self._latency: LatencyReader | None = None
         self._sampled = 1
@@ -221,13 +230,12 @@ class SyscallProbe:
 
     def adopt(self, loaded: Loaded) -> None:
         """Switch over to newly loaded programs: the old ones stop as these begin to count."""
-        facts, maps = loaded.facts, loaded.maps
+        facts, maps = loaded.facts_as(_Facts), loaded.maps
         control = Control(maps.pop("control"))
-        rows = RowReader(maps, facts["PT_CPUS"], facts["PT_ROWS"])
+        rows = RowReader(maps, facts.cpus, facts.rows)
         latency = None
-        if facts["latency"]:
-            sizes = (facts["PT_SLICES"], facts["PT_HISTS"], facts["PT_CPUS"])
-            latency = LatencyReader(maps, *sizes)
+        if facts.latency:
+            latency = LatencyReader(maps, facts.slices, facts.histograms, facts.cpus)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters, self.started)
         control.set_sample(self._every)
@@ -238,7 +246,7 @@ class SyscallProbe:
         self._let_go()
         self.meter.usual_runs = 2.0 if latency is not None else 1.0
         # Beside programs that ran meanwhile, others hardly add anything.
-        self.meter.outside = max(self.meter.outside, facts.get("per_call", 0.0))
+        self.meter.outside = max(self.meter.outside, facts.per_call)
         self._control, self._rows, self._latency = control, rows, latency
         self.meter.adopt(loaded)
         self._unit = loaded.unit
@@ -280,12 +288,6 @@ class SyscallProbe:
     def wait_fds(self) -> Sequence[int]:
         """The table of rows may run full."""
         return () if self._rows is None else (self._rows.table.wait_fd,)
-
-    def set_filters(self, filters: Filters, started: int | None = None) -> None:
-        """Change what is counted from the next call on; raises ProbeError."""
-        if self._control is not None:
-            self._control.set_filters(filters, started)
-        self.filters, self.started = filters, started
 
     def check_option(self, option: str, value: Any) -> None:
         """Raises ProbeError unless it is `latency`, on or off, or `sample_every` and a number."""

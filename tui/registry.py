@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from probes.base import Probe
+from probes.probe import Probe
 from probes.samples import Sample
 
 if TYPE_CHECKING:

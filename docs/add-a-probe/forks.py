@@ -4,39 +4,40 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
+from msgspec import Struct
 from probes.fork_sample import ForkSample
 
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.cost import Meter
-from probes.governor import ALL_OR_NOTHING, Part
 from probes.maps import MappedArray
-from probes.messages import BurstReport
+from probes.messages import CpuCount
 from probes.model import int_delta
-from probes.samples import Filters, Sample
+from probes.probe import Probe
+from probes.samples import Sample
 
 _CREATED = struct.Struct("=Q56x")
 """struct created of forks.bpf.c."""
 
 
-class ForkProbe:
+class Facts(Struct):
+    """What the loader tells: the number of possible CPUs."""
+
+    cpus: CpuCount
+
+
+class ForkProbe(Probe):
     """Counts created threads; a process is created with its first one. It has no options."""
 
     name: ClassVar[str] = "forks"
-    options: ClassVar[Mapping[str, Any]] = {}
     sample_type: ClassVar[type[Sample]] = ForkSample
 
     def __init__(self) -> None:
-        self.meter = Meter()
-        self.filters = Filters()
-        self.started: int | None = None
+        super().__init__()
         self.generation = 0
-        self._control: Control | None = None
         self._created: MappedArray | None = None
 
     @staticmethod
@@ -60,14 +61,10 @@ class ForkProbe:
         made = int_delta(old, cast(ForkSample, after).created)
         return {"cpus": [{"cpu": cpu, "created": count} for cpu, count in sorted(made.items())]}
 
-    def params(self) -> Params:
-        """Nothing: there is one way to load it."""
-        return {}
-
     def adopt(self, loaded: Loaded) -> None:
         """Begin to count."""
         self.release()
-        cpus = loaded.facts["cpus"]
+        cpus = loaded.facts_as(Facts).cpus
         self._control = Control(loaded.maps.pop("control"))
         self._created = MappedArray(loaded.maps.pop("created"), _CREATED.size, cpus)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
@@ -101,52 +98,6 @@ class ForkProbe:
     def drain(self) -> None:
         """Counters need no reading in between; tells the meter how many events there were."""
         self.meter.events = sum(self._counters().values())
-
-    def wait_fds(self) -> Sequence[int]:
-        """None: nothing is sent."""
-        return ()
-
-    def set_filters(self, filters: Filters, started: int | None = None) -> None:
-        """Count from the next event on what passes; raises ProbeError."""
-        if self._control is not None:
-            self._control.set_filters(filters, started)
-        self.filters, self.started = filters, started
-
-    def check_option(self, option: str, value: Any) -> None:
-        """Raises ProbeError: there are no options."""
-        raise ProbeError(f"forks has no option {option}", "it has none")
-
-    def set_option(self, option: str, value: Any) -> bool:
-        """Raises ProbeError: there are no options."""
-        self.check_option(option, value)
-        return False
-
-    def refuse(self, why: str, fix: str) -> bool:
-        """Nothing is asked for while it runs."""
-        return False
-
-    def parts(self) -> Sequence[Part]:
-        """All of it."""
-        return (Part("", ALL_OR_NOTHING, 0),)
-
-    def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
-        """Nothing: the live source detaches the whole."""
-        return False
-
-    def burst(self, report: BurstReport) -> None:
-        """It is attached always, or not at all."""
-
-    def uncounted(self, now: float) -> float:
-        """None."""
-        return 0.0
-
-    def given_up(self) -> str | None:
-        """Nothing."""
-        return None
-
-    def last_seen(self, before: Sample | None, seconds: float) -> str:
-        """Nothing beyond what was shown."""
-        return ""
 
     def _counters(self) -> dict[int, int]:
         array = self._created

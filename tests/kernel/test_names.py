@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from probes.base import Probe
 from probes.execs import ExecProbe
 from probes.latency import LatencyProbe
 from probes.pmc import PmcProbe
+from probes.probe import Probe
 from probes.processes import pid_of
 from probes.samples import Filters, Frame, SyscallSample
 from probes.stream import dumps, stream_object

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from probes.base import Loaded, Probe
+from probes.base import Loaded
 from probes.cost import CallRate, CostWindows, Meter
 from probes.messages import RunStats
+from probes.probe import Probe
 from probes.samples import Cost
 
 

@@ -12,13 +12,15 @@ from typing import Any, cast
 import pytest
 
 from probes import governed
-from probes.base import Probe
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
 from probes.latency_budget import COUNTED, Ladders
+from probes.latency_facts import TargetFacts
+from probes.probe import Probe
 from probes.samples import Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
+from tests.unit.target_facts import target_facts
 
 LADDER = (FULL, Level("half", 0.5), DETACHED)
 
@@ -248,8 +250,8 @@ def test_levels_of_system_calls() -> None:
     assert probe._every == 32
 
 
-def facts(**more: Any) -> dict[str, Any]:
-    return {"floor": "uprobe push", "counts_only": False, "countable": True, **more}
+def facts(**more: Any) -> TargetFacts:
+    return target_facts(**{"floor": "uprobe push", **more})
 
 
 def target(spec: str, n: int) -> Target:

@@ -11,6 +11,7 @@ from probes.latency import LatencyProbe
 from probes.latency_plan import watches_calls, wish
 from probes.latency_unit import Unit
 from probes.prices import a_call
+from tests.unit.target_facts import target_facts
 
 
 def test_only_targets_on_system_calls_are_gauged() -> None:
@@ -21,7 +22,7 @@ def test_only_targets_on_system_calls_are_gauged() -> None:
 
 def unit(per_call: float, *targets: tuple[str, bool]) -> Unit:
     """Targets and whether each makes calls pay."""
-    slots = {i: {"spec": spec, "watches": pays} for i, (spec, pays) in enumerate(targets)}
+    slots = {i: target_facts(spec=spec, watches=pays) for i, (spec, pays) in enumerate(targets)}
     return cast(Unit, SimpleNamespace(per_call=per_call, slots=slots))
 
 

@@ -12,17 +12,18 @@ import pytest
 
 from probes.base import ProbeError
 from probes.latency import LatencyProbe
+from probes.latency_facts import TargetFacts
 from probes.latency_unit import Unit
 from probes.samples import Spent
+from tests.unit.target_facts import target_facts
 
 
 class FakeUnit:
     """Targets that run, as far as `LatencyProbe` reads them; `counts` are by slot."""
 
     def __init__(self, *specs: str) -> None:
-        self.slots: dict[int, dict[str, Any]] = {
-            slot: {"spec": spec, "by_text": False, "watches": False}
-            for slot, spec in enumerate(specs)
+        self.slots: dict[int, TargetFacts] = {
+            slot: target_facts(spec=spec) for slot, spec in enumerate(specs)
         }
         self.counts = [(0, 0, 0)] * len(specs)
         self.changes: list[tuple[int, int, int, int, bytes, int, int]] = []
@@ -56,7 +57,7 @@ def running(*groups: tuple[str, ...]) -> tuple[LatencyProbe, list[FakeUnit]]:
 
 
 def specs_of(units: list[FakeUnit]) -> list[str]:
-    return [facts["spec"] for unit in units for facts in unit.slots.values()]
+    return [facts.spec for unit in units for facts in unit.slots.values()]
 
 
 def test_targets_that_are_not_wanted_any_more_are_detached() -> None:

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from probes.base import Probe
+from probes.probe import Probe
 from probes.samples import SyscallSample
 from probes.slot import Slot
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.base import Probe
 from probes.execs import ExecProbe
+from probes.probe import Probe
 from probes.samples import (
     Budget,
     Cost,

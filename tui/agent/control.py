@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from probes import specs
-from probes.base import Found, Probe, ProbeError
+from probes.base import Found, ProbeError
 from probes.filter_watch import FilterWatch
+from probes.probe import Probe
 from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused

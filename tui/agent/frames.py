@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
-from probes.base import Probe
 from probes.framing import Encoder, message
+from probes.probe import Probe
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.agent.control import Control

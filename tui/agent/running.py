@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from probes.base import Probe
 from probes.file_access import OWN_RIGHTS, trusting
 from probes.live import LiveSource
 from probes.privileges import NOBODY, User
+from probes.probe import Probe
 from tui.agent.answers import Agent
 from tui.agent.api import application
 from tui.agent.auth import Guard, shows_processes

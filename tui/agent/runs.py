@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from probes.base import Probe, ProbeError
+from probes.base import ProbeError
+from probes.probe import Probe
 from probes.samples import Filters, Frame, LatencySample, Target
 from probes.stream import dumps
 from probes.summary import Summarizer
