@@ -31,6 +31,7 @@ import probes
 from probes import hdr
 from probes.base import ProbeError
 from probes.estimates import duty_object, estimate_object, with_estimates
+from probes.exec_sum import ExecSum
 from probes.exec_tree import exec_rows
 from probes.model import seconds_between
 from probes.probe import Probe
@@ -38,7 +39,7 @@ from probes.processes import pid_of
 from probes.pruned import KEPT, Left, leave
 from probes.samples import ExecSample, Frame, Notice, Sample, SyscallSample
 from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
-from probes.sums import ExecSum, SampleSum, Tick, sum_of
+from probes.sums import SampleSum, Tick, sum_of
 
 VERSION = 1
 SPACING = 0.45

@@ -10,51 +10,25 @@ the contract's own code makes the rows of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from probes.adding import (
-    add_histogram,
-    add_pairs,
-    add_readings,
-    add_times,
     add_to,
     keep_first,
-    only,
 )
-from probes.cgroup_names import CgroupName
-from probes.changes import loses
-from probes.elapsed import counted_seconds, target_seconds
+from probes.elapsed import counted_seconds
 from probes.estimates import (
-    add_all,
     add_duty,
     duty_of,
-    estimate_delta,
-    estimates_delta,
-    with_estimates,
 )
-from probes.execlog import ExecLog
-from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
-from probes.pmc_view import scaled
-from probes.programs import Programs
-from probes.pruned import ROOM, Left, behind_first, least_active, leave, without_first
+from probes.pruned import ROOM, Left
 from probes.samples import (
-    MAX_EVENTS,
-    NONE_ESTIMATED,
-    Counts,
-    CpuTimes,
     Duty,
-    Estimate,
-    Estimates,
     ExecSample,
-    Histogram,
     LatencySample,
     PmcSample,
-    Reading,
     Sample,
-    Spent,
     SyscallSample,
-    Target,
-    TaskTimes,
 )
 
 MOST_KEYS = 50_000
@@ -211,296 +185,21 @@ class SampleSum:
         return {}
 
 
-class SyscallSum(SampleSum):
-    """System calls over a span."""
-
-    def __init__(self, kind: type[Sample] = SyscallSample) -> None:
-        super().__init__(kind)
-        self._calls: dict[str, Counts] = {}
-        self._errnos: dict[tuple[str, str], int] = {}
-        self._matrix: dict[tuple[int, str], Counts] = {}
-        self._comms: dict[int, str] = {}
-        self._latency: dict[str, Histogram] | None = None
-        self._unattributed = self._missed = 0
-        self._every = 1
-        self._estimated: dict[str, Estimates] = {}
-        self._estimated_errnos: dict[tuple[str, str], Estimate] = {}
-        self._estimated_matrix: dict[tuple[int, str], Estimates] = {}
-        self._estimated_processes: dict[int, Estimates] = {}
-        self._estimated_total: dict[int, Estimates] = {}
-
-    def _take_estimates(self, old: SyscallSample, new: SyscallSample) -> Estimates:
-        """Add up what bursts stand for; returns that of all calls."""
-        add_all(self._estimated, estimates_delta(old.estimated, new.estimated))
-        errnos = estimate_delta(old.estimated_errnos, new.estimated_errnos)
-        add_all(self._estimated_errnos, errnos)
-        add_all(self._estimated_matrix, estimates_delta(old.estimated_matrix, new.estimated_matrix))
-        processes = estimates_delta(old.estimated_processes, new.estimated_processes)
-        add_all(self._estimated_processes, processes)
-        total = estimates_delta({0: old.estimated_total}, {0: new.estimated_total})
-        add_all(self._estimated_total, total)
-        for table in (self._estimated, self._estimated_errnos):
-            keep_first(table, MOST_KEYS)
-        for rows in (self._estimated_matrix, self._estimated_processes):
-            keep_first(rows, MOST_ROWS)
-        return total.get(0, NONE_ESTIMATED)
-
-    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
-        old, new = cast(SyscallSample, old), cast(SyscallSample, after)
-        self._every = max(self._every, new.sample_every)
-        calls = count_delta(old.calls, new.calls)
-        add_pairs(self._calls, calls, Counts)
-        add_pairs(self._matrix, count_delta(old.matrix, new.matrix), Counts)
-        add_to(self._errnos, int_delta(old.errnos, new.errnos))
-        self._comms.update(new.comms)
-        keep_first(self._calls, MOST_KEYS)
-        keep_first(self._errnos, MOST_KEYS)
-        if len(self._comms) > MOST_NAMES:
-            pids = {pid for pid, _ in self._matrix} | self._estimated_processes.keys()
-            self._comms = only(self._comms, pids)
-        self._unattributed += max(0, new.unattributed - old.unattributed)
-        self._missed += max(0, new.missed - old.missed)
-        if new.latency is not None:
-            self._latency = self._latency or {}
-            for name, histogram in new.latency.items():
-                spent = histogram_delta((old.latency or {}).get(name), histogram)
-                if spent.n and (name in self._latency or len(self._latency) < MOST_TIMED):
-                    self._latency[name] = add_histogram(self._latency.get(name), spent)
-        more = self._take_estimates(old, new)
-        tick.counts["calls"] = sum([n.n for n in calls.values()]) + more.n
-        tick.counts["errors"] = sum([n.errors for n in calls.values()]) + more.errors
-        tick.counts["estimated"] = more.n
-        self._prune(len(self._matrix) + len(self._estimated_matrix), new)
-
-    def _leave_out(self, sample: SyscallSample) -> int:
-        alive = {pid for pid, _ in sample.matrix} | sample.estimated_processes.keys()
-        whole = with_estimates(self._matrix, self._estimated_matrix)
-        gone, calls = without_first(whole, alive)
-        spread = self._estimated_processes
-        numbers = {
-            "count": sum([n.n for n in gone.values()]),
-            "errors": sum([n.errors for n in gone.values()]),
-        }
-        if estimated := sum([spread[pid].n for pid in gone if pid in spread]):
-            numbers["estimated"] = estimated
-        self._matrix = {key: n for key, n in self._matrix.items() if key[0] not in gone}
-        rows = self._estimated_matrix.items()
-        self._estimated_matrix = {key: n for key, n in rows if key[0] not in gone}
-        self._estimated_processes = {pid: n for pid, n in spread.items() if pid not in gone}
-        self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
-        leave(self.left, "matrix", calls, **numbers)
-        leave(self.left, "processes", len(gone), **numbers)
-        return len(self._matrix) + len(self._estimated_matrix)
-
-    def _loses(self, before: SyscallSample, after: SyscallSample) -> bool:
-        timed = (before.latency is None, before.sample_every)
-        return (
-            timed != (after.latency is None, after.sample_every)
-            or loses(before.matrix, after.matrix)
-            or loses(before.estimated_processes, after.estimated_processes)
-        )
-
-    def _own(self) -> dict[str, Any]:
-        return {
-            "calls": self._calls, "errnos": self._errnos, "matrix": self._matrix,
-            "comms": self._comms, "latency": self._latency,
-            "unattributed": self._unattributed, "missed": self._missed,
-            "sample_every": self._every,
-            "estimated": self._estimated, "estimated_errnos": self._estimated_errnos,
-            "estimated_matrix": self._estimated_matrix,
-            "estimated_processes": self._estimated_processes,
-            "estimated_total": self._estimated_total.get(0, NONE_ESTIMATED),
-        }  # fmt: skip
-
-
-class ExecSum(SampleSum):
-    """Program executions over a span: `log` has the newest rows, `programs` counts all.
-
-    `names` are those of control groups that container runtimes told of.
-    """
-
-    every = True
-
-    def __init__(self, kind: type[Sample] = ExecSample) -> None:
-        super().__init__(kind)
-        self.log = ExecLog(limit=MAX_EVENTS)
-        self.programs = Programs()
-        self.names: dict[str, CgroupName] = {}
-        self._failed = self._dropped = 0
-        self._counts = [0, 0, 0]
-
-    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
-        old, new = cast(ExecSample, old), cast(ExecSample, after)
-        now = max([event.time for event in new.events], default=0.0)
-        self.log.add(new.events, now or None)
-        self.names.update(new.names)
-        keep_first(self.names, MAX_EVENTS)
-        self.programs.take(self.log, now)
-        self._dropped += new.dropped
-        pairs = ((new.execs, old.execs), (new.failed, old.failed), (new.exits, old.exits))
-        delta = [max(0, a - b) for a, b in pairs]
-        self._counts = [a + b for a, b in zip(self._counts, delta, strict=True)]
-        tick.counts["execs"] = delta[0]
-        if new.given_up is None:
-            tick.counts["failed"] = self.log.failed - self._failed
-        self._failed = self.log.failed
-
-    def _own(self) -> dict[str, Any]:
-        execs, failed, exits = self._counts
-        return {
-            "execs": execs, "failed": failed, "exits": exits,
-            "events": (), "dropped": self._dropped,
-        }  # fmt: skip
-
-
-class LatencySum(SampleSum):
-    """Latency targets over a span."""
-
-    def __init__(self, kind: type[Sample] = LatencySample) -> None:
-        super().__init__(kind)
-        self._targets: dict[str, Target] = {}
-        self._counting: dict[str, float] = {}
-        self._processes: dict[tuple[str, int], Spent] = {}
-        self._texts: dict[tuple[str, str], Spent] = {}
-        self._comms: dict[int, str] = {}
-
-    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
-        old, new = cast(LatencySample, old), cast(LatencySample, after)
-        for spec, target in new.targets.items():
-            if target.spec in self._targets or len(self._targets) < MOST_TIMED:
-                seconds = target_seconds(old, new, target, tick.seconds)
-                self._take_target(old.targets.get(spec), target, seconds, tick)
-        add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
-        add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
-        self._comms.update(new.comms)
-        keep_first(self._processes, MOST_KEYS)
-        keep_first(self._texts, MOST_KEYS)
-        if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, {pid for _, pid in self._processes})
-        self._prune(len(self._processes) + len(self._texts), new)
-
-    def _leave_out(self, sample: LatencySample) -> int:
-        untimed = {spec for spec, target in self._targets.items() if target.counts_only}
-        for table, alive in ((self._processes, sample.processes), (self._texts, sample.texts)):
-            for key in behind_first(table, alive, untimed):
-                spent = table.pop(key)
-                leave(self.left, key[0], 1, count=spent.n, total=spent.total)
-        pids = {pid for _, pid in self._processes} | sample.comms.keys()
-        self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
-        return len(self._processes) + len(self._texts)
-
-    def _loses(self, before: LatencySample, after: LatencySample) -> bool:
-        for spec, old in before.targets.items():
-            new = after.targets.get(spec)
-            if new is None or new.state != old.state or new.histogram.n < old.histogram.n:
-                return True
-        return loses(before.processes, after.processes) or loses(before.texts, after.texts)
-
-    def _take_target(self, old: Target | None, new: Target, seconds: float, tick: Tick) -> None:
-        if old is not None and restarted(old, new):
-            old = None
-        spent = histogram_delta(old.histogram if old else None, new.histogram)
-        total = self._targets.get(new.spec)
-        self._targets[new.spec] = replace(
-            new,
-            histogram=add_histogram(total.histogram if total else None, spent),
-            missed=(total.missed if total else 0) + max(0, new.missed - (old.missed if old else 0)),
-            overflow=(total.overflow if total else 0)
-            + max(0, new.overflow - (old.overflow if old else 0)),
-        )
-        if new.state == "on":
-            name = f"calls {new.spec}"
-            self._counting[new.spec] = self._counting.get(new.spec, 0.0) + seconds
-            tick.counts[name] = spent.n
-            if seconds < tick.seconds:
-                tick.counting[name] = seconds
-            if spent.n and not new.counts_only:
-                tick.spent[new.spec] = dict(spent.buckets)
-
-    def _own(self) -> dict[str, Any]:
-        targets = {
-            spec: replace(target, began=max(0.0, self.seconds - self._counting.get(spec, 0.0)))
-            for spec, target in self._targets.items()
-        }
-        return {
-            "targets": targets, "processes": self._processes,
-            "texts": self._texts, "comms": self._comms,
-        }  # fmt: skip
-
-
-class PmcSum(SampleSum):
-    """Counters over a span; events that were not counted all the time are left out."""
-
-    def __init__(self, kind: type[Sample] = PmcSample) -> None:
-        super().__init__(kind)
-        self._events: tuple[str, ...] | None = None
-        self._tasks: dict[int, TaskTimes] = {}
-        self._cpus: dict[int, CpuTimes] = {}
-        self._readings: dict[tuple[int, str], Reading] = {}
-        self._cpu_readings: dict[tuple[int, str], Reading] = {}
-        self._comms: dict[int, str] = {}
-        self._unattributed = 0
-
-    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
-        old, new = cast(PmcSample, old), cast(PmcSample, after)
-        if new.state == "on":
-            before = new.events if self._events is None else self._events
-            self._events = tuple([event for event in new.events if event in before])
-        add_times(self._tasks, old.tasks, new.tasks, TaskTimes)
-        cpus = add_times(self._cpus, old.cpus, new.cpus, CpuTimes)
-        add_readings(self._readings, old.readings, new.readings)
-        add_readings(self._cpu_readings, old.cpu_readings, new.cpu_readings)
-        self._comms.update(new.comms)
-        keep_first(self._readings, MOST_ROWS)
-        keep_first(self._cpu_readings, MOST_KEYS)
-        if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, self._tasks.keys() | {pid for pid, _ in self._readings})
-        self._unattributed += max(0, new.unattributed - old.unattributed)
-        tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
-        tick.counts["idle"] = sum([cpu.idle for cpu in cpus])
-        for event in ("cycles", "instructions"):
-            pairs = [
-                (old.cpu_readings.get(key), reading)
-                for key, reading in new.cpu_readings.items()
-                if key[1] == event
-            ]
-            values = [scaled(*pair).value for pair in pairs]
-            known = [value for value in values if value is not None]
-            if known and len(known) == len(values):
-                tick.counts[event] = sum(known)
-        self._prune(len(self._tasks), new)
-
-    def _leave_out(self, sample: PmcSample) -> int:
-        gone = least_active(self._tasks, self._readings, sample.tasks)
-        clock = sum([self._tasks.pop(pid).clock for pid in gone])
-        self._readings = {key: r for key, r in self._readings.items() if key[0] not in gone}
-        self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
-        leave(self.left, "processes", len(gone), task_clock=clock)
-        return len(self._tasks)
-
-    def _loses(self, before: PmcSample, after: PmcSample) -> bool:
-        return (
-            before.events != after.events
-            or loses(before.tasks, after.tasks)
-            or loses(before.cpus, after.cpus)
-        )
-
-    def _own(self) -> dict[str, Any]:
-        return {
-            "events": self._events or (), "tasks": self._tasks, "cpus": self._cpus,
-            "readings": self._readings, "cpu_readings": self._cpu_readings,
-            "comms": self._comms, "unattributed": self._unattributed,
-        }  # fmt: skip
-
-
-SUMS: dict[type[Sample], type[SampleSum]] = {
-    SyscallSample: SyscallSum,
-    ExecSample: ExecSum,
-    LatencySample: LatencySum,
-    PmcSample: PmcSum,
-}
+SUMS: dict[type[Sample], type[SampleSum]] = {}
+"""The sums of probes that register theirs."""
 
 
 def sum_of(kind: type[Sample]) -> SampleSum:
     """The sum for a probe whose Samples are of this class; of other classes the common fields."""
-    return SUMS.get(kind, SampleSum)(kind)
+    from probes.exec_sum import ExecSum
+    from probes.latency_sum import LatencySum
+    from probes.pmc_sum import PmcSum
+    from probes.syscall_sum import SyscallSum
+
+    known: dict[type[Sample], type[SampleSum]] = {
+        SyscallSample: SyscallSum,
+        ExecSample: ExecSum,
+        LatencySample: LatencySum,
+        PmcSample: PmcSum,
+    }
+    return {**known, **SUMS}.get(kind, SampleSum)(kind)

@@ -31,6 +31,7 @@ from probes.samples import (
 )
 from probes.stream import dumps
 from probes.summary import LIMITS, Summary, summarize
+from probes.syscall_sum import SyscallSum
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
 from tui import runs
 from tui.diff import compare, diff
@@ -97,7 +98,7 @@ def test_rows_of_ended_processes_that_are_left_out_say_how_much_is_estimated(
 ) -> None:
     monkeypatch.setattr("probes.sums.ROOM", 10)
     monkeypatch.setattr("probes.pruned.KEPT", 5)
-    total = sums.SyscallSum()
+    total = SyscallSum()
     total._room = 10
     last = SyscallSample(state="on", counted=0.0, duty=Duty())
     for tick in range(1, 41):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from probes.estimates import factor
+from probes.exec_sum import ExecSum
 from probes.samples import (
     Counts,
     Duty,
@@ -18,7 +19,7 @@ from probes.samples import (
     SyscallSample,
     Target,
 )
-from probes.sums import ExecSum, Tick
+from probes.sums import Tick
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics import Metrics
 from tui.lines import line_text

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from msgspec import convert
 
-from probes import summary
-from probes import totals as totals_module
+from probes import summary, syscall_totals
 from probes.base import ProbeError
 from probes.counter_tables import Unusual, only_rises
 from probes.record_fields import TIMED
@@ -341,7 +340,7 @@ def test_what_a_whole_record_has_is_not_decoded_before(
             decoded.append(bytes(data))
             return TIMED.decode(data)
 
-    monkeypatch.setattr(totals_module, "TIMED", Counting())
+    monkeypatch.setattr(syscall_totals, "TIMED", Counting())
     path = write(tmp_path / "a.ptrec", Machine(1), 121)
     runs._totalled(str(path))
     assert 3 <= len(decoded) < 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import bounded_json, counter_tables, execlog, hdr, sums
+from probes import bounded_json, counter_tables, execlog, hdr, pmc_sum, pmc_totals, sums
 from probes import totals as totals_module
 from probes.base import ProbeError
 from probes.counter_tables import Histograms, Unusual
@@ -111,7 +111,7 @@ def test_what_no_machine_has_is_left_to_who_reads_frames(tmp_path: Path, fields:
 def test_names_of_processes_that_counted_nothing_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(totals_module, "MOST_NAMES", 40)
+    monkeypatch.setattr(pmc_totals, "MOST_NAMES", 40)
     first = of("pmc", "PmcSample", 1)
     live = [of("pmc", "PmcSample", 2 + n, f',"comms":[[{n}],["a"]]') for n in range(50)]
     with pytest.raises(Unusual, match="too many names"):
@@ -120,14 +120,14 @@ def test_names_of_processes_that_counted_nothing_go(
         of("pmc", "PmcSample", 2 + n, f',"comms":[[{n}],["a"],[{n - 1}]]') for n in range(1, 500)
     ]
     found = totals_module.totals(raw(tmp_path / "b.ptrec", first, *gone)).probes["pmc"]
-    assert isinstance(found, totals_module.Pmc)
+    assert isinstance(found, pmc_totals.Pmc)
     assert len(found._comms) <= 41
     assert 499 in found._comms
 
 
 def test_sums_forget_names_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sums, "MOST_NAMES", 10)
-    total, before = sums.PmcSum(), PmcSample(state="on")
+    monkeypatch.setattr(pmc_sum, "MOST_NAMES", 10)
+    total, before = pmc_sum.PmcSum(), PmcSample(state="on")
     for n in range(50):
         tasks = {7: TaskTimes(1000 * (n + 1), 1, 0, None)}
         after = PmcSample(state="on", tasks=tasks, comms={7: "kept", 100 + n: "gone"})

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latency targets over a span: what many intervals counted together, see `probes.sums`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from probes.adding import (
+    add_histogram,
+    add_pairs,
+    keep_first,
+    only,
+)
+from probes.changes import loses
+from probes.elapsed import target_seconds
+from probes.model import histogram_delta, restarted, spent_delta
+from probes.pruned import behind_first, leave
+from probes.samples import (
+    LatencySample,
+    Sample,
+    Spent,
+    Target,
+)
+from probes.sums import MOST_KEYS, MOST_NAMES, MOST_TIMED, SampleSum, Tick
+
+
+class LatencySum(SampleSum):
+    """Latency targets over a span."""
+
+    def __init__(self, kind: type[Sample] = LatencySample) -> None:
+        super().__init__(kind)
+        self._targets: dict[str, Target] = {}
+        self._counting: dict[str, float] = {}
+        self._processes: dict[tuple[str, int], Spent] = {}
+        self._texts: dict[tuple[str, str], Spent] = {}
+        self._comms: dict[int, str] = {}
+
+    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
+        old, new = cast(LatencySample, old), cast(LatencySample, after)
+        for spec, target in new.targets.items():
+            if target.spec in self._targets or len(self._targets) < MOST_TIMED:
+                seconds = target_seconds(old, new, target, tick.seconds)
+                self._take_target(old.targets.get(spec), target, seconds, tick)
+        add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
+        add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
+        self._comms.update(new.comms)
+        keep_first(self._processes, MOST_KEYS)
+        keep_first(self._texts, MOST_KEYS)
+        if len(self._comms) > MOST_NAMES:
+            self._comms = only(self._comms, {pid for _, pid in self._processes})
+        self._prune(len(self._processes) + len(self._texts), new)
+
+    def _leave_out(self, sample: LatencySample) -> int:
+        untimed = {spec for spec, target in self._targets.items() if target.counts_only}
+        for table, alive in ((self._processes, sample.processes), (self._texts, sample.texts)):
+            for key in behind_first(table, alive, untimed):
+                spent = table.pop(key)
+                leave(self.left, key[0], 1, count=spent.n, total=spent.total)
+        pids = {pid for _, pid in self._processes} | sample.comms.keys()
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+        return len(self._processes) + len(self._texts)
+
+    def _loses(self, before: LatencySample, after: LatencySample) -> bool:
+        for spec, old in before.targets.items():
+            new = after.targets.get(spec)
+            if new is None or new.state != old.state or new.histogram.n < old.histogram.n:
+                return True
+        return loses(before.processes, after.processes) or loses(before.texts, after.texts)
+
+    def _take_target(self, old: Target | None, new: Target, seconds: float, tick: Tick) -> None:
+        if old is not None and restarted(old, new):
+            old = None
+        spent = histogram_delta(old.histogram if old else None, new.histogram)
+        total = self._targets.get(new.spec)
+        self._targets[new.spec] = replace(
+            new,
+            histogram=add_histogram(total.histogram if total else None, spent),
+            missed=(total.missed if total else 0) + max(0, new.missed - (old.missed if old else 0)),
+            overflow=(total.overflow if total else 0)
+            + max(0, new.overflow - (old.overflow if old else 0)),
+        )
+        if new.state == "on":
+            name = f"calls {new.spec}"
+            self._counting[new.spec] = self._counting.get(new.spec, 0.0) + seconds
+            tick.counts[name] = spent.n
+            if seconds < tick.seconds:
+                tick.counting[name] = seconds
+            if spent.n and not new.counts_only:
+                tick.spent[new.spec] = dict(spent.buckets)
+
+    def _own(self) -> dict[str, Any]:
+        targets = {
+            spec: replace(target, began=max(0.0, self.seconds - self._counting.get(spec, 0.0)))
+            for spec, target in self._targets.items()
+        }
+        return {
+            "targets": targets, "processes": self._processes,
+            "texts": self._texts, "comms": self._comms,
+        }  # fmt: skip

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counters over a span: what many intervals counted together, see `probes.sums`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from probes.adding import (
+    add_readings,
+    add_times,
+    keep_first,
+    only,
+)
+from probes.changes import loses
+from probes.pmc_view import scaled
+from probes.pruned import least_active, leave
+from probes.samples import (
+    CpuTimes,
+    PmcSample,
+    Reading,
+    Sample,
+    TaskTimes,
+)
+from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, SampleSum, Tick
+
+
+class PmcSum(SampleSum):
+    """Counters over a span; events that were not counted all the time are left out."""
+
+    def __init__(self, kind: type[Sample] = PmcSample) -> None:
+        super().__init__(kind)
+        self._events: tuple[str, ...] | None = None
+        self._tasks: dict[int, TaskTimes] = {}
+        self._cpus: dict[int, CpuTimes] = {}
+        self._readings: dict[tuple[int, str], Reading] = {}
+        self._cpu_readings: dict[tuple[int, str], Reading] = {}
+        self._comms: dict[int, str] = {}
+        self._unattributed = 0
+
+    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
+        old, new = cast(PmcSample, old), cast(PmcSample, after)
+        if new.state == "on":
+            before = new.events if self._events is None else self._events
+            self._events = tuple([event for event in new.events if event in before])
+        add_times(self._tasks, old.tasks, new.tasks, TaskTimes)
+        cpus = add_times(self._cpus, old.cpus, new.cpus, CpuTimes)
+        add_readings(self._readings, old.readings, new.readings)
+        add_readings(self._cpu_readings, old.cpu_readings, new.cpu_readings)
+        self._comms.update(new.comms)
+        keep_first(self._readings, MOST_ROWS)
+        keep_first(self._cpu_readings, MOST_KEYS)
+        if len(self._comms) > MOST_NAMES:
+            self._comms = only(self._comms, self._tasks.keys() | {pid for pid, _ in self._readings})
+        self._unattributed += max(0, new.unattributed - old.unattributed)
+        tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
+        tick.counts["idle"] = sum([cpu.idle for cpu in cpus])
+        for event in ("cycles", "instructions"):
+            pairs = [
+                (old.cpu_readings.get(key), reading)
+                for key, reading in new.cpu_readings.items()
+                if key[1] == event
+            ]
+            values = [scaled(*pair).value for pair in pairs]
+            known = [value for value in values if value is not None]
+            if known and len(known) == len(values):
+                tick.counts[event] = sum(known)
+        self._prune(len(self._tasks), new)
+
+    def _leave_out(self, sample: PmcSample) -> int:
+        gone = least_active(self._tasks, self._readings, sample.tasks)
+        clock = sum([self._tasks.pop(pid).clock for pid in gone])
+        self._readings = {key: r for key, r in self._readings.items() if key[0] not in gone}
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
+        leave(self.left, "processes", len(gone), task_clock=clock)
+        return len(self._tasks)
+
+    def _loses(self, before: PmcSample, after: PmcSample) -> bool:
+        return (
+            before.events != after.events
+            or loses(before.tasks, after.tasks)
+            or loses(before.cpus, after.cpus)
+        )
+
+    def _own(self) -> dict[str, Any]:
+        return {
+            "events": self._events or (), "tasks": self._tasks, "cpus": self._cpus,
+            "readings": self._readings, "cpu_readings": self._cpu_readings,
+            "comms": self._comms, "unattributed": self._unattributed,
+        }  # fmt: skip

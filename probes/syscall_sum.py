@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System calls over a span: what many intervals counted together, see `probes.sums`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from probes.adding import (
+    add_histogram,
+    add_pairs,
+    add_to,
+    keep_first,
+    only,
+)
+from probes.changes import loses
+from probes.estimates import (
+    add_all,
+    estimate_delta,
+    estimates_delta,
+    with_estimates,
+)
+from probes.model import count_delta, histogram_delta, int_delta
+from probes.pruned import leave, without_first
+from probes.samples import (
+    NONE_ESTIMATED,
+    Counts,
+    Estimate,
+    Estimates,
+    Histogram,
+    Sample,
+    SyscallSample,
+)
+from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, MOST_TIMED, SampleSum, Tick
+
+
+class SyscallSum(SampleSum):
+    """System calls over a span."""
+
+    def __init__(self, kind: type[Sample] = SyscallSample) -> None:
+        super().__init__(kind)
+        self._calls: dict[str, Counts] = {}
+        self._errnos: dict[tuple[str, str], int] = {}
+        self._matrix: dict[tuple[int, str], Counts] = {}
+        self._comms: dict[int, str] = {}
+        self._latency: dict[str, Histogram] | None = None
+        self._unattributed = self._missed = 0
+        self._every = 1
+        self._estimated: dict[str, Estimates] = {}
+        self._estimated_errnos: dict[tuple[str, str], Estimate] = {}
+        self._estimated_matrix: dict[tuple[int, str], Estimates] = {}
+        self._estimated_processes: dict[int, Estimates] = {}
+        self._estimated_total: dict[int, Estimates] = {}
+
+    def _take_estimates(self, old: SyscallSample, new: SyscallSample) -> Estimates:
+        """Add up what bursts stand for; returns that of all calls."""
+        add_all(self._estimated, estimates_delta(old.estimated, new.estimated))
+        errnos = estimate_delta(old.estimated_errnos, new.estimated_errnos)
+        add_all(self._estimated_errnos, errnos)
+        add_all(self._estimated_matrix, estimates_delta(old.estimated_matrix, new.estimated_matrix))
+        processes = estimates_delta(old.estimated_processes, new.estimated_processes)
+        add_all(self._estimated_processes, processes)
+        total = estimates_delta({0: old.estimated_total}, {0: new.estimated_total})
+        add_all(self._estimated_total, total)
+        for table in (self._estimated, self._estimated_errnos):
+            keep_first(table, MOST_KEYS)
+        for rows in (self._estimated_matrix, self._estimated_processes):
+            keep_first(rows, MOST_ROWS)
+        return total.get(0, NONE_ESTIMATED)
+
+    def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
+        old, new = cast(SyscallSample, old), cast(SyscallSample, after)
+        self._every = max(self._every, new.sample_every)
+        calls = count_delta(old.calls, new.calls)
+        add_pairs(self._calls, calls, Counts)
+        add_pairs(self._matrix, count_delta(old.matrix, new.matrix), Counts)
+        add_to(self._errnos, int_delta(old.errnos, new.errnos))
+        self._comms.update(new.comms)
+        keep_first(self._calls, MOST_KEYS)
+        keep_first(self._errnos, MOST_KEYS)
+        if len(self._comms) > MOST_NAMES:
+            pids = {pid for pid, _ in self._matrix} | self._estimated_processes.keys()
+            self._comms = only(self._comms, pids)
+        self._unattributed += max(0, new.unattributed - old.unattributed)
+        self._missed += max(0, new.missed - old.missed)
+        if new.latency is not None:
+            self._latency = self._latency or {}
+            for name, histogram in new.latency.items():
+                spent = histogram_delta((old.latency or {}).get(name), histogram)
+                if spent.n and (name in self._latency or len(self._latency) < MOST_TIMED):
+                    self._latency[name] = add_histogram(self._latency.get(name), spent)
+        more = self._take_estimates(old, new)
+        tick.counts["calls"] = sum([n.n for n in calls.values()]) + more.n
+        tick.counts["errors"] = sum([n.errors for n in calls.values()]) + more.errors
+        tick.counts["estimated"] = more.n
+        self._prune(len(self._matrix) + len(self._estimated_matrix), new)
+
+    def _leave_out(self, sample: SyscallSample) -> int:
+        alive = {pid for pid, _ in sample.matrix} | sample.estimated_processes.keys()
+        whole = with_estimates(self._matrix, self._estimated_matrix)
+        gone, calls = without_first(whole, alive)
+        spread = self._estimated_processes
+        numbers = {
+            "count": sum([n.n for n in gone.values()]),
+            "errors": sum([n.errors for n in gone.values()]),
+        }
+        if estimated := sum([spread[pid].n for pid in gone if pid in spread]):
+            numbers["estimated"] = estimated
+        self._matrix = {key: n for key, n in self._matrix.items() if key[0] not in gone}
+        rows = self._estimated_matrix.items()
+        self._estimated_matrix = {key: n for key, n in rows if key[0] not in gone}
+        self._estimated_processes = {pid: n for pid, n in spread.items() if pid not in gone}
+        self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
+        leave(self.left, "matrix", calls, **numbers)
+        leave(self.left, "processes", len(gone), **numbers)
+        return len(self._matrix) + len(self._estimated_matrix)
+
+    def _loses(self, before: SyscallSample, after: SyscallSample) -> bool:
+        timed = (before.latency is None, before.sample_every)
+        return (
+            timed != (after.latency is None, after.sample_every)
+            or loses(before.matrix, after.matrix)
+            or loses(before.estimated_processes, after.estimated_processes)
+        )
+
+    def _own(self) -> dict[str, Any]:
+        return {
+            "calls": self._calls, "errnos": self._errnos, "matrix": self._matrix,
+            "comms": self._comms, "latency": self._latency,
+            "unattributed": self._unattributed, "missed": self._missed,
+            "sample_every": self._every,
+            "estimated": self._estimated, "estimated_errnos": self._estimated_errnos,
+            "estimated_matrix": self._estimated_matrix,
+            "estimated_processes": self._estimated_processes,
+            "estimated_total": self._estimated_total.get(0, NONE_ESTIMATED),
+        }  # fmt: skip
