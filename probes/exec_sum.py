@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from probes.adding import (
     keep_first,
 )
 from probes.cgroup_names import CgroupName
+from probes.exec_tree import exec_rows
 from probes.execlog import ExecLog
 from probes.programs import Programs
+from probes.pruned import Left
 from probes.samples import (
     MAX_EVENTS,
     ExecSample,
     Sample,
 )
+from probes.summary_limits import Limits
 from probes.sums import SampleSum, Tick
+
+if TYPE_CHECKING:
+    from probes.counted import Counted
 
 
 class ExecSum(SampleSum):
@@ -51,9 +57,60 @@ class ExecSum(SampleSum):
             tick.counts["failed"] = self.log.failed - self._failed
         self._failed = self.log.failed
 
+    @staticmethod
+    def records() -> Counted:
+        """Rows and programs."""
+        from probes.exec_totals import Execs
+
+        return Execs()
+
+    def finish(self, sample: Sample, own: dict[str, Any], left: Left) -> dict[str, Any]:
+        """Rows and programs in the place of events."""
+        return _finished(self, sample, own)
+
+    def cut(self, own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
+        """Programs as any table; of the rows the newest, as a tree."""
+        own["rows"] = _exec_rows(self, limits, others)
+        super().cut(own, limits, left, others)
+
     def _own(self) -> dict[str, Any]:
         execs, failed, exits = self._counts
         return {
             "execs": execs, "failed": failed, "exits": exits,
             "events": (), "dropped": self._dropped,
         }  # fmt: skip
+
+
+def _exec_rows(total: ExecSum, limits: Limits, others: dict[str, Any]) -> list[dict[str, Any]]:
+    """The newest rows, as a tree."""
+    rows = list(total.log.rows)[-limits.execs :]
+    made = rows[-1].serial if rows else 0
+    if made > len(rows):
+        others["rows"] = {"rows": made - len(rows)}
+    return exec_rows(rows, limits.text, total.names)
+
+
+def _finished(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, Any]:
+    """The contract's fields with rows and programs in the place of events."""
+    programs: list[dict[str, Any]] = [
+        {
+            "program": name,
+            "path": program.path,
+            "starts": program.starts,
+            "failed": sum(program.failed.values()),
+            "errnos": program.failed,
+            "nonzero": program.nonzero,
+            "killed": program.killed,
+            "mean": program.duration / program.ended if program.ended else None,
+        }
+        for name, program in total.programs.finish().items()
+    ]
+    programs.sort(key=lambda row: (-row["starts"] - row["failed"], row["program"]))
+    return {
+        "execs": cast(ExecSample, sample).execs,
+        "failed": sum([row["failed"] for row in programs]),
+        "exits": cast(ExecSample, sample).exits,
+        "dropped": own["dropped"],
+        "rows": [],
+        "programs": programs,
+    }

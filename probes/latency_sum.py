@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from probes.adding import (
     add_histogram,
@@ -15,14 +15,18 @@ from probes.adding import (
 from probes.changes import loses
 from probes.elapsed import target_seconds
 from probes.model import histogram_delta, restarted, spent_delta
-from probes.pruned import behind_first, leave
+from probes.pruned import Left, behind_first, leave
 from probes.samples import (
     LatencySample,
     Sample,
     Spent,
     Target,
 )
+from probes.summary_limits import Limits, coarse, cut
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_TIMED, SampleSum, Tick
+
+if TYPE_CHECKING:
+    from probes.counted import Counted
 
 
 class LatencySum(SampleSum):
@@ -88,6 +92,30 @@ class LatencySum(SampleSum):
                 tick.counting[name] = seconds
             if spent.n and not new.counts_only:
                 tick.spent[new.spec] = dict(spent.buckets)
+
+    @staticmethod
+    def records() -> Counted:
+        """Calls and durations of targets."""
+        from probes.latency_totals import Latency
+
+        return Latency()
+
+    def cut(self, own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
+        """All targets; of each the first of who is behind it, and fewer buckets if need be."""
+        own["targets"] = targets = [dict(target) for target in own["targets"]]
+        for target in targets:
+            rest: dict[str, Any] = {}
+            more = left.get(target["spec"])
+            behind = cut(target["behind"], limits.behind, more, "behind", rest, ("count", "total"))
+            target["behind"], target["others"] = behind, rest.get("behind")
+        if sum([len(target["buckets"]) for target in targets]) > limits.buckets:
+            for target in targets:
+                target["buckets"] = coarse(target["buckets"])
+
+    def mechanisms(self, own: dict[str, Any]) -> list[str]:
+        """Those of the targets."""
+        found = [target["mechanism"] for target in own["targets"] or ()]
+        return list(dict.fromkeys([name for name in found if name is not None]))
 
     def _own(self) -> dict[str, Any]:
         targets = {

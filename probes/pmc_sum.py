@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from probes.adding import (
     add_readings,
@@ -22,6 +22,9 @@ from probes.samples import (
     TaskTimes,
 )
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, SampleSum, Tick
+
+if TYPE_CHECKING:
+    from probes.counted import Counted
 
 
 class PmcSum(SampleSum):
@@ -80,6 +83,13 @@ class PmcSum(SampleSum):
             or loses(before.tasks, after.tasks)
             or loses(before.cpus, after.cpus)
         )
+
+    @staticmethod
+    def records() -> Counted:
+        """All of it."""
+        from probes.pmc_totals import Pmc
+
+        return Pmc()
 
     def _own(self) -> dict[str, Any]:
         return {

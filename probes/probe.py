@@ -13,6 +13,7 @@ from probes.cost import Meter
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.messages import BurstReport
 from probes.samples import Filters, Sample
+from probes.tables import stream_fields
 
 
 class Probe(ABC):
@@ -21,7 +22,7 @@ class Probe(ABC):
     `plan` runs in the loader, with privileges; everything else in the dashboard, without.
     `options` are the switches a user has, with their values at start. A probe that is written
     without more than the abstract methods has no options, is attached all the time or not at all,
-    and sends no records.
+    sends no records, and streams the tables that its Sample declares.
     """
 
     name: ClassVar[str]
@@ -39,10 +40,13 @@ class Probe(ABC):
     def plan(params: Params) -> Plan:
         """What to compile, load and attach for these parameters; raises ProbeError."""
 
-    @staticmethod
-    @abstractmethod
-    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
-        """The probe's own fields of a stream object, for the interval between two Samples."""
+    @classmethod
+    def contract(cls, before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
+        """The probe's own fields of a stream object, for the interval between two Samples.
+
+        They are the tables that the Sample's schema makes of its fields.
+        """
+        return dict(stream_fields(cls.sample_type.schema, before, after))
 
     @abstractmethod
     def adopt(self, loaded: Loaded) -> None:

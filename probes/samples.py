@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from probes.cgroup_names import CgroupName
+from probes.exec_schema import EXECS
+from probes.latency_schema import LATENCY
 from probes.limits import (
     AtMost,
     Between,
@@ -32,6 +34,9 @@ from probes.limits import (
     Total,
     Variance,
 )
+from probes.pmc_schema import PMC
+from probes.schema import Schema
+from probes.syscall_schema import SYSCALLS
 
 State = Literal["on", "off", "starting", "failed"]
 EMPTY: Mapping[Any, Any] = {}
@@ -138,7 +143,10 @@ class Sample:
     `counted` is for how many seconds its counters counted, cumulative as they are; None if that
     is not known. While it is attached in bursts none of these counts: what they saw is in `duty`
     and in the fields whose names begin with `estimated`, which are never part of the others.
+    `schema` declares what it measures.
     """
+
+    schema: ClassVar[Schema] = Schema()
 
     state: State = "off"
     why: str | None = None
@@ -172,6 +180,8 @@ class SyscallSample(Sample):
     process and both together, errors by errno, and all calls in one. What no burst saw has no
     entry.
     """
+
+    schema: ClassVar[Schema] = SYSCALLS
 
     calls: Mapping[Name, Counts] = field(default_factory=dict)
     errnos: Mapping[tuple[Name, Name], Count] = field(default_factory=dict)
@@ -248,6 +258,8 @@ class ExecSample(Sample):
     `estimated_failed` are of failing executions, where those are looked for in bursts only: what
     a burst saw is among `events`, not in `failed`.
     """
+
+    schema: ClassVar[Schema] = EXECS
 
     execs: Count = 0
     failed: Count = 0
@@ -333,6 +345,8 @@ class LatencySample(Sample):
     that bursts stand for.
     """
 
+    schema: ClassVar[Schema] = LATENCY
+
     targets: Annotated[Mapping[str, Target], AtMost(1000)] = field(default_factory=dict)
     processes: Mapping[tuple[str, Id], Spent] = field(default_factory=dict)
     comms: Mapping[Id, Name] = field(default_factory=dict)
@@ -390,6 +404,8 @@ class PmcSample(Sample):
     CPU where there are several kinds of them, `sockets` its socket. `unattributed` counts
     switches of processes that found no row.
     """
+
+    schema: ClassVar[Schema] = PMC
 
     hardware: bool = False
     reason: str | None = None

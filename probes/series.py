@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes import hdr
+from probes.schema import Line, RatioLine, Schema, SpreadLines
+from probes.summary_limits import QUARTER
 from probes.sums import Tick
 
 POINT_LIMIT = 120
 """Most intervals of a series; where there are more, two become one."""
-QUARTER = hdr.SUB // 4
-"""Buckets in a quarter of a power of two."""
 
 
 class Point:
@@ -65,17 +65,17 @@ def _rates(points: Sequence[Point], probe: str, name: str) -> list[float | None]
     return out
 
 
-def _ratios(points: Sequence[Point], part: str, whole: Sequence[str]) -> list[float | None]:
+def _ratios(points: Sequence[Point], probe: str, line: RatioLine) -> list[float | None]:
     out: list[float | None] = []
     for point in points:
-        counts = point.values["pmc"].counts
-        total = sum([counts.get(name, 0.0) for name in whole])
-        out.append(_short(counts[part] / total) if part in counts and total else None)
+        counts = point.values[probe].counts
+        total = sum([counts.get(name, 0.0) for name in line.whole])
+        out.append(_short(counts[line.part] / total) if line.part in counts and total else None)
     return out
 
 
-def series(points: Sequence[Point], names: Collection[str]) -> dict[str, Any]:
-    """Rates of each interval, of these probes: calls, errors, executions, targets, CPUs.
+def series(points: Sequence[Point], schemas: Mapping[str, Schema]) -> dict[str, Any]:
+    """The declared lines of each probe, by its name: a value for each interval.
 
     Where bursts were estimated, `estimated` is the part of the first rate that they are.
     """
@@ -83,51 +83,47 @@ def series(points: Sequence[Point], names: Collection[str]) -> dict[str, Any]:
         "time": [round(point.time, 3) for point in points],
         "seconds": [_short(point.seconds) for point in points],
     }
-    for probe, fields in (("syscalls", ("calls", "errors")), ("execs", ("execs", "failed"))):
-        if probe in names:
-            out[probe] = {name: _rates(points, probe, name) for name in fields}
-            estimated = _rates(points, probe, "estimated")
-            if any(estimated):
-                out[probe]["estimated"] = estimated
-    if "latency" in names:
-        out["latency"] = {spec: _target_series(points, spec) for spec in _specs(points)}
-    if "pmc" in names:
-        out["pmc"] = {
-            "busy": _ratios(points, "busy", ("busy", "idle")),
-            "ipc": _ratios(points, "instructions", ("cycles",)),
-        }
+    for probe, schema in schemas.items():
+        lines = schema.all_lines()
+        if lines:
+            out[probe] = {}
+        for line in lines:
+            out[probe] |= _values(points, probe, line)
     return out
 
 
-def _specs(points: Sequence[Point]) -> list[str]:
-    """All targets that ever ran, in the order of adding."""
-    keys = [key for point in points for key in point.values["latency"].counts]
+def _values(points: Sequence[Point], probe: str, line: Line) -> dict[str, Any]:
+    """What a line has, by name."""
+    if isinstance(line, SpreadLines):
+        return {spec: _spread_series(points, probe, spec) for spec in _specs(points, probe)}
+    if isinstance(line, RatioLine):
+        return {line.name: _ratios(points, probe, line)}
+    values = _rates(points, probe, line.name)
+    return {line.name: values} if any(values) or not line.optional else {}
+
+
+def _specs(points: Sequence[Point], probe: str) -> list[str]:
+    """All items that ever had calls or durations, in the order of adding."""
+    keys = [key for point in points for key in point.values[probe].counts]
     return [key.removeprefix("calls ") for key in dict.fromkeys(keys)]
 
 
-def _target_series(points: Sequence[Point], spec: str) -> dict[str, list[float | None]]:
-    spent = [point.values["latency"].spent.get(spec, {}) for point in points]
+def _spread_series(points: Sequence[Point], probe: str, spec: str) -> dict[str, list[float | None]]:
+    spent = [point.values[probe].spent.get(spec, {}) for point in points]
     return {
-        "calls": _rates(points, "latency", f"calls {spec}"),
+        "calls": _rates(points, probe, f"calls {spec}"),
         "p50": [_short(hdr.percentile(buckets, 0.50)) for buckets in spent],
         "p99": [_short(hdr.percentile(buckets, 0.99)) for buckets in spent],
     }
 
 
-def quarter_bounds(quarter: int) -> tuple[int, int]:
-    """The lowest value in a quarter of a power of two and the lowest of the next, in ns."""
-    first = quarter * QUARTER
-    return hdr.bounds(first)[0], hdr.bounds(first + QUARTER - 1)[1]
-
-
 def heat(points: Sequence[Point], most: int, most_cells: int) -> dict[str, Any]:
-    """Calls by time and duration, of the targets with most calls; intervals are joined to fit."""
+    """Calls by time and duration, of the items with most calls; intervals are joined to fit."""
     counted: dict[str, int] = {}
     for point in points:
-        for spec, buckets in (
-            point.values["latency"].spent if "latency" in point.values else {}
-        ).items():
-            counted[spec] = counted.get(spec, 0) + sum(buckets.values())
+        for tick in point.values.values():
+            for spec, buckets in tick.spent.items():
+                counted[spec] = counted.get(spec, 0) + sum(buckets.values())
     wanted = sorted(counted, key=lambda spec: -counted[spec])[:most]
     by = 1
     while True:
@@ -147,6 +143,7 @@ def heat(points: Sequence[Point], most: int, most_cells: int) -> dict[str, Any]:
 def _quarters(points: Sequence[Point], spec: str) -> list[list[int]]:
     sums: dict[int, int] = {}
     for point in points:
-        for bucket, n in point.values["latency"].spent.get(spec, {}).items():
-            sums[bucket // QUARTER] = sums.get(bucket // QUARTER, 0) + n
+        for tick in point.values.values():
+            for bucket, n in tick.spent.get(spec, {}).items():
+                sums[bucket // QUARTER] = sums.get(bucket // QUARTER, 0) + n
     return [[at, n] for at, n in sorted(sums.items())]

@@ -24,21 +24,17 @@ Counts are of the span, rates a second, times nanoseconds; what is not known is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from heapq import nsmallest
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import probes
-from probes import hdr
 from probes.base import ProbeError
-from probes.estimates import duty_object, estimate_object, with_estimates
-from probes.exec_sum import ExecSum
-from probes.exec_tree import exec_rows
+from probes.estimates import duty_object
 from probes.model import seconds_between
 from probes.probe import Probe
-from probes.processes import pid_of
-from probes.pruned import KEPT, Left, leave
-from probes.samples import ExecSample, Frame, Notice, Sample, SyscallSample
-from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bounds, series
+from probes.pruned import Left
+from probes.samples import Frame, Notice, Sample
+from probes.series import POINT_LIMIT, Point, heat, joined, series
+from probes.summary_limits import LIMITS, Limits
 from probes.sums import SampleSum, Tick, sum_of
 
 VERSION = 1
@@ -49,28 +45,6 @@ MOST_NOTICES = 8
 MOST_CELLS = 2_000_000
 """Buckets of durations that the series keep: intervals are joined where there are more."""
 Summary = dict[str, Any]
-
-
-class Limits(NamedTuple):
-    """How much of each table a summary has; all that exceeds it is summed up in `others`."""
-
-    calls: int = 500
-    processes: int = 200
-    matrix: int = 300
-    behind: int = 40
-    execs: int = 500
-    programs: int = 300
-    buckets: int = 4000
-    heats: int = 12
-    cells: int = 3000
-    text: int = 300
-
-    def scaled(self, part: float) -> Limits:
-        """A part of everything."""
-        return Limits(*[max(1, int(limit * part)) for limit in self])
-
-
-LIMITS = Limits()
 
 
 class Summarizer:
@@ -190,7 +164,7 @@ class Summarizer:
                 name: probe_object(kind, self.sums[name], *self._whole[name], limits)
                 for name, kind in self.kinds.items()
             },
-            "series": series(self.points, self.kinds),
+            "series": series(self.points, {n: k.sample_type.schema for n, k in self.kinds.items()}),
             "heat": heat(self.points, limits.heats, limits.cells),
         }
 
@@ -211,15 +185,8 @@ def summarize(
 def whole(kind: type[Probe], total: SampleSum) -> tuple[Sample, dict[str, Any], Left]:
     """The sum of a probe, its own fields with all rows that tables may show, and the others."""
     sample = total.sample()
-    own = kind.contract(None, sample, total.seconds or 1.0)
     left = {table: dict(numbers) for table, numbers in total.left.items()}
-    if isinstance(total, ExecSum):
-        own = _execs(total, sample, own)
-    if isinstance(sample, SyscallSample):
-        own["matrix"] = _matrix(sample, left)
-        if sample.duty is not None:
-            own |= estimate_object(sample.estimated_total, sample.duty)
-        own["untimed"] = sample.missed if sample.latency is not None else None
+    own = total.finish(sample, kind.contract(None, sample, total.seconds or 1.0), left)
     return sample, own, left
 
 
@@ -235,16 +202,14 @@ def probe_object(
     ran = total.seconds > 0
     others: dict[str, Any] = {}
     own = dict(own)
-    if isinstance(total, ExecSum):
-        own["rows"] = _exec_rows(total, limits, others)
     if ran:
-        _cut_tables(own, limits, left, others)
+        total.cut(own, limits, left, others)
     return {
         "state": sample.state,
         **({"why": sample.why, "fix": sample.fix} if sample.state == "failed" else {}),
         **({"given_up": sample.given_up} if sample.given_up is not None else {}),
         **({"duty": duty_object(sample.duty)} if sample.duty is not None else {}),
-        "mechanisms": mechanisms(kind, own.get("targets")),
+        "mechanisms": mechanisms(kind, total, own),
         "seconds": total.seconds if ran else None,
         "lost": sample.lost,
         "cost": sample.cost._asdict(),
@@ -254,135 +219,16 @@ def probe_object(
     }
 
 
-def mechanisms(kind: type[Probe], targets: list[dict[str, Any]] | None) -> list[str]:
+def mechanisms(kind: type[Probe], total: SampleSum, own: dict[str, Any]) -> list[str]:
     """How the probe hears of events; empty where that cannot be told on this machine."""
-    if targets is not None:
-        found = [target["mechanism"] for target in targets]
-        return list(dict.fromkeys([name for name in found if name is not None]))
+    known = total.mechanisms(own)
+    if known is not None:
+        return known
     try:
         attach = kind.plan(dict(kind.options)).attach
     except (ProbeError, OSError, KeyError):
         return []
     return list(dict.fromkeys([one.kind for one in attach]))
-
-
-def _matrix(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
-    """Which process made which calls, most calls first; what is behind those is left out."""
-    matrix, estimated = (
-        with_estimates(sample.matrix, sample.estimated_matrix),
-        sample.estimated_matrix,
-    )
-    keys = nsmallest(KEPT, matrix, key=lambda key: (-matrix[key].n, key))
-    if len(keys) < len(matrix):
-        first = [matrix[key] for key in keys]
-        rest = {
-            name: sum([n[at] for n in matrix.values()]) - sum([n[at] for n in first])
-            for at, name in enumerate(("count", "errors"))
-        }
-        known = sum([estimated[key].n for key in keys if key in estimated])
-        if more := sum([n.n for n in estimated.values()]) - known:
-            rest["estimated"] = more
-        leave(left, "matrix", len(matrix) - len(keys), **rest)
-    return [
-        {
-            "pid": pid_of(pid),
-            "comm": sample.comms.get(pid, "?"),
-            "syscall": name,
-            "count": matrix[pid, name].n,
-            "errors": matrix[pid, name].errors,
-            **estimate_object(estimated.get((pid, name)), sample.duty),
-        }
-        for pid, name in keys
-    ]
-
-
-def _cut_tables(own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
-    for table, limit in (
-        ("rows", max(limits.calls, limits.execs)),
-        ("processes", limits.processes),
-        ("matrix", limits.matrix),
-        ("programs", limits.programs),
-    ):
-        if table in own:
-            own[table] = _cut(own[table], limit, left.get(table), table, others)
-    targets = own.get("targets")
-    if targets is None:
-        return
-    own["targets"] = targets = [dict(target) for target in targets]
-    for target in targets:
-        rest: dict[str, Any] = {}
-        more = left.get(target["spec"])
-        target["behind"] = _cut(target["behind"], limits.behind, more, "behind", rest)
-        target["others"] = rest.get("behind")
-    if sum([len(target["buckets"]) for target in targets]) > limits.buckets:
-        for target in targets:
-            target["buckets"] = _coarse(target["buckets"])
-
-
-def _cut(
-    rows: list[Any], limit: int, left: Mapping[str, int] | None, table: str, others: dict[str, Any]
-) -> list[Any]:
-    """The first rows; what the others and those `left` out add up to goes into `others`."""
-    rest = rows[limit:]
-    if rest or left:
-        names = ("count", "errors", "total", "starts", "failed", "task_clock")
-        numbers = {
-            name: sum([row[name] for row in rest if row.get(name) is not None])
-            for name in names
-            if rest and name in rest[0]
-        }
-        if estimated := sum([row.get("estimated", 0) for row in rest]):
-            numbers["estimated"] = estimated
-        others[table] = {"rows": len(rest), **numbers}
-        for name, number in (left or {}).items():
-            others[table][name] = others[table].get(name, 0) + number
-    return rows[:limit]
-
-
-def _coarse(buckets: list[list[int]]) -> list[list[int | None]]:
-    """Buckets joined to quarters of a power of two."""
-    sums: dict[int, int] = {}
-    for low, _, n in buckets:
-        at = hdr.index(low) // QUARTER
-        sums[at] = sums.get(at, 0) + n
-    last = hdr.LAST // QUARTER
-    ranges = [(at, *quarter_bounds(at), n) for at, n in sorted(sums.items())]
-    return [[low, None if at == last else high, n] for at, low, high, n in ranges]
-
-
-def _exec_rows(total: ExecSum, limits: Limits, others: dict[str, Any]) -> list[dict[str, Any]]:
-    """The newest rows, as a tree."""
-    rows = list(total.log.rows)[-limits.execs :]
-    made = rows[-1].serial if rows else 0
-    if made > len(rows):
-        others["rows"] = {"rows": made - len(rows)}
-    return exec_rows(rows, limits.text, total.names)
-
-
-def _execs(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, Any]:
-    """The contract's fields with rows and programs in the place of events."""
-    programs: list[dict[str, Any]] = [
-        {
-            "program": name,
-            "path": program.path,
-            "starts": program.starts,
-            "failed": sum(program.failed.values()),
-            "errnos": program.failed,
-            "nonzero": program.nonzero,
-            "killed": program.killed,
-            "mean": program.duration / program.ended if program.ended else None,
-        }
-        for name, program in total.programs.finish().items()
-    ]
-    programs.sort(key=lambda row: (-row["starts"] - row["failed"], row["program"]))
-    return {
-        "execs": cast(ExecSample, sample).execs,
-        "failed": sum([row["failed"] for row in programs]),
-        "exits": cast(ExecSample, sample).exits,
-        "dropped": own["dropped"],
-        "rows": [],
-        "programs": programs,
-    }
 
 
 def _short(notice: Notice, limits: Limits) -> dict[str, Any]:

@@ -10,7 +10,8 @@ the contract's own code makes the rows of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from probes.adding import (
     add_to,
@@ -24,12 +25,12 @@ from probes.estimates import (
 from probes.pruned import ROOM, Left
 from probes.samples import (
     Duty,
-    ExecSample,
-    LatencySample,
-    PmcSample,
     Sample,
-    SyscallSample,
 )
+from probes.summary_limits import Limits, cut
+
+if TYPE_CHECKING:
+    from probes.counted import Counted
 
 MOST_KEYS = 50_000
 """Keys of tables in which a real machine has some hundreds: calls, errnos, CPUs, names."""
@@ -184,22 +185,36 @@ class SampleSum:
         """The probe's own fields."""
         return {}
 
+    @staticmethod
+    def records() -> Counted | None:
+        """What takes the same from a recording's records, see `probes.totals`; None: nothing."""
+        return None
 
-SUMS: dict[type[Sample], type[SampleSum]] = {}
-"""The sums of probes that register theirs."""
+    def finish(self, sample: Sample, own: dict[str, Any], left: Left) -> dict[str, Any]:
+        """The fields of a summary's object: `own` has those of a stream object of the span."""
+        return own
+
+    def cut(self, own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
+        """Shorten the tables in `own` to the limits, and note in `others` what is left out.
+
+        `left` was left out before.
+        """
+        for table in self.last.schema.tables:
+            if own.get(table.name) is not None and table.limit:
+                rows, limit = own[table.name], getattr(limits, table.limit)
+                own[table.name] = cut(
+                    rows, limit, left.get(table.name), table.name, others, table.sums
+                )
+
+    def mechanisms(self, own: dict[str, Any]) -> list[str] | None:
+        """How the probe heard of events, where `own` tells that; None where its plan does."""
+        return None
 
 
 def sum_of(kind: type[Sample]) -> SampleSum:
-    """The sum for a probe whose Samples are of this class; of other classes the common fields."""
-    from probes.exec_sum import ExecSum
-    from probes.latency_sum import LatencySum
-    from probes.pmc_sum import PmcSum
-    from probes.syscall_sum import SyscallSum
-
-    known: dict[type[Sample], type[SampleSum]] = {
-        SyscallSample: SyscallSum,
-        ExecSample: ExecSum,
-        LatencySample: LatencySum,
-        PmcSample: PmcSum,
-    }
-    return {**known, **SUMS}.get(kind, SampleSum)(kind)
+    """The sum for Samples of this class, as their schema has it."""
+    path = kind.schema.sum_path or "probes.table_sum:TableSum"
+    # Sums are for snapshots and comparisons: who only shows a stream does without them.
+    module, _, name = path.partition(":")
+    made: type[SampleSum] = getattr(import_module(module), name)
+    return made(kind)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any, cast
 
 from probes.adding import (
     add_histogram,
@@ -16,11 +17,13 @@ from probes.changes import loses
 from probes.estimates import (
     add_all,
     estimate_delta,
+    estimate_object,
     estimates_delta,
     with_estimates,
 )
 from probes.model import count_delta, histogram_delta, int_delta
-from probes.pruned import leave, without_first
+from probes.processes import pid_of
+from probes.pruned import KEPT, Left, leave, without_first
 from probes.samples import (
     NONE_ESTIMATED,
     Counts,
@@ -31,6 +34,9 @@ from probes.samples import (
     SyscallSample,
 )
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, MOST_TIMED, SampleSum, Tick
+
+if TYPE_CHECKING:
+    from probes.counted import Counted
 
 
 class SyscallSum(SampleSum):
@@ -122,6 +128,22 @@ class SyscallSum(SampleSum):
             or loses(before.estimated_processes, after.estimated_processes)
         )
 
+    @staticmethod
+    def records() -> Counted:
+        """Calls, by name."""
+        from probes.syscall_totals import Syscalls
+
+        return Syscalls()
+
+    def finish(self, sample: Sample, own: dict[str, Any], left: Left) -> dict[str, Any]:
+        """With the matrix of processes and calls, and what was estimated in all."""
+        assert isinstance(sample, SyscallSample)
+        own["matrix"] = matrix_rows(sample, left)
+        if sample.duty is not None:
+            own |= estimate_object(sample.estimated_total, sample.duty)
+        own["untimed"] = sample.missed if sample.latency is not None else None
+        return own
+
     def _own(self) -> dict[str, Any]:
         return {
             "calls": self._calls, "errnos": self._errnos, "matrix": self._matrix,
@@ -133,3 +155,33 @@ class SyscallSum(SampleSum):
             "estimated_processes": self._estimated_processes,
             "estimated_total": self._estimated_total.get(0, NONE_ESTIMATED),
         }  # fmt: skip
+
+
+def matrix_rows(sample: SyscallSample, left: Left) -> list[dict[str, Any]]:
+    """Which process made which calls, most calls first; what is behind those is left out."""
+    matrix, estimated = (
+        with_estimates(sample.matrix, sample.estimated_matrix),
+        sample.estimated_matrix,
+    )
+    keys = nsmallest(KEPT, matrix, key=lambda key: (-matrix[key].n, key))
+    if len(keys) < len(matrix):
+        first = [matrix[key] for key in keys]
+        rest = {
+            name: sum([n[at] for n in matrix.values()]) - sum([n[at] for n in first])
+            for at, name in enumerate(("count", "errors"))
+        }
+        known = sum([estimated[key].n for key in keys if key in estimated])
+        if more := sum([n.n for n in estimated.values()]) - known:
+            rest["estimated"] = more
+        leave(left, "matrix", len(matrix) - len(keys), **rest)
+    return [
+        {
+            "pid": pid_of(pid),
+            "comm": sample.comms.get(pid, "?"),
+            "syscall": name,
+            "count": matrix[pid, name].n,
+            "errors": matrix[pid, name].errors,
+            **estimate_object(estimated.get((pid, name)), sample.duty),
+        }
+        for pid, name in keys
+    ]

@@ -12,6 +12,7 @@ after the other, which is exact for any file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from typing import cast
 
@@ -21,11 +22,8 @@ from probes import bounded_json
 from probes.counted import Counted
 from probes.counter_tables import Unusual
 from probes.elapsed import counted_part
-from probes.exec_totals import Execs
-from probes.latency_totals import Latency
 from probes.limits import MOST_WEIGHT
 from probes.model import SHORTEST
-from probes.pmc_totals import Pmc
 from probes.record_fields import (
     FILTERS,
     HOST,
@@ -36,10 +34,10 @@ from probes.recording import Reader
 from probes.samples import (
     Filters,
     Host,
+    Sample,
     State,
 )
-from probes.sums import SampleSum
-from probes.syscall_totals import Syscalls
+from probes.sums import SampleSum, sum_of
 
 _ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
@@ -47,10 +45,11 @@ _ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 class Totals:
     """What a recording counted; see `totals`."""
 
-    def __init__(self) -> None:
-        self.probes: dict[str, Counted] = {
-            "syscalls": Syscalls(), "execs": Execs(), "latency": Latency(), "pmc": Pmc(),
-        }  # fmt: skip
+    def __init__(self, kinds: Mapping[str, type[Sample]]) -> None:
+        """`kinds` are the Sample classes of the probes, by name."""
+        takers = {name: sum_of(kind).records() for name, kind in kinds.items()}
+        self.probes = {name: taker for name, taker in takers.items() if taker is not None}
+        self._unread = takers.keys() - self.probes.keys()
         self.frames = 0
         self.begin = self.end = self.seconds = 0.0
         self.host, self.filters = Host(), Filters()
@@ -72,6 +71,8 @@ class Totals:
         if record.samples is not UNSET:
             names, samples = record.samples
             given = dict(zip(names, samples, strict=True))
+        if any(given[name][1].state == "on" for name in self._unread & given.keys()):
+            raise Unusual("a probe whose counters are added up from Frames")
         for name, probe in self.probes.items():
             was_on, generation, since = probe.state == "on", probe.generation, probe.since
             if name in given:
@@ -122,9 +123,12 @@ class Totals:
         return out
 
 
-def totals(path: str) -> Totals:
-    """What a recording counted; raises Unusual where that takes its Frames, and ProbeError."""
-    found = Totals()
+def totals(path: str, kinds: Mapping[str, type[Sample]]) -> Totals:
+    """What a recording counted; raises Unusual where that takes its Frames, and ProbeError.
+
+    `kinds` are the Sample classes of the probes, by name.
+    """
+    found = Totals(kinds)
     try:
         with closing(Reader(path)) as reader:
             for record, payload in reader.records():

@@ -10,16 +10,19 @@ besides. A percentile must rest on enough calls in both runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import inf, log2, log10, sqrt
 from typing import Any, NamedTuple, TextIO
 
+from probes import schema
 from probes.base import ProbeError
 from probes.files import printable
 from probes.output import write
 from probes.stream import dumps
 from tui.checks import UsageError
 from tui.export.words import duration
-from tui.runs import Figure, Key, Run, load_both
+from tui.figures import Figure, Key, declared
+from tui.runs import Run, load_both, schemas
 from tui.text import fit, fmt_count, fmt_ns, safe, wrap
 
 EVENTS, FACTOR, DEVIATIONS = 10, 1.25, 3.0
@@ -33,24 +36,19 @@ RULE = (
     f"that differ by that factor and rest on at least {CALLS['p50']} calls (p50) or "
     f"{CALLS['p99']} (p99) in both; CPU use that differs by at least {CPU_PERCENT:g}% of a CPU."
 )
-_WEIGHTS = {
-    "errors/s": 3.0, "not found/s": 3.0, "killed/s": 3.0, "exit code not 0/s": 2.0,
-    "p99": 2.0, "p50": 1.5, "starts/s": 1.5, "% of a CPU": 1.5, "IPC": 1.5, "% busy": 2.0,
-}  # fmt: skip
-_PROBE_OF = {
-    "syscall": "syscalls", "program": "execs", "target": "latency",
-    "process": "pmc", "machine": "pmc",
-}  # fmt: skip
-_TITLES = {"syscalls": "system calls", "execs": "executions", "latency": "latency", "pmc": "PMC"}
 
 
 class Change(NamedTuple):
-    """A figure that differs. `ratio` is after / before, None where there was none before."""
+    """A figure that differs. `ratio` is after / before, None where there was none before.
+
+    `figure` is what its probe's schema declares of it.
+    """
 
     key: Key
     before: Figure
     after: Figure
     ratio: float | None
+    figure: schema.Figure
 
     @property
     def events(self) -> float:
@@ -61,7 +59,7 @@ class Change(NamedTuple):
     def weight(self) -> float:
         """How important it is: how much it changed, of how much, and what it is."""
         steps = min(6.0, abs(log2(self.ratio))) if self.ratio else 6.0
-        return _WEIGHTS.get(self.key.quantity, 1.0) * steps * log10(10 + self.events)
+        return self.figure.weight * steps * log10(10 + self.events)
 
     def word(self) -> str:
         """The change in a word: "new", "gone", "x2.4"."""
@@ -76,37 +74,45 @@ class Change(NamedTuple):
 def compare(a: Run, b: Run) -> list[Change]:
     """All figures that changed, the most important first."""
     out: list[Change] = []
+    known = schemas()
+    probe_of, figures = _probes_of(known), declared(known)
     for key in {**a.figures, **b.figures}:
-        probe = _PROBE_OF[key.what]
+        probe, figure = probe_of[key.what], figures[key.what, key.quantity]
         if probe not in a.seconds or probe not in b.seconds:
             continue
-        before, after = _figure(a, key), _figure(b, key)
+        before, after = (_figure(run, key, figure) for run in (a, b))
         if before is None or after is None:
             continue
-        if _differs(key, before, after, a.seconds[probe], b.seconds[probe]):
+        if _differs(figure, before, after, a.seconds[probe], b.seconds[probe]):
             ratio = after.value / before.value if before.value else None
-            out.append(Change(key, before, after, ratio))
+            out.append(Change(key, before, after, ratio, figure))
     return sorted(out, key=lambda change: (-change.weight, change.key))
 
 
-def _figure(run: Run, key: Key) -> Figure | None:
+def _probes_of(known: Mapping[str, schema.Schema]) -> dict[str, str]:
+    """The probe of each kind of item."""
+    return {figures.what: name for name, one in known.items() for figures in one.all_figures()}
+
+
+def _figure(run: Run, key: Key, figure: schema.Figure) -> Figure | None:
     """A run's figure; a rate of what is not there is zero where nothing was left out."""
     found = run.figures.get(key)
-    counted = key.quantity.endswith("/s") or key.quantity == "% of a CPU"
-    if found is None and counted and key.what in run.closed:
+    if found is None and isinstance(figure, schema.Rate) and key.what in run.closed:
         return Figure(0.0, 0.0)
     return found
 
 
-def _differs(key: Key, a: Figure, b: Figure, a_seconds: float, b_seconds: float) -> bool:
+def _differs(
+    figure: schema.Figure, a: Figure, b: Figure, a_seconds: float, b_seconds: float
+) -> bool:
     low, high = sorted((a.value, b.value))
     if high <= 0 or (high / low if low else inf) < FACTOR:
         return False
-    if key.quantity in CALLS:
-        return min(a.events, b.events) >= CALLS[key.quantity]
-    if key.quantity in ("% of a CPU", "% busy"):
+    if isinstance(figure, schema.Percentile):
+        return min(a.events, b.events) >= CALLS[figure.quantity]
+    if figure.percent:
         return high - low >= CPU_PERCENT
-    if key.quantity == "IPC":
+    if isinstance(figure, schema.Ratio):
         return True
     a_variance, b_variance = (one.events + one.error**2 for one in (a, b))
     deviation = sqrt(a_variance / a_seconds**2 + b_variance / b_seconds**2)
@@ -122,46 +128,46 @@ def warnings(a: Run, b: Run) -> list[str]:
     if a.head["filters"] != b.head["filters"]:
         both = [run.head["filters"] or "none" for run in (a, b)]
         out.append(f"Different filters: {both[0]} and {both[1]}.")
-    for probe, title in _TITLES.items():
+    known = schemas()
+    titles = {probe: one.title or probe for probe, one in known.items()}
+    for probe, title in titles.items():
         for run, other, name in ((a, b, "A"), (b, a, "B")):
             if probe in other.seconds and probe not in run.seconds:
                 out.append(f"{name} has no {title}.")
     for run, name in ((a, "A"), (b, "B")):
         if run.damage:
             out.append(f"{name}: {run.damage}.")
-    for probe, title in _TITLES.items():
+    for probe, title in titles.items():
         for run, name in ((a, "A"), (b, "B")):
             if probe in run.estimated:
-                out.append(_in_bursts(name, probe, title, run.estimated[probe]))
-    for what in ("program", "process", "syscall"):
-        probe = _PROBE_OF[what]
+                length = duration(run.estimated[probe])
+                words = known[probe].in_bursts
+                out.append(words.format(run=name, title=title, length=length))
+    for probe, what in _items(known):
         if any(probe in run.seconds and what not in run.closed for run in (a, b)):
             out.append(f"Some {what} rows are missing from a file: those are not compared.")
     return out
 
 
-def _in_bursts(name: str, probe: str, title: str, seconds: float) -> str:
-    """What estimates mean for the comparison."""
-    if probe == "execs":
-        return (
-            f"{name} looked for failing executions in bursts for {duration(seconds)}: programs that"
-            " were not found are not compared."
-        )
-    return (
-        f"{name} measured {title} in bursts for {duration(seconds)}:"
-        " figures with a ~ are estimates."
-    )
+def _items(known: Mapping[str, schema.Schema]) -> list[tuple[str, str]]:
+    """Probes and kinds of items of which a file may not have all."""
+    return [
+        (probe, figures.what)
+        for probe, one in known.items()
+        for figures in one.all_figures()
+        if figures.closes
+    ]
 
 
-def show(value: float, quantity: str, estimated: bool = False) -> str:
+def show(value: float, figure: schema.Figure, estimated: bool = False) -> str:
     """A figure with its unit; an estimate has a mark before it."""
     if estimated:
-        return f"~{show(value, quantity)}"
-    if quantity in CALLS:
+        return f"~{show(value, figure)}"
+    if isinstance(figure, schema.Percentile):
         return fmt_ns(value)
-    if quantity == "IPC":
-        return f"{value:.2f}"
-    return f"{value:.1f}%" if quantity.startswith("%") else fmt_count(value)
+    if figure.percent:
+        return f"{value:.1f}%"
+    return f"{value:.2f}" if isinstance(figure, schema.Ratio) else fmt_count(value)
 
 
 def as_object(a: Run, b: Run, changes: list[Change]) -> dict[str, Any]:
@@ -204,8 +210,8 @@ def as_text(a: Run, b: Run, changes: list[Change]) -> list[str]:
         for change, item in zip(changes, items, strict=True):
             key = change.key
             values = [
-                show(figure.value, key.quantity, figure.error > 0)
-                for figure in (change.before, change.after)
+                show(one.value, change.figure, one.error > 0)
+                for one in (change.before, change.after)
             ]
             out.append(
                 f"{key.what:8} {fit(item, room, mark='~')}  {key.quantity:17} "

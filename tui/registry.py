@@ -7,15 +7,20 @@ Modules are named, not imported: the broker must not pay for Textual, nor the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from probes.probe import Probe
 from probes.samples import Sample
 
 if TYPE_CHECKING:
+    from probes.probe import Probe
+    from probes.schema import Schema
+    from probes.summary import Summary
+    from tui.agent.metrics_collector import Collector
+    from tui.agent.metrics_crowd import Crowd
+    from tui.export.section import Section
     from tui.panes.base import Pane
 
 
@@ -23,7 +28,9 @@ if TYPE_CHECKING:
 class Entry:
     """One probe, its Sample and the pane that shows it, as "module:attribute"; `key` toggles it.
 
-    What reads recordings imports the Sample's module, but not the probe's.
+    What reads recordings imports the Sample's module, but not the probe's. `section_path` is what
+    fills its part of a page, `metrics_path` its collector of metrics: what the Sample's schema
+    declares is enough for the usual ones.
     """
 
     key: str
@@ -33,6 +40,12 @@ class Entry:
     probe_path: str
     pane_path: str
     on_at_start: bool = True
+    section_path: str = "tui.export.declared:fill"
+    metrics_path: str = "tui.agent.metrics_tables:TableCounters"
+
+    def sample_class(self) -> type[Sample]:
+        """The class of its Samples."""
+        return cast("type[Sample]", _load(self.sample_path))
 
     def probe_class(self) -> type[Probe]:
         """The probe's class, imported now."""
@@ -41,6 +54,15 @@ class Entry:
     def pane_class(self) -> Callable[[], Pane]:
         """The pane's class, imported now (and Textual with it)."""
         return cast("Callable[[], Pane]", _load(self.pane_path))
+
+    def fill_section(self) -> Callable[[Summary, Mapping[str, Any], Section], None]:
+        """What fills the probe's part of a page, imported now."""
+        return cast("Callable[[Summary, Mapping[str, Any], Section], None]",
+                    _load(self.section_path))  # fmt: skip
+
+    def collector_class(self) -> Callable[[str, Schema, Crowd], Collector]:
+        """The class of its collector of metrics, imported now."""
+        return cast("Callable[[str, Schema, Crowd], Collector]", _load(self.metrics_path))
 
 
 REGISTRY: tuple[Entry, ...] = (
@@ -51,6 +73,8 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.samples:SyscallSample",
         "probes.syscalls:SyscallProbe",
         "tui.panes.syscalls:SyscallPane",
+        section_path="tui.export.syscalls:fill",
+        metrics_path="tui.agent.metrics_syscalls:SyscallCounters",
     ),
     Entry(
         "2",
@@ -59,6 +83,8 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.samples:ExecSample",
         "probes.execs:ExecProbe",
         "tui.panes.execs:ExecPane",
+        section_path="tui.export.execs:fill",
+        metrics_path="tui.agent.metrics_execs:ExecCounters",
     ),
     Entry(
         "3",
@@ -67,6 +93,8 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.samples:LatencySample",
         "probes.latency:LatencyProbe",
         "tui.panes.latency:LatencyPane",
+        section_path="tui.export.latency:fill",
+        metrics_path="tui.agent.metrics_targets:TargetCounters",
     ),
     Entry(
         "4",
@@ -75,6 +103,8 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.samples:PmcSample",
         "probes.pmc:PmcProbe",
         "tui.panes.pmc:PmcPane",
+        section_path="tui.export.pmc:fill",
+        metrics_path="tui.agent.metrics_pmc:PmcCounters",
     ),
 )
 
@@ -89,5 +119,5 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in REGISTRY)
 
 
-SAMPLES: dict[str, type[Sample]] = {entry.name: _load(entry.sample_path) for entry in REGISTRY}
+SAMPLES: dict[str, type[Sample]] = {entry.name: entry.sample_class() for entry in REGISTRY}
 """The Sample class of each probe: whoever imports this can decode them all (`probes.codec`)."""

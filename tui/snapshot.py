@@ -25,6 +25,7 @@ def preload(path: str) -> Callable[[], None]:
 
     def load() -> None:
         ending = ending_of(path)
+        new_summarizer()
         if ending != ".json":
             # The picture is of an ordinary terminal, whatever this is run from.
             os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}

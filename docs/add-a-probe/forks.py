@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from msgspec import Struct
 from probes.fork_sample import ForkSample
@@ -15,7 +15,6 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.maps import MappedArray
 from probes.messages import CpuCount
-from probes.model import int_delta
 from probes.probe import Probe
 from probes.samples import Sample
 
@@ -53,13 +52,6 @@ class ForkProbe(Probe):
             offsets=FILTER_OFFSETS,
             facts={"cpus": cpus},
         )
-
-    @staticmethod
-    def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
-        """`cpus` of a stream object: threads created in the interval, by CPU."""
-        old = {} if before is None else cast(ForkSample, before).created
-        made = int_delta(old, cast(ForkSample, after).created)
-        return {"cpus": [{"cpu": cpu, "created": count} for cpu, count in sorted(made.items())]}
 
     def adopt(self, loaded: Loaded) -> None:
         """Begin to count."""

@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +69,80 @@ def test_a_stream_counts_what_was_made(tree: Path) -> None:
     assert sum(counts) == MADE
 
 
-def test_it_is_recorded_compared_and_in_snapshots(tree: Path) -> None:
-    recording, snapshot = str(tree / "forks.ptrec"), str(tree / "forks.json")
-    run(tree, "record", recording, "--probes", "forks", "--seconds", "1")
-    assert "0 of 0 figures changed" in run(tree, "diff", recording, recording).stdout
-    run(tree, "snapshot", snapshot, "--probes", "forks", "--seconds", "1")
-    probe: Any = json.loads(Path(snapshot).read_text("utf-8"))["probes"]["forks"]
+@contextmanager
+def load(processes: int) -> Iterator[None]:
+    """Processes that create others, all the time."""
+    program = "import os\nwhile True:\n    os.fork() or os._exit(0)\n    os.wait()"
+    working = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for one in working:
+            one.kill()
+            one.wait()
+
+
+def test_a_snapshot_has_what_was_counted_and_when(tree: Path) -> None:
+    snapshot = str(tree / "forks.json")
+    with load(1):
+        run(tree, "snapshot", snapshot, "--probes", "forks", "--seconds", "2")
+    summary: Any = json.loads(Path(snapshot).read_text("utf-8"))
+    probe = summary["probes"]["forks"]
     assert probe["state"] == "on"
-    assert created(probe["cpus"]) == probe["cost"]["events"]
+    assert created(probe["cpus"]) == probe["cost"]["events"] > 0
+    rates, seconds = summary["series"]["forks"]["created"], summary["series"]["seconds"]
+    counted = sum([rate * length for rate, length in zip(rates, seconds, strict=True) if rate])
+    assert counted == pytest.approx(created(probe["cpus"]), rel=0.01)
+
+
+def test_a_page_has_its_table(tree: Path) -> None:
+    page = str(tree / "forks.html")
+    with load(1):
+        run(tree, "snapshot", page, "--probes", "forks", "--seconds", "1")
+    text = Path(page).read_text("utf-8")
+    assert 'id="forks-cpus"' in text
+    assert "created a second" in text
+
+
+def test_runs_are_compared(tree: Path) -> None:
+    """A recording with many creations and one with few differ by them."""
+    busy, calm = str(tree / "busy.ptrec"), str(tree / "calm.ptrec")
+    with load(1):
+        run(tree, "record", busy, "--probes", "forks", "--seconds", "2")
+    # A filter by a process that creates nothing: then there is not one.
+    run(tree, "record", calm, "--probes", "forks", "--seconds", "2", "-p", str(os.getpid()))
+    changes = json.loads(run(tree, "diff", "--json", busy, calm).stdout)["changes"]
+    created = [one for one in changes if one["quantity"] == "created/s"]
+    assert created
+    assert {one["change"] for one in created} == {"gone"}
+    assert json.loads(run(tree, "diff", "--json", busy, busy).stdout)["changes"] == []
+
+
+def test_the_agent_exposes_it(tree: Path) -> None:
+    """Its counter is what the Frames that it was made of counted together."""
+    program = (
+        "import json, sys\n"
+        "from prometheus_client.parser import text_string_to_metric_families as parsed\n"
+        "from tui.registry import SAMPLES\n"
+        "from tui.agent.metrics import Metrics\n"
+        "from probes.recording import Reader\n"
+        "metrics, frames = Metrics(), list(Reader(sys.argv[1]))\n"
+        "for frame in frames: metrics.add(frame)\n"
+        "text = metrics.render('text/plain')[0].decode()\n"
+        "families = [f for f in parsed(text) if f.name == 'probetop_forks_created']\n"
+        "last = frames[-1].samples['forks'].created\n"
+        "print(json.dumps([sum(s.value for f in families for s in f.samples), "
+        "sum(last.values())]))\n"
+    )
+    recording = str(tree / "exposed.ptrec")
+    with load(1):
+        run(tree, "record", recording, "--probes", "forks", "--seconds", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", program, recording],
+        cwd=tree, capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    exposed, counted = json.loads(done.stdout)
+    assert exposed == counted > 0
 
 
 def test_the_picture_has_its_pane(tree: Path) -> None:

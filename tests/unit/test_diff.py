@@ -32,7 +32,8 @@ from tui import cli
 from tui.checks import UsageError
 from tui.diff import compare, diff
 from tui.export.write import export
-from tui.runs import Key, load
+from tui.figures import Key
+from tui.runs import load
 
 
 def run_of(

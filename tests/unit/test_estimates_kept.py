@@ -30,13 +30,15 @@ from probes.samples import (
     Target,
 )
 from probes.stream import dumps
-from probes.summary import LIMITS, Summary, summarize
+from probes.summary import Summary, summarize
+from probes.summary_limits import LIMITS
 from probes.syscall_sum import SyscallSum
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
 from tui import runs
 from tui.diff import compare, diff
 from tui.export.html import losses, snapshot_page
-from tui.export.tables import Table, syscall_tables
+from tui.export.syscalls import syscall_tables
+from tui.export.tables import Table
 from tui.registry import REGISTRY
 
 KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}

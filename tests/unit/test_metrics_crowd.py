@@ -37,7 +37,7 @@ from tui.agent.metrics_crowd import (
     Crowd,
 )
 from tui.agent.metrics_family import OTHER
-from tui.agent.metrics_probes import MOST_ERRNOS, MOST_TIMED, MOST_UNKNOWN
+from tui.agent.metrics_syscalls import MOST_ERRNOS, MOST_TIMED, MOST_UNKNOWN
 from tui.agent.metrics_targets import MOST_SERIES
 
 

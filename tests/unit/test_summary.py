@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import hdr, pruned, sums
-from probes import summary as summary_module
+from probes import hdr, pruned, sums, syscall_sum
 from probes.samples import (
     Counts,
     CpuTimes,
@@ -31,9 +30,10 @@ from probes.samples import (
     Target,
     TaskTimes,
 )
-from probes.series import POINT_LIMIT, quarter_bounds
+from probes.series import POINT_LIMIT
 from probes.stream import dumps, stream_object
-from probes.summary import LIMITS, Limits, Summarizer, Summary, summarize
+from probes.summary import Summarizer, Summary, summarize
+from probes.summary_limits import LIMITS, Limits, quarter_bounds
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own
 from tests.unit.test_stream import _typed
@@ -385,7 +385,7 @@ def test_what_is_left_out_of_sums_changes_no_summary(monkeypatch: pytest.MonkeyP
     whole = summed(*frames, limits=limits)
     monkeypatch.setattr(sums, "ROOM", 10)
     monkeypatch.setattr(pruned, "KEPT", max(limits.processes, limits.matrix, limits.behind))
-    monkeypatch.setattr(summary_module, "KEPT", limits.matrix)
+    monkeypatch.setattr(syscall_sum, "KEPT", limits.matrix)
     summarizer = Summarizer(KINDS)
     for total in summarizer.sums.values():
         total._room = 10

@@ -38,7 +38,7 @@ from probes.samples import (
     TaskTimes,
 )
 from tui import runs
-from tui.runs import Figure, Key
+from tui.figures import Figure, Key
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +246,7 @@ def write(path: Path, machine: Machine, frames: int, *happens: Callable[[], None
 
 def figures(run: Any) -> tuple[Any, ...]:
     """What `diff` compares of a summary."""
-    return runs._figures(convert(run, runs._Summary))
+    return runs._figures(convert(run, runs.summary_type()))
 
 
 def close(one: Figure | None, other: Figure | None) -> bool:

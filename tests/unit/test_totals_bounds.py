@@ -19,6 +19,7 @@ from probes.programs import Programs
 from probes.record_fields import TIMED
 from probes.samples import ExecEvent, PmcSample, TaskTimes
 from tui import runs
+from tui.registry import SAMPLES
 
 
 def raw(path: Path, *texts: str) -> str:
@@ -57,7 +58,7 @@ def test_a_record_whose_values_take_too_much_is_not_decoded(
     monkeypatch.setattr(bounded_json, "HARMLESS", 10)
     monkeypatch.setattr(totals_module, "MOST_WEIGHT", 100)
     with pytest.raises(Unusual, match="too much memory"):
-        totals_module.totals(path)
+        totals_module.totals(path, SAMPLES)
 
 
 def test_changes_of_histograms_that_wait_keep_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +116,11 @@ def test_names_of_processes_that_counted_nothing_go(
     first = of("pmc", "PmcSample", 1)
     live = [of("pmc", "PmcSample", 2 + n, f',"comms":[[{n}],["a"]]') for n in range(50)]
     with pytest.raises(Unusual, match="too many names"):
-        totals_module.totals(raw(tmp_path / "a.ptrec", first, *live))
+        totals_module.totals(raw(tmp_path / "a.ptrec", first, *live), SAMPLES)
     gone = [
         of("pmc", "PmcSample", 2 + n, f',"comms":[[{n}],["a"],[{n - 1}]]') for n in range(1, 500)
     ]
-    found = totals_module.totals(raw(tmp_path / "b.ptrec", first, *gone)).probes["pmc"]
+    found = totals_module.totals(raw(tmp_path / "b.ptrec", first, *gone), SAMPLES).probes["pmc"]
     assert isinstance(found, pmc_totals.Pmc)
     assert len(found._comms) <= 41
     assert 499 in found._comms

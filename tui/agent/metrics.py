@@ -16,6 +16,7 @@ from prometheus_client import ProcessCollector
 from probes.cgroup_names import describe
 from probes.cgroups import cgroup_of
 from probes.samples import Frame
+from tui.agent.metrics_collector import Collector
 from tui.agent.metrics_crowd import (
     CALLS,
     CPU,
@@ -29,10 +30,9 @@ from tui.agent.metrics_crowd import (
 )
 from tui.agent.metrics_exposition import negotiated, written
 from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
-from tui.agent.metrics_probes import ExecCounters, PmcCounters, SyscallCounters
 from tui.agent.metrics_states import ProbeStates
-from tui.agent.metrics_targets import TargetCounters
 from tui.agent.public import Sight, View
+from tui.registry import REGISTRY
 
 TOP, CGROUPS = 20, 50
 """How many names of a control group, and how many control groups, have series of their own."""
@@ -85,10 +85,10 @@ class Metrics:
         self.crowd = Crowd(top, cgroups, read)
         self._name_of = name_of
         self._states = ProbeStates()
-        self._calls = SyscallCounters(self.crowd)
-        self._execs = ExecCounters(self.crowd)
-        self._targets = TargetCounters()
-        self._pmc = PmcCounters(self.crowd)
+        self._collectors: dict[str, Collector] = {
+            entry.name: entry.collector_class()(entry.name, entry.sample_class().schema, self.crowd)
+            for entry in REGISTRY
+        }
         self._bodies: dict[tuple[str, Sight], tuple[bytes, str]] = {}
         self._process = ProcessCollector(registry=None)
 
@@ -97,28 +97,19 @@ class Metrics:
         self._bodies.clear()
         self.crowd.begin(frame.mono)
         self._states.add(frame)
-        samples = frame.samples
-        # Executions tell which control group a process is in that has gone already.
-        if "execs" in samples:
-            self._execs.add(samples["execs"])
-        if "syscalls" in samples:
-            self._calls.add(samples["syscalls"])
-        if "pmc" in samples:
-            self._pmc.add(samples["pmc"])
-        if "latency" in samples:
-            self._targets.add(samples["latency"], frame.mono)
+        for name, one in sorted(self._collectors.items(), key=lambda item: not item[1].comes_first):
+            if name in frame.samples:
+                one.add(frame.samples[name], frame.mono)
         if self.crowd.end():
-            self.crowd.keep(lambda pid: self._calls.knows(pid) or self._pmc.knows(pid))
+            known = [one.knows for one in self._collectors.values()]
+            self.crowd.keep(lambda pid: any(knows(pid) for knows in known))
             self.crowd.rank()
 
     def collect(self, view: View = EVERYTHING) -> list[Family]:
         """All series as they stand now, as a view has them; empty families are left out."""
         everything = [
             *self._states.families(),
-            *self._calls.families(),
-            *self._execs.families(),
-            *self._targets.families(view.spec),
-            *self._pmc.families(),
+            *[family for one in self._collectors.values() for family in one.families(view)],
             *self._processes(view.names),
             *self._own(),
         ]

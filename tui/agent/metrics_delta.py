@@ -12,17 +12,9 @@ from typing import TypeVar
 
 from probes.changes import changed
 from probes.model import histogram_delta
-from probes.samples import Counts, Histogram, Sample
+from probes.samples import Counts, Histogram
 
-S = TypeVar("S", bound=Sample)
 K = TypeVar("K")
-
-
-def comparable(before: Sample | None, after: S) -> S:
-    """What may be subtracted: `before`, or the empty Sample where counting began anew."""
-    if before is None or type(before) is not type(after) or before.generation != after.generation:
-        return type(after)(generation=after.generation)
-    return before
 
 
 def more(before: int | None, after: int) -> int:

@@ -9,7 +9,8 @@ import probes
 from probes.elapsed import exact_seconds
 from probes.estimates import duty_between
 from probes.samples import Frame, Sample
-from tui.agent.metrics_delta import comparable, more
+from probes.tables import comparable
+from tui.agent.metrics_delta import more
 from tui.agent.metrics_family import Family, counter, gauge, label
 
 MOST_PROBES = 32

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from probes.model import restarted
 from probes.samples import LatencySample, Sample, Target
-from tui.agent.metrics_delta import comparable, more, more_spent
+from probes.schema import Schema
+from probes.tables import comparable
+from tui.agent.metrics_collector import Collector
+from tui.agent.metrics_crowd import Crowd
+from tui.agent.metrics_delta import more, more_spent
 from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
 from tui.agent.metrics_histogram import DURATIONS, PLAIN, Spread
+from tui.agent.public import View
 
 MOST_SERIES = 256
 """Most targets with series of their own, those among them that were taken out not long ago."""
@@ -53,10 +58,11 @@ class Series:
             self.values.add(risen.buckets, risen.total)
 
 
-class TargetCounters:
+class TargetCounters(Collector):
     """All latency targets."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, schema: Schema, crowd: Crowd) -> None:
+        super().__init__(name, schema, crowd)
         self._last: LatencySample | None = None
         self._series: dict[Key, Series] = {}
         self._states: dict[str, float] = {}
@@ -99,10 +105,10 @@ class TargetCounters:
             self._specs.setdefault(key[0], target.spec)
         return key, self._series.setdefault(key, Series())
 
-    def families(self, shown: Callable[[str], str] = lambda spec: spec) -> Iterator[Family]:
-        """What there is to expose; `shown` tells what is seen of a target's text."""
+    def families(self, view: View) -> Iterator[Family]:
+        """What there is to expose; the view tells what is seen of a target's text."""
         labels = ("target", "mechanism")
-        names = {known: label(shown(spec)) for known, spec in self._specs.items()}
+        names = {known: label(view.spec(spec)) for known, spec in self._specs.items()}
         series = [((names.get(k[0], k[0]), k[1]), one) for k, one in self._series.items()]
         floors = [((names.get(k[0], k[0]), k[1]), floor) for k, floor in self._floors.items()]
         yield Family(

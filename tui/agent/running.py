@@ -28,6 +28,7 @@ from tui.agent.public import Sight, views
 from tui.agent.runs import Runs
 from tui.agent.server import Server
 from tui.agent.snapshots import Snapshots
+from tui.export.write import new_summarizer
 from tui.registry import REGISTRY
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -36,6 +37,9 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def preload() -> None:
     """Import what is not always needed, and could not be found later."""
     import_module("encodings.idna")
+    new_summarizer()
+    for entry in REGISTRY:
+        entry.collector_class()
 
 
 def run(setup: Setup, source: LiveSource, complain: Complain) -> int:

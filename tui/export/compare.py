@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tui.diff import RULE, Change, show, warnings
-from tui.export.html import Section, render
+from tui.export.html import render
+from tui.export.section import Section
 from tui.export.tables import Cell, Column, table, text
 from tui.export.words import duration, stamp
 from tui.runs import Run
@@ -16,14 +17,17 @@ from tui.runs import Run
 def _value(name: str, side: str, at: int) -> Column:
     def cell(row: Mapping[str, Any]) -> Cell:
         value = row[side]
-        return Cell(show(value, row["quantity"], row["error"][at] is not None), value)
+        return Cell(show(value, row["figure"], row["error"][at] is not None), value)
 
     return Column(name, True, "per second, or a duration", cell)
 
 
 def diff_page(a: Run, b: Run, changes: Sequence[Change], data: Mapping[str, Any]) -> str:
     """The page; `data` is the same as JSON, which it carries."""
-    rows = data["changes"]
+    rows = [
+        {**row, "figure": change.figure}
+        for row, change in zip(data["changes"], changes, strict=True)
+    ]
     columns = [
         text("what", "what"),
         text("item", "item"),

@@ -14,7 +14,7 @@ from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
 from probes import hdr
-from probes.series import QUARTER, quarter_bounds
+from probes.summary_limits import QUARTER, quarter_bounds
 from tui.export.tables import clock
 from tui.look import nice_ceiling
 from tui.text import fmt_count, fmt_ns

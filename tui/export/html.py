@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,46 +21,14 @@ from markupsafe import Markup
 from probes.stream import dumps
 from probes.summary import Summary
 from tui.export import graphs
-from tui.export.graphs import Bars, Chart, Heat
-from tui.export.tables import (
-    Column,
-    Table,
-    exec_tables,
-    latency_tables,
-    number,
-    pmc_tables,
-    syscall_tables,
-    table,
-    text,
-)
+from tui.export.section import Section, digits
+from tui.export.tables import Column, number, table, text
 from tui.export.words import duration, stamp
 from tui.registry import REGISTRY
-from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within, safe
+from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_within, safe
 
 DATA_ID = "probetop-data"
 HERE = Path(__file__).parent
-
-
-@dataclass(slots=True)
-class TargetGraphs:
-    """The graphs of one latency target."""
-
-    spec: str
-    charts: list[Chart]
-    bars: Bars | None
-    heat: Heat | None
-
-
-@dataclass(slots=True)
-class Section:
-    """A part of the page."""
-
-    id: str
-    title: str
-    words: list[str] = field(default_factory=list)
-    charts: list[Chart] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    targets: list[TargetGraphs] = field(default_factory=list)
 
 
 def _visible(value: Any) -> Any:
@@ -102,6 +69,8 @@ def preload() -> None:
     environment().get_template("page.html")
     _inlined("page.css")
     _inlined("page.js")
+    for entry in REGISTRY:
+        entry.fill_section()
 
 
 def embedded(summary: Mapping[str, Any]) -> Markup:
@@ -262,10 +231,6 @@ def _estimates(probe: Mapping[str, Any]) -> list[str]:
     return [f"{words}, ~{fmt_count(probe['estimated'])} of the calls are estimates (± {off})."]
 
 
-def _digits(pattern: str) -> Callable[[float | None], str]:
-    return lambda value: UNKNOWN if value is None else pattern.format(value)
-
-
 def _bytes(value: float | None) -> str:
     return UNKNOWN if value is None else f"{fmt_count(value)}B"
 
@@ -287,11 +252,11 @@ def _overview(summary: Summary) -> Section:
         text("probe", "title"),
         text("state", "stands", "at the end"),
         text("how", "how", "the kernel's mechanisms"),
-        number("ran s", "seconds", "for how long it counted", _digits("{:.4g}")),
+        number("ran s", "seconds", "for how long it counted", digits("{:.4g}")),
         number("events", "events", "its programs ran so often"),
         number("lost", "lost", "events that could not be handed over", style="bad"),
-        number("ns/event", "ns_per_event", "one run of its programs", _digits("{:.0f}")),
-        number("% of a CPU", "cpu_percent", "its share, while measured", _digits("{:.3g}")),
+        number("ns/event", "ns_per_event", "one run of its programs", digits("{:.0f}")),
+        number("% of a CPU", "cpu_percent", "its share, while measured", digits("{:.3g}")),
         number("kernel memory", "map_bytes", "bytes of its maps", _bytes),
     ]  # fmt: skip
     return Section(
@@ -304,88 +269,14 @@ def _overview(summary: Summary) -> Section:
 def snapshot_sections(summary: Summary) -> list[Section]:
     """The parts of a snapshot, in the order of the panes."""
     out = [_overview(summary)]
-    builders = {
-        "syscalls": _syscalls,
-        "execs": _execs,
-        "latency": _latency,
-        "pmc": _pmc,
-    }
     for entry in REGISTRY:
         probe = summary["probes"].get(entry.name)
-        if probe is None or entry.name not in builders:
+        if probe is None:
             continue
         section = Section(entry.name, entry.title)
         if probe["seconds"] is None:
             section.words.append(f"It was {_stands(probe)}.")
         else:
-            builders[entry.name](summary, probe, section)
+            entry.fill_section()(summary, probe, section)
         out.append(section)
     return out
-
-
-def _charts(*charts: Chart | None) -> list[Chart]:
-    return [chart for chart in charts if chart is not None]
-
-
-def _calls(rates: Mapping[str, Any]) -> list[tuple[str, str, list[float | None]]]:
-    """The line of calls a second, and that of the part that is estimated, if there is one."""
-    lines = [("calls/s", "line1", rates["calls"])]
-    if "estimated" in rates:
-        lines.append(("estimated from bursts", "line3", rates["estimated"]))
-    return lines
-
-
-def _syscalls(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
-    series = summary["series"]
-    rates = series["syscalls"]
-    section.charts = _charts(
-        graphs.chart("Calls a second", series, _calls(rates)),
-        graphs.chart("Errors a second", series, [("errors/s", "line2", rates["errors"])]),
-    )
-    section.tables = syscall_tables(probe)
-
-
-def _execs(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
-    series = summary["series"]
-    rates = series["execs"]
-    lines = [("executions/s", "line1", rates["execs"]), ("not found/s", "line2", rates["failed"])]
-    section.charts = _charts(graphs.chart("Programs started a second", series, lines))
-    section.words.append(
-        f"{probe['execs']} executions, {probe['failed']} searches that found no program, "
-        f"{probe['exits']} ends of processes."
-    )
-    section.tables = exec_tables(probe)
-
-
-def _latency(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
-    series = summary["series"]
-    section.tables = latency_tables(probe)
-    heats = summary["heat"]["targets"]
-    for target in probe["targets"]:
-        spec, unit = target["spec"], target["unit"]
-        rates = series["latency"].get(spec)
-        if spec not in heats or rates is None:
-            continue
-        fmt = fmt_ns if unit == "ns" else fmt_count
-        lines = [("p50", "line1", rates["p50"]), ("p99", "line2", rates["p99"])]
-        charts = _charts(
-            graphs.chart("Calls a second", series, [("calls/s", "line1", rates["calls"])]),
-            graphs.chart("Percentiles over time", series, lines, fmt, log=True),
-        )
-        heat = graphs.heatmap(spec, unit, summary["heat"])
-        section.targets.append(TargetGraphs(spec, charts, graphs.histogram(target), heat))
-
-
-def _pmc(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
-    series = summary["series"]
-    rates = series["pmc"]
-
-    def percent(value: float | None) -> str:
-        return fmt_percent(value, 1.0)
-
-    section.charts = _charts(
-        graphs.chart("CPUs busy", series, [("busy", "line1", rates["busy"])], percent, top=1.0),
-        graphs.chart("Instructions a cycle", series, [("IPC", "line1", rates["ipc"])],
-                     _digits("{:.2f}")),
-    )  # fmt: skip
-    section.tables = pmc_tables(probe)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from probes.execlog import join_args, short_cgroup
 from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 Row = Mapping[str, Any]
@@ -158,191 +157,18 @@ def _note(left: Mapping[str, Any] | None) -> str:
     return f"{rows} more {'row is' if rows == 1 else 'rows are'} not in this file{more}."
 
 
-def _errnos(row: Row) -> Cell:
+def errnos(row: Row) -> Cell:
     known = sorted(row.get("errnos", {}).items(), key=lambda item: -item[1])
     return Cell(", ".join([f"{name} {fmt_count(n)}" for name, n in known]), None, "wrap")
 
 
-def syscall_tables(probe: Row) -> list[Table]:
-    """By call, by process, and both together."""
-    seconds, others = probe["seconds"], probe["others"]
-    rows, processes, matrix = probe["rows"], probe["processes"], probe["matrix"]
-    total = sum([row["count"] for row in rows])
-    common = [
-        number("calls", "count"),
-        rate("calls/s", "count", seconds),
-        *within(probe.get("duty")),
-        share("share", "count", total, "of all calls"),
-        number("errors", "errors", "calls that returned an error", style="bad"),
-        rate("err/s", "errors", seconds, "bad"),
-        share("err %", "errors", "count", "of its calls, those that failed"),
-    ]
-    spent = [
-        number("p50", "p50", "half of its calls took no longer", fmt_ns),
-        number("p99", "p99", "99 of 100 calls took no longer", fmt_ns),
-        Column("max", True, "the longest call", lambda row: _longest({**row, "unit": "ns"})),
-        number("total", "total", "all its calls together", fmt_ns),
-    ]
-    timed = any(row["p50"] is not None for row in rows)
-    call = [text("call", "syscall"), *common, *(spent if timed else [])]
-    call.append(Column("errors by name", False, "errno of those that failed", _errnos))
-    process = [plain("pid", "pid"), text("process", "comm"), *common]
-    both = [plain("pid", "pid"), text("process", "comm"), text("call", "syscall"), *common]
-    return [
-        table("syscalls", "By call", call, rows, others.get("rows")),
-        table("syscall-processes", "By process", process, processes, others.get("processes")),
-        table("syscall-matrix", "By process and call", both, matrix, others.get("matrix")),
-    ]
-
-
-def _ended(row: Row) -> Cell:
-    outcome = str(row["outcome"])
-    failed = row["ret"] < 0 or row["signal"] or row["exit_code"]
-    return Cell(outcome, None, "bad" if failed else "")
-
-
-def _command(row: Row) -> Cell:
-    args = row["args"]
-    words = join_args(args) if args else f"[{row['comm']}]"
-    depth = min(int(row["depth"]), 12)
-    return Cell(words + (" ..." if row["truncated"] else ""), None, f"cmd d{depth}")
-
-
-def exec_tables(probe: Row) -> list[Table]:
-    """Executions as a tree, and how often each program was started."""
-    rows, others = probe["rows"], probe["others"]
-    tree = [
-        Column("time", True, "", lambda row: Cell(clock(row["time"], 2), row["time"])),
-        plain("pid", "pid"),
-        plain("ppid", "ppid"),
-        text("parent", "parent"),
-        plain("uid", "uid"),
-        number("ran", "duration", "from the execution to the end", fmt_ns),
-        Column("end", False, "exit code, signal, error, exec: it went on as another", _ended),
-        Column(
-            "cgroup", False, "", lambda row: Cell(row.get("group") or short_cgroup(row["cgroup"]))
-        ),
-        Column("command", False, "below the program that started it", _command),
-    ]
-    programs = [
-        text("program", "program"),
-        number("starts", "starts"),
-        rate("starts/s", "starts", probe["seconds"]),
-        number("not found", "failed", "searches that found no program to run", style="bad"),
-        number("exit code", "nonzero", "ends with an exit code other than 0", style="warn"),
-        number("killed", "killed", "ends by a signal", style="bad"),
-        number("mean", "mean", "from the execution to the end", fmt_ns),
-        Column("errors by name", False, "why it was not found", _errnos),
-        text("path", "path", "as it was executed last"),
-    ]
-    return [
-        table("execs", "Executions", tree, rows, others.get("rows"), tree=True),
-        table("programs", "By program", programs, probe["programs"], others.get("programs")),
-    ]
-
-
-def _value(row: Row, field: str) -> Cell:
+def value_of(row: Row, field: str) -> Cell:
     """A duration, or a plain value where the target measures those."""
     fmt = fmt_ns if row["unit"] == "ns" else fmt_count
     return Cell(fmt(row[field]), row[field])
 
 
-def _longest(row: Row) -> Cell:
+def longest(row: Row) -> Cell:
     """The maximum, or what no duration exceeds; files of earlier versions do not say which."""
-    cell = _value(row, "max")
+    cell = value_of(row, "max")
     return cell._replace(text=at_most(cell.text, bool(row.get("max_exact"))))
-
-
-def _measured(name: str, field: str, hint: str) -> Column:
-    return Column(name, True, hint, lambda row: _value(row, field))
-
-
-def _state(row: Row) -> Cell:
-    words = [str(word) for word in (row["why"], row["fix"]) if word]
-    if row["state"] == "on":
-        return Cell(
-            "; ".join([str(row["mechanism"] or UNKNOWN), *words]), None, "wrap" * bool(words)
-        )
-    if row.get("given_up"):
-        return Cell("; ".join(words), None, "wrap warn")
-    style = "wrap bad" if row["state"] == "failed" else "wrap"
-    return Cell("; ".join([str(row["state"]), *words]), None, style)
-
-
-def latency_tables(probe: Row) -> list[Table]:
-    """Targets, and who is behind them."""
-    targets = probe["targets"]
-    columns = [
-        text("target", "spec"),
-        Column("how", False, "the kernel's mechanism, or why it does not run", _state),
-        number("calls", "count"),
-        rate("calls/s", "count", probe["seconds"]),
-        _measured("p50", "p50", "half of the calls took no longer"),
-        _measured("p90", "p90", "9 of 10 calls took no longer"),
-        _measured("p99", "p99", "99 of 100 calls took no longer"),
-        _measured("p99.9", "p999", "999 of 1000 calls took no longer"),
-        Column("max", True, "the longest", _longest),
-        _measured("mean", "mean", ""),
-        _measured("total", "total", "all calls together"),
-        number("untimed", "missed", "calls whose duration is not known", style="warn"),
-        number("overflow", "overflow", "calls that found no space to be timed", style="bad"),
-        number("floor", "floor", "what an empty function shows: the probes' own time", fmt_ns),
-    ]
-    behind = [{**row, "spec": target["spec"]} for target in targets for row in target["behind"]]
-    for row in behind:
-        known = row["total"] is not None and row["count"]
-        row["mean"] = row["total"] / row["count"] if known else None
-        row["who"] = row.get("text", row.get("comm"))
-    units = {target["spec"]: target["unit"] for target in targets}
-    who = [
-        text("target", "spec"),
-        plain("pid", "pid"),
-        text("process or text", "who"),
-        number("calls", "count"),
-        *[
-            Column(name, True, hint, lambda row, name=name: _value(  # type: ignore[misc]
-                {**row, "unit": units[row["spec"]]}, name))
-            for name, hint in (("total", "all calls together"), ("mean", "of one call"))
-        ],
-    ]  # fmt: skip
-    missing = sum([(target["others"] or {}).get("rows", 0) for target in targets])
-    left = {"rows": missing} if missing else None
-    return [
-        table("targets", "Targets", columns, targets),
-        table("behind", "Who is behind them", who, behind, left),
-    ]
-
-
-def _ipc(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.2f}"
-
-
-def pmc_tables(probe: Row) -> list[Table]:
-    """CPUs and processes with what was counted."""
-    from probes.pmc_stream import field_name
-
-    seconds = probe["seconds"]
-    wall = seconds * 1e9 if seconds else 0
-    events = [rate(f"{event}/s", field_name(event), seconds) for event in probe["events"] or ()]
-    ipc = number("IPC", "ipc", "instructions a cycle", _ipc)
-    switches = rate("switches/s", "context_switches", seconds)
-    waits = number("wait", "wait", "runnable, but without a CPU", fmt_ns)
-    cpus = [
-        plain("CPU", "cpu"),
-        share("busy", "busy", wall, "of the time, with a process"),
-        ipc, *events, switches, waits,
-    ]  # fmt: skip
-    processes = [
-        plain("pid", "pid"),
-        text("process", "comm"),
-        share("CPU", "task_clock", wall, "of one CPU"),
-        number("time", "task_clock", "on a CPU", fmt_ns),
-        ipc, *events, switches,
-        rate("migrations/s", "migrations", seconds),
-        waits,
-    ]  # fmt: skip
-    left = probe["others"].get("processes")
-    return [
-        table("cpus", "CPUs", cpus, probe["cpus"]),
-        table("pmc-processes", "Processes", processes, probe["processes"], left),
-    ]

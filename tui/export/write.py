@@ -12,7 +12,8 @@ from probes.base import ProbeError
 from probes.files import unusable
 from probes.samples import Frame
 from probes.stream import dumps
-from probes.summary import LIMITS, Summarizer, Summary
+from probes.summary import Summarizer, Summary
+from probes.summary_limits import LIMITS
 from tui.garbage import uncollected
 from tui.registry import REGISTRY
 

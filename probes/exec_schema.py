@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the probe of program executions measures, see `probes.schema`."""
+
+from __future__ import annotations
+
+from probes.schema import Figures, Key, Measure, Rate, RateLine, Schema, Table
+
+EXECS = Schema(
+    title="executions",
+    tables=(
+        Table(
+            name="programs",
+            title="By program",
+            item="program",
+            key=(Key(name="program"),),
+            measures=(
+                Measure(name="starts"),
+                Measure(name="failed", help="searches that found no program to run"),
+                Measure(name="nonzero", help="ends with an exit code other than 0"),
+                Measure(name="killed", help="ends by a signal"),
+            ),
+            limit="programs",
+            summed=("starts", "failed"),
+        ),
+    ),
+    lines=(RateLine("execs"), RateLine("failed"), RateLine("estimated", optional=True)),
+    figures=(
+        Figures(
+            table="programs",
+            what="program",
+            item="program",
+            figures=(
+                Rate(quantity="starts/s", field="starts", weight=1.5),
+                # What bursts saw of failing ones is told, but not how many of a program there were.
+                Rate(quantity="not found/s", field="failed", weight=3.0, unless="failed_duty"),
+                Rate(quantity="exit code not 0/s", field="nonzero", weight=2.0),
+                Rate(quantity="killed/s", field="killed", weight=3.0),
+            ),
+        ),
+    ),
+    duties=("failed_duty",),
+    in_bursts="{run} looked for failing executions in bursts for {length}: programs that were not "
+    "found are not compared.",
+    sum_path="probes.exec_sum:ExecSum",
+)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the probe of latencies measures, see `probes.schema`."""
+
+from __future__ import annotations
+
+from probes.schema import Figures, Key, Measure, Percentile, Rate, Schema, SpreadLines, Table
+
+LATENCY = Schema(
+    title="latency",
+    tables=(
+        Table(
+            name="targets",
+            title="Targets",
+            item="target",
+            key=(Key(name="spec", title="target"),),
+            measures=(Measure(name="count", kind="histogram", unit="ns", title="calls"),),
+            limit="",
+        ),
+    ),
+    lines=(SpreadLines(),),
+    figures=(
+        Figures(
+            table="targets",
+            what="target",
+            item="spec",
+            needs="count",
+            closes=False,
+            duty="duty",
+            figures=(
+                Rate(quantity="calls/s", field="count", error="error"),
+                Percentile(quantity="p50", field="p50", weight=1.5),
+                Percentile(quantity="p99", field="p99", weight=2.0),
+            ),
+        ),
+    ),
+    sum_path="probes.latency_sum:LatencySum",
+)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the probe of system calls measures, see `probes.schema`."""
+
+from __future__ import annotations
+
+from probes.schema import Figures, Key, Measure, Percentile, Rate, RateLine, Schema, Table
+
+PROCESS = Key(name="process", process=True)
+COUNTS = (
+    Measure(name="count", title="calls"),
+    Measure(name="errors", help="calls that returned an error"),
+)
+
+SYSCALLS = Schema(
+    title="system calls",
+    tables=(
+        Table(
+            name="rows",
+            title="By call",
+            item="syscall",
+            key=(Key(name="syscall", title="call"),),
+            measures=(*COUNTS, Measure(name="total", unit="ns", help="all its calls together")),
+            limit="calls",
+        ),
+        Table(name="processes", title="By process", key=(PROCESS,), measures=COUNTS),
+        Table(
+            name="matrix",
+            title="By process and call",
+            key=(PROCESS, Key(name="syscall", title="call")),
+            measures=COUNTS,
+            limit="matrix",
+        ),
+    ),
+    lines=(RateLine("calls"), RateLine("errors"), RateLine("estimated", optional=True)),
+    figures=(
+        Figures(
+            table="rows",
+            what="syscall",
+            item="syscall",
+            duty="duty",
+            figures=(
+                Rate(quantity="calls/s", field="count", error="error"),
+                Rate(quantity="errors/s", field="errors", error="errors_error", weight=3.0),
+                Percentile(quantity="p50", field="p50", weight=1.5),
+                Percentile(quantity="p99", field="p99", weight=2.0),
+            ),
+        ),
+    ),
+    sum_path="probes.syscall_sum:SyscallSum",
+)
