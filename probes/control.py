@@ -15,15 +15,16 @@ from pathlib import Path
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.layouts import CONTROL
 from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 from probes.text import raw_of
 
-_LAYOUT = struct.Struct("=QQQQQII16sQQQQIIQ")
-SIZE = _LAYOUT.size
-_ENABLED, _EPOCH, _FILTERS, _SAMPLE, _WAKE, _SINCE, _STARTED, _OWN = 0, 8, 16, 64, 72, 80, 88, 96
-_ROUND = 104
-_WORDS = (*range(_FILTERS + 8, _SAMPLE, 8), _STARTED)
+SIZE = CONTROL.size
+_ENABLED, _EPOCH, _FILTERS = map(CONTROL.at, ("enabled", "epoch", "filters"))
+_SAMPLE, _WAKE, _SINCE = map(CONTROL.at, ("sample", "wake", "since"))
+_STARTED, _OWN, _ROUND = map(CONTROL.at, ("started", "reader", "round"))
+_WORDS = (*range(CONTROL.at("cgroup"), _SAMPLE, 8), _STARTED)
 PID, COMM, UID, CGROUP, STARTED, OTHERS = 1, 2, 4, 8, 16, 32
 
 FILTER_OFFSETS = {

@@ -24,6 +24,7 @@ from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
+from probes.layouts import EXEC_EVENT, EXEC_STATS, EXIT_EVENT
 from probes.maps import MappedArray, RingBuffer
 from probes.messages import BurstReport, CpuCount, NanosecondsOfCall, convert
 from probes.prices import a_call
@@ -36,9 +37,8 @@ MOST_RUNNING = 50_000
 """Most processes whose execution is remembered for the duration at their end."""
 
 _TYPE = struct.Struct("=I")
-_EXEC = struct.Struct("=IIQQQIIiI16s16s128sII")
-_EXIT = struct.Struct("=IIQQQII16s")
-_STATS = struct.Struct("=QQQQ32x")
+_EXEC, _EXIT = EXEC_EVENT.struct, EXIT_EVENT.struct
+_STATS = EXEC_STATS.picked("execs", "failed", "exits", "lost")
 _EXECUTED, _TRUNCATED, _NO_ARGS, _HIDDEN, _PATH_TRUNCATED = 1, 1, 2, 4, 8
 
 

@@ -14,11 +14,12 @@ from itertools import pairwise
 
 from probes import hdr
 from probes.control import Control
+from probes.layouts import PEAK
 from probes.maps import MappedArray
 from probes.samples import Histogram
 
 ROUNDS = 4
-SIZE = 16 * ROUNDS
+SIZE = PEAK.size * ROUNDS
 """Bytes of `struct peaks`, the last rounds of one CPU."""
 MOST = 40
 """Peaks of a histogram at most; a day of readings has about twelve, unless durations fall."""

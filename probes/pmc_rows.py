@@ -13,6 +13,7 @@ from operator import add, sub
 from typing import Any
 
 from probes.control import Control
+from probes.layouts import CPU, HANDOVER, ROW
 from probes.maps import MappedArray, put_word
 from probes.packed import WORD
 from probes.pmc_processes import KEPT, MIGRATIONS, NO_READING, ProcessTable
@@ -30,17 +31,16 @@ FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 MANY_PROCESSES = 1000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
-_COMM, _COMM_AT, _KEY_AT, _START_AT = 16, 32, 16, 28
+_COMM, _COMM_AT = 16, ROW.at("comm")
+_KEY_AT, _START_AT = ROW.at("key"), ROW.at("start")
 _OWNER = ((1 << 128) - 1) << 8 * _KEY_AT & ~(0xFFFFFFFF << 8 * 24) | (
     (1 << 128) - 1
 ) << 8 * _COMM_AT
 """The bits of a row that tell whose it is: key, start and name, but for the epoch."""
-_CPU_WORDS, _SHARED = 14, 8
+_CPU_WORDS, _SHARED = CPU.size // 8, CPU.at("shared") // 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
-_OF_TASK = (10, 11, 12, 13)
+_OF_TASK = tuple([CPU.at(name) // 8 for name in ("tid", "delay", "had_faults", "had_major")])
 """The words that say whose task a CPU ran last, and what that had had before."""
-_HANDOVER = 6
-"""Words of a CPU's handover: time, what was seen here, and those of the task."""
 _NEW = tuple.__new__
 Added = tuple[int, int, int]
 Seen = tuple[int, int, int, str, int]
@@ -132,7 +132,7 @@ class CounterReader:
         self.table = RowTable(maps, self.cpus, rows, wide=wide)
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
         handover = maps.pop("handover")
-        self._handover = MappedArray(handover, 8 * _HANDOVER, self.cpus, writable=True)
+        self._handover = MappedArray(handover, HANDOVER.size, self.cpus, writable=True)
         self._rows_seen: dict[int, Seen] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
 

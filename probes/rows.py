@@ -14,24 +14,24 @@ from functools import lru_cache
 
 from probes import hdr
 from probes.control import Control
+from probes.layouts import HISTOGRAM, ROW, TOUCHED
 from probes.maps import MappedArray, RingBuffer
 from probes.peaks import Peaks, with_peak
 from probes.processes import EXECUTIONS, INDEX_BITS, Processes
 from probes.samples import Histogram
 from probes.text import readable
 
-_ROW = struct.Struct("=QQQ4xI16sIIII")
+_ROW = ROW.picked("count", "sum", "key", "start", "comm", "extra")
 _NOTHING = (0, 0, 0, 0, 0, 0)
 """What a row had before it was ever read: count, sum, key, start, counts of extras."""
-ROW_SIZE = 64
-_NAME_AT = 32
+ROW_SIZE = ROW.size
+_NAME_AT = ROW.at("comm")
 ROW_MAPS = ("rows", "touched", "lists", "crowded")
 """The maps behind a table of rows."""
-_TOUCHED = struct.Struct("=IIIIQ40x")
-_HIST = struct.Struct("=QQQQ")
-_SUMS = 16
+_TOUCHED = TOUCHED.picked("epoch", "count", "others")
+_SUMS = HISTOGRAM.at("missed")
 """Bytes of a histogram that change with every duration: their sum and their number."""
-_HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
+_HIST_SIZE, _BUCKETS_AT = HISTOGRAM.size, HISTOGRAM.at("buckets")
 _TOTAL = struct.Struct("=QQ")
 _STRETCH = 32
 # All buckets of a histogram are one number, of 32 bits for each: to subtract and to add up those
@@ -242,7 +242,7 @@ class Histograms:
             # A CPU may show its stores in another order: what changed is read once more.
             (unsettled.discard if settled else unsettled.add)(part)
             known.sums[part] = sums
-            buckets = memory[at + _HIST.size : at + _HIST_SIZE]
+            buckets = memory[at + _BUCKETS_AT : at + _HIST_SIZE]
             if not (buckets.startswith(known.head) and buckets.endswith(known.tail)):
                 rise = known.widen(buckets)
                 added, apart = added << rise, [(a << rise, b << rise) for a, b in apart]

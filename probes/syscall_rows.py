@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence, Set
 
 from probes.burst_sums import BurstSums
 from probes.control import Control
+from probes.layouts import OTHER
 from probes.maps import MappedArray
 from probes.messages import BurstReport
 from probes.peaks import Peaks, with_peak
@@ -32,7 +33,6 @@ FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 MANY_ROWS = 10_000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
-_OTHER = struct.Struct("=QQ")
 _NEW = tuple.__new__
 
 
@@ -205,7 +205,7 @@ class RowReader:
 
     def __init__(self, maps: dict[str, int], cpus: int, rows: int) -> None:
         self.table = RowTable(maps, cpus, rows)
-        self.others = MappedArray(maps.pop("others"), _OTHER.size, cpus * CALLS)
+        self.others = MappedArray(maps.pop("others"), OTHER.size, cpus * CALLS)
         self.errnos = MappedArray(maps.pop("errnos"), 8, CALLS * ERRNOS)
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
@@ -261,7 +261,7 @@ class RowReader:
         """Calls that found no row: counted by name, without a process."""
         start = cpu * CALLS
         data = self.others.memory[start * 16 : (start + CALLS) * 16]
-        for call, (count, errors) in enumerate(_OTHER.iter_unpack(data)):
+        for call, (count, errors) in enumerate(OTHER.struct.iter_unpack(data)):
             if not count:
                 continue
             old = self._others.get(start + call, (0, 0))

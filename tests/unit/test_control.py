@@ -16,8 +16,9 @@ import pytest
 
 from probes import control, kernel
 from probes.base import ProbeError
-from probes.control import CGROUP, COMM, OTHERS, PID, SIZE, STARTED, UID, Control
+from probes.control import CGROUP, COMM, OTHERS, PID, STARTED, UID, Control
 from probes.filter_watch import ENDED
+from probes.layouts import CONTROL
 from probes.samples import Filters
 
 HEADER = (Path(control.__file__).parent / "include" / "probetop.h").read_text()
@@ -33,15 +34,8 @@ def page() -> Iterator[Control]:
 
 
 def words(page: Control) -> dict[str, object]:
-    """The page as the header's structure says."""
-    names = re.search(r"struct control \{(.*?)\};", HEADER, re.S)
-    assert names is not None
-    codes = {"u64": "Q", "u32": "I", "char": "16s"}
-    fields = re.findall(r"^\s*(u64|u32|char) (\w+)", names[1], re.M)
-    layout = struct.Struct("=" + "".join(codes[kind] for kind, _ in fields))
-    assert layout.size == SIZE
-    return dict(zip([name for _, name in fields], layout.unpack_from(page.array.memory),
-                    strict=True))  # fmt: skip
+    """The page as the header's structure says, see test_layouts."""
+    return dict(zip(CONTROL.formats, CONTROL.struct.unpack_from(page.array.memory), strict=True))
 
 
 def test_own_processes_are_left_out_where_their_numbers_are_known(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 import time
 from pathlib import Path
@@ -66,25 +65,6 @@ def exit_record(**fields: Any) -> bytes:
     return struct.pack(
         "=IIQQQII16s", 2, f["pid"], f["time"], f["begun"], f["started"], f["code"], 0, b"prog"
     )
-
-
-def size_of(name: str) -> int:
-    """The size of a structure of the source up to its flexible part."""
-    body = re.search(rf"struct {name} \{{(.*?)\n\}};", SOURCE, re.S)
-    assert body is not None
-    sizes = {"u32": 4, "s32": 4, "u64": 8, "char": 1}
-    counts = {"PT_COMM": 16, "PATH": 128, "ARGS": 0}
-    total = 0
-    for kind, count in re.findall(r"^\t(u32|s32|u64|char) \w+(?:\[(\w+)\])?;", body[1], re.M):
-        length = counts[count] if count in counts else int(count or 1)
-        total += sizes[kind] * length
-    return total
-
-
-def test_layouts_are_the_sources() -> None:
-    assert execs._EXEC.size == size_of("exec_event")
-    assert execs._EXIT.size == size_of("exit_event")
-    assert execs._STATS.size == size_of("stats")
 
 
 def test_execution(probe: ExecProbe) -> None:

@@ -27,11 +27,6 @@ FIELDS = re.findall(r"u64 (\w+);", SOURCE.partition("struct cpu {")[2].partition
 
 
 def test_the_layout_is_the_programs() -> None:
-    assert len(FIELDS) == pmc_rows._CPU_WORDS
-    assert FIELDS[1:9] == [
-        "busy", "idle", "switches", "wait", "faults", "major", "unattributed", "shared",
-    ]  # fmt: skip
-    assert FIELDS.index("shared") == pmc_rows._SHARED
     assert f"#define KEPT {pmc_processes.KEPT}" in SOURCE
     assert f"#define RAN {pmc_rows.RAN}" in SOURCE
     assert f"#define MIGRATED {pmc_rows.MIGRATED}" in SOURCE

@@ -33,23 +33,10 @@ def test_layouts_are_the_headers() -> None:
     assert f"(epoch - row->epoch) >= {REST}" in text
     assert f"#define PT_INDEX_BITS {processes.INDEX_BITS}\n" in text
     assert f"bpf_ktime_get_ns() >> {processes.NOTED_SHIFT} << PT_INDEX_BITS" in text
-    order = ["count", "sum", "key", "epoch", "start", "comm"]
-    body = re.search(r"struct row \{(.*?)struct \{", text, re.S)
-    assert body is not None
-    assert re.findall(r"^\t\w+ (\w+)(?:\[\w+\])?;", body[1], re.M) == order
-    fields = re.search(r"struct hist \{(.*?)\};", (HEADERS / "hist.h").read_text(), re.S)
-    assert fields is not None
-    assert re.findall(r"u64 (\w+);", fields[1]) == ["total", "count", "missed", "overflow"]
     text = (HEADERS / "hist.h").read_text()
     assert f"#define PT_ROUNDS {peaks.ROUNDS}\t" in text
-    body = re.search(r"struct peak \{(.*?)\};", text, re.S)
-    assert body is not None
-    assert re.findall(r"u64 (\w+);", body[1]) == ["round", "value"]
     assert re.search(r"struct peaks \{\n\tstruct peak of\[PT_ROUNDS\];.*\n\};", text)
     assert "u32 place = slot * PT_CPUS + cpu;" in text
-    assert peaks.SIZE == 16 * peaks.ROUNDS
-    assert rows._ROW.size == ROW
-    assert rows._HIST_SIZE == 32 + 4 * hdr.BUCKETS
 
 
 class Kernel:

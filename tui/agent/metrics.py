@@ -101,7 +101,8 @@ class Metrics:
             if name in frame.samples:
                 one.add(frame.samples[name], frame.mono)
         if self.crowd.end():
-            known = [one.knows for one in self._collectors.values()]
+            collectors = self._collectors.values()
+            known = [one.knows for one in collectors if type(one).knows is not Collector.knows]
             self.crowd.keep(lambda pid: any(knows(pid) for knows in known))
             self.crowd.rank()
 
