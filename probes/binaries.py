@@ -48,7 +48,7 @@ class Mapping(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """Where a uprobe goes: `offset` in bytes from the beginning of the file `path`.
 
     `no_return` is why a return probe must not be added here, for it would crash the traced
@@ -65,7 +65,7 @@ class Place:
     file: OpenFile | None = field(default=None, compare=False)
 
 
-def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place]:
+def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[FilePlace]:
     """Every place that a uprobe or usdt target means (of a pair: its first half).
 
     The file is opened once, and is what the places lead to for as long as they exist. Functions
@@ -83,7 +83,7 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
     function = elf_functions.function(file, symbol)
     if not spec.offset:
         why = no_return(file, symbol)
-        return [Place(file.path, spec.symbol, function.offset, why, file=file)]
+        return [FilePlace(file.path, spec.symbol, function.offset, why, file=file)]
     if function.size and spec.offset >= function.size:
         raise ProbeError(
             f"{spec.symbol} of {quote(file.path)} is {function.size} bytes long, so that "
@@ -92,10 +92,10 @@ def places(spec: Spec, pid: int | None = None, limit: int = LIMIT) -> list[Place
         )
     name = f"{spec.symbol}+{spec.offset:#x}"
     boundaries.check(file, function.offset, function.size, spec.offset, name)
-    return [Place(file.path, name, function.offset + spec.offset, INSIDE, file=file)]
+    return [FilePlace(file.path, name, function.offset + spec.offset, INSIDE, file=file)]
 
 
-def _static_probes(file: OpenFile, spec: Spec) -> list[Place]:
+def _static_probes(file: OpenFile, spec: Spec) -> list[FilePlace]:
     """The places of a static probe; raises ProbeError."""
     found = find_probes(file, spec.provider, spec.name)
     if len(found) > MOST_PLACES:
@@ -106,7 +106,7 @@ def _static_probes(file: OpenFile, spec: Spec) -> list[Place]:
     why = "a static probe is one instant"
     carried = arguments_of(file, found)
     return [
-        Place(file.path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore, known, file)
+        FilePlace(file.path, f"{p.provider}:{p.name}", p.offset, why, p.semaphore, known, file)
         for p, known in zip(found, carried, strict=True)
     ]
 
@@ -127,7 +127,7 @@ def is_fragment(symbol: str) -> bool:
     return ".cold" in symbol and re.search(r"\.cold(\.|$)", symbol) is not None
 
 
-def _at_address(file: OpenFile, address: int) -> Place:
+def _at_address(file: OpenFile, address: int) -> FilePlace:
     offset = elf_functions.address_offset(file, address)
     names = [
         name
@@ -136,17 +136,17 @@ def _at_address(file: OpenFile, address: int) -> Place:
     ]
     if names:
         name = min(names, key=len)
-        return Place(file.path, name, offset, no_return(file, name), file=file)
+        return FilePlace(file.path, name, offset, no_return(file, name), file=file)
     around = elf_functions.covering(file, offset)
     if around is None:
         why = f"{quote(file.path)} has no function around {address:#x}, as far as it names them"
         raise ProbeError(why, "install its debug symbols, or name a function")
     start, size = around[1].offset, around[1].size
     boundaries.check(file, start, size, offset - start, f"{address:#x}")
-    return Place(file.path, f"{address:#x}", offset, INSIDE, file=file)
+    return FilePlace(file.path, f"{address:#x}", offset, INSIDE, file=file)
 
 
-def _matching(file: OpenFile, pattern: str, limit: int) -> list[Place]:
+def _matching(file: OpenFile, pattern: str, limit: int) -> list[FilePlace]:
     known = elf_functions.functions(file)
     readable = elf_functions.readable_names(file) if demangle.is_readable(pattern) else {}
     called: dict[str, list[str]] = {}
@@ -160,7 +160,8 @@ def _matching(file: OpenFile, pattern: str, limit: int) -> list[Place]:
     check_matches(pattern, len(found), limit, f" of {quote(file.path)}")
     names = sorted((name, offset) for offset, name in found.items())
     return [
-        Place(file.path, name, offset, no_return(file, name), file=file) for name, offset in names
+        FilePlace(file.path, name, offset, no_return(file, name), file=file)
+        for name, offset in names
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from probes import elf_functions, go_files, own_returns, return_hazards
 from probes.base import ProbeError
-from probes.binaries import GO, Place
+from probes.binaries import GO, FilePlace
 from probes.own_returns import NotProven, OwnReturns
 
 FORCE = "--force-timing if you know that none comes"
@@ -36,15 +36,15 @@ class CallEnds:
     """
 
     how: Literal["return probe", "own returns", "goroutine", "counted"]
-    begins: tuple[Place, ...]
-    ends: tuple[Place, ...] = ()
-    shared: tuple[Place, ...] = ()
-    counted: tuple[Place, ...] = ()
+    begins: tuple[FilePlace, ...]
+    ends: tuple[FilePlace, ...] = ()
+    shared: tuple[FilePlace, ...] = ()
+    counted: tuple[FilePlace, ...] = ()
     why: str | None = None
     fix: str | None = None
 
 
-def choose(found: Sequence[Place], force: bool = False) -> CallEnds:
+def choose(found: Sequence[FilePlace], force: bool = False) -> CallEnds:
     """How to time calls of functions of one file; raises ProbeError.
 
     With `force`, return probes are placed where they could harm, but not where they would.
@@ -66,7 +66,7 @@ def choose(found: Sequence[Place], force: bool = False) -> CallEnds:
 
 
 def _with_counted(
-    calls: CallEnds, unproven: Mapping[Place, str], fix: str | None = None
+    calls: CallEnds, unproven: Mapping[FilePlace, str], fix: str | None = None
 ) -> CallEnds:
     """The same with functions of which calls are counted only, each for a reason."""
     if not unproven:
@@ -85,7 +85,7 @@ def _counted(why: str) -> str | None:
     return f"counted only: {why}" if why else None
 
 
-def _hazard(places: Sequence[Place]) -> str:
+def _hazard(places: Sequence[FilePlace]) -> str:
     found = ""
     for place in places:
         if place.file is not None:
@@ -94,7 +94,7 @@ def _hazard(places: Sequence[Place]) -> str:
     return found
 
 
-def _go(places: tuple[Place, ...]) -> CallEnds:
+def _go(places: tuple[FilePlace, ...]) -> CallEnds:
     """Functions of a Go program; those of C in it are on stacks that stay where they are."""
     file = places[0].file
     assert file is not None
@@ -110,7 +110,11 @@ def _go(places: tuple[Place, ...]) -> CallEnds:
 
 
 def _own(
-    places: tuple[Place, ...], go: bool, hazard: str, others: Mapping[Place, str], fix: str | None
+    places: tuple[FilePlace, ...],
+    go: bool,
+    hazard: str,
+    others: Mapping[FilePlace, str],
+    fix: str | None,
 ) -> CallEnds:
     """Functions timed at their own returns where those are known, beside `others` that are not.
 
@@ -137,13 +141,13 @@ def _own(
     return _with_counted(calls, unproven, fix)
 
 
-def _one_reason(unproven: Mapping[Place, str]) -> str:
+def _one_reason(unproven: Mapping[FilePlace, str]) -> str:
     """Why none of some functions is timed: the first one's reason, and its name among several."""
     place, why = next(iter(unproven.items()))
     return why if len(unproven) == 1 else f"{why}; {place.name} and {len(unproven) - 1} more"
 
 
-def _returns(places: Sequence[Place], go: bool) -> Sequence[OwnReturns | NotProven]:
+def _returns(places: Sequence[FilePlace], go: bool) -> Sequence[OwnReturns | NotProven]:
     """The returns of each function, or why they are not known."""
     if not places:
         return []

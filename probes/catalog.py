@@ -55,7 +55,7 @@ READ_SECONDS = 5.0
 """Most that reading files for one query may take."""
 
 
-class Entry(NamedTuple):
+class Candidate(NamedTuple):
     """One thing that can be traced.
 
     `spec` is what to add as a target; one that ends with ":" or "/" is the beginning of a
@@ -72,16 +72,16 @@ class Entry(NamedTuple):
 class _List:
     """Texts that a query is compared with, and how to make an entry of one."""
 
-    def __init__(self, texts: list[str], rank: int, entry: Callable[[int], Entry]) -> None:
+    def __init__(self, texts: list[str], rank: int, entry: Callable[[int], Candidate]) -> None:
         self._index = Index(texts, rank)
         self._entry = entry
 
-    def search(self, query: str, limit: int) -> list[tuple[Key, Entry]]:
+    def search(self, query: str, limit: int) -> list[tuple[Key, Candidate]]:
         found = self._index.search(query, limit)
         return [(key, self._entry(number)) for key, number in found]
 
 
-def _listed(rows: Iterable[tuple[str, Entry]], rank: int) -> _List:
+def _listed(rows: Iterable[tuple[str, Candidate]], rank: int) -> _List:
     pairs = list(rows)
     return _List([text for text, _ in pairs], rank, lambda number: pairs[number][1])
 
@@ -102,7 +102,7 @@ class Catalog:
 
     def search(
         self, query: str, limit: int = 50, kinds: Collection[Kind] | None = None
-    ) -> list[Entry]:
+    ) -> list[Candidate]:
         """The best entries for a query, best first; only those of `kinds` if given.
 
         Raises ProbeError, one sentence for the user, when a file or process that the query
@@ -111,7 +111,7 @@ class Catalog:
         with file_access.target("", READ_SECONDS):
             return self._search(query.strip(), limit, kinds)
 
-    def _search(self, query: str, limit: int, kinds: Collection[Kind] | None) -> list[Entry]:
+    def _search(self, query: str, limit: int, kinds: Collection[Kind] | None) -> list[Candidate]:
         wanted: frozenset[Kind] = frozenset(kinds or _DEFAULT_KINDS)
         word, colon, rest = query.partition(":")
         if colon and word in KINDS:
@@ -139,13 +139,13 @@ class Catalog:
 
     def _read_list(self, kind: Kind) -> _List:
         if kind == "preset":
-            rows = ((name, Entry(name, "tracepoint", what)) for name, what in PRESETS.items())
+            rows = ((name, Candidate(name, "tracepoint", what)) for name, what in PRESETS.items())
             return _listed(rows, _RANKS[kind])
         if kind == "syscall":
             arch = machine.machine()
             names = syscall_names.table(syscall_names.ALIASES.get(arch, arch)).values()
             note = "a system call, from its start to its end"
-            rows = ((name, Entry(f"syscall:{name}", "syscall", note)) for name in names)
+            rows = ((name, Candidate(f"syscall:{name}", "syscall", note)) for name in names)
             return _listed(rows, _RANKS[kind])
         if kind == "tracepoint":
             known = tracepoints(self.kernel.where.tracefs)
@@ -164,12 +164,12 @@ class Catalog:
             only = "fentry"
         names = kernel.traceable(only)
 
-        def entry(number: int) -> Entry:
+        def entry(number: int) -> Candidate:
             name = names[number]
             module = kernel.functions[name]
             mechanism = only or ("fentry" if module or name in kernel.btf_ids else "kprobe")
             note = f"a function of the module {module}" if module else "a kernel function"
-            return Entry(f"{kind}:{name}", mechanism, note)
+            return Candidate(f"{kind}:{name}", mechanism, note)
 
         return _List(names, _RANKS["func"], entry)
 
@@ -239,7 +239,7 @@ class Catalog:
             del self._lists[key]
 
 
-def _tracepoint_rows(known: Collection[tuple[str, str]]) -> Iterator[tuple[str, Entry]]:
+def _tracepoint_rows(known: Collection[tuple[str, str]]) -> Iterator[tuple[str, Candidate]]:
     names = set(known)
     for category, name in sorted(known):
         end = _end_of(category, name, names)
@@ -247,8 +247,8 @@ def _tracepoint_rows(known: Collection[tuple[str, str]]) -> Iterator[tuple[str, 
         if end:
             spec = f"{start},tracepoint:{category}:{end}"
             note = f"from {name} to {end} on the same thread"
-            yield f"{category}:{name} {end}", Entry(spec, "tracepoint", note)
-        yield f"{category}:{name}", Entry(start, "tracepoint", "a tracepoint, counted")
+            yield f"{category}:{name} {end}", Candidate(spec, "tracepoint", note)
+        yield f"{category}:{name}", Candidate(start, "tracepoint", "a tracepoint, counted")
 
 
 def _end_of(group: str, name: str, known: Collection[tuple[str, str]]) -> str:
@@ -257,7 +257,7 @@ def _end_of(group: str, name: str, known: Collection[tuple[str, str]]) -> str:
     return next((end for end in ends if (group, end) in known), "")
 
 
-def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
+def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Candidate]]:
     places: dict[tuple[str, str], list[str]] = {}
     for one in read_probes(file):
         places.setdefault((one.provider, one.name), []).append(one.arguments)
@@ -267,15 +267,15 @@ def _usdt_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
         if end:
             spec = f"{start},usdt:{name}:{provider}:{end}"
             note = f"from {probe} to {end} on the same thread"
-            yield f"{provider}:{probe} {end}", Entry(spec, "usdt", note)
+            yield f"{provider}:{probe} {end}", Candidate(spec, "usdt", note)
         where = f" in {len(noted)} places" if len(noted) > 1 else ""
         carried = arguments(noted[0], machine.arch() or "")
         listed = ", ".join(f"@arg{at} {arg.describe()}" for at, arg in enumerate(carried))
         note = f"a static probe{where}, counted{'; ' if listed else ''}{listed}"
-        yield f"{provider}:{probe}", Entry(start, "usdt", note)
+        yield f"{provider}:{probe}", Candidate(start, "usdt", note)
 
 
-def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
+def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Candidate]]:
     name_of_file = os.path.basename(file.path)
     note = "a Go function" if is_go(file) else f"a function of {name_of_file}"
     known, names = functions(file), readable_names(file)
@@ -290,10 +290,10 @@ def _uprobe_rows(name: str, file: OpenFile) -> Iterator[tuple[str, Entry]]:
         chosen = (unique or [symbol])[0]
         # A query finds it by either name.
         text = " ".join([*choice[1:], symbol])
-        yield text, Entry(f"uprobe:{name}:{chosen}", "uprobe", names.get(symbol, note))
+        yield text, Candidate(f"uprobe:{name}:{chosen}", "uprobe", names.get(symbol, note))
 
 
-def _names_of_files(query: str, programs: bool) -> list[tuple[str, Entry]]:
+def _names_of_files(query: str, programs: bool) -> list[tuple[str, Candidate]]:
     """Files and directories whose names begin as a query does, or that it may mean.
 
     Only those that the person who asks could list. Without `programs`, a name without a slash
@@ -303,19 +303,19 @@ def _names_of_files(query: str, programs: bool) -> list[tuple[str, Entry]]:
         return list(_listed_names(query, programs))
 
 
-def _listed_names(query: str, programs: bool) -> Iterator[tuple[str, Entry]]:
+def _listed_names(query: str, programs: bool) -> Iterator[tuple[str, Candidate]]:
     if "/" in query:
         yield from _names_in_directory(*query.rsplit("/", 1))
         return
     if programs:
         yield from _programs(query)
     elif re.fullmatch(r"[\w.+-]+", query) and (program := which(query)):
-        yield query, Entry(query + ":", "file", program)
+        yield query, Candidate(query + ":", "file", program)
     if programs or query.startswith("lib"):
         yield from _libraries(query)
 
 
-def _names_in_directory(directory: str, base: str) -> Iterator[tuple[str, Entry]]:
+def _names_in_directory(directory: str, base: str) -> Iterator[tuple[str, Candidate]]:
     try:
         fd = open_directory(directory + "/")
     except (OSError, ValueError):
@@ -328,16 +328,16 @@ def _names_in_directory(directory: str, base: str) -> Iterator[tuple[str, Entry]
             if not path.isprintable():
                 continue
             if entry.is_dir():
-                yield path, Entry(path + "/", "directory")
+                yield path, Candidate(path + "/", "directory")
             elif _may_run(entry):
-                yield path, Entry(path + ":", "file")
+                yield path, Candidate(path + ":", "file")
     except OSError:
         return
     finally:
         os.close(fd)
 
 
-def _programs(query: str) -> Iterator[tuple[str, Entry]]:
+def _programs(query: str) -> Iterator[tuple[str, Candidate]]:
     """Programs on PATH whose names begin as a query does."""
     seen = set()
     for directory in os.get_exec_path():
@@ -348,10 +348,10 @@ def _programs(query: str) -> Iterator[tuple[str, Entry]]:
         for entry in found:
             if entry.name not in seen and entry.path.isprintable() and _may_run(entry):
                 seen.add(entry.name)
-                yield entry.name, Entry(entry.name + ":", "file", entry.path)
+                yield entry.name, Candidate(entry.name + ":", "file", entry.path)
 
 
-def _libraries(query: str) -> Iterator[tuple[str, Entry]]:
+def _libraries(query: str) -> Iterator[tuple[str, Candidate]]:
     """Libraries that the dynamic linker knows and whose names contain a query, each once."""
     seen = set()
     # The longest names first: those have the version that programs use.
@@ -360,7 +360,7 @@ def _libraries(query: str) -> Iterator[tuple[str, Entry]]:
             file = os.path.realpath(path)
             if file not in seen:
                 seen.add(file)
-                yield base, Entry(base + ":", "file", path)
+                yield base, Candidate(base + ":", "file", path)
 
 
 def _may_run(entry: os.DirEntry[str]) -> bool:
@@ -383,6 +383,6 @@ def search(
     *,
     fentry: bool = True,
     kprobes: bool = True,
-) -> list[Entry]:
+) -> list[Candidate]:
     """`Catalog.search` of the running kernel, whose lists are read at the first call only."""
     return _catalog(fentry, kprobes).search(query, limit, kinds)

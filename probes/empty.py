@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.binaries import Place
+from probes.binaries import FilePlace
 from probes.open_file import OpenFile, opened
 
 PUSH, ENDBR, OTHER = "uprobe push", "uprobe endbr", "uprobe other"
@@ -55,7 +55,7 @@ def return_at(kind: str) -> int:
     return len(_X86[kind]) - 1 if kernel.arch() == "x86_64" else 4
 
 
-def function(kind: str) -> tuple[Place, Callable[[], object]]:
+def function(kind: str) -> tuple[FilePlace, Callable[[], object]]:
     """Where an empty function of a kind is, and the function; raises ProbeError, OSError."""
     code = (_X86 if kernel.arch() == "x86_64" else _ARM)[kind]
     fd = os.memfd_create("probetop-empty", 0)
@@ -66,11 +66,11 @@ def function(kind: str) -> tuple[Place, Callable[[], object]]:
     address = libc.mmap(None, mmap.PAGESIZE, 5, mmap.MAP_PRIVATE, fd, 0)
     if address in (None, ctypes.c_void_p(-1).value):
         raise ProbeError("this kernel lets nobody execute a file in memory", "")
-    place = Place(f"/proc/{os.getpid()}/fd/{fd}", kind, 0)
+    place = FilePlace(f"/proc/{os.getpid()}/fd/{fd}", kind, 0)
     return place, ctypes.CFUNCTYPE(ctypes.c_int)(address)
 
 
-def release(place: Place, function: Callable[[], object]) -> None:
+def release(place: FilePlace, function: Callable[[], object]) -> None:
     """Unmap and close what `function` made; it must not be called any more."""
     libc = ctypes.CDLL(None)
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]

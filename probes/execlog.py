@@ -24,6 +24,7 @@ from sys import getsizeof
 
 from probes.cgroup_names import CgroupName, describe, short
 from probes.samples import ExecEvent, ExitEvent
+from probes.syscall_names import errno_name
 
 MAX_ROWS = 10_000
 MOST_BYTES = 128 << 20
@@ -292,12 +293,6 @@ def _quote(arg: str) -> str:
     if "'" in arg and not any(char in '"$`\\!' for char in arg):
         return f'"{arg}"'
     return shlex.quote(arg)
-
-
-@lru_cache(maxsize=256)
-def errno_name(number: int) -> str:
-    """ "ENOENT" for 2; an unknown number as such."""
-    return errno.errorcode.get(number, f"errno {number}")
 
 
 @lru_cache(maxsize=128)

@@ -15,6 +15,8 @@ from msgspec import Meta, Struct
 
 from probes.base import Found, ProbeError
 
+PROTOCOL = 1
+"""The version of what both sides say to each other."""
 MOST_FOUND, MOST_TEXT, MOST_LINE = 1000, 8192, 500
 """Rows of an answer to a search, characters of a text in it, and of an error's line."""
 MOST_NUMBER = 2**53
@@ -32,7 +34,7 @@ class Hello(Struct):
     protocol: int
 
 
-class Row(Struct, array_like=True):
+class ListedRow(Struct, array_like=True):
     """Something that can be traced, in a message."""
 
     spec: Text
@@ -97,7 +99,7 @@ def found_of(rows: list[Any]) -> list[Found]:
     out = []
     for value in rows:
         try:
-            row = msgspec.convert(value, Row)
+            row = msgspec.convert(value, ListedRow)
         except FAILURES:
             continue
         out.append(_found(row))
@@ -113,7 +115,7 @@ def search_response(data: bytes) -> list[Found]:
     return [_found(row) for row in response.found]
 
 
-def _found(row: Row | FoundRow) -> Found:
+def _found(row: ListedRow | FoundRow) -> Found:
     known = row.cost is not None and math.isfinite(row.cost)
     return Found(row.spec, row.mechanism, row.note, row.cost if known else None)
 

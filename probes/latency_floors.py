@@ -50,7 +50,7 @@ def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str,
     return calibrate
 
 
-def _empty_calls(place: binaries.Place, return_at: int | None) -> tuple[Attach, ...]:
+def _empty_calls(place: binaries.FilePlace, return_at: int | None) -> tuple[Attach, ...]:
     """Programs for an empty function, which end at its own return if that is given."""
     if return_at is None:
         _, leave, enter = latency_plan.RETURNS["uprobe"]

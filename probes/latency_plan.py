@@ -271,7 +271,7 @@ def _usdt(spec: specs.Spec, pid: int | None) -> Wish:
 
 
 def _arguments(
-    found: Iterable[binaries.Place], function: str, fields: Sequence[str], text_field: str
+    found: Iterable[binaries.FilePlace], function: str, fields: Sequence[str], text_field: str
 ) -> tuple[Attach, ...]:
     """Programs at places of a static probe, which read their arguments; raises ProbeError."""
     made = []
@@ -286,7 +286,7 @@ def _arguments(
     return tuple(made)
 
 
-def _operand(place: binaries.Place, name: str) -> Operand:
+def _operand(place: binaries.FilePlace, name: str) -> Operand:
     number = int(name.removeprefix("arg"))
     known = place.arguments
     if number >= len(known):
@@ -324,7 +324,7 @@ def _user(spec: specs.Spec, pid: int | None, force: bool) -> Wish:
     return Wish("uprobe", attach, many, floor=kind, why=calls.why, fix=calls.fix)
 
 
-def places_of(found: Iterable[binaries.Place], function: str) -> tuple[Attach, ...]:
+def places_of(found: Iterable[binaries.FilePlace], function: str) -> tuple[Attach, ...]:
     """A program at each of some places."""
     return tuple(
         Attach(

@@ -40,6 +40,8 @@ ANY_TEXT = AtMost(16_384)
 as the escape \\xff)."""
 ANY_SIZE = AtMost(1 << 20)
 """Items of a list or a mapping."""
+MOST_SAMPLE = 65_536
+"""The rarest sampling of system calls: one call in so many is timed."""
 
 Count = Annotated[int, Between(0, U64)]
 """A counter of the kernel, or nanoseconds."""

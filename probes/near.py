@@ -18,12 +18,12 @@ def quote(text: str) -> str:
     return repr(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
 
 
-def near(name: str, names: Iterable[str], limit: int = 3) -> list[str]:
+def near(name: str, names: Iterable[str], limit: int = 3, cutoff: float = 0.7) -> list[str]:
     """Up to `limit` of `names` that `name` may have meant, the nearest first.
 
     Those that differ in case or outer underscores come first, then those with a word more
-    in front, then difflib's. Only names that share most pairs of letters reach difflib,
-    which is slow.
+    in front, then difflib's from its ratio `cutoff` on. Only names that share most pairs of
+    letters reach difflib, which is slow.
     """
     if len(name) > SHOWN:
         # Nobody misspells such a name, and comparing it takes time by the square of its length.
@@ -37,7 +37,9 @@ def near(name: str, names: Iterable[str], limit: int = 3) -> list[str]:
     )
     same = [n for n in best if n.lower().strip("_") == bare]
     longer = [n for n in best if len(low) > 3 and n.lower().endswith("_" + bare)]
-    return list(dict.fromkeys([*same, *longer, *get_close_matches(name, best, limit, 0.7)]))[:limit]
+    return list(dict.fromkeys([*same, *longer, *get_close_matches(name, best, limit, cutoff)]))[
+        :limit
+    ]
 
 
 def _shared(pairs: set[str], name: str) -> int:

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 from probes import harm_trials, kernel
 from probes.base import ProbeError
-from probes.binaries import INSIDE, Place
+from probes.binaries import INSIDE, FilePlace
 from probes.harm_trials import NOP5
 from probes.near import quote
 
 
-def _is_nop(place: Place) -> bool:
+def _is_nop(place: FilePlace) -> bool:
     if kernel.arch() != "x86_64" or place.file is None:
         return False
     return place.file.read(len(NOP5), place.offset) == NOP5
 
 
-def behind(found: Sequence[Place]) -> tuple[Place, ...]:
+def behind(found: Sequence[FilePlace]) -> tuple[FilePlace, ...]:
     """Places where functions begin; behind the nop that one begins with, where it has to be.
 
     Raises ProbeError for a place inside of a function, as `checked` does.
@@ -35,7 +35,7 @@ def behind(found: Sequence[Place]) -> tuple[Place, ...]:
     )
 
 
-def checked(found: list[Place]) -> list[Place]:
+def checked(found: list[FilePlace]) -> list[FilePlace]:
     """Places inside of functions; raises ProbeError for one that would change the stack."""
     for place in found:
         if _is_nop(place) and harm_trials.turns_nops_into_calls():

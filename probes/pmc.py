@@ -22,7 +22,7 @@ from probes.messages import BurstReport, CpuCount, MapEntries, convert
 from probes.near import did_you_mean, near, quote
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
-from probes.pmc_rows import CounterReader, Totals
+from probes.pmc_rows import CounterReader, CounterTotals
 from probes.pmc_stream import pmc_contract
 from probes.probe import Probe
 from probes.rows import ROW_MAPS
@@ -87,7 +87,7 @@ class PmcProbe(Probe):
 
     def __init__(self) -> None:
         super().__init__()
-        self.totals = Totals()
+        self.totals = CounterTotals()
         self._wish: Wish = ("base", "all", ())
         self._running: Wish | None = None
         self._facts: _Facts | None = None
@@ -167,7 +167,7 @@ class PmcProbe(Probe):
         event_set, mode, events = facts.wish
         if self._running is not None and self._running[1] != mode:
             # What was counted in user space is no part of what the kernel did.
-            self.totals = Totals(self.totals.generation + 1)
+            self.totals = CounterTotals(self.totals.generation + 1)
         shown = [*facts.events, *FAULTS]
         self.totals.keep(shown, kernel.online_cpus(), facts.wait)
         self._running = (event_set, mode, events)
@@ -180,7 +180,7 @@ class PmcProbe(Probe):
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
         self._running = None
-        self.totals = Totals(self.totals.generation + 1)
+        self.totals = CounterTotals(self.totals.generation + 1)
 
     def _let_go(self) -> None:
         """Read what is left and close every descriptor."""

@@ -49,7 +49,7 @@ NO_CPU_TIMES = CpuTimes(0, 0, 0, 0)
 NOT_SEEN: Seen = (0, 0, 0, "", RAN)
 
 
-class Totals:
+class CounterTotals:
     """The cumulative mappings behind a PmcSample; they outlive a change of the programs."""
 
     def __init__(self, generation: int = 0) -> None:
@@ -157,7 +157,7 @@ class CounterReader:
             # The time comes last: it is what makes the others count.
             put_word(memory, at, words[0])
 
-    def read(self, control: Control, totals: Totals) -> None:
+    def read(self, control: Control, totals: CounterTotals) -> None:
         """Add what is new since the last read."""
         for noted in self.table.lists(control):
             self._read_rows(noted, totals)
@@ -170,7 +170,7 @@ class CounterReader:
         self.states.close()
         self._handover.close()
 
-    def _read_rows(self, noted: Iterable[int], totals: Totals) -> None:
+    def _read_rows(self, noted: Iterable[int], totals: CounterTotals) -> None:
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
         table, comms, from_bytes = totals.table, totals.comms, int.from_bytes
         numbers, mask, size = table.numbers, table.mask, table.size
@@ -199,7 +199,7 @@ class CounterReader:
                 totals.renamed = True
 
     @staticmethod
-    def _owner(words: int, totals: Totals) -> Seen:
+    def _owner(words: int, totals: CounterTotals) -> Seen:
         """Whose a row is; its owner's bits are 0 for one that is nobody's."""
         key = words >> 8 * _KEY_AT & WORD
         if not key:
@@ -212,7 +212,7 @@ class CounterReader:
     def _state(self, cpu: int) -> tuple[int, ...]:
         return self._cpu.unpack_from(self.states.memory, cpu * self.states.stride)
 
-    def _read_cpu(self, cpu: int, totals: Totals) -> None:
+    def _read_cpu(self, cpu: int, totals: CounterTotals) -> None:
         new = self._state(cpu)
         old = self._cpus_seen[cpu]
         if new == old:

@@ -41,7 +41,6 @@ MOST_ENTRIES = 1 << 20
 """Entries in all tables of a Frame: above what the kernel side has rows for."""
 GENERATIONS = 1 << 32
 """Between those of one connection and the next: nobody switches a probe as often."""
-PROTOCOL = 1
 
 
 class Connection(Protocol):
@@ -384,7 +383,7 @@ def _entries(sample: Sample) -> int:
 
 
 def _check(hello: Any) -> None:
-    if far_answers.protocol_of(hello) != PROTOCOL:
+    if far_answers.protocol_of(hello) != far_answers.PROTOCOL:
         raise ProbeError("another version of probetop is there", "install the same on both sides")
 
 

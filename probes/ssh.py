@@ -35,7 +35,7 @@ NOT_FOUND, SSH_FAILED = 127, 255
 END_SECONDS = 0.15
 
 
-class Place(NamedTuple):
+class SshServer(NamedTuple):
     """Where ssh goes to, as it takes it."""
 
     host: str
@@ -43,7 +43,7 @@ class Place(NamedTuple):
     port: int | None = None
 
 
-def place(url: SplitResult) -> Place:
+def place(url: SplitResult) -> SshServer:
     """What ssh://[user@]host[:port] names; raises ProbeError if it names none."""
     fix = "write ssh://[user@]host[:port]"
     try:
@@ -58,7 +58,7 @@ def place(url: SplitResult) -> Place:
         more = "%" if ":" in host else ""
         if word.startswith("-") or not all(c.isalnum() or c in f".-_:@+{more}" for c in word):
             raise ProbeError("not a host", fix)
-    return Place(host, user, port)
+    return SshServer(host, user, port)
 
 
 def _as_typed(url: SplitResult) -> str:
@@ -74,7 +74,7 @@ class SshTransport:
     remembers = False
 
     def __init__(
-        self, target: str, where: Place, arguments: Sequence[str], command: str | None = None
+        self, target: str, where: SshServer, arguments: Sequence[str], command: str | None = None
     ) -> None:
         """`arguments` are options of `stream`, `command` what stands for probetop there."""
         self.target = target

@@ -53,7 +53,7 @@ def errno_of(index: int) -> int | None:
     return index - 134 + 512 if index < 154 else None
 
 
-class Totals:
+class SyscallTotals:
     """The cumulative mappings behind a SyscallSample; they outlive a change of the programs."""
 
     def __init__(self, arch: str, generation: int = 0) -> None:
@@ -181,16 +181,16 @@ class Totals:
         return pids
 
 
-class Seen(Totals):
+class Seen(SyscallTotals):
     """What one burst counted, until its end is known. Names of processes are those of `whole`."""
 
-    def __init__(self, arch: str, whole: Totals) -> None:
+    def __init__(self, arch: str, whole: SyscallTotals) -> None:
         super().__init__(arch)
         self.names, self.processes = whole.names, whole.processes
         self.by_cpu: dict[int, int] = {}
         self.share(whole)
 
-    def share(self, whole: Totals) -> None:
+    def share(self, whole: SyscallTotals) -> None:
         """Name processes where `whole` has their names."""
         self.comms, self.active = whole.comms, whole.active
 
@@ -210,7 +210,7 @@ class RowReader:
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
 
-    def read(self, control: Control, totals: Totals) -> set[int]:
+    def read(self, control: Control, totals: SyscallTotals) -> set[int]:
         """Add what is new since the last read; returns the indexes of the calls made."""
         called: dict[int, list[int]] = {}
         self._read_rows(control, called, totals)
@@ -228,7 +228,9 @@ class RowReader:
         self.others.close()
         self.errnos.close()
 
-    def _read_rows(self, control: Control, called: dict[int, list[int]], totals: Totals) -> None:
+    def _read_rows(
+        self, control: Control, called: dict[int, list[int]], totals: SyscallTotals
+    ) -> None:
         matrix, comms, names = totals.matrix, totals.comms, totals.names
         pids: list[int] = []
         by_cpu, per_cpu = getattr(totals, "by_cpu", None), self.table.per_cpu
@@ -257,7 +259,7 @@ class RowReader:
                     totals.add_errno(names[call], errno, more)
         totals.active.update(pids)
 
-    def _read_others(self, cpu: int, called: dict[int, list[int]], totals: Totals) -> None:
+    def _read_others(self, cpu: int, called: dict[int, list[int]], totals: SyscallTotals) -> None:
         """Calls that found no row: counted by name, without a process."""
         start = cpu * CALLS
         data = self.others.memory[start * 16 : (start + CALLS) * 16]
@@ -271,7 +273,7 @@ class RowReader:
             entry[1] += errors - old[1]
             totals.unattributed += count - old[0]
 
-    def _shared_errnos(self, call: int, totals: Totals) -> None:
+    def _shared_errnos(self, call: int, totals: SyscallTotals) -> None:
         """Errnos that did not fit into a row of their own."""
         at = call * ERRNOS * 8
         cells = struct.unpack_from(f"={ERRNOS}Q", self.errnos.memory, at)
@@ -296,7 +298,7 @@ class LatencyReader:
         self._slots_of: dict[int, list[int]] = {}
         self._known: dict[int, Histogram] = {}
 
-    def read(self, control: Control, called: Iterable[int], totals: Totals) -> None:
+    def read(self, control: Control, called: Iterable[int], totals: SyscallTotals) -> None:
         """Add the durations of the calls that were made."""
         if totals.latency is None:
             totals.latency = {}

@@ -19,18 +19,17 @@ from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
+from probes.limits import MOST_SAMPLE
 from probes.messages import BurstReport, CpuCount, MapEntries, NanosecondsOfCall, convert
 from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.probe import Probe
 from probes.rows import ROW_MAPS, slices_for
 from probes.samples import NO_COST, Sample, SyscallSample
-from probes.syscall_rows import LatencyReader, RowReader, Seen, Totals
+from probes.syscall_rows import LatencyReader, RowReader, Seen, SyscallTotals
 from probes.thread_places import sets_of_places
 
 LATENCY_SLOTS = 192
-MOST_SAMPLE = 65536
-"""The rarest sampling: one call in so many is timed."""
 TIMED_OF = (1, 4, 16, 64)
 """What the levels of a probe with latency time: one call in so many."""
 TIMED = (
@@ -110,7 +109,7 @@ class SyscallProbe(Probe):
         self.latency = False
         self.sample_every = 1
         self.level = 0
-        self.totals = Totals(kernel.arch() or "x86_64")
+        self.totals = SyscallTotals(kernel.arch() or "x86_64")
         self._rows: RowReader | None = None
         self._latency: LatencyReader | None = None
         self._sampled = 1
@@ -257,7 +256,7 @@ class SyscallProbe(Probe):
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
         self.level = 0
-        self.totals = Totals(kernel.arch() or "x86_64", self.totals.generation + 1)
+        self.totals = SyscallTotals(kernel.arch() or "x86_64", self.totals.generation + 1)
         self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
     def _let_go(self) -> None:
@@ -385,7 +384,7 @@ class SyscallProbe(Probe):
     def _collect(self) -> None:
         if self._control is None or self._rows is None:
             return
-        totals: Totals = self.totals
+        totals: SyscallTotals = self.totals
         if totals.bursts.sampling:
             totals = self._seen
             self._seen.share(self.totals)

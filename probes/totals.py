@@ -42,7 +42,7 @@ from probes.sums import SampleSum, sum_of
 _ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
 
-class Totals:
+class RecordingTotals:
     """What a recording counted; see `totals`."""
 
     def __init__(self, kinds: Mapping[str, type[Sample]]) -> None:
@@ -123,12 +123,12 @@ class Totals:
         return out
 
 
-def totals(path: str, kinds: Mapping[str, type[Sample]]) -> Totals:
+def totals(path: str, kinds: Mapping[str, type[Sample]]) -> RecordingTotals:
     """What a recording counted; raises Unusual where that takes its Frames, and ProbeError.
 
     `kinds` are the Sample classes of the probes, by name.
     """
-    found = Totals(kinds)
+    found = RecordingTotals(kinds)
     try:
         with closing(Reader(path)) as reader:
             for record, payload in reader.records():

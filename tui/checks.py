@@ -7,7 +7,6 @@ raises ProbeError with why it is wrong and how to mend it. Nothing heavy is impo
 
 from __future__ import annotations
 
-import difflib
 import pwd
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 from probes import kernel
 from probes.base import ProbeError
 from probes.cgroups import paths_of_members, v1_directory, v1_mount
+from probes.limits import MOST_SAMPLE
+from probes.near import near
 from probes.text import escaped, raw_of
 from tui import registry
 
@@ -26,8 +27,6 @@ SHORTEST_HISTORY, LONGEST_HISTORY = 10.0, 86_400.0
 COMM_BYTES = 15
 """How much of a process name the kernel keeps."""
 NO_ID = 2**32 - 1
-MOST_SAMPLE = 65536
-"""The rarest sampling of system calls."""
 
 
 class UsageError(ProbeError):
@@ -53,10 +52,10 @@ def checked(where: str, raw: Any, check: Callable[[Any], Any]) -> Any:
         raise UsageError(f"{where} {shown(raw)}: {error.why}", error.fix) from error
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def remedy(word: str, known: Iterable[str]) -> str:
     """A remedy for a word that is not among the known ones."""
     known = list(known)
-    close = difflib.get_close_matches(word.lower(), known, 1, 0.5)
+    close = near(word.lower(), known, 1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
 
 
@@ -228,7 +227,7 @@ def check_probes(raw: Any) -> tuple[str, ...]:
     known = registry.names()
     for word in words:
         if not isinstance(word, str) or word.strip() not in known:
-            raise ProbeError(f"unknown probe {shown(word)}", near(str(word).strip(), known))
+            raise ProbeError(f"unknown probe {shown(word)}", remedy(str(word).strip(), known))
     wanted = {word.strip() for word in words}
     if not wanted:
         raise ProbeError("no probe is named", f"choose from {', '.join(known)}")
@@ -238,7 +237,7 @@ def check_probes(raw: Any) -> tuple[str, ...]:
 def check_cost(raw: Any) -> bool:
     """Whether the kernel's run-time statistics run all the time."""
     if raw not in ("always", "sampled"):
-        raise ProbeError("unknown", near(str(raw), ("always", "sampled")))
+        raise ProbeError("unknown", remedy(str(raw), ("always", "sampled")))
     return bool(raw == "always")
 
 
@@ -280,7 +279,7 @@ def check_event_set(raw: Any) -> str:
     from probes.pmc_events import SETS
 
     if raw not in SETS:
-        raise ProbeError("no such event set", near(str(raw), SETS))
+        raise ProbeError("no such event set", remedy(str(raw), SETS))
     return str(raw)
 
 

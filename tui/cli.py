@@ -20,7 +20,7 @@ from probes import output
 from probes.base import ProbeError, Source
 from probes.file_maker import Rule
 from probes.output import complain
-from tui.checks import UsageError, check_path, check_seconds, checked, near
+from tui.checks import UsageError, check_path, check_seconds, checked, remedy
 from tui.options import SETTINGS, Options, resolve
 from tui.registry import REGISTRY
 
@@ -46,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
         first, _, rest = message.partition("invalid choice: ")
         if rest and "COMMAND" in first:
             word = rest.split("'")[1]
-            raise UsageError(f"unknown command {word!r}", near(word, COMMANDS))
+            raise UsageError(f"unknown command {word!r}", remedy(word, COMMANDS))
         raise UsageError(message, f"see `{self.prog} --help`")
 
     def _print_message(self, message: str, file: Any = None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from probes.base import ProbeError
 from probes.files import printable, read_regular
-from tui.checks import UsageError, near, shown
+from tui.checks import UsageError, remedy, shown
 from tui.options import SETTINGS
 
 LARGEST = 1 << 20
@@ -81,7 +81,7 @@ def _typed(name: str, key: str, value: Any) -> Any:
     """The value if its key is known and its type is one that this key takes."""
     setting = next((s for s in SETTINGS if s.name == key), None)
     if setting is None:
-        known = near(key, (s.name for s in SETTINGS))
+        known = remedy(key, (s.name for s in SETTINGS))
         raise UsageError(f"{name}: unknown key {shown(key)}", known)
     if type(value) not in setting.kinds:
         wanted = " or ".join(dict.fromkeys(KINDS[k] for k in setting.kinds if k in KINDS))

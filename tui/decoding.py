@@ -15,7 +15,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from probes.base import ProbeError
-from tui.checks import MOST_SAMPLE, NO_ID
+from probes.limits import MOST_SAMPLE
+from tui.checks import NO_ID
 
 T = TypeVar("T")
 MOST_TEXT = 500

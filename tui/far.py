@@ -22,14 +22,13 @@ from typing import Any
 
 import probes
 from probes.base import Found, ProbeError, Source
-from probes.far_answers import line
+from probes.far_answers import PROTOCOL, line
 from probes.framing import Encoder, message
 from probes.samples import Frame
 from tui.far_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
 from tui.mailbox import Mailbox
 from tui.room import Room
 
-PROTOCOL = 1
 HEARTBEAT, PATIENCE = 5.0, 30.0
 """Seconds without a Frame until a sign of life, and without any of the reader's until the end."""
 LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000

@@ -11,7 +11,7 @@ import pytest
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.binaries import INSIDE, Place, cached_libraries, find_binary, mappings, places
+from probes.binaries import INSIDE, FilePlace, cached_libraries, find_binary, mappings, places
 from probes.specs import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, IFUNC, LOCAL, ElfFile, Row, usdt_note
 
@@ -39,7 +39,7 @@ def offsets(spec: str) -> list[tuple[str, int, str]]:
 
 
 def test_a_function_an_offset_and_an_address(binary: str) -> None:
-    assert places(parse(f"u:{binary}:run")) == [Place(binary, "run", CODE_AT + 0x10)]
+    assert places(parse(f"u:{binary}:run")) == [FilePlace(binary, "run", CODE_AT + 0x10)]
     assert offsets(f"u:{binary}:run+0") == [("run", 0x10, "")]
     assert offsets(f"u:{binary}:run+4") == [("run+0x4", 0x14, INSIDE)]
     assert offsets(f"u:{binary}:0x403010") == [("run", 0x10, "")]

@@ -10,7 +10,7 @@ import pytest
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.catalog import Catalog, Entry
+from probes.catalog import Candidate, Catalog
 from probes.fuzzy import Index
 from probes.resolve import Kernel, Where
 from probes.specs import PRESETS, parse
@@ -63,12 +63,12 @@ def catalog(tmp_path: Path) -> Catalog:
     return Catalog(Kernel(Where(tmp_path / "kallsyms", tmp_path / "btf", tmp_path / "tracing")))
 
 
-def specs(entries: list[Entry]) -> list[str]:
+def specs(entries: list[Candidate]) -> list[str]:
     return [entry.spec for entry in entries]
 
 
 def test_kernel_functions_name_the_mechanism_that_they_take(catalog: Catalog) -> None:
-    assert catalog.search("vfs_re")[0] == Entry("func:vfs_read", "fentry", "a kernel function")
+    assert catalog.search("vfs_re")[0] == Candidate("func:vfs_read", "fentry", "a kernel function")
     assert catalog.search("asm_only")[0][:2] == ("func:asm_only", "kprobe")
     assert catalog.search("ext4_sync")[0].note == "a function of the module ext4"
     assert specs(catalog.search("k:vfs_")) == ["kprobe:vfs_read", "kprobe:vfs_write"]
@@ -92,7 +92,7 @@ def test_what_the_kernel_refuses_is_not_offered(catalog: Catalog) -> None:
 
 
 def test_presets_system_calls_and_tracepoints(catalog: Catalog) -> None:
-    assert catalog.search("runq")[0] == Entry("runq", "tracepoint", PRESETS["runq"])
+    assert catalog.search("runq")[0] == Candidate("runq", "tracepoint", PRESETS["runq"])
     assert catalog.search("read")[0][:2] == ("syscall:read", "syscall")
     assert catalog.search("sched:sw")[0].spec == "tracepoint:sched:sched_switch"
     pair = "tracepoint:irq:irq_handler_entry,tracepoint:irq:irq_handler_exit"
@@ -133,7 +133,7 @@ def test_functions_and_static_probes_of_a_file(catalog: Catalog, app: str) -> No
         f"usdt:{app}:p:gc__start,usdt:{app}:p:gc__done",
     }
     assert all(str(parse(spec)) == spec for spec in every)
-    assert catalog.search(f"{app}:app::st")[0] == Entry(
+    assert catalog.search(f"{app}:app::st")[0] == Candidate(
         f"uprobe:{app}:app::stop", "uprobe", "app::stop()"
     )
     assert catalog.search(f"U:{app}:gc__done")[0].note == "a static probe in 2 places, counted"
@@ -153,9 +153,9 @@ def test_names_of_files_are_completed(
     (tmp_path / "ap\x1b[2J").touch(0o755)
     assert set(specs(catalog.search(f"{tmp_path}/ap"))) == {f"{app}:", f"{tmp_path}/apple/"}
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert catalog.search("u:ap")[0] == Entry("app:", "file", app)
+    assert catalog.search("u:ap")[0] == Candidate("app:", "file", app)
     assert specs(catalog.search("app:ru"))[0] == "uprobe:app:run"
-    assert Entry("app:", "file", app) in catalog.search("app")
+    assert Candidate("app:", "file", app) in catalog.search("app")
 
 
 def test_a_file_that_cannot_be_read_says_why(catalog: Catalog, tmp_path: Path) -> None:

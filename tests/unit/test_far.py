@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from probes import far_answers
 from probes.base import Found, ProbeError
 from probes.framing import Decoder
 from probes.samples import ExecSample, Filters, Frame
@@ -130,7 +131,7 @@ def test_it_says_what_it_is_and_sends_frames_as_they_come(link: Link) -> None:
     for number, frame in enumerate(frames):
         link.source.put(frame)
         link.until(lambda items, n=number: len(items) == n + 2)  # type: ignore[misc]
-    assert link.items[0]["hello"]["protocol"] == far.PROTOCOL
+    assert link.items[0]["hello"]["protocol"] == far_answers.PROTOCOL
     assert link.items[1:] == frames
 
 

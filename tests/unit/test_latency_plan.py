@@ -251,8 +251,8 @@ def test_an_event_that_is_measured_by_a_field() -> None:
 
 
 def test_the_semaphore_of_a_static_probe(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def places(spec: object, pid: int | None = None) -> list[binaries.Place]:
-        return [binaries.Place(program, "a:b", 16, "one instant", semaphore=0x40)]
+    def places(spec: object, pid: int | None = None) -> list[binaries.FilePlace]:
+        return [binaries.FilePlace(program, "a:b", 16, "one instant", semaphore=0x40)]
 
     monkeypatch.setattr(binaries, "places", places)
     (one,) = wish(f"usdt:{program}:a:b", 0).attach

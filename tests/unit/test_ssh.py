@@ -12,22 +12,22 @@ from urllib.parse import urlsplit
 import pytest
 
 from probes.base import ProbeError
-from probes.ssh import Place, SshConnection, SshTransport, place
+from probes.ssh import SshConnection, SshServer, SshTransport, place
 
-FAR = Place("web-3")
+FAR = SshServer("web-3")
 
 
 @pytest.mark.parametrize(
     ("url", "found"),
     [
-        ("ssh://web-3", Place("web-3")),
-        ("ssh://admin@web-3:2222/", Place("web-3", "admin", 2222)),
-        ("ssh://root@[fe80::1]:22", Place("fe80::1", "root", 22)),
-        ("ssh://Me@Web-DB:7", Place("Web-DB", "Me", 7)),
-        ("ssh://[FE80::1%eth0]", Place("FE80::1%eth0")),
+        ("ssh://web-3", SshServer("web-3")),
+        ("ssh://admin@web-3:2222/", SshServer("web-3", "admin", 2222)),
+        ("ssh://root@[fe80::1]:22", SshServer("fe80::1", "root", 22)),
+        ("ssh://Me@Web-DB:7", SshServer("Web-DB", "Me", 7)),
+        ("ssh://[FE80::1%eth0]", SshServer("FE80::1%eth0")),
     ],
 )
-def test_places(url: str, found: Place) -> None:
+def test_places(url: str, found: SshServer) -> None:
     assert place(urlsplit(url)) == found
 
 
@@ -62,7 +62,7 @@ def test_the_far_shell_gets_every_word_as_it_is() -> None:
 
 
 def test_only_the_first_time_it_may_ask_for_a_password() -> None:
-    transport = SshTransport("ssh://web-3", Place("web-3", "admin", 2222), [])
+    transport = SshTransport("ssh://web-3", SshServer("web-3", "admin", 2222), [])
     first, later = transport.command(ask=True), transport.command(ask=False)
     assert "BatchMode=yes" in later
     assert "BatchMode=yes" not in first

@@ -23,7 +23,7 @@ from probes.syscall_rows import (
     UNKNOWN,
     LatencyReader,
     RowReader,
-    Totals,
+    SyscallTotals,
     call_name,
     errno_of,
 )
@@ -107,7 +107,7 @@ class Timed:
         for fd in self.maps.values():
             os.close(fd)
 
-    def read(self, totals: Totals, *calls: int) -> None:
+    def read(self, totals: SyscallTotals, *calls: int) -> None:
         self.reader.read(self.control, calls, totals)
 
     def owner(self, slot: int, call: int) -> None:
@@ -133,7 +133,7 @@ def timed() -> Iterator[Timed]:
     made.close()
 
 
-def test_the_owner_of_a_histogram_is_read(timed: Timed, totals: Totals) -> None:
+def test_the_owner_of_a_histogram_is_read(timed: Timed, totals: SyscallTotals) -> None:
     timed.put(0, 0, 0, 0, missed=3)
     timed.owner(1, WRITE)
     timed.put(1, 1, 9, 4, missed=1)
@@ -146,7 +146,7 @@ def test_the_owner_of_a_histogram_is_read(timed: Timed, totals: Totals) -> None:
     assert totals.latency["read"] == Histogram({5: 1}, 1, 5, {1: 5})
 
 
-def test_two_histograms_of_one_call_add_up(timed: Timed, totals: Totals) -> None:
+def test_two_histograms_of_one_call_add_up(timed: Timed, totals: SyscallTotals) -> None:
     """Two CPUs gave it one each; both count, and again when only one of them has grown."""
     for slot, piece in ((1, 0), (2, 1)):
         timed.owner(slot, READ)
@@ -241,12 +241,12 @@ def reader(kernel: Kernel) -> Iterator[RowReader]:
 
 
 @pytest.fixture
-def totals() -> Totals:
-    return Totals("x86_64")
+def totals() -> SyscallTotals:
+    return SyscallTotals("x86_64")
 
 
 def test_rows_of_all_cpus_add_up(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     for cpu, calls in ((0, 10), (1, 5)):
         kernel.row(cpu, 3, calls, 2, layout(7, READ), b"name\0junk", 11, 2)
@@ -262,7 +262,7 @@ def test_rows_of_all_cpus_add_up(
 
 
 def test_only_what_is_new_is_added(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     for calls, errors in ((10, 1), (25, 4)):
         kernel.row(0, 0, calls, errors, layout(7, WRITE), b"a", 32, errors)
@@ -273,7 +273,7 @@ def test_only_what_is_new_is_added(
 
 
 def test_late_entry_of_the_last_epoch_is_read_once(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     """A program that read the epoch before it ended, and noted its row after."""
     kernel.row(0, 0, 1, 0, layout(7, READ), b"a")
@@ -287,7 +287,7 @@ def test_late_entry_of_the_last_epoch_is_read_once(
 
 
 def test_row_with_a_new_owner_counts_for_it_alone(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     kernel.row(0, 0, 100, 9, layout(7, READ), b"old", 4, 5, 11, 4)
     kernel.touch(0, 0)
@@ -307,7 +307,7 @@ def test_row_with_a_new_owner_counts_for_it_alone(
 
 
 def test_errno_counts_wrap_at_32_bits(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     for errors, count in ((2**32 - 1, 2**32 - 1), (2**32 + 4, 4)):
         kernel.row(0, 0, errors, errors, layout(7, READ), b"a", 11, count)
@@ -318,7 +318,7 @@ def test_errno_counts_wrap_at_32_bits(
 
 
 def test_calls_without_a_row_are_counted_by_name(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     kernel.other(0, READ)
     kernel.other(1, READ, failed=True)
@@ -335,7 +335,9 @@ def test_calls_without_a_row_are_counted_by_name(
     assert (totals.calls["read"], totals.unattributed) == (Counts(3, 1), 4)
 
 
-def test_shared_errnos(kernel: Kernel, control: Control, reader: RowReader, totals: Totals) -> None:
+def test_shared_errnos(
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
+) -> None:
     kernel.row(0, 0, 10, 10, layout(7, READ), b"a", 1, 3, 2, 3)
     kernel.touch(0, 0)
     kernel.errno(READ, 512, 2)
@@ -357,7 +359,7 @@ def test_shared_errnos(kernel: Kernel, control: Control, reader: RowReader, tota
 
 
 def test_hostile_names_are_kept(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     kernel.row(0, 0, 1, 0, layout(7, READ), b"\xff\x1b[31m\0gone")
     kernel.touch(0, 0)
@@ -366,7 +368,7 @@ def test_hostile_names_are_kept(
 
 
 def test_sample_shares_what_did_not_change(
-    kernel: Kernel, control: Control, reader: RowReader, totals: Totals
+    kernel: Kernel, control: Control, reader: RowReader, totals: SyscallTotals
 ) -> None:
     pid = os.getpid()
     kernel.row(0, 0, 1, 0, layout(pid, READ), b"a")
@@ -384,7 +386,7 @@ def test_sample_shares_what_did_not_change(
     assert second.matrix[pid, "read"] is first.matrix[pid, "read"]
 
 
-def test_processes_that_are_gone_are_forgotten_and_totals_stay(totals: Totals) -> None:
+def test_processes_that_are_gone_are_forgotten_and_totals_stay(totals: SyscallTotals) -> None:
     pid, dead = os.getpid(), 2**22 + 1
     for owner in (pid, dead):
         totals.matrix[owner, "read"] = Counts(3, 0)
@@ -400,7 +402,7 @@ def test_processes_that_are_gone_are_forgotten_and_totals_stay(totals: Totals) -
     assert sample.calls == {"read": Counts(6, 0)}
 
 
-def test_many_that_are_gone_are_forgotten_sooner_but_not_at_once(totals: Totals) -> None:
+def test_many_that_are_gone_are_forgotten_sooner_but_not_at_once(totals: SyscallTotals) -> None:
     dead = range(2**22 + 1, 2**22 + 1 + syscall_rows.MANY_ROWS)
     for pid in (os.getpid(), *dead):
         totals.matrix[pid, "read"] = Counts(1, 0)
@@ -412,7 +414,9 @@ def test_many_that_are_gone_are_forgotten_sooner_but_not_at_once(totals: Totals)
     assert kept == [len(dead) + 1, len(dead) + 1, 1]
 
 
-def test_remembered_pairs_are_bounded(totals: Totals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_pairs_are_bounded(
+    totals: SyscallTotals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(syscall_rows, "MOST_ROWS", 100)
     for number in range(1000):
         totals.matrix[number, "read"] = Counts(1, 0)

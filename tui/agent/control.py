@@ -23,7 +23,7 @@ from tui.agent.errors import Refused
 from tui.agent.hub import Hub
 from tui.agent.turns import Turns
 from tui.agent.wishes import Watch, Wishes
-from tui.checks import near, shown
+from tui.checks import remedy, shown
 
 SETTLE_SECONDS = 10.0
 """How long an answer waits for what it asked for to come about."""
@@ -116,7 +116,7 @@ class Control:
     def known(self, name: str) -> str:
         """A probe's name; raises Refused for an unknown one."""
         if name not in self._on:
-            fix = near(name[:40], self._on)
+            fix = remedy(name[:40], self._on)
             raise Refused(404, f"there is no probe {shown(name)}", fix)
         return name
 
@@ -154,7 +154,7 @@ class Control:
         known = [option for option in self.options[name] if option not in ONE_TARGET]
         for option in options:
             if option not in known:
-                fix = near(option[:40], known) if known else "it has none"
+                fix = remedy(option[:40], known) if known else "it has none"
                 raise ProbeError(f"{name} has no option {shown(option)}", fix)
 
     def set_options(self, name: str, options: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from probes.base import ProbeError
-from tui.checks import near, shown
+from tui.checks import remedy, shown
 from tui.decoding import MOST_TEXT
 
 
@@ -16,7 +16,7 @@ class Fields:
     def __init__(self, value: Mapping[str, str], known: Sequence[str]) -> None:
         for name in value:
             if name not in known:
-                fix = near(name[:40], known) if known else "leave it out"
+                fix = remedy(name[:40], known) if known else "leave it out"
                 raise ProbeError(f"the address has an unknown parameter {shown(name)}", fix)
         self._value = value
 

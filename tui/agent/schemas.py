@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from probes.limits import MOST_SAMPLE
 from tui.agent.runs import LONGEST
 from tui.checks import LONGEST as LONGEST_INTERVAL
-from tui.checks import MOST_SAMPLE, NO_ID, SHORTEST
+from tui.checks import NO_ID, SHORTEST
 from tui.decoding import MOST_TARGETS, MOST_TEXT
 from tui.registry import names
 
