@@ -227,7 +227,7 @@ SKIPPED = _Skipped()
 class _Dataclass:
     """An object of the fields that differ from the older value, or from the defaults."""
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: Any) -> None:
         hints = get_type_hints(kind, include_extras=True)
         self.kind = kind
         self.codecs = {f.name: codec_for(hints[f.name]) for f in fields(kind)}
@@ -358,18 +358,21 @@ def codec_for(hint: Any) -> Codec:
 class FrameCodec:
     """Encodes and decodes Frames; building it takes about a millisecond.
 
-    Fields of Samples called `skip` are left at their defaults when decoding, which costs the
-    less: for readers of what is drawn over time.
+    A `light` one leaves the heavy fields of Samples (see `probes.schema`) at their defaults when
+    decoding, which costs the less: for readers of what is drawn over time. `heavy` has the names
+    of these fields by the tag of a Sample's class.
     """
 
-    def __init__(self, skip: frozenset[str] = frozenset()) -> None:
+    def __init__(self, light: bool = False) -> None:
         self._codec = _Dataclass(Frame)
         of_samples = self._codec.codecs["samples"]
         assert isinstance(of_samples, _Mapping)
         assert isinstance(of_samples.value, _Tagged)
-        for sample in of_samples.value.codecs.values():
-            for name in skip & sample.codecs.keys():
-                del sample.codecs[name]
+        codecs = of_samples.value.codecs
+        self.heavy = {tag: frozenset(one.kind.schema.heavy) for tag, one in codecs.items()}
+        for tag, names in self.heavy.items() if light else ():
+            for name in names:
+                del codecs[tag].codecs[name]
         self._watch = Watch()
 
     def encode(self, new: Frame, old: Frame | None = None) -> Any:

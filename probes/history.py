@@ -12,13 +12,14 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from probes import bounded_json
 from probes.codec import FrameCodec
 from probes.samples import Frame
-from probes.timeline import HEAVY, Parsed, Timeline
+from probes.timeline import Parsed, Timeline
 
 SECONDS = 600.0
 MOST_BYTES = 64 << 20
@@ -69,7 +70,7 @@ class History(Timeline):
         chunk = self._chunks[-1] if self._chunks else None
         full = chunk is None or len(chunk.light) >= CHUNK or chunk.size > self.most_bytes // 8
         value = self._codec.encode(frame, None if full else last)
-        parts = _take_out(value, HEAVY)
+        parts = _take_out(value, self._codec.heavy)
         heavy, light = _packed(parts), _packed(value)
         size = len(heavy) + len(light) + OVERHEAD
         with self._lock:
@@ -167,10 +168,12 @@ def _packed(value: Any) -> bytes:
     return zlib.compress(bounded_json.encode(value), 1)
 
 
-def _take_out(value: Any, names: frozenset[str]) -> list[Any]:
+def _take_out(value: Any, heavy: Mapping[str, frozenset[str]]) -> list[Any]:
     """Takes fields of Samples out of an encoded Frame; returns what `_put_back` needs."""
     samples = value["samples"][1] if "samples" in value else ()
-    return [{name: fields.pop(name) for name in names & fields.keys()} for _, fields in samples]
+    return [
+        {name: fields.pop(name) for name in heavy[tag] & fields.keys()} for tag, fields in samples
+    ]
 
 
 def _put_back(value: Any, parts: list[Any]) -> None:

@@ -34,4 +34,6 @@ LATENCY = Schema(
         ),
     ),
     sum_path="probes.latency_sum:LatencySum",
+    heavy=("processes", "texts"),
+    spreads=("targets",),
 )

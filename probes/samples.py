@@ -160,6 +160,13 @@ class Sample:
     counted: Share | None = None
     duty: Duty | None = None
 
+    def counts_as(self, before: Any) -> bool:
+        """Whether it counts what `before` counted, and all of that since.
+
+        `before` is of the same class and generation, and both are on.
+        """
+        return True
+
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
         return self
@@ -196,6 +203,11 @@ class SyscallSample(Sample):
     estimated_matrix: Mapping[tuple[Id, Name], Estimates] = field(default_factory=dict)
     estimated_processes: Mapping[Id, Estimates] = field(default_factory=dict)
     estimated_total: Estimates = NONE_ESTIMATED
+
+    def counts_as(self, before: SyscallSample) -> bool:
+        """Not where durations begin or end, or are of fewer calls."""
+        timed, was_timed = self.latency is not None, before.latency is not None
+        return timed == was_timed and self.sample_every == before.sample_every
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +366,19 @@ class LatencySample(Sample):
     estimated_processes: Mapping[tuple[str, Id], Estimate] = field(default_factory=dict)
     estimated_texts: Mapping[tuple[str, Name], Estimate] = field(default_factory=dict)
 
+    def counts_as(self, before: LatencySample) -> bool:
+        """Not where a target began anew, unless targets have seconds of their own.
+
+        Those they have if the probe has.
+        """
+        return self.counted is not None or all(
+            (old := before.targets.get(spec)) is not None
+            and old.state == "on"
+            and old.histogram.n <= new.histogram.n
+            for spec, new in self.targets.items()
+            if new.state == "on"
+        )
+
 
 class Reading(NamedTuple):
     """Cumulative count of one perf event as the counters gave it, never scaled.
@@ -421,6 +446,11 @@ class PmcSample(Sample):
     kinds: Mapping[Cpu, Name] = field(default_factory=dict)
     sockets: Mapping[Cpu, Cpu] = field(default_factory=dict)
     unattributed: Count = 0
+
+    def counts_as(self, before: PmcSample) -> bool:
+        """Not with other events, or where those are counted."""
+        same = (before.mode, before.event_set) == (self.mode, self.event_set)
+        return same and set(self.events) <= set(before.events)
 
 
 class Host(NamedTuple):

@@ -191,6 +191,8 @@ class Schema:
     None. `duties` names fields of its object, other than those of figures, that tell of bursts.
     `in_bursts` is the warning of a comparison with what bursts saw. `sum_path` is
     "module:SampleSum class" for a probe whose Samples are not added up by its tables alone.
+    `heavy` are large fields of the Sample that only tables are made of: what is drawn over time
+    does without. `spreads` are mappings to histograms, or to what has one, other than tables'.
     """
 
     title: str = ""
@@ -200,10 +202,17 @@ class Schema:
     duties: tuple[str, ...] = ()
     in_bursts: str = IN_BURSTS
     sum_path: str = ""
+    heavy: tuple[str, ...] = ()
+    spreads: tuple[str, ...] = ()
 
     def made(self) -> tuple[Table, ...]:
         """The tables that are made of fields of the Sample."""
         return tuple([table for table in self.tables if table.field])
+
+    def with_buckets(self) -> tuple[str, ...]:
+        """Fields of the Sample whose values are, or hold, histograms."""
+        tables = [one.field for one in self.made() if one.measures[0].kind == "histogram"]
+        return (*self.spreads, *tables)
 
     def all_lines(self) -> Sequence[Line]:
         """The series: the declared ones, else a rate of each counter, and what is estimated."""

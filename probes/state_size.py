@@ -34,12 +34,12 @@ class Watch:
 
 def entries(sample: Sample) -> int:
     """Entries of all tables of a Sample, with the buckets of its histograms."""
-    count = 0
+    count, with_buckets = 0, sample.schema.with_buckets()
     for field in _fields(type(sample)):
         value = getattr(sample, field)
         if isinstance(value, Mapping | tuple):
             count += len(value)
-            if field in _WITH_BUCKETS and isinstance(value, Mapping):
+            if field in with_buckets and isinstance(value, Mapping):
                 count += sum([_buckets(item) for item in value.values()])
     return count
 
@@ -58,8 +58,6 @@ def copied(frame: Frame, before: Frame) -> int:
     return count
 
 
-_WITH_BUCKETS = ("latency", "targets")
-"""Fields whose values are, or hold, histograms."""
 _KNOWN: dict[type, tuple[str, ...]] = {}
 
 

@@ -47,4 +47,6 @@ SYSCALLS = Schema(
         ),
     ),
     sum_path="probes.syscall_sum:SyscallSum",
+    heavy=("matrix", "errnos", "latency"),
+    spreads=("latency",),
 )

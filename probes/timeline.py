@@ -20,8 +20,6 @@ from probes.state_size import copied
 MOST_ROWS, MOST_ROWS_TIMES = 20_000_000, 64
 """How many rows of tables are copied on the way to a Frame: so many, and so many for each byte of
 the changes. Sixty changes of the largest machine's Frame are 4 million."""
-HEAVY = frozenset({"matrix", "errnos", "latency", "processes", "texts"})
-"""Fields of Samples that only tables are made of: what is drawn over time does without."""
 
 
 class Parsed(NamedTuple):
@@ -69,7 +67,8 @@ class Timeline(ABC):
 
     @abstractmethod
     def value(self, number: int, light: bool = False) -> Parsed:
-        """What `FrameCodec.decode` takes; if it is to be `light`, HEAVY fields may be missing.
+        """What `FrameCodec.decode` takes; if it is to be `light`, the heavy fields of
+        Samples (see `probes.schema`) may be missing.
 
         Raises LookupError, or CodecError where it is damaged.
         """
@@ -104,12 +103,12 @@ class Timeline(ABC):
 
 
 class Cursor:
-    """Decodes a Timeline's Frames; a `light` one without the HEAVY fields of Samples."""
+    """Decodes a Timeline's Frames; a `light` one without the heavy fields of Samples."""
 
     def __init__(self, timeline: Timeline, light: bool = False) -> None:
         self._timeline = timeline
         self._light = light
-        self._codec = FrameCodec(HEAVY if light else frozenset())
+        self._codec = FrameCodec(light)
         self._at = -1
         self._rows = MOST_ROWS
         self._base: Frame | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from probes.samples import Frame, LatencySample, PmcSample, Sample, SyscallSample
+from probes.samples import Frame, Sample
 from probes.timeline import Cursor, Timeline
 from probes.window_rows import RowSum
 
@@ -28,23 +28,7 @@ def continues(before: Sample | None, after: Sample) -> bool:
         return False
     if type(before) is not type(after) or before.generation != after.generation:
         return False
-    if isinstance(after, SyscallSample) and isinstance(before, SyscallSample):
-        if (before.latency is None) != (after.latency is None):
-            return False
-        return before.sample_every == after.sample_every
-    if isinstance(after, LatencySample) and isinstance(before, LatencySample):
-        # A target that was added later has seconds of its own, if the probe has.
-        return after.counted is not None or all(
-            (old := before.targets.get(spec)) is not None
-            and old.state == "on"
-            and old.histogram.n <= new.histogram.n
-            for spec, new in after.targets.items()
-            if new.state == "on"
-        )
-    if isinstance(after, PmcSample) and isinstance(before, PmcSample):
-        same = (before.mode, before.event_set) == (after.mode, after.event_set)
-        return same and set(after.events) <= set(before.events)
-    return True
+    return after.counts_as(before)
 
 
 class Windows:

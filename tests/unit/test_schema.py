@@ -16,6 +16,7 @@ from probes import hdr
 from probes.estimates import student
 from probes.recording import Reader, Writer
 from probes.samples import Duty, Estimate, Frame, Histogram, Host, Sample
+from probes.state_size import entries
 from probes.stream import dumps, stream_object
 from probes.summary import Summary, summarize
 from tests.unit.toy import ENTRY, Sent, ToyProbe, ToySample
@@ -92,6 +93,11 @@ def test_a_counter_that_fell_and_another_generation_count_from_zero() -> None:
     again = frame(14.0, made={0: 30}, generation=1)
     assert stream(FRAMES[1], again)["cpus"] == [{"cpu": 0, "made": 30}]
     assert stream(None, FRAMES[0])["cpus"] == [{"cpu": 0, "made": 5}]
+
+
+def test_buckets_of_its_histograms_count_as_entries() -> None:
+    """A Frame may have only so many: else changes after changes would make it grow for ever."""
+    assert entries(ToySample(spent={"open": spent(1000, 2000, 64_000)})) == 1 + 3
 
 
 def test_what_is_off_has_no_rows() -> None:
