@@ -14,10 +14,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from probes import confined, harm_trials, kernel, output, trials
+from probes import FOLDER, confined, harm_trials, kernel, output, trials
 from probes.doctor_text import THROUGH_SUDO, render
 
 ABOVE = "give it the privileges named above"
@@ -292,7 +291,7 @@ def compile_check(command: list[str] | None = None) -> str:
             text=True,
             errors="replace",
             timeout=COMPILE_SECONDS,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=FOLDER.parent,
         )
     except subprocess.TimeoutExpired as error:
         raise Failed(f"the compiler did not finish in {COMPILE_SECONDS:.0f} s", again) from error

@@ -19,8 +19,9 @@ from probes.base import ProbeError
 from probes.control import CGROUP, COMM, OTHERS, PID, SIZE, STARTED, UID, Control
 from probes.filter_watch import ENDED
 from probes.samples import Filters
+from tests.paths import INCLUDE
 
-HEADER = (Path(control.__file__).parent / "include" / "probetop.h").read_text()
+HEADER = (INCLUDE / "probetop.h").read_text()
 
 
 @pytest.fixture
