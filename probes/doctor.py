@@ -17,26 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probes import FOLDER, confined, harm_trials, kernel, output, trials
-from probes.doctor_text import THROUGH_SUDO, render
+from probes.doctor_text import THROUGH_SUDO, Check, render
 
 ABOVE = "give it the privileges named above"
 COMPILE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One verdict: `ok` is None when it could not be tried.
-
-    `detail` says what was seen, `means` what a 'no' takes away from which pane, `fix`
-    how to mend it. The default panes run only if every `needed` check is ok.
-    """
-
-    name: str
-    ok: bool | None
-    detail: str
-    means: str
-    fix: str
-    needed: bool
 
 
 @dataclass(frozen=True, slots=True)
