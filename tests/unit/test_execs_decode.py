@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import struct
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,9 @@ from probes.base import ProbeError
 from probes.cgroups import Cgroups
 from probes.execs import ExecProbe, split_args
 from probes.samples import ExecEvent, ExecSample, ExitEvent
+from tests.paths import PROBES
 
-SOURCE = (Path(execs.__file__).parent / "execs.bpf.c").read_text()
+SOURCE = (PROBES / "execs.bpf.c").read_text()
 
 
 class Ring:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from probes.file_access import OWN_RIGHTS, trusting
+from probes.file_access import OWN_RIGHTS
 from probes.live import LiveSource
 from probes.privileges import NOBODY, User
 from probes.probe import Probe
+from probes.specs import trusting
 from tui.agent.answers import Agent
 from tui.agent.api import application
 from tui.agent.auth import Guard, shows_processes
