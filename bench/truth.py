@@ -32,7 +32,7 @@ from bench.measure import BenchError, compiled
 from bench.tables import NONE, Table, as_text
 from probes import broker
 from probes.base import Probe
-from probes.estimates import duty_of, errors_of, estimates_delta, factor
+from probes.estimates import duty_of, errors_of, estimates_delta, factor, known_error
 from probes.live import LiveSource
 from probes.samples import Estimates, Frame, SyscallSample
 from probes.syscalls import SyscallProbe
@@ -214,8 +214,8 @@ def _judge(
     rows = [by_call, *(matrix.get((pid, CALL), Estimates()) for pid in pids)]
     out = []
     for row, truth in zip(rows, [sum(truths), *truths], strict=True):
-        error = errors_of(row, duty)[0]
-        within = None if error is None or not row.n else factor(duty) * error
+        error = known_error(row.n, errors_of(row, duty)[0], duty)
+        within = None if error is None else factor(duty) * error
         out.append(Judged(row.n, within, truth))
     return out
 
@@ -230,7 +230,15 @@ def row_of(name: str, who: str, found: Sequence[Judged]) -> Sequence[str]:
     off = median(one.estimate / max(1.0, one.truth) - 1 for one in told)
     unknown = len(found) - len(told)
     share = f"{covered} ({100 * covered / len(told):.1f} %)"
-    return (name, who, str(len(told)), str(unknown), share, f"{100 * off:+.1f}", f"{100 * width:.0f}")
+    return (
+        name,
+        who,
+        str(len(told)),
+        str(unknown),
+        share,
+        f"{100 * off:+.1f}",
+        f"{100 * width:.0f}",
+    )
 
 
 def table_of(program: Path, loads: dict[str, Load], intervals: int) -> Table:

@@ -19,12 +19,13 @@ from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
+from probes.estimates import known_error
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
 from probes.messages import BurstReport, convert
 from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
-from probes.samples import NO_COST, Filters, Sample, SyscallSample
+from probes.samples import NO_COST, Duty, Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Seen, Totals
 from probes.thread_places import sets_of_places
 
@@ -183,7 +184,7 @@ class SyscallProbe:
                 "max": row.maximum,
                 "max_exact": row.exact,
                 "total": row.total,
-                **_estimate(row),
+                **_estimate(row, view.duty),
             }
             for row in view.calls
         ]
@@ -193,7 +194,7 @@ class SyscallProbe:
                 "comm": row.comm,
                 "count": row.count,
                 "errors": row.errors,
-                **_estimate(row),
+                **_estimate(row, view.duty),
             }
             for row in view.processes
         ]
@@ -338,7 +339,7 @@ class SyscallProbe:
         if report.kind == "paused":
             self.totals.bursts.pause(report.end / 1e9)
         elif report.kind == "burst":
-            self.totals.price_of_run = self.meter.ns_of_run()
+            self.totals.slowdown.price_of_run = self.meter.ns_of_run()
             self.totals.add_burst(report, self._seen)
         elif report.kind == "steady":
             # What came since it began is in no burst.
@@ -395,8 +396,12 @@ class SyscallProbe:
             self._latency.read(self._control, called, totals)
 
 
-def _estimate(row: CallRow | ProcessRow) -> dict[str, float]:
+def _estimate(row: CallRow | ProcessRow, duty: Duty | None) -> dict[str, float | int | None]:
     """Of a row that is estimated, how much of it, and the standard errors; of others nothing."""
-    if row.error is None or row.errors_error is None:
+    if row.error is None:
         return {}
-    return {"estimated": row.estimated, "error": row.error, "errors_error": row.errors_error}
+    return {
+        "estimated": row.estimated,
+        "error": known_error(row.estimated, row.error, duty),
+        "errors_error": known_error(row.errors, row.errors_error, duty),
+    }
