@@ -106,6 +106,7 @@ class SyscallProbe:
         self._rows: RowReader | None = None
         self._latency: LatencyReader | None = None
         self._sampled = 1
+        self._in_bursts = False
         self._unit = 0
         self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
@@ -249,7 +250,7 @@ class SyscallProbe:
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
-        self.level = 0
+        self.level, self._in_bursts = 0, False
         self.totals = Totals(kernel.arch() or "x86_64", self.totals.generation + 1)
         self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
@@ -355,8 +356,10 @@ class SyscallProbe:
         level = self.parts()[0].levels[self.level]
         if level.on:
             self.meter.attach_in(self._unit, None, level.on, level.period)
-        elif self.totals.bursts.sampling:
+        elif self._in_bursts or self.totals.bursts.sampling:
+            # Bursts that were asked for a moment ago may not have begun yet.
             self.meter.attach_in(self._unit, None, 0, QUICK_BURSTS[0][1])
+        self._in_bursts = bool(level.on)
 
     def given_up(self) -> str | None:
         """How few calls are timed, if the budget wants it so."""
@@ -376,6 +379,14 @@ class SyscallProbe:
         by = f" by {callers[0].comm} ({callers[0].pid})" if callers else ""
         rate = view.count / seconds
         return f"it saw {rate:,.0f} calls a second, {share:.0f} % of them {first.name}, most{by}"
+
+    def busiest(self, before: Sample | None) -> str:
+        """The name of the process that made most calls since a Sample, "" for none."""
+        self.drain()
+        after = self.totals.sample(0.0, 0, NO_COST, ())
+        old = before if isinstance(before, SyscallSample) and before.state == "on" else None
+        processes = syscall_view(old, after, 1.0).processes
+        return processes[0].comm if processes else ""
 
     def _set_sample(self) -> None:
         if self._control is not None:
