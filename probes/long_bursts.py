@@ -26,6 +26,7 @@ from random import SystemRandom
 
 from probes import ipc
 from probes.base import ProbeError
+from probes.bursts import Urgent
 from probes.child import PR_SET_PDEATHSIG, close_others
 from probes.maps import put_word
 from probes.messages import Burst, BurstReport, Taken
@@ -267,11 +268,12 @@ def _burst(bound: Bound, on: int, links: list[int]) -> bytes:
         return _TOLD.pack(0, 0, 0, errno.EBUSY)
     except OSError as error:
         return _TOLD.pack(0, 0, 0, error.errno or errno.EIO)
-    begin, edges = _turn(bound.gate, True)
-    left = begin + on - time.monotonic_ns()
-    if left > 0:
-        time.sleep(left / 1e9)
-    end, more = _turn(bound.gate, False)
+    with Urgent():
+        begin, edges = _turn(bound.gate, True)
+        left = begin + on - time.monotonic_ns()
+        if left > 0:
+            time.sleep(left / 1e9)
+        end, more = _turn(bound.gate, False)
     return _TOLD.pack(begin, end, edges + more, 0)
 
 
