@@ -32,7 +32,7 @@ from probes.latency_wishes import wishes_of
 from probes.messages import BurstReport
 from probes.prices import a_call
 from probes.processes import Processes
-from probes.rows import INDEX, ROW_MAPS, name_of_comm, slices_for, text_of
+from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
 from probes.samples import Duty, Estimate, Filters, Histogram, LatencySample, Sample, Spent, Target
 from probes.target_bursts import TargetBursts
 from probes.thread_places import sets_of_places
@@ -190,7 +190,8 @@ class LatencyProbe:
         specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
         errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
         sampled = len(specs_of) == 1 and self._ladders.step(*specs_of.values()).on
-        bursts = TargetBursts() if sampled else None
+        by_text = any(facts["by_text"] for facts in loaded.facts["targets"])
+        bursts = TargetBursts(by_text) if sampled else None
         unit = Unit(loaded, (self.filters, self.started), self.meter, bursts)
         now = time.monotonic()
         self._counting = self._counting or now
@@ -510,7 +511,7 @@ class LatencyProbe:
             spec, by_text = target
             who: Any = text_of(comm) if by_text else number
             if unit.bursts is not None:
-                unit.bursts.see(who, count, (noted & INDEX) // unit.rows.per_cpu)
+                unit.bursts.see(who, count, total)
             else:
                 table: dict[Any, Spent] = texts if by_text else processes
                 old = table.get((spec, who), NOTHING_SPENT)
