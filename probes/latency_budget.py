@@ -15,6 +15,7 @@ LONG_BURSTS = bursts(1.0, ((300, 1200), (75, 1200), (40, 2400), (20, 2400)))
 and so long that most calls end within one. In 5 s there are two of them at least."""
 COUNTED = (FULL, Level("counts only", 0.5), *LONG_BURSTS, DETACHED)
 """Calls are counted where they begin: half of the cost is the way back. Bursts time them again."""
+NOTHING_SEEN: Mapping[str, int] = {}
 EVENTS = (FULL, *LONG_BURSTS, DETACHED)
 """What has no way back is no cheaper if it is only counted."""
 
@@ -100,7 +101,7 @@ class Ladders:
         return self._outside.get(spec, 0.0)
 
     def parts(
-        self, targets: Mapping[str, Target], seen: Mapping[str, int]
+        self, targets: Mapping[str, Target], seen: Mapping[str, int] = NOTHING_SEEN
     ) -> tuple[list[Part], float]:
         """The targets' shares since the last call, and the mean ns of an event beside programs.
 

@@ -428,7 +428,8 @@ class LatencySum(SampleSum):
             + max(0, new.overflow - (old.overflow if old else 0)),
             **_bursts(total, old, new),
         )
-        if new.state == "on":
+        more = duty_between(old.duty if old else None, new.duty)
+        if new.state == "on" and (new.duty is None or more is not None or spent.n):
             name = f"calls {new.spec}"
             self._counting[new.spec] = self._counting.get(new.spec, 0.0) + seconds
             tick.counts[name] = spent.n + estimated_calls(old, new).n

@@ -16,7 +16,7 @@ from probes.base import Probe
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
-from probes.latency_budget import COUNTED, Ladders
+from probes.latency_budget import COUNTED, EVENTS, Ladders
 from probes.samples import NO_COST, Counts, Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
 
@@ -282,7 +282,7 @@ def test_shares_of_targets_follow_their_calls_and_what_those_cost() -> None:
     )
     assert [part.share for part in parts] == [0.5, 0.5]
     assert outside == pytest.approx(2 * UNMEASURED / 4)
-    assert [part.levels for part in parts] == [COUNTED, ALL_OR_NOTHING]
+    assert [part.levels for part in parts] == [COUNTED, EVENTS]
 
 
 def test_a_counted_target_can_still_be_timed_again() -> None:
@@ -296,6 +296,8 @@ def test_a_counted_target_can_still_be_timed_again() -> None:
     assert not ladders.is_detached("malloc")
     assert ladders.given_up() == "1 target given up"
     ladders.put("malloc", 2)
+    assert ladders.given_up() == "malloc sampling 1 s in 4"
+    ladders.put("malloc", len(COUNTED) - 1)
     assert ladders.is_detached("malloc")
     ladders.drop("malloc")
     assert ladders.given_up() is None
