@@ -14,7 +14,7 @@ from probes import hdr
 from probes.changes import changed
 from probes.estimates import duty_of, estimate_delta, standard_error
 from probes.model import histogram_delta
-from probes.peaks import maximum
+from probes.peak_values import maximum
 from probes.processes import pid_of
 from probes.samples import Duty, Estimate, Histogram, Sample
 from probes.schema import Schema, Table

@@ -79,7 +79,7 @@ def _row_type(name: str, figures: Figures) -> type[Struct]:
         elif isinstance(one, Rate):
             columns[one.field] = (NotNegative,)
             if one.error:
-                columns[one.error] = (NotNegative, 0.0)
+                columns[one.error] = (NotNegative | None, 0.0)
     if figures.needs:
         columns[figures.needs] = (NotNegative | None, None)
     if figures.item:
@@ -143,7 +143,8 @@ def _rates(found: Found, figures: Figures, one: Rate, rows: Sequence[Any], probe
         count = getattr(row, one.field) / one.scale
         error = getattr(row, one.error) if one.error else 0.0
         if figures.duty:
-            error = _error(error, getattr(row, figures.duty) or getattr(probe, figures.duty))
+            duty = getattr(row, figures.duty) or getattr(probe, figures.duty)
+            error = _error(count, error, duty)
         key = Key(figures.what, _item(figures, row), one.quantity)
         old = found.get(key, Figure(0.0, 0.0))
         found[key] = Figure(
@@ -151,9 +152,14 @@ def _rates(found: Found, figures: Figures, one: Rate, rows: Sequence[Any], probe
         )
 
 
-def _error(error: float, duty: _Duty | None) -> float:
-    """A standard error as it were of many bursts: that of few is uncertain itself."""
-    return error * max(1.0, duty.factor / MANY) if duty is not None else 0.0
+def _error(count: float, error: float | None, duty: _Duty | None) -> float:
+    """A standard error as it were of many bursts: that of few is uncertain itself.
+
+    One that is not known is taken to be as large as the count.
+    """
+    if duty is None:
+        return 0.0
+    return (count if error is None else error) * max(1.0, duty.factor / MANY)
 
 
 def _percentiles(found: Found, figures: Figures, one: Percentile, rows: Sequence[Any]) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes.summary import Summary
@@ -21,6 +21,7 @@ from tui.export.tables import (
     table,
     text,
     value_of,
+    within,
 )
 from tui.text import UNKNOWN, fmt_count, fmt_ns
 
@@ -61,6 +62,29 @@ def _state(row: Row) -> Cell:
     return Cell("; ".join([str(row["state"]), *words]), None, style)
 
 
+def _target_rate(seconds: float | None) -> Column:
+    """Calls a second: of a target that was attached in bursts, over the time they stand for."""
+
+    def cell(row: Row) -> Cell:
+        return rate("", "count", row["seconds"] if row.get("duty") else seconds).cell(row)
+
+    return Column("calls/s", True, "per second, over the time in which the probe ran", cell)
+
+
+def _target_within(targets: Sequence[Row]) -> list[Column]:
+    """How far off the calls may be of targets that were attached in bursts."""
+    duties = {row["spec"]: row["duty"] for row in targets if row.get("duty")}
+    found = {spec: within(duty)[0] for spec, duty in duties.items()}
+    if not found:
+        return []
+    first = next(iter(found.values()))
+
+    def cell(row: Row) -> Cell:
+        return found[row["spec"]].cell(row) if row["spec"] in found else Cell("")
+
+    return [Column(first.name, True, first.hint, cell)]
+
+
 def latency_tables(probe: Row) -> list[Table]:
     """Targets, and who is behind them."""
     targets = probe["targets"]
@@ -68,7 +92,8 @@ def latency_tables(probe: Row) -> list[Table]:
         text("target", "spec"),
         Column("how", False, "the kernel's mechanism, or why it does not run", _state),
         number("calls", "count"),
-        rate("calls/s", "count", probe["seconds"]),
+        _target_rate(probe["seconds"]),
+        *_target_within(targets),
         measured("p50", "p50", "half of the calls took no longer"),
         measured("p90", "p90", "9 of 10 calls took no longer"),
         measured("p99", "p99", "99 of 100 calls took no longer"),

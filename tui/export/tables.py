@@ -109,11 +109,18 @@ def within(duty: Mapping[str, Any] | None) -> list[Column]:
     def cell(row: Row) -> Cell:
         error = row.get("error")
         if error is None:
-            return Cell("")
+            return Cell("?" if row.get("estimated") else "")
         part = error * times / row["count"] if row["count"] else None
         return Cell(fmt_within(error * times, row["count"]), part)
 
-    return [Column("±", True, "the true number is so near, with 95 % confidence", cell)]
+    return [
+        Column(
+            "±",
+            True,
+            "the true number is so near, with 95 % confidence; ?: bursts do not tell",
+            cell,
+        )
+    ]
 
 
 def share(name: str, field: str, whole: float | str, hint: str) -> Column:
@@ -169,6 +176,11 @@ def value_of(row: Row, field: str) -> Cell:
 
 
 def longest(row: Row) -> Cell:
-    """The maximum, or what no duration exceeds; files of earlier versions do not say which."""
+    """The maximum, or what no duration exceeds; files of earlier versions do not say which.
+
+    Of a target that was attached in bursts it is the longest that they saw.
+    """
     cell = value_of(row, "max")
+    if row.get("duty") and cell.text != UNKNOWN:
+        return cell._replace(text=f">={cell.text}")
     return cell._replace(text=at_most(cell.text, bool(row.get("max_exact"))))
