@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probes.elapsed import counted_seconds
 from probes.estimates import duty_object, duty_of
 from probes.model import seconds_between
-from probes.probe import Probe
 from probes.samples import Cost, Frame, Sample
 from probes.text import escaped
+
+if TYPE_CHECKING:
+    from probes.probe import Probe
 
 
 def stream_object(

@@ -24,18 +24,20 @@ Counts are of the span, rates a second, times nanoseconds; what is not known is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import probes
 from probes.base import ProbeError
 from probes.estimates import duty_object
 from probes.model import seconds_between
-from probes.probe import Probe
 from probes.pruned import Left
 from probes.samples import Frame, Notice, Sample
 from probes.series import POINT_LIMIT, Point, heat, joined, series
 from probes.summary_limits import LIMITS, Limits
 from probes.sums import SampleSum, Tick, sum_of
+
+if TYPE_CHECKING:
+    from probes.probe import Probe
 
 VERSION = 1
 SPACING = 0.45
