@@ -3,21 +3,29 @@
 
 from __future__ import annotations
 
-from probes.schema import Figures, Key, Measure, Rate, RateLine, Schema, Table
+from probes.schema import (
+    ComparedRows,
+    KeyColumn,
+    MeasureColumn,
+    Rate,
+    RateLine,
+    Schema,
+    TableSchema,
+)
 
 EXECS = Schema(
     title="executions",
     tables=(
-        Table(
+        TableSchema(
             name="programs",
             title="By program",
             item="program",
-            key=(Key(name="program"),),
+            key=(KeyColumn(name="program"),),
             measures=(
-                Measure(name="starts"),
-                Measure(name="failed", help="searches that found no program to run"),
-                Measure(name="nonzero", help="ends with an exit code other than 0"),
-                Measure(name="killed", help="ends by a signal"),
+                MeasureColumn(name="starts"),
+                MeasureColumn(name="failed", help="searches that found no program to run"),
+                MeasureColumn(name="nonzero", help="ends with an exit code other than 0"),
+                MeasureColumn(name="killed", help="ends by a signal"),
             ),
             limit="programs",
             summed=("starts", "failed"),
@@ -25,7 +33,7 @@ EXECS = Schema(
     ),
     lines=(RateLine("execs"), RateLine("failed"), RateLine("estimated", optional=True)),
     figures=(
-        Figures(
+        ComparedRows(
             table="programs",
             what="program",
             item="program",

@@ -18,7 +18,7 @@ from probes.samples import (
     ExecSample,
     Sample,
 )
-from probes.summary_limits import Limits
+from probes.summary_limits import TableLimits
 from probes.sums import SampleSum, Tick
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class ExecSum(SampleSum):
         """Rows and programs in the place of events."""
         return _finished(self, sample, own)
 
-    def cut(self, own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
+    def cut(
+        self, own: dict[str, Any], limits: TableLimits, left: Left, others: dict[str, Any]
+    ) -> None:
         """Programs as any table; of the rows the newest, as a tree."""
         own["rows"] = _exec_rows(self, limits, others)
         super().cut(own, limits, left, others)
@@ -81,7 +83,7 @@ class ExecSum(SampleSum):
         }  # fmt: skip
 
 
-def _exec_rows(total: ExecSum, limits: Limits, others: dict[str, Any]) -> list[dict[str, Any]]:
+def _exec_rows(total: ExecSum, limits: TableLimits, others: dict[str, Any]) -> list[dict[str, Any]]:
     """The newest rows, as a tree."""
     rows = list(total.log.rows)[-limits.execs :]
     made = rows[-1].serial if rows else 0

@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
-from probes.schema import Figures, Key, Measure, Percentile, Rate, Schema, SpreadLines, Table
+from probes.schema import (
+    ComparedRows,
+    KeyColumn,
+    MeasureColumn,
+    Percentile,
+    Rate,
+    Schema,
+    SpreadLines,
+    TableSchema,
+)
 
 LATENCY = Schema(
     title="latency",
     tables=(
-        Table(
+        TableSchema(
             name="targets",
             title="Targets",
             item="target",
-            key=(Key(name="spec", title="target"),),
-            measures=(Measure(name="count", kind="histogram", unit="ns", title="calls"),),
+            key=(KeyColumn(name="spec", title="target"),),
+            measures=(MeasureColumn(name="count", kind="histogram", unit="ns", title="calls"),),
             limit="",
         ),
     ),
     lines=(SpreadLines(),),
     figures=(
-        Figures(
+        ComparedRows(
             table="targets",
             what="target",
             item="spec",

@@ -31,7 +31,7 @@ from probes.samples import (
     Spent,
     Target,
 )
-from probes.summary_limits import Limits, coarse, cut
+from probes.summary_limits import TableLimits, coarse, cut
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_TIMED, SampleSum, Tick
 
 if TYPE_CHECKING:
@@ -121,7 +121,9 @@ class LatencySum(SampleSum):
 
         return Latency()
 
-    def cut(self, own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
+    def cut(
+        self, own: dict[str, Any], limits: TableLimits, left: Left, others: dict[str, Any]
+    ) -> None:
         """All targets; of each the first of who is behind it, and fewer buckets if need be."""
         own["targets"] = targets = [dict(target) for target in own["targets"]]
         for target in targets:

@@ -12,7 +12,7 @@ import struct
 from probes import hdr
 
 
-class Layout:
+class StructLayout:
     """A structure: its name in C, the file that defines it, and its fields in order.
 
     A field is "name:format" with a format of the module struct; one without a name is padding. An
@@ -46,43 +46,47 @@ class Layout:
         return struct.Struct(f"={''.join(parts)}{rest}")
 
 
-CONTROL = Layout(
+CONTROL = StructLayout(
     "control",
     "probetop.h",
     "enabled:Q epoch:Q filters:Q cgroup:Q level:Q pid:I uid:I comm:16s sample:Q wake:Q since:Q"
     " started:Q reader:I broker:I round:Q",
 )
-ROW = Layout(
+ROW = StructLayout(
     "row",
     "rows.h",
     "count:Q sum:Q key:Q epoch:I start:I comm:16s extra:4I",
     open_end=True,
 )
-TOUCHED = Layout("touched", "rows.h", "epoch:2I count:2I others:Q pad:5Q")
-HISTOGRAM = Layout("hist", "hist.h", f"total:Q count:Q missed:Q overflow:Q buckets:{hdr.BUCKETS}I")
-PEAK = Layout("peak", "hist.h", "round:Q value:Q")
-OTHER = Layout("other", "syscalls.bpf.c", "calls:Q errors:Q")
-EXEC_EVENT = Layout(
+TOUCHED = StructLayout("touched", "rows.h", "epoch:2I count:2I others:Q pad:5Q")
+HISTOGRAM = StructLayout(
+    "hist", "hist.h", f"total:Q count:Q missed:Q overflow:Q buckets:{hdr.BUCKETS}I"
+)
+PEAK = StructLayout("peak", "hist.h", "round:Q value:Q")
+OTHER = StructLayout("other", "syscalls.bpf.c", "calls:Q errors:Q")
+EXEC_EVENT = StructLayout(
     "exec_event",
     "execs.bpf.c",
     "type:I pid:I time:Q started:Q cgroup:Q ppid:I uid:I ret:i flags:I comm:16s parent:16s"
     " path:128s length:I euid:I",
     open_end=True,
 )
-EXIT_EVENT = Layout(
+EXIT_EVENT = StructLayout(
     "exit_event",
     "execs.bpf.c",
     "type:I pid:I time:Q begun:Q started:Q code:I pad:I comm:16s",
 )
-EXEC_STATS = Layout("stats", "execs.bpf.c", "execs:Q failed:Q exits:Q lost:Q unread:Q pad:3Q")
-CPU = Layout(
+EXEC_STATS = StructLayout("stats", "execs.bpf.c", "execs:Q failed:Q exits:Q lost:Q unread:Q pad:3Q")
+CPU = StructLayout(
     "cpu",
     "pmc.bpf.c",
     "time:Q busy:Q idle:Q switches:Q wait:Q faults:Q major:Q unattributed:Q shared:Q begun:Q"
     " tid:Q delay:Q had_faults:Q had_major:Q",
     open_end=True,
 )
-HANDOVER = Layout("handover", "pmc.bpf.c", "time:Q seen:Q tid:Q delay:Q had_faults:Q had_major:Q")
+HANDOVER = StructLayout(
+    "handover", "pmc.bpf.c", "time:Q seen:Q tid:Q delay:Q had_faults:Q had_major:Q"
+)
 
 LAYOUTS = (
     CONTROL, ROW, TOUCHED, HISTOGRAM, PEAK, OTHER, EXEC_EVENT, EXIT_EVENT, EXEC_STATS, CPU,

@@ -3,36 +3,45 @@
 
 from __future__ import annotations
 
-from probes.schema import Figures, Key, Measure, Rate, Ratio, RatioLine, Schema, Table
+from probes.schema import (
+    ComparedRows,
+    KeyColumn,
+    MeasureColumn,
+    Rate,
+    Ratio,
+    RatioLine,
+    Schema,
+    TableSchema,
+)
 
 TIMES = (
-    Measure(name="context_switches", title="switches"),
-    Measure(name="wait", unit="ns", help="runnable, but without a CPU"),
+    MeasureColumn(name="context_switches", title="switches"),
+    MeasureColumn(name="wait", unit="ns", help="runnable, but without a CPU"),
 )
 
 PMC = Schema(
     title="PMC",
     tables=(
-        Table(
+        TableSchema(
             name="cpus",
             title="CPUs",
-            key=(Key(name="cpu", title="CPU"),),
+            key=(KeyColumn(name="cpu", title="CPU"),),
             measures=(
-                Measure(name="busy", unit="ns", help="with a process"),
-                Measure(name="idle", unit="ns", help="without a process"),
+                MeasureColumn(name="busy", unit="ns", help="with a process"),
+                MeasureColumn(name="idle", unit="ns", help="without a process"),
                 *TIMES,
             ),
             limit="",
         ),
-        Table(
+        TableSchema(
             name="processes",
             title="Processes",
             item="process",
-            key=(Key(name="process", process=True),),
+            key=(KeyColumn(name="process", process=True),),
             measures=(
-                Measure(name="task_clock", unit="ns", title="time", help="on a CPU"),
+                MeasureColumn(name="task_clock", unit="ns", title="time", help="on a CPU"),
                 *TIMES,
-                Measure(name="migrations"),
+                MeasureColumn(name="migrations"),
             ),
             summed=("task_clock",),
         ),
@@ -42,7 +51,7 @@ PMC = Schema(
         RatioLine("ipc", "instructions", ("cycles",)),
     ),
     figures=(
-        Figures(
+        ComparedRows(
             table="processes",
             what="process",
             item="comm",
@@ -57,7 +66,7 @@ PMC = Schema(
                 ),
             ),
         ),
-        Figures(
+        ComparedRows(
             table="cpus",
             what="machine",
             all_items="all CPUs",

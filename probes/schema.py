@@ -21,7 +21,7 @@ Unit = Literal["", "ns", "bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class KeyColumn:
     """A column that tells rows apart: its name in a row, and the title of a column of it.
 
     A `process` is the number of a process (see `probes.processes`): rows have its `pid` and `comm`.
@@ -33,7 +33,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class MeasureColumn:
     """A number of a row: its name there, its kind and unit, a column's title and its meaning.
 
     A counter is cumulative in a Sample and of the interval in a row; a gauge is what it is now. The
@@ -49,7 +49,7 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class TableSchema:
     """Rows of a stream object: `name` is their list there, `title` heads them on a page.
 
     `field` names the Sample's mapping: its keys are those of `key`, a tuple of them if there are
@@ -58,15 +58,15 @@ class Table:
     keys to an Estimate (see `probes.estimates`): what bursts stand for of the first measure, which
     is never part of the exact one. `item` is one row in a word, for comparisons.
 
-    A summary has as many rows as its limit of the name `limit` says (see `probes.summary.Limits`),
+    A summary has as many rows as its limit of the name `limit` says (see `probes.summary_limits`),
     and of the others what their columns `summed` add up to (None: all counters).
     """
 
     name: str
     title: str = ""
     item: str = ""
-    key: tuple[Key, ...] = ()
-    measures: tuple[Measure, ...] = ()
+    key: tuple[KeyColumn, ...] = ()
+    measures: tuple[MeasureColumn, ...] = ()
     field: str = ""
     comms: str = ""
     estimated: str = ""
@@ -161,7 +161,7 @@ Figure = Rate | Percentile | Ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class ComparedRows:
     """What is compared of the rows of a list in the probe's object of a summary.
 
     `what` is a row in a word; a row's name is in column `item`, or is `all_items` for all of them
@@ -196,16 +196,16 @@ class Schema:
     """
 
     title: str = ""
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TableSchema, ...] = ()
     lines: tuple[Line, ...] | None = None
-    figures: tuple[Figures, ...] | None = None
+    figures: tuple[ComparedRows, ...] | None = None
     duties: tuple[str, ...] = ()
     in_bursts: str = IN_BURSTS
     sum_path: str = ""
     heavy: tuple[str, ...] = ()
     spreads: tuple[str, ...] = ()
 
-    def made(self) -> tuple[Table, ...]:
+    def made(self) -> tuple[TableSchema, ...]:
         """The tables that are made of fields of the Sample."""
         return tuple([table for table in self.tables if table.field])
 
@@ -225,14 +225,14 @@ class Schema:
             lines.append(RateLine("estimated", optional=True))
         return lines
 
-    def all_figures(self) -> Sequence[Figures]:
+    def all_figures(self) -> Sequence[ComparedRows]:
         """What is compared: the declared, else a rate of each counter of each table."""
         if self.figures is not None:
             return self.figures
         return [_figures(table) for table in self.made()]
 
 
-def _figures(table: Table) -> Figures:
+def _figures(table: TableSchema) -> ComparedRows:
     """A table's rates and percentiles, by what tells its rows apart best: the last key."""
     last = table.key[-1]
     compared: list[Figure] = []
@@ -245,7 +245,7 @@ def _figures(table: Table) -> Figures:
         if measure.kind == "histogram":
             compared.append(Percentile(quantity="p50", field="p50", of=measure.name, weight=1.5))
             compared.append(Percentile(quantity="p99", field="p99", of=measure.name, weight=2.0))
-    return Figures(
+    return ComparedRows(
         table=table.name,
         what=table.item or last.name,
         item="comm" if last.process else last.name,

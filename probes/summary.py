@@ -33,7 +33,7 @@ from probes.model import seconds_between
 from probes.pruned import Left
 from probes.samples import Frame, Notice, Sample
 from probes.series import POINT_LIMIT, Point, heat, joined, series
-from probes.summary_limits import LIMITS, Limits
+from probes.summary_limits import LIMITS, TableLimits
 from probes.sums import SampleSum, Tick, sum_of
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Summarizer:
             self.points = joined(self.points, 2)
             self._cells = sum([point.cells() for point in self.points])
 
-    def summary(self, limits: Limits = LIMITS) -> Summary:
+    def summary(self, limits: TableLimits = LIMITS) -> Summary:
         """All that was taken in, not longer than the limits; needs at least one Frame."""
         first, last = cast(Frame, self.first), cast(Frame, self.last)
         self._add_up(last)
@@ -172,7 +172,7 @@ class Summarizer:
 
 
 def summarize(
-    frames: Iterable[Frame], kinds: Mapping[str, type[Probe]], limits: Limits = LIMITS
+    frames: Iterable[Frame], kinds: Mapping[str, type[Probe]], limits: TableLimits = LIMITS
 ) -> Summary:
     """The summary of these Frames, of which there is at least one."""
     summarizer = Summarizer(kinds)
@@ -198,7 +198,7 @@ def probe_object(
     sample: Sample,
     own: Mapping[str, Any],
     left: Left,
-    limits: Limits,
+    limits: TableLimits,
 ) -> dict[str, Any]:
     """One probe over the span, with its tables cut to the limits; `left` was cut already."""
     ran = total.seconds > 0
@@ -233,7 +233,7 @@ def mechanisms(kind: type[Probe], total: SampleSum, own: dict[str, Any]) -> list
     return list(dict.fromkeys([one.kind for one in attach]))
 
 
-def _short(notice: Notice, limits: Limits) -> dict[str, Any]:
+def _short(notice: Notice, limits: TableLimits) -> dict[str, Any]:
     """A notice with its texts cut: a recording may hold any."""
     fields = notice._asdict().items()
     return {name: v[: limits.text] if isinstance(v, str) else v for name, v in fields}

@@ -12,7 +12,7 @@ QUARTER = hdr.SUB // 4
 """Buckets in a quarter of a power of two."""
 
 
-class Limits(NamedTuple):
+class TableLimits(NamedTuple):
     """How much of each table a summary has; all that exceeds it is summed up in `others`."""
 
     calls: int = 500
@@ -26,12 +26,12 @@ class Limits(NamedTuple):
     cells: int = 3000
     text: int = 300
 
-    def scaled(self, part: float) -> Limits:
+    def scaled(self, part: float) -> TableLimits:
         """A part of everything."""
-        return Limits(*[max(1, int(limit * part)) for limit in self])
+        return TableLimits(*[max(1, int(limit * part)) for limit in self])
 
 
-LIMITS = Limits()
+LIMITS = TableLimits()
 
 
 def cut(

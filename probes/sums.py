@@ -27,7 +27,7 @@ from probes.samples import (
     Duty,
     Sample,
 )
-from probes.summary_limits import Limits, cut
+from probes.summary_limits import TableLimits, cut
 
 if TYPE_CHECKING:
     from probes.counted import Counted
@@ -194,7 +194,9 @@ class SampleSum:
         """The fields of a summary's object: `own` has those of a stream object of the span."""
         return own
 
-    def cut(self, own: dict[str, Any], limits: Limits, left: Left, others: dict[str, Any]) -> None:
+    def cut(
+        self, own: dict[str, Any], limits: TableLimits, left: Left, others: dict[str, Any]
+    ) -> None:
         """Shorten the tables in `own` to the limits, and note in `others` what is left out.
 
         `left` was left out before.

@@ -3,37 +3,49 @@
 
 from __future__ import annotations
 
-from probes.schema import Figures, Key, Measure, Percentile, Rate, RateLine, Schema, Table
+from probes.schema import (
+    ComparedRows,
+    KeyColumn,
+    MeasureColumn,
+    Percentile,
+    Rate,
+    RateLine,
+    Schema,
+    TableSchema,
+)
 
-PROCESS = Key(name="process", process=True)
+PROCESS = KeyColumn(name="process", process=True)
 COUNTS = (
-    Measure(name="count", title="calls"),
-    Measure(name="errors", help="calls that returned an error"),
+    MeasureColumn(name="count", title="calls"),
+    MeasureColumn(name="errors", help="calls that returned an error"),
 )
 
 SYSCALLS = Schema(
     title="system calls",
     tables=(
-        Table(
+        TableSchema(
             name="rows",
             title="By call",
             item="syscall",
-            key=(Key(name="syscall", title="call"),),
-            measures=(*COUNTS, Measure(name="total", unit="ns", help="all its calls together")),
+            key=(KeyColumn(name="syscall", title="call"),),
+            measures=(
+                *COUNTS,
+                MeasureColumn(name="total", unit="ns", help="all its calls together"),
+            ),
             limit="calls",
         ),
-        Table(name="processes", title="By process", key=(PROCESS,), measures=COUNTS),
-        Table(
+        TableSchema(name="processes", title="By process", key=(PROCESS,), measures=COUNTS),
+        TableSchema(
             name="matrix",
             title="By process and call",
-            key=(PROCESS, Key(name="syscall", title="call")),
+            key=(PROCESS, KeyColumn(name="syscall", title="call")),
             measures=COUNTS,
             limit="matrix",
         ),
     ),
     lines=(RateLine("calls"), RateLine("errors"), RateLine("estimated", optional=True)),
     figures=(
-        Figures(
+        ComparedRows(
             table="rows",
             what="syscall",
             item="syscall",

@@ -9,7 +9,7 @@ from probes.adding import add_histogram, keep_first, only
 from probes.changes import loses
 from probes.estimates import add_all
 from probes.samples import Estimate, Histogram, Sample
-from probes.schema import Table
+from probes.schema import TableSchema
 from probes.sums import MOST_NAMES, MOST_ROWS, SampleSum, Tick
 from probes.tables import Vector, delta, estimates
 
@@ -39,7 +39,7 @@ class TableSum(SampleSum):
             if len(names) > MOST_NAMES:
                 self._names[field] = only(names, self._processes(field))
 
-    def _add(self, table: Table, old: Sample, after: Sample, tick: Tick) -> None:
+    def _add(self, table: TableSchema, old: Sample, after: Sample, tick: Tick) -> None:
         rows, made = self._rows[table.field], delta(table, old, after)
         for key, value in made.items():
             rows[key] = _plus(table, rows.get(key), value)
@@ -87,7 +87,7 @@ def _count(number: Any) -> float:
     return number.n if isinstance(number, Histogram) else number
 
 
-def _plus(table: Table, total: Vector | None, more: Vector) -> Vector:
+def _plus(table: TableSchema, total: Vector | None, more: Vector) -> Vector:
     """A row with what it counted in one more interval; the total's histogram is changed."""
     if table.measures[0].kind == "histogram":
         return (add_histogram(total[0] if total else None, more[0]),)

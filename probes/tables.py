@@ -17,7 +17,7 @@ from probes.model import histogram_delta
 from probes.peak_values import maximum
 from probes.processes import pid_of
 from probes.samples import Duty, Estimate, Histogram, Sample
-from probes.schema import Schema, Table
+from probes.schema import Schema, TableSchema
 
 S = TypeVar("S", bound=Sample)
 Vector = tuple[Any, ...]
@@ -31,12 +31,12 @@ def comparable(before: Sample | None, after: S) -> S:
     return before
 
 
-def vector(table: Table, value: Any) -> Vector:
+def vector(table: TableSchema, value: Any) -> Vector:
     """A value of the Sample's mapping, with a number for each measure."""
     return value if len(table.measures) > 1 else (value,)
 
 
-def delta(table: Table, before: Sample, after: Sample) -> dict[Any, Vector]:
+def delta(table: TableSchema, before: Sample, after: Sample) -> dict[Any, Vector]:
     """What was counted by key from one Sample to the next; gauges are what they are now.
 
     Keys whose counters did not change are absent, unless there are gauges.
@@ -73,14 +73,14 @@ def _less(new: Vector, old: Vector | None, gauges: list[bool]) -> Vector | None:
     return tuple(made) if any(gauges) or any(made) else None
 
 
-def estimates(table: Table, before: Sample, after: Sample) -> Mapping[Any, Estimate]:
+def estimates(table: TableSchema, before: Sample, after: Sample) -> Mapping[Any, Estimate]:
     """What the bursts between two Samples stand for, by key."""
     if not table.estimated:
         return {}
     return estimate_delta(getattr(before, table.estimated), getattr(after, table.estimated))
 
 
-def rows(table: Table, before: Sample | None, after: Sample) -> list[dict[str, Any]]:
+def rows(table: TableSchema, before: Sample | None, after: Sample) -> list[dict[str, Any]]:
     """The rows of a stream object, most of the first measure first."""
     old = comparable(before, after)
     duty = duty_of(before, after)
@@ -99,11 +99,11 @@ def rows(table: Table, before: Sample | None, after: Sample) -> list[dict[str, A
     return out
 
 
-def _is_key(table: Table, column: str) -> bool:
+def _is_key(table: TableSchema, column: str) -> bool:
     return column == "pid" or any(key.name == column for key in table.key)
 
 
-def key_columns(table: Table, sample: Sample, key: Any) -> dict[str, Any]:
+def key_columns(table: TableSchema, sample: Sample, key: Any) -> dict[str, Any]:
     """The columns that tell a row apart; a process's pid and name."""
     parts = key if len(table.key) > 1 else (key,)
     out: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def key_columns(table: Table, sample: Sample, key: Any) -> dict[str, Any]:
 
 
 def _numbers(
-    table: Table, made: Vector | None, part: Estimate | None, duty: Duty | None
+    table: TableSchema, made: Vector | None, part: Estimate | None, duty: Duty | None
 ) -> dict[str, Any]:
     first = table.measures[0]
     if first.kind == "histogram":

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta, Struct, defstruct
 
 from probes.estimates import student
-from probes.schema import Figures, Percentile, Rate, Ratio, Schema
+from probes.schema import ComparedRows, Percentile, Rate, Ratio, Schema
 
 TINY = 1e-9
 """Nothing is divided by what is smaller."""
@@ -66,7 +66,7 @@ def probe_type(name: str, schema: Schema) -> type[Struct]:
     return defstruct(name, [(field, *about) for field, about in fields.items()], kw_only=True)
 
 
-def _row_type(name: str, figures: Figures) -> type[Struct]:
+def _row_type(name: str, figures: ComparedRows) -> type[Struct]:
     """The type of a row: the columns that its figures need."""
     columns: dict[str, tuple[Any, ...]] = {}
     for one in figures.figures:
@@ -133,11 +133,11 @@ def estimated_of(probe: Any, schema: Schema) -> float:
     return max([one.seconds for one in duties if one is not None], default=0.0)
 
 
-def _item(figures: Figures, row: Any) -> str:
+def _item(figures: ComparedRows, row: Any) -> str:
     return str(getattr(row, figures.item)) if figures.item else figures.all_items
 
 
-def _rates(found: Found, figures: Figures, one: Rate, rows: Sequence[Any], probe: Any) -> None:
+def _rates(found: Found, figures: ComparedRows, one: Rate, rows: Sequence[Any], probe: Any) -> None:
     """Rates of one column; those of the same name (processes) are added up."""
     for row in rows:
         count = getattr(row, one.field) / one.scale
@@ -162,7 +162,7 @@ def _error(count: float, error: float | None, duty: _Duty | None) -> float:
     return (count if error is None else error) * max(1.0, duty.factor / MANY)
 
 
-def _percentiles(found: Found, figures: Figures, one: Percentile, rows: Sequence[Any]) -> None:
+def _percentiles(found: Found, figures: ComparedRows, one: Percentile, rows: Sequence[Any]) -> None:
     for row in rows:
         value = getattr(row, one.field)
         if value is not None:
@@ -172,7 +172,7 @@ def _percentiles(found: Found, figures: Figures, one: Percentile, rows: Sequence
             )
 
 
-def _ratios(found: Found, figures: Figures, one: Ratio, rows: Sequence[Any]) -> None:
+def _ratios(found: Found, figures: ComparedRows, one: Ratio, rows: Sequence[Any]) -> None:
     sums: dict[str, list[float]] = {}
     for row in rows:
         part, whole = getattr(row, one.part), [getattr(row, name) for name in one.whole]

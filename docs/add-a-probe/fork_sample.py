@@ -9,14 +9,14 @@ from typing import ClassVar
 
 from probes.limits import Count, Cpu
 from probes.samples import Sample
-from probes.schema import Key, Measure, Schema, Table
+from probes.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 
-CPUS = Table(
+CPUS = TableSchema(
     name="cpus",
     title="By CPU",
     field="created",
-    key=(Key(name="cpu", title="CPU"),),
-    measures=(Measure(name="created", help="threads and processes"),),
+    key=(KeyColumn(name="cpu", title="CPU"),),
+    measures=(MeasureColumn(name="created", help="threads and processes"),),
 )
 
 

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from tests.paths import ROOT
-from tui.registry import REGISTRY
 
 yaml: Any = import_module("yaml")
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 TABLE = PAGE.partition("## Where is what")[2].partition("\n## ")[0]
-TUTORIAL = PAGE.partition("## Add a probe")[2].partition("\n## ")[0]
 
 
 def test_pre_commit_runs_what_test_sh_checks() -> None:
@@ -49,12 +47,3 @@ def test_names_of_the_table_are_defined(path: str, name: str) -> None:
 
 def test_the_table_names_more_than_files() -> None:
     assert len(re.findall(r"`(\w+(?:/\w+)*\.py)`: `(\w+)`", TABLE)) > 9
-
-
-@pytest.mark.parametrize("entry", REGISTRY, ids=lambda entry: entry.name)
-def test_the_places_of_the_tutorial_name_each_probe(entry: Any) -> None:
-    """Where a probe is named outside of its own modules, each of those here is named as well."""
-    listed = re.findall(r"^\| `([\w/]+\.py)` \|", TUTORIAL, re.MULTILINE)
-    assert len(listed) > 4
-    for path in listed:
-        assert f'"{entry.name}"' in (ROOT / path).read_text("utf-8"), path

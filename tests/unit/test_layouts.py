@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.layouts import EXIT_EVENT, LAYOUTS, ROW, Layout
+from probes.layouts import EXIT_EVENT, LAYOUTS, ROW, StructLayout
 from probes.loader import source_of
 from tests.tooling import compile_commands
 from tests.tooling.compile_commands import ARM
@@ -22,11 +22,11 @@ def commands() -> dict[str, list[str]]:
     return compile_commands.commands()
 
 
-def defines(source: str, layout: Layout) -> bool:
+def defines(source: str, layout: StructLayout) -> bool:
     return f"struct {layout.name} {{" in source_of(source)
 
 
-def checks(layout: Layout) -> str:
+def checks(layout: StructLayout) -> str:
     """C that compiles only where the structure is as stated."""
     name = f"struct {layout.name}"
     lines = [
@@ -46,7 +46,7 @@ def checks(layout: Layout) -> str:
 
 
 def complaints(
-    command: list[str], layout: Layout, folder: Path, extra: tuple[str, ...] = ()
+    command: list[str], layout: StructLayout, folder: Path, extra: tuple[str, ...] = ()
 ) -> str:
     """What clang says of a source with checks of the layout at its end."""
     *flags, file = command
@@ -63,7 +63,7 @@ def complaints(
 @pytest.mark.parametrize("arch", [(), ARM], ids=["x86_64", "arm64"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_it_is_the_programs(
-    commands: dict[str, list[str]], layout: Layout, arch: tuple[str, ...], tmp_path: Path
+    commands: dict[str, list[str]], layout: StructLayout, arch: tuple[str, ...], tmp_path: Path
 ) -> None:
     sources = [source for source in SOURCES if defines(source, layout)]
     assert sources
@@ -82,7 +82,7 @@ def test_it_is_the_programs(
     ids=["another order", "a wider field", "a narrower field", "a missing field"],
 )
 def test_a_difference_is_found(commands: dict[str, list[str]], fields: str, tmp_path: Path) -> None:
-    wrong = Layout(EXIT_EVENT.name, EXIT_EVENT.file, fields)
+    wrong = StructLayout(EXIT_EVENT.name, EXIT_EVENT.file, fields)
     assert "error: static" in complaints(commands["execs.bpf.c"], wrong, tmp_path)
 
 

@@ -3,16 +3,33 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import random
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from probes import hdr
+from probes import (
+    hdr,
+    schema,
+    series,
+    state_size,
+    stream,
+    summary_limits,
+    sums,
+    table_sum,
+    tables,
+    timeline,
+    totals,
+    windows,
+)
+from probes import summary as summary_module
 from probes.estimates import student
 from probes.recording import Reader, Writer
 from probes.samples import Duty, Estimate, Frame, Histogram, Host, Sample
@@ -20,8 +37,9 @@ from probes.state_size import entries
 from probes.stream import dumps, stream_object
 from probes.summary import Summary, summarize
 from tests.unit.toy import ENTRY, Sent, ToyProbe, ToySample
-from tui import registry, runs
-from tui.agent import metrics
+from tui import diff as diff_module
+from tui import figures, registry, runs
+from tui.agent import metrics, metrics_tables
 from tui.diff import compare
 from tui.export import declared, html
 from tui.export import write as export
@@ -29,6 +47,31 @@ from tui.figures import Key
 
 pytestmark = pytest.mark.usefixtures("_registered")
 KINDS = {"toys": ToyProbe}
+
+
+ONCE = (
+    schema, series, state_size, stream, sums, summary_module, summary_limits, table_sum, tables,
+    timeline, totals, windows, runs, figures, diff_module, html, declared, metrics, metrics_tables,
+)  # fmt: skip
+"""What is written once for all probes."""
+
+
+@pytest.mark.parametrize("module", ONCE, ids=lambda module: module.__name__)
+def test_what_is_written_once_names_no_probe(module: ModuleType) -> None:
+    """Neither as a text nor by an import; texts that people read are no names."""
+    tree = ast.parse(inspect.getsource(module))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *[alias.name for alias in node.names]]
+    }
+    own = {entry.sample_path.partition(":")[2] for entry in registry.REGISTRY}
+    own |= {entry.probe_path.partition(":")[0] for entry in registry.REGISTRY}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not {entry.name for entry in registry.REGISTRY} & texts
+    assert not own & (imported | used)
 
 
 def spent(*durations: int) -> Histogram:
@@ -68,13 +111,13 @@ FRAMES = (
 )  # fmt: skip
 
 
-def stream(before: Frame | None, after: Frame) -> dict[str, Any]:
+def streamed(before: Frame | None, after: Frame) -> dict[str, Any]:
     found: dict[str, Any] = stream_object(before, after, KINDS)["probes"]["toys"]
     return found
 
 
 def test_rows_are_of_the_interval() -> None:
-    probe = stream(*FRAMES)
+    probe = streamed(*FRAMES)
     assert probe["peers"] == [
         {"pid": 7, "comm": "web", "peer": "db", "messages": 200, "size": 4000, "waiting": 1},
         {"pid": 7, "comm": "web", "peer": "cache", "messages": 4, "size": 0, "waiting": 0},
@@ -89,10 +132,10 @@ def test_rows_are_of_the_interval() -> None:
 
 def test_a_counter_that_fell_and_another_generation_count_from_zero() -> None:
     fallen = frame(14.0, sent={(7, "db"): Sent(3, 9100, 0)}, comms={7: "web"})
-    assert [row["messages"] for row in stream(FRAMES[1], fallen)["peers"]] == [3]
+    assert [row["messages"] for row in streamed(FRAMES[1], fallen)["peers"]] == [3]
     again = frame(14.0, made={0: 30}, generation=1)
-    assert stream(FRAMES[1], again)["cpus"] == [{"cpu": 0, "made": 30}]
-    assert stream(None, FRAMES[0])["cpus"] == [{"cpu": 0, "made": 5}]
+    assert streamed(FRAMES[1], again)["cpus"] == [{"cpu": 0, "made": 30}]
+    assert streamed(None, FRAMES[0])["cpus"] == [{"cpu": 0, "made": 5}]
 
 
 def test_buckets_of_its_histograms_count_as_entries() -> None:
@@ -103,7 +146,7 @@ def test_buckets_of_its_histograms_count_as_entries() -> None:
 
 def test_what_is_off_has_no_rows() -> None:
     off = frame(14.0, state="off")
-    assert stream(FRAMES[1], off)["peers"] is None
+    assert streamed(FRAMES[1], off)["peers"] is None
 
 
 def in_bursts(tick: float, n: int) -> Frame:
@@ -114,7 +157,7 @@ def in_bursts(tick: float, n: int) -> Frame:
 
 
 def test_an_estimated_part_is_added_and_has_its_error() -> None:
-    (row,) = stream(frame(10.0), in_bursts(14.0, 50))["cpus"]
+    (row,) = streamed(frame(10.0), in_bursts(14.0, 50))["cpus"]
     assert row == {"cpu": 0, "made": 100, "estimated": 50, "error": 10.0}
 
 
@@ -128,7 +171,7 @@ def test_the_sum_of_intervals_is_the_difference_of_the_ends() -> None:
         sent = {(pid, "db"): Sent(n, 2 * n, chance.randrange(9)) for pid, n in enumerate(made)}
         frames.append(frame(10.0 + tick, made=dict(enumerate(made)), sent=sent))
     summary = summarize(frames, KINDS)
-    whole, probe = stream(frames[0], frames[-1]), summary["probes"]["toys"]
+    whole, probe = streamed(frames[0], frames[-1]), summary["probes"]["toys"]
     assert probe["cpus"] == whole["cpus"]
     counted = {row["pid"]: row["messages"] for row in whole["peers"]}
     assert {row["pid"]: row["messages"] for row in probe["peers"]} == counted

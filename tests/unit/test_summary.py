@@ -33,7 +33,7 @@ from probes.samples import (
 from probes.series import POINT_LIMIT
 from probes.stream import dumps, stream_object
 from probes.summary import Summarizer, Summary, summarize
-from probes.summary_limits import LIMITS, Limits, quarter_bounds
+from probes.summary_limits import LIMITS, TableLimits, quarter_bounds
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own
 from tests.unit.test_stream import _typed
@@ -56,7 +56,7 @@ def calls(tick: float, n: int, **fields: Any) -> Frame:
     return frame(tick, syscalls=replace(sample, **fields))
 
 
-def summed(*frames: Frame, limits: Limits = LIMITS) -> Summary:
+def summed(*frames: Frame, limits: TableLimits = LIMITS) -> Summary:
     summary: Summary = json.loads(dumps(summarize(frames, KINDS, limits)))
     return summary
 

@@ -11,7 +11,7 @@ from probes.base import Loaded, Params, Plan
 from probes.limits import Count, Cpu, Id, Name, Total
 from probes.probe import Probe
 from probes.samples import Estimate, Histogram, Sample
-from probes.schema import Key, Measure, Schema, Table
+from probes.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 from tui.registry import Entry
 
 
@@ -23,30 +23,30 @@ class Sent(NamedTuple):
     waiting: Count | None
 
 
-PEER = Key(name="peer")
+PEER = KeyColumn(name="peer")
 TOY = Schema(
     title="toys",
     tables=(
-        Table(
+        TableSchema(
             name="peers",
             title="By process and peer",
             item="peer",
             field="sent",
             comms="comms",
-            key=(Key(name="process", process=True), PEER),
+            key=(KeyColumn(name="process", process=True), PEER),
             measures=(
-                Measure(name="messages", help="sent"),
-                Measure(name="size", unit="bytes"),
-                Measure(name="waiting", kind="gauge"),
+                MeasureColumn(name="messages", help="sent"),
+                MeasureColumn(name="size", unit="bytes"),
+                MeasureColumn(name="waiting", kind="gauge"),
             ),
         ),
-        Table(
+        TableSchema(
             name="cpus", title="By CPU", item="cpu", field="made", estimated="estimated_made",
-            key=(Key(name="cpu", title="CPU"),), measures=(Measure(name="made"),),
+            key=(KeyColumn(name="cpu", title="CPU"),), measures=(MeasureColumn(name="made"),),
         ),
-        Table(
-            name="calls", title="By call", field="spent", key=(Key(name="call"),),
-            measures=(Measure(name="calls", kind="histogram", unit="ns"),),
+        TableSchema(
+            name="calls", title="By call", field="spent", key=(KeyColumn(name="call"),),
+            measures=(MeasureColumn(name="calls", kind="histogram", unit="ns"),),
         ),
     ),
 )  # fmt: skip

@@ -39,14 +39,14 @@ TOP, CGROUPS = 20, 50
 EVERYTHING = View()
 _LABELS = ("cgroup", "unit", "pod", "namespace", "container", "comm")
 _PER_PROCESS = (
-    ("syscalls", CALLS, 1.0, "System calls of the processes."),
-    ("syscall_errors", ERRORS, 1.0, "System calls of the processes that returned an error."),
-    ("cpu_seconds", CPU, 1e9, "Time of the processes on a CPU."),
-    ("cycles", CYCLES, 1.0, "CPU cycles of the processes."),
-    ("instructions", INSTRUCTIONS, 1.0, "Instructions of the processes."),
-    ("syscalls_estimated", ESTIMATED_CALLS, 1.0,
+    ("probetop_process_syscalls", CALLS, 1.0, "System calls of the processes."),
+    ("probetop_process_syscall_errors", ERRORS, 1.0, "System calls of the processes that returned an error."),
+    ("probetop_process_cpu_seconds", CPU, 1e9, "Time of the processes on a CPU."),
+    ("probetop_process_cycles", CYCLES, 1.0, "CPU cycles of the processes."),
+    ("probetop_process_instructions", INSTRUCTIONS, 1.0, "Instructions of the processes."),
+    ("probetop_process_syscalls_estimated", ESTIMATED_CALLS, 1.0,
      "System calls of the processes that bursts stand for, an estimate."),
-    ("syscall_errors_estimated", ESTIMATED_ERRORS, 1.0,
+    ("probetop_process_syscall_errors_estimated", ESTIMATED_ERRORS, 1.0,
      "Those of them that returned an error, an estimate."),
 )  # fmt: skip
 
@@ -135,7 +135,7 @@ class Metrics:
         ]
         for name, place, unit, text in _PER_PROCESS:
             yield counter(
-                f"probetop_process_{name}",
+                name,
                 f"{text} By name and control group; what has no series of its own is `{OTHER}`.",
                 _LABELS,
                 [(labels, tally[place] / unit) for labels, tally in points if tally[place]],

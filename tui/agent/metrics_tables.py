@@ -9,7 +9,7 @@ from typing import Any
 
 from probes.changes import changed
 from probes.samples import Sample
-from probes.schema import Measure, Schema, Table
+from probes.schema import MeasureColumn, Schema, TableSchema
 from probes.tables import comparable, estimates, vector
 from tui.agent.metrics_collector import Collector
 from tui.agent.metrics_crowd import Crowd
@@ -53,7 +53,7 @@ class TableCounters(Collector):
 class _Series:
     """One table: numbers and Spreads of each measure, by labels."""
 
-    def __init__(self, probe: str, table: Table) -> None:
+    def __init__(self, probe: str, table: TableSchema) -> None:
         self.table = table
         self._prefix = f"probetop_{_UNFIT.sub('_', probe)}"
         self._named = [at for at, key in enumerate(table.key) if not key.process]
@@ -132,7 +132,7 @@ class _Series:
                     )  # fmt: skip
 
 
-def _text(table: Table, measure: Measure) -> str:
+def _text(table: TableSchema, measure: MeasureColumn) -> str:
     title = measure.title or measure.name
     meaning = f": {measure.help}" if measure.help else ""
     return f"{title.capitalize()}{meaning} ({table.title or table.name})."

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from probes.schema import Key, Measure, RateLine, Table, Unit
+from probes.schema import KeyColumn, MeasureColumn, RateLine, TableSchema, Unit
 from probes.summary import Summary
 from tui.export import graphs, tables
 from tui.export.section import Section, charts
@@ -31,7 +31,7 @@ def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
     section.tables = [_table(entry.name, one, probe) for one in schema.made()]
 
 
-def _table(name: str, declared: Table, probe: Mapping[str, Any]) -> tables.Table:
+def _table(name: str, declared: TableSchema, probe: Mapping[str, Any]) -> tables.Table:
     columns = [column for key in declared.key for column in _key(key)]
     for measure in declared.measures:
         columns += _measure(measure, probe["seconds"])
@@ -42,13 +42,13 @@ def _table(name: str, declared: Table, probe: Mapping[str, Any]) -> tables.Table
     return tables.table(f"{name}-{declared.name}", title, columns, probe[declared.name], left)
 
 
-def _key(key: Key) -> list[Column]:
+def _key(key: KeyColumn) -> list[Column]:
     if key.process:
         return [plain("pid", "pid"), text("process", "comm")]
     return [text(key.title or key.name, key.name)]
 
 
-def _measure(measure: Measure, seconds: float | None) -> list[Column]:
+def _measure(measure: MeasureColumn, seconds: float | None) -> list[Column]:
     """The columns of a measure: a counter has its rate as well, a histogram its percentiles."""
     title, fmt = measure.title or measure.name, _format(measure.unit)
     shown = number(title, measure.name, measure.help, fmt)
