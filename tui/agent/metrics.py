@@ -40,7 +40,8 @@ EVERYTHING = View()
 _LABELS = ("cgroup", "unit", "pod", "namespace", "container", "comm")
 _PER_PROCESS = (
     ("probetop_process_syscalls", CALLS, 1.0, "System calls of the processes."),
-    ("probetop_process_syscall_errors", ERRORS, 1.0, "System calls of the processes that returned an error."),
+    ("probetop_process_syscall_errors", ERRORS, 1.0,
+     "System calls of the processes that returned an error."),
     ("probetop_process_cpu_seconds", CPU, 1e9, "Time of the processes on a CPU."),
     ("probetop_process_cycles", CYCLES, 1.0, "CPU cycles of the processes."),
     ("probetop_process_instructions", INSTRUCTIONS, 1.0, "Instructions of the processes."),
