@@ -150,7 +150,7 @@ def test_a_file_that_was_changed_is_never_attached_to_again(
 def test_the_version_of_a_file_is_compared_before_each_burst(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attach_again.memory_locks, "check", lambda file: None)
+    monkeypatch.setattr("probes.memory_locks.check", lambda file: None)
     path = tmp_path / "program"
     path.write_bytes(b"code")
     fd = os.open(path, os.O_RDONLY)
