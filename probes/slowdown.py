@@ -27,7 +27,7 @@ from math import hypot, sqrt
 from statistics import median
 from typing import NamedTuple
 
-OTHERS = 0.25
+OTHERS = 0.2
 """By which part the cost of others' calls is taken to differ from that of our own."""
 MOST = 0.8
 """The largest part of a thread's time that tracing is taken to need in a burst."""
