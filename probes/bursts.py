@@ -35,6 +35,8 @@ SWITCHES = 40.0
 """Links that are made a second at most, over all."""
 STAYS = 15e6
 """Nanoseconds for which nothing else is done at most: a burst that ends sooner is waited for."""
+CATCH_UP = 1e-3
+"""Seconds between attaching and counting: what that has kept from running is done meanwhile."""
 SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
 OWN_CALLS, ROUNDS = 20, 4
@@ -180,9 +182,11 @@ class Bursts:
             del self._schedules[key]
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
-        gate = self._units.gated(*key)
-        one.begin, one.edges = _turn(gate, True, now)
         one.cost = time.monotonic_ns() - now
+        gate = self._units.gated(*key)
+        if gate is not None:
+            time.sleep(CATCH_UP)
+        one.begin, one.edges = _turn(gate, True, now)
         one.attached, one.at = True, one.begin + one.on
         one.price = (_own_calls() - free) // OWN_CALLS
         if one.steady:

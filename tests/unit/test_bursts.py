@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from probes import bursts, messages
-from probes.bursts import MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
+from probes.bursts import CATCH_UP, MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
 from probes.messages import Burst, BurstReport, MessageError, Recipe, Taken
 from probes.units import Link
 
@@ -28,6 +29,7 @@ class Machine:
         self.reports: list[BurstReport] = []
         self.switched: list[tuple[int, bool]] = []
         self.broken = False
+        self.gate: mmap.mmap | None = None
         clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
         monkeypatch.setattr(bursts, "time", clock)
         self.bursts = Bursts(self, self.reports.append)  # type: ignore[arg-type]
@@ -39,7 +41,7 @@ class Machine:
         return self.links
 
     def gated(self, number: int, group: int | None) -> Any:
-        return None
+        return self.gate
 
     def attach_again(self, number: int, links: list[Link]) -> None:
         if self.broken:
@@ -104,6 +106,22 @@ def test_it_is_attached_for_good_again_after_a_burst(monkeypatch: pytest.MonkeyP
     many = len(machine.switched)
     machine.run(5)
     assert len(machine.switched) == many
+
+
+def test_nothing_is_counted_until_what_attaching_held_up_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel stops all CPUs for a moment to attach: what waited then runs all at once."""
+    machine = Machine(monkeypatch)
+    machine.gate = mmap.mmap(-1, mmap.PAGESIZE)
+    machine.ask()
+    machine.run(2)
+    attached = [at for at, on in machine.switched if on]
+    found = [one for one in machine.reports if one.kind == "burst"]
+    assert len(found) >= 8
+    for at, one in zip(attached, found, strict=False):
+        assert one.begin - at >= CATCH_UP * 1e9 * 0.99
+        assert one.end - one.begin == pytest.approx(10 * MS, abs=2 * MS)
 
 
 class Poll:

@@ -29,7 +29,7 @@ class FakeUnit:
         self.changes: list[tuple[int, int, int, int, bytes, int, int]] = []
         self.control = None
         self.per_call = self.switching = 0.0
-        self.bursts = None
+        self.bursts: Any = None
         self.rows = SimpleNamespace(changes=lambda control, processes: self.changes)
         self.hists = SimpleNamespace(
             counters=lambda: self.counts, read=self._read, reading=lambda control: nullcontext()

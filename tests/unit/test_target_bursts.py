@@ -49,7 +49,8 @@ def test_bursts_stand_for_their_periods_from_the_second_on() -> None:
     one.see(7, 50, 50_000)
     one.see(8, 10, 10_000)
     one.add(report(1), 60, {}, 0.0)
-    assert list(one.duty[:3]) == [FEWEST, pytest.approx(0.2), pytest.approx(2.0)]
+    assert (one.duty.bursts, one.duty.seconds) == (FEWEST, 2.0)
+    assert one.duty.on == pytest.approx(0.2)
     assert one.estimated.n == 1100
     assert {who: n.n for who, n in one.rows.items()} == {7: 1000, 8: 100}
     # Who was in one of two bursts only is less certain than who was in both.
