@@ -170,7 +170,7 @@ def test_where_nobody_can_read_its_files(tmp_path: Path) -> None:
 
 def agent_status(root: Path) -> int:
     """What /metrics answers: whether there are any is not for this test."""
-    return 200 if (root / "tui/agent/metrics.py").exists() else 503
+    return 200 if (root / "tui/agent/metrics/collector.py").exists() else 503
 
 
 def test_a_service_manager_is_told(tmp_path: Path) -> None:

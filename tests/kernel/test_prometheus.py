@@ -21,7 +21,7 @@ from probes.syscall_names import errno_name, name_of
 from tests.kernel.harness import ROOT, Work
 from tests.kernel.prometheus import Agent, Prometheus
 from tests.unit.metrics_feed import PROTOBUF, decoded
-from tui.agent.metrics_histogram import SECONDS
+from tui.agent.metrics.histogram import SECONDS
 
 pytestmark = pytest.mark.kernel
 

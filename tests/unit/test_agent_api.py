@@ -17,9 +17,9 @@ import pytest
 from probes.base import ProbeError
 from probes.samples import Filters
 from tests.unit.agent import Served, eventually
-from tui.agent import openapi
-from tui.agent.api import ROUTES
-from tui.agent.schemas import SCHEMAS
+from tui.agent.http import openapi
+from tui.agent.http.api import ROUTES
+from tui.agent.http.schemas import SCHEMAS
 from tui.decoding import strict_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -337,8 +337,8 @@ def test_the_agent_never_imports_what_draws() -> None:
     program = (
         "import sys\n"
         "for name in ('textual', 'rich', 'jinja2', 'bcc'): sys.modules[name] = None\n"
-        "import tui.agent.running as running\n"
-        "running.preload()\n"
+        "import tui.agent.service as service\n"
+        "service.preload()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.unit.agent import CONTROL, OWN, READ, TOKENS, Served
-from tui.agent import running
-from tui.agent.api import ROUTES
-from tui.agent.auth import shows_processes
+from tui.agent import service
+from tui.agent.http.api import ROUTES
+from tui.agent.http.auth import shows_processes
 from tui.agent.options import Listen
 
 
@@ -217,7 +217,7 @@ def test_names_and_pages_are_checked_also_of_who_has_the_token(open_one: Served)
 
 
 def test_nothing_is_public_where_processes_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "shows_processes", lambda: False)
+    monkeypatch.setattr(service, "shows_processes", lambda: False)
     with Served(as_owner=False) as served:
         assert "hidepid" in served.get("/v1/frames").refused(401)
         assert "hidepid" in served.get("/metrics").refused(401)

@@ -10,9 +10,9 @@ import pytest
 
 from probes.base import ProbeError
 from probes.summary import Summarizer
-from tui.agent.control import Control
-from tui.agent.runs import Run, Runs
-from tui.agent.turns import Turns
+from tui.agent.state.bounded_lock import Turns
+from tui.agent.state.measurements import Run, Runs
+from tui.agent.state.probe_control import Control
 
 
 class FakeControl:

@@ -20,8 +20,8 @@ from probes.live import LiveSource
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
 from tui import far_commands
-from tui.agent.api import ROUTES
-from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, RunWish, TargetWish
+from tui.agent.http.api import ROUTES
+from tui.agent.http.request_bodies import FilterWish, IntervalWish, ProbeWish, RunWish, TargetWish
 from tui.decoding import strict_json, typed
 from tui.registry import REGISTRY
 

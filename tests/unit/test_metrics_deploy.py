@@ -29,7 +29,7 @@ from probes.samples import (
     TaskTimes,
 )
 from tests.unit.metrics_feed import values
-from tui.agent.metrics import Metrics
+from tui.agent.metrics.collector import Metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULES = (DEPLOY / "prometheus/probetop.rules.yml").read_text()

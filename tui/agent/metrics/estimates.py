@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from probes.estimates import estimate_delta, estimates_delta
 from probes.samples import SyscallSample
-from tui.agent.metrics_crowd import ESTIMATED_CALLS, ESTIMATED_ERRORS, Crowd
-from tui.agent.metrics_family import OTHER, Family, counter, label
+from tui.agent.metrics.families import OTHER, Family, counter, label
+from tui.agent.metrics.top_series import ESTIMATED_CALLS, ESTIMATED_ERRORS, Crowd
 
 MOST_ERRNOS = 2048
 """Most pairs of a call and an errno; further errnos of a call are `other`."""

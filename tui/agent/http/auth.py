@@ -22,7 +22,7 @@ from probes import kernel
 from probes.privileges import NOBODY
 from tui.agent.errors import JSON, Refused
 from tui.agent.options import Listen, Token
-from tui.agent.public import Sight
+from tui.agent.state.client_view import Sight
 
 Access = Literal["public", "read", "control"]
 READING = ("GET", "HEAD")

@@ -19,11 +19,11 @@ from probes.samples import (
     SyscallSample,
 )
 from probes.syscall_names import errno_name
-from tui.agent.metrics_crowd import CALLS, CPU, CYCLES, ERRORS, INSTRUCTIONS, Crowd
-from tui.agent.metrics_delta import comparable, more, more_counts, more_of, more_spent
-from tui.agent.metrics_estimates import SyscallEstimates
-from tui.agent.metrics_family import OTHER, Family, Names, counter, gauge, label
-from tui.agent.metrics_histogram import Spread
+from tui.agent.metrics.estimates import SyscallEstimates
+from tui.agent.metrics.families import OTHER, Family, Names, counter, gauge, label
+from tui.agent.metrics.histogram import Spread
+from tui.agent.metrics.increases import comparable, more, more_counts, more_of, more_spent
+from tui.agent.metrics.top_series import CALLS, CPU, CYCLES, ERRORS, INSTRUCTIONS, Crowd
 
 MOST_CALLS, MOST_UNKNOWN = 1024, 32
 """Most names of system calls; of those, calls without a name ("syscall_999")."""

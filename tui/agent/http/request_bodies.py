@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from probes.base import ProbeError
 from probes.samples import Filters
-from tui.agent.runs import LONGEST
+from tui.agent.state.measurements import LONGEST
 from tui.checks import (
     LONGEST as LONGEST_INTERVAL,
 )

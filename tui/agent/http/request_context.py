@@ -14,19 +14,19 @@ from starlette.responses import Response
 from probes.base import ProbeError
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
-from tui.agent.fields import Fields
+from tui.agent.http.fields import Fields
 from tui.decoding import NotJson, strict_json, typed
 
 if TYPE_CHECKING:
-    from tui.agent.auth import Access
-    from tui.agent.control import Control
-    from tui.agent.frames import Streams
-    from tui.agent.hub import Hub
-    from tui.agent.metrics import Metrics
-    from tui.agent.private_targets import PrivateTargets
-    from tui.agent.public import Sight, View
-    from tui.agent.runs import Runs
-    from tui.agent.snapshots import Snapshots
+    from tui.agent.http.auth import Access
+    from tui.agent.http.frame_streams import Streams
+    from tui.agent.metrics.collector import Metrics
+    from tui.agent.state.client_view import Sight, View
+    from tui.agent.state.frame_hub import Hub
+    from tui.agent.state.measurements import Runs
+    from tui.agent.state.private_targets import PrivateTargets
+    from tui.agent.state.probe_control import Control
+    from tui.agent.state.rolling_snapshot import Snapshots
 
 T = TypeVar("T")
 MOST_BODY = 1 << 16

@@ -21,10 +21,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from probes.base import ProbeError
-from tui.agent import admission, tls
 from tui.agent.errors import JSON, complain, error_body
-from tui.agent.parser import MOST_HEAD, Parser
-from tui.agent.unix_socket import BACKLOG
+from tui.agent.http import admission, tls
+from tui.agent.http.request_parser import MOST_HEAD, Parser
+from tui.agent.http.unix_socket import BACKLOG
 
 HEAD_SECONDS = 10.0
 """How long the head of a request may take, from its first byte."""

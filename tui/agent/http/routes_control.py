@@ -12,9 +12,9 @@ from probes import specs
 from probes.base import ProbeError
 from probes.samples import NO_COST, Target
 from probes.slot import Standing
-from tui.agent.answers import answer, body, context, query, view
-from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, TargetWish
 from tui.agent.errors import Refused
+from tui.agent.http.request_bodies import FilterWish, IntervalWish, ProbeWish, TargetWish
+from tui.agent.http.request_context import answer, body, context, query, view
 from tui.checks import shown
 from tui.decoding import MOST_TARGETS
 

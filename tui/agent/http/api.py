@@ -15,11 +15,11 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from probes.base import ProbeError
-from tui.agent import routes_control as control
-from tui.agent import routes_data as data
-from tui.agent.answers import Agent
-from tui.agent.auth import Guard
 from tui.agent.errors import JSON, Refused, complain, error_body, status_of
+from tui.agent.http import routes_control as control
+from tui.agent.http import routes_data as data
+from tui.agent.http.auth import Guard
+from tui.agent.http.request_context import Agent
 
 ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("GET", "/v1/probes", control.get_probes),
@@ -45,7 +45,7 @@ ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("GET", "/healthz", data.get_health),
     ("GET", "/openapi.json", data.get_description),
 )
-"""Method, path and who answers; `tui.agent.openapi` describes the same."""
+"""Method, path and who answers; `tui.agent.http.openapi` describes the same."""
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",

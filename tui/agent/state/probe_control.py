@@ -19,9 +19,9 @@ from probes.filter_watch import FilterWatch
 from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused
-from tui.agent.hub import Hub
-from tui.agent.turns import Turns
-from tui.agent.wishes import Watch, Wishes
+from tui.agent.state.bounded_lock import Turns
+from tui.agent.state.frame_hub import Hub
+from tui.agent.state.watch_lease import Watch, Wishes
 from tui.checks import near, shown
 
 SETTLE_SECONDS = 10.0

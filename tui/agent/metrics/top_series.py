@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from probes.processes import pid_of
-from tui.agent.metrics_family import OTHER, label
+from tui.agent.metrics.families import OTHER, label
 
 CALLS, ERRORS, CPU, CYCLES, INSTRUCTIONS, ESTIMATED_CALLS, ESTIMATED_ERRORS = range(7)
 """What a Tally holds: counts, nanoseconds on a CPU, and estimates from bursts."""

@@ -14,20 +14,20 @@ from probes.base import Probe
 from probes.file_access import OWN_RIGHTS, trusting
 from probes.live import LiveSource
 from probes.privileges import NOBODY, User
-from tui.agent.answers import Agent
-from tui.agent.api import application
-from tui.agent.auth import Guard, shows_processes
 from tui.agent.command import Complain, Setup
-from tui.agent.control import Control
-from tui.agent.frames import Streams
-from tui.agent.hub import Hub
-from tui.agent.metrics import Metrics
-from tui.agent.notify import Notifier
-from tui.agent.private_targets import PrivateTargets
-from tui.agent.public import Sight, views
-from tui.agent.runs import Runs
-from tui.agent.server import Server
-from tui.agent.snapshots import Snapshots
+from tui.agent.http.api import application
+from tui.agent.http.auth import Guard, shows_processes
+from tui.agent.http.frame_streams import Streams
+from tui.agent.http.request_context import Agent
+from tui.agent.http.server import Server
+from tui.agent.metrics.collector import Metrics
+from tui.agent.sd_notify import Notifier
+from tui.agent.state.client_view import Sight, views
+from tui.agent.state.frame_hub import Hub
+from tui.agent.state.measurements import Runs
+from tui.agent.state.private_targets import PrivateTargets
+from tui.agent.state.probe_control import Control
+from tui.agent.state.rolling_snapshot import Snapshots
 from tui.registry import REGISTRY
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

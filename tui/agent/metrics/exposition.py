@@ -2,7 +2,7 @@
 """Which format a scraper takes, and families written in it.
 
 OpenMetrics and Prometheus's older text are written by prometheus_client, protobuf by
-`tui.agent.metrics_proto`.
+`tui.agent.metrics.protobuf`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tui.agent import metrics_proto
-from tui.agent.metrics_family import Family, as_metric
+from tui.agent.metrics import protobuf
+from tui.agent.metrics.families import Family, as_metric
 
 PROTOBUF = "application/vnd.google.protobuf"
 OPENMETRICS = "application/openmetrics-text"
@@ -78,7 +78,7 @@ class _Families(Collector):
 def written(families: Sequence[Family], kind: str) -> tuple[bytes, str]:
     """The body in a format, and its content type."""
     if kind == PROTOBUF:
-        return metrics_proto.encode(families), metrics_proto.CONTENT_TYPE
+        return protobuf.encode(families), protobuf.CONTENT_TYPE
     version = "1.0.0" if kind == OPENMETRICS else "0.0.4"
     encoder, content_type = choose_encoder(f"{kind}; version={version}")
     return encoder(_Families(families)), content_type

@@ -9,8 +9,8 @@ import ssl
 
 from probes.base import ProbeError
 from probes.privileges import User
+from tui.agent.http.unix_socket import BACKLOG, open_unix
 from tui.agent.options import Listen, ServeOptions
-from tui.agent.unix_socket import BACKLOG, open_unix
 from tui.checks import UsageError
 
 

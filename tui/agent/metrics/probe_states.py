@@ -9,8 +9,8 @@ import probes
 from probes.elapsed import exact_seconds
 from probes.estimates import duty_between
 from probes.samples import Frame, Sample
-from tui.agent.metrics_delta import comparable, more
-from tui.agent.metrics_family import Family, counter, gauge, label
+from tui.agent.metrics.families import Family, counter, gauge, label
+from tui.agent.metrics.increases import comparable, more
 
 MOST_PROBES = 32
 """Probes are few; Frames of another machine may say anything."""

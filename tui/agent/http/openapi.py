@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import probes
-from tui.agent.frames import EVENTS, RECORDS
-from tui.agent.schemas import SCHEMAS, Schema, given, real, ref
-from tui.agent.snapshots import LONGEST, SECONDS
+from tui.agent.http.frame_streams import EVENTS, RECORDS
+from tui.agent.http.schemas import SCHEMAS, Schema, given, real, ref
+from tui.agent.state.rolling_snapshot import LONGEST, SECONDS
 
 ALWAYS = (401, 403, 421)
 """What any request that is not let in may be answered with, beside bad requests."""

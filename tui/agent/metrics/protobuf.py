@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from tui.agent.metrics_family import Family
-from tui.agent.metrics_histogram import SCHEMA, ZERO_THRESHOLD, Spread
+from tui.agent.metrics.families import Family
+from tui.agent.metrics.histogram import SCHEMA, ZERO_THRESHOLD, Spread
 
 CONTENT_TYPE = (
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"

@@ -11,15 +11,15 @@ from starlette.types import ASGIApp
 
 from probes.base import ProbeError
 from probes.samples import NO_FILTERS
-from tui.agent.answers import access, answer, body, context, number, query, sight, view
-from tui.agent.bodies import RunWish
 from tui.agent.errors import JSON, Refused
-from tui.agent.frames import EVENTS, RECORDS, FrameResponse
-from tui.agent.openapi import description
-from tui.agent.routes_control import target_text
-from tui.agent.runs import Run, run_object, with_result
-from tui.agent.snapshots import LONGEST as LONGEST_SNAPSHOT
-from tui.agent.snapshots import SECONDS
+from tui.agent.http.frame_streams import EVENTS, RECORDS, FrameResponse
+from tui.agent.http.openapi import description
+from tui.agent.http.request_bodies import RunWish
+from tui.agent.http.request_context import access, answer, body, context, number, query, sight, view
+from tui.agent.http.routes_control import target_text
+from tui.agent.state.measurements import Run, run_object, with_result
+from tui.agent.state.rolling_snapshot import LONGEST as LONGEST_SNAPSHOT
+from tui.agent.state.rolling_snapshot import SECONDS
 from tui.checks import check_probes
 
 PAGE_POLICY = (

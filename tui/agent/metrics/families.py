@@ -17,7 +17,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from probes.text import escaped
-from tui.agent.metrics_histogram import Spread
+from tui.agent.metrics.histogram import Spread
 
 Kind = Literal["counter", "gauge", "histogram"]
 Value = float | Spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui.agent.runs import LONGEST
+from tui.agent.state.measurements import LONGEST
 from tui.checks import LONGEST as LONGEST_INTERVAL
 from tui.checks import MOST_SAMPLE, NO_ID, SHORTEST
 from tui.decoding import MOST_TARGETS, MOST_TEXT

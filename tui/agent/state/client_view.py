@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Sample, Target
-from tui.agent.private_targets import MOST_KNOWN, PrivateTargets, in_file
+from tui.agent.state.private_targets import MOST_KNOWN, PrivateTargets, in_file
 
 Sight = Literal["all", "token", "socket", "public"]
 """Who controls the agent, has a read token, may open the socket, is on this machine."""

@@ -15,11 +15,11 @@ from probes import content_file
 from probes.framing import Encoder
 from probes.history import History
 from probes.samples import Frame
-from tui.agent.control import Control
 from tui.agent.errors import Refused
-from tui.agent.memory import much
-from tui.agent.public import View
-from tui.agent.turns import Turns
+from tui.agent.malloc_trim import much
+from tui.agent.state.bounded_lock import Turns
+from tui.agent.state.client_view import View
+from tui.agent.state.probe_control import Control
 from tui.export.write import content, new_summarizer
 
 SECONDS, LONGEST = 10.0, 60.0

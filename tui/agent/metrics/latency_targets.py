@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 from probes.model import restarted
 from probes.samples import LatencySample, Sample, Target
-from tui.agent.metrics_delta import comparable, more, more_spent
-from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
-from tui.agent.metrics_histogram import DURATIONS, PLAIN, Spread
+from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
+from tui.agent.metrics.histogram import DURATIONS, PLAIN, Spread
+from tui.agent.metrics.increases import comparable, more, more_spent
 
 MOST_SERIES = 256
 """Most targets with series of their own, those among them that were taken out not long ago."""

@@ -20,10 +20,10 @@ from probes.base import Probe, ProbeError
 from probes.samples import Filters, Frame, LatencySample, Target
 from probes.stream import dumps
 from probes.summary import Summarizer
-from tui.agent.control import Control
 from tui.agent.errors import Refused
-from tui.agent.memory import much
-from tui.agent.public import View
+from tui.agent.malloc_trim import much
+from tui.agent.state.client_view import View
+from tui.agent.state.probe_control import Control
 from tui.checks import shown
 from tui.export.write import content
 

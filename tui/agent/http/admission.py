@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from tui.agent.memory import give_back
+from tui.agent.malloc_trim import give_back
 
 MOST_CONNECTIONS = 128
 MOST_OF_ONE = 64

@@ -3,7 +3,7 @@
 
 An event is encoded once for all who listen, and waits in the queue of each, which is short; a
 client of records gets the newest Frame whenever it has read the one before, merged with those
-that it missed. Who does not read at all is dropped: see `tui.agent.server`.
+that it missed. Who does not read at all is dropped: see `tui.agent.http.server`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from probes.base import Probe
 from probes.framing import Encoder, message
 from probes.samples import Frame
 from probes.stream import dumps, stream_object
-from tui.agent.control import Control
 from tui.agent.errors import Refused, complain
-from tui.agent.public import Sight, View
+from tui.agent.state.client_view import Sight, View
+from tui.agent.state.probe_control import Control
 
 RECORDS = "application/vnd.probetop.frames"
 EVENTS = "text/event-stream"

@@ -16,7 +16,12 @@ from prometheus_client import ProcessCollector
 from probes.cgroup_names import describe
 from probes.cgroups import cgroup_of
 from probes.samples import Frame
-from tui.agent.metrics_crowd import (
+from tui.agent.metrics.exposition import negotiated, written
+from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
+from tui.agent.metrics.latency_targets import TargetCounters
+from tui.agent.metrics.probe_counters import ExecCounters, PmcCounters, SyscallCounters
+from tui.agent.metrics.probe_states import ProbeStates
+from tui.agent.metrics.top_series import (
     CALLS,
     CPU,
     CYCLES,
@@ -27,12 +32,7 @@ from tui.agent.metrics_crowd import (
     Crowd,
     Tally,
 )
-from tui.agent.metrics_exposition import negotiated, written
-from tui.agent.metrics_family import OTHER, Family, counter, gauge, label
-from tui.agent.metrics_probes import ExecCounters, PmcCounters, SyscallCounters
-from tui.agent.metrics_states import ProbeStates
-from tui.agent.metrics_targets import TargetCounters
-from tui.agent.public import Sight, View
+from tui.agent.state.client_view import Sight, View
 
 TOP, CGROUPS = 20, 50
 """How many names of a control group, and how many control groups, have series of their own."""
