@@ -15,7 +15,7 @@ from probes import content_file
 from probes.samples import Filters
 from tests.unit.agent import Served, eventually
 from tui.agent.errors import Refused
-from tui.agent.http.schemas import SCHEMAS
+from tui.agent.http import schemas
 from tui.agent.state import measurements
 
 
@@ -35,7 +35,7 @@ def begin(served: Served, seconds: float = 3600, **wish: Any) -> str:
 
 def run(served: Served, identity: str) -> dict[str, Any]:
     value: dict[str, Any] = served.get(f"/v1/runs/{identity}").json()
-    assert value.keys() == set(SCHEMAS["Run"]["properties"])
+    assert value.keys() == set(schemas.Run.__struct_fields__)
     return value
 
 

@@ -3,49 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from probes.base import ProbeError
 from tui.agent.errors import JSON, Refused, complain, error_body, status_of
-from tui.agent.http import routes_control as control
-from tui.agent.http import routes_data as data
 from tui.agent.http.auth import Guard
-from tui.agent.http.request_context import Agent
-
-ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
-    ("GET", "/v1/probes", control.get_probes),
-    ("GET", "/v1/probes/{name}", control.get_probe),
-    ("PUT", "/v1/probes/{name}", control.put_probe),
-    ("GET", "/v1/latency/targets", control.get_targets),
-    ("POST", "/v1/latency/targets", control.post_target),
-    ("DELETE", "/v1/latency/targets", control.delete_target),
-    ("GET", "/v1/filters", control.get_filters),
-    ("PUT", "/v1/filters", control.put_filters),
-    ("GET", "/v1/interval", control.get_interval),
-    ("PUT", "/v1/interval", control.put_interval),
-    ("GET", "/v1/search", control.get_search),
-    ("GET", "/v1/frames", data.get_frames),
-    ("GET", "/v1/snapshot.json", data.get_snapshot_json),
-    ("GET", "/v1/snapshot.html", data.get_snapshot_html),
-    ("GET", "/v1/runs", data.get_runs),
-    ("POST", "/v1/runs", data.post_run),
-    ("GET", "/v1/runs/{id}", data.get_run),
-    ("DELETE", "/v1/runs/{id}", data.delete_run),
-    ("GET", "/v1/doctor", data.get_doctor),
-    ("GET", "/metrics", data.get_metrics),
-    ("GET", "/healthz", data.get_health),
-    ("GET", "/openapi.json", data.get_description),
-)
-"""Method, path and who answers; `tui.agent.http.openapi` describes the same."""
+from tui.agent.http.openapi import description
+from tui.agent.http.operations import OPERATIONS, Operation
+from tui.agent.http.request_context import Agent, answer, body, query
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -127,9 +102,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def application(agent: Agent, guard: Guard) -> Gate:
     """The application."""
-    paths: dict[str, dict[str, Callable[..., Any]]] = {}
-    for method, path, endpoint in ROUTES:
-        paths.setdefault(path, {})[method] = endpoint
+    paths: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = operation
     app = Starlette(
         routes=[
             Route(path, _by_method(methods), methods=[*methods]) for path, methods in paths.items()
@@ -142,12 +117,25 @@ def application(agent: Agent, guard: Guard) -> Gate:
     )
     app.router.redirect_slashes = False
     app.state.agent = agent
+    app.state.description = description(OPERATIONS, agent.tokens)
     return Gate(app, guard)
 
 
-def _by_method(methods: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
-    async def endpoint(request: Request) -> Any:
+def _by_method(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitable[ASGIApp]]:
+    async def endpoint(request: Request) -> ASGIApp:
         name = "GET" if request.method == "HEAD" else request.method
-        return await methods[name](request)
+        return await _carry_out(methods[name], request)
 
     return endpoint
+
+
+async def _carry_out(operation: Operation, request: Request) -> ASGIApp:
+    """Decode what was sent, call the endpoint, and encode what it returns."""
+    parameters = query(request, operation.query)
+    given = [parameters] if operation.query.__struct_fields__ else []
+    if operation.body is not None:
+        given.append(await body(request, operation.body))
+    value = await operation.endpoint(request, *given)
+    if isinstance(value, Struct | Mapping):
+        return answer(value, next(iter(operation.answers)))
+    return cast("ASGIApp", value)

@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the interface that is served: OpenAPI 3.1."""
+"""The description of the interface that is served, OpenAPI 3.1, made of the operations' types."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from types import NoneType
 from typing import Any
 
-import probes
-from tui.agent.http.frame_streams import EVENTS, RECORDS
-from tui.agent.http.schemas import SCHEMAS, Schema, given, real, ref
-from tui.agent.state.rolling_snapshot import LONGEST, SECONDS
+from msgspec import Struct
+from msgspec.json import schema_components
 
-ALWAYS = (401, 403, 421)
-"""What any request that is not let in may be answered with, beside bad requests."""
+import probes
+from tui.agent.errors import JSON
+from tui.agent.http.operations import Operation
+from tui.agent.http.schemas import Error
+
+Schema = dict[str, Any]
+REFERENCE = "#/components/schemas/{name}"
+ALWAYS = (400, 401, 403, 421, 422)
+"""Errors that any request may be answered with."""
+WITH_BODY = (411, 413, 415)
 ERRORS = {
     400: "what was sent is no HTTP or no JSON",
     401: "a token is needed",
@@ -27,201 +37,85 @@ ERRORS = {
     429: "there are as many as there may be",
     503: "it cannot be done now",
 }
-JSON = "application/json"
 
 
-def _error(status: int) -> Schema:
-    return {"description": ERRORS[status], "content": {JSON: {"schema": ref("Error")}}}
+class Types:
+    """The JSON Schemas of all types that the operations name."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        kinds: list[Any] = [Error]
+        for operation in operations:
+            kinds += (operation.body, *operation.answers.values())
+        # None is for no content, a tuple has media types.
+        kinds = [kind for kind in dict.fromkeys(kinds) if not isinstance(kind, tuple | NoneType)]
+        schemas, self.components = schema_components(kinds, ref_template=REFERENCE)
+        self._schemas = dict(zip(kinds, schemas, strict=True))
+
+    def content(self, kind: Any) -> Schema:
+        """A body's content: an object of this type, or a text of one of these media types."""
+        if isinstance(kind, tuple):
+            return {media: {"schema": {"type": "string"}} for media in kind}
+        return {JSON: {"schema": self._schemas[kind]}}
 
 
-def _operation(
-    name: str,
-    words: str,
-    answers: dict[int, Schema],
-    *,
-    takes: str | None = None,
-    query: tuple[Schema, ...] = (),
-    errors: tuple[int, ...] = (),
-    needs_token: bool = True,
-) -> Schema:
-    refused = (400, 422, *ALWAYS, *errors, *((411, 413, 415) if takes else ()))
-    responses = {str(status): answer for status, answer in answers.items()}
-    responses |= {str(status): _error(status) for status in sorted(set(refused))}
-    operation: Schema = {"operationId": name, "summary": words, "responses": responses}
-    if query:
-        operation["parameters"] = list(query)
-    if takes:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": ref(takes)}}}
-    if not needs_token:
-        operation["security"] = []
-    return operation
+def _in_query(kind: type[Struct]) -> list[Schema]:
+    """The parameters of an address, one for each member of this type."""
+    members = schema_components([kind])[1][kind.__name__]
+    return [
+        {"name": name, "in": "query", "required": name in members["required"], "schema": schema}
+        for name, schema in members["properties"].items()
+    ]
 
 
-def _is(words: str, schema: str, kind: str = JSON, **headers: Schema) -> Schema:
-    answer: Schema = {"description": words, "content": {kind: {"schema": ref(schema)}}}
-    if headers:
-        answer["headers"] = headers
-    return answer
+def _responses(operation: Operation, types: Types) -> Schema:
+    responses: Schema = {}
+    for status, kind in operation.answers.items():
+        response: Schema = {"description": HTTPStatus(status).phrase}
+        if kind is not None:
+            response["content"] = types.content(kind)
+        if operation.location:
+            response["headers"] = {"Location": {"schema": {"type": "string"}}}
+        responses[str(status)] = response
+    errors = {*ALWAYS, *operation.errors, *(WITH_BODY if operation.body else ())}
+    for status in sorted(errors):
+        responses[str(status)] = {"description": ERRORS[status], "content": types.content(Error)}
+    return responses
 
 
-def _text(words: str, *kinds: str) -> Schema:
-    return {
-        "description": words,
-        "content": {kind: {"schema": {"type": "string"}} for kind in kinds},
+def _described(operation: Operation, types: Types) -> Schema:
+    summary = (operation.endpoint.__doc__ or "").partition("\n")[0].removesuffix(".")
+    described: Schema = {
+        "operationId": operation.name,
+        "summary": summary,
+        "responses": _responses(operation, types),
     }
+    if parameters := _in_query(operation.query):
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": types.content(operation.body)}
+    if not operation.needs_token:
+        described["security"] = []
+    return described
 
 
-def _parameter(name: str, where: str, schema: Schema, needed: bool) -> Schema:
-    return {"name": name, "in": where, "required": needed, "schema": schema}
+def _in_path(path: str) -> list[Schema]:
+    text = {"type": "string", "minLength": 1}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": text}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
 
 
-NOTHING: Schema = {"description": "done"}
-NAME = _parameter("name", "path", {"type": "string", "minLength": 1}, True)
-ID = _parameter("id", "path", {"type": "string", "minLength": 1}, True)
-LAST = _parameter(
-    "seconds",
-    "query",
-    real(f"how much of the last minute (default {SECONDS:g})", minimum=1, maximum=LONGEST),
-    False,
-)
-
-PATHS: dict[str, dict[str, Schema]] = {
-    "/v1/probes": {
-        "get": _operation("probes", "All probes", {200: _is("all", "Probes")}, errors=(503,))
-    },
-    "/v1/probes/{name}": {
-        "parameters": [NAME],  # type: ignore[dict-item]
-        "get": _operation("probe", "A probe", {200: _is("it", "Probe")}, errors=(404, 503)),
-        "put": _operation(
-            "setProbe",
-            "Switch a probe, or change its options; answers when that has come about",
-            {200: _is("as it is then", "Probe")},
-            takes="ProbeWish",
-            errors=(404, 503),
-        ),
-    },
-    "/v1/latency/targets": {
-        "get": _operation("targets", "What is timed", {200: _is("all", "Targets")}, errors=(503,)),
-        "post": _operation(
-            "addTarget",
-            "Time a function, or the time between events",
-            {201: _is("it is timed, or begins to be", "Target")},
-            takes="TargetWish",
-            errors=(429, 503),
-        ),
-        "delete": _operation(
-            "removeTarget",
-            "Time it no more",
-            {204: NOTHING},
-            query=(_parameter("spec", "query", given(minLength=1), True),),
-            errors=(404, 503),
-        ),
-    },
-    "/v1/filters": {
-        "get": _operation("filters", "What is counted", {200: _is("they", "Filters")}),
-        "put": _operation(
-            "setFilters", "Count this only", {200: _is("they", "Filters")}, takes="FilterWish"
-        ),
-    },
-    "/v1/interval": {
-        "get": _operation("interval", "Time between frames", {200: _is("it", "Interval")}),
-        "put": _operation(
-            "setInterval", "Another one", {200: _is("it", "Interval")}, takes="Interval"
-        ),
-    },
-    "/v1/search": {
-        "get": _operation(
-            "search",
-            "What could be timed here",
-            {200: _is("the best first", "Found")},
-            query=(_parameter("q", "query", given(), True),),
-            errors=(503,),
-        )
-    },
-    "/v1/frames": {
-        "get": _operation(
-            "frames",
-            "What `probetop stream` prints, as it happens, until either side ends it",
-            {200: _text("one event an interval; or records, if asked for", EVENTS, RECORDS)},
-            errors=(429,),
-        )
-    },
-    "/v1/snapshot.json": {
-        "get": _operation(
-            "snapshot",
-            "The last seconds, at once",
-            {200: _is("them, or as many as there are", "Snapshot")},
-            query=(LAST,),
-            errors=(429, 503),
-        )
-    },
-    "/v1/snapshot.html": {
-        "get": _operation(
-            "page",
-            "The same as a page to keep",
-            {200: _text("a page that needs nothing else", "text/html")},
-            query=(LAST,),
-            errors=(429, 503),
-        )
-    },
-    "/v1/runs": {
-        "get": _operation("runs", "Measurements", {200: _is("all that are kept", "Runs")}),
-        "post": _operation(
-            "beginRun",
-            "Measure for some seconds",
-            {201: _is("it goes on", "Run", Location={"schema": {"type": "string"}})},
-            takes="RunWish",
-            errors=(429,),
-        ),
-    },
-    "/v1/runs/{id}": {
-        "parameters": [ID],  # type: ignore[dict-item]
-        "get": _operation("run", "A measurement", {200: _is("it", "Run")}, errors=(404,)),
-        "delete": _operation(
-            "endRun",
-            "End it early; forget one that has ended",
-            {200: _is("it has ended", "Run"), 204: {"description": "it is forgotten"}},
-            errors=(404,),
-        ),
-    },
-    "/v1/doctor": {
-        "get": _operation(
-            "doctor",
-            "What this machine allows, and how to mend what it does not",
-            {200: _is("it was tried", "Report")},
-            errors=(503,),
-        )
-    },
-    "/metrics": {
-        "get": _operation(
-            "metrics",
-            "Numbers for Prometheus",
-            {200: _text("in the format asked for", "text/plain", "application/openmetrics-text")},
-            errors=(503,),
-        )
-    },
-    "/healthz": {
-        "get": _operation(
-            "health",
-            "Whether frames come",
-            {200: _is("they do", "Health")},
-            errors=(503,),
-            needs_token=False,
-        )
-    },
-    "/openapi.json": {
-        "get": _operation(
-            "description",
-            "This description",
-            {200: {"description": "it", "content": {JSON: {"schema": {"type": "object"}}}}},
-        )
-    },
-}
-
-
-def description(tokens: bool) -> bytes:
+def description(operations: Sequence[Operation], tokens: bool) -> bytes:
     """The description, of an agent that asks for `tokens` or of one that does not."""
-    document: dict[str, Any] = {
+    types = Types(operations)
+    paths: dict[str, Schema] = {}
+    for operation in operations:
+        path = paths.setdefault(operation.path, {})
+        if parameters := _in_path(operation.path):
+            path["parameters"] = parameters
+        path[operation.method.lower()] = _described(operation, types)
+    document: Schema = {
         "openapi": "3.1.0",
         "info": {
             "title": "probetop",
@@ -230,8 +124,8 @@ def description(tokens: bool) -> bytes:
             "interval, times nanoseconds; what is not known is null.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": PATHS,
-        "components": {"schemas": SCHEMAS},
+        "paths": paths,
+        "components": {"schemas": types.components},
     }
     if tokens:
         scheme = {"type": "http", "scheme": "bearer"}

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from msgspec import Struct, to_builtins
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from probes.base import ProbeError
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
-from tui.agent.http.fields import Fields
+from tui.checks import near, shown
 from tui.decoding import NotJson, strict_json, typed
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from tui.agent.state.probe_control import Control
     from tui.agent.state.rolling_snapshot import Snapshots
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 MOST_BODY = 1 << 16
 """Bytes of a request's body."""
 BODY_SECONDS = 10.0
@@ -75,9 +76,15 @@ def view(request: Request) -> View:
     return context(request).views[sight(request)]
 
 
-def answer(value: Mapping[str, Any], status: int = 200, **headers: str) -> Response:
+def answer(value: Struct | Mapping[str, Any], status: int = 200, **headers: str) -> Response:
     """A JSON object."""
-    return Response(dumps(value) + "\n", status, headers, JSON)
+    text = dumps(to_builtins(value) if isinstance(value, Struct) else value)
+    return Response(text + "\n", status, headers, JSON)
+
+
+def taken(kind: type[T], value: object) -> T:
+    """A Struct of this type from an object that has attributes of the same names."""
+    return kind(*[getattr(value, name) for name in kind.__struct_fields__])
 
 
 async def body(request: Request, kind: type[T]) -> T:
@@ -107,23 +114,14 @@ async def _read(request: Request) -> bytes:
     return bytes(data)
 
 
-def query(request: Request, known: Sequence[str] = ()) -> Fields:
-    """The parameters in the address; raises ProbeError for unknown or repeated ones."""
+def query(request: Request, kind: type[T]) -> T:
+    """The parameters in the address as this type; raises ProbeError for wrong ones."""
     pairs = request.query_params.multi_items()
-    if len({name for name, _ in pairs}) != len(pairs):
+    known, given = kind.__struct_fields__, dict(pairs)
+    for name in given:
+        if name not in known:
+            fix = near(name[:40], known) if known else "leave it out"
+            raise ProbeError(f"the address has an unknown parameter {shown(name)}", fix)
+    if len(given) != len(pairs):
         raise ProbeError("a parameter is there twice", "give each once")
-    return Fields(dict(pairs), known)
-
-
-def number(fields: Fields, name: str, default: float, low: float, high: float) -> float:
-    """A number among the parameters of an address."""
-    text = fields.text(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:
-        raise ProbeError(f"{name} {text[:40]!r}: not such a number", f"{low:g} to {high:g}")
-    return value
+    return typed(given, kind, "the address", strict=False)

@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from probes import specs
 from probes.base import ProbeError
-from probes.samples import NO_COST, Target
+from probes.samples import NO_COST
 from probes.slot import Standing
 from tui.agent.errors import Refused
-from tui.agent.http.request_bodies import FilterWish, IntervalWish, ProbeWish, TargetWish
-from tui.agent.http.request_context import answer, body, context, query, view
+from tui.agent.http import schemas
+from tui.agent.http.request_context import context, taken, view
 from tui.checks import shown
 from tui.decoding import MOST_TARGETS
 
@@ -22,8 +20,8 @@ OWN = ("latency",)
 """Probes some of whose options are lists that others change too."""
 
 
-def probe_object(request: Request, name: str, standing: Standing) -> dict[str, Any]:
-    """PROBE: where it stands now, and what the last Frame knows of it."""
+def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Probe:
+    """A probe as it stands now, with what the last Frame has of it."""
     agent = context(request)
     frame = agent.hub.frame
     sample = frame.samples.get(name) if frame is not None else None
@@ -31,42 +29,25 @@ def probe_object(request: Request, name: str, standing: Standing) -> dict[str, A
     if name in OWN:
         options = {"targets": [seen.spec(spec) for spec in standing.targets]}
         words = seen.words
-    return {
-        "name": name,
-        "state": standing.state,
-        "wanted": agent.control.wishes.wanted[name],
-        "why": words(standing.why),
-        "fix": words(standing.fix),
-        "given_up": words(standing.given_up),
-        "lost": sample.lost if sample is not None else 0,
-        "cost": (sample.cost if sample is not None else NO_COST)._asdict(),
-        "options": {
+    return schemas.Probe(
+        name=name,
+        state=standing.state,
+        wanted=agent.control.wishes.wanted[name],
+        why=words(standing.why),
+        fix=words(standing.fix),
+        given_up=words(standing.given_up),
+        lost=sample.lost if sample is not None else 0,
+        cost=taken(schemas.Cost, sample.cost if sample is not None else NO_COST),
+        options={
             key: list(value) if isinstance(value, tuple) else value
             for key, value in options.items()
         },
-    }
+    )
 
 
 def _all(text: str | None) -> str | None:
     """Words that everybody may read."""
     return text
-
-
-def target_object(target: Target) -> dict[str, Any]:
-    """TARGET: what it is and whether it is traced; what it counts is in frames."""
-    return {
-        "spec": target.spec,
-        "mechanism": target.mechanism,
-        "state": target.state,
-        "why": target.why,
-        "fix": target.fix,
-        "given_up": target.given_up,
-        "functions": target.functions,
-        "counts_only": target.counts_only,
-        "unit": target.unit,
-        "floor": target.floor,
-        "file": target.file,
-    }
 
 
 async def target_text(request: Request, text: str) -> str:
@@ -85,36 +66,30 @@ async def target_text(request: Request, text: str) -> str:
     return spec.text
 
 
-async def get_probes(request: Request) -> Response:
-    """All probes."""
-    query(request)
+async def get_probes(request: Request) -> schemas.Probes:
+    """Show all probes."""
     agent = context(request)
     standings = await agent.control.standings()
     budget = agent.hub.frame.budget if agent.hub.frame is not None else None
-    return answer(
-        {
-            "interval": agent.control.interval,
-            "budget": budget._asdict() if budget is not None else None,
-            "watched": agent.control.watched,
-            "probes": [probe_object(request, name, s) for name, s in standings.items()],
-        }
+    return schemas.Probes(
+        interval=agent.control.interval,
+        budget=taken(schemas.Budget, budget) if budget is not None else None,
+        watched=agent.control.watched,
+        probes=[probe_answer(request, name, standing) for name, standing in standings.items()],
     )
 
 
-async def get_probe(request: Request) -> Response:
-    """One probe."""
-    query(request)
+async def get_probe(request: Request) -> schemas.Probe:
+    """Show a probe."""
     control = context(request).control
     name = control.known(request.path_params["name"])
-    return answer(probe_object(request, name, (await control.standings())[name]))
+    return probe_answer(request, name, (await control.standings())[name])
 
 
-async def put_probe(request: Request) -> Response:
-    """Switch it, change its options, and wait for what comes of it."""
-    query(request)
+async def put_probe(request: Request, wish: schemas.ProbeWish) -> schemas.Probe:
+    """Switch a probe or change its options; the answer waits for the effect."""
     control = context(request).control
     name = control.known(request.path_params["name"])
-    wish = await body(request, ProbeWish)
     options = wish.options.given() if wish.options is not None else {}
     control.check_options(name, options)
     for spec in options.get("targets", ()):
@@ -124,83 +99,73 @@ async def put_probe(request: Request) -> Response:
         if wish.on is not None:
             control.switch(name, wish.on)
         standing = await control.settled(name)
-    return answer(probe_object(request, name, standing))
+    return probe_answer(request, name, standing)
 
 
-async def get_targets(request: Request) -> Response:
-    """What is timed."""
-    query(request)
+async def get_targets(request: Request) -> schemas.Targets:
+    """Show what is timed."""
     targets = view(request).targets(await context(request).control.targets())
-    return answer({"targets": [target_object(target) for target in targets.values()]})
+    return schemas.Targets([taken(schemas.Target, target) for target in targets.values()])
 
 
-async def post_target(request: Request) -> Response:
-    """Time one more."""
-    query(request)
+async def post_target(request: Request, wish: schemas.TargetWish) -> schemas.Target:
+    """Time a function, or the time between two events."""
     control = context(request).control
-    wish = await body(request, TargetWish)
     spec = await target_text(request, wish.spec)
     control.touch()
     async with control.lock:
         if wish.follow and spec in await control.targets():
-            return answer(target_object(await control.follow_target(spec)), 201)
+            return taken(schemas.Target, await control.follow_target(spec))
         if context(request).runs.keep(spec) and spec in await control.targets():
-            return answer(target_object((await control.targets())[spec]), 201)
+            return taken(schemas.Target, (await control.targets())[spec])
         if len(await control.targets()) >= MOST_TARGETS:
             raise Refused(429, f"{MOST_TARGETS} targets at once are the most", "remove some")
         if not control.attached()["latency"]:
             control.switch("latency", True)
             await control.settled("latency")
         target = await control.add_target(spec)
-    return answer(target_object(target), 201)
+    return taken(schemas.Target, target)
 
 
-async def delete_target(request: Request) -> Response:
-    """Time one no more."""
-    spec = query(request, ("spec",)).needed("spec")
+async def delete_target(request: Request, query: schemas.TargetQuery) -> Response:
+    """Stop timing a target."""
     control = context(request).control
     try:
-        normal = specs.parse(spec).text
+        normal = specs.parse(query.spec).text
     except ProbeError:
-        normal = spec
+        normal = query.spec
     async with control.lock:
         context(request).runs.keep(normal)
         if not await control.remove_target(normal):
-            raise Refused(404, f"{shown(spec)} is not traced", "see GET /v1/latency/targets")
+            why = f"{shown(query.spec)} is not traced"
+            raise Refused(404, why, "see GET /v1/latency/targets")
     return Response(status_code=204)
 
 
-async def get_filters(request: Request) -> Response:
-    """What is counted."""
-    query(request)
-    return answer(context(request).control.filters._asdict())
+async def get_filters(request: Request) -> schemas.Filters:
+    """Show the filters."""
+    return taken(schemas.Filters, context(request).control.filters)
 
 
-async def put_filters(request: Request) -> Response:
-    """Count something else."""
-    query(request)
+async def put_filters(request: Request, wish: schemas.FilterWish) -> schemas.Filters:
+    """Set the filters."""
     control = context(request).control
-    control.set_filters((await body(request, FilterWish)).checked())
-    return answer(control.filters._asdict())
+    control.set_filters(wish.checked())
+    return taken(schemas.Filters, control.filters)
 
 
-async def get_interval(request: Request) -> Response:
-    """The seconds between Frames."""
-    query(request)
-    return answer({"seconds": context(request).control.interval})
+async def get_interval(request: Request) -> schemas.Interval:
+    """Show the time between Frames."""
+    return schemas.Interval(context(request).control.interval)
 
 
-async def put_interval(request: Request) -> Response:
-    """Other seconds between Frames."""
-    query(request)
-    control = context(request).control
-    seconds = (await body(request, IntervalWish)).seconds
-    control.set_interval(seconds)
-    return answer({"seconds": seconds})
+async def put_interval(request: Request, wish: schemas.Interval) -> schemas.Interval:
+    """Set the time between Frames."""
+    context(request).control.set_interval(wish.seconds)
+    return wish
 
 
-async def get_search(request: Request) -> Response:
-    """What can be traced and fits a text."""
-    text = query(request, ("q",)).needed("q")
-    found = await context(request).control.search(text)
-    return answer({"found": [one._asdict() for one in found]})
+async def get_search(request: Request, query: schemas.SearchQuery) -> schemas.Found:
+    """Search what can be timed on this machine."""
+    found = await context(request).control.search(query.q)
+    return schemas.Found([taken(schemas.FoundTarget, one) for one in found])

@@ -14,11 +14,10 @@ import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from probes.base import Probe, ProbeError
-from probes.samples import Filters, Frame, LatencySample, Target
-from probes.stream import dumps
+from probes.samples import Filters, Frame, LatencySample
 from probes.summary import Summarizer
 from tui.agent.errors import Refused
 from tui.agent.malloc_trim import much
@@ -72,6 +71,11 @@ class Run:
         """Something of it does not work; said once."""
         if all(problem["what"] != what for problem in self.problems):
             self.problems.append({"what": what, "why": why or "it failed", "fix": fix or ""})
+
+    def result_of(self, view: View) -> bytes | None:
+        """Its result as JSON, as a view has it; None until it has ended."""
+        packed = self.result if view.private is None else self.shown_result
+        return None if packed is None else zlib.decompress(packed).strip()
 
 
 class Runs:
@@ -305,35 +309,3 @@ def _narrowed(sample: LatencySample, specs: frozenset[str]) -> LatencySample:
 def _packed(summarizer: Summarizer) -> bytes:
     with much():
         return zlib.compress(content(summarizer, ".json", None).encode("ascii"))
-
-
-def run_object(run: Run, view: View) -> dict[str, Any]:
-    """RUN as a view has it, without its result."""
-    return {
-        "id": run.id,
-        "state": run.state,
-        "seconds": run.seconds,
-        "probes": list(run.probes),
-        "targets": [view.spec(spec) for spec in run.targets],
-        "filters": run.filters._asdict() if run.filters is not None else None,
-        "created": run.created,
-        "began": run.began,
-        "ended": run.ended if run.state != "running" else None,
-        "problems": [_problem(run, view, **problem) for problem in run.problems],
-    }
-
-
-def _problem(run: Run, view: View, what: str, why: str, fix: str) -> dict[str, str]:
-    """What does not work, a probe or a target, as a view has it."""
-    if what in run.targets:
-        seen = view.target(Target(spec=what, state="failed", why=why, fix=fix))
-        return {"what": seen.spec, "why": seen.why or "", "fix": seen.fix or ""}
-    return {"what": what, "why": view.words(why) or "", "fix": view.words(fix) or ""}
-
-
-def with_result(run: Run, view: View) -> bytes:
-    """RUN with its result, which is JSON already."""
-    packed = run.result if view.private is None else run.shown_result
-    result = b"null" if packed is None else zlib.decompress(packed).strip()
-    head = dumps(run_object(run, view)).encode("ascii")
-    return head[:-1] + b',"result":' + result + b"}\n"
