@@ -14,7 +14,6 @@ from probes.base import Probe
 from probes.file_access import OWN_RIGHTS, trusting
 from probes.live import LiveSource
 from probes.privileges import NOBODY, User
-from tui.agent.command import Complain, Setup
 from tui.agent.http.api import application
 from tui.agent.http.auth import Guard, shows_processes
 from tui.agent.http.frame_streams import Streams
@@ -22,6 +21,7 @@ from tui.agent.http.request_context import Agent
 from tui.agent.http.server import Server
 from tui.agent.metrics.collector import Metrics
 from tui.agent.sd_notify import Notifier
+from tui.agent.setup import Complain, Setup
 from tui.agent.state.client_view import Sight, views
 from tui.agent.state.frame_hub import Hub
 from tui.agent.state.measurements import Runs
