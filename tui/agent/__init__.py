@@ -3,7 +3,7 @@
 
 Three rooms: `http` (server, access, routes, OpenAPI), `metrics` (Prometheus) and `state` (Frames,
 probes and measurements, without HTTP). All import `probes`; Starlette and uvicorn are imported in
-`http` alone, Textual only in `state.snapshot_worker`, which runs in a process of its own. Begin
-with `command` (the start while there are privileges), then `service`, which puts the parts
-together.
+`http` alone, Textual only for `tui.agent.state.snapshot_worker`, which runs in a process of its
+own. Begin with `tui.agent.command` (the start while there are privileges), then
+`tui.agent.service`, which puts the parts together.
 """

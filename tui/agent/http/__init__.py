@@ -2,6 +2,6 @@
 """The agent's HTTP: sockets, server limits, access, routes and their OpenAPI description.
 
 It imports `tui.agent.state`, `tui.agent.metrics`, Starlette and uvicorn, and never Textual.
-Begin with `api` (the routes and the way of a request), then `server` (limits on connections) and
-`auth` (who may ask for what).
+Begin with `tui.agent.http.operations` (the table of all requests) and `tui.agent.http.api` (the
+way of a request), then `tui.agent.http.server` (limits) and `tui.agent.http.auth` (access).
 """
