@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Giving memory back: an agent runs for weeks, and is asked for much now and then."""
+"""Returns freed memory to the kernel after work that needs much of it.
+
+An agent runs for weeks, and glibc keeps what was freed between allocations that are in use.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ _LIBRARY = ctypes.CDLL(None)
 
 
 @contextmanager
-def much() -> Iterator[None]:
-    """Something for which many Frames are decoded, and which leaves next to nothing."""
+def returning_memory() -> Iterator[None]:
+    """Run without the garbage collector, then return freed memory: for decoding many Frames."""
     try:
         with uncollected():
             yield
     finally:
-        give_back()
+        return_memory()
 
 
-def give_back() -> None:
-    """Return to the system what is free."""
-    # The C library keeps what was freed between what is in use; there are others than GNU's.
+def return_memory() -> None:
+    """Return freed memory to the kernel, where the C library can."""
+    # Only GNU's has this function.
     with suppress(AttributeError):
         _LIBRARY.malloc_trim(0)

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from tui.agent.malloc_trim import give_back
+from tui.agent.malloc_trim import return_memory
 
 MOST_CONNECTIONS = 128
 MOST_OF_ONE = 64
@@ -130,7 +130,7 @@ class HandshakeLimit(socket.socket):
             # An error that ends a handshake refers to itself by its traceback, and so to all of it.
             self._cut = 0
             gc.collect()
-            give_back()
+            return_memory()
         if len(self._pending) >= MOST_HANDSHAKES:
             counted = Counter(group for _, group in self._pending.values())
             ((most, _),) = counted.most_common(1)

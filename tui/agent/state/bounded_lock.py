@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that is done one request at a time: a lock for which only so many may wait."""
+"""A lock with a bound on how many requests wait for it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MOST_WAITING = 4
 """Requests that wait for one kind of work; those of clients that have gone wait as well."""
 
 
-class Turns:
-    """As asyncio.Lock, by `async with`; raises Refused where `most` wait already."""
+class BoundedLock:
+    """An asyncio.Lock for `async with` that raises Refused while `most` wait for it."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._lock = asyncio.Lock()
@@ -31,8 +31,8 @@ class Turns:
             self._waiting -= 1
 
     @asynccontextmanager
-    async def waited_for(self) -> AsyncIterator[None]:
-        """A turn however many wait: for what no request asks for, and has to be done."""
+    async def unbounded(self) -> AsyncIterator[None]:
+        """Hold the lock however many wait: for work that no request asks for."""
         async with self._lock:
             yield
 

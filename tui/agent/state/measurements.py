@@ -20,7 +20,7 @@ from probes.base import Probe, ProbeError
 from probes.samples import Filters, Frame, LatencySample
 from probes.summary import Summarizer
 from tui.agent.errors import Refused
-from tui.agent.malloc_trim import much
+from tui.agent.malloc_trim import returning_memory
 from tui.agent.state.client_view import View
 from tui.agent.state.probe_control import Control
 from tui.checks import shown
@@ -228,7 +228,7 @@ class Runs:
     async def _add_targets(self, run: Run) -> None:
         """Have the targets traced that are not yet; those that cannot be are a problem."""
         for spec in run.targets:
-            async with self._control.lock.waited_for():
+            async with self._control.lock.unbounded():
                 try:
                     await self._add_target(run, spec)
                 except ProbeError as error:
@@ -244,7 +244,7 @@ class Runs:
 
     async def _remove_targets(self, run: Run) -> None:
         for spec in [spec for spec, users in self._lent.items() if run.id in users]:
-            async with self._control.lock.waited_for():
+            async with self._control.lock.unbounded():
                 # Others may have come, gone or kept it while this one waited.
                 users = self._lent.get(spec, set())
                 users.discard(run.id)
@@ -307,5 +307,5 @@ def _narrowed(sample: LatencySample, specs: frozenset[str]) -> LatencySample:
 
 
 def _packed(summarizer: Summarizer) -> bytes:
-    with much():
+    with returning_memory():
         return zlib.compress(content(summarizer, ".json", None).encode("ascii"))

@@ -19,7 +19,7 @@ from probes.filter_watch import FilterWatch
 from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused
-from tui.agent.state.bounded_lock import Turns
+from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub
 from tui.agent.state.watch_lease import Watch, Wishes
 from tui.checks import near, shown
@@ -56,7 +56,7 @@ class Control:
         }
         self.wishes = Wishes(kinds, on)
         self.watch = Watch(linger, time.monotonic())
-        self.lock = Turns(MOST_CHANGES)
+        self.lock = BoundedLock(MOST_CHANGES)
         """Held by who changes targets: what is true of them has to stay so for a moment."""
         self._questions = 0
         self._run_filters: Filters | None = None

@@ -16,8 +16,8 @@ from probes.framing import Encoder
 from probes.history import History
 from probes.samples import Frame
 from tui.agent.errors import Refused
-from tui.agent.malloc_trim import much
-from tui.agent.state.bounded_lock import Turns
+from tui.agent.malloc_trim import returning_memory
+from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.client_view import View
 from tui.agent.state.probe_control import Control
 from tui.export.write import content, new_summarizer
@@ -37,7 +37,7 @@ class Snapshots:
         self._control = control
         self._files = files
         self._history = History(LONGEST, MOST_BYTES)
-        self._busy = Turns()
+        self._busy = BoundedLock()
 
     def add(self, frame: Frame) -> None:
         """Keep a Frame."""
@@ -49,7 +49,7 @@ class Snapshots:
             return await asyncio.to_thread(self._summary, seconds, view)
 
     def _summary(self, seconds: float, view: View) -> bytes:
-        with much():
+        with returning_memory():
             summarizer = new_summarizer()
             for frame in self._history.between(seconds):
                 summarizer.add(view.frame(frame))
@@ -79,7 +79,7 @@ class Snapshots:
             encoder = Encoder()
             frames = map(view.frame, self._history.between(seconds))
             try:
-                with much():
+                with returning_memory():
                     content_file.fill(fd, map(encoder.frame, frames))
             except OSError as error:
                 if error.errno != errno.EFBIG:
