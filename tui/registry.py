@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from probes.probe import Probe
     from probes.schema import Schema
     from probes.summary import Summary
-    from tui.agent.metrics_collector import Collector
-    from tui.agent.metrics_crowd import Crowd
+    from tui.agent.metrics.probe_collector import Collector
+    from tui.agent.metrics.top_series import Crowd
     from tui.export.section import Section
     from tui.panes.base import Pane
 
@@ -41,7 +41,7 @@ class Entry:
     pane_path: str
     on_at_start: bool = True
     section_path: str = "tui.export.declared:fill"
-    metrics_path: str = "tui.agent.metrics_tables:TableCounters"
+    metrics_path: str = "tui.agent.metrics.table_counters:TableCounters"
 
     def sample_class(self) -> type[Sample]:
         """The class of its Samples."""
@@ -74,7 +74,7 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.syscalls:SyscallProbe",
         "tui.panes.syscalls:SyscallPane",
         section_path="tui.export.syscalls:fill",
-        metrics_path="tui.agent.metrics_syscalls:SyscallCounters",
+        metrics_path="tui.agent.metrics.syscall_counters:SyscallCounters",
     ),
     Entry(
         "2",
@@ -84,7 +84,7 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.execs:ExecProbe",
         "tui.panes.execs:ExecPane",
         section_path="tui.export.execs:fill",
-        metrics_path="tui.agent.metrics_execs:ExecCounters",
+        metrics_path="tui.agent.metrics.exec_counters:ExecCounters",
     ),
     Entry(
         "3",
@@ -94,7 +94,7 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.latency:LatencyProbe",
         "tui.panes.latency:LatencyPane",
         section_path="tui.export.latency:fill",
-        metrics_path="tui.agent.metrics_targets:TargetCounters",
+        metrics_path="tui.agent.metrics.latency_targets:TargetCounters",
     ),
     Entry(
         "4",
@@ -104,7 +104,7 @@ REGISTRY: tuple[Entry, ...] = (
         "probes.pmc:PmcProbe",
         "tui.panes.pmc:PmcPane",
         section_path="tui.export.pmc:fill",
-        metrics_path="tui.agent.metrics_pmc:PmcCounters",
+        metrics_path="tui.agent.metrics.pmc_counters:PmcCounters",
     ),
 )
 

@@ -10,11 +10,13 @@ import pytest
 
 from probes.latency import NO_BURSTS, LatencyProbe
 from probes.latency_budget import COUNTED, EVENTS, Ladders
+from probes.latency_facts import TargetFacts
 from probes.messages import BurstReport, Recipe
 from probes.samples import Duty, Histogram, Target
 from probes.slowdown import Threads
 from probes.target_bursts import TargetBursts
 from probes.units import Link, Unit, Units
+from tests.unit.target_facts import target_facts
 from tests.unit.test_latency_replace import FakeUnit
 
 MS = 1_000_000
@@ -27,8 +29,6 @@ class SampledUnit(FakeUnit):
 
     def __init__(self, spec: str) -> None:
         super().__init__(spec)
-        self.slots[0]["slot"] = 0
-        self.slots[0]["counts_only"] = False
         self.number = 7
         self.bursts: Any = TargetBursts(threads=Threads(lambda pid: {}), clock=lambda: 0.0)
         self.seen = Histogram({}, 0, 0)
@@ -46,8 +46,8 @@ class SampledUnit(FakeUnit):
         self.bursts.add(report, 5, {}, price)
 
 
-def facts() -> dict[str, Any]:
-    return {"floor": "uprobe push", "counts_only": False, "countable": True}
+def facts() -> TargetFacts:
+    return target_facts(floor="uprobe push")
 
 
 def sampled() -> tuple[LatencyProbe, SampledUnit]:
@@ -124,7 +124,7 @@ def test_what_cannot_be_attached_in_bursts_is_only_counted_instead() -> None:
 
 def test_an_event_that_cannot_be_is_detached_and_says_why() -> None:
     probe, _ = sampled()
-    probe._ladders.learn(SPEC, {**facts(), "countable": False}, {})
+    probe._ladders.learn(SPEC, target_facts(floor="uprobe push", countable=False), {})
     probe._ladders._countable.clear()
     probe.burst(report(0, "failed"))
     found = probe.targets[SPEC]

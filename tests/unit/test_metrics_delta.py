@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from probes.samples import Counts, Histogram, LatencySample, SyscallSample
 from probes.tables import comparable
-from tui.agent.metrics_delta import more, more_counts, more_of, more_spent
+from tui.agent.metrics.increases import more, more_counts, more_of, more_spent
 
 few = st.integers(0, 3)
 buckets = st.dictionaries(few, st.integers(1, 5))

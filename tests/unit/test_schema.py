@@ -39,7 +39,8 @@ from probes.summary import Summary, summarize
 from tests.unit.toy import ENTRY, Sent, ToyProbe, ToySample
 from tui import diff as diff_module
 from tui import figures, registry, runs
-from tui.agent import metrics, metrics_tables
+from tui.agent.metrics import collector as metrics
+from tui.agent.metrics import table_counters
 from tui.diff import compare
 from tui.export import declared, html
 from tui.export import write as export
@@ -51,7 +52,7 @@ KINDS = {"toys": ToyProbe}
 
 ONCE = (
     schema, series, state_size, stream, sums, summary_module, summary_limits, table_sum, tables,
-    timeline, totals, windows, runs, figures, diff_module, html, declared, metrics, metrics_tables,
+    timeline, totals, windows, runs, figures, diff_module, html, declared, metrics, table_counters,
 )  # fmt: skip
 """What is written once for all probes."""
 

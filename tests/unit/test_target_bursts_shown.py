@@ -13,7 +13,7 @@ from tests.unit.test_metrics import fed
 from tests.unit.test_recording import read, write
 from tests.unit.test_target_bursts import sample, target
 from tests.unit.test_tui_latency import Feed
-from tui.export.tables import latency_tables
+from tui.export.latency import latency_tables
 
 SPEC = "uprobe:a:f"
 GIVEN_UP = "f sampling 1 s in 10: over 2 % CPU (probe 15 %)"
