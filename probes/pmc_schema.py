@@ -55,9 +55,11 @@ PMC = Schema(
             table="processes",
             what="process",
             item="comm",
+            duty="duty",
             figures=(
                 Rate(
-                    quantity="% of a CPU", field="task_clock", scale=1e7, weight=1.5, percent=True
+                    quantity="% of a CPU", field="task_clock", error="error", scale=1e7, weight=1.5,
+                    percent=True,
                 ),
                 # One is the least that can be counted: a quotient by less may be any number.
                 Ratio(

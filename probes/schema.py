@@ -117,7 +117,8 @@ Line = RateLine | RatioLine | SpreadLines
 class Rate:
     """A column's rate per second; `scale` divides it, `weight` is how important a change is.
 
-    `error` is the column of its standard error. It is not compared where the probe's object has a
+    `error` is the column of its standard error, or of a mapping from columns to theirs. It is not
+    compared where the probe's object has a
     field called `unless` that is not None. `percent` says that it is one of a CPU.
     """
 

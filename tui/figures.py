@@ -24,6 +24,8 @@ MANY = student(1_000)
 Number = Annotated[float, Meta(ge=-(2.0**100), le=2.0**100)]
 NotNegative = Annotated[float, Meta(ge=0.0, le=2.0**100)]
 Text = Annotated[str, Meta(max_length=100_000)]
+Errors = Annotated[dict[Text, NotNegative | None], Meta(max_length=200)]
+"""Standard errors by column; None for what bursts do not tell."""
 Others = Annotated[dict[str, dict[str, Number | None]], Meta(max_length=100)]
 
 
@@ -79,7 +81,7 @@ def _row_type(name: str, figures: ComparedRows) -> type[Struct]:
         elif isinstance(one, Rate):
             columns[one.field] = (NotNegative,)
             if one.error:
-                columns[one.error] = (NotNegative | None, 0.0)
+                columns[one.error] = (NotNegative | Errors | None, 0.0)
     if figures.needs:
         columns[figures.needs] = (NotNegative | None, None)
     if figures.item:
@@ -140,12 +142,15 @@ def _item(figures: ComparedRows, row: Any) -> str:
 def _rates(found: Found, figures: ComparedRows, one: Rate, rows: Sequence[Any], probe: Any) -> None:
     """Rates of one column; those of the same name (processes) are added up."""
     for row in rows:
-        count = getattr(row, one.field) / one.scale
+        count = getattr(row, one.field)
         error = getattr(row, one.error) if one.error else 0.0
+        if isinstance(error, dict):
+            error = error.get(one.field, 0.0)
         if figures.duty:
             duty = getattr(row, figures.duty) or getattr(probe, figures.duty)
             error = _error(count, error, duty)
         key = Key(figures.what, _item(figures, row), one.quantity)
+        count, error = count / one.scale, error / one.scale
         old = found.get(key, Figure(0.0, 0.0))
         found[key] = Figure(
             old.value + count / probe.seconds, old.events + count, old.error + error

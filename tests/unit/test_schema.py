@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec import convert
 from prometheus_client.parser import text_string_to_metric_families
 
 from probes import (
@@ -33,6 +34,7 @@ from probes import summary as summary_module
 from probes.estimates import student
 from probes.recording import Reader, Writer
 from probes.samples import Duty, Estimate, Frame, Histogram, Host, Sample
+from probes.schema import ComparedRows, Rate, Schema
 from probes.state_size import entries
 from probes.stream import dumps, stream_object
 from probes.summary import Summary, summarize
@@ -44,7 +46,7 @@ from tui.agent.metrics import table_counters
 from tui.diff import compare
 from tui.export import declared, html
 from tui.export import write as export
-from tui.figures import Key
+from tui.figures import Key, figures_of, probe_type
 
 pytestmark = pytest.mark.usefixtures("_registered")
 KINDS = {"toys": ToyProbe}
@@ -300,3 +302,23 @@ def test_labels_are_bounded() -> None:
     series = {labels: n for (name, labels), n in found.items() if name.endswith("messages_total")}
     assert len(series) <= 1025
     assert sum(series.values()) == 5000
+
+
+def test_a_row_may_have_an_error_for_each_of_its_numbers() -> None:
+    """A scaled rate has a scaled error; what is not in the mapping was counted."""
+    columns = (
+        Rate(quantity="%", field="clock", error="error", scale=1e7, percent=True),
+        Rate(quantity="moves/s", field="moves", error="error"),
+        Rate(quantity="waits/s", field="waits", error="error"),
+    )
+    rows = ComparedRows(table="rows", what="thing", item="name", duty="duty", figures=columns)
+    made = Schema(figures=(rows,))
+    row = {
+        "name": "a", "clock": 5e7, "moves": 4, "waits": 6, "error": {"clock": 1e7, "waits": None},
+    }  # fmt: skip
+    duty = {"seconds": 1.0, "factor": student(1000)}
+    probe = convert({"seconds": 1.0, "duty": duty, "rows": [row]}, probe_type("things", made))
+    found = {key.quantity: figure for key, figure in figures_of(probe, made).items()}
+    assert found["%"] == pytest.approx((5.0, 5.0, 1.0))
+    assert found["moves/s"] == (4.0, 4.0, 0.0)
+    assert found["waits/s"] == pytest.approx((6.0, 6.0, 6.0))
