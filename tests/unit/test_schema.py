@@ -39,11 +39,12 @@ from probes.state_size import entries
 from probes.stream import dumps, stream_object
 from probes.summary import Summary, summarize
 from tests.unit.toy import ENTRY, Sent, ToyProbe, ToySample
-from tui import diff as diff_module
-from tui import figures, registry, runs
+from tui import figures, registry
 from tui.agent.metrics import collector as metrics
 from tui.agent.metrics import table_counters
-from tui.diff import compare
+from tui.commands import diff as diff_module
+from tui.commands import diff_input as runs
+from tui.commands.diff import compare
 from tui.export import declared, html
 from tui.export import write as export
 from tui.figures import Key, figures_of, probe_type

@@ -38,7 +38,7 @@ from probes.samples import (
     TaskTimes,
 )
 from tests.paths import ROOT
-from tui import runs
+from tui.commands import diff_input as runs
 from tui.figures import Figure, Key
 
 

@@ -12,7 +12,7 @@ from tui.export import graphs, tables
 from tui.export.section import Section, charts
 from tui.export.tables import Column, number, plain, rate, text, within
 from tui.registry import REGISTRY
-from tui.text import UNKNOWN, fmt_count, fmt_ns
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns
 
 
 def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:

@@ -23,7 +23,7 @@ from tui.export.tables import (
     table,
     text,
 )
-from tui.text import fmt_ns
+from tui.shared.text import fmt_ns
 
 
 def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:

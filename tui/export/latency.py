@@ -23,7 +23,7 @@ from tui.export.tables import (
     value_of,
     within,
 )
-from tui.text import UNKNOWN, fmt_count, fmt_ns
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns
 
 
 def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:

@@ -10,7 +10,7 @@ from probes.summary import Summary
 from tui.export import graphs
 from tui.export.section import Section, charts, digits
 from tui.export.tables import Row, Table, number, plain, rate, share, table, text
-from tui.text import UNKNOWN, fmt_ns, fmt_percent
+from tui.shared.text import UNKNOWN, fmt_ns, fmt_percent
 
 
 def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tui.export.graphs import Bars, Chart, Heat
 from tui.export.tables import Table
-from tui.text import UNKNOWN
+from tui.shared.text import UNKNOWN
 
 
 @dataclass(slots=True)

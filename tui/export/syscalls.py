@@ -23,7 +23,7 @@ from tui.export.tables import (
     text,
     within,
 )
-from tui.text import fmt_ns
+from tui.shared.text import fmt_ns
 
 
 def _calls(rates: Mapping[str, Any]) -> list[tuple[str, str, list[float | None]]]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
+from tui.shared.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 Row = Mapping[str, Any]
 

@@ -14,8 +14,8 @@ from probes.samples import Frame
 from probes.stream import dumps
 from probes.summary import Summarizer, Summary
 from probes.summary_limits import LIMITS
-from tui.garbage import uncollected
 from tui.registry import REGISTRY
+from tui.shared.gc_pause import uncollected
 
 ENDINGS = (".html", ".json", ".svg")
 MOST_BYTES = 1_000_000

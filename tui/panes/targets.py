@@ -9,9 +9,19 @@ from dataclasses import dataclass
 from probes.estimates import factor
 from probes.model import SpentRow, TargetRow
 from probes.samples import Duty
-from tui.lines import Line, Span
 from tui.panes.table import Column
-from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within, safe, width, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import (
+    UNKNOWN,
+    at_most,
+    fmt_count,
+    fmt_ns,
+    fmt_percent,
+    fmt_within,
+    safe,
+    width,
+    wrap,
+)
 
 NEAR = 2.0
 """A duration below so many times the probe's own floor says little."""
