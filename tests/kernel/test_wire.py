@@ -16,13 +16,21 @@ import pytest
 
 from probes.recording import Reader
 from probes.samples import ExecSample
-from tests.kernel.harness import eventually, held_programs, program_ids, status_of
+from tests.kernel.harness import (
+    eventually,
+    held_programs,
+    left_in_kernel,
+    program_ids,
+    programs_of,
+    status_of,
+)
 from tests.kernel.terminal import PROBETOP, Grid, Tty
 from tests.kernel.test_lifecycle import assert_gone
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 
-OPTIONS = ("-i", "0.2", "--probes", "syscalls,execs")
+OPTIONS = ("-i", "0.2", "--probes", "syscalls,execs", "--budget", "0", "-u", "0")
+"""What programs of other users do is in no history here, and what the machine does costs nothing."""
 WARM_SECONDS, STOP_SECONDS = 15.0, 8.0
 
 
@@ -134,7 +142,7 @@ def test_a_dashboard_ends_whose_terminal_takes_nothing(way: str) -> None:
     before = program_ids()
     with started() as tty:
         tree = tty.tree()
-        assert program_ids() - before
+        assert held_programs(tty.pid)
         stop_reading(tty)
         if way == "hang up":
             tty.hang_up()
@@ -181,7 +189,8 @@ def test_ctrl_z_gives_the_shell_its_terminal_and_fg_takes_it_back() -> None:
         shell.type(f"stty -a | md5sum; {' '.join([*PROBETOP, *OPTIONS])}; stty -a | md5sum\n")
         shell.shows("argv")
         for _ in range(2):
-            programs = program_ids() - before
+            programs = {number for pid in shell.tree() for number in programs_of(pid)}
+            assert programs
             shell.type("\x1a")
             shell.until("it is stopped", lambda: "Stopped" in shell.text[-500:])
             assert "\x1b[?1049l" in shell.text[-700:]
@@ -198,7 +207,7 @@ def test_ctrl_z_gives_the_shell_its_terminal_and_fg_takes_it_back() -> None:
         shell.type("kill %1; exit\n")
         shell.settle()
         assert "Stopped" not in shell.text
-    eventually("nothing is left", lambda: not program_ids() - before)
+    eventually("nothing is left", lambda: not left_in_kernel(before))
 
 
 def test_a_storm_of_sizes_ends_in_the_last() -> None:
