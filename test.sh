@@ -3,8 +3,8 @@
 #
 # ./test.sh: sets up what is missing, then style, types and all tests that this machine can
 # run: first those without probes, on all CPUs at once, then those of the kernel and of security,
-# two files at once or one by one, and other kernels beside the latter. The last line adds up all; the status is 0 only when
-# all passed.
+# two files at once or one by one, and other kernels beside the latter. The last line adds up all;
+# the status is 0 only when all passed.
 #
 # ./test.sh PYTEST ARGS: the same set-up and checks, then one pytest with these arguments.
 #

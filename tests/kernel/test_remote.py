@@ -17,7 +17,11 @@ from tests.kernel.network import Namespace, Relay, Sshd
 from tests.kernel.terminal import PROBETOP, Tty
 from tests.paths import ROOT
 
-pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.concurrent,
+    pytest.mark.usefixtures("steady_calls"),  # what is shown of a machine that does nothing else
+]
 
 COMMAND = f"env PYTHONPATH={ROOT} {sys.executable} -P -m tui.cli"
 LONG = 60.0

@@ -30,7 +30,7 @@ from tests.kernel.test_lifecycle import assert_gone
 pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 
 OPTIONS = ("-i", "0.2", "--probes", "syscalls,execs", "--budget", "0", "-u", "0")
-"""What programs of other users do is in no history here, and what the machine does costs nothing."""
+"""Other users' programs are not counted, and no load of the machine makes it give up anything."""
 WARM_SECONDS, STOP_SECONDS = 15.0, 8.0
 
 
