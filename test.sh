@@ -133,9 +133,10 @@ else
 	counts=$(mktemp -d) guests=
 	trap '[[ -z $guests ]] || kill "$guests"; rm -rf "$counts"' EXIT
 	SECONDS=0
+	# One more than there are CPUs, for many of these tests wait.
 	printf '== pytest, on all CPUs\n'
 	PROBETOP_COUNTS=$counts/parallel "$venv/bin/python" -m pytest \
-		--numprocesses logical --dist worksteal "${parallel[@]}" || status=1
+		--numprocesses "$(($(nproc) + 1))" --dist worksteal "${parallel[@]}" || status=1
 	printf '== pytest, two files at once\n'
 	PROBETOP_COUNTS=$counts/concurrent "$venv/bin/python" -m pytest -m concurrent \
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder "${kernel[@]}" || status=1
