@@ -60,6 +60,11 @@ def rss(pid: int) -> float:
     return int(status_of(pid)["VmRSS"].split()[0]) / 1024
 
 
+def turns(pid: int) -> int:
+    """How often the main thread of a program has waited: its loop turns, however busy the CPUs."""
+    return int(status_of(pid)["voluntary_ctxt_switches"])
+
+
 def stop_reading(tty: Tty) -> None:
     """Do not read until the program has written more than the terminal holds."""
     wire = eventually("its wire has begun", lambda: wchan(tty.pid))
@@ -125,7 +130,9 @@ def assert_whole(tty: Tty) -> None:
     """What was painted cell by cell is what is painted at once."""
     tty.type(" ")
     tty.shows("PAUSED")
-    time.sleep(2.5)  # a line of news in the footer goes away
+    # A line of news in the footer goes away in this time, and what a slow link puts off is drawn.
+    began, end = turns(tty.pid), time.monotonic() + 2.5
+    tty.until("it is idle", lambda: time.monotonic() > end and turns(tty.pid) > began + 50)
     tty.settle()
     shown, size = tty.grid.lines(), (tty.grid.columns, tty.grid.rows)
     tty.grid = Grid(*size)
@@ -219,7 +226,6 @@ def test_a_storm_of_sizes_ends_in_the_last() -> None:
         for size in [*sizes, (110, 33)]:
             tty.resize(*size)
             tty.read(0.001)
-        tty.grid = Grid(110, 33)
         tty.until("it fits", lambda: tty.grid.lines()[32].rstrip().endswith("q quit"))
         assert_whole(tty)
         assert max(map(len, tty.grid.lines())) > 100
