@@ -131,7 +131,7 @@ else
 	kernel=(tests/kernel tests/security)
 	beside=(tests/vm/test_guests.py)
 	counts=$(mktemp -d) guests=
-	trap '[[ -z $guests ]] || kill "$guests"; rm -rf "$counts"' EXIT
+	trap '[[ -z $guests ]] || kill "$guests" 2>/dev/null; rm -rf "$counts"' EXIT
 	SECONDS=0
 	# One more than there are CPUs, for many of these tests wait.
 	printf '== pytest, on all CPUs\n'
