@@ -98,8 +98,9 @@ def loaded(tty: Tty, namespace: Namespace) -> set[int]:
     def level() -> bool:
         tty.read(1.5)
         found.append(programs(namespace))
-        # On a busy machine a probe may take longer to load than two readings are apart.
-        done = not shown(tty, r"\bstarting\b")
+        # On a busy machine a probe may take longer to load than two readings are apart, or wait
+        # for the one before it.
+        done = not shown(tty, r"\bstarting\b|\boff: press 4\b")
         return done and len(found) > 1 and found[-1] == found[-2] != set()
 
     later(tty, "all probes are on", level)
@@ -207,10 +208,10 @@ def test_the_dashboard_of_an_agent(agent: tuple[str, str], namespace: Namespace)
         tty.type("4")
         tty.shows("off: press 4")
         # On a busy machine another probe may be loaded only now.
-        eventually("the far probe is detached", lambda: before - programs(namespace))
+        later(tty, "the far probe is detached", lambda: before - programs(namespace))
         off = programs(namespace)
         tty.type("4")
-        eventually("the far probe is back", lambda: programs(namespace) - off)
+        later(tty, "the far probe is back", lambda: programs(namespace) - off)
         namespace.cut()
         later(tty, "it says how old the data is", lambda: shown(tty, r"no data for \d+ s"))
         namespace.heal()
