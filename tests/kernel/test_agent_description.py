@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernel.serving import Agent
 
-pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
+pytestmark = pytest.mark.kernel
 TOKEN = "control-control-control"
 CONFIG = """
 [checks.positive_data_acceptance]

@@ -11,7 +11,7 @@ from bench import soak
 from bench.flat import Limit, grown
 from bench.held import LIMITS
 
-pytestmark = [pytest.mark.kernel, pytest.mark.concurrent, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(600)]
 
 MINUTES, AGENT_MINUTES = 2.0, 1.2
 
