@@ -144,6 +144,9 @@ class ProbetopApp(BudgetActions):
     def catch_up(self) -> None:
         """Show the newest Frame if it was not shown, as soon as the terminal can take it."""
         if self.paused:
+            # A pause holds the last Frame that came before it, also where a slow link put it off.
+            if self.travel.behind and not self.in_past:
+                self._show_newest()
             return
         frame = self.feed.mailbox.take()
         if frame is not None:

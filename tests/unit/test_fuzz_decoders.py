@@ -11,6 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.framing import DELTA, HEADER, KEY, Decoder
@@ -145,10 +147,15 @@ def mutated_records(chance: Random, pairs: list[tuple[Any, Any]]) -> tuple[bytes
     return first, record(DELTA, changes, HEADER.unpack(first[: HEADER.size])[2])
 
 
+PARTS = 4
+"""Of the longest test, so that several processes share it."""
+
+
 @long
-def test_mutated_frames_are_refused_or_taken_by_every_reader() -> None:
-    chance, pairs, accepted = Random(1), values(), 0
-    count = inputs()
+@pytest.mark.parametrize("part", range(PARTS))
+def test_mutated_frames_are_refused_or_taken_by_every_reader(part: int) -> None:
+    chance, pairs, accepted = Random(PARTS + part), values(), 0
+    count = max(1, inputs() // PARTS)
     for _ in range(count):
         decoder = Decoder()
         frames: list[Frame] = []
