@@ -18,7 +18,7 @@ from bench.agent import FRAMES, PROTOBUF, TEXT
 from bench.held import children, held, is_zombie, own_children, programs
 from bench.measure import BenchError
 from bench.typist import TARGETS
-from tui.agent import owner
+from tui.agent import owner_token
 from tui.registry import REGISTRY
 
 DEADLINE = 60.0
@@ -103,7 +103,7 @@ class Visitor:
         """What is answered; raises BenchError unless the status is as expected, or good."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         headers = {"Accept": accept, **({"Content-Type": "application/json"} if data else {})}
-        if token := owner.find("127.0.0.1", self.port):
+        if token := owner_token.find("127.0.0.1", self.port):
             headers["Authorization"] = f"Bearer {token}"
         connection = self.connect()
         with contextlib.closing(connection):

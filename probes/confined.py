@@ -188,9 +188,10 @@ def other_processes() -> str:
 
 def _stronger(limit: int = 200) -> Iterator[int]:
     """Processes that are somebody else's, or may do what this one may not."""
+    import psutil
+
     ours = kernel.capabilities("Prm")
-    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    for pid in pids[:limit]:
+    for pid in psutil.pids()[:limit]:
         try:
             uid = os.stat(f"/proc/{pid}").st_uid
         except OSError:

@@ -4,6 +4,19 @@
 Reads 64-bit little-endian files as the System V ABI's "Object Files" chapter and LSB's
 "Symbol Versioning" describe them, with pread, not mapped: a file that shrinks meanwhile must
 not kill. The file is taken to be hostile: what goes beyond the limits below is refused.
+
+pyelftools 0.33 was measured in its place (`bench/elf_readers.py`; CPU time and memory of a search
+for all functions, Python 3.11):
+
+    file                                 probes.elf         pyelftools
+    libc, 2,594 functions            7 ms,  0.5 MiB     62 ms, 0.6 MiB
+    libpython, 1,472 functions       5 ms,  0.3 MiB     43 ms, 0.4 MiB
+    300 MB, 200,000 functions      925 ms,   60 MiB     9.0 s,  41 MiB
+    0.5 MB, names without an end   2.5 ms,    0 MiB     1.8 s, 486 MiB
+
+It makes an object of each symbol, which takes nine times as long while somebody waits for what is
+typed; it has no limits on names, counts and sections, and some damaged files end it with
+exceptions that are not its own. This module reads files of any user with privileges.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from rich.text import Text
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -25,6 +24,7 @@ from tui.filters import EXAMPLE, parse_filters
 from tui.palette import Commands
 from tui.prompt import Prompt
 from tui.registry import REGISTRY
+from tui.terminal.textual_private import OpenApp
 from tui.text import safe
 
 INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -35,7 +35,7 @@ TEXTUAL_ACTIONS = ("quit", "command_palette", "suspend_process")
 FIND = "Find a function, a tracepoint or another thing to time"
 
 
-class Actions(App[int]):
+class Actions(OpenApp[int]):
     """The half of the program that acts on keys; `source` and `dashboard` are its subclass's.
 
     `frame` is the one that is shown, None before the first.
@@ -83,17 +83,10 @@ class Actions(App[int]):
         textual = getattr(App, name, None)
         return action in TEXTUAL_ACTIONS or getattr(type(self), name, None) is not textual
 
-    async def _broker_event(
-        self, event_name: str, event: events.Event, default_namespace: DOMNode
-    ) -> bool:
-        """Run nothing that a text on the screen names: keys and the palette are the only ways."""
-        return False
-
-    def _fatal_error(self) -> None:
-        """Have a traceback printed at the end without control characters that an error quotes."""
+    def error_text(self) -> Text:
+        """The traceback without control characters that an error quotes."""
         lines = traceback.format_exc().splitlines()
-        self._exit_renderables.append(Text("\n".join([safe(line) for line in lines])))
-        self._close_messages_no_wait()
+        return Text("\n".join([safe(line) for line in lines]))
 
     def forget_wishes(self) -> None:
         """What keys asked for shows in the Frame that has come."""

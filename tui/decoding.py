@@ -86,10 +86,13 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def typed(value: Any, kind: type[T], where: str) -> T:
-    """The value as `kind`; raises ProbeError with what is wrong at `where`."""
+def typed(value: Any, kind: type[T], where: str, *, strict: bool = True) -> T:
+    """The value as `kind`; raises ProbeError with what is wrong at `where`.
+
+    Not `strict`, a text may stand for a number, as in the address of a request.
+    """
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=strict)
     except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeError) as error:
         raise ProbeError(f"{where} is wrong: {words_of(error)}", "see GET /openapi.json") from None
 

@@ -19,14 +19,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from textual import events
-from textual._xterm_parser import XTermParser
 from textual.app import App
-from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
 from probes import file_maker, terminal_state
 from tui.messages import HungUp, Resumed, WireIdle
+from tui.terminal.textual_private import OpenDriver, XTermParser, driver_of, escape_due
 from tui.wire import Wire
 
 PATIENCE = 0.5
@@ -35,7 +34,7 @@ SETTLE = 0.05
 """Seconds for which a change of size waits for the next: a dragged window sends hundreds."""
 
 
-class WireDriver(LinuxDriver):
+class WireDriver(OpenDriver):
     """Textual's driver for terminals, with a writer that holds little and delays nobody."""
 
     def __init__(
@@ -53,6 +52,7 @@ class WireDriver(LinuxDriver):
             on_death=lambda: self._tell(HungUp()),
             encoding=sys.__stderr__.encoding,
         )
+        self.writer = self.wire
         self._painting: list[str] | None = None
         self._poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._suspended = self._resizing = False
@@ -61,22 +61,12 @@ class WireDriver(LinuxDriver):
     def _tell(self, message: Message) -> None:
         """Tell the application, from any thread; one that has ended need not know."""
         with suppress(RuntimeError):
-            self._app.post_message(message)
+            self.application.post_message(message)
 
     def _soon(self, act: Callable[..., object], *args: object) -> None:
         """Have the loop do something, from a signal handler."""
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(act, *args)
-
-    # Textual makes a thread of its own for what is written, and starts and stops it here.
-
-    @property
-    def _writer_thread(self) -> Any:
-        return self.wire
-
-    @_writer_thread.setter
-    def _writer_thread(self, thread: Any) -> None:
-        pass
+            self.loop.call_soon_threadsafe(act, *args)
 
     # -- output -------------------------------------------------------------------------
 
@@ -107,7 +97,7 @@ class WireDriver(LinuxDriver):
 
     def disable_input(self) -> None:
         """End the thread that reads keys."""
-        if self._key_thread is not None and self._key_thread.is_alive():
+        if self.key_thread is not None and self.key_thread.is_alive():
             os.eventfd_write(self._poke, 1)
         super().disable_input()
 
@@ -141,27 +131,27 @@ class WireDriver(LinuxDriver):
     # -- signals ------------------------------------------------------------------------
 
     def _on_winch(self, *_: object) -> None:
-        if not (self._in_band_window_resize or self._resizing):
+        if not (self.sends_size or self._resizing):
             self._resizing = True
-            self._soon(self._loop.call_later, SETTLE, self._resize)
+            self._soon(self.loop.call_later, SETTLE, self._resize)
 
     def _resize(self) -> None:
         self._resizing = False
-        size = Size(*self._get_terminal_size())
-        self._app.post_message(events.Resize(size, size))
+        size = Size(*self.terminal_size())
+        self.application.post_message(events.Resize(size, size))
 
-    def _sigtstp_application(self, *_: object) -> None:
+    def on_stop_signal(self, *_: object) -> None:
         """Suspend, but not in the middle of whatever the signal came into."""
         self._soon(self._suspend)
 
-    def _sigcont_application(self, *_: object) -> None:
+    def on_continue_signal(self, *_: object) -> None:
         """The end of a SIGSTOP, before which nothing could be given back."""
         if not self._suspended:
             self._soon(self._take_again)
 
     def _suspend(self) -> None:
         """Stop, with all of the shell's job, until the shell makes us go on in front."""
-        if not self._auto_restart or self._suspended:
+        if not self.may_suspend or self._suspended:
             return
         self._suspended = True
         self.suspend_application_mode()
@@ -172,13 +162,13 @@ class WireDriver(LinuxDriver):
             # Without a shell that could make us go on, the signal does not stop at all.
             if self._in_foreground() or time.monotonic() - stopped < 0.01:
                 break
-        signal.signal(signal.SIGTSTP, self._sigtstp_application)
+        signal.signal(signal.SIGTSTP, self.on_stop_signal)
         self._suspended = False
         self._begin_again()
 
     def _take_again(self) -> None:
         """Take the terminal over a second time: who stopped us may have used it."""
-        if self._in_foreground() and self._key_thread is not None:
+        if self._in_foreground() and self.key_thread is not None:
             attributes = self.attrs_before
             # The keyboard protocol is a stack: what is pushed again is taken off first.
             self.write("\x1b[<u")
@@ -189,13 +179,13 @@ class WireDriver(LinuxDriver):
     def _begin_again(self) -> None:
         self.wire.forgive()
         self.resume_application_mode()
-        self._app.post_message(Resumed())
+        self.application.post_message(Resumed())
 
     # -- input --------------------------------------------------------------------------
 
     def run_input_thread(self) -> None:
         """Wait for input and hand it over, until `disable_input` or the end of the terminal."""
-        parser = XTermParser(self._debug)
+        parser = XTermParser(self.debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         with selectors.DefaultSelector() as selector:
             selector.register(self.fileno, selectors.EVENT_READ)
@@ -225,11 +215,11 @@ class WireDriver(LinuxDriver):
 
 def _patience(parser: XTermParser) -> float | None:
     """Seconds until an escape that nothing followed was the key; None if there is none."""
-    due: float | None = parser._timeout_time
+    due = escape_due(parser)
     return None if due is None else max(0.0, due - time.monotonic())
 
 
 def of(app: App[Any]) -> WireDriver | None:
     """The driver of an application that has a terminal."""
-    driver = app._driver
+    driver = driver_of(app)
     return driver if isinstance(driver, WireDriver) else None

@@ -7,11 +7,10 @@ What is painted between Frames (a cursor that moves) waits for the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from rich.console import RenderableType
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -71,14 +70,14 @@ class LinkActions(ExportActions):
         """Seconds from one Frame to the next at least, while the past is played."""
         return self.link.every
 
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+    def send_repaint(self, send: Callable[[], None]) -> None:
         """Send a repaint, or have the screen painted anew when there is room for it."""
         own = driver.of(self)
-        if own is None or renderable is None or self._batch_count:
-            super()._display(screen, renderable)
+        if own is None:
+            send()
         elif self.may_paint():
             with own.paint():
-                super()._display(screen, renderable)
+                send()
         else:
             own.wire.torn = True
 

@@ -37,7 +37,7 @@ def test_the_agent_is_what_its_description_says(tmp_path: Path) -> None:
             f"--config-file {config} run {agent.where}/openapi.json --checks all --no-color "
             "--exclude-path /v1/frames --exclude-path /metrics --exclude-checks use_after_free "
             "--phases coverage,fuzzing,stateful "
-            "--max-examples 15 --seed 1 --generation-deterministic"
+            "--max-examples 15 --seed 1 --generation-deterministic --request-timeout 60"
         )
         header = f"Authorization: Bearer {TOKEN}"
         done = subprocess.run(

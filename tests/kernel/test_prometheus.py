@@ -22,7 +22,7 @@ from tests.kernel.harness import Work
 from tests.kernel.prometheus import Agent, Prometheus
 from tests.paths import ROOT
 from tests.unit.metrics_feed import PROTOBUF, decoded
-from tui.agent.metrics_histogram import SECONDS
+from tui.agent.metrics.histogram import SECONDS
 
 pytestmark = pytest.mark.kernel
 

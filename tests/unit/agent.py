@@ -22,14 +22,15 @@ from probes.privileges import User
 from probes.samples import NO_FILTERS, Filters, Frame, LatencySample, Target
 from probes.slot import Standing
 from tests.pilot.fake import FakeSource
-from tui.agent.api import application
-from tui.agent.command import Setup, page_files
-from tui.agent.listen import open_socket, tls
-from tui.agent.notify import Notifier
+from tui.agent.command import page_files
+from tui.agent.http.api import application
+from tui.agent.http.server import Server
+from tui.agent.http.sockets import open_socket, tls
 from tui.agent.options import Listen, ServeOptions, Token
-from tui.agent.owner import OwnerFile
-from tui.agent.running import assemble, guard_of
-from tui.agent.server import Server
+from tui.agent.owner_token import OwnerFile
+from tui.agent.sd_notify import Notifier
+from tui.agent.service import assemble, guard_of
+from tui.agent.setup import Setup
 from tui.options import Options
 from tui.registry import names
 

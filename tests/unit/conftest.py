@@ -16,4 +16,4 @@ settings.load_profile("tests")
 @pytest.fixture(autouse=True)
 def _processes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents find a /proc without hidepid, however that of this machine is mounted."""
-    monkeypatch.setattr("tui.agent.running.shows_processes", lambda: True)
+    monkeypatch.setattr("tui.agent.service.shows_processes", lambda: True)

@@ -15,7 +15,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from probes.samples import Frame, Host, Sample
-from tui.agent.metrics import Metrics
+from tui.agent.metrics.collector import Metrics
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 PROTOBUF = (

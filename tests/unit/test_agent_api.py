@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from probes.base import ProbeError
 from probes.samples import Filters
 from tests.paths import ROOT
 from tests.unit.agent import Served, eventually
-from tui.agent import openapi
-from tui.agent.api import ROUTES
-from tui.agent.schemas import SCHEMAS
+from tui.agent.http import openapi, schemas
+from tui.agent.http.operations import OPERATIONS, Operation
 from tui.decoding import strict_json
 
 
@@ -38,7 +38,7 @@ def test_probes_as_they_stand(served: Served) -> None:
     assert value["watched"] is True
     names = [probe["name"] for probe in value["probes"]]
     assert names == ["syscalls", "execs", "latency", "pmc"]
-    assert set(value["probes"][0]) == set(SCHEMAS["Probe"]["properties"])
+    assert set(value["probes"][0]) == set(schemas.Probe.__struct_fields__)
     assert value["probes"][0]["options"] == {"latency": False, "sample_every": 1}
     assert value["probes"][2]["options"] == {"targets": ["runq"]}
     assert value["probes"][0] == served.get("/v1/probes/syscalls").json()
@@ -310,18 +310,66 @@ def test_routes_and_description_agree(served: Served) -> None:
         for method in operations
         if method != "parameters"
     }
-    assert described == {(method, path) for method, path, _ in ROUTES}
+    assert described == {(operation.method, operation.path) for operation in OPERATIONS}
     assert document["openapi"].startswith("3.1")
     assert "security" not in document
 
 
 def test_every_reference_of_the_description_leads_somewhere() -> None:
-    text = openapi.description(tokens=True).decode()
-    for reference in text.split('"$ref": "')[1:]:
-        assert reference.partition('"')[0].removeprefix("#/components/schemas/") in SCHEMAS
+    text = openapi.description(OPERATIONS, tokens=True).decode()
     document = json.loads(text)
+    for reference in text.split('"$ref": "')[1:]:
+        name = reference.partition('"')[0].removeprefix("#/components/schemas/")
+        assert name in document["components"]["schemas"]
     assert document["security"] == [{"token": []}]
     assert document["paths"]["/healthz"]["get"]["security"] == []
+
+
+WHERE = {
+    "probe": "/v1/probes/latency",
+    "search": "/v1/search?q=malloc",
+    "run": "/v1/runs/{id}",
+}
+
+
+def answered(served: Served, operation: Operation, run: str) -> Any:
+    """What a GET of this operation answers."""
+    path = WHERE.get(operation.name, operation.path).format(id=run)
+    return served.get(path).json()
+
+
+def test_answers_have_the_types_that_are_described(served: Served) -> None:
+    run = served.ask("POST", "/v1/runs", {"seconds": 60, "filters": {"pid": os.getpid()}}).json()
+    msgspec.convert(run, schemas.Run)
+    report = {"ok": True, "machine": {}, "checks": [{}]}
+    served.source.helped = lambda name: {"ok": True, "result": report}
+    seen = 0
+    for operation in OPERATIONS:
+        kind = operation.answers.get(200)
+        if operation.method == "GET" and isinstance(kind, type):
+            msgspec.convert(answered(served, operation, run["id"]), kind)
+            seen += 1
+    assert seen > 8
+    served.ask("DELETE", f"/v1/runs/{run['id']}")
+
+
+@pytest.mark.parametrize("operation", [one for one in OPERATIONS if one.body], ids=lambda o: o.name)
+def test_null_is_taken_where_the_description_says_so(served: Served, operation: Operation) -> None:
+    """Also absent members: each is sent alone beside those that are required."""
+    document = served.get("/openapi.json").json()
+    method = document["paths"][operation.path][operation.method.lower()]
+    reference = method["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+    needed = {name: {"seconds": 1, "spec": "runq"}[name] for name in schema["required"]}
+    assert operation.body is not None
+    for name, member in schema["properties"].items():
+        nullable = {"type": "null"} in member.get("anyOf", ()) or "null" in member.get("type", ())
+        value = {**needed, name: None}
+        if nullable:
+            msgspec.convert(value, operation.body)
+        else:
+            with pytest.raises(msgspec.ValidationError):
+                msgspec.convert(value, operation.body)
 
 
 def test_parse_takes_json_alone() -> None:
@@ -335,8 +383,8 @@ def test_the_agent_never_imports_what_draws() -> None:
     program = (
         "import sys\n"
         "for name in ('textual', 'rich', 'jinja2', 'bcc'): sys.modules[name] = None\n"
-        "import tui.agent.running as running\n"
-        "running.preload()\n"
+        "import tui.agent.service as service\n"
+        "service.preload()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

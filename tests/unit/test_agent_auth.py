@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.unit.agent import CONTROL, OWN, READ, TOKENS, Served
-from tui.agent import running
-from tui.agent.api import ROUTES
-from tui.agent.auth import shows_processes
+from tui.agent import service
+from tui.agent.http.auth import shows_processes
+from tui.agent.http.operations import OPERATIONS
 from tui.agent.options import Listen
 
 
@@ -101,7 +101,7 @@ def test_no_preflight_is_ever_answered(open_one: Served) -> None:
 )
 def test_without_a_right_token_nothing_is_told(guarded: Served, header: dict[str, str]) -> None:
     before = list(guarded.source.commands)
-    for method, path, _ in ROUTES:
+    for method, path, *_ in OPERATIONS:
         if path == "/healthz":
             continue
         address = path.format(name="execs", id="x")
@@ -122,7 +122,7 @@ def test_a_read_token_reads_and_no_more(guarded: Served) -> None:
     # Searches are root's work, and few wait for it at a time.
     assert "reading" in guarded.get("/v1/search?q=malloc", **token).refused(403)
     before = list(guarded.source.commands)
-    for method, path, _ in ROUTES:
+    for method, path, *_ in OPERATIONS:
         if method != "GET":
             address = path.format(name="execs", id="x")
             body: Any = {} if method != "DELETE" else None
@@ -185,7 +185,7 @@ PUBLIC = {
 def test_anybody_reads_little_and_changes_nothing() -> None:
     with Served(as_owner=False) as served:
         before = list(served.source.commands)
-        for method, path, _ in ROUTES:
+        for method, path, *_ in OPERATIONS:
             address = path.format(name="execs", id="x")
             body: Any = {} if method in ("PUT", "POST") else None
             with served.open(method, address, body) as response:
@@ -217,7 +217,7 @@ def test_names_and_pages_are_checked_also_of_who_has_the_token(open_one: Served)
 
 
 def test_nothing_is_public_where_processes_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "shows_processes", lambda: False)
+    monkeypatch.setattr(service, "shows_processes", lambda: False)
     with Served(as_owner=False) as served:
         assert "hidepid" in served.get("/v1/frames").refused(401)
         assert "hidepid" in served.get("/metrics").refused(401)

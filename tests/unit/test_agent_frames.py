@@ -16,9 +16,9 @@ from probes.framing import Decoder
 from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Spent
 from probes.stream import stream_object
 from tests.unit.agent import Served, eventually
-from tui.agent import frames, server
+from tui.agent.http import frame_streams, server
 
-RECORDS = {"Accept": frames.RECORDS}
+RECORDS = {"Accept": frame_streams.RECORDS}
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_an_event_is_encoded_once_for_all(served: Served, monkeypatch: pytest.Mo
         made.append(arguments)
         return stream_object(*arguments)
 
-    monkeypatch.setattr(frames, "stream_object", counted)
+    monkeypatch.setattr(frame_streams, "stream_object", counted)
     with served.open("GET", "/v1/frames") as one, served.open("GET", "/v1/frames") as two:
         listening(served, 2)
         served.source.push()
@@ -83,7 +83,7 @@ def decoded(response: HTTPResponse) -> Iterator[Frame | dict[str, Any]]:
 
 def test_records_begin_with_a_whole_frame(served: Served) -> None:
     with served.open("GET", "/v1/frames", headers=RECORDS) as response:
-        assert response.headers["Content-Type"] == frames.RECORDS
+        assert response.headers["Content-Type"] == frame_streams.RECORDS
         items = decoded(response)
         first = next(items)
         assert isinstance(first, Frame)
@@ -93,7 +93,7 @@ def test_records_begin_with_a_whole_frame(served: Served) -> None:
 
 
 def test_a_reader_that_was_slow_misses_no_event() -> None:
-    reader = frames.Records(None)
+    reader = frame_streams.Records(None)
     with Served() as served:
         made = [served.source.frame() for _ in range(5)]
         for frame in made:
@@ -165,7 +165,7 @@ def test_its_owner_gets_all_of_the_same_frame(served: Served) -> None:
 def test_anybody_takes_at_most_half_of_the_places(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "MOST_LISTENERS", 4)
+    monkeypatch.setattr(frame_streams, "MOST_LISTENERS", 4)
     served.as_owner = False
     with served.open("GET", "/v1/frames"), served.open("GET", "/v1/frames"):
         listening(served, 2)
@@ -179,7 +179,7 @@ def test_anybody_takes_at_most_half_of_the_places(
 def test_signs_of_life(
     served: Served, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(frames, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(frame_streams, "HEARTBEAT", 0.05)
     with served.open("GET", "/v1/frames", headers=headers) as response:
         if headers:
             items = decoded(response)
@@ -190,8 +190,8 @@ def test_signs_of_life(
 
 
 def test_there_are_only_so_many_clients(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "MOST_READERS", 1)
-    monkeypatch.setattr(frames, "MOST_LISTENERS", 1)
+    monkeypatch.setattr(frame_streams, "MOST_READERS", 1)
+    monkeypatch.setattr(frame_streams, "MOST_LISTENERS", 1)
     with served.open("GET", "/v1/frames", headers=RECORDS), served.open("GET", "/v1/frames"):
         listening(served, 2)
         served.get("/v1/frames").refused(429)
@@ -203,9 +203,9 @@ def test_there_are_only_so_many_clients(served: Served, monkeypatch: pytest.Monk
 def test_who_has_too_much_waiting_is_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with Served() as served:
 
-        async def overrun() -> frames.Events:
-            listener = frames.Events()
-            for _ in range(frames.MOST_EVENTS + 1):
+        async def overrun() -> frame_streams.Events:
+            listener = frame_streams.Events()
+            for _ in range(frame_streams.MOST_EVENTS + 1):
                 assert not listener.closed
                 listener.put(b"event")
             assert await listener.next() is None
@@ -214,8 +214,8 @@ def test_who_has_too_much_waiting_is_at_its_end(monkeypatch: pytest.MonkeyPatch)
         assert served.run(overrun).overrun
 
         async def too_long() -> bool:
-            listener = frames.Events()
-            listener.put(b"x" * (frames.MOST_BYTES + 1))
+            listener = frame_streams.Events()
+            listener.put(b"x" * (frame_streams.MOST_BYTES + 1))
             assert not listener.overrun
             listener.put(b"x")
             return listener.overrun

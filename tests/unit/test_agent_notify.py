@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tui.agent.notify import Notifier
+from tui.agent.sd_notify import Notifier
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -12,7 +12,7 @@ import pytest
 
 from probes.base import ProbeError
 from probes.privileges import NOBODY, User, service_user
-from tui.agent import listen
+from tui.agent.http import sockets
 from tui.agent.options import Listen, ServeOptions, Token, check_listen, read_tokens, resolve
 from tui.checks import UsageError
 
@@ -119,7 +119,7 @@ def test_defaults() -> None:
 
 def refused(options: ServeOptions) -> str:
     with pytest.raises(ProbeError) as caught:
-        listen.open_socket(options, USER, USER)
+        sockets.open_socket(options, USER, USER)
     return str(caught.value)
 
 
@@ -129,11 +129,11 @@ def test_other_machines_need_a_token_and_encryption(tmp_path: Path) -> None:
     # A token that is sent in clear is nobody's secret.
     assert "--tls-cert" in refused(ServeOptions(listen=everywhere, tokens=tokens))
     assert "--token-file" in refused(ServeOptions(listen=everywhere, insecure=True))
-    listen.open_socket(
+    sockets.open_socket(
         ServeOptions(listen=everywhere, tokens=tokens, insecure=True), USER, USER
     ).close()
     with_tls = ServeOptions(listen=everywhere, tokens=tokens, certificate="/c")
-    listen.open_socket(with_tls, USER, USER).close()
+    sockets.open_socket(with_tls, USER, USER).close()
 
 
 def test_an_address_in_use_is_one_line() -> None:
@@ -147,7 +147,7 @@ def test_an_address_in_use_is_one_line() -> None:
 
 def test_a_unix_socket_is_for_its_owner_and_group(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    sock = listen.open_socket(ServeOptions(listen=Listen(path=path)), USER, USER)
+    sock = sockets.open_socket(ServeOptions(listen=Listen(path=path)), USER, USER)
     status = os.stat(path)
     assert stat.S_IMODE(status.st_mode) == 0o660
     # Whatever else runs as nobody has no business here.
@@ -156,7 +156,7 @@ def test_a_unix_socket_is_for_its_owner_and_group(tmp_path: Path) -> None:
     assert "somebody does already" in why
     sock.close()
     # What the last one left is replaced.
-    listen.open_socket(ServeOptions(listen=Listen(path=path)), USER, USER).close()
+    sockets.open_socket(ServeOptions(listen=Listen(path=path)), USER, USER).close()
     assert os.path.exists(path)
 
 
@@ -173,8 +173,8 @@ def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "c", "not PEM")
     for name in (path, str(tmp_path / "none")):
         with pytest.raises(UsageError, match="cannot be used"):
-            listen.tls(ServeOptions(certificate=name))
-    assert listen.tls(ServeOptions()) is None
+            sockets.tls(ServeOptions(certificate=name))
+    assert sockets.tls(ServeOptions()) is None
 
 
 @pytest.mark.parametrize("sudo", [None, "0"])

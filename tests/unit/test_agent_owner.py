@@ -16,7 +16,7 @@ from probes.privileges import NOBODY, User
 from tests.folders import tmp_path as tmp_path
 from tests.paths import ROOT
 from tests.unit.agent import eventually
-from tui.agent import owner
+from tui.agent import owner_token
 
 SOMEBODY = 4711
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by root")
@@ -25,7 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory in the place of /run, that everybody can reach."""
-    monkeypatch.setattr(owner, "RUN", str(tmp_path))
+    monkeypatch.setattr(owner_token, "RUN", str(tmp_path))
     for name in ("XDG_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -35,10 +35,10 @@ def me() -> User:
     return User(os.geteuid(), os.getegid(), None)
 
 
-def create(user: User) -> owner.OwnerFile:
+def create(user: User) -> owner_token.OwnerFile:
     if os.geteuid() != 0:
-        os.environ["XDG_RUNTIME_DIR"] = owner.RUN
-    return owner.create("127.0.0.1", 9435, user)
+        os.environ["XDG_RUNTIME_DIR"] = owner_token.RUN
+    return owner_token.create("127.0.0.1", 9435, user)
 
 
 def as_user(uid: int, program: str, *arguments: str) -> str:
@@ -52,8 +52,8 @@ def as_user(uid: int, program: str, *arguments: str) -> str:
 
 
 FIND = (
-    "import sys\nfrom tui.agent import owner\nowner.RUN = sys.argv[1]\n"
-    "print(owner.find(sys.argv[2], 9435))\n"
+    "import sys\nfrom tui.agent import owner_token\nowner_token.RUN = sys.argv[1]\n"
+    "print(owner_token.find(sys.argv[2], 9435))\n"
 )
 
 
@@ -64,10 +64,10 @@ def test_its_user_finds_it_until_the_end(run: Path) -> None:
     assert len(made.secret) >= 40
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert owner.find("127.0.0.1", 9435) == made.secret
+    assert owner_token.find("127.0.0.1", 9435) == made.secret
     # Somebody else may listen on an address that only looks alike.
     for host, port in (("::1", 9435), ("127.0.0.2", 9435), ("127.0.0.1", 9436)):
-        assert owner.find(host, port) is None
+        assert owner_token.find(host, port) is None
     made.close()
     assert not path.exists()
     assert list(path.parent.iterdir()) == []
@@ -78,16 +78,17 @@ def test_two_agents_never_have_the_same_token(run: Path) -> None:
     assert one.secret != two.secret
     one.close()
     # The file is that of the second one by now.
-    assert owner.find("127.0.0.1", 9435) == two.secret
+    assert owner_token.find("127.0.0.1", 9435) == two.secret
     two.close()
-    assert owner.find("127.0.0.1", 9435) is None
+    assert owner_token.find("127.0.0.1", 9435) is None
 
 
 def test_it_is_gone_also_when_the_agent_is_killed(run: Path) -> None:
     program = (
-        "import os, sys, time\nfrom probes.privileges import User\nfrom tui.agent import owner\n"
-        "owner.RUN = os.environ['XDG_RUNTIME_DIR'] = sys.argv[1]\n"
-        "made = owner.create('127.0.0.1', 9435, User(os.geteuid(), os.getegid(), None))\n"
+        "import os, sys, time\nfrom probes.privileges import User\n"
+        "from tui.agent import owner_token\n"
+        "owner_token.RUN = os.environ['XDG_RUNTIME_DIR'] = sys.argv[1]\n"
+        "made = owner_token.create('127.0.0.1', 9435, User(os.geteuid(), os.getegid(), None))\n"
         "print(made.path, flush=True)\ntime.sleep(60)\n"
     )
     command = [sys.executable, "-c", program, str(run)]
@@ -127,7 +128,7 @@ def test_links_that_its_user_puts_there_are_not_followed(run: Path) -> None:
     directory = run / f"probetop-{SOMEBODY}"
     directory.mkdir(0o700)
     os.chown(directory, SOMEBODY, SOMEBODY)
-    name = directory / owner.file_name("127.0.0.1", 9435)
+    name = directory / owner_token.file_name("127.0.0.1", 9435)
     for make in (os.symlink, os.link):
         make(precious, name)
         made = create(user)
@@ -163,7 +164,7 @@ def test_a_directory_of_others_is_not_used(run: Path, kind: str) -> None:
 def test_a_file_that_somebody_else_wrote_is_not_believed(run: Path) -> None:
     directory = run / "probetop-0"
     directory.mkdir(0o700)
-    name = directory / owner.file_name("127.0.0.1", 9435)
+    name = directory / owner_token.file_name("127.0.0.1", 9435)
     for uid, mode, text in (
         (SOMEBODY, 0o600, "Authorization: Bearer stolen\n"),
         (0, 0o640, "Authorization: Bearer stolen\n"),
@@ -173,10 +174,10 @@ def test_a_file_that_somebody_else_wrote_is_not_believed(run: Path) -> None:
         name.write_text(text)
         name.chmod(mode)
         os.chown(name, uid, 0)
-        assert owner.find("127.0.0.1", 9435) is None
+        assert owner_token.find("127.0.0.1", 9435) is None
     name.unlink()
     os.mkfifo(name, 0o600)
-    assert owner.find("127.0.0.1", 9435) is None
+    assert owner_token.find("127.0.0.1", 9435) is None
 
 
 def test_nobody_gets_no_token(run: Path) -> None:
@@ -188,8 +189,8 @@ def test_nobody_gets_no_token(run: Path) -> None:
 def test_where_nothing_can_be_written_it_says_so(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "RUN", str(run / "none"))
+    monkeypatch.setattr(owner_token, "RUN", str(run / "none"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(run / "none"))
     with pytest.raises(ProbeError, match="No such file") as caught:
-        owner.create("127.0.0.1", 9435, me())
+        owner_token.create("127.0.0.1", 9435, me())
     assert "--token-file" in caught.value.fix

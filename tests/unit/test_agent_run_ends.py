@@ -10,16 +10,16 @@ import pytest
 
 from probes.base import ProbeError
 from probes.summary import Summarizer
-from tui.agent.control import Control
-from tui.agent.runs import Run, Runs
-from tui.agent.turns import Turns
+from tui.agent.state.bounded_lock import BoundedLock
+from tui.agent.state.measurements import Run, Runs
+from tui.agent.state.probe_control import Control
 
 
 class FakeControl:
     """Removes targets after a moment; with `why`, gives filters back to nobody."""
 
     def __init__(self, why: str = "") -> None:
-        self.lock = Turns()
+        self.lock = BoundedLock()
         self.wishes = self
         self.runs: dict[str, Any] = {}
         self.why = why

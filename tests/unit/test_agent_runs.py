@@ -14,9 +14,9 @@ import pytest
 from probes import content_file
 from probes.samples import Filters
 from tests.unit.agent import Served, eventually
-from tui.agent import runs
 from tui.agent.errors import Refused
-from tui.agent.schemas import SCHEMAS
+from tui.agent.http import schemas
+from tui.agent.state import measurements
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def begin(served: Served, seconds: float = 3600, **wish: Any) -> str:
 
 def run(served: Served, identity: str) -> dict[str, Any]:
     value: dict[str, Any] = served.get(f"/v1/runs/{identity}").json()
-    assert value.keys() == set(SCHEMAS["Run"]["properties"])
+    assert value.keys() == set(schemas.Run.__struct_fields__)
     return value
 
 
@@ -193,8 +193,8 @@ def test_a_cgroup_that_is_none_is_refused_during_a_run_as_well(served: Served) -
 
 
 def test_there_are_only_so_many(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "MOST_KEPT", 6)
-    going = [begin(served, probes=["syscalls"]) for _ in range(runs.MOST_RUNNING)]
+    monkeypatch.setattr(measurements, "MOST_KEPT", 6)
+    going = [begin(served, probes=["syscalls"]) for _ in range(measurements.MOST_RUNNING)]
     answer = served.ask("POST", "/v1/runs", {"seconds": 1})
     assert "runs at a time" in answer.refused(429)
     assert served.ask("DELETE", f"/v1/runs/{going[0]}").status == 200
@@ -210,7 +210,7 @@ def test_there_are_only_so_many(served: Served, monkeypatch: pytest.MonkeyPatch)
 def test_results_are_forgotten(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = begin(served, 0.05, probes=["syscalls"])
     over(served, identity)
-    monkeypatch.setattr(runs, "MOST_AGE", -1)
+    monkeypatch.setattr(measurements, "MOST_AGE", -1)
     served.get(f"/v1/runs/{identity}").refused(404)
     assert served.get("/v1/runs").json() == {"runs": []}
 
@@ -254,7 +254,7 @@ def test_snapshots_are_of_the_last_seconds(served: Served) -> None:
 def test_a_page_is_made_by_somebody_else(served: Served) -> None:
     import threading
 
-    from tui.agent.page import make
+    from tui.agent.state.snapshot_worker import make
 
     def in_thread(name: str) -> dict[str, Any]:
         # It draws with a loop of its own.

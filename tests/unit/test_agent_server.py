@@ -16,7 +16,7 @@ from contextlib import suppress
 import pytest
 
 from tests.unit.agent import OWN, READ, TOKENS, Served, eventually
-from tui.agent import admission, answers, server
+from tui.agent.http import admission, request_context, server
 
 MINE = f"Authorization: Bearer {OWN}\r\n".encode()
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -69,7 +69,7 @@ def test_a_head_that_drips_takes_no_longer(served: Served, monkeypatch: pytest.M
 
 
 def test_a_body_takes_only_so_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_context, "BODY_SECONDS", 0.2)
     head = (
         b"PUT /v1/filters HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         + MINE

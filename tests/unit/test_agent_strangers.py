@@ -15,8 +15,8 @@ from contextlib import suppress
 import pytest
 
 from tests.unit.agent import CONTROL, TOKENS, Served, eventually
-from tui.agent import admission, server, tls
-from tui.agent.parser import MOST_LINES
+from tui.agent.http import admission, server, tls
+from tui.agent.http.request_parser import MOST_LINES
 
 HEAD = b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 
 from tests.unit.agent import OWN, Served, eventually
-from tui.agent import control
 from tui.agent.errors import Refused
-from tui.agent.turns import MOST_WAITING, Turns
+from tui.agent.state import probe_control
+from tui.agent.state.bounded_lock import MOST_WAITING, BoundedLock
 
 
 async def test_too_many_that_wait_are_refused_and_the_others_are_served() -> None:
-    turns, served, refused = Turns(), 0, 0
+    lock, served, refused = BoundedLock(), 0, 0
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
         nonlocal served, refused
         try:
-            async with turns:
+            async with lock:
                 begun.set()
                 await go.wait()
                 served += 1
@@ -44,26 +44,26 @@ async def test_too_many_that_wait_are_refused_and_the_others_are_served() -> Non
 
 
 async def test_work_that_no_request_asks_for_waits_however_many_do() -> None:
-    turns, order = Turns(1), []
+    lock, order = BoundedLock(1), []
 
     async def work(name: str) -> None:
-        async with turns:
+        async with lock:
             await asyncio.sleep(0)
             order.append(name)
 
-    async with turns:
+    async with lock:
         waiting = asyncio.create_task(work("request"))
         await asyncio.sleep(0)
         with pytest.raises(Refused):
             await work("one too many")
-        own = asyncio.create_task(_own(turns, order))
+        own = asyncio.create_task(_own(lock, order))
         await asyncio.sleep(0)
     await asyncio.gather(waiting, own)
     assert order == ["request", "own"]
 
 
-async def _own(turns: Turns, order: list[str]) -> None:
-    async with turns.waited_for():
+async def _own(lock: BoundedLock, order: list[str]) -> None:
+    async with lock.unbounded():
         order.append("own")
 
 
@@ -78,14 +78,14 @@ async def _own(turns: Turns, order: list[str]) -> None:
 def test_clients_that_go_leave_few_requests_to_a_broker_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: Any
 ) -> None:
-    monkeypatch.setattr(control, "MOST_QUESTIONS", 3)
+    monkeypatch.setattr(probe_control, "MOST_QUESTIONS", 3)
     with Served(linger=0) as served:
         source, most = served.source, 3
         tells: list[Callable[[Any], None]] = []
         for question in ("help", "search"):
             monkeypatch.setattr(source, question, lambda _, tell: tells.append(tell))
         if method == "PUT":
-            source.settling, most = False, control.MOST_CHANGES + 1
+            source.settling, most = False, probe_control.MOST_CHANGES + 1
         gone = [_sent(served, method, path, body) for _ in range(most)]
         asked = served.agent.control
         eventually("all wait", lambda: max(asked._questions, asked.lock._waiting + 1) == most)

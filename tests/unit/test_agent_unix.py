@@ -18,7 +18,7 @@ import pytest
 from probes.base import ProbeError
 from probes.privileges import NOBODY, User
 from tests.unit.agent import Served
-from tui.agent import unix_socket
+from tui.agent.http import unix_socket
 from tui.agent.options import Listen
 from tui.checks import UsageError
 

@@ -17,10 +17,11 @@ from probes.cgroup_names import CgroupName
 from probes.framing import Decoder
 from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Spent, Target
 from tests.unit.agent import CONTROL, READ, TOKENS, Served, eventually
-from tui.agent import admission, private_targets
-from tui.agent.frames import RECORDS
+from tui.agent.http import admission
+from tui.agent.http.frame_streams import RECORDS
 from tui.agent.options import Listen
-from tui.agent.private_targets import PrivateTargets, seen_by_all
+from tui.agent.state import private_targets
+from tui.agent.state.private_targets import PrivateTargets, seen_by_all
 
 CONTAINER = "0123456789ab" * 5 + "0123"
 CGROUP = f"/system.slice/docker-{CONTAINER}.scope"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tui.agent.wishes import Watch, Wishes
+from tui.agent.state.watch_lease import Watch, Wishes
 
 
 def test_it_is_watched_for_a_while_after_the_last_look() -> None:

@@ -20,7 +20,7 @@ from probes.samples import (
 )
 from probes.sums import ExecSum, Tick
 from tests.unit.metrics_feed import frame, nowhere, series
-from tui.agent.metrics import Metrics
+from tui.agent.metrics.collector import Metrics
 from tui.lines import line_text
 from tui.look import ASCII, Look
 from tui.panes.base import failed_lines

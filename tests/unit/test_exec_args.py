@@ -15,9 +15,9 @@ from probes.privileges import User
 from probes.samples import ExecEvent, ExecSample, ExitEvent
 from tui import cli, options
 from tui.agent import command
-from tui.agent.command import Setup
-from tui.agent.notify import Notifier
 from tui.agent.options import ServeOptions
+from tui.agent.sd_notify import Notifier
+from tui.agent.setup import Setup
 
 SECRET = ExecEvent(
     time=1.0,

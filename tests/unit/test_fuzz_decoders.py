@@ -27,7 +27,7 @@ from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames
 from tests.unit.mutation import mutated
 from tui import config
-from tui.agent.metrics import Metrics
+from tui.agent.metrics.collector import Metrics
 from tui.checks import UsageError
 from tui.diff import as_object, as_text, compare
 from tui.export.html import snapshot_page

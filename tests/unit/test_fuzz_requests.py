@@ -20,8 +20,8 @@ from probes.live import LiveSource
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
 from tui import far_commands
-from tui.agent.api import ROUTES
-from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, RunWish, TargetWish
+from tui.agent.http.operations import OPERATIONS
+from tui.agent.http.schemas import FilterWish, Interval, ProbeWish, RunWish, TargetWish
 from tui.decoding import strict_json, typed
 from tui.registry import REGISTRY
 
@@ -46,7 +46,7 @@ BODIES: tuple[tuple[Any, str, str, Any], ...] = (
     (TargetWish, "POST", "/v1/latency/targets", {"spec": "uprobe:libc:malloc"}),
     (FilterWish, "PUT", "/v1/filters", {"pid": 1, "comm": "a", "uid": 0, "cgroup": "/"}),
     (FilterWish, "PUT", "/v1/filters", {"user": "root"}),
-    (IntervalWish, "PUT", "/v1/interval", {"seconds": 1.5}),
+    (Interval, "PUT", "/v1/interval", {"seconds": 1.5}),
     (
         RunWish,
         "POST",
@@ -160,7 +160,7 @@ def test_the_agent_answers_every_body() -> None:
 
 
 PATHS = (
-    *dict.fromkeys(path.format(name="latency", id="x") for _, path, _ in ROUTES),
+    *dict.fromkeys(one.path.format(name="latency", id="x") for one in OPERATIONS),
     "/v1/latency/targets?spec=uprobe:libc:malloc",
     "/v1/search?q=malloc",
     "/v1/snapshot.json?seconds=5",

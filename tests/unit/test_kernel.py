@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,25 @@ def test_usdt_of_what_is_no_elf(tmp_path: Path) -> None:
         file = tmp_path / "file"
         file.write_bytes(content)
         assert usdt_probes(str(file)) == []
+
+
+@pytest.mark.parametrize(("value", "kind"), [("lxc=1", "lxc=1"), ("", "container"), (None, None)])
+def test_a_container_is_known_by_the_variable_of_its_processes(
+    value: str | None, kind: str | None
+) -> None:
+    """As container managers set it, where none of their files and cgroups shows."""
+    program = (
+        "import os\nfrom probes import kernel\n"
+        "os.path.exists = lambda path: False\nkernel.read_text = lambda path: None\n"
+        "print(repr(kernel.container()))\n"
+    )
+    variables = {} if value is None else {"container": value}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).resolve().parents[2],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{kind!r}\n"

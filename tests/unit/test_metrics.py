@@ -31,7 +31,7 @@ from probes.samples import (
 )
 from tests.unit import strategies as own
 from tests.unit.metrics_feed import frame, is_counter, nowhere, series, values
-from tui.agent.metrics import Metrics
+from tui.agent.metrics.collector import Metrics
 
 
 def calls(**fields: object) -> SyscallSample:

@@ -26,9 +26,12 @@ from probes.samples import (
     TaskTimes,
 )
 from tests.unit.metrics_feed import frame, nowhere, series
-from tui.agent import metrics_crowd
-from tui.agent.metrics import Metrics
-from tui.agent.metrics_crowd import (
+from tui.agent.metrics import top_series
+from tui.agent.metrics.collector import Metrics
+from tui.agent.metrics.families import OTHER
+from tui.agent.metrics.latency_targets import MOST_SERIES
+from tui.agent.metrics.probe_counters import MOST_ERRNOS, MOST_TIMED, MOST_UNKNOWN
+from tui.agent.metrics.top_series import (
     CALLS,
     IDLE_SECONDS,
     MOST_READS,
@@ -36,9 +39,6 @@ from tui.agent.metrics_crowd import (
     REFRESHED,
     Crowd,
 )
-from tui.agent.metrics_family import OTHER
-from tui.agent.metrics_probes import MOST_ERRNOS, MOST_TIMED, MOST_UNKNOWN
-from tui.agent.metrics_targets import MOST_SERIES
 
 
 def shown(crowd: Crowd) -> dict[tuple[str, str], float]:
@@ -219,7 +219,7 @@ def test_every_count_is_in_one_series_and_they_are_bounded(
 
 def test_a_week_of_short_processes_grows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """New processes, names, control groups, calls and targets at every tick."""
-    monkeypatch.setattr(metrics_crowd, "MOST_OWNERS", 1000)
+    monkeypatch.setattr(top_series, "MOST_OWNERS", 1000)
     metrics = Metrics(top=5, cgroups=7, read=lambda pid: f"/pod{pid // 3}")
     sizes: list[tuple[int, int]] = []
     for tick in range(400):

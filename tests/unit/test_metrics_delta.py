@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.samples import Counts, Histogram, LatencySample, SyscallSample
-from tui.agent.metrics_delta import comparable, more, more_counts, more_of, more_spent
+from tui.agent.metrics.increases import comparable, more, more_counts, more_of, more_spent
 
 few = st.integers(0, 3)
 buckets = st.dictionaries(few, st.integers(1, 5))

@@ -29,7 +29,7 @@ from probes.samples import (
 )
 from tests.paths import ROOT
 from tests.unit.metrics_feed import values
-from tui.agent.metrics import Metrics
+from tui.agent.metrics.collector import Metrics
 
 DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus/probetop.rules.yml").read_text()

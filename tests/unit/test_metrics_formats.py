@@ -14,12 +14,12 @@ from probes import hdr
 from probes.samples import Histogram, LatencySample, SyscallSample, Target
 from tests.unit.hostile import hostile_frames
 from tests.unit.metrics_feed import OPENMETRICS, PROTOBUF, decoded, frame, nowhere, values
-from tui.agent.metrics import Metrics
-from tui.agent.metrics_exposition import OPENMETRICS as OPEN
-from tui.agent.metrics_exposition import PLAIN, negotiated
-from tui.agent.metrics_exposition import PROTOBUF as PROTO
-from tui.agent.metrics_family import LONGEST, _bound, label
-from tui.agent.metrics_histogram import ZERO_THRESHOLD
+from tui.agent.metrics.collector import Metrics
+from tui.agent.metrics.exposition import OPENMETRICS as OPEN
+from tui.agent.metrics.exposition import PLAIN, negotiated
+from tui.agent.metrics.exposition import PROTOBUF as PROTO
+from tui.agent.metrics.families import LONGEST, _bound, label
+from tui.agent.metrics.histogram import ZERO_THRESHOLD
 
 NATIVE_SCRAPER = (
     PROTOBUF + ",application/openmetrics-text;version=1.0.0;q=0.8,"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import hdr
-from tui.agent.metrics_histogram import (
+from tui.agent.metrics.histogram import (
     DURATIONS,
     PLAIN,
     SCHEMA,

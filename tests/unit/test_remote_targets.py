@@ -15,14 +15,14 @@ from probes.privileges import User
 from probes.ssh import SshTransport
 from tests import fuzzing
 from tests.unit.agent import Served, eventually
-from tui.agent import owner
+from tui.agent import owner_token
 from tui.checks import UsageError
 from tui.remote.targets import sources
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(owner, "RUN", str(tmp_path))
+    monkeypatch.setattr(owner_token, "RUN", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     return tmp_path
 
@@ -41,7 +41,7 @@ def sent(target: str, **typed: Any) -> tuple[str, str | None]:
 
 
 def test_the_token_of_ones_own_agent_is_found(run: Path) -> None:
-    made = owner.create("127.0.0.1", 9435, User(os.geteuid(), os.getegid(), None))
+    made = owner_token.create("127.0.0.1", 9435, User(os.geteuid(), os.getegid(), None))
     mine = f"Bearer {made.secret}"
     assert sent("http://127.0.0.1:9435") == ("127.0.0.1", mine)
     assert sent("http://127.0.0.1") == ("127.0.0.1", mine)
@@ -74,7 +74,7 @@ def test_whoever_attaches_with_it_controls(run: Path) -> None:
         host, port = served.address
         name = run / f"probetop-{os.geteuid()}"
         name.mkdir(mode=0o700)
-        path = name / owner.file_name(host, port)
+        path = name / owner_token.file_name(host, port)
         path.write_text("Authorization: Bearer own-own-own-own-own-own\n")
         path.chmod(0o600)
         (source,) = sources({"targets": [f"http://{host}:{port}"]})

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`probetop serve`: HTTP routes, access, measurements and Prometheus metrics, without privileges.
+"""`probetop serve`: HTTP, measurements and Prometheus metrics, answered without privileges.
 
-It imports `probes`, Starlette and uvicorn, and never Textual. Begin with `tui.agent.command` (the
-start), then `tui.agent.api` (routes) and `tui.agent.metrics`.
+Three rooms: `http` (server, access, routes, OpenAPI), `metrics` (Prometheus) and `state` (Frames,
+probes and measurements, without HTTP). All import `probes`; Starlette and uvicorn are imported in
+`http` alone, Textual only for `tui.agent.state.snapshot_worker`, which runs in a process of its
+own. Begin with `tui.agent.command` (the start while there are privileges), then
+`tui.agent.service`, which puts the parts together.
 """

@@ -7,52 +7,26 @@ privileges, it has no more, so that a service manager has to start it anew for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from probes import content_file
 from probes.base import ProbeError
 from probes.helpers import DOCTOR, Helper
 from probes.live import LiveSource
-from probes.privileges import User, invoking_user, service_user
-from tui.agent.notify import Notifier
-from tui.agent.options import ServeOptions, resolve
-from tui.agent.owner import OwnerFile, create
+from probes.privileges import invoking_user, service_user
+from tui.agent.options import resolve
+from tui.agent.owner_token import create
+from tui.agent.sd_notify import Notifier
+from tui.agent.setup import Complain, Setup
 from tui.options import Options
 from tui.registry import REGISTRY
 
-if TYPE_CHECKING:
-    import socket
-    import ssl
-
-Complain = Callable[[str], None]
-PAGE = "tui.agent.page:make"
+PAGE = "tui.agent.state.snapshot_worker:make"
 PAGE_SECONDS = 30.0
 MOST_FRAMES, MOST_PAGE = 64 << 20, 4 << 20
 """Bytes of the Frames that a page is made of, and of the page. A minute of 256 CPUs with 2,000
 processes of 16,384 at work takes 45 MB; a page's tables end at 1 MB."""
-
-
-@dataclass(slots=True)
-class Setup:
-    """What is made ready while there are privileges.
-
-    `user` is who answers, `owner` who started it: the caller of sudo, if there was one. `own` is
-    the owner's token, `no_token` why it could not be made.
-    """
-
-    options: Options
-    serve: ServeOptions
-    probe_options: Mapping[str, Mapping[str, Any]]
-    user: User
-    notifier: Notifier
-    owner: User
-    sock: socket.socket | None = None
-    context: ssl.SSLContext | None = None
-    own: OwnerFile | None = None
-    no_token: ProbeError | None = None
-    page_files: tuple[int, int] | None = None
 
 
 def serve(
@@ -65,7 +39,7 @@ def serve(
     user, owner = service_user(options.run_as), invoking_user(None)
     setup = Setup(options, resolve(typed), probe_options, user, Notifier(), owner)
     source = _open(setup)
-    from tui.agent.running import run
+    from tui.agent.service import run
 
     try:
         return run(setup, source, complain)
@@ -118,13 +92,14 @@ def page_files() -> tuple[int, int]:
 def _preload(setup: Setup) -> None:
     """All that needs privileges, or files that may be out of reach afterwards."""
     try:
-        from tui.agent import listen, running
+        from tui.agent import service
+        from tui.agent.http import sockets
     except ImportError as error:
         why = f"`serve` needs packages that are not installed ({error.name})"
         raise ProbeError(why, "pip install 'probetop[serve]'") from error
-    running.preload()
-    setup.context = listen.tls(setup.serve)
-    setup.sock = listen.open_socket(setup.serve, setup.user, setup.owner)
+    service.preload()
+    setup.context = sockets.tls(setup.serve)
+    setup.sock = sockets.open_socket(setup.serve, setup.user, setup.owner)
     if setup.serve.listen.path is None and not setup.serve.tokens:
         try:
             host, port = setup.sock.getsockname()[:2]

@@ -13,7 +13,7 @@ from probes.base import ProbeError
 from probes.files import printable, read_regular, unusable
 from probes.remote import RemoteSource, Transport
 from probes.ssh import SshTransport, place
-from tui.agent import owner
+from tui.agent import owner_token
 from tui.checks import UsageError, checked
 from tui.options import SETTINGS
 from tui.remote.options import TARGET
@@ -97,7 +97,7 @@ def _own(host: str, port: int) -> tuple[str, str | None]:
     A token goes to the very address that it is for: a name could lead to somebody else's port.
     """
     for address in LOOPBACK if host == "localhost" else (host,):
-        token = owner.find(address, port)
+        token = owner_token.find(address, port)
         if token is not None:
             return address, token
     return host, None

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from rich.color import ColorSystem
-from rich.console import Console
+from rich.console import COLOR_SYSTEMS, Console
 from rich.segment import Segment
 from rich.style import Style
-from textual._compositor import ChopsUpdate, Compositor
-from textual.screen import Screen
 from textual.strip import Strip
+
+from tui.terminal.textual_private import ChopsUpdate, Compositor, OpenScreen
 
 Span = tuple[int, int, int]
 MOST_REGIONS = 2000
@@ -46,7 +45,7 @@ class CellsUpdate(ChopsUpdate):
 
     def render_segments(self, console: Console) -> str:
         """The bytes for the terminal, beginning and ending in the default style."""
-        system = console._color_system or ColorSystem.TRUECOLOR
+        system = COLOR_SYSTEMS.get(console.color_system or "", ColorSystem.TRUECOLOR)
         out: list[str] = []
         at: tuple[int, int] | None = None
         style_now = ""
@@ -111,26 +110,24 @@ class CellCompositor(Compositor):
         return CellsUpdate(chops, update.spans, update.chop_ends)
 
 
-class CellScreen(Screen[Any]):
+class CellScreen(OpenScreen):
     """A screen that repaints by the cell, when the terminal has taken what came before.
 
     `may_paint` tells whether it has; if not, somebody calls `paint_held` once it has.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._compositor = CellCompositor()
+        super().__init__(CellCompositor())
         self.may_paint: Callable[[], bool] = lambda: True
 
-    def _compositor_refresh(self) -> None:
-        if self is self.app.screen and self._compositor._dirty_regions and not self.may_paint():
-            self._dirty_widgets.clear()
-            if len(self._compositor._dirty_regions) > MOST_REGIONS:
-                self._compositor._dirty_regions = {self.size.region}
-            return
-        super()._compositor_refresh()
+    def send_dirty(self) -> None:
+        """Send what became dirty, or keep it while the terminal takes nothing."""
+        if self is self.app.screen and self.dirty_regions and not self.may_paint():
+            self.keep_dirty(MOST_REGIONS)
+        else:
+            super().send_dirty()
 
     def paint_held(self) -> None:
         """Paint what became dirty while the terminal took nothing."""
-        if self._compositor._dirty_regions:
-            self._compositor_refresh()
+        if self.dirty_regions:
+            self.send_dirty()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests about what is on: probes, targets, filters, the interval, and what could be traced."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from probes import specs
+from probes.base import ProbeError
+from probes.samples import NO_COST
+from probes.slot import Standing
+from tui.agent.errors import Refused
+from tui.agent.http import schemas
+from tui.agent.http.request_context import context, taken, view
+from tui.checks import shown
+from tui.decoding import MOST_TARGETS
+
+OWN = ("latency",)
+"""Probes some of whose options are lists that others change too."""
+
+
+def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Probe:
+    """A probe as it stands now, with what the last Frame has of it."""
+    agent = context(request)
+    frame = agent.hub.frame
+    sample = frame.samples.get(name) if frame is not None else None
+    options, words, seen = dict(agent.control.options[name]), _all, view(request)
+    if name in OWN:
+        options = {"targets": [seen.spec(spec) for spec in standing.targets]}
+        words = seen.words
+    return schemas.Probe(
+        name=name,
+        state=standing.state,
+        wanted=agent.control.wishes.wanted[name],
+        why=words(standing.why),
+        fix=words(standing.fix),
+        given_up=words(standing.given_up),
+        lost=sample.lost if sample is not None else 0,
+        cost=taken(schemas.Cost, sample.cost if sample is not None else NO_COST),
+        options={
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in options.items()
+        },
+    )
+
+
+def _all(text: str | None) -> str | None:
+    """Words that everybody may read."""
+    return text
+
+
+async def target_text(request: Request, text: str) -> str:
+    """A target in its normal form, if this agent may time it; raises ProbeError.
+
+    It is known by then what others may see of it.
+
+    A breakpoint inside of a function changes what a program does where it is not the first byte
+    of an instruction, so that is for an agent that was started with --allow-offsets.
+    """
+    spec = specs.parse(text)
+    if spec.offset is not None and not context(request).offsets:
+        why = f"{shown(spec.text)} is a place inside of a function"
+        raise Refused(403, why, "name a function, or start the agent with --allow-offsets")
+    await context(request).private.learn([spec.text])
+    return spec.text
+
+
+async def get_probes(request: Request) -> schemas.Probes:
+    """Show all probes."""
+    agent = context(request)
+    standings = await agent.control.standings()
+    budget = agent.hub.frame.budget if agent.hub.frame is not None else None
+    return schemas.Probes(
+        interval=agent.control.interval,
+        budget=taken(schemas.Budget, budget) if budget is not None else None,
+        watched=agent.control.watched,
+        probes=[probe_answer(request, name, standing) for name, standing in standings.items()],
+    )
+
+
+async def get_probe(request: Request) -> schemas.Probe:
+    """Show a probe."""
+    control = context(request).control
+    name = control.known(request.path_params["name"])
+    return probe_answer(request, name, (await control.standings())[name])
+
+
+async def put_probe(request: Request, wish: schemas.ProbeWish) -> schemas.Probe:
+    """Switch a probe or change its options; the answer waits for the effect."""
+    control = context(request).control
+    name = control.known(request.path_params["name"])
+    options = wish.options.given() if wish.options is not None else {}
+    control.check_options(name, options)
+    for spec in options.get("targets", ()):
+        context(request).runs.keep(await target_text(request, spec))
+    async with control.lock:
+        control.set_options(name, options)
+        if wish.on is not None:
+            control.switch(name, wish.on)
+        standing = await control.settled(name)
+    return probe_answer(request, name, standing)
+
+
+async def get_targets(request: Request) -> schemas.Targets:
+    """Show what is timed."""
+    targets = view(request).targets(await context(request).control.targets())
+    return schemas.Targets([taken(schemas.Target, target) for target in targets.values()])
+
+
+async def post_target(request: Request, wish: schemas.TargetWish) -> schemas.Target:
+    """Time a function, or the time between two events."""
+    control = context(request).control
+    spec = await target_text(request, wish.spec)
+    control.touch()
+    async with control.lock:
+        if wish.follow and spec in await control.targets():
+            return taken(schemas.Target, await control.follow_target(spec))
+        if context(request).runs.keep(spec) and spec in await control.targets():
+            return taken(schemas.Target, (await control.targets())[spec])
+        if len(await control.targets()) >= MOST_TARGETS:
+            raise Refused(429, f"{MOST_TARGETS} targets at once are the most", "remove some")
+        if not control.attached()["latency"]:
+            control.switch("latency", True)
+            await control.settled("latency")
+        target = await control.add_target(spec)
+    return taken(schemas.Target, target)
+
+
+async def delete_target(request: Request, query: schemas.TargetQuery) -> Response:
+    """Stop timing a target."""
+    control = context(request).control
+    try:
+        normal = specs.parse(query.spec).text
+    except ProbeError:
+        normal = query.spec
+    async with control.lock:
+        context(request).runs.keep(normal)
+        if not await control.remove_target(normal):
+            why = f"{shown(query.spec)} is not traced"
+            raise Refused(404, why, "see GET /v1/latency/targets")
+    return Response(status_code=204)
+
+
+async def get_filters(request: Request) -> schemas.Filters:
+    """Show the filters."""
+    return taken(schemas.Filters, context(request).control.filters)
+
+
+async def put_filters(request: Request, wish: schemas.FilterWish) -> schemas.Filters:
+    """Set the filters."""
+    control = context(request).control
+    control.set_filters(wish.checked())
+    return taken(schemas.Filters, control.filters)
+
+
+async def get_interval(request: Request) -> schemas.Interval:
+    """Show the time between Frames."""
+    return schemas.Interval(context(request).control.interval)
+
+
+async def put_interval(request: Request, wish: schemas.Interval) -> schemas.Interval:
+    """Set the time between Frames."""
+    context(request).control.set_interval(wish.seconds)
+    return wish
+
+
+async def get_search(request: Request, query: schemas.SearchQuery) -> schemas.Found:
+    """Search what can be timed on this machine."""
+    found = await context(request).control.search(query.q)
+    return schemas.Found([taken(schemas.FoundTarget, one) for one in found])

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent's start makes ready while there are privileges, for its service to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from probes.base import ProbeError
+from probes.privileges import User
+from tui.agent.options import ServeOptions
+from tui.agent.owner_token import OwnerFile
+from tui.agent.sd_notify import Notifier
+from tui.options import Options
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+Complain = Callable[[str], None]
+"""Prints a line for whoever started the agent."""
+
+
+@dataclass(slots=True)
+class Setup:
+    """What is made ready while there are privileges.
+
+    `user` is who answers, `owner` who started it: the caller of sudo, if there was one. `own` is
+    the owner's token, `no_token` why it could not be made.
+    """
+
+    options: Options
+    serve: ServeOptions
+    probe_options: Mapping[str, Mapping[str, Any]]
+    user: User
+    notifier: Notifier
+    owner: User
+    sock: socket.socket | None = None
+    context: ssl.SSLContext | None = None
+    own: OwnerFile | None = None
+    no_token: ProbeError | None = None
+    page_files: tuple[int, int] | None = None

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What those see who do not control the agent: Frames, targets and texts without the rest.
+
+Any local user may read the name and cgroup of every process in /proc, so those stay. Arguments
+are in /proc as well, but only while a process runs; texts (of SQL, for example) are nowhere, and
+what container runtimes call their containers is for root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Sample, Target
+from tui.agent.state.private_targets import MOST_KNOWN, PrivateTargets, in_file
+
+Sight = Literal["all", "token", "socket", "public"]
+"""Who controls the agent, has a read token, may open the socket, is on this machine."""
+NOTHING: Mapping[Any, Any] = {}
+WITHHELD = "only who controls the agent is told why"
+
+
+@dataclass(slots=True, eq=False)
+class View:
+    """What one kind of client sees.
+
+    `private` tells which targets are hidden, None for none. `names` are those that container
+    runtimes told, `contents` the arguments and files of programs, and texts.
+    """
+
+    private: PrivateTargets | None = None
+    names: bool = True
+    contents: bool = True
+    _seen: dict[str, tuple[Target, Target]] = field(default_factory=dict)
+
+    def frame(self, frame: Frame) -> Frame:
+        """A Frame with no more than that."""
+        samples = {name: self._sample(sample) for name, sample in frame.samples.items()}
+        if all(sample is frame.samples[name] for name, sample in samples.items()):
+            return frame
+        return replace(frame, samples=samples)
+
+    def _sample(self, sample: Sample) -> Sample:
+        if isinstance(sample, LatencySample):
+            if sample.texts and not self.contents:
+                sample = replace(sample, texts=NOTHING)
+            return self._latency(sample)
+        if isinstance(sample, ExecSample):
+            if sample.names and not self.names:
+                sample = replace(sample, names=NOTHING)
+            return sample if self.contents or not sample.events else _without_contents(sample)
+        return sample
+
+    def _latency(self, sample: LatencySample) -> LatencySample:
+        """A Sample with labels in the place of private targets."""
+        if self.private is None:
+            return sample
+        targets = self.targets(sample.targets)
+        notes = tuple([self.words(note) or "" for note in sample.notes])
+        why, fix, given_up = map(self.words, (sample.why, sample.fix, sample.given_up))
+        if (why, fix, given_up, notes) != (sample.why, sample.fix, sample.given_up, sample.notes):
+            sample = replace(sample, why=why, fix=fix, given_up=given_up, notes=notes)
+        if all(target is sample.targets.get(spec) for spec, target in targets.items()):
+            return sample
+        label = self.private.label
+        return replace(
+            sample,
+            targets=targets,
+            processes={(label(spec), pid): n for (spec, pid), n in sample.processes.items()},
+            texts={(label(spec), text): n for (spec, text), n in sample.texts.items()},
+        )
+
+    def targets(self, targets: Mapping[str, Target]) -> dict[str, Target]:
+        """Targets by what is seen of their specs."""
+        seen = {}
+        for spec, target in targets.items():
+            known = self._seen.get(spec)
+            # What did not change stays the very same object, as readers of Samples rely on.
+            same = known and known[0] is target and known[1].spec == self.spec(spec)
+            seen[spec] = known if known and same else (target, self.target(target))
+        if len(self._seen) > 2 * len(seen) + MOST_KNOWN:
+            self._seen.clear()
+        self._seen.update(seen)
+        return {self.spec(spec): shown for spec, (_, shown) in seen.items()}
+
+    def spec(self, spec: str) -> str:
+        """A target's text, or a label."""
+        return spec if self.private is None else self.private.label(spec)
+
+    def target(self, target: Target) -> Target:
+        """A target as it is seen."""
+        if self.private is None:
+            return target
+        hidden = self.private.is_private(target.spec)
+        if hidden or (target.state == "failed" and in_file(target.spec)):
+            why = WITHHELD if target.why else target.why
+            fix, functions = None, 0 if hidden else target.functions
+            file = None if hidden else target.file
+            spec = self.private.label(target.spec)
+            return replace(target, spec=spec, why=why, fix=fix, functions=functions, file=file)
+        why, fix = self.words(target.why), self.words(target.fix)
+        if (why, fix) == (target.why, target.fix):
+            return target
+        return replace(target, why=why, fix=fix)
+
+    def words(self, text: str | None) -> str | None:
+        """What is said of targets, unless it names a path."""
+        return WITHHELD if self.private is not None and text and "/" in text else text
+
+
+def _without_contents(sample: ExecSample) -> ExecSample:
+    events = [
+        replace(event, args=None, args_hidden=True, path=None, truncated=False)
+        if isinstance(event, ExecEvent)
+        else event
+        for event in sample.events
+    ]
+    return replace(sample, events=tuple(events))
+
+
+def views(private: PrivateTargets) -> dict[Sight, View]:
+    """What each kind of client sees."""
+    return {
+        "all": View(),
+        "token": View(private),
+        "socket": View(private, names=False),
+        "public": View(private, names=False, contents=False),
+    }

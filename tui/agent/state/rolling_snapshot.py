@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last minute, kept to be told of at once: GET /v1/snapshot.json and .html.
+
+The picture of the screen in a page needs Textual, which would cost the agent more memory than
+all the rest of it. So a page is made by a helper of the broker's, a process that lives for a
+second and has no privileges: the Frames are records in a file without a name that both have open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+from probes import content_file
+from probes.framing import Encoder
+from probes.history import History
+from probes.samples import Frame
+from tui.agent.errors import Refused
+from tui.agent.malloc_trim import returning_memory
+from tui.agent.state.bounded_lock import BoundedLock
+from tui.agent.state.client_view import View
+from tui.agent.state.probe_control import Control
+from tui.export.write import content, new_summarizer
+
+SECONDS, LONGEST = 10.0, 60.0
+"""What a snapshot is of if nobody says so, and at most."""
+MOST_BYTES = 16 << 20
+HALVES = 8
+"""How often a page is tried of half the time."""
+
+
+class Snapshots:
+    """Keeps Frames and makes snapshots of them, one at a time."""
+
+    def __init__(self, control: Control, files: tuple[int, int] | None) -> None:
+        """`files` are what the helper reads from, and writes to."""
+        self._control = control
+        self._files = files
+        self._history = History(LONGEST, MOST_BYTES)
+        self._busy = BoundedLock()
+
+    def add(self, frame: Frame) -> None:
+        """Keep a Frame."""
+        self._history.add(frame)
+
+    async def json(self, seconds: float, view: View) -> bytes:
+        """What happened in the last `seconds`, or in as many as are kept, as a `view` has it."""
+        async with self._busy:
+            return await asyncio.to_thread(self._summary, seconds, view)
+
+    def _summary(self, seconds: float, view: View) -> bytes:
+        with returning_memory():
+            summarizer = new_summarizer()
+            for frame in self._history.between(seconds):
+                summarizer.add(view.frame(frame))
+            if summarizer.frames < 2:
+                raise TOO_EARLY
+            data = content(summarizer, ".json", None).encode("ascii")
+            del summarizer
+        return data
+
+    async def html(self, seconds: float, view: View) -> bytes:
+        """The same as a page; raises Refused where it could not be made."""
+        async with self._busy:
+            assert self._files is not None
+            source, page = self._files
+            try:
+                if await asyncio.to_thread(self._write, seconds, source, view) < 2:
+                    raise TOO_EARLY
+                await self._control.help("page")
+                return content_file.read(page)
+            finally:
+                for fd in self._files:
+                    content_file.empty(fd)
+
+    def _write(self, seconds: float, fd: int, view: View) -> int:
+        """Write as many of the last Frames as there is room for; how many."""
+        for tried in range(HALVES):
+            encoder = Encoder()
+            frames = map(view.frame, self._history.between(seconds))
+            try:
+                with returning_memory():
+                    content_file.fill(fd, map(encoder.frame, frames))
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+            else:
+                if tried and encoder.frames < 2:
+                    break
+                return encoder.frames
+            seconds /= 2
+        raise TOO_MUCH
+
+
+TOO_EARLY = Refused(503, "there is nothing to tell yet", "wait for an interval to pass")
+TOO_MUCH = Refused(503, "two Frames are too much for a page", "filter what is counted")
