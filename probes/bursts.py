@@ -174,7 +174,7 @@ class Bursts:
             return
         self._room -= len(links)
         free = _own_calls()
-        now = time.monotonic_ns()
+        now, worked = time.monotonic_ns(), time.thread_time_ns()
         try:
             self._units.attach_again(key[0], links)
         except OSError:
@@ -182,7 +182,7 @@ class Bursts:
             del self._schedules[key]
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
-        one.cost = time.monotonic_ns() - now
+        one.cost = time.thread_time_ns() - worked
         gate = self._units.gated(*key)
         if gate is not None:
             time.sleep(CATCH_UP)
@@ -195,9 +195,9 @@ class Bursts:
             self._send(report)
 
     def _end(self, key: Key, one: _Schedule) -> None:
-        begun = time.monotonic_ns()
+        worked = time.thread_time_ns()
         end, edges = self._shut(key, self._units.switchable(*key))
-        cost = one.cost + time.monotonic_ns() - begun
+        cost = one.cost + time.thread_time_ns() - worked
         one.number += 1
         one.attached, one.waits = False, True
         since, one.since = one.since, max(end, one.since + one.period)

@@ -177,6 +177,10 @@ class Governed:
                     level = len(part.levels) - 1
                 self._parts[key] = part
                 share, full = percent * part.share, None
+                if slot.runs and part.levels[level].on:
+                    # What switching takes does not grow with the time attached.
+                    switching = slot.probe.meter.switching * part.share
+                    full = max(0.0, share - switching) / part.levels[level].weight
                 if part.per_call:
                     full = share + calls * part.per_call / 1e7
                     share = full * part.levels[level].weight

@@ -25,12 +25,15 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, links: int = 1) -> None:
         self.now = 1_000 * MS
+        self.worked = self.kept_waiting = 0
         self.links = [Link(None, 5, Recipe("btf_tracepoint")) for _ in range(links)]
         self.reports: list[BurstReport] = []
         self.switched: list[tuple[int, bool]] = []
         self.broken = False
         self.gate: mmap.mmap | None = None
-        clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
+        clock = SimpleNamespace(
+            monotonic_ns=lambda: self.now, sleep=self.sleep, thread_time_ns=lambda: self.worked
+        )
         monkeypatch.setattr(bursts, "time", clock)
         self.bursts = Bursts(self, self.reports.append)  # type: ignore[arg-type]
 
@@ -47,6 +50,8 @@ class Machine:
         if self.broken:
             raise OSError
         self.switched.append((self.now, True))
+        self.worked += MS // 4
+        self.now += self.kept_waiting
 
     def pause(self, links: list[Link]) -> None:
         self.switched.append((self.now, False))
@@ -122,6 +127,18 @@ def test_nothing_is_counted_until_what_attaching_held_up_is_done(
     for at, one in zip(attached, found, strict=False):
         assert one.begin - at >= CATCH_UP * 1e9 * 0.99
         assert one.end - one.begin == pytest.approx(10 * MS, abs=2 * MS)
+
+
+def test_switching_costs_what_it_takes_of_a_cpu_not_how_long_others_had_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.kept_waiting = 8 * MS
+    machine.ask()
+    machine.run(1)
+    costs = [one.cost for one in machine.reports if one.kind == "burst"]
+    assert costs
+    assert set(costs) == {MS // 4}
 
 
 class Poll:

@@ -392,3 +392,18 @@ def test_the_busiest_process_of_system_calls_is_named() -> None:
     assert probe.busiest(None) == "cron"
     probe.totals.matrix = {(7, "read"): Counts(71, 0), (8, "read"): Counts(50, 0)}
     assert probe.busiest(before) == "nginx"
+
+
+def test_what_switching_takes_keeps_nothing_in_bursts() -> None:
+    """A machine with little to trace: attaching costs more than what is attached."""
+    probe = Fake(0.0)
+    probe.level = 1
+    probe.parts = lambda: [Part("", SAMPLED, probe.level)]  # type: ignore[method-assign]
+    # Nothing but the attaching, a fifth of the budget: four times that would be too much.
+    probe.meter = SimpleNamespace(
+        estimate=lambda now: 0.8 if probe.level else 0.0,
+        switching=0.8, events=0, filtered=False, duty=1.0,
+    )  # fmt: skip
+    owner = Owner({"calls": Slot(probe)})
+    owner.run(30)
+    assert probe.level == 0
