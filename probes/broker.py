@@ -125,7 +125,6 @@ class Broker:
                     break
                 if self.requests.whole:
                     self._dashboard_speaks()
-                self.bursts.run()
         finally:
             self._end_loader(kill=True)
             # The closer's child does the waiting: it outlives this process by a moment.
@@ -194,7 +193,7 @@ class Broker:
         shortest = min(timeouts, default=None)
         # A millisecond more, or what is due in less than one would be waited for in vain.
         wait = None if shortest is None else 1000 * shortest + (shortest > 0)
-        return dict(poll.poll(wait))
+        return dict(self.bursts.wait(poll, wait))
 
     def _dashboard_speaks(self) -> None:
         """Take in one request."""

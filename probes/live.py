@@ -82,6 +82,7 @@ class LiveSource:
             measure=lambda name: self._measure_soon(self._slots[name]),
             hold=self._hold,
             release=lambda name: self._switch(name, self._slots[name], True),
+            busiest=lambda name: self._slots[name].busiest(time.monotonic()),
         )
         self.lifts = budget > 0
         self._governed = Governed(budget, self.host.cpus, self._slots, hands, draws)

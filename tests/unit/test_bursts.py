@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ import msgspec
 import pytest
 
 from probes import bursts, messages
-from probes.bursts import MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
+from probes.bursts import CATCH_UP, MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
 from probes.messages import Burst, BurstReport, MessageError, Recipe, Taken
 from probes.units import Link
 
@@ -23,11 +25,15 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, links: int = 1) -> None:
         self.now = 1_000 * MS
+        self.worked = self.kept_waiting = 0
         self.links = [Link(None, 5, Recipe("btf_tracepoint")) for _ in range(links)]
         self.reports: list[BurstReport] = []
         self.switched: list[tuple[int, bool]] = []
         self.broken = False
-        clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
+        self.gate: mmap.mmap | None = None
+        clock = SimpleNamespace(
+            monotonic_ns=lambda: self.now, sleep=self.sleep, thread_time_ns=lambda: self.worked
+        )
         monkeypatch.setattr(bursts, "time", clock)
         self.bursts = Bursts(self, self.reports.append)  # type: ignore[arg-type]
 
@@ -38,12 +44,14 @@ class Machine:
         return self.links
 
     def gated(self, number: int, group: int | None) -> Any:
-        return None
+        return self.gate
 
     def attach_again(self, number: int, links: list[Link]) -> None:
         if self.broken:
             raise OSError
         self.switched.append((self.now, True))
+        self.worked += MS // 4
+        self.now += self.kept_waiting
 
     def pause(self, links: list[Link]) -> None:
         self.switched.append((self.now, False))
@@ -103,6 +111,101 @@ def test_it_is_attached_for_good_again_after_a_burst(monkeypatch: pytest.MonkeyP
     many = len(machine.switched)
     machine.run(5)
     assert len(machine.switched) == many
+
+
+def test_nothing_is_counted_until_what_attaching_held_up_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel stops all CPUs for a moment to attach: what waited then runs all at once."""
+    machine = Machine(monkeypatch)
+    machine.gate = mmap.mmap(-1, mmap.PAGESIZE)
+    machine.ask()
+    machine.run(2)
+    attached = [at for at, on in machine.switched if on]
+    found = [one for one in machine.reports if one.kind == "burst"]
+    assert len(found) >= 8
+    for at, one in zip(attached, found, strict=False):
+        assert one.begin - at >= CATCH_UP * 1e9 * 0.99
+        assert one.end - one.begin == pytest.approx(10 * MS, abs=2 * MS)
+
+
+def test_switching_costs_what_it_takes_of_a_cpu_not_how_long_others_had_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.kept_waiting = 8 * MS
+    machine.ask()
+    machine.run(1)
+    costs = [one.cost for one in machine.reports if one.kind == "burst"]
+    assert costs
+    assert set(costs) == {MS // 4}
+
+
+class Poll:
+    """Notes the scheduling policy with which it is waited, and lets the time pass."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.policies: list[int] = []
+
+    def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+        self.policies.append(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+        self.machine.now += int((milliseconds or 0) * MS)
+        return []
+
+
+def test_who_waits_for_the_next_switch_comes_before_others_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, usual, os.sched_param(0))
+    except PermissionError:
+        pytest.skip("scheduling before others takes CAP_SYS_NICE")
+    machine = Machine(monkeypatch)
+    poll = Poll(machine)
+    machine.bursts.wait(poll, 1)  # type: ignore[arg-type]
+    machine.ask()
+    machine.bursts.wait(poll, 1)  # type: ignore[arg-type]
+    assert poll.policies == [usual, os.SCHED_FIFO]
+    assert os.sched_getscheduler(0) == usual
+
+
+def test_a_short_burst_ends_in_time_whatever_else_is_to_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask(on=10)
+    machine.bursts.taken(Taken(id=2, unit=1, number=0))
+    while len(machine.reports) < 2:
+        machine.bursts.wait(Poll(machine), 1)  # type: ignore[arg-type]
+        # It is never left while a burst of ten milliseconds is under way.
+        assert len(machine.switched) % 2
+    # A long one does not keep messages waiting.
+    machine.ask(on=100)
+    machine.bursts.taken(Taken(id=2, unit=1, number=machine.reports[-1].number))
+    while len(machine.switched) % 2:
+        machine.bursts.wait(Poll(machine), 1)  # type: ignore[arg-type]
+    assert len(machine.reports) == 2
+
+
+def test_what_waits_for_room_to_be_attached_for_good_is_not_asked_for_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, links=MOST_LINKS)
+    for unit in (1, 2, 3, 4):
+        machine.ask(unit=unit)
+    for unit in (1, 2, 3, 4):
+        machine.bursts.taken(Taken(id=2, unit=unit, number=0))
+        machine.ask(on=0, unit=unit)
+    assert machine.bursts.timeout() == 0
+    machine.bursts.run()
+    # There is room for two of them at once.
+    assert [one.kind for one in machine.reports[4:]] == ["steady", "steady"]
+    assert (machine.bursts.timeout() or 0) > 0.1
+    machine.run(5)
+    assert [one.kind for one in machine.reports[4:]] == ["steady"] * 4
 
 
 def test_lengths_may_change_and_what_is_detached_is_forgotten(

@@ -17,7 +17,7 @@ from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
 from probes.latency_budget import COUNTED, Ladders
-from probes.samples import Histogram, Target
+from probes.samples import NO_COST, Counts, Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
 
 LADDER = (FULL, Level("half", 0.5), DETACHED)
@@ -66,6 +66,7 @@ class Owner:
     budget: float = 2.0
     done: list[tuple[str, str]] = field(default_factory=list)
     why: str = ""
+    busiest: str = ""
 
     def __post_init__(self) -> None:
         hands = Hands(
@@ -73,6 +74,7 @@ class Owner:
             measure=lambda name: self.done.append(("measure", name)),
             hold=self.hold,
             release=self.release,
+            busiest=lambda name: self.busiest,
         )
         self.governed = Governed(self.budget, 2, self.slots, hands)
         self.now = 100.0
@@ -122,6 +124,19 @@ def test_what_is_detached_is_held_and_let_go_one_level_up() -> None:
     assert probe.told[0][1] == 1
     owner.run(20)
     assert probe.level == 0
+
+
+def test_what_is_tried_again_says_what_it_took_before_and_by_whom() -> None:
+    """While it is detached it costs nothing: that is not why it is sampled afterwards."""
+    owner = Owner({"calls": Slot(probe := Fake(150.0))}, busiest="nginx")
+    owner.run(1)
+    assert owner.why.startswith("detached: over 2 % CPU (probe 75 %, nginx): ")
+    probe.percent = 1.0
+    owner.busiest = "somebody else"
+    owner.run(33)
+    assert owner.done[1] == ("release", "calls")
+    assert probe.level == 1
+    assert owner.governed.reason("calls") == "over 2 % CPU (probe 75 %, nginx)"
 
 
 def test_the_budget_is_lifted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,3 +368,42 @@ def test_calls_that_its_own_loader_made_are_no_storm() -> None:
         probe.meter.events += 30_000
         owner.governed.tick(owner.now, owner.now)
     assert owner.done != []
+
+
+def test_bursts_that_have_not_begun_are_called_off() -> None:
+    """The budget is lifted before the broker has answered that they begin."""
+    probe = SyscallProbe()
+    wishes: list[tuple[int, int | None, int, int]] = []
+    probe.meter.attach_in = lambda *wish: wishes.append(wish)
+    probe.give_up("", 1, "", "")
+    probe.give_up("", 0, "", "")
+    assert [on > 0 for _, _, on, _ in wishes] == [True, False]
+    probe.give_up("", 0, "", "")
+    assert len(wishes) == 2
+
+
+def test_the_busiest_process_of_system_calls_is_named() -> None:
+    probe = SyscallProbe()
+    assert probe.busiest(None) == ""
+    probe.totals.comms = {7: "cron", 8: "nginx"}
+    probe.totals.matrix = {(7, "read"): Counts(70, 0), (8, "read"): Counts(5, 0)}
+    probe.totals.calls, probe.totals.count = {"read": Counts(75, 0)}, 75
+    before = probe.totals.sample(1.0, 0, NO_COST, ())
+    assert probe.busiest(None) == "cron"
+    probe.totals.matrix = {(7, "read"): Counts(71, 0), (8, "read"): Counts(50, 0)}
+    assert probe.busiest(before) == "nginx"
+
+
+def test_what_switching_takes_keeps_nothing_in_bursts() -> None:
+    """A machine with little to trace: attaching costs more than what is attached."""
+    probe = Fake(0.0)
+    probe.level = 1
+    probe.parts = lambda: [Part("", SAMPLED, probe.level)]  # type: ignore[method-assign]
+    # Nothing but the attaching, a fifth of the budget: four times that would be too much.
+    probe.meter = SimpleNamespace(
+        estimate=lambda now: 0.8 if probe.level else 0.0,
+        switching=0.8, events=0, filtered=False, duty=1.0,
+    )  # fmt: skip
+    owner = Owner({"calls": Slot(probe)})
+    owner.run(30)
+    assert probe.level == 0

@@ -110,11 +110,18 @@ def within(duty: Mapping[str, Any] | None) -> list[Column]:
     def cell(row: Row) -> Cell:
         error = row.get("error")
         if error is None:
-            return Cell("")
+            return Cell("?" if row.get("estimated") else "")
         part = error * times / row["count"] if row["count"] else None
         return Cell(fmt_within(error * times, row["count"]), part)
 
-    return [Column("±", True, "the true number is so near, with 95 % confidence", cell)]
+    return [
+        Column(
+            "±",
+            True,
+            "the true number is so near, with 95 % confidence; ?: bursts do not tell",
+            cell,
+        )
+    ]
 
 
 def share(name: str, field: str, whole: float | str, hint: str) -> Column:
