@@ -31,8 +31,8 @@ from tui.agent.owner_token import OwnerFile
 from tui.agent.sd_notify import Notifier
 from tui.agent.service import assemble, guard_of
 from tui.agent.setup import Setup
-from tui.options import Options
 from tui.registry import names
+from tui.settings.options import Options
 
 T = TypeVar("T")
 OWN = "own-own-own-own-own-own"

@@ -20,7 +20,7 @@ from tests.paths import ROOT
 from tests.unit.agent import Served, eventually
 from tui.agent.http import openapi, schemas
 from tui.agent.http.operations import OPERATIONS, Operation
-from tui.decoding import strict_json
+from tui.settings.decoding import strict_json
 
 
 @pytest.fixture

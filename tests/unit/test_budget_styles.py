@@ -12,9 +12,9 @@ from probes.samples import Frame, LatencySample, Sample, Target
 from tests.unit.metrics_feed import frame
 from tui.export.html import snapshot_page
 from tui.export.write import new_summarizer
-from tui.lines import Line
-from tui.look import Look
 from tui.registry import REGISTRY, Entry
+from tui.shared.styled_lines import Line
+from tui.shared.theme import Look
 from tui.widgets.header import HeaderState, header_line
 from tui.widgets.pane import title_line
 

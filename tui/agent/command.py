@@ -19,8 +19,8 @@ from tui.agent.options import resolve
 from tui.agent.owner_token import create
 from tui.agent.sd_notify import Notifier
 from tui.agent.setup import Complain, Setup
-from tui.options import Options
 from tui.registry import REGISTRY
+from tui.settings.options import Options
 
 PAGE = "tui.agent.state.snapshot_worker:make"
 PAGE_SECONDS = 30.0

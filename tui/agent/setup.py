@@ -12,7 +12,7 @@ from probes.privileges import User
 from tui.agent.options import ServeOptions
 from tui.agent.owner_token import OwnerFile
 from tui.agent.sd_notify import Notifier
-from tui.options import Options
+from tui.settings.options import Options
 
 if TYPE_CHECKING:
     import socket

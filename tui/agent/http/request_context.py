@@ -15,8 +15,8 @@ from starlette.responses import Response
 from probes.base import ProbeError
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
-from tui.checks import near, shown
-from tui.decoding import NotJson, strict_json, typed
+from tui.settings.decoding import NotJson, strict_json, typed
+from tui.settings.validators import near, shown
 
 if TYPE_CHECKING:
     from tui.agent.http.auth import Access

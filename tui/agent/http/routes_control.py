@@ -13,8 +13,8 @@ from probes.slot import Standing
 from tui.agent.errors import Refused
 from tui.agent.http import schemas
 from tui.agent.http.request_context import context, taken, view
-from tui.checks import shown
-from tui.decoding import MOST_TARGETS
+from tui.settings.decoding import MOST_TARGETS
+from tui.settings.validators import shown
 
 OWN = ("latency",)
 """Probes some of whose options are lists that others change too."""

@@ -22,7 +22,7 @@ from tui.agent.http.request_context import access, context, sight, taken, view
 from tui.agent.http.routes_control import target_text
 from tui.agent.state.client_view import View
 from tui.agent.state.measurements import Run
-from tui.checks import check_probes
+from tui.settings.validators import check_probes
 
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -18,10 +18,10 @@ from probes.samples import Filters as CheckedFilters
 from tui.agent.state.measurements import LONGEST
 from tui.agent.state.rolling_snapshot import LONGEST as LONGEST_SNAPSHOT
 from tui.agent.state.rolling_snapshot import SECONDS
-from tui.checks import LONGEST as LONGEST_INTERVAL
-from tui.checks import SHORTEST, check_cgroup, check_comm, check_pid, check_user, shown
-from tui.decoding import MOST_TEXT, Options, Pid, Text, Texts, Uid
 from tui.registry import names
+from tui.settings.decoding import MOST_TEXT, Options, Pid, Text, Texts, Uid
+from tui.settings.validators import LONGEST as LONGEST_INTERVAL
+from tui.settings.validators import SHORTEST, check_cgroup, check_comm, check_pid, check_user, shown
 
 T = TypeVar("T")
 MOST_PROBES = 16

@@ -23,8 +23,8 @@ from tui.agent.errors import Refused
 from tui.agent.malloc_trim import returning_memory
 from tui.agent.state.client_view import View
 from tui.agent.state.probe_control import Control
-from tui.checks import shown
 from tui.export.write import content
+from tui.settings.validators import shown
 
 MOST_RUNNING, MOST_KEPT = 4, 32
 LONGEST = 3600.0

@@ -22,7 +22,7 @@ from tui.agent.errors import Refused
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub
 from tui.agent.state.watch_lease import Watch, Wishes
-from tui.checks import near, shown
+from tui.settings.validators import near, shown
 
 SETTLE_SECONDS = 10.0
 """How long an answer waits for what it asked for to come about."""
