@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from textual import events
 
-from tui.hosts.remote_session import Figures, RemoteFeed
+from tui.hosts.remote_session import Figures, RemoteSession
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, fit, fmt_count, safe, width
 from tui.shared.theme import Look
@@ -47,9 +47,9 @@ class Form(NamedTuple):
         return (0, CALLS, CALLS + ERRORS, CALLS + ERRORS + LOAD)[self.figures] + MARKS
 
 
-def entry_of(feed: RemoteFeed) -> Entry:
+def entry_of(session: RemoteSession) -> Entry:
     """What is to be said of a host now."""
-    return Entry(feed.name, feed.state(), feed.figures, feed.ended is not None)
+    return Entry(session.name, session.state(), session.figures, session.ended is not None)
 
 
 def choose(names: Sequence[int], room: int, number: int) -> tuple[Form, int]:
