@@ -217,3 +217,19 @@ async def test_a_slow_link_needs_half_of_the_bytes_and_no_tick_many(run: Run) ->
     assert max(sizes[False]) < 6000
     # Of every two Frames one is drawn.
     assert sum(sizes[True]) / 2 < sum(sizes[False]) / 2
+
+
+async def test_what_a_pause_holds_is_drawn(run: Run) -> None:
+    """The last Frame that a slow link put off: else the next repaint would show another."""
+    async with run(120, 40, 5) as (app, pilot, source):
+        await pilot.press("b")
+        for _ in range(3):
+            source.push()
+            await pilot.pause()
+        await pilot.press("space")
+        await pilot.pause()
+        held = screen(app)
+        assert not app.view.travel.behind
+        app.dashboard.repaint()
+        await pilot.pause()
+        assert screen(app) == held

@@ -41,6 +41,9 @@ class Drawing:
         """
         view = self._view
         if view.paused:
+            # A pause holds the last Frame that came before it, also where a slow link put it off.
+            if view.travel.behind and not view.in_past:
+                self._show_newest()
             return
         frame = view.session.mailbox.take()
         if frame is not None:
