@@ -8,6 +8,8 @@ only does not.
 from __future__ import annotations
 
 import ast
+import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -140,6 +142,13 @@ def test_a_room_says_what_it_is_in_three_sentences(module: str) -> None:
     assert "\n\n" in text, "what lives there, then what it may import and where to begin"
     assert "import" in text
     assert "Begin with `tui." in words
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_docstring_names_is_there(module: str) -> None:
+    text = MODULES[module].read_text("utf-8")
+    names = set(re.findall(r"`tui((?:\.\w+)+)`", text))
+    assert [name for name in names if pkgutil.resolve_name(f"tui{name}") is None] == []
 
 
 def test_files_and_controllers_are_short() -> None:
