@@ -29,7 +29,7 @@ from probes.kernel import cgroup2
 from probes.live import LiveSource
 from probes.samples import Filters
 from probes.start import open_live
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
 from tui.export.picture import picture
 from tui.registry import REGISTRY
 

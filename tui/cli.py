@@ -20,9 +20,9 @@ from probes import output
 from probes.base import ProbeError, Source
 from probes.file_maker import Rule
 from probes.output import complain
-from tui.checks import UsageError, check_path, check_seconds, checked, near
-from tui.options import SETTINGS, Options, resolve
 from tui.registry import REGISTRY
+from tui.settings.options import SETTINGS, Options, resolve
+from tui.settings.validators import UsageError, check_path, check_seconds, checked, near
 
 COMMANDS = {
     "doctor": "what this machine allows, and how to mend what it does not",
@@ -100,7 +100,7 @@ def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
 
         add_arguments(sub)
     if name == "attach":
-        from tui.remote.options import add_arguments as add_attach
+        from tui.commands.attach_options import add_arguments as add_attach
 
         add_attach(sub)
     if name == "stream":
@@ -183,7 +183,7 @@ def _run(typed: dict[str, Any]) -> int:
         return serve(options, _probe_options(options), typed, complain)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
-        return _show(_open_live(options, "tui.app", files=Rule()), options)
+        return _show(_open_live(options, "tui.app.app", files=Rule()), options)
     source = _open_recording(command, typed)
     _need_terminal("run it in a terminal")
     return _show(source, options)
@@ -191,7 +191,7 @@ def _run(typed: dict[str, Any]) -> int:
 
 def _options(typed: dict[str, Any], live: bool) -> Options:
     """The checked settings of the command line and the configuration file."""
-    from tui import config
+    from tui.settings import config_file as config
 
     return resolve(typed, config.load(typed.get("config")), live)
 
@@ -206,7 +206,7 @@ def _need_terminal(fix: str) -> None:
 
 def _show(source: Source, options: Options) -> int:
     """The dashboard on any source."""
-    from tui.app import run_app
+    from tui.app.app import run_app
 
     return run_app(source, ascii=options.ascii, history=options.history)
 
@@ -228,7 +228,7 @@ def _open_recording(command: str, typed: dict[str, Any]) -> Source:
 
 def _open_live(
     options: Options,
-    reader: str = "tui.headless",
+    reader: str = "tui.commands.stream_record",
     preload: Callable[[], None] | None = None,
     files: Rule | None = None,
 ) -> Source:
@@ -255,7 +255,7 @@ def _open_live(
         run_as=options.run_as,
         cost_always=options.cost_always,
         budget=options.budget,
-        draws=reader == "tui.app",
+        draws=reader == "tui.app.app",
         include_self=options.include_self,
         log=options.log,
         files=files,
@@ -287,13 +287,15 @@ def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -
     import_module(reader)
     if more is not None:
         more()
-    if reader == "tui.app":
+    if reader == "tui.app.app":
         for entry in REGISTRY:
             entry.pane_class()
     # Whoever can read them later imports what is seldom needed when it is.
     places = (__file__, os.__file__, os.path.join(sys.prefix, "lib"))
     user = privileges.service_user(run_as)
-    if reader in ("tui.app", "tui.snapshot") and not privileges.may_read(user, *places):
+    if reader in ("tui.app.app", "tui.commands.snapshot") and not privileges.may_read(
+        user, *places
+    ):
         import_module("tui.preloaded").load()
 
 
@@ -309,7 +311,7 @@ def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
 
 
 def _stream(options: Options, typed: dict[str, Any]) -> int:
-    from tui.headless import stream
+    from tui.commands.stream_record import stream
 
     seconds = _seconds(options, typed)
     out = _standard_output()
@@ -319,19 +321,19 @@ def _stream(options: Options, typed: dict[str, Any]) -> int:
 
 
 def _far(options: Options, seconds: float | None) -> int:
-    from tui.far import stream_frames
+    from tui.commands.serve_frames import stream_frames
 
     if seconds is not None:
         raise UsageError("--seconds: does nothing with --frames", "leave it out")
     if sys.stdout.isatty() or sys.stdin is None:
         why = "--frames: is for a program, not for a terminal"
         raise UsageError(why, "see `probetop attach ssh://HOST`")
-    source = _open_live(options, "tui.far")
+    source = _open_live(options, "tui.commands.serve_frames")
     return stream_frames(source, sys.stdin.fileno(), sys.stdout.fileno(), complain)
 
 
 def _record(options: Options, typed: dict[str, Any]) -> int:
-    from tui.headless import check_new, record
+    from tui.commands.stream_record import check_new, record
 
     seconds = _seconds(options, typed)
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
@@ -341,20 +343,20 @@ def _record(options: Options, typed: dict[str, Any]) -> int:
 
 
 def _snapshot(options: Options, typed: dict[str, Any]) -> int:
+    from tui.commands.snapshot import SECONDS, preload, snapshot
+    from tui.commands.stream_record import check_new
     from tui.export.write import ending_of
-    from tui.headless import check_new
-    from tui.snapshot import SECONDS, preload, snapshot
 
     seconds = _seconds(options, typed) or max(SECONDS, options.interval)
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     checked("OUT", path, ending_of)
     check_new(path, force)
-    source = _open_live(options, "tui.snapshot", preload(path), Rule(path, force))
+    source = _open_live(options, "tui.commands.snapshot", preload(path), Rule(path, force))
     return snapshot(source, path, seconds, complain, force=force)
 
 
 def _attach(typed: dict[str, Any]) -> int:
-    from tui.remote.command import attach
+    from tui.commands.attach import attach
 
     # What concerns the kernel is checked where that is.
     ours = {s.name: typed[s.name] for s in SETTINGS if not s.live and s.name in typed}
@@ -364,7 +366,7 @@ def _attach(typed: dict[str, Any]) -> int:
 
 
 def _diff(typed: dict[str, Any]) -> int:
-    from tui.diff import diff
+    from tui.commands.diff import diff
 
     resolve(typed, {}, live=False)
     paths = [checked(name.upper(), typed[name], check_path) for name in ("a", "b")]

@@ -12,8 +12,20 @@ from importlib import import_module
 
 from rich.cells import cell_len
 
-OURS = ("tui.export", "tui.panes", "tui.widgets", "tui", "probes")
-ELSEWHERE = {"tui.agent", "tui.remote", "tui.demo", "tui.__main__", "tui.cli", "probes.data"}
+OURS = (
+    "tui.shared",
+    "tui.settings",
+    "tui.terminal",
+    "tui.panes",
+    "tui.sessions",
+    "tui.widgets",
+    "tui.export",
+    "tui.app",
+    "tui.app.controllers",
+    "tui",
+    "probes",
+)
+ELSEWHERE = {"tui.agent", "tui.commands", "tui.hosts", "tui.demo", "tui.cli", "probes.data"}
 LATE = (
     "textual.command",
     "textual.widgets._input",

@@ -11,8 +11,8 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.pilot.fake import FakeSource
-from tui.app import ProbetopApp
-from tui.lines import line_text
+from tui.app.app import ProbetopApp
+from tui.shared.styled_lines import line_text
 
 Running = tuple[ProbetopApp, Pilot[int], FakeSource]
 Run = Callable[..., AbstractAsyncContextManager[Running]]

@@ -13,8 +13,8 @@ from textual.pilot import Pilot
 from probes.link import LinkState
 from probes.samples import Frame
 from tests.pilot.fake import FakeSource
-from tui.lines import line_text
-from tui.remote.app import AttachedApp
+from tui.hosts.app import AttachedApp
+from tui.shared.styled_lines import line_text
 
 
 class FakeRemote(FakeSource):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from probes.samples import Frame
 from tests.pilot.fake_remote import FakeRemote
-from tui.remote.app import run_attached
+from tui.hosts.app import run_attached
 
 
 class Started(FakeRemote):

@@ -8,8 +8,8 @@ from textual.pilot import Pilot
 from probes.samples import Frame
 from tests.pilot.conftest import screen
 from tests.pilot.fake import FakeSource
-from tui.app import ProbetopApp
-from tui.lines import Cell, to_cells
+from tui.app.app import ProbetopApp
+from tui.shared.styled_lines import Cell, to_cells
 
 Painted = list[list[Cell]]
 

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
 
 FOLDER = Path(__file__).parent / "snapshots"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.pilot.conftest import Run, footer
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
 
 
 async def written(app: ProbetopApp) -> str:

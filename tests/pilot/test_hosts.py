@@ -14,7 +14,7 @@ from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake_remote import FakeRemote, attached, hosts, two
 from tests.pilot.moments import painted
 from tests.pilot.test_export import written
-from tui.remote.app import AttachedApp
+from tui.hosts.app import AttachedApp
 
 # -- switching -----------------------------------------------------------------------------------
 

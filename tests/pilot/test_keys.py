@@ -14,7 +14,7 @@ from probes.base import ProbeError
 from probes.samples import Filters
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
-from tui.app import ProbetopApp, run_app
+from tui.app.app import ProbetopApp, run_app
 
 
 async def tick(pilot: Pilot[int], source: FakeSource, ticks: int = 1) -> None:

@@ -17,8 +17,8 @@ from tests.pilot.fake import FakeSource
 from tests.pilot.fake_latency import FOUND
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_keys import tick, write
-from tui.actions import FIND
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
+from tui.app.controllers.commands import FIND
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 

@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from tests.kernel.terminal import Tty
 from tests.pilot.fake_remote import FakeRemote, attached
-from tui.remote.app import AttachedApp
+from tui.hosts.app import AttachedApp
 
 HOSTILE = (
     "[@click=app.quit]press enter[/]",

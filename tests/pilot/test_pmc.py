@@ -16,7 +16,7 @@ from tests.pilot.fake import PROCESSES, FakeSource
 from tests.pilot.fake_pmc import FakePmc
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_keys import tick, write
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 

@@ -19,8 +19,8 @@ from tests.pilot.conftest import Run, footer, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted
 from tests.pilot.test_export import written
-from tui.app import ProbetopApp
-from tui.text import fmt_count
+from tui.app.app import ProbetopApp
+from tui.shared.text import fmt_count
 
 FRAMES = 25
 Replay = Callable[..., AbstractAsyncContextManager[tuple[ProbetopApp, Pilot[int]]]]
@@ -55,8 +55,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The program's own timers go on by the real one, which is long behind."""
     clock = Clock()
-    monkeypatch.setattr("tui.time_actions.time", clock)
-    monkeypatch.setattr("tui.time_actions.SHORTEST_STEP", 1000.0)
+    monkeypatch.setattr("tui.app.controllers.playback.time", clock)
+    monkeypatch.setattr("tui.app.controllers.playback.SHORTEST_STEP", 1000.0)
     return clock
 
 

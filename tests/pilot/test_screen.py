@@ -13,7 +13,7 @@ from probes.samples import Filters, Sample
 from tests.pilot.conftest import Run, screen, shown
 from tests.pilot.fake import FakeSource, failed
 from tests.pilot.snapshot import assert_snapshot
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -138,7 +138,8 @@ def painted(app: ProbetopApp) -> dict[str, int]:
 
 def test_textual_is_slowed_down_before_it_is_imported() -> None:
     code = (
-        "import tui.app; from textual import constants as c; print(c.MAX_FPS, c.TEXTUAL_ANIMATIONS)"
+        "import tui.app.app; from textual import constants as c; "
+        "print(c.MAX_FPS, c.TEXTUAL_ANIMATIONS)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["15", "none"]

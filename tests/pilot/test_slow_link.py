@@ -11,10 +11,10 @@ from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_screen import tick_bytes
-from tui.app import ProbetopApp
-from tui.link import CALM
-from tui.messages import WireIdle
-from tui.wire import NO_STALL, Stall, Wire
+from tui.app.app import ProbetopApp
+from tui.app.messages import WireIdle
+from tui.terminal.link_quality import CALM
+from tui.terminal.writer import NO_STALL, Stall, Wire
 
 GRAPHS = set("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉")
 

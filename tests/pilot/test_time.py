@@ -13,7 +13,7 @@ from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted
 from tests.pilot.test_export import written
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
 
 SIZES = [(80, 24), (120, 40)]
 

@@ -13,8 +13,8 @@ from probes.windows import continues
 from tests.pilot.conftest import Run, footer, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted
-from tui.app import ProbetopApp
-from tui.text import fmt_count, fmt_ns
+from tui.app.app import ProbetopApp
+from tui.shared.text import fmt_count, fmt_ns
 
 
 class DatedSource(FakeSource):

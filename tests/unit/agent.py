@@ -30,8 +30,8 @@ from tui.agent.options import Listen, ServeOptions, Token
 from tui.agent.owner import OwnerFile
 from tui.agent.running import assemble, guard_of
 from tui.agent.server import Server
-from tui.options import Options
 from tui.registry import names
+from tui.settings.options import Options
 
 T = TypeVar("T")
 OWN = "own-own-own-own-own-own"

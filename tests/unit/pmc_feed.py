@@ -8,8 +8,8 @@ from dataclasses import replace
 from probes.samples import CpuTimes, Frame, Host, PmcSample, Reading, Sample, TaskTimes
 from tests.pilot.fake import PROCESSES, FakeSource
 from tests.pilot.fake_pmc import FakePmc
-from tui.lines import Line, line_text
 from tui.panes.pmc import PmcPane
+from tui.shared.styled_lines import Line, line_text
 
 
 class Feed:

@@ -20,7 +20,7 @@ from tests.unit.agent import Served, eventually
 from tui.agent import openapi
 from tui.agent.api import ROUTES
 from tui.agent.schemas import SCHEMAS
-from tui.decoding import strict_json
+from tui.settings.decoding import strict_json
 
 
 @pytest.fixture

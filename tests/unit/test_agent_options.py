@@ -14,7 +14,7 @@ from probes.base import ProbeError
 from probes.privileges import NOBODY, User, service_user
 from tui.agent import listen
 from tui.agent.options import Listen, ServeOptions, Token, check_listen, read_tokens, resolve
-from tui.checks import UsageError
+from tui.settings.validators import UsageError
 
 USER = User(NOBODY, NOBODY, None)
 GOOD = "control 0123456789abcdef"

@@ -20,7 +20,7 @@ from probes.privileges import NOBODY, User
 from tests.unit.agent import Served
 from tui.agent import unix_socket
 from tui.agent.options import Listen
-from tui.checks import UsageError
+from tui.settings.validators import UsageError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by root")
 ALICE, MALLORY = 4711, 65534

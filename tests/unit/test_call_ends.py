@@ -22,7 +22,7 @@ from probes.own_returns import NotProven
 from probes.specs import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, OBJECT, ElfFile, Row
 from tui.cli import _probe_options
-from tui.options import resolve
+from tui.settings.options import resolve
 
 Make = Callable[..., str]
 RETURN = b"\xc3" if kernel.arch() == "x86_64" else b"\xc0\x03\x5f\xd6"

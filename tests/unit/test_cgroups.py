@@ -12,7 +12,7 @@ import pytest
 from probes import cgroups, kernel
 from probes.base import ProbeError
 from probes.cgroups import Cgroups
-from tui.checks import check_cgroup
+from tui.settings.validators import check_cgroup
 
 HYBRID = {
     7: "1:name=systemd:/system.slice/web.service\n0::/\n",

@@ -124,7 +124,7 @@ def test_a_thread_is_not_a_process(capsys: pytest.CaptureFixture[str]) -> None:
 def test_cgroups_are_found_below_the_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tui.checks import check_cgroup
+    from tui.settings.validators import check_cgroup
 
     for name in ("", "a", "a/b"):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ def test_a_cgroup_of_v1_is_that_of_the_same_path_or_says_which_to_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from probes import cgroups
-    from tui.checks import check_cgroup
+    from tui.settings.validators import check_cgroup
 
     v1, v2 = tmp_path / "systemd", tmp_path / "unified"
     for path, pid in ((v1 / "both", ""), (v2 / "both", ""), (v1 / "old", "811")):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tui import config
-from tui.checks import UsageError
-from tui.options import resolve
+from tui.settings import config_file as config
+from tui.settings.options import resolve
+from tui.settings.validators import UsageError
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ from probes.samples import (
 from probes.summary import VERSION
 from tests.unit.hostile import hostile_frames
 from tui import cli
-from tui.checks import UsageError
-from tui.diff import compare, diff
+from tui.commands.diff import compare, diff
+from tui.commands.diff_input import Key, load
 from tui.export.write import export
-from tui.runs import Key, load
+from tui.settings.validators import UsageError
 
 
 def run_of(

@@ -32,8 +32,8 @@ from probes.samples import (
 from probes.stream import dumps
 from probes.summary import LIMITS, Summary, summarize
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
-from tui import runs
-from tui.diff import compare, diff
+from tui.commands import diff_input as runs
+from tui.commands.diff import compare, diff
 from tui.export.html import losses, snapshot_page
 from tui.export.tables import Table, syscall_tables
 from tui.registry import REGISTRY

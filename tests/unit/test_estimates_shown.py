@@ -21,12 +21,12 @@ from probes.samples import (
 from probes.sums import ExecSum, Tick
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics import Metrics
-from tui.lines import line_text
-from tui.look import ASCII, Look
 from tui.panes.base import failed_lines
 from tui.panes.execs import ExecPane
 from tui.panes.latency import LatencyPane
 from tui.panes.syscalls import SyscallPane
+from tui.shared.styled_lines import line_text
+from tui.shared.theme import ASCII, Look
 
 SAMPLING = "sampling 1 s in 16"
 UNICODE = Look()

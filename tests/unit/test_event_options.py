@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tui.checks import UsageError
 from tui.cli import _probe_options
-from tui.options import Options, resolve
+from tui.settings.options import Options, resolve
+from tui.settings.validators import UsageError
 
 
 def resolved(**typed: Any) -> Options:

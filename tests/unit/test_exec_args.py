@@ -13,11 +13,12 @@ from probes.base import ProbeError
 from probes.execs import ExecProbe
 from probes.privileges import User
 from probes.samples import ExecEvent, ExecSample, ExitEvent
-from tui import cli, options
+from tui import cli
 from tui.agent import command
 from tui.agent.command import Setup
 from tui.agent.notify import Notifier
 from tui.agent.options import ServeOptions
+from tui.settings import options
 
 SECRET = ExecEvent(
     time=1.0,

@@ -18,7 +18,8 @@ from probes.base import Found, ProbeError
 from probes.framing import Decoder
 from probes.samples import ExecSample, Filters, Frame
 from tests.unit.test_recording import make_frames
-from tui import far, room
+from tui.commands import flow_control as room
+from tui.commands import serve_frames as far
 
 DEADLINE = 10.0
 

@@ -24,18 +24,18 @@ from tests.fuzzing import inputs, long
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames
 from tests.unit.mutation import mutated
-from tui import config
 from tui.agent.metrics import Metrics
-from tui.checks import UsageError
-from tui.diff import as_object, as_text, compare
+from tui.commands.diff import as_object, as_text, compare
+from tui.commands.diff_input import load
 from tui.export.html import snapshot_page
 from tui.export.write import content, new_summarizer
-from tui.lines import compose
-from tui.options import resolve
 from tui.panes.base import Pane
 from tui.registry import REGISTRY
-from tui.runs import load
-from tui.travel import Travel
+from tui.sessions.timeline_player import Travel
+from tui.settings import config_file as config
+from tui.settings.options import resolve
+from tui.settings.validators import UsageError
+from tui.shared.styled_lines import compose
 
 KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}
 PROTOBUF = (

@@ -19,11 +19,11 @@ from probes.broker_link import connected
 from probes.live import LiveSource
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
-from tui import far_commands
 from tui.agent.api import ROUTES
 from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, RunWish, TargetWish
-from tui.decoding import strict_json, typed
+from tui.commands import frame_commands as far_commands
 from tui.registry import REGISTRY
+from tui.settings.decoding import strict_json, typed
 
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 5, 1.0, 0.5, -0.0, 2**31, 2**32, 2**63, -(2**63), 2**64, 10**300,

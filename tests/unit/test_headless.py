@@ -20,9 +20,9 @@ from probes.recording import Reader
 from probes.replay import ReplaySource
 from probes.samples import Frame, LatencySample, Notice, State, Target
 from tests.unit.test_recording import make_frames, write
-from tui import headless
-from tui.checks import UsageError
-from tui.snapshot import snapshot
+from tui.commands import stream_record as headless
+from tui.commands.snapshot import snapshot
+from tui.settings.validators import UsageError
 
 
 class Output(io.StringIO):

@@ -32,9 +32,9 @@ from probes.state_size import characters, entries
 from probes.timeline import Cursor
 from tests.paths import ROOT
 from tests.unit.test_recording import make_frames
-from tui.checks import UsageError
-from tui.diff import diff
-from tui.runs import MOST_BYTES, load
+from tui.commands.diff import diff
+from tui.commands.diff_input import MOST_BYTES, load
+from tui.settings.validators import UsageError
 
 BASE = {"time": 1.0, "mono": 1.0, "interval": 1.0, "host": []}
 
@@ -69,7 +69,7 @@ PEAK = """
 import sys
 from probes.limits import CodecError
 from probes.base import ProbeError
-import tui.runs, probes.recorded, probes.timeline, probes.framing, probes.recording
+import tui.commands.diff_input, probes.recorded, probes.timeline, probes.framing, probes.recording
 def memory():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
@@ -95,7 +95,7 @@ try:
             got += 1
         refused = recording.damage or ""
     else:
-        tui.runs.load(sys.argv[2])
+        tui.commands.diff_input.load(sys.argv[2])
         got = 1
 except (CodecError, ProbeError, LookupError) as error:
     refused = str(error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tui.link import CALM, EVERY, LONGEST_CALM, PATIENCE, Link
-from tui.wire import NO_STALL, Stall
+from tui.terminal.link_quality import CALM, EVERY, LONGEST_CALM, PATIENCE, Link
+from tui.terminal.writer import NO_STALL, Stall
 
 
 class Time:

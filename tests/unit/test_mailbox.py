@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, Frame, Host
-from tui.mailbox import Mailbox
+from tui.shared.frame_mailbox import Mailbox
 
 EACH = 100
 

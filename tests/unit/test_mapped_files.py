@@ -20,7 +20,7 @@ from probes.file_access import for_clients, set_asker
 from probes.open_file import open_file
 from probes.privileges import User
 from tests.unit.test_file_access import IN_A_ROOT, place, policy, refusal, root
-from tui.checks import check_pid
+from tui.settings.validators import check_pid
 
 __all__ = ["place", "policy"]
 

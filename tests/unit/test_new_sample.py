@@ -18,7 +18,8 @@ from probes.execs import ExecProbe
 from probes.limits import Count, Cpu
 from probes.recording import Reader, Writer
 from probes.samples import Counts, Frame, Host, Sample, SyscallSample
-from tui import registry, runs
+from tui import registry
+from tui.commands import diff_input as runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ import pytest
 from probes.samples import EMPTY, Counts, ExecSample, Frame, Host, Sample, SyscallSample
 from tests.unit.pmc_feed import Feed
 from tui.export.graphs import INNER, LEFT, chart, heatmap, spans
-from tui.lines import line_text
 from tui.panes.base import Pane
 from tui.panes.execs import ExecPane
 from tui.panes.rates import OverTime, mean
 from tui.panes.syscalls import SyscallPane
+from tui.shared.styled_lines import line_text
 
 
 def frame(mono: float, interval: float = 1.0, samples: Mapping[str, Sample] = EMPTY) -> Frame:

@@ -16,8 +16,8 @@ from probes.ssh import SshTransport
 from tests import fuzzing
 from tests.unit.agent import Served, eventually
 from tui.agent import owner
-from tui.checks import UsageError
-from tui.remote.targets import sources
+from tui.commands.attach_targets import sources
+from tui.settings.validators import UsageError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, Frame, Host
-from tui.room import AHEAD, LEAST, Room
+from tui.commands.flow_control import AHEAD, LEAST, Room
 
 EVENT = ExecEvent(
     time=0.0, pid=1, ppid=1, uid=0, comm="a", parent="b", args=("a",), truncated=False, ret=0,

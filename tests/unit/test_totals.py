@@ -39,8 +39,8 @@ from probes.samples import (
     TaskTimes,
 )
 from tests.paths import ROOT
-from tui import runs
-from tui.runs import Figure, Key
+from tui.commands import diff_input as runs
+from tui.commands.diff_input import Figure, Key
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from probes.framing import DELTA, HEADER, KEY
 from probes.programs import Programs
 from probes.record_fields import TIMED
 from probes.samples import ExecEvent, PmcSample, TaskTimes
-from tui import runs
+from tui.commands import diff_input as runs
 
 
 def raw(path: Path, *texts: str) -> str:

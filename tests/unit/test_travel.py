@@ -12,7 +12,7 @@ from probes.samples import Frame
 from probes.timeline import Cursor
 from tests.unit.test_recording import make_frames
 from tui.panes.base import Pane
-from tui.travel import LINGERING, STEPS, Travel
+from tui.sessions.timeline_player import LINGERING, STEPS, Travel
 
 
 class Listener(Pane):

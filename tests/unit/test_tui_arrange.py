@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.arrange import Place, Want, arrange
+from tui.widgets.layout import Place, Want, arrange
 
 OPEN, OFF = Want(True), Want(False)
 

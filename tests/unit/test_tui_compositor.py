@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui.widgets.compositor import CellsUpdate
+from tui.terminal.compositor import CellsUpdate
 
 RED = Style.parse("red")
 CONSOLE = Console(color_system="standard", force_terminal=True)

@@ -10,9 +10,9 @@ import pytest
 from probes.pmc_view import PmcView, pmc_view
 from tests.pilot.fake import PROCESSES
 from tests.pilot.fake_pmc import FakePmc
-from tui.lines import compose, line_text, line_width
-from tui.look import ASCII, Look
 from tui.panes import cpu_strip
+from tui.shared.styled_lines import compose, line_text, line_width
+from tui.shared.theme import ASCII, Look
 
 
 def view_of(cpus: int, sockets: int = 1, hardware: bool = True) -> PmcView:

@@ -9,7 +9,7 @@ import pytest
 
 from probes.base import ProbeError
 from probes.samples import NO_FILTERS, Filters
-from tui.filters import parse_filters
+from tui.settings.filter_syntax import parse_filters
 
 
 def test_what_is_typed_becomes_filters() -> None:

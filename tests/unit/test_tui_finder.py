@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from probes.base import Found
-from tui.finder import AS_TYPED, Finder
-from tui.lines import line_text
-from tui.look import Look
+from tui.shared.styled_lines import line_text
+from tui.shared.theme import Look
+from tui.widgets.target_search import AS_TYPED, Finder
 
 READ = Found("fentry:vfs_read", "fentry", "ssize_t vfs_read(...)", 96.0)
 READV = Found("kprobe:vfs_readv", "kprobe")

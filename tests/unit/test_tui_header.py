@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from probes.samples import Budget, ExecSample, Frame, Host, LatencySample, SyscallSample
-from tui.look import Look
+from tui.shared.theme import Look
 from tui.widgets.header import HeaderState, header_line
 
 FRAME = Frame(

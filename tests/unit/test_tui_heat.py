@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from probes import hdr
 from probes.model import TargetRow
 from probes.samples import Histogram, Target
-from tui.lines import Line, compose, line_text, line_width, to_cells
-from tui.look import ASCII, Look
 from tui.panes.heatmap import COLUMNS, Heat, Moment, ceiling, heat_lines, level
 from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale
+from tui.shared.styled_lines import Line, compose, line_text, line_width, to_cells
+from tui.shared.theme import ASCII, Look
 
 PLAIN = Look(ASCII, colour=False, plain=True)
 SCALE = Scale(40, 56)

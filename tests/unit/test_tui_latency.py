@@ -13,10 +13,10 @@ from probes.base import ProbeError
 from probes.samples import Frame, Histogram, Host, LatencySample, Sample, Spent, Target
 from tests.pilot.fake import HOSTILE_COMM, FakeSource, failed
 from tests.pilot.fake_latency import BROKEN, FakeLatency
-from tui.lines import Line, compose, line_text, line_width
-from tui.look import ASCII, Look
 from tui.panes.latency import VIEWS, LatencyPane
 from tui.panes.targets import label
+from tui.shared.styled_lines import Line, compose, line_text, line_width
+from tui.shared.theme import ASCII, Look
 
 
 class Feed:

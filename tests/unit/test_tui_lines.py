@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.lines import Line, changed_runs, compose, line_text, line_width, to_cells
-from tui.look import ASCII, CONSOLE, UNICODE, Look, bar, choose, graph, nice_ceiling
+from tui.shared.styled_lines import Line, changed_runs, compose, line_text, line_width, to_cells
+from tui.shared.theme import ASCII, CONSOLE, UNICODE, Look, bar, choose, graph, nice_ceiling
 
 SPANS = st.lists(
     st.tuples(st.text("ab 日\u202e\x1b", max_size=8), st.sampled_from(["", "bad", "selected"])),

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from probes.samples import Filters, Frame, Host, Notice
 from tests.unit import strategies as own
-from tui import notices
-from tui.lines import line_text
-from tui.look import Look
-from tui.notices import FOLLOWED_SECONDS, current, fitting, has_gone
-from tui.text import safe, width
+from tui.shared import notices
+from tui.shared.notices import FOLLOWED_SECONDS, current, fitting, has_gone
+from tui.shared.styled_lines import line_text
+from tui.shared.text import safe, width
+from tui.shared.theme import Look
 from tui.widgets.footer import hints_line
 from tui.widgets.header import HeaderState, header_line
 

@@ -18,10 +18,10 @@ from probes.samples import (
     SyscallSample,
 )
 from tests.pilot.fake import NOON, FakeSource, failed
-from tui.lines import compose, line_text, line_width
 from tui.panes.base import Pane
 from tui.panes.execs import ExecPane
 from tui.panes.syscalls import SyscallPane
+from tui.shared.styled_lines import compose, line_text, line_width
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from probes.samples import PmcSample
 from tests.pilot.fake import failed
 from tests.pilot.fake_pmc import NO_PMU
 from tests.unit.pmc_feed import BASE, Feed, feed_counted
-from tui.lines import compose, line_text
-from tui.look import ASCII, Look
 from tui.panes.pmc import BUSIEST, LINGER
+from tui.shared.styled_lines import compose, line_text
+from tui.shared.theme import ASCII, Look
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from probes.timeline import Timeline
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own
 from tests.unit.test_recording import write
-from tui.lines import Cell, compose, to_cells
-from tui.look import Look
 from tui.panes.base import Pane
 from tui.registry import REGISTRY
-from tui.travel import LINGERING, Travel
+from tui.sessions.timeline_player import LINGERING, Travel
+from tui.shared.styled_lines import Cell, compose, to_cells
+from tui.shared.theme import Look
 from tui.widgets.pane import title_line
 
 SIZES = ((80, 24), (120, 40))

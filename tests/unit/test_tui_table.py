@@ -9,9 +9,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.lines import compose, line_text, line_width
-from tui.look import Look
 from tui.panes.table import PEAK, SLACK, Column, Table, sticky_order
+from tui.shared.styled_lines import compose, line_text, line_width
+from tui.shared.theme import Look
 
 
 @dataclass

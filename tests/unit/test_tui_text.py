@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len, get_character_cell_size
 
-from tui.text import (
+from tui.shared.text import (
     clip,
     fit,
     fmt_count,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tui.lines import Span, line_text
+from tui.shared.styled_lines import Span, line_text
 from tui.widgets.pane import _fitted
 
 FIGURES: list[Span] = [

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tui.wire import LIMIT, NO_STALL, Wire
+from tui.terminal.writer import LIMIT, NO_STALL, Wire
 
 DEADLINE = 20.0
 

@@ -15,7 +15,7 @@ from probes.base import ProbeError
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
 from tui.agent.fields import Fields
-from tui.decoding import NotJson, strict_json, typed
+from tui.settings.decoding import NotJson, strict_json, typed
 
 if TYPE_CHECKING:
     from tui.agent.auth import Access

@@ -11,10 +11,11 @@ from msgspec import Meta, Struct
 from probes.base import ProbeError
 from probes.samples import Filters
 from tui.agent.runs import LONGEST
-from tui.checks import (
+from tui.settings.decoding import Options, Pid, Text, Texts, Uid
+from tui.settings.validators import (
     LONGEST as LONGEST_INTERVAL,
 )
-from tui.checks import (
+from tui.settings.validators import (
     SHORTEST,
     check_cgroup,
     check_comm,
@@ -22,7 +23,6 @@ from tui.checks import (
     check_user,
     shown,
 )
-from tui.decoding import Options, Pid, Text, Texts, Uid
 
 T = TypeVar("T")
 MOST_PROBES = 16

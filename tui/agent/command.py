@@ -19,8 +19,8 @@ from probes.privileges import User, invoking_user, service_user
 from tui.agent.notify import Notifier
 from tui.agent.options import ServeOptions, resolve
 from tui.agent.owner import OwnerFile, create
-from tui.options import Options
 from tui.registry import REGISTRY
+from tui.settings.options import Options
 
 if TYPE_CHECKING:
     import socket

@@ -22,7 +22,7 @@ from tui.agent.errors import Refused
 from tui.agent.hub import Hub
 from tui.agent.turns import Turns
 from tui.agent.wishes import Watch, Wishes
-from tui.checks import near, shown
+from tui.settings.validators import near, shown
 
 SETTLE_SECONDS = 10.0
 """How long an answer waits for what it asked for to come about."""

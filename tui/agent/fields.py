@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from probes.base import ProbeError
-from tui.checks import near, shown
-from tui.decoding import MOST_TEXT
+from tui.settings.decoding import MOST_TEXT
+from tui.settings.validators import near, shown
 
 
 class Fields:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from probes.live import LiveSource
 from probes.samples import Frame
-from tui.mailbox import Mailbox
+from tui.shared.frame_mailbox import Mailbox
 
 T = TypeVar("T")
 Listener = Callable[[Frame], None]

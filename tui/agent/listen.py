@@ -11,7 +11,7 @@ from probes.base import ProbeError
 from probes.privileges import User
 from tui.agent.options import Listen, ServeOptions
 from tui.agent.unix_socket import BACKLOG, open_unix
-from tui.checks import UsageError
+from tui.settings.validators import UsageError
 
 
 def open_socket(options: ServeOptions, user: User, owner: User) -> socket.socket:

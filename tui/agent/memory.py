@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tui.garbage import uncollected
+from tui.shared.gc_pause import uncollected
 
 _LIBRARY = ctypes.CDLL(None)
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from probes.base import ProbeError
 from probes.files import read_regular
-from tui.checks import UsageError, check_path, checked, shown
+from tui.settings.validators import UsageError, check_path, checked, shown
 
 PORT = 9435
 SHORTEST_TOKEN = 16

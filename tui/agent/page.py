@@ -12,8 +12,8 @@ from typing import Any
 from probes import content_file
 from probes.framing import Decoder
 from probes.samples import Frame
+from tui.commands.snapshot import DRAWN, preload
 from tui.export.write import content, new_summarizer
-from tui.snapshot import DRAWN, preload
 
 
 def prepare() -> None:

@@ -15,8 +15,8 @@ from probes.slot import Standing
 from tui.agent.answers import answer, body, context, query, view
 from tui.agent.bodies import FilterWish, IntervalWish, ProbeWish, TargetWish
 from tui.agent.errors import Refused
-from tui.checks import shown
-from tui.decoding import MOST_TARGETS
+from tui.settings.decoding import MOST_TARGETS
+from tui.settings.validators import shown
 
 OWN = ("latency",)
 """Probes some of whose options are lists that others change too."""

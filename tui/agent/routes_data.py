@@ -20,7 +20,7 @@ from tui.agent.routes_control import target_text
 from tui.agent.runs import Run, run_object, with_result
 from tui.agent.snapshots import LONGEST as LONGEST_SNAPSHOT
 from tui.agent.snapshots import SECONDS
-from tui.checks import check_probes
+from tui.settings.validators import check_probes
 
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

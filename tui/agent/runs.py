@@ -24,8 +24,8 @@ from tui.agent.control import Control
 from tui.agent.errors import Refused
 from tui.agent.memory import much
 from tui.agent.public import View
-from tui.checks import shown
 from tui.export.write import content
+from tui.settings.validators import shown
 
 MOST_RUNNING, MOST_KEPT = 4, 32
 LONGEST = 3600.0

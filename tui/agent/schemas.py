@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from tui.agent.runs import LONGEST
-from tui.checks import LONGEST as LONGEST_INTERVAL
-from tui.checks import MOST_SAMPLE, NO_ID, SHORTEST
-from tui.decoding import MOST_TARGETS, MOST_TEXT
 from tui.registry import names
+from tui.settings.decoding import MOST_TARGETS, MOST_TEXT
+from tui.settings.validators import LONGEST as LONGEST_INTERVAL
+from tui.settings.validators import MOST_SAMPLE, NO_ID, SHORTEST
 
 Schema = dict[str, Any]
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from probes.base import ProbeError
 from probes.files import printable
 from probes.privileges import NOBODY, User
-from tui.checks import UsageError
+from tui.settings.validators import UsageError
 
 BACKLOG = 128
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

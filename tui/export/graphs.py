@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from probes import hdr
 from probes.series import QUARTER, quarter_bounds
 from tui.export.tables import clock
-from tui.look import nice_ceiling
-from tui.text import fmt_count, fmt_ns
+from tui.shared.text import fmt_count, fmt_ns
+from tui.shared.theme import nice_ceiling
 
 WIDTH, HEIGHT = 640, 150
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 20

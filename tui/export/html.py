@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A summary as one HTML file that fetches nothing: tables, graphs, the screen and the data.
 
-The template engine escapes every value, and `tui.text.safe` makes of what cannot be seen
+The template engine escapes every value, and `tui.shared.text.safe` makes of what cannot be seen
 (control characters, right-to-left marks) visible escapes before. The page's policy forbids every
 request, and any script or style but its own two, by their hashes.
 """
@@ -36,7 +36,7 @@ from tui.export.tables import (
 )
 from tui.export.words import duration, stamp
 from tui.registry import REGISTRY
-from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within, safe
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within, safe
 
 DATA_ID = "probetop-data"
 HERE = Path(__file__).parent

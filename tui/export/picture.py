@@ -13,8 +13,8 @@ from textual.app import App
 
 from probes.base import Found
 from probes.samples import Filters, Frame
-from tui import look as looks
-from tui.app import ProbetopApp
+from tui.app.app import ProbetopApp
+from tui.shared import theme as looks
 
 SIZE = (120, 40)
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probes.execlog import join_args, short_cgroup
-from tui.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
+from tui.shared.text import UNKNOWN, at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 Row = Mapping[str, Any]
 

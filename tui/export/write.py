@@ -13,8 +13,8 @@ from probes.files import unusable
 from probes.samples import Frame
 from probes.stream import dumps
 from probes.summary import LIMITS, Summarizer, Summary
-from tui.garbage import uncollected
 from tui.registry import REGISTRY
+from tui.shared.gc_pause import uncollected
 
 ENDINGS = (".html", ".json", ".svg")
 MOST_BYTES = 1_000_000

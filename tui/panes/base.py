@@ -12,10 +12,10 @@ from typing import ClassVar
 from probes.base import Source
 from probes.model import seconds_between
 from probes.samples import Frame, Sample
-from tui.lines import Line, Span
-from tui.look import Look, graph, nice_ceiling
 from tui.panes.rates import OverTime, mean
-from tui.text import fit, fmt_count, fmt_seconds, safe, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import fit, fmt_count, fmt_seconds, safe, wrap
+from tui.shared.theme import Look, graph, nice_ceiling
 
 HISTORY = 600
 """Ticks of a rate that a pane keeps for its graph."""

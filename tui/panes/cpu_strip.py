@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from math import ceil
 
 from probes.pmc_view import CpuRow, PmcView, sum_of
-from tui.lines import Line, Span, compose
-from tui.look import Look, bar
 from tui.panes.pmc_columns import IPC, fmt_share, fmt_small
-from tui.text import UNKNOWN
+from tui.shared.styled_lines import Line, Span, compose
+from tui.shared.text import UNKNOWN
+from tui.shared.theme import Look, bar
 
 GAP = 2
 LEAST_BAR, SHORT_BAR = 8, 4

@@ -14,10 +14,10 @@ from probes.elapsed import counted_seconds
 from probes.execlog import ExecLog, ExecRow, group_of
 from probes.model import seconds_between
 from probes.samples import ExecSample, Frame
-from tui.lines import Line, Span
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.table import Column, Table
-from tui.text import UNKNOWN, fmt_count, fmt_ns, safe, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, safe, wrap
 
 STEPS = 5000
 """Moments at which programs failed to start that are kept."""

@@ -15,11 +15,11 @@ from math import ceil, log10
 from typing import NamedTuple
 
 from probes.samples import Frame
-from tui.lines import Line, Span, line_width
-from tui.look import Look
 from tui.panes.rates import places
 from tui.panes.scale import Scale, quarters
-from tui.text import fit, fmt_count, fmt_seconds
+from tui.shared.styled_lines import Line, Span, line_width
+from tui.shared.text import fit, fmt_count, fmt_seconds
+from tui.shared.theme import Look
 
 COLUMNS = 240
 """Intervals that are kept for each target."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probes.model import TargetRow
-from tui.lines import Line, Span
-from tui.look import Look, graph, nice_ceiling
 from tui.panes.scale import Scale, spread
-from tui.text import fit
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import fit
+from tui.shared.theme import Look, graph, nice_ceiling
 
 LABEL = 5
 """Cells for a label left of the axis."""

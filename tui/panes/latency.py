@@ -11,8 +11,6 @@ from dataclasses import replace
 from probes.elapsed import counted_seconds
 from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
 from probes.samples import Frame, LatencySample
-from tui.lines import Line, Span, compose
-from tui.look import bar
 from tui.panes import heatmap, histogram
 from tui.panes.base import Pane
 from tui.panes.heatmap import Heat, Moment, heat_lines
@@ -32,7 +30,9 @@ from tui.panes.targets import (
     target_columns,
     why_lines,
 )
-from tui.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
+from tui.shared.styled_lines import Line, Span, compose
+from tui.shared.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
+from tui.shared.theme import bar
 
 NEARLY = 0.01
 """The part of an interval's calls that a row of those not listed is not worth."""

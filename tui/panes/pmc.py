@@ -21,7 +21,6 @@ from probes.pmc_events import CUSTOM, MODES, SETS
 from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.processes import pid_of
 from probes.samples import Frame, PmcSample
-from tui.lines import Line, Span
 from tui.panes import cpu_strip, pmc_detail
 from tui.panes.base import Pane
 from tui.panes.pmc_columns import (
@@ -37,7 +36,8 @@ from tui.panes.pmc_columns import (
 )
 from tui.panes.pmc_graphs import SIDE, Past, graphs
 from tui.panes.table import Table
-from tui.text import fmt_count, safe, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import fmt_count, safe, wrap
 
 LINGER = 10
 """Intervals for which a process that does not run keeps its row, and marks their column."""

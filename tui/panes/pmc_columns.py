@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from probes.pmc_view import Counters, PmcView, TaskRow
 from probes.samples import PmcSample
-from tui.lines import Span
 from tui.panes.table import Column
-from tui.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent
+from tui.shared.styled_lines import Span
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent
 
 FAULTS = ("page-faults", "major-faults")
 FIXED = ("cycles", "instructions", *FAULTS)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from probes.pmc_view import Count, Counters, PmcView, TaskRow
-from tui.lines import Line, Span
 from tui.panes.pmc_columns import FAULTS, IPC, advice, fmt_share, fmt_small, metrics
 from tui.panes.table import Column, Table
-from tui.text import fmt_count, fmt_ns, fmt_percent, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import fmt_count, fmt_ns, fmt_percent, wrap
 
 
 @dataclass(frozen=True, slots=True)

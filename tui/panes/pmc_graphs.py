@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from probes.pmc_view import Counters, CpuRow, PmcView
 from probes.samples import Frame
-from tui.lines import Line, Span, compose, line_width
-from tui.look import Look, graph, nice_ceiling
 from tui.panes.pmc_columns import fmt_share, fmt_small, metrics
 from tui.panes.rates import OverTime
-from tui.text import fit, fmt_ns
+from tui.shared.styled_lines import Line, Span, compose, line_width
+from tui.shared.text import fit, fmt_ns
+from tui.shared.theme import Look, graph, nice_ceiling
 
 KEPT = 300
 """Intervals that are remembered: more than a graph has cells."""

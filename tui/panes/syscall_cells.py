@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from probes.model import CallRow
 from probes.processes import pid_of
-from tui.lines import Span
 from tui.panes.table import Column
-from tui.text import at_most, fmt_count, fmt_ns, fmt_within
+from tui.shared.styled_lines import Span
+from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_within
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ from probes.model import (
     syscall_view,
 )
 from probes.samples import Frame, SyscallSample
-from tui.lines import Line, Span
-from tui.look import bar
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, within, words
 from tui.panes.table import Column, Table
-from tui.text import at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
+from tui.shared.theme import bar
 
 LINGER = 10.0
 """Seconds for which a row stays, below the others, when there are no more calls."""

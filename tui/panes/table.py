@@ -9,9 +9,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tui.lines import Line, Span, line_width
-from tui.look import Look
-from tui.text import fit, safe, shorten, width
+from tui.shared.styled_lines import Line, Span, line_width
+from tui.shared.text import fit, safe, shorten, width
+from tui.shared.theme import Look
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)

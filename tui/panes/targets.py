@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from probes.model import SpentRow, TargetRow
-from tui.lines import Line, Span
 from tui.panes.table import Column
-from tui.text import at_most, fmt_count, fmt_ns, fmt_percent, safe, width, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_percent, safe, width, wrap
 
 NEAR = 2.0
 """A duration below so many times the probe's own floor says little."""

@@ -10,8 +10,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.lines import Line, changed_runs, compose
-from tui.look import Look
+from tui.shared.styled_lines import Line, changed_runs, compose
+from tui.shared.theme import Look
 
 
 class CellWidget(Widget):

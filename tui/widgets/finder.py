@@ -9,11 +9,11 @@ from textual import events
 from textual.timer import Timer
 
 from probes.base import Found, ProbeError
-from tui.finder import Finder
-from tui.lines import Line, compose
-from tui.look import Look
-from tui.messages import SearchAnswered
+from tui.app.messages import SearchAnswered
+from tui.shared.styled_lines import Line, compose
+from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
+from tui.widgets.target_search import Finder
 
 PAUSE = 0.08
 """Seconds without a key before the source is asked."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from textual import events
 
-from tui.lines import Line, Span, line_width
-from tui.look import Look
-from tui.prompt import Prompt
-from tui.text import fit, safe, width
+from tui.shared.line_editor import Prompt
+from tui.shared.styled_lines import Line, Span, line_width
+from tui.shared.text import fit, safe, width
+from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
 
 Hint = tuple[str, str]

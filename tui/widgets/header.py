@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from probes.samples import Frame, Sample
-from tui.lines import Line, Span, line_width
-from tui.look import Look
-from tui.notices import has_gone
-from tui.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe
+from tui.shared.notices import has_gone
+from tui.shared.styled_lines import Line, Span, line_width
+from tui.shared.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe
+from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
 
 Item = tuple[int, list[Span]]

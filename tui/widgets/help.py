@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from textual import events
 
-from tui.lines import Line, Span, compose
-from tui.look import Look
-from tui.text import fit, wrap
+from tui.shared.styled_lines import Line, Span, compose
+from tui.shared.text import fit, wrap
+from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
 
 KEYS: tuple[tuple[str, str], ...] = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from textual import events
 
-from tui.arrange import Place
-from tui.lines import Line, Span, compose, line_width
-from tui.look import Look
 from tui.panes.base import Pane
 from tui.registry import Entry
-from tui.text import safe
+from tui.shared.styled_lines import Line, Span, compose, line_width
+from tui.shared.text import safe
+from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
+from tui.widgets.layout import Place
 
 
 def title_line(pane: Pane, entry: Entry, width: int, focused: bool, look: Look) -> Line:

@@ -9,10 +9,10 @@ from probes.fork_sample import ForkSample
 
 from probes.model import int_delta, seconds_between
 from probes.samples import Frame
-from tui.lines import Line, Span
 from tui.panes.base import Pane
 from tui.panes.table import Column, Table
-from tui.text import fmt_count
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import fmt_count
 
 
 class CpuRow(NamedTuple):

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboard's screen: header, panes, footer, help; where they are and who has the focus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from tui.panes.base import Pane
+from tui.registry import Entry
+from tui.shared.theme import Look
+from tui.terminal.compositor import CellScreen
+from tui.widgets.cells import CellWidget
+from tui.widgets.finder import FinderOverlay
+from tui.widgets.footer import FooterBar, Hint
+from tui.widgets.header import HeaderBar
+from tui.widgets.help import HelpOverlay
+from tui.widgets.layout import Want, arrange
+from tui.widgets.pane import PaneWidget
+
+EDGE_KEYS = [("?", "help"), ("q", "quit")]
+
+
+class DashboardScreen(CellScreen):
+    """A header line, a grid of panes, a footer line.
+
+    header   probetop  web-3  load 3.1  probes 0.42 %cpu ...
+    bars     lines below the header, if any
+    panes    -- 1 System calls -- 812k/s ----   (arranged by tui.widgets.layout)
+    footer   enter drill  / filter  ...
+    """
+
+    AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "app.focus_pane(1)", "Next pane", show=False),
+        Binding("shift+tab", "app.focus_pane(-1)", "Pane before", show=False),
+    ]
+    DEFAULT_CSS = """
+    DashboardScreen { layers: base overlay; overflow: hidden; }
+    #header { dock: top; }
+    #footer { dock: bottom; }
+    PaneWidget { position: absolute; }
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        panes: Sequence[tuple[Entry, Pane]],
+        bars: Sequence[CellWidget] = (),
+    ) -> None:
+        super().__init__()
+        self.look = look
+        self.header = HeaderBar(look)
+        self.bars = bars
+        for row, bar in enumerate(bars, 1):
+            bar.styles.position = "absolute"
+            bar.styles.offset = (0, row)
+        self.footer = FooterBar(look)
+        self.help = HelpOverlay(look)
+        self.finder = FinderOverlay(look)
+        self.panes = [PaneWidget(look, pane, entry) for entry, pane in panes]
+        self.focus_index = 0
+        self.zoomed = False
+        self.time_hints: tuple[list[Hint], list[Hint]] = ([], [])
+        self.panes[0].in_focus = True
+
+    def compose(self) -> ComposeResult:
+        """All widgets, once: panes move and fold, none is ever made anew."""
+        yield self.header
+        yield from self.bars
+        yield from self.panes
+        yield self.footer
+        yield self.help
+        yield self.finder
+
+    @property
+    def in_focus(self) -> PaneWidget:
+        """The pane that keys go to."""
+        return self.panes[self.focus_index]
+
+    @property
+    def finding(self) -> int | None:
+        """The pane that takes what a search adds; None if there is none."""
+        return next((at for at, w in enumerate(self.panes) if w.pane.finds), None)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """A terminal of another size: everything is placed anew."""
+        self.help.close()
+        self.finder.place(event.size.width, event.size.height)
+        self.place(event.size.width, event.size.height)
+
+    def place(self, columns: int = 0, rows: int = 0) -> None:
+        """Put panes where they belong now, and repaint what differs."""
+        columns, rows = columns or self.size.width, rows or self.size.height
+        self.footer.styles.height = self.footer.rows
+        wants = [
+            Want(w.pane.state != "off", w.pane.weight, w.pane.least_rows + 1) for w in self.panes
+        ]
+        top = len(self.bars)
+        room = max(1, rows - 1 - top - self.footer.rows)
+        places = arrange(columns, room, wants, self.focus_index, self.zoomed)
+        for widget, place in zip(self.panes, places, strict=True):
+            widget.put(None if place is None else place._replace(y=place.y + top))
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Repaint the cells that differ, everywhere."""
+        self.header.repaint()
+        for bar in self.bars:
+            bar.repaint()
+        for widget in self.panes:
+            if widget.display:
+                widget.repaint()
+        self.repaint_footer()
+
+    def repaint_footer(self) -> None:
+        """Repaint the line of keys, where it differs."""
+        self.footer.hints, self.footer.last = self.hints(), EDGE_KEYS
+        self.footer.repaint()
+
+    def hints(self) -> list[tuple[str, str]]:
+        """Keys that do something now, the most useful first."""
+        pane = self.in_focus.pane
+        keys = [widget.entry.key for widget in self.panes]
+        toggle = keys[0] if len(keys) == 1 else f"{keys[0]}-{keys[-1]}"
+        first, last = self.time_hints
+        out = [*first, (toggle, "toggle")]
+        if pane.crumbs():
+            out.append(("esc", "back"))
+        if pane.drills:
+            out.append(("enter", "drill"))
+        if self.finding is not None:
+            out.append(("f", "find"))
+        out += pane.hints()
+        out += [("/", "filter"), ("F", "kernel filter"), ("s", "sort")]
+        out += [("z", "unzoom" if self.zoomed else "zoom"), ("tab", "pane")]
+        out += last
+        out += [("e", "export"), ("p", "this process"), ("+-", "interval"), ("^p", "palette")]
+        return out
+
+    def set_pane(self, index: int) -> None:
+        """Give a pane the focus."""
+        self.in_focus.in_focus = False
+        self.focus_index = index % len(self.panes)
+        self.in_focus.in_focus = True
+        self.place()
+
+    def settle(self) -> None:
+        """Place panes anew after one was switched; one that is off gives the focus away."""
+        if self.in_focus.pane.state == "off" and not self.zoomed:
+            self.step(1)
+        self.place()
+
+    def step(self, way: int) -> None:
+        """Move the focus to the next pane that shows anything."""
+        for distance in range(1, len(self.panes) + 1):
+            index = (self.focus_index + way * distance) % len(self.panes)
+            if self.panes[index].pane.state != "off":
+                self.set_pane(index)
+                return
+
+    def on_click(self, event: events.Click) -> None:
+        """A click gives a pane the focus."""
+        for index, widget in enumerate(self.panes):
+            if widget is event.widget and index != self.focus_index:
+                self.set_pane(index)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that the far side of a remote dashboard takes: one JSON object a line, each typed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from probes.base import ProbeError, Source
+from probes.governed import LIFTED
+from probes.samples import Filters
+from tui.settings.decoding import OPTION_TYPES, Pid, Text, Uid, strict_json, typed
+from tui.settings.validators import LONGEST, SHORTEST, check_comm
+
+MOST_NUMBER = 2**53
+Number = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
+Name = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
+"""Of a probe or an option, which errors repeat."""
+LONGEST_QUERY = 200
+
+
+class Alive(Struct, tag_field="op", tag="alive"):
+    """A sign of life."""
+
+
+class Seen(Struct, tag_field="op", tag="seen"):
+    """How many Frames have arrived."""
+
+    frames: Number
+
+
+class Search(Struct, tag_field="op", tag="search"):
+    """What can be traced?"""
+
+    id: Number
+    query: Text
+
+
+class Toggle(Struct, tag_field="op", tag="toggle"):
+    """Attach or detach a probe."""
+
+    id: Number
+    probe: Name
+    on: bool
+
+    def carry_out(self, source: Source) -> None:
+        """Raises ProbeError where it cannot be."""
+        source.toggle(self.probe, self.on)
+
+
+class SetOption(Struct, tag_field="op", tag="option"):
+    """Change an option of a probe."""
+
+    id: Number
+    probe: Name
+    option: Name
+    value: Any
+
+    def carry_out(self, source: Source) -> None:
+        """Raises ProbeError where it cannot be."""
+        kind = OPTION_TYPES.get(self.option)
+        if kind is None:
+            raise ProbeError("there is no such option", "update probetop there")
+        value = typed(self.value, kind, "the value")
+        value = tuple(value) if isinstance(value, list) else value
+        source.set_option(self.probe, self.option, value)
+
+
+class Counted(Struct, forbid_unknown_fields=True):
+    """Filters; null takes everything."""
+
+    pid: Pid | None = None
+    comm: Text | None = None
+    uid: Uid | None = None
+    cgroup: Text | None = None
+
+
+class SetFilters(Struct, tag_field="op", tag="filters"):
+    """Change what is counted."""
+
+    id: Number
+    filters: Counted
+
+    def carry_out(self, source: Source) -> None:
+        """Raises ProbeError where it cannot be."""
+        given = self.filters
+        comm = check_comm(given.comm) if given.comm is not None else None
+        source.set_filters(Filters(given.pid, comm, given.uid, given.cgroup))
+
+
+class SetInterval(Struct, tag_field="op", tag="interval"):
+    """Change the seconds between Frames."""
+
+    id: Number
+    seconds: Annotated[float, Meta(ge=SHORTEST, le=LONGEST)]
+
+    def carry_out(self, source: Source) -> None:
+        """It always can be."""
+        source.set_interval(self.seconds)
+
+
+class LiftBudget(Struct, tag_field="op", tag="budget"):
+    """Give up nothing for a while, 0 for none."""
+
+    id: Number
+    seconds: Annotated[float, Meta(ge=0.0, le=LIFTED)]
+
+    def carry_out(self, source: Source) -> None:
+        """It always can be."""
+        source.lift_budget(self.seconds)
+
+
+Change = Toggle | SetOption | SetFilters | SetInterval | LiftBudget
+Command = Alive | Seen | Search | Change
+
+
+def decode(line: bytes) -> tuple[int | None, Command]:
+    """A command and its number, None for one that is not answered; raises NotACommand."""
+    value: Any = None
+    try:
+        value = strict_json(line)
+        command: Command = typed(value, Command, "the command")  # type: ignore[arg-type]
+    except ProbeError as error:
+        number = value.get("id") if isinstance(value, dict) else None
+        known = number if type(number) is int and 0 <= number <= MOST_NUMBER else None
+        raise NotACommand(known, error.why) from None
+    return getattr(command, "id", None), command
+
+
+class NotACommand(ProbeError):
+    """A line that is no command; `number` is the one that it names, if it does."""
+
+    def __init__(self, number: int | None, why: str) -> None:
+        super().__init__(f"a command that is not known here ({why})", "update probetop there")
+        self.number = number

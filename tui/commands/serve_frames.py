@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The far side of a remote dashboard: `probetop stream --frames`.
+
+Records of `probes.framing` on standard output, one JSON object a line with a command on standard
+input, and for each of those a message that answers it. The newest Frame wins where the link is
+slow, so that nothing is queued; who reads nothing at all for long is taken for gone. So is who
+closes standard input: then everything is detached.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import probes
+from probes.base import Found, ProbeError, Source
+from probes.far_answers import line
+from probes.framing import Encoder, message
+from probes.samples import Frame
+from tui.commands.flow_control import Room
+from tui.commands.frame_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
+from tui.shared.frame_mailbox import Mailbox
+
+PROTOCOL = 1
+HEARTBEAT, PATIENCE = 5.0, 30.0
+"""Seconds without a Frame until a sign of life, and without any of the reader's until the end."""
+LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
+Complain = Callable[[str], None]
+
+
+class Far:
+    """Sends a Source's Frames to one descriptor and takes commands from another."""
+
+    def __init__(self, source: Source, reading: int, writing: int) -> None:
+        self.ended: str | None = None
+        self.signal: int | None = None
+        self._source = source
+        self._in, self._out = reading, writing
+        self._mailbox = Mailbox()
+        self._encoder = Encoder(whole=0)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        hello = {"hello": {"version": probes.__version__, "protocol": PROTOCOL}}
+        self._answers: deque[dict[str, Any]] = deque([hello])
+        self._pending = memoryview(b"")
+        self._line = bytearray()
+        self._alive: float | None = None
+        self._room = Room()
+        self._over = False
+
+    def serve(self) -> None:
+        """Until the reader is gone, the source ends, or a signal asks to; all is detached then."""
+        os.set_blocking(self._out, False)
+        try:
+            with self._signals():
+                self._source.start(self._on_frame, self._on_end)
+                self._loop()
+        finally:
+            self._source.stop()
+
+    def _on_frame(self, frame: Frame) -> None:
+        if self._mailbox.put(frame):
+            self._poke()
+
+    def _on_end(self, why: str) -> None:
+        self.ended = why
+        self._poke()
+
+    def _poke(self) -> None:
+        with suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def note(number: int, _frame: FrameType | None) -> None:
+            self.signal = number
+            self._poke()
+
+        wanted: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is not threading.main_thread():
+            wanted = ()
+        heard = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in heard}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        moved = alive = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            with suppress(PermissionError):  # a file is always readable
+                selector.register(self._in, selectors.EVENT_READ)
+            while not self._over and self.ended is None and self.signal is None:
+                now = time.monotonic()
+                if not self._pending and self._next(now - alive >= HEARTBEAT):
+                    moved = alive = now
+                if self._pending and self._write():
+                    moved = now
+                silent = now - self._alive if self._alive is not None else 0.0
+                if silent > PATIENCE or (self._pending and now - moved > PATIENCE):
+                    return
+                self._wait(selector, 1.0 if self._pending else HEARTBEAT)
+
+    def _wait(self, selector: selectors.BaseSelector, seconds: float) -> None:
+        watching = bool(self._pending)
+        if watching:
+            with suppress(PermissionError):
+                selector.register(self._out, selectors.EVENT_WRITE)
+        try:
+            ready = {key.fd for key, _ in selector.select(seconds)}
+        finally:
+            if watching:
+                with suppress(KeyError):
+                    selector.unregister(self._out)
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        if self._in in ready:
+            self._read()
+
+    def _next(self, silent: bool) -> bool:
+        """Take what is to be sent next; whether there is anything."""
+        if self._answers:
+            data = b"".join([message(self._answers.popleft()) for _ in range(len(self._answers))])
+        elif not self._room.full and (frame := self._mailbox.take()) is not None:
+            data = self._encoder.frame(self._room.fit(frame))
+        elif silent:
+            data = message({})
+        else:
+            return False
+        self._pending = memoryview(data)
+        return True
+
+    def _write(self) -> bool:
+        """Send some of it; whether any could be."""
+        try:
+            sent = os.write(self._out, self._pending)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._over = True
+            return False
+        self._pending = self._pending[sent:]
+        if not self._pending:
+            self._poke()
+        return sent > 0
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._in, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._over = True
+            return
+        self._line += data
+        while (end := self._line.find(b"\n")) >= 0:
+            data = bytes(self._line[:end])
+            del self._line[: end + 1]
+            self._take(data)
+        if len(self._line) > LONGEST_LINE or len(self._answers) > MOST_ANSWERS:
+            self._over = True
+
+    def _take(self, data: bytes) -> None:
+        number: int | None = None
+        try:
+            number, command = decode(data)
+            if isinstance(command, Alive | Seen):
+                if isinstance(command, Seen):
+                    self._seen(command.frames)
+                self._alive = time.monotonic()
+            elif isinstance(command, Search):
+                self._search(command.id, command.query[:LONGEST_QUERY])
+            else:
+                command.carry_out(self._source)
+                self._answers.append({"id": number, "ok": True})
+        except NotACommand as error:
+            self._refuse(error.number, error)
+        except ProbeError as error:
+            self._refuse(number, error)
+
+    def _seen(self, frames: int) -> None:
+        try:
+            self._room.arrived(frames)
+        except ValueError:
+            why = f"{frames} frames cannot have arrived"
+            raise ProbeError(why, "update probetop there") from None
+
+    def _refuse(self, number: int | None, error: ProbeError) -> None:
+        # A command's own words may be in it, such as the path of a cgroup.
+        why, fix = line(error.why), line(error.fix)
+        self._answers.append({"id": number, "ok": False, "why": why, "fix": fix})
+
+    def _search(self, number: int, query: str) -> None:
+        def tell(found: Sequence[Found]) -> None:
+            # From another thread: a deque takes it, and the loop is told.
+            self._answers.append({"id": number, "ok": True, "found": [list(f) for f in found]})
+            self._poke()
+
+        self._source.search(query, tell)
+
+
+def stream_frames(source: Source, reading: int, writing: int, complain: Complain) -> int:
+    """Runs the far side; returns the exit status."""
+    far = Far(source, reading, writing)
+    far.serve()
+    if far.ended is not None:
+        complain(far.ended)
+        return 1
+    return 0

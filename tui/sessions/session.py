@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One source of Frames and what belongs to it: its history, its recording, its panes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from probes.base import Source
+from probes.history import History
+from probes.replay import ReplaySource
+from probes.samples import Frame
+from tui.registry import REGISTRY
+from tui.sessions.guarded_source import Guard
+from tui.sessions.recorder import Recorder
+from tui.sessions.timeline_player import Travel
+from tui.shared.frame_mailbox import Mailbox
+from tui.shared.theme import Look
+
+
+class Feed:
+    """What the dashboard shows of one source.
+
+    `check` raises ProbeError while commands must not be sent. `replays` tells whether the
+    source is a recording that is played from here, forwards and backwards. Everything but
+    `keep` is for the screen's thread.
+    """
+
+    def __init__(
+        self, source: Source, look: Look, history: History, check: Callable[[], None]
+    ) -> None:
+        self.source = Guard(source, check)
+        self.history = history
+        self.recorder = Recorder()
+        self.mailbox = Mailbox()
+        self.panes = [entry.pane_class()() for entry in REGISTRY]
+        for pane in self.panes:
+            pane.look, pane.source = look, self.source
+        recording = source.open_timeline() if isinstance(source, ReplaySource) else None
+        self.replays = recording is not None
+        if recording is not None and isinstance(source, ReplaySource):
+            self.travel = Travel(recording, self.panes, source.shown)
+        else:
+            self.travel = Travel(history, self.panes)
+
+    def keep(self, frame: Frame) -> str | None:
+        """Take a Frame in, shown or not, in the source's thread.
+
+        Returns one sentence if a recording could not go on, which ends it.
+        """
+        self.history.add(frame)
+        return self.recorder.write(frame)

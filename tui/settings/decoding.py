@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed, bounded decoding of what others send: bodies of requests, and commands over a link.
+
+A value is parsed strictly as JSON, then converted to a msgspec type that states every member, its
+type and its limits. Whatever does not fit raises ProbeError, and nothing else is ever raised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from probes.base import ProbeError
+from tui.settings.validators import MOST_SAMPLE, NO_ID
+
+T = TypeVar("T")
+MOST_TEXT = 500
+"""Characters of any text in a request."""
+MOST_TARGETS = 64
+MOST_WORDS = 200
+"""Characters of an error's text."""
+
+Text = Annotated[str, Meta(max_length=MOST_TEXT)]
+Texts = Annotated[list[Text], Meta(max_length=MOST_TARGETS)]
+Pid = Annotated[int, Meta(ge=1, le=NO_ID)]
+Uid = Annotated[int, Meta(ge=0, le=NO_ID - 1)]
+
+
+class NotJson(ProbeError):
+    """Bytes that are not one strict JSON value."""
+
+
+class Options(Struct, forbid_unknown_fields=True):
+    """Options of all probes that have a value which can be asked for."""
+
+    latency: bool | UnsetType = UNSET
+    sample_every: Annotated[int, Meta(ge=1, le=MOST_SAMPLE)] | UnsetType = UNSET
+    targets: Texts | UnsetType = UNSET
+    set: Text | UnsetType = UNSET
+    mode: Text | UnsetType = UNSET
+    events: Texts | UnsetType = UNSET
+    args: bool | UnsetType = UNSET
+
+    def given(self) -> dict[str, Any]:
+        """Those that are there, by name."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if value is not UNSET}
+
+
+OPTION_TYPES: Mapping[str, Any] = {
+    **{field.name: field.type for field in msgspec.structs.fields(Options)},
+    "add": Text,
+    "remove": Text,
+}
+"""Types of all options that a command may change."""
+
+
+def strict_json(data: bytes) -> Any:
+    """The JSON value; raises NotJson for anything that JSON readers disagree about.
+
+    That is NaN and infinities, a name that an object has twice, half of a surrogate pair, numbers
+    of thousands of digits and nesting beyond the parser's depth.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_twice
+        )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise NotJson("the body is not JSON", "send one JSON object in UTF-8") from None
+    return value
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        raise ValueError("a name is there twice")
+    return out
+
+
+def typed(value: Any, kind: type[T], where: str) -> T:
+    """The value as `kind`; raises ProbeError with what is wrong at `where`."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeError) as error:
+        raise ProbeError(f"{where} is wrong: {words_of(error)}", "see GET /openapi.json") from None
+
+
+def words_of(error: Exception) -> str:
+    """What a decoder says, as part of one printable line."""
+    text = str(error).replace("`", "'").replace("$", "value") or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text[:MOST_WORDS])

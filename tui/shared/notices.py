@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of the process and the cgroup that are filtered by, in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from probes.samples import Frame, Notice
+from tui.shared.text import clip, fmt_ns, safe, shorten, width
+from tui.shared.theme import Look
+
+FOLLOWED_SECONDS = 60.0
+"""How long the screen says that a cgroup was made again: it counts, so that nothing is amiss."""
+LEAST_PATH = 8
+"""Cells of a cgroup's path that are shown at least."""
+MOST, LONGEST_NAME, LONGEST_PATH = 8, 64, 4096
+"""Most notices of a Frame that are looked at, and most characters of their texts: what another
+machine sends may hold more than any kernel does."""
+GONE = ("process_ended", "cgroup_removed")
+"""Kinds of notices after which nothing passes the filters."""
+PASSING = ("cgroup_followed", "pid_of_namespace")
+"""Kinds that are shown for a while."""
+
+
+def current(frame: Frame) -> list[Notice]:
+    """What the screen says at the moment of a Frame, the newest first."""
+    found = [
+        notice
+        for notice in frame.notices[:MOST]
+        if notice.kind in GONE
+        or (notice.kind in PASSING and frame.time - notice.time < FOLLOWED_SECONDS)
+    ]
+    return sorted(found, key=lambda notice: -notice.time)
+
+
+def has_gone(frame: Frame) -> bool:
+    """Whether nothing can pass the filters now."""
+    return any(notice.kind in GONE for notice in frame.notices[:MOST])
+
+
+def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
+    """A notice in ever fewer words; `acts`: the keys that change filters do something."""
+    if notice.kind == "process_ended":
+        key = ": p ends the filter" if acts else ""
+        named = f"process {notice.pid} ({notice.comm}) ended {clock}{key}"
+        return [named, f"process {notice.pid} ended {clock}{key}"]
+    if notice.kind == "pid_of_namespace":
+        taken = f"process {notice.pid} ({notice.comm}) of this pid namespace is counted"
+        return [f"{taken}; rows have the machine's pids", taken]
+    if notice.kind == "cgroup_removed":
+        gone = f"cgroup {notice.cgroup} was removed {clock}: nothing is counted"
+        until = f"{gone} until it is made again"
+        return [*([f"{until}, F changes the filter"] if acts else []), until, gone]
+    again = f"cgroup {notice.cgroup} was made again {clock}, and is counted"
+    if notice.seconds is None:
+        return [again]
+    return [f"{again}; not counted for up to {fmt_ns(notice.seconds * 1e9)} before", again]
+
+
+def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
+    """A notice in as many words as fit into so many cells, safe to be shown."""
+    more, path = look.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], look.plain)
+    clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
+    comm = safe((notice.comm or "?")[:LONGEST_NAME], look.plain)
+    shown = notice._replace(comm=comm, cgroup=path)
+    texts = sentences(shown, clock, acts)
+    room = cells - width(texts[-1]) + width(path)
+    shorter = shown._replace(cgroup=shorten(path, max(LEAST_PATH, room), more))
+    texts.append(sentences(shorter, clock, acts)[-1])
+    return next((text for text in texts if width(text) <= cells), clip(texts[-1], cells, more))
+
+
+def of(frame: Frame | None, look: Look, acts: bool) -> Callable[[int], str] | None:
+    """The newest notice of a Frame, for as many cells as it is asked to take; None without one."""
+    found = [] if frame is None else current(frame)
+    return partial(fitting, found[0], look, acts) if found else None
