@@ -6,4 +6,9 @@ without BCC, root and Textual. Begin with `probes.samples` (what a Frame is) and
 a probe and a source are), then follow one probe: `execs.bpf.c` and `probes.execs`.
 """
 
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+FOLDER = Path(__file__).resolve().parent
+"""Where `include/`, `data/` and the BPF programs lie."""

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, cast
 
 from probes.changes import changed
-from probes.peaks import joined
+from probes.peak_values import joined
 from probes.samples import Histogram, Reading
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from probes import kernel
+from probes.base import ProbeError
 from probes.text import escaped
 
 RESCAN_SECONDS, SCAN_SECONDS = 5.0, 0.05
@@ -187,3 +188,26 @@ class Cgroups:
                 break
         self._paths = paths
         self._next_scan = time.monotonic() + RESCAN_SECONDS
+
+
+def cgroup_directory(path: str) -> Path:
+    """The directory of a cgroup given as such or relative to the cgroup2 mount.
+
+    Raises ProbeError if there is none.
+    """
+    root = kernel.cgroup2()
+    if root is None:
+        raise ProbeError("no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    given = Path(path)
+    directory = given if given.is_relative_to(root) else root / path.lstrip("/")
+    if not (directory / "cgroup.procs").exists():
+        raise ProbeError(f"{path} is no cgroup below {root}", f"see the directories in {root}")
+    return directory
+
+
+def cgroup_id(path: str) -> tuple[int, int]:
+    """The kernel's id of a cgroup (its inode number) and how far below the root it is."""
+    directory = cgroup_directory(path)
+    root = kernel.cgroup2()
+    assert root is not None
+    return os.stat(directory).st_ino, len(directory.resolve().relative_to(root).parts)

@@ -6,15 +6,14 @@ The layout is `struct control` of include/probetop.h. Changing a filter is a mem
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.cgroups import cgroup_id
 from probes.maps import MappedArray, put_word
 from probes.samples import Filters
 from probes.text import raw_of
@@ -153,26 +152,3 @@ class Control:
 
     def _put(self, offset: int, value: int) -> None:
         put_word(self.array.memory, offset, value)
-
-
-def cgroup_directory(path: str) -> Path:
-    """The directory of a cgroup given as such or relative to the cgroup2 mount.
-
-    Raises ProbeError if there is none.
-    """
-    root = kernel.cgroup2()
-    if root is None:
-        raise ProbeError("no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
-    given = Path(path)
-    directory = given if given.is_relative_to(root) else root / path.lstrip("/")
-    if not (directory / "cgroup.procs").exists():
-        raise ProbeError(f"{path} is no cgroup below {root}", f"see the directories in {root}")
-    return directory
-
-
-def cgroup_id(path: str) -> tuple[int, int]:
-    """The kernel's id of a cgroup (its inode number) and how far below the root it is."""
-    directory = cgroup_directory(path)
-    root = kernel.cgroup2()
-    assert root is not None
-    return os.stat(directory).st_ino, len(directory.resolve().relative_to(root).parts)

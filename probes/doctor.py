@@ -14,30 +14,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from probes import confined, harm_trials, kernel, output, trials
-from probes.doctor_text import THROUGH_SUDO, render
+from probes import FOLDER, confined, harm_trials, kernel, output, trials
+from probes.doctor_text import THROUGH_SUDO, Check, render
 
 ABOVE = "give it the privileges named above"
 COMPILE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One verdict: `ok` is None when it could not be tried.
-
-    `detail` says what was seen, `means` what a 'no' takes away from which pane, `fix`
-    how to mend it. The default panes run only if every `needed` check is ok.
-    """
-
-    name: str
-    ok: bool | None
-    detail: str
-    means: str
-    fix: str
-    needed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +275,7 @@ def compile_check(command: list[str] | None = None) -> str:
             text=True,
             errors="replace",
             timeout=COMPILE_SECONDS,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=FOLDER.parent,
         )
     except subprocess.TimeoutExpired as error:
         raise Failed(f"the compiler did not finish in {COMPILE_SECONDS:.0f} s", again) from error

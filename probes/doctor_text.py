@@ -1,15 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor's report for people."""
+"""The doctor's verdicts, and its report of them for people."""
 
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from probes.doctor import Check
+from dataclasses import dataclass
+from typing import Any
 
 THROUGH_SUDO = "run the doctor through sudo"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verdict: `ok` is None when it could not be tried.
+
+    `detail` says what was seen, `means` what a 'no' takes away from which pane, `fix`
+    how to mend it. The default panes run only if every `needed` check is ok.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    means: str
+    fix: str
+    needed: bool
 
 
 def _headline(facts: dict[str, Any]) -> str:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from probes import specs
 from probes.base import ProbeError
 from probes.load_time import MOST_WAITED, waited_for_cpu
 from probes.privileges import CAPABILITY_VERSION_3, NOBODY, User
@@ -59,19 +57,6 @@ class TooSlow(ProbeError):
 def for_clients(offsets: bool = False) -> Asker:
     """The policy of an agent: its clients reach what everybody on the machine can read."""
     return Asker(User(NOBODY, NOBODY, "nobody"), offsets=offsets)
-
-
-def trusting(policy: Asker, options: Mapping[str, Mapping[str, Any]]) -> Asker:
-    """The policy for a start with these options by probe, whose targets are trusted."""
-    texts = set()
-    for chosen in options.values():
-        for option in ("targets", "add"):
-            value = chosen.get(option) or ()
-            for text in [value] if isinstance(value, str) else value:
-                # What is no target has no file to be looked up.
-                with suppress(ProbeError):
-                    texts.add(specs.parse(text).text)
-    return replace(policy, trusted=policy.trusted | frozenset(texts))
 
 
 OWN_RIGHTS = Asker()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.control import cgroup_directory
+from probes.cgroups import cgroup_directory
 from probes.path_watch import PathWatch
 from probes.samples import Filters, Notice
 

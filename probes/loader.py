@@ -26,13 +26,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from probes import bpfsys, btf, compiled, ipc, kernel, messages
+from probes import FOLDER, bpfsys, btf, compiled, ipc, kernel, messages
 from probes.attach import Attacher
 from probes.base import Plan, ProbeError
 from probes.compiled import Compiled, MapShape
 from probes.made import Made
 
-HERE = Path(__file__).resolve().parent
 LOG_LIMIT = 16_000
 REPORT = "report it, with what --log FILE writes"
 
@@ -57,7 +56,7 @@ def import_bcc() -> Any:
         raise ProbeError(*kernel.bcc_hint())
     # Appended, so that nothing of the distribution's shadows this program's own packages.
     sys.path.extend(directories)
-    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)
+    os.environ["BCC_KERNEL_SOURCE"] = str(FOLDER)
     try:
         import bcc
     except (ImportError, OSError, AttributeError) as error:
@@ -76,7 +75,7 @@ def kernel_version() -> int:
 
 def compiler_flags(plan: Plan, types: btf.KernelBTF) -> list[str]:
     """-D for all that the plan wants to know; raises ProbeError for what is not there."""
-    flags = [f"-DPROBETOP_KERNEL_VERSION={kernel_version()}", f"-I{HERE / 'include'}"]
+    flags = [f"-DPROBETOP_KERNEL_VERSION={kernel_version()}", f"-I{FOLDER / 'include'}"]
     flags.append("-Werror=implicit-function-declaration")
     flags += [f"-D{name}={value}" for name, value in plan.defines.items()]
     for macro, path in plan.offsets.items():
@@ -103,7 +102,7 @@ def source_of(name: str, seen: set[str] | None = None) -> str:
     """
     seen = set() if seen is None else seen
     seen.add(name)
-    path = HERE / name if name.endswith(".bpf.c") else HERE / "include" / name
+    path = FOLDER / name if name.endswith(".bpf.c") else FOLDER / "include" / name
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         included = re.fullmatch(r'#include "(.+)"', line)

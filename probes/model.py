@@ -16,7 +16,7 @@ from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
 from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta, with_estimates
-from probes.peaks import maximum, since
+from probes.peak_values import maximum, since
 from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (

@@ -15,7 +15,8 @@ from functools import lru_cache
 from probes import hdr
 from probes.control import Control
 from probes.maps import MappedArray, RingBuffer
-from probes.peaks import Peaks, with_peak
+from probes.peak_values import with_peak
+from probes.peaks import Peaks
 from probes.processes import EXECUTIONS, INDEX_BITS, Processes
 from probes.samples import Histogram
 from probes.text import readable

@@ -22,10 +22,13 @@ a tracepoint's record, or arg0, arg1 and so on of a static probe.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from probes.base import ProbeError
+from probes.file_access import Asker
 from probes.near import did_you_mean, near, quote
 
 Kind = Literal["kprobe", "fentry", "func", "uprobe", "usdt", "tracepoint", "syscall", "preset"]
@@ -356,3 +359,16 @@ def _tracepoint(rest: str) -> Spec:
         hint = " (two make a pair when the second has its tracepoint: too)" if "," in name else ""
         raise _bad(rest, "tracepoint", f"is no category and tracepoint{hint}")
     return Spec(f"tracepoint:{category}:{name}", "tracepoint", provider=category, name=name)
+
+
+def trusting(policy: Asker, options: Mapping[str, Mapping[str, Any]]) -> Asker:
+    """The policy for a start with these options by probe, whose targets are trusted."""
+    texts = set()
+    for chosen in options.values():
+        for option in ("targets", "add"):
+            value = chosen.get(option) or ()
+            for text in [value] if isinstance(value, str) else value:
+                # What is no target has no file to be looked up.
+                with suppress(ProbeError):
+                    texts.add(parse(text).text)
+    return replace(policy, trusted=policy.trusted | frozenset(texts))

@@ -16,6 +16,7 @@ from probes.filter_watch import FilterWatch
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
 from probes.samples import Filters
+from probes.specs import trusting
 
 MOST_SERVED = 1 << 30
 """Bytes of a file that a process which serves may make: its log, and those without a name."""
@@ -82,7 +83,7 @@ def open_live(
     # descriptor of a process, so that it is opened again below.
     FilterWatch(filters)
     # The targets of `options` come from the person who started this; later ones from who asks.
-    policy = file_access.trusting(asker or file_access.Asker(user), options)
+    policy = trusting(asker or file_access.Asker(user), options)
     number, link = broker.fork(probe_paths, helpers, policy, fixed)
     if not include_self:
         control.leave_out(os.getpid(), number)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
-DATA = Path(__file__).resolve().parent / "data"
+from probes import FOLDER
+
+DATA = FOLDER / "data"
 ALIASES = {"aarch64": "arm64", "amd64": "x86_64"}
 COMPAT = {"x86_64": "i386", "arm64": "arm"}
 X32_BIT = 0x40000000

@@ -14,7 +14,8 @@ from probes.burst_sums import BurstSums
 from probes.control import Control
 from probes.maps import MappedArray
 from probes.messages import BurstReport
-from probes.peaks import Peaks, with_peak
+from probes.peak_values import with_peak
+from probes.peaks import Peaks
 from probes.processes import Processes
 from probes.rows import INDEX, Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample

@@ -13,11 +13,11 @@ import pytest
 
 from tests import not_in_ci
 from tests.leftovers import Leftovers, adopt_orphans
+from tests.paths import ROOT
 from tests.summary import Counts
 
 STRICT = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 """In CI a test that cannot run has failed: otherwise green would mean nothing."""
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

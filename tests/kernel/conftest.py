@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.kernel import image
-from tests.kernel.container import CONTAINERFILE, ROOT
+from tests.kernel.container import CONTAINERFILE
 from tests.kernel.harness import eventually, running_children
+from tests.paths import ROOT
 
 SOURCES = Path(__file__).resolve().parents[1] / "workloads"
 FLAGS = {

@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 
 from probes import kernel
 from tests.kernel.image import Stage
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TOKENS, TOKEN = "/etc/probetop/tokens", "control-control-control"
 """A file that the one who documents makes by hand, and what we write into ours."""
 CONTAINERFILE = ROOT / "deploy" / "Containerfile"

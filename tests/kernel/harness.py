@@ -26,9 +26,9 @@ from probes import bpfsys, broker
 from probes.live import LiveSource
 from probes.samples import ExecEvent, ExecSample, ExitEvent, Filters, Frame, SyscallSample
 from probes.syscalls import SyscallProbe
+from tests.paths import ROOT
 
 T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[2]
 PATHS = {"syscalls": "probes.syscalls:SyscallProbe", "execs": "probes.execs:ExecProbe"}
 DEADLINE = 60.0
 """Seconds until a condition that should hold soon has failed: long enough on a busy machine."""

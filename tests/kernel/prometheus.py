@@ -18,7 +18,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from tests.kernel.harness import DEADLINE, ROOT, eventually
+from tests.kernel.harness import DEADLINE, eventually
+from tests.paths import ROOT
 
 SCRAPE = "250ms"
 

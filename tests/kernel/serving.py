@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.kernel.harness import DEADLINE, ROOT, eventually
+from tests.kernel.harness import DEADLINE, eventually
+from tests.paths import ROOT
 
 HOME = {"HOME": "/root", "XDG_CONFIG_HOME": "/nonexistent"}
 

@@ -19,7 +19,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from tests.kernel.harness import DEADLINE, ROOT, eventually, is_running
+from tests.kernel.harness import DEADLINE, eventually, is_running
+from tests.paths import ROOT
 
 PROBETOP = (sys.executable, "-m", "tui.cli")
 _PIECE = re.compile(

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.paths import ROOT
+
 pytestmark = pytest.mark.kernel
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "add-a-probe"
 MADE = 200
 

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.harness import ROOT, eventually, status_of
+from tests.kernel.harness import eventually, status_of
 from tests.kernel.serving import Agent, events
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 QUICK = ("--budget", "0", "-i", "0.2", "--probes", "execs")

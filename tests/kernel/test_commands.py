@@ -16,7 +16,8 @@ import pytest
 
 from probes.recording import Reader
 from tests.folders import tmp_path as tmp_path
-from tests.kernel.harness import ROOT, eventually, held_programs
+from tests.kernel.harness import eventually, held_programs
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

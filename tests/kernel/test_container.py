@@ -23,8 +23,9 @@ import pytest
 from probes import kernel
 from probes.cgroups import cgroup_of
 from tests.kernel import container, image
-from tests.kernel.container import CONTAINERFILE, ROOT, Settings, documented_by
+from tests.kernel.container import CONTAINERFILE, Settings, documented_by
 from tests.kernel.harness import DEADLINE, Work, eventually, status_of
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

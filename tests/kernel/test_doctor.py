@@ -15,6 +15,7 @@ import pytest
 
 from probes import bpfsys, doctor, kernel, trials
 from probes.usdt import usdt_probes
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 
@@ -27,7 +28,7 @@ def report(prefix: list[str]) -> tuple[int, dict[str, Any]]:
         [*prefix, sys.executable, "-B", "-c", DOCTOR],
         capture_output=True,
         text=True,
-        cwd=Path(doctor.__file__).parent.parent,
+        cwd=ROOT,
         timeout=60,
         check=False,
     )

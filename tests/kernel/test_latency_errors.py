@@ -21,8 +21,9 @@ from probes.base import Params, Plan, ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_plan import fentry_works
 from probes.samples import Target
-from tests.kernel.harness import ROOT, Work
+from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
+from tests.paths import ROOT
 from tests.unit.elf_file import FUNC, GLOBAL, ElfFile, Row
 
 pytestmark = pytest.mark.kernel

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.harness import ROOT, eventually
+from tests.kernel.harness import eventually
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 SECONDS = 2

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.harness import ROOT
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

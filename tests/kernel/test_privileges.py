@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from tests.kernel.harness import ROOT, Dashboard, eventually, status_of
+from tests.kernel.harness import Dashboard, eventually, status_of
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

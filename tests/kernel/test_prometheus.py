@@ -18,8 +18,9 @@ import pytest
 
 from probes import kernel
 from probes.syscall_names import errno_name, name_of
-from tests.kernel.harness import ROOT, Work
+from tests.kernel.harness import Work
 from tests.kernel.prometheus import Agent, Prometheus
+from tests.paths import ROOT
 from tests.unit.metrics_feed import PROTOBUF, decoded
 from tui.agent.metrics_histogram import SECONDS
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.harness import ROOT, eventually, held_programs
+from tests.kernel.harness import eventually, held_programs
 from tests.kernel.network import Namespace, Relay, Sshd
 from tests.kernel.terminal import PROBETOP, Tty
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

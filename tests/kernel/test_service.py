@@ -18,8 +18,9 @@ import pytest
 
 from probes import kernel
 from tests.kernel import container, image
-from tests.kernel.container import ROOT, Settings, documented_by
+from tests.kernel.container import Settings, documented_by
 from tests.kernel.harness import DEADLINE, eventually, status_of
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.folders import tmp_path as tmp_path
-from tests.kernel.harness import ROOT
 from tests.kernel.test_commands import started
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

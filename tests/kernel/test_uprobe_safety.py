@@ -23,7 +23,6 @@ from probes.elf_functions import functions
 from probes.file_access import for_clients
 from probes.latency_plan import wish
 from tests.kernel.harness import (
-    ROOT,
     Live,
     children_of,
     eventually,
@@ -31,6 +30,7 @@ from tests.kernel.harness import (
     programs_of,
 )
 from tests.kernel.timing import PATHS, Timing
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 

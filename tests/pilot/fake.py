@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from probes import hdr
 from probes.base import Found, ProbeError
-from probes.peaks import with_peak
+from probes.peak_values import with_peak
 from probes.samples import (
     NO_FILTERS,
     Budget,

@@ -9,7 +9,7 @@ from math import exp, sin
 
 from probes import hdr
 from probes.base import Found
-from probes.peaks import with_peak
+from probes.peak_values import with_peak
 from probes.samples import Cost, Histogram, LatencySample, Spent, Target
 
 BROKEN = Target(

@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from probes.base import Plan
 from probes.btf import KernelBTF
 from probes.latency_plan import PARTS
 from probes.loader import compiler_flags
+from tests.paths import ROOT
 from tui.registry import REGISTRY
 
-ROOT = Path(__file__).resolve().parents[2]
 PARAMS: dict[str, Mapping[str, Any]] = {"syscalls": {"latency": True}}
 """What to ask a probe for, where its usual parameters leave out a part of its program."""
 DEFINES: dict[str, Mapping[str, int]] = {

@@ -9,20 +9,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probes.base import ProbeError
 from probes.samples import Filters
+from tests.paths import ROOT
 from tests.unit.agent import Served, eventually
 from tui.agent import openapi
 from tui.agent.api import ROUTES
 from tui.agent.schemas import SCHEMAS
 from tui.settings.decoding import strict_json
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 from probes.base import ProbeError
 from probes.privileges import NOBODY, User
 from tests.folders import tmp_path as tmp_path
+from tests.paths import ROOT
 from tests.unit.agent import eventually
 from tui.agent import owner
 
-ROOT = Path(__file__).resolve().parents[2]
 SOMEBODY = 4711
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users are made by root")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from tests.tooling import compile_commands
-from tests.tooling.compile_commands import ARM, ROOT
+from tests.tooling.compile_commands import ARM
 
 SOURCES = sorted(path.name for path in (ROOT / "probes").rglob("*.bpf.c"))
 

@@ -17,11 +17,10 @@ import probes
 from probes import kernel
 from probes.base import ProbeError
 from probes.recording import Reader
+from tests.paths import ROOT
 from tests.unit.test_recording import make_frames, write
 from tui import cli
 from tui.registry import names
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.paths import ROOT
 from tui.registry import REGISTRY
 
 yaml: Any = import_module("yaml")
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 TABLE = PAGE.partition("## Where is what")[2].partition("\n## ")[0]
 TUTORIAL = PAGE.partition("## Add a probe")[2].partition("\n## ")[0]

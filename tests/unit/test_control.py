@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from probes import control, kernel
+from probes import cgroups, control, kernel
 from probes.base import ProbeError
 from probes.control import CGROUP, COMM, OTHERS, PID, SIZE, STARTED, UID, Control
 from probes.filter_watch import ENDED
 from probes.samples import Filters
+from tests.paths import INCLUDE
 
-HEADER = (Path(control.__file__).parent / "include" / "probetop.h").read_text()
+HEADER = (INCLUDE / "probetop.h").read_text()
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_cgroup_by_inode_and_depth(page: Control, mount: Path) -> None:
     for path, level in (("/", 0), ("/a", 1), ("a/b", 2), (str(mount / "a" / "b"), 2)):
         inode = (mount / path.removeprefix(str(mount)).lstrip("/")).stat().st_ino
-        assert control.cgroup_id(path) == (inode, level)
+        assert cgroups.cgroup_id(path) == (inode, level)
         page.set_filters(Filters(cgroup=path))
         seen = words(page)
         assert (seen["filters"], seen["cgroup"], seen["level"]) == (CGROUP, inode, level)
@@ -225,7 +226,7 @@ def test_cgroup_by_inode_and_depth(page: Control, mount: Path) -> None:
 
 def test_a_cgroup_that_is_none(page: Control, mount: Path) -> None:
     with pytest.raises(ProbeError, match="/nothing is no cgroup"):
-        control.cgroup_id("/nothing")
+        cgroups.cgroup_id("/nothing")
     # Gone while it was filtered by: still a filter, and no cgroup's id is 0.
     page.set_filters(Filters(cgroup="/nothing"))
     assert (words(page)["filters"], words(page)["cgroup"]) == (CGROUP, 0)
@@ -234,7 +235,7 @@ def test_a_cgroup_that_is_none(page: Control, mount: Path) -> None:
 def test_without_cgroup2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "cgroup2", lambda: None)
     with pytest.raises(ProbeError, match="no cgroup2 hierarchy") as caught:
-        control.cgroup_id("/")
+        cgroups.cgroup_id("/")
     assert "mount -t cgroup2" in caught.value.fix
 
 

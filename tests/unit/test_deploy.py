@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.kernel import container, image
-from tests.kernel.container import ROOT, Settings
+from tests.kernel.container import Settings
+from tests.paths import ROOT
 
 yaml: Any = import_module("yaml")
 

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import pytest
 
 from probes import doctor, kernel, trials
-from probes.doctor import Check, Trial
+from probes.doctor import Trial
+from probes.doctor_text import Check
 
 FACTS: dict[str, Any] = {
     "host": "web-3",

@@ -7,7 +7,6 @@ import json
 import re
 import struct
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,9 @@ from probes.base import ProbeError
 from probes.cgroups import Cgroups
 from probes.execs import ExecProbe, split_args
 from probes.samples import ExecEvent, ExecSample, ExitEvent
+from tests.paths import PROBES
 
-SOURCE = (Path(execs.__file__).parent / "execs.bpf.c").read_text()
+SOURCE = (PROBES / "execs.bpf.c").read_text()
 
 
 class Ring:

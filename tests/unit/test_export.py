@@ -22,14 +22,13 @@ import pytest
 
 from probes.base import ProbeError
 from probes.samples import ExecEvent, ExecSample, Filters, Frame, Notice, Sample
+from tests.paths import ROOT
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames
 from tui.app.offscreen import draw
 from tui.export import write
 from tui.export.html import snapshot_page
 from tui.export.write import MOST_BYTES, content, export, new_summarizer, write_file
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("comm", ["@font-face{", "font-family:", "font-family:x;", "terminal-12"])

@@ -20,6 +20,7 @@ from probes.catalog import Catalog
 from probes.file_access import Asker, for_clients, rights, set_asker
 from probes.open_file import OpenFile, open_file
 from probes.privileges import User
+from probes.specs import trusting
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as somebody else")
 STRANGER = User(12345, 12345, None)
@@ -198,7 +199,7 @@ def test_targets_of_the_start_are_trusted_and_no_others(place: Path) -> None:
     secret.write_text("x")
     secret.chmod(0o600)
     options = {"latency": {"targets": [f"u:{secret}:main"]}}
-    set_asker(file_access.trusting(for_clients(), options))
+    set_asker(trusting(for_clients(), options))
     with file_access.target(f"uprobe:{secret}:main", 5.0):
         assert open_file(str(secret)).read(1, 0) == b"x"
         assert file_access.offsets_allowed()
@@ -277,7 +278,7 @@ def test_a_path_of_another_root_stays_in_that_root(place: Path) -> None:
             set_asker(Asker())
             # Its files are for the users of that root, even for a target that is trusted.
             options = {"latency": {"targets": [f"uprobe:{below}/etc/wanted:f"]}}
-            set_asker(file_access.trusting(for_clients(), options))
+            set_asker(trusting(for_clients(), options))
             with file_access.target(f"uprobe:{below}/etc/wanted:f", 5.0):
                 assert "no process executes it" in refusal(f"{below}/etc/wanted")
                 assert refusal(f"{below}/etc/missing") == refusal(f"{below}/etc/wanted")

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import hdr
+from tests.paths import INCLUDE
 
-INCLUDE = Path(hdr.__file__).parent / "include"
+INCLUDE = INCLUDE
 
 
 @given(st.integers(0, 2**44 - 1))

@@ -16,7 +16,6 @@ from probes import (
     btf,
     empty,
     kernel,
-    latency,
     latency_floors,
     latency_plan,
     loader,
@@ -39,12 +38,12 @@ from probes.latency_plan import (
     wish,
 )
 from probes.operands import RECORD
+from tests.paths import INCLUDE, PROBES
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, usdt_note
 
-HERE = Path(latency.__file__).parent
-OWN = (HERE / "include" / "own_returns.h").read_text()
-SOURCE = (HERE / "latency.bpf.c").read_text() + OWN[OWN.index("#ifdef USE_OWN") :]
-CONSTANTS = (HERE / "include" / "target.h").read_text()
+OWN = (INCLUDE / "own_returns.h").read_text()
+SOURCE = (PROBES / "latency.bpf.c").read_text() + OWN[OWN.index("#ifdef USE_OWN") :]
+CONSTANTS = (INCLUDE / "target.h").read_text()
 FORMAT = """name: {name}
 ID: 7
 format:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 LOADER = ROOT / "probes" / "loader.py"
 PROBES = sorted((ROOT / "probes").rglob("*.py"))
 EVERYTHING = sorted(

@@ -30,12 +30,12 @@ from probes.replay import ReplaySource
 from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
 from probes.state_size import characters, entries
 from probes.timeline import Cursor
+from tests.paths import ROOT
 from tests.unit.test_recording import make_frames
 from tui.commands.diff import diff
 from tui.commands.diff_input import MOST_BYTES, load
 from tui.settings.validators import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
 BASE = {"time": 1.0, "mono": 1.0, "interval": 1.0, "host": []}
 
 

@@ -20,6 +20,7 @@ from probes import binaries, executed, killable, mapped, memory_locks
 from probes.attach import Attacher
 from probes.base import Attach, ProbeError
 from probes.open_file import open_file
+from tests.paths import ROOT
 
 needs_fuse = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="needs root and /dev/fuse"
@@ -128,7 +129,7 @@ def wait_until_it_waits(pid: int) -> None:
 
 def finishes(code: str) -> None:
     """A process that runs some code ends, without an exception."""
-    root = Path(__file__).parents[2]
+    root = ROOT
     subprocess.run([sys.executable, "-c", code], check=True, timeout=SECONDS, cwd=root)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from probes import hdr
@@ -28,10 +27,11 @@ from probes.samples import (
     Target,
     TaskTimes,
 )
+from tests.paths import ROOT
 from tests.unit.metrics_feed import values
 from tui.agent.metrics import Metrics
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus/probetop.rules.yml").read_text()
 DASHBOARD = json.loads((DEPLOY / "grafana/probetop.json").read_text())
 # Names of Prometheus's own, and what a histogram is called where it is a native one.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 
 from probes import operands
 from probes.operands import BASE, INDEX, LOW, MEMORY, SIGNED, Argument, Operand, arguments
+from tests.paths import INCLUDE
 
-HEADER = (Path(operands.__file__).parent / "include" / "operand.h").read_text()
+HEADER = (INCLUDE / "operand.h").read_text()
 
 
 def base(offset: int) -> int:

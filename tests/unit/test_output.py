@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from probes.output import reserve_standard_descriptors
+from tests.paths import ROOT
 from tests.unit.test_recording import make_frames, write
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = f"exec {sys.executable} -m tui.cli"
 COMMANDS = ("--help", "--version", "doctor", "doctor --json", "stream --help", "diff {0} {0}",
             "diff --json {0} {0}", "serve --help", "attach --help")  # fmt: skip

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import hdr, peaks
+from probes import hdr, peak_values, peaks
 from probes.adding import add_histogram
 from probes.codec import codec_for
 from probes.control import Control
 from probes.model import histogram_delta
-from probes.peaks import Peaks, maximum, with_peak
+from probes.peak_values import maximum, with_peak
+from probes.peaks import Peaks
 from probes.rows import Histograms
 from probes.samples import NO_HISTOGRAM, Histogram
 
@@ -166,7 +167,7 @@ def histogram(durations: Sequence[int], old: Histogram = NO_HISTOGRAM) -> Histog
     return Histogram(buckets, n, old.total + sum(durations), found)
 
 
-@given(st.lists(values, min_size=1, max_size=peaks.MOST))
+@given(st.lists(values, min_size=1, max_size=peak_values.MOST))
 def test_readings_give_each_interval_and_recordings_bring_them_back(
     readings: list[list[int]],
 ) -> None:
@@ -178,7 +179,7 @@ def test_readings_give_each_interval_and_recordings_bring_them_back(
         spent = histogram_delta(states[-1], new)
         total = add_histogram(total, spent)
         states.append(new)
-        assert len(new.peaks) <= peaks.MOST
+        assert len(new.peaks) <= peak_values.MOST
     assert decoded == states
     assert [list(one.peaks) for one in decoded] == [list(one.peaks) for one in states]
     assert total is not None
@@ -191,9 +192,9 @@ def test_readings_give_each_interval_and_recordings_bring_them_back(
 
 def test_falling_durations_are_bounds_where_they_are_too_many() -> None:
     states = [NO_HISTOGRAM]
-    for number in range(3 * peaks.MOST):
+    for number in range(3 * peak_values.MOST):
         states.append(histogram([int(2**40 * 0.9**number)], states[-1]))
-    assert len(states[-1].peaks) == peaks.MOST
+    assert len(states[-1].peaks) == peak_values.MOST
     # Two durations: one alone would be known by the sum.
     for begin in range(len(states) - 2):
         wanted = int(2**40 * 0.9**begin)

@@ -9,7 +9,6 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,9 +19,10 @@ from probes.codec import FrameCodec
 from probes.pmc import PmcProbe, geometry
 from probes.pmc_view import pmc_view
 from probes.samples import CpuTimes, Frame, Host, PmcSample, Reading, TaskTimes
+from tests.paths import PROBES
 
 CPUS, ROWS = 2, 16
-SOURCE = (Path(pmc.__file__).parent / "pmc.bpf.c").read_text()
+SOURCE = (PROBES / "pmc.bpf.c").read_text()
 FIELDS = re.findall(r"u64 (\w+);", SOURCE.partition("struct cpu {")[2].partition("};")[0])
 
 

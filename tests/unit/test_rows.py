@@ -10,7 +10,6 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,10 +20,11 @@ from probes.processes import Processes, pid_of
 from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
 from probes.samples import NO_HISTOGRAM, Histogram
 from probes.text import raw_of
+from tests.paths import INCLUDE
 
 CPUS, ROWS, WAYS, REST = 2, 8, 8, 2
 ROW, TOUCHED = 64, 64
-HEADERS = Path(rows.__file__).parent / "include"
+HEADERS = INCLUDE
 
 
 def test_layouts_are_the_headers() -> None:

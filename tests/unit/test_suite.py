@@ -14,8 +14,8 @@ import pytest
 
 from tests import not_in_ci, summary
 from tests.kernel.harness import eventually, is_running
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 ORPHAN = """
 import os, sys, time
 

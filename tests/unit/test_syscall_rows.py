@@ -8,7 +8,6 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -27,8 +26,9 @@ from probes.syscall_rows import (
     call_name,
     errno_of,
 )
+from tests.paths import PROBES
 
-SOURCE = (Path(syscall_rows.__file__).parent / "syscalls.bpf.c").read_text()
+SOURCE = (PROBES / "syscalls.bpf.c").read_text()
 CPUS, ROWS = 2, 64
 READ, WRITE = 0, 1
 """Numbers of the two calls on x86_64, whose names these tests use."""

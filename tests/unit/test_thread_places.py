@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-import probes
 from probes.thread_places import FEWEST_SETS, MOST_SETS, PLACES, sets_for, sets_of_places
+from tests.paths import INCLUDE
 
-SOURCE = Path(probes.__file__).parent / "include" / "threads.h"
+SOURCE = INCLUDE / "threads.h"
 
 
 def test_the_source_has_as_many_places() -> None:

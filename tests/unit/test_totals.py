@@ -38,6 +38,7 @@ from probes.samples import (
     Target,
     TaskTimes,
 )
+from tests.paths import ROOT
 from tui.commands import diff_input as runs
 from tui.commands.diff_input import Figure, Key
 
@@ -48,7 +49,7 @@ def _every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "SPACING", 0.0)
 
 
-DEMO = Path(__file__).parents[2] / "tui" / "demo" / "shop.ptrec"
+DEMO = ROOT / "tui" / "demo" / "shop.ptrec"
 NAMES = ("read", "write", "futex", "openat")
 HOST = Host("web-3", "6.18.1", "x86_64", 2)
 

@@ -12,6 +12,7 @@ from probes import file_access, kernel, latency_plan
 from probes.base import ProbeError
 from probes.file_access import Asker, for_clients, set_asker
 from probes.operands import LOW
+from probes.specs import trusting
 from probes.tracepoints import key_fields, parse_format, tracepoint_format, tracepoints
 
 KMALLOC = """\
@@ -152,7 +153,7 @@ def test_addresses_are_not_for_clients(tracefs: Path, field: str) -> None:
 def test_targets_of_the_start_may_be_joined_by_addresses(tracefs: Path) -> None:
     target = "tracepoint:kmem:kmalloc@ptr"
     options = {"latency": {"targets": [target]}}
-    set_asker(file_access.trusting(for_clients(), options))
+    set_asker(trusting(for_clients(), options))
     with file_access.target(target, 5.0):
         assert key_fields(tracefs, "kmem", "kmalloc", ["ptr", "call_site"])
         assert key_fields(tracefs, "kmem", "kmalloc", ["call_site"], True)

@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.paths import ROOT
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "probetop" / "vm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -77,7 +79,7 @@ _ALL = (
 )
 KERNELS = {kernel.name: kernel for kernel in _ALL}
 DEFAULT = ("x86_64-6.12", "arm64-6.12", "arm64-6.12-pmu")
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = ROOT
 
 
 @dataclass(frozen=True)

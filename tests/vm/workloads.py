@@ -10,9 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.paths import ROOT
 from tests.vm.kernels import Unavailable
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "workloads"
 FLAGS = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-static"]
 TINY = ["-nostdlib", "-fno-stack-protector"]

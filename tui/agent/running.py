@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import Any
 
 from probes.base import Probe
-from probes.file_access import OWN_RIGHTS, trusting
+from probes.file_access import OWN_RIGHTS
 from probes.live import LiveSource
 from probes.privileges import NOBODY, User
+from probes.specs import trusting
 from tui.agent.answers import Agent
 from tui.agent.api import application
 from tui.agent.auth import Guard, shows_processes
