@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.paths import ROOT
 from tests.pilot.fake import FakeSource
 from tui.app.app import ProbetopApp
 from tui.app.screen import DashboardScreen
@@ -17,7 +17,7 @@ from tui.registry import REGISTRY
 from tui.shared.keys import KEYS, ROWS, help_rows, hint, readme_rows
 from tui.widgets.help import KEYS as HELP
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
 SECTION = README.partition("\n## Keys\n")[2].partition("\n## ")[0]
 
 

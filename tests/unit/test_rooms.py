@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 MAY_IMPORT: Mapping[str, set[str]] = {
     "registry": set(),
     "shared": {"registry"},
