@@ -49,7 +49,7 @@ def run() -> Run:
         async with app.run_test(size=(columns, rows)) as pilot:
             await pilot.pause()
             for _ in range(ticks - 1):
-                app.drawing.show(source.frame())
+                app.controllers.drawing.show(source.frame())
             source.push()
             await pilot.pause()
             yield app, pilot, source

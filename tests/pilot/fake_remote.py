@@ -53,7 +53,7 @@ async def attached(
             for source in sources:
                 source.push()
             await pilot.pause()
-        app.hosts.look()
+        app.controllers.hosts.look()
         yield app, pilot
 
 

@@ -108,7 +108,7 @@ async def test_no_exec_is_lost_or_told_twice_by_switching() -> None:
             sources[0].push()
             await pilot.pause()
         for at, feed in enumerate(app.view.sessions):
-            app.hosts.show(at)
+            app.controllers.hosts.show(at)
             log = feed.panes[1].log  # type: ignore[attr-defined]
             pids = [row.pid for row in log.rows]
             assert len(pids) == len(set(pids))

@@ -232,7 +232,7 @@ async def test_a_command_that_fails_is_one_plain_line(run: Run) -> None:
         assert keys.strip() == "? help  q quit"
         await pilot.press("l")
         assert footer(app).startswith(" latency is not in this recording  ")
-        app.announcer.hush()
+        app.controllers.announcer.hush()
         assert "enter drill" in footer(app)
 
 

@@ -97,7 +97,7 @@ async def test_a_tick_of_the_heatmap_is_one_column(run: Run) -> None:
         pane = app.dashboard.in_focus
         sizes = []
         for _ in range(40):
-            app.drawing.show(source.frame())
+            app.controllers.drawing.show(source.frame())
             compositor = app.dashboard._compositor
             compositor.update_widgets({pane})
             update = compositor.render_partial_update()

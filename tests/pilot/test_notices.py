@@ -28,7 +28,7 @@ async def test_nothing_but_the_line_of_keys_differs(run: Run, columns: int, rows
         frame = app.view.travel.frame
         assert frame is not None
         app.view.travel.frame = replace(frame, notices=(ENDED,))
-        app.status.tell()
+        app.controllers.status.tell()
         app.dashboard.repaint()
         after = screen(app)
         assert after[:-1] == before[:-1]

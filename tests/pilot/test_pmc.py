@@ -179,7 +179,7 @@ async def test_a_recording_shows_the_same(run: Run, tmp_path: Path) -> None:
             app.dashboard.panes[3].pane.reset()
             app.view.frame = None
             for frame in these:
-                app.drawing.show(frame)
+                app.controllers.drawing.show(frame)
             await focus(app, pilot, "z")
             pictures.append(shown(app, "pmc"))
     assert pictures[0] == pictures[1]

@@ -89,7 +89,7 @@ def tick(app: ProbetopApp) -> int:
 
 
 def plays(app: ProbetopApp) -> bool:
-    return app.playback.playing
+    return app.controllers.playback.playing
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
@@ -137,18 +137,18 @@ async def test_it_plays_at_its_speed_and_stays_at_the_end(
     replay: Replay, path: Path, clock: Clock
 ) -> None:
     async with replay(path) as (app, pilot):
-        app.playback._shown_at = clock.now
+        app.controllers.playback._shown_at = clock.now
         seen = []
         for speed in (1, 1, 2, 4):
-            app.playback.speed = float(speed)
+            app.controllers.playback.speed = float(speed)
             clock.now += 1.0
-            app.playback._play_on()
+            app.controllers.playback._play_on()
             seen.append(tick(app))
             assert plays(app)
         assert seen == [3, 4, 6, 10]
-        app.playback.speed = 16.0
+        app.controllers.playback.speed = 16.0
         clock.now += 1.0
-        app.playback._play_on()
+        app.controllers.playback._play_on()
         await pilot.pause(0)
         assert tick(app) == FRAMES
         assert not plays(app)
@@ -171,10 +171,10 @@ async def test_a_hole_is_waited_for_five_seconds_at_most(
     async with replay(recorded(tmp_path / "a.ptrec", frames)) as (app, pilot):
         await pilot.press("full_stop")
         assert tick(app) == 4
-        assert app.playback._gap(app.view.travel.now()) == 5.0
-        app.playback.play()
+        assert app.controllers.playback._gap(app.view.travel.now()) == 5.0
+        app.controllers.playback.play()
         clock.now += 5.0
-        app.playback._play_on()
+        app.controllers.playback._play_on()
         assert tick(app) == 3601
 
 
@@ -184,16 +184,16 @@ async def test_keys_that_move_hold_the_recording(replay: Replay, path: Path) -> 
             assert plays(app)
             await pilot.press(key)
             assert not plays(app)
-            assert app.playback._play_timer is None
+            assert app.controllers.playback._play_timer is None
 
 
 async def test_speeds_end_at_either_side(replay: Replay, path: Path) -> None:
     async with replay(path) as (app, pilot):
         await pilot.press("space", *["greater_than_sign"] * 5)
-        assert app.playback.speed == 16.0
+        assert app.controllers.playback.speed == 16.0
         assert "the speed stays at 16x: there is no step beyond" in footer(app)
         await pilot.press(*["less_than_sign"] * 7)
-        assert app.playback.speed == 0.25
+        assert app.controllers.playback.speed == 0.25
         assert "PAUSED x0.25" in header(app)
         assert "the speed stays at 0.25x" in footer(app)
 

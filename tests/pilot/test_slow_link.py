@@ -38,8 +38,8 @@ class FakeWire(Wire):
 
 def wired(app: ProbetopApp) -> FakeWire:
     """The application on a wire and a clock of the test's."""
-    wire = app.slow_link.wire = FakeWire()
-    app.slow_link.link.clock = lambda: wire.now
+    wire = app.controllers.slow_link.wire = FakeWire()
+    app.controllers.slow_link.link.clock = lambda: wire.now
     return wire
 
 
@@ -136,7 +136,7 @@ async def test_at_80x24_there_is_room_to_say_so(run: Run) -> None:
         await pilot.press("b")
         await pilot.pause()
         assert "slow link" in screen(app)[0]
-        app.announcer.hush()
+        app.controllers.announcer.hush()
         await pilot.pause()
         assert_snapshot(app, "slow-link-80x24")
 

@@ -67,8 +67,8 @@ async def test_keys_that_come_together_are_one_jump(run: Run) -> None:
     async with run(80, 24, ticks=1) as (app, pilot, source):
         await moments.live(app, pilot, source, 24)
         for _ in range(7):
-            app.playback.step(-1)
-        app.playback.leap(-1)
+            app.controllers.playback.step(-1)
+        app.controllers.playback.leap(-1)
         await pilot.pause()
         assert painted(app) == moments.shown[25 - 7 - 10]
 
@@ -143,7 +143,7 @@ async def test_other_keys_act_where_steps_before_them_lead(
         lagging = Lagging(app, monkeypatch)
         await pilot.press("left", "left", key)
         assert app.view.travel.number == app.view.travel.timeline.end - 3
-        assert app.playback.playing == (key == "space")
+        assert app.controllers.playback.playing == (key == "space")
         assert not app.view.paused
         lagging.go_on()
         assert app.view.travel.number == app.view.travel.timeline.end - 3
@@ -158,8 +158,8 @@ async def test_a_timer_that_rang_before_it_was_stopped_plays_nothing(
         await pilot.press("left_square_bracket")
         rings: list[Callable[[], None]] = []
         monkeypatch.setattr(app, "set_timer", lambda delay, ring: rings.append(ring))
-        app.playback.play()
-        app.playback.change_speed(1)
+        app.controllers.playback.play()
+        app.controllers.playback.change_speed(1)
         first, second = rings
         at = app.view.travel.number
         first()
@@ -296,15 +296,15 @@ async def test_space_plays_the_past_until_now(run: Run) -> None:
         await pilot.press("left", "left", "left", "greater_than_sign", "space")
         assert "PAST 22:13:23 -0:03 playing x2" in header(app)
         await pilot.press("space")
-        assert not app.playback.playing
+        assert not app.controllers.playback.playing
         assert "-0:03 x2" in header(app)
-        app.playback.playing = True
+        app.controllers.playback.playing = True
         for tick in (4, 5):
-            app.playback._play_on()
-            assert app.playback.playing
+            app.controllers.playback._play_on()
+            assert app.controllers.playback.playing
             assert painted(app) == moments.shown[tick]
-        app.playback._play_on()
-        assert not app.playback.playing
+        app.controllers.playback._play_on()
+        assert not app.controllers.playback.playing
         assert not app.view.in_past
 
 
@@ -312,7 +312,7 @@ async def test_now_has_no_speed(run: Run) -> None:
     async with run(80, 24) as (app, pilot, _):
         await pilot.press("greater_than_sign")
         assert "now goes by at its own speed" in footer(app)
-        assert app.playback.speed == 1.0
+        assert app.controllers.playback.speed == 1.0
 
 
 async def test_resizing_in_the_past_shows_that_moment(run: Run) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -25,17 +25,8 @@ from textual.screen import Screen
 
 from probes.base import ProbeError
 from probes.samples import Frame
-from tui.app.announcer import Announcer
-from tui.app.controllers.budget import BudgetControl
-from tui.app.controllers.drawing import Drawing
-from tui.app.controllers.exporting import Exporting
-from tui.app.controllers.hosts import LOOK_SECONDS, Hosts
-from tui.app.controllers.pane_commands import PaneCommands
-from tui.app.controllers.playback import Playback
-from tui.app.controllers.recording import Recording
-from tui.app.controllers.slow_link import SlowLink
-from tui.app.controllers.source_commands import SourceCommands
-from tui.app.controllers.window_choice import WindowChoice
+from tui.app.controllers.assembly import Controllers
+from tui.app.controllers.hosts import LOOK_SECONDS
 from tui.app.messages import (
     Exported,
     FirstFrame,
@@ -46,7 +37,6 @@ from tui.app.messages import (
 )
 from tui.app.palette import Commands
 from tui.app.screen import DashboardScreen
-from tui.app.status import Status
 from tui.app.view import View
 from tui.hosts.hosts_bar import HostsBar, entry_of
 from tui.hosts.remote_session import RemoteSession
@@ -89,21 +79,16 @@ class ProbetopApp(App[int]):
         panes = list(zip(REGISTRY, view.session.panes, strict=True))
         board = self.dashboard = DashboardScreen(look, panes, self._bars())
         board.header.state.title = "" if view.source.live else view.source.title
-        self.status = Status(view, board)
-        say = self.announcer = Announcer(board.footer, self)
-        self.slow_link = SlowLink(say, self)
-        self.budget = BudgetControl(view, say, lambda: self.slow_link.link.clock())
-        self.drawing = Drawing(view, board, self.status, self.slow_link, self.budget, self)
-        self.panes = PaneCommands(view, board, say)
-        self.commands = SourceCommands(view, board, say, self.drawing)
-        self.playback = Playback(
-            view, board, self.status, say, self.drawing, self.slow_link, self.panes, self
-        )
-        self.window = WindowChoice(view, board, self.status, say)
-        self.recording = Recording(view, board.footer, self.status, say)
-        self.exporting = Exporting(view, board.footer, say, self._picture, self.post_message)
-        self.hosts = Hosts(view, board, say, self.drawing, self.playback, self.slow_link)
-        self._connect()
+        board.footer.resized = board.place
+        parts = self.controllers = Controllers(view, board, self, self._picture, self.post_message)
+        board.commands = {
+            **parts.commands(),
+            "suspend_process": self.action_suspend_process,
+            "quit": self.exit,
+        }
+        for session in view.sessions:
+            if isinstance(session, RemoteSession):
+                session.remote.refused = partial(self._on_refusal, session)
 
     def _bars(self) -> list[HostsBar]:
         """The line of hosts, where there are several."""
@@ -114,67 +99,9 @@ class ProbetopApp(App[int]):
             HostsBar(
                 self.look,
                 lambda: ([entry_of(each) for each in remote], self.view.at),
-                lambda index: self.hosts.show(index),
+                lambda index: self.controllers.hosts.show(index),
             )
         ]
-
-    def _connect(self) -> None:
-        """Tell the screen and the status whom to ask."""
-        board, status = self.dashboard, self.status
-        board.footer.resized = board.place
-        board.may_paint = self.slow_link.may_paint
-        board.commands = self._commands()
-        status.tells = (
-            self.playback.tell,
-            self.window.tell,
-            self.slow_link.tell,
-            self.budget.tell,
-            self.hosts.tell,
-        )
-        status.marks = (self.recording.marks, self.slow_link.marks, self.hosts.marks)
-        status.hints = (
-            self.playback.hints,
-            self.slow_link.hints,
-            self.budget.hints,
-            self.hosts.hints,
-        )
-        for session in self.view.sessions:
-            if isinstance(session, RemoteSession):
-                session.remote.refused = partial(self._on_refusal, session)
-
-    def _commands(self) -> Mapping[str, Callable[..., object]]:
-        """Who does what the keys ask for, by the names in `tui.shared.keys`."""
-        playback, panes, source = self.playback, self.panes, self.commands
-        return {
-            "toggle_probe": source.toggle_probe,
-            "focus_pane": panes.focus,
-            "zoom": panes.zoom,
-            "enter": panes.enter,
-            "step_out": panes.step_out,
-            "move": panes.move,
-            "sort": panes.sort,
-            "filter": panes.filter,
-            "kernel_filter": source.kernel_filter,
-            "only_process": source.only_process,
-            "find": source.find,
-            "pause": playback.pause,
-            "step": playback.step,
-            "leap": playback.leap,
-            "end": playback.end,
-            "oldest": playback.oldest,
-            "newest": playback.newest,
-            "speed": playback.change_speed,
-            "window": self.window.next,
-            "export": self.exporting.ask,
-            "record": self.recording.toggle,
-            "interval": source.interval,
-            "slow_link": self.slow_link.turn,
-            "lift_budget": self.budget.lift,
-            "host": self.hosts.next,
-            "help": panes.help,
-            "suspend_process": self.action_suspend_process,
-            "quit": self.exit,
-        }
 
     def _picture(self) -> str:
         from tui.export.picture import picture
@@ -191,7 +118,7 @@ class ProbetopApp(App[int]):
         """Start the sources; a terminal that goes away, or a kill, ends the program cleanly."""
         loop = asyncio.get_running_loop()
         own = driver.of(self)
-        self.slow_link.wire = None if own is None else own.wire
+        self.controllers.slow_link.wire = None if own is None else own.wire
         for number in (signal.SIGTERM, signal.SIGHUP):
             try:
                 loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
@@ -199,13 +126,13 @@ class ProbetopApp(App[int]):
                 break
         if self.view.replays:
             # A recording is played from here, forwards and backwards.
-            self.call_after_refresh(self.playback.begin)
+            self.call_after_refresh(self.controllers.playback.begin)
             return
         for session in self.view.sessions:
             self._start(session)
         if any(isinstance(each, RemoteSession) for each in self.view.sessions):
-            self.set_interval(LOOK_SECONDS, self.hosts.look_now_and_then)
-            self.hosts.look()
+            self.set_interval(LOOK_SECONDS, self.controllers.hosts.look_now_and_then)
+            self.controllers.hosts.look()
 
     def _start(self, session: Session) -> None:
         """Have Frames of one source come, if it can be started."""
@@ -261,28 +188,28 @@ class ProbetopApp(App[int]):
 
     def on_frame_ready(self) -> None:
         """Show the Frame, unless the screen is paused."""
-        self.drawing.catch_up()
+        self.controllers.drawing.catch_up()
 
     def on_first_frame(self) -> None:
         """It is not connecting any more."""
-        self.hosts.look()
+        self.controllers.hosts.look()
 
     def on_recording_failed(self, message: RecordingFailed) -> None:
         """A recording could not go on."""
-        self.recording.failed(message.why)
+        self.controllers.recording.failed(message.why)
 
     def on_refused(self, message: Refused) -> None:
         """A machine did not do what it was asked for."""
-        self.hosts.refused(message.session, message.why)
+        self.controllers.hosts.refused(message.session, message.why)
 
     def on_exported(self, message: Exported) -> None:
         """Say what became of the file."""
-        self.announcer.say(message.text, message.style)
+        self.controllers.announcer.say(message.text, message.style)
 
     def on_source_ended(self, message: SourceEnded) -> None:
         """Leave and say why, where no other source goes on."""
         message.session.ended = message.why
-        ended = self.hosts.ended(message.session)
+        ended = self.controllers.hosts.ended(message.session)
         if ended is not None:
             self.ended = ended
             self.exit(return_code=1)
@@ -294,7 +221,7 @@ class ProbetopApp(App[int]):
         own = driver.of(self)
         if own is None or renderable is None or self._batch_count:
             super()._display(screen, renderable)
-        elif self.slow_link.may_paint():
+        elif self.controllers.slow_link.may_paint():
             with own.paint():
                 super()._display(screen, renderable)
         else:
@@ -302,21 +229,21 @@ class ProbetopApp(App[int]):
 
     def on_wire_idle(self, message: WireIdle) -> None:
         """Paint what could not be painted before."""
-        self.slow_link.watch()
-        wire = self.slow_link.wire
+        self.controllers.slow_link.watch()
+        wire = self.controllers.slow_link.wire
         if wire is not None and wire.torn:
             self._repaint_all()
         elif isinstance(self.screen, CellScreen):
             self.screen.paint_held()
-        self.drawing.catch_up()
+        self.controllers.drawing.catch_up()
 
     def on_resumed(self, message: Resumed) -> None:
         """Somebody else had the terminal."""
         self._repaint_all()
 
     def _repaint_all(self) -> None:
-        if self.slow_link.wire is not None:
-            self.slow_link.wire.torn = False
+        if self.controllers.slow_link.wire is not None:
+            self.controllers.slow_link.wire.torn = False
         self.screen.refresh()
 
     def on_hung_up(self, message: HungUp) -> None:
@@ -338,9 +265,9 @@ class ProbetopApp(App[int]):
     def on_key(self, event: events.Key) -> None:
         """Keys in their order: for what is open over the panes, else for the pane in focus."""
         # A recording begins before the first key acts on it.
-        self.playback.begin()
-        self.budget.draw_next()
-        self.playback.before_key(event.key)
+        self.controllers.playback.begin()
+        self.controllers.budget.draw_next()
+        self.controllers.playback.before_key(event.key)
         if self.screen is not self.dashboard:
             return
         board = self.dashboard
@@ -348,7 +275,7 @@ class ProbetopApp(App[int]):
             event.prevent_default()
             return
         key = event.character if event.is_printable and event.character else event.key
-        if self.panes.press(key):
+        if self.controllers.panes.press(key):
             event.prevent_default()
 
     def on_paste(self, event: events.Paste) -> None:
@@ -370,9 +297,9 @@ class ProbetopApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the palette lists: hosts, toggles, the panes' options, everything with a key."""
-        yield from self.hosts.palette()
-        yield from self.commands.palette()
-        yield from self.panes.palette()
+        yield from self.controllers.hosts.palette()
+        yield from self.controllers.source.palette()
+        yield from self.controllers.panes.palette()
         for key in KEYS:
             if key.title and (key.title != FIND or self.dashboard.finding is not None):
                 act = partial(self.dashboard.commands[key.command], *key.arguments)

@@ -61,7 +61,7 @@ async def _draw(frames: Iterable[Frame], size: tuple[int, int]) -> str:
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         for frame in frames:
-            app.drawing.show(frame)
+            app.controllers.drawing.show(frame)
         await pilot.pause()
         svg = picture(app)
         app.exit()

@@ -86,7 +86,7 @@ def run(make: Callable[[], ProbetopApp]) -> int:
         app.end_recordings()
     if app.ended is not None:
         # A terminal that takes nothing would be waited for.
-        wire = app.slow_link.wire
+        wire = app.controllers.slow_link.wire
         if wire is None or not wire.held:
             print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
         return 1
