@@ -3,7 +3,7 @@
 
 It imports `probes`, never the reverse; Textual is imported by what draws a screen or a picture of
 one only. Begin with `tui.cli` (commands) and `tui.registry` (probes and their panes), then
-`tui.app.app.app`.
+`tui.app.app`.
 """
 
 import os

@@ -120,7 +120,7 @@ async def test_bytes_of_a_tick_are_the_same_each_time_and_few(run: Run) -> None:
 
 async def tick_bytes(app: ProbetopApp, source: FakeSource) -> int:
     """Shows one Frame, and measures what the terminal would get for it."""
-    app.show(source.frame())
+    app.controllers.drawing.show(source.frame())
     compositor = app.dashboard._compositor
     compositor.update_widgets({app.dashboard.header, app.dashboard.footer, *app.dashboard.panes})
     update = compositor.render_partial_update()
@@ -138,7 +138,7 @@ def painted(app: ProbetopApp) -> dict[str, int]:
 
 def test_textual_is_slowed_down_before_it_is_imported() -> None:
     code = (
-        "import tui.app.app.app; from textual import constants as c; "
+        "import tui.app.app; from textual import constants as c; "
         "print(c.MAX_FPS, c.TEXTUAL_ANIMATIONS)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

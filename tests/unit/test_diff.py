@@ -29,7 +29,8 @@ from probes.samples import (
 from probes.summary import VERSION
 from tests.unit.hostile import hostile_frames
 from tui import cli
-from tui.commands.diff import compare, diff
+from tui.commands.comparison import compare
+from tui.commands.diff import diff
 from tui.commands.diff_input import Key, load
 from tui.export.write import export
 from tui.settings.validators import UsageError

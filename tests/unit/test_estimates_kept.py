@@ -33,7 +33,8 @@ from probes.stream import dumps
 from probes.summary import LIMITS, Summary, summarize
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
 from tui.commands import diff_input as runs
-from tui.commands.diff import compare, diff
+from tui.commands.comparison import compare
+from tui.commands.diff import diff
 from tui.export.html import losses, snapshot_page
 from tui.export.tables import Table, syscall_tables
 from tui.registry import REGISTRY

@@ -25,9 +25,9 @@ from probes.samples import ExecEvent, ExecSample, Filters, Frame, Notice, Sample
 from tests.paths import ROOT
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames
+from tui.app.offscreen import draw
 from tui.export import write
 from tui.export.html import snapshot_page
-from tui.export.picture import draw
 from tui.export.write import MOST_BYTES, content, export, new_summarizer, write_file
 
 
@@ -236,8 +236,8 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_dashboard_does_not_load_what_only_an_export_needs() -> None:
     program = (
-        "import sys, tui.app.app.app, tui.commands.snapshot\n"
-        "for entry in tui.app.app.app.REGISTRY: entry.pane_class()\n"
+        "import sys, tui.app.app, tui.commands.snapshot\n"
+        "for entry in tui.app.app.REGISTRY: entry.pane_class()\n"
         "print(*sorted(sys.modules.keys() & {'jinja2', 'tui.export.html', 'tui.export.picture'}))"
     )
     done = subprocess.run(

@@ -27,7 +27,8 @@ from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames
 from tests.unit.mutation import mutated
 from tui.agent.metrics.collector import Metrics
-from tui.commands.diff import as_object, as_text, compare
+from tui.commands.comparison import as_object, compare
+from tui.commands.diff import as_text
 from tui.commands.diff_input import load
 from tui.export.html import snapshot_page
 from tui.export.write import content, new_summarizer

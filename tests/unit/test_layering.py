@@ -32,7 +32,7 @@ def imported(path: Path) -> set[str]:
 
 def test_imports_are_seen(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("def f():\n    import bcc.table\n    from tui.app.app.app import App\n")
+    file.write_text("def f():\n    import bcc.table\n    from tui.app.app import App\n")
     assert imported(file) == {"bcc", "tui"}
     assert len(PROBES) > 5
 

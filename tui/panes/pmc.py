@@ -13,8 +13,6 @@ Its numbers are those of `probes.pmc_view`. Enter shows a process's counters one
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from probes.elapsed import counted_seconds
 from probes.model import seconds_between
 from probes.pmc_events import CUSTOM, MODES, SETS
@@ -22,6 +20,7 @@ from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.processes import pid_of
 from probes.samples import Frame, PmcSample
 from tui.panes import cpu_strip, pmc_detail
+from tui.panes.asked_options import Asked
 from tui.panes.base import Pane
 from tui.panes.pmc_columns import (
     IPC,
@@ -43,19 +42,9 @@ LINGER = 10
 """Intervals for which a process that does not run keeps its row, and marks their column."""
 BUSIEST = 500
 """Processes in the table while it is sorted by use: nobody scrolls further down."""
-PATIENCE = 5
-"""Intervals in which an event set that was asked for may come."""
 DRAWN = 16
 """Lines from which a pane has room for graphs."""
 MODE_WORDS = {"all": "user+kernel", "user": "user only", "kernel": "kernel only"}
-
-
-class Asked(NamedTuple):
-    """An option's value that was asked for, the one it had, the intervals left to wait."""
-
-    choice: str
-    before: str
-    left: int
 
 
 class PmcPane(Pane):
@@ -79,7 +68,7 @@ class PmcPane(Pane):
         self.hidden = 0
         self._marks = 0
         self._own_events = False
-        self._asked: dict[str, Asked] = {}
+        self._asked = Asked()
         self._quiet: dict[int, tuple[int, str]] = {}
         self._tables: dict[bool, Table[Row]] = {}
         self.items = pmc_detail.table()
@@ -117,7 +106,7 @@ class PmcPane(Pane):
             view = pmc_view(was, sample, seconds)
         self.view = view
         if passed:
-            self._answered(sample)
+            self._asked.shown({"set": sample.event_set, "mode": sample.mode})
         self._own_events |= sample.event_set not in SETS
         scaled = any(count.scaled for count in view.machine.counts.values())
         self._marks = LINGER if scaled else max(0, self._marks - (passed > 0))
@@ -377,27 +366,11 @@ class PmcPane(Pane):
         sample = self.sample
         if not isinstance(sample, PmcSample) or self.source is None or key not in ("g", "u"):
             return False
-        if key == "g":
-            sets = (*SETS, CUSTOM) if self._own_events else tuple(SETS)
-            self._ask("set", sets, sample.event_set)
-        else:
-            self._ask("mode", tuple(MODES), sample.mode)
-        return True
-
-    def _ask(self, option: str, choices: tuple[str, ...], now: str) -> None:
-        """The choice after the present one; until a Frame shows another, after the last asked."""
-        last = self._asked[option].choice if option in self._asked else now
-        at = choices.index(last) if last in choices else -1
-        choice = choices[(at + 1) % len(choices)]
-        assert self.source is not None
+        sets = (*SETS, CUSTOM) if self._own_events else tuple(SETS)
+        option, choices, now = (
+            ("set", sets, sample.event_set) if key == "g" else ("mode", tuple(MODES), sample.mode)
+        )
+        choice = self._asked.after(option, choices, now)
         self.source.set_option(self.name, option, choice)
-        self._asked[option] = Asked(choice, now, PATIENCE)
-
-    def _answered(self, sample: PmcSample) -> None:
-        """Forget what was asked for once something changed, or if it does not come."""
-        now = {"set": sample.event_set, "mode": sample.mode}
-        self._asked = {
-            option: asked._replace(left=asked.left - 1)
-            for option, asked in self._asked.items()
-            if asked.left > 0 and asked.before == now[option]
-        }
+        self._asked.ask(option, choice, now)
+        return True
