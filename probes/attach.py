@@ -39,11 +39,12 @@ _TYPES = {
     "fentry": bpfsys.PROG_TRACING,
     "fexit": bpfsys.PROG_TRACING,
     "timer": bpfsys.PROG_PERF_EVENT,
+    "edge": bpfsys.PROG_RAW_TRACEPOINT,
 }
 USER = ("uprobe", "uretprobe")
 """What places of files are traced by."""
-SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint")
-"""Kinds that can be attached in bursts."""
+SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint", "edge")
+"""Kinds that can be attached in bursts, or belong to them."""
 _DOCTOR = "run probetop doctor"
 
 
@@ -152,6 +153,8 @@ class Attacher:
 
     def _attach(self, wish: Attach) -> int:
         program = self._program(wish, _BY_BTF.get(wish.kind, 0))
+        if wish.kind == "edge":
+            return self._noted(os.dup(program), wish, program, config=kernel.possible_cpus())
         try:
             if wish.kind == "raw_tracepoint":
                 link = bpfsys.raw_tracepoint_open(program, wish.target)

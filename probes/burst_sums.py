@@ -7,7 +7,7 @@ a burst, so that memory and time follow the rows that changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil, hypot, sqrt
 from typing import Any
@@ -157,14 +157,18 @@ class BurstSums:
         """Whether there are bursts enough for an estimate."""
         return self._span.bursts >= FEWEST and self._span.on > 0
 
-    def close(self, slowed: Slowdown = NOT_SLOWED) -> None:
-        """Make estimates of what is there, if that is enough."""
+    def close(self, slowed: Slowdown = NOT_SLOWED, times: Collection[str] = ()) -> None:
+        """Make estimates of what is there, if that is enough.
+
+        What the tables `times` have is as much, whether programs were slowed or not.
+        """
         span = self._span
         if not self.is_enough():
             return
-        span.slowed = slowed
-        for table in self.tables.values():
+        for name, table in self.tables.items():
+            span.slowed = NOT_SLOWED if name in times else slowed
             table.close(span)
+        span.slowed = slowed
         old = self.duty or NO_DUTY
         self.duty = Duty(
             old.bursts + span.bursts,

@@ -13,6 +13,7 @@ everything stays detached. Links that are made and closed are bounded, whatever 
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import time
@@ -32,6 +33,8 @@ SWITCHES = 40.0
 """Links that are made a second at most, over all."""
 SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
+MOMENT = 20_000_000
+"""Nanoseconds after which at the earliest it is tried again to attach what is not let go of yet."""
 OWN_CALLS, ROUNDS = 20, 4
 """System calls by which it is measured what one costs more within a burst, and how often."""
 _random = SystemRandom()
@@ -55,6 +58,7 @@ class _Schedule:
     cost: int = 0
     price: int = 0
     number: int = 0
+    skipped: int = 0
     attached: bool = False
     waits: bool = True
     steady: bool = False
@@ -107,11 +111,7 @@ class Bursts:
     def timeout(self) -> float | None:
         """Seconds until something is to be switched."""
         now = time.monotonic_ns()
-        due = [
-            one.at - now if one.attached or not one.steady else 0
-            for one in self._schedules.values()
-            if one.attached or not one.waits
-        ]
+        due = [one.at - now for one in self._schedules.values() if one.attached or not one.waits]
         return max(0.0, (min(due) - SHORT) / 1e9) if due else None
 
     def run(self) -> None:
@@ -122,11 +122,13 @@ class Bursts:
                 if wait > 0:
                     time.sleep(wait / 1e9)
                 self._end(key, one)
-            elif not one.attached and not one.waits and (one.steady or wait < SHORT):
+            elif not one.attached and not one.waits and wait < SHORT:
                 self._begin(key, one)
 
     def _change(self, schedule: _Schedule, wish: Burst) -> None:
         schedule.steady = not wish.on
+        if schedule.steady and not schedule.attached:
+            schedule.at = 0
         if wish.on:
             schedule.period = wish.period * 1_000_000
             schedule.on = min(wish.on, wish.period) * 1_000_000
@@ -151,13 +153,17 @@ class Bursts:
         now = time.monotonic_ns()
         try:
             self._units.attach_again(key[0], links)
-        except OSError:
+        except OSError as error:
             self._units.pause(links)
+            if error.errno == errno.EEXIST:
+                self._skip(one, now)
+                return
             del self._schedules[key]
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
         gate = self._units.gated(*key)
         one.begin, one.edges = _turn(gate, True, now)
+        self._units.run_edges(key[0], links, one.number + 1)
         one.cost = time.monotonic_ns() - now
         one.attached, one.at = True, one.begin + one.on
         one.price = (_own_calls() - free) // OWN_CALLS
@@ -166,6 +172,12 @@ class Bursts:
             report = BurstReport(*key, one.number + 1, "steady", begin=one.begin, edges=one.edges)
             self._send(report)
 
+    def _skip(self, one: _Schedule, now: int) -> None:
+        """Go without a burst: the kernel has not let go yet of what the last one attached."""
+        one.skipped += 1
+        later = max(0, one.period - one.on) if not one.steady else MOMENT
+        one.at = now + MOMENT + int(_random.random() * later)
+
     def _end(self, key: Key, one: _Schedule) -> None:
         begun = time.monotonic_ns()
         end, edges = self._shut(key, self._units.switchable(*key))
@@ -173,14 +185,17 @@ class Bursts:
         one.number += 1
         one.attached, one.waits = False, True
         since, one.since = one.since, max(end, one.since + one.period)
-        one.at = self._drawn(one)
+        one.at = 0 if one.steady else self._drawn(one)
         times = (since, one.begin, max(end, one.begin), one.since, one.edges + edges, cost)
-        self._send(BurstReport(*key, one.number, "burst", *times, one.price))
+        self._send(BurstReport(*key, one.number, "burst", *times, one.price, one.skipped))
+        one.skipped = 0
 
     def _shut(self, key: Key, links: Sequence[Link]) -> tuple[int, int]:
         """Have programs count no more, and detach them: since when, and how uncertain that is."""
         now = time.monotonic_ns()
         gate = self._units.gated(*key)
+        if links:
+            self._units.run_edges(key[0], links, 0)
         if gate is None:
             self._units.pause(links)
             return _turn(None, False, now)

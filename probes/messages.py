@@ -120,6 +120,8 @@ class BurstReport(Struct, array_like=True, frozen=True):
     the period from `since` to `until` for which that stands), "steady" (attached for good since
     `begin`) or "failed". `edges` are the ns of it that are not certain, `cost` those that attaching
     and detaching took, `price` those that a system call of the broker's own took more within it.
+    Before it so many were `skipped`, for the kernel had not let go yet of what the last one had
+    attached: it stands for their periods too.
     """
 
     unit: Id
@@ -133,16 +135,18 @@ class BurstReport(Struct, array_like=True, frozen=True):
     edges: Nanoseconds = 0
     cost: Nanoseconds = 0
     price: int = 0
+    skipped: Number = 0
 
 
 class Recipe(Struct, array_like=True, frozen=True):
     """How the broker attaches a program again: the number of the `program`, and to what.
 
     `kind` is "raw_tracepoint" (`target` is its name), "btf_tracepoint", "tracepoint" (`config` is
-    its number) or "" for what is never switched.
+    its number), "edge" (run on each of `config` CPUs, attached to nothing) or "" for what is never
+    switched.
     """
 
-    kind: Literal["", "raw_tracepoint", "btf_tracepoint", "tracepoint"] = ""
+    kind: Literal["", "raw_tracepoint", "btf_tracepoint", "tracepoint", "edge"] = ""
     program: Number = 0
     target: Name = ""
     config: Id = 0

@@ -246,7 +246,8 @@ class ExecSample(Sample):
     events are not in `events`, for they were too many to keep. `names` has, by its path, each
     cgroup of late of which a container runtime said more than the path does. `failed_duty` and
     `estimated_failed` are of failing executions, where those are looked for in bursts only: what
-    a burst saw is among `events`, not in `failed`.
+    a burst saw is among `events`, not in `failed`. `failed_counted` is for how many seconds those
+    in `failed` were counted, cumulative; None if that is as long as all else.
     """
 
     execs: Count = 0
@@ -257,6 +258,7 @@ class ExecSample(Sample):
     names: Annotated[Mapping[Path, CgroupName], AtMost(10_000)] = field(default_factory=dict)
     failed_duty: Duty | None = None
     estimated_failed: Estimate = NOT_ESTIMATED
+    failed_counted: Share | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""
@@ -389,6 +391,10 @@ class PmcSample(Sample):
     are of all that ran there, idle too, as `perf stat -C` has it. `kinds` names the PMU of a
     CPU where there are several kinds of them, `sockets` its socket. `unattributed` counts
     switches of processes that found no row.
+
+    While switches are looked at in bursts, counters of a CPU's own go on counting exactly:
+    `cpu_readings` of all events but page faults. All else is estimated, by quantity (an event, or
+    a name of `probes.pmc_bursts`): of processes, of CPUs, and of all CPUs together.
     """
 
     hardware: bool = False
@@ -405,6 +411,9 @@ class PmcSample(Sample):
     kinds: Mapping[Cpu, Name] = field(default_factory=dict)
     sockets: Mapping[Cpu, Cpu] = field(default_factory=dict)
     unattributed: Count = 0
+    estimated: Mapping[tuple[Id, Name], Estimate] = field(default_factory=dict)
+    estimated_cpus: Mapping[tuple[Cpu, Name], Estimate] = field(default_factory=dict)
+    estimated_machine: Mapping[Name, Estimate] = field(default_factory=dict)
 
 
 class Host(NamedTuple):
