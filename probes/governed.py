@@ -174,8 +174,9 @@ class Governed:
                 self._parts[key] = part
                 share, full = percent * part.share, None
                 if part.per_call:
-                    full = share + calls * part.per_call / 1e7
-                    share = full * part.levels[level].weight
+                    weight = part.levels[level].weight
+                    full = share / (weight or 1.0) + calls * part.per_call / 1e7
+                    share = full * weight
                 loads.append(Load(key, part.levels, level, share, full))
         return loads
 

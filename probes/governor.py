@@ -74,10 +74,13 @@ FULL, DETACHED = Level("", 1.0), Level("detached", 0.0)
 ALL_OR_NOTHING = (FULL, DETACHED)
 
 
-def bursts(weight: float, steps: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Steps with bursts: of a step that costs `weight`, for milliseconds of each so many."""
+def bursts(weight: float, steps: Sequence[tuple[int, int]], what: str = "") -> tuple[Level, ...]:
+    """Steps with bursts: of a step that costs `weight`, for milliseconds of each so many.
+
+    `what` are the words for what is looked at in bursts, where that is a part only.
+    """
     return tuple(
-        Level(f"{SAMPLING} 1 s in {round(period / on)}", weight * on / period, on, period)
+        Level(f"{SAMPLING} {what}1 s in {round(period / on)}", weight * on / period, on, period)
         for on, period in steps
     )
 

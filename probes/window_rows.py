@@ -16,10 +16,11 @@ from typing import Any
 
 from probes.adding import reading_delta
 from probes.changes import changed, gone
-from probes.estimates import estimates_delta
+from probes.estimates import estimate_delta, estimates_delta
 from probes.model import continued, count_delta, spent_delta
 from probes.samples import (
     Counts,
+    Estimate,
     Estimates,
     LatencySample,
     PmcSample,
@@ -73,6 +74,10 @@ def _readings(old: Any, new: Any) -> Rows:
             yield key, reading_delta(before, after)
 
 
+def _by_quantity(old: Any, new: Any) -> Rows:
+    return estimate_delta(old.estimated, new.estimated).items()
+
+
 def _pairwise(do: Callable[[int, int], int], some: Numbers, more: Numbers) -> Numbers:
     return tuple(
         [None if a is None or b is None else do(a, b) for a, b in zip(some, more, strict=True)]
@@ -87,7 +92,11 @@ TABLES: Mapping[type[Sample], Mapping[str, Table]] = {
         "estimated_processes": (_of_processes, Estimates),
     },
     LatencySample: {"processes": (_processes, Spent), "texts": (_texts, Spent)},
-    PmcSample: {"tasks": (_tasks, TaskTimes), "readings": (_readings, Reading)},
+    PmcSample: {
+        "tasks": (_tasks, TaskTimes),
+        "readings": (_readings, Reading),
+        "estimated": (_by_quantity, Estimate),
+    },
 }
 """The tables from which ended processes disappear: how to compare them, and what rows are."""
 
