@@ -35,8 +35,8 @@ SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
 MOMENT = 20_000_000
 """Nanoseconds after which at the earliest it is tried again to attach what is not let go of yet."""
-CATCH_UP = 0.0015
-"""Seconds between attaching and the begin of a burst in which it counts what CPUs work."""
+CATCH_UP = 3_000_000
+"""Nanoseconds between attaching and the begin of a burst in which it counts what CPUs work."""
 OWN_CALLS, ROUNDS = 20, 4
 """System calls by which it is measured what one costs more within a burst, and how often."""
 _random = SystemRandom()
@@ -48,7 +48,7 @@ class _Schedule:
     """One unit, or group of it, that is attached in bursts; times in monotonic ns.
 
     `at` is when to attach or, while it is `attached`, to detach. `since` is where the period
-    begins. While `waits`, the last report is not taken in yet.
+    begins. Until it is `opened`, nothing counts. While `waits`, the last report is not taken in.
     """
 
     on: int
@@ -62,6 +62,7 @@ class _Schedule:
     number: int = 0
     skipped: int = 0
     attached: bool = False
+    opened: bool = False
     waits: bool = True
     steady: bool = False
 
@@ -123,7 +124,10 @@ class Bursts:
             if one.attached and wait < SHORT:
                 if wait > 0:
                     time.sleep(wait / 1e9)
-                self._end(key, one)
+                if one.opened:
+                    self._end(key, one)
+                else:
+                    self._open(key, one, time.monotonic_ns())
             elif not one.attached and not one.waits and wait < SHORT:
                 self._begin(key, one)
 
@@ -163,15 +167,22 @@ class Bursts:
             del self._schedules[key]
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
+        one.attached, one.opened = True, False
+        one.cost = time.monotonic_ns() - now
         if any(link.recipe.kind == "edge" for link in links):
             # What our own work has kept from running runs first, or it would all be in the burst.
-            time.sleep(CATCH_UP)
-        gate = self._units.gated(*key)
-        one.begin, one.edges = _turn(gate, True, now)
-        self._units.run_edges(key[0], links, one.number + 1)
-        one.cost = time.monotonic_ns() - now
-        one.attached, one.at = True, one.begin + one.on
+            one.at = now + CATCH_UP
+            return
+        self._open(key, one, now)
         one.price = (_own_calls() - free) // OWN_CALLS
+
+    def _open(self, key: Key, one: _Schedule, before: int) -> None:
+        """Have programs count that are attached since `before` at the earliest."""
+        begun = time.monotonic_ns()
+        one.begin, one.edges = _turn(self._units.gated(*key), True, before)
+        self._units.run_edges(key[0], self._units.switchable(*key), one.number + 1)
+        one.cost += time.monotonic_ns() - begun
+        one.opened, one.at = True, one.begin + one.on
         if one.steady:
             del self._schedules[key]
             report = BurstReport(*key, one.number + 1, "steady", begin=one.begin, edges=one.edges)

@@ -24,15 +24,13 @@ from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
-from probes.estimates import duty_between, duty_object, estimate_delta, standard_error
-from probes.failed_execs import LEVELS, FailedExecs
+from probes.failed_execs import LEVELS, FailedExecs, failed_object
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.maps import MappedArray, RingBuffer
 from probes.messages import BurstReport, convert
 from probes.prices import a_call
 from probes.samples import (
     MAX_EVENTS,
-    NOT_ESTIMATED,
     ExecEvent,
     ExecSample,
     ExitEvent,
@@ -98,7 +96,6 @@ class ExecProbe:
         self._watching = False
         self._per_call = 0.0
         self._failures = FailedExecs()
-        self._began = 0.0
         self._parted = (0, 0, 0.0)
 
     @staticmethod
@@ -164,7 +161,11 @@ class ExecProbe:
         """`events` of a stream object, and the failures that bursts stand for, if there are any."""
         new = cast(ExecSample, after)
         events = [_event_object(event, new.names) for event in new.events]
-        return {"events": events, "dropped": new.dropped, **failed_object(before, new)}
+        return {
+            "events": events,
+            "dropped": new.dropped,
+            **failed_object(cast("ExecSample | None", before), new),
+        }
 
     def params(self) -> Params:
         """Whether to see what fails, and arguments."""
@@ -187,9 +188,9 @@ class ExecProbe:
         self._control.enable(True)
         self.meter.adopt(loaded)
         self.meter.notes += tuple([why for why, _ in loaded.failures.values()])
-        self._failures, self._began = FailedExecs(), time.monotonic()
+        self._failures = FailedExecs()
         if not self._watching:
-            self._failures.pause(self._began)
+            self._failures.pause(time.monotonic())
         self._set_bursts()
 
     def release(self) -> None:
@@ -229,7 +230,6 @@ class ExecProbe:
             dropped=dropped,
             estimated_failed=failures.estimated,
             failed_duty=failures.duty,
-            failed_counted=max(0.0, now - self._began - failures.uncounted(now)),
         )
 
     def drain(self) -> None:
@@ -404,22 +404,6 @@ class ExecProbe:
             duration=max(0, when - begun),
             started=started,
         )
-
-
-def failed_object(before: Sample | None, after: ExecSample) -> dict[str, Any]:
-    """Of an interval with bursts: the failures that those stand for, with their standard error."""
-    same = isinstance(before, ExecSample) and before.generation == after.generation
-    old = before if same and isinstance(before, ExecSample) else ExecSample()
-    duty = duty_between(old.failed_duty, after.failed_duty)
-    if duty is None:
-        return {}
-    more = estimate_delta({0: old.estimated_failed}, {0: after.estimated_failed})
-    n, variance = more.get(0, NOT_ESTIMATED)
-    return {
-        "failed_duty": duty_object(duty),
-        "failed_estimated": n,
-        "failed_error": standard_error(n, variance, duty),
-    }
 
 
 def _event_object(event: ExecEvent | ExitEvent, names: Mapping[str, CgroupName]) -> dict[str, Any]:

@@ -9,11 +9,13 @@ run on for a moment: which executions a burst saw is told by the time of each, n
 from __future__ import annotations
 
 from collections import deque
+from typing import Any, NamedTuple
 
 from probes.burst_sums import BurstSums
+from probes.estimates import duty_between, duty_object, estimate_delta, standard_error
 from probes.governor import FULL, Level, bursts
 from probes.messages import BurstReport
-from probes.samples import NOT_ESTIMATED, Duty, Estimate
+from probes.samples import NOT_ESTIMATED, Duty, Estimate, ExecSample
 
 MOST_TIMES = 200_000
 """Most failures of one burst that are told apart by their time."""
@@ -63,10 +65,6 @@ class FailedExecs:
             self.counted += counter - self._last
         self._last = counter
 
-    def uncounted(self, now: float) -> float:
-        """For how many seconds until `now` they were not counted one by one."""
-        return self._bursts.uncounted(now)
-
     def pause(self, at: float) -> None:
         """From here on (monotonic seconds) there are bursts at most."""
         if not self.sampling:
@@ -95,3 +93,35 @@ class FailedExecs:
 
     def _since(self, time: int) -> int:
         return len([one for one in self._times if one > time])
+
+
+class FailedEstimate(NamedTuple):
+    """What the bursts of an interval tell of failures: `error` is the standard error."""
+
+    duty: Duty
+    estimate: Estimate
+    error: float
+
+
+def failed_estimate(before: ExecSample | None, after: ExecSample) -> FailedEstimate | None:
+    """The failures between two Samples that bursts stand for; None where there were no bursts."""
+    same = before is not None and before.generation == after.generation
+    old = before if before is not None and same else ExecSample()
+    duty = duty_between(old.failed_duty, after.failed_duty)
+    if duty is None:
+        return None
+    more = estimate_delta({0: old.estimated_failed}, {0: after.estimated_failed})
+    found = more.get(0, NOT_ESTIMATED)
+    return FailedEstimate(duty, found, standard_error(*found, duty) or 0.0)
+
+
+def failed_object(before: ExecSample | None, after: ExecSample) -> dict[str, Any]:
+    """The same for a stream object; nothing where there were no bursts."""
+    found = failed_estimate(before, after)
+    if found is None:
+        return {}
+    return {
+        "failed_duty": duty_object(found.duty),
+        "failed_estimated": found.estimate.n,
+        "failed_error": found.error,
+    }

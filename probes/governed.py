@@ -96,6 +96,10 @@ class Governed:
         """The user has switched a probe on by hand: it is not soon detached."""
         self._governor.insist(probe, time.monotonic())
 
+    def kept(self, probe: str) -> float | None:
+        """For how many seconds it is kept on by whoever has switched it on, above the budget."""
+        return self._governor.kept(probe, time.monotonic())
+
     def lift(self, seconds: float = LIFTED) -> None:
         """Give up nothing for a while, and take back what was given up."""
         now = time.monotonic()

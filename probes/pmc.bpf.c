@@ -288,7 +288,8 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct cpu *s = cpus.lookup(&cpu);
 	struct gain g = {};
 
-	if (!s)
+	/* between bursts the timer alone reads counters */
+	if (!s || s->closed)
 		return 0;
 	take_over(s, cpu);
 	tid = LOAD(u32, prev, OFF_PID);

@@ -138,6 +138,8 @@ class Sample:
     `counted` is for how many seconds its counters counted, cumulative as they are; None if that
     is not known. While it is attached in bursts none of these counts: what they saw is in `duty`
     and in the fields whose names begin with `estimated`, which are never part of the others.
+    `kept_on` are the seconds for which it is not detached, though it costs more than the budget,
+    for somebody has just switched it on; None where it need not be.
     """
 
     state: State = "off"
@@ -151,6 +153,7 @@ class Sample:
     given_up: str | None = None
     counted: Share | None = None
     duty: Duty | None = None
+    kept_on: Share | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
@@ -246,8 +249,7 @@ class ExecSample(Sample):
     events are not in `events`, for they were too many to keep. `names` has, by its path, each
     cgroup of late of which a container runtime said more than the path does. `failed_duty` and
     `estimated_failed` are of failing executions, where those are looked for in bursts only: what
-    a burst saw is among `events`, not in `failed`. `failed_counted` is for how many seconds those
-    in `failed` were counted, cumulative; None if that is as long as all else.
+    a burst saw is among `events`, not in `failed`.
     """
 
     execs: Count = 0
@@ -258,7 +260,6 @@ class ExecSample(Sample):
     names: Annotated[Mapping[Path, CgroupName], AtMost(10_000)] = field(default_factory=dict)
     failed_duty: Duty | None = None
     estimated_failed: Estimate = NOT_ESTIMATED
-    failed_counted: Share | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """Counters of the newer, events of both; what exceeds MAX_EVENTS is counted."""

@@ -27,6 +27,7 @@ from probes.elapsed import counted_seconds, target_seconds
 from probes.estimates import (
     add_all,
     add_duty,
+    duty_between,
     duty_of,
     estimate_delta,
     estimates_delta,
@@ -330,6 +331,8 @@ class ExecSum(SampleSum):
         self.names: dict[str, CgroupName] = {}
         self._failed = self._dropped = 0
         self._counts = [0, 0, 0]
+        self._failed_duty: Duty | None = None
+        self._estimated: dict[int, Estimate] = {}
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(ExecSample, old), cast(ExecSample, after)
@@ -346,12 +349,18 @@ class ExecSum(SampleSum):
         if new.given_up is None:
             tick.counts["failed"] = self.log.failed - self._failed
         self._failed = self.log.failed
+        self._failed_duty = add_duty(
+            self._failed_duty, duty_between(old.failed_duty, new.failed_duty)
+        )
+        more = estimate_delta({0: old.estimated_failed}, {0: new.estimated_failed})
+        add_all(self._estimated, more)
 
     def _own(self) -> dict[str, Any]:
         execs, failed, exits = self._counts
         return {
             "execs": execs, "failed": failed, "exits": exits,
-            "events": (), "dropped": self._dropped,
+            "events": (), "dropped": self._dropped, "failed_duty": self._failed_duty,
+            "estimated_failed": self._estimated.get(0, NOT_ESTIMATED),
         }  # fmt: skip
 
 
