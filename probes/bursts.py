@@ -151,10 +151,11 @@ class Bursts:
         now = time.monotonic_ns()
         self._room = min(SWITCHES, self._room + SWITCHES * (now - self._filled) / 1e9)
         self._filled = now
-        if self._room < len(links):
-            one.at = now + int(1e9 * (len(links) - self._room) / SWITCHES)
+        made = len([link for link in links if link.recipe.kind != "edge"])
+        if self._room < made:
+            one.at = now + int(1e9 * (made - self._room) / SWITCHES)
             return
-        self._room -= len(links)
+        self._room -= made
         free = _own_calls()
         now = time.monotonic_ns()
         try:

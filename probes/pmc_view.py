@@ -292,7 +292,8 @@ def _task_row_of_packed(
 
 
 def _cpu_row(cpu: int, before: PmcSample, after: PmcSample, events: Sequence[str]) -> CpuRow:
-    new = after.cpus[cpu]
+    # A CPU that only bursts have seen in a span has counted nothing beside them.
+    new = after.cpus.get(cpu, CpuTimes(0, 0, 0, 0 if WAIT in after.estimated_machine else None))
     old = before.cpus.get(cpu)
     if old is None or new.busy < old.busy or new.switches < old.switches:
         old = CpuTimes(0, 0, 0, 0)
@@ -437,16 +438,19 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
     elif before.events:
         # What began within the interval is not to be compared with what went on.
         events = tuple(event for event in events if event in before.events)
-    cpus = [_cpu_row(cpu, before, after, events) for cpu in sorted(after.cpus)]
-    unshared = _unshared(cpus)
     old = before
     duty = duty_between(before.duty, after.duty)
     parts: Parts = {}
+    of_cpus: Parts = {}
     if duty is not None:
         parts = by_owner(estimate_delta(before.estimated, after.estimated))
         of_cpus = by_owner(estimate_delta(before.estimated_cpus, after.estimated_cpus))
-        for one in cpus:
-            _add_estimates(one, of_cpus.get(one.cpu, {}), events)
+    there = sorted(after.cpus.keys() | of_cpus.keys())
+    cpus = [_cpu_row(cpu, before, after, events) for cpu in there]
+    unshared = _unshared(cpus)
+    for one in cpus:
+        if one.cpu in of_cpus:
+            _add_estimates(one, of_cpus[one.cpu], events)
     row = _task_row_of_packed if _both_packed(old, after) else _task_row
 
     def made(pid: int) -> TaskRow:

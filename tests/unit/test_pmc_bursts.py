@@ -11,7 +11,7 @@ import pytest
 
 from probes import kernel, pmc
 from probes.codec import FrameCodec
-from probes.estimates import factor
+from probes.estimates import duty_object, factor
 from probes.governor import DETACHED, QUICK_BURSTS, SAMPLED, SAMPLING
 from probes.messages import BurstReport
 from probes.pmc import PmcProbe
@@ -25,6 +25,7 @@ from tests.unit.metrics_feed import nowhere, values
 from tests.unit.pmc_feed import Feed
 from tests.unit.test_pmc_probe import Kernel
 from tui.agent.metrics import Metrics
+from tui.export.tables import pmc_tables
 
 MS = 1_000_000
 PERIOD, ON = 200 * MS, 10 * MS
@@ -291,6 +292,12 @@ def test_the_pane_marks_estimates_and_draws_no_state_in_red(played: Played) -> N
     assert row["±"].endswith("%")
     assert row["ctx/s"].startswith("~")
     assert row["IPC"].startswith("~0.50")
+    feed.pane.move("down")
+    assert feed.pane.enter()
+    texts = feed.texts()
+    assert any("cpu ~50" in text and "IPC ~0.50" in text for text in texts)
+    assert any("context switches" in text and "~" in text for text in texts)
+    assert feed.pane.back()
     # Where all is counted again nothing is marked.
     feed(1, replace(after, tasks={7: TaskTimes(10**9, 9, 0, 0)}))
     assert "~" not in feed.headline()
@@ -317,3 +324,26 @@ def test_series_of_estimates_are_apart(played: Played) -> None:
     (busy,) = of("probetop_cpu_busy_seconds_estimated_total").values()
     assert busy == pytest.approx(0.5)
     assert sum(of("probetop_process_cpu_seconds_estimated_total").values()) == pytest.approx(0.5)
+
+
+def test_a_page_marks_estimates_with_their_error(played: Played) -> None:
+    before, after = sampled(played)
+    total = PmcSum()
+    total.add(before, after, Tick(1.0))
+    whole = total.sample()
+    probe = {
+        **pmc_contract(None, whole, 1.0),  # type: ignore[arg-type]
+        "seconds": 1.0, "others": {}, "duty": duty_object(whole.duty),
+    }  # fmt: skip
+    cpus, processes = pmc_tables(probe)
+    (row,) = processes.rows
+    names = [column.name for column in processes.columns]
+    shown = dict(zip(names, [cell.text for cell in row], strict=True))
+    assert shown["CPU"].startswith("~50")
+    assert shown["±"].endswith("%")
+    assert shown["switches/s"].startswith("~")
+    assert shown["IPC"].startswith("~")
+    first = dict(zip([c.name for c in cpus.columns], cpus.rows[0], strict=True))
+    assert first["busy"].text.startswith("~")
+    # The counters of a CPU are exact.
+    assert not first["cycles/s"].text.startswith("~")
