@@ -15,7 +15,7 @@ from probes import governed
 from probes.base import Probe
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
+from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
 from probes.latency_budget import COUNTED, Ladders
 from probes.samples import Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
@@ -317,6 +317,28 @@ def test_what_each_call_of_the_machine_pays_follows_their_rate() -> None:
     slots["syscalls"].runs = True
     call(1e3, 30)
     assert watcher.level == 0
+
+
+def test_what_a_part_costs_in_bursts_is_not_taken_for_all_that_it_would() -> None:
+    """Events of a part in bursts are as few as those: beside its calls it costs as much more."""
+    seen: list[float | None] = []
+
+    class Bursting(Watcher):
+        def parts(self) -> Sequence[Part]:
+            return [Part("", ALL_OR_NOTHING, 0, 0.0), Part("failed", SAMPLED, 2, 1.0, 50.0)]
+
+    watcher = Bursting(0.0)
+    watcher.meter.estimate = lambda now: 3.0
+    owner = Owner({"execs": Slot(watcher)})
+    decide = owner.governed._governor.decide
+
+    def noted(now: float, loads: Sequence[Load], own: float, busy: float | None) -> Any:
+        seen.extend(load.full for load in loads)
+        return decide(now, loads, own, busy)
+
+    owner.governed._governor.decide = noted  # type: ignore[method-assign]
+    owner.run(5)
+    assert seen[-1] == pytest.approx(3.0 * 16)
 
 
 def test_what_each_call_pays_is_known_though_the_first_look_detaches_who_counts_them() -> None:
