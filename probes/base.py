@@ -51,7 +51,12 @@ class TracedFile(Protocol):
     """A file that stays open until it is attached to, see `probes.open_file`."""
 
     path: str
+    fd: int
     stat: os.stat_result
+
+    @property
+    def link(self) -> str:
+        """The path by which the kernel finds the open file, in this process only."""
 
     @property
     def is_overlaid(self) -> bool:

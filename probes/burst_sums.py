@@ -7,9 +7,10 @@ a burst, so that memory and time follow the rows that changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil, hypot, sqrt
+from types import MappingProxyType
 from typing import Any
 
 from probes.estimates import FEWEST, NO_DUTY
@@ -44,16 +45,25 @@ class Span:
         self.seconds += seconds
         self.edges += edges
 
-    def estimate(self, y: float, yy: float, yt: float) -> tuple[int, int]:
-        """A count's estimate and its variance, by the sums of y, y^2 and y*t."""
+    def estimate(
+        self, y: float, yy: float, yt: float, slowed: Slowdown | None = None
+    ) -> tuple[int, int]:
+        """A count's estimate and its variance, by the sums of y, y^2 and y*t.
+
+        Of a row that is `slowed` in its own way, what is more uncertain of it than of the whole
+        span is in its variance.
+        """
         times = self.seconds / self.on
-        more = self.slowed.factor
+        slowed = slowed or self.slowed
+        more = slowed.factor
         rate = y / self.on
         off = max(0.0, yy - 2 * rate * yt + rate * rate * self.squares)
         rest = max(0.0, 1 - 1 / times)
         spread = off * times * times * rest * self.bursts / max(1, self.bursts - 1)
-        variance = max(spread, y * rest * times * times)
-        return round(y * times * more), ceil(variance * more * more)
+        variance = max(spread, y * rest * times * times) * more * more
+        alike = self.slowed.error / self.slowed.factor * more
+        own = (y * times) ** 2 * max(0.0, slowed.error**2 - alike**2)
+        return round(y * times * more), ceil(variance + own)
 
     def uncertain(self) -> float:
         """The seconds attached that are uncertain, or would be as much: it is off in all rows."""
@@ -83,12 +93,16 @@ class Table:
             row[4] += errors * errors
             row[5] += errors * on
 
-    def close(self, span: Span) -> None:
-        """Turn the sums into estimates."""
+    def close(self, span: Span, slowed: Callable[[Any], Slowdown] | None = None) -> None:
+        """Turn the sums into estimates; `slowed` is by key where that differs."""
         known = self.known
         for key, row in self.sums.items():
-            n, variance = span.estimate(*row[:3])
-            errors, errors_variance = span.estimate(*row[3:]) if row[3] else (0, 0)
+            own = slowed(key) if slowed is not None else None
+            y, yy, yt, failed, squares, times = row
+            n, variance = span.estimate(y, yy, yt, own)
+            errors, errors_variance = (0, 0)
+            if failed:
+                errors, errors_variance = span.estimate(failed, squares, times, own)
             old = known.get(key)
             if old is not None:
                 n, errors = n + old[0], errors + old[1]
@@ -124,6 +138,11 @@ class BurstSums:
         return self._span.on
 
     @property
+    def part(self) -> float:
+        """The part of their time for which those bursts were attached."""
+        return self._span.on / self._span.seconds if self._span.seconds else 0.0
+
+    @property
     def sampling(self) -> bool:
         """Whether what is counted now is counted in bursts."""
         return self._paused is not None
@@ -157,18 +176,21 @@ class BurstSums:
         """Whether there are bursts enough for an estimate."""
         return self._span.bursts >= FEWEST and self._span.on > 0
 
-    def close(self, slowed: Slowdown = NOT_SLOWED, times: Collection[str] = ()) -> None:
+    def close(
+        self,
+        slowed: Slowdown = NOT_SLOWED,
+        by_key: Mapping[str, Callable[[Any], Slowdown]] = MappingProxyType({}),
+    ) -> None:
         """Make estimates of what is there, if that is enough.
 
-        What the tables `times` have is as much, whether programs were slowed or not.
+        All is `slowed` alike, but for tables whose rows have a slowdown each.
         """
         span = self._span
         if not self.is_enough():
             return
-        for name, table in self.tables.items():
-            span.slowed = NOT_SLOWED if name in times else slowed
-            table.close(span)
         span.slowed = slowed
+        for name, table in self.tables.items():
+            table.close(span, by_key.get(name))
         old = self.duty or NO_DUTY
         self.duty = Duty(
             old.bursts + span.bursts,

@@ -16,9 +16,12 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import select
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from math import inf
 from random import SystemRandom
 
 from probes.maps import put_word
@@ -31,6 +34,8 @@ MOST_LINKS = 16
 """Links that one of them has at most."""
 SWITCHES = 40.0
 """Links that are made a second at most, over all."""
+STAYS = 15e6
+"""Nanoseconds for which nothing else is done at most: a burst that ends sooner is waited for."""
 SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
 MOMENT = 20_000_000
@@ -74,6 +79,7 @@ class Bursts:
         self._units = units
         self._send = send
         self._schedules: dict[Key, _Schedule] = {}
+        self._urgent = Urgent()
         self._room = SWITCHES
         self._filled = time.monotonic_ns()
 
@@ -117,6 +123,26 @@ class Bursts:
         due = [one.at - now for one in self._schedules.values() if one.attached or not one.waits]
         return max(0.0, (min(due) - SHORT) / 1e9) if due else None
 
+    def wait(self, poll: select.poll, milliseconds: float | None) -> list[tuple[int, int]]:
+        """What poll(2) says within so many milliseconds; switch what is due then.
+
+        A burst is to begin and to end when it should, however many others want the CPUs: one that
+        begins when the scheduler has time for it sees what happens at such moments. So we come
+        before others while we wait and switch, but for nothing else.
+        """
+        with self._urgent if self._schedules else nullcontext():
+            ready = poll.poll(milliseconds)
+            self.run()
+            until = time.monotonic_ns() + STAYS
+            while (end := self._next_end()) < until:
+                time.sleep(max(0, end - time.monotonic_ns()) / 1e9)
+                self.run()
+        return ready
+
+    def _next_end(self) -> float:
+        """When the first of the present bursts ends, in ns; infinity without one."""
+        return min([one.at for one in self._schedules.values() if one.attached], default=inf)
+
     def run(self) -> None:
         """Switch what is due."""
         for key, one in list(self._schedules.items()):
@@ -134,7 +160,7 @@ class Bursts:
     def _change(self, schedule: _Schedule, wish: Burst) -> None:
         schedule.steady = not wish.on
         if schedule.steady and not schedule.attached:
-            schedule.at = 0
+            schedule.at = time.monotonic_ns()
         if wish.on:
             schedule.period = wish.period * 1_000_000
             schedule.on = min(wish.on, wish.period) * 1_000_000
@@ -219,6 +245,27 @@ class Bursts:
         turned = _turn(gate, False, now)
         self._units.pause(links)
         return turned
+
+
+class Urgent:
+    """Within it this process is scheduled before all usual ones, where it may be.
+
+    Children are not: they get the usual policy when they are forked.
+    """
+
+    def __init__(self) -> None:
+        self._usual = os.sched_getscheduler(0), os.sched_getparam(0)
+
+    def __enter__(self) -> None:
+        self._set(os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+    def __exit__(self, *error: object) -> None:
+        self._set(*self._usual)
+
+    def _set(self, policy: int, param: os.sched_param) -> None:
+        # Some cgroups and containers allow none of it.
+        with suppress(OSError):
+            os.sched_setscheduler(0, policy, param)
 
 
 def _own_calls() -> int:

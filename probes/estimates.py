@@ -20,7 +20,8 @@ n - 1 degrees of freedom. Attaching and detaching takes time, within which nobod
 events counted already: that is the same for all rows, and is added to the error of each.
 
 What bursts cannot tell: what happens in none of them, and what is of a period so long that few
-bursts are spread over it. Both need a longer window.
+bursts are spread over it. Both need a longer window. Where an interval of confidence begins at
+zero, nothing is told of how far off the estimate is (`known_error`).
 """
 
 from __future__ import annotations
@@ -151,12 +152,32 @@ def errors_of(estimates: Estimates | None, duty: Duty | None) -> tuple[float | N
     return standard_error(n, variance, duty), standard_error(errors, errors_variance, duty)
 
 
-def estimate_object(estimates: Estimates | None, duty: Duty | None) -> dict[str, float | int]:
-    """How much of a row is estimated, and the standard errors; nothing where all was counted."""
+def estimate_object(
+    estimates: Estimates | None, duty: Duty | None
+) -> dict[str, float | int | None]:
+    """How much of a row is estimated, and the standard errors; nothing where all was counted.
+
+    An error is None where the count may be anything, see `known_error`.
+    """
     error, errors_error = errors_of(estimates, duty)
     if estimates is None or error is None or errors_error is None:
         return {}
-    return {"estimated": estimates.n, "error": error, "errors_error": errors_error}
+    return {
+        "estimated": estimates.n,
+        "error": known_error(estimates.n, error, duty),
+        "errors_error": known_error(estimates.errors, errors_error, duty),
+    }
+
+
+def known_error(n: float, error: float | None, duty: Duty | None) -> float | None:
+    """The standard error of an estimate; None where its interval of confidence begins at zero.
+
+    Then bursts differ so much, or saw so little, that they tell neither how much there was nor,
+    for their own spread is as uncertain, how far off that is.
+    """
+    if error is None or duty is None or factor(duty) * error >= n:
+        return None
+    return error
 
 
 def factor(duty: Duty) -> float:

@@ -40,12 +40,16 @@ class Standing(Protocol):
 
 
 class Hands(NamedTuple):
-    """What the owner of the probes does on demand, each with a probe's name."""
+    """What the owner of the probes does on demand, each with a probe's name.
+
+    `busiest` names the process that causes most of the probe's events now, "" where nobody knows.
+    """
 
     reload: Callable[[str], None]
     measure: Callable[[str], None]
     hold: Callable[[str, str, str], None]
     release: Callable[[str], None]
+    busiest: Callable[[str], str] = lambda name: ""
 
 
 class Governed:
@@ -197,8 +201,10 @@ class Governed:
         name, what = change.key
         slot = self._slots[name]
         last = len(self._parts[change.key].levels) - 1
-        why = self._why(change.percent)
-        if change.level > self._parts[change.key].level or name not in self._reasons:
+        why = self._why(change.percent, name)
+        # What is tried again costs nothing until then: the reason is that of before.
+        lower = not slot.held and change.level > self._parts[change.key].level
+        if lower or name not in self._reasons:
             self._reasons[name] = why
         if not change.level:
             self._reasons.pop(name, None)
@@ -213,9 +219,11 @@ class Governed:
         else:
             self._hands.measure(name)
 
-    def _why(self, percent: float) -> str:
-        """Why something is given up: the budget, and what the probe took."""
-        return f"over {self.budget:g} % CPU (probe {_percent(percent / self._cpus)})"
+    def _why(self, percent: float, name: str) -> str:
+        """Why something is given up: the budget, what the probe took, and by whose events."""
+        busiest = self._hands.busiest(name)
+        by = f", {busiest}" if busiest else ""
+        return f"over {self.budget:g} % CPU (probe {_percent(percent / self._cpus)}{by})"
 
 
 def _percent(share: float) -> str:

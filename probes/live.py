@@ -82,6 +82,7 @@ class LiveSource:
             measure=lambda name: self._measure_soon(self._slots[name]),
             hold=self._hold,
             release=lambda name: self._switch(name, self._slots[name], True),
+            busiest=lambda name: self._slots[name].busiest(time.monotonic()),
         )
         self.lifts = budget > 0
         self._governed = Governed(budget, self.host.cpus, self._slots, hands, draws)
@@ -331,7 +332,7 @@ class LiveSource:
         elif slot.held:
             given_up = DETACHED.words
         why = self._governed.reason(name)
-        if given_up is not None and given_up.startswith(SAMPLING) and why is not None:
+        if given_up is not None and SAMPLING in given_up and why is not None:
             given_up = f"{given_up}: {why}"
         kept_on = self._governed.kept(name) if slot.runs else None
         dated = replace(sample, since=since if on else None, given_up=given_up, kept_on=kept_on)

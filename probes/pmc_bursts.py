@@ -24,7 +24,7 @@ from probes.burst_sums import BurstSums, Pair, Span
 from probes.messages import BurstReport
 from probes.pmc_processes import ProcessTable
 from probes.samples import Estimate
-from probes.slowdown import Slowdown, slowdown
+from probes.slowdown import NOT_SLOWED, UNKNOWN, Slowdown, slowdown, together
 
 CALLED = 30.0
 """ns that it takes the kernel to call a program that is attached to a switch."""
@@ -90,7 +90,7 @@ class PmcBursts(BurstSums):
     def estimate(self) -> None:
         """Make estimates of what bursts saw, if there are enough of them."""
         if self.is_enough():
-            self._close(slowdown(self._events, self._peaks, self._price))
+            self._close(self._slowed())
 
     def _tables(self, seen: Seen, table: ProcessTable) -> Mapping[str, Mapping[Any, Pair]]:
         out: dict[str, dict[Any, Pair]] = {name: {} for name in self.tables}
@@ -120,12 +120,23 @@ class PmcBursts(BurstSums):
             for at, more in enumerate((i, c, i * i, i * c, c * c)):
                 sums[at] += more
 
+    def _slowed(self) -> Slowdown:
+        """How much less work there was in bursts: who switches so often may sleep between, or not.
+
+        Of a CPU's bursts the one with most switches counts: in the others it may have worked for
+        somebody else for a part of the time.
+        """
+        peaks, price, part = self._peaks, self._price, self.part
+        return together(
+            (n, slowdown(peaks[cpu], price, UNKNOWN, part)) for cpu, n in self._events.items()
+        )
+
     def _close(self, slowed: Slowdown) -> None:
         span = self._span
         for pid, sums in self._pairs.items():
             old = self._residuals.get((pid, IPC), Estimate())
             self._residuals[pid, IPC] = Estimate(0, old.variance + _residual(span, sums))
-        self.close(slowed, [name for name in self.tables if name.endswith("time")])
+        self.close(slowed, {name: _as_much for name in self.tables if name.endswith("time")})
         self._events, self._peaks, self._pairs = {}, {}, {}
         self._tell()
 
@@ -155,6 +166,11 @@ class PmcBursts(BurstSums):
         self.estimated = {**tables["time"], **tables["work"], **self._residuals}
         self.estimated_cpus = {**tables["cpu time"], **tables["cpu work"]}
         self.estimated_machine = {**tables["machine time"], **tables["machine work"]}
+
+
+def _as_much(_: Any) -> Slowdown:
+    """Of the time there is as much, whether programs were slowed or not."""
+    return NOT_SLOWED
 
 
 def _kind(quantity: str) -> str:

@@ -5,10 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from probes.base import Probe
 from probes.governor import DETACHED
 from probes.samples import Sample, State, Target
+
+
+@runtime_checkable
+class Attributed(Protocol):
+    """A probe whose events are those of processes."""
+
+    def busiest(self, before: Sample | None) -> str:
+        """The leader's name of the process with most events since a Sample, "" for none."""
+
 
 MOMENT = 0.08
 """Seconds too short to say what a machine does: one program may have all of them."""
@@ -75,6 +85,13 @@ class Slot:
         if sample is None or sample.state != "on":
             return None, self.begun
         return sample, when
+
+    def busiest(self, now: float) -> str:
+        """The name of the process that causes most events since a Frame, "" if it is not known."""
+        probe = self.probe
+        if not self.runs or not isinstance(probe, Attributed):
+            return ""
+        return probe.busiest(self.before(now)[0])
 
     def standing(self) -> Standing:
         """All that can be said of it without reading what it counted."""

@@ -34,7 +34,16 @@ from probes.estimates import (
     with_estimates,
 )
 from probes.execlog import ExecLog
-from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
+from probes.model import (
+    continued,
+    count_delta,
+    estimated_calls,
+    histogram_delta,
+    int_delta,
+    restarted,
+    spent_delta,
+    with_bursts,
+)
 from probes.pmc_bursts import CLOCK
 from probes.pmc_view import scaled
 from probes.programs import Programs
@@ -373,21 +382,30 @@ class LatencySum(SampleSum):
         self._counting: dict[str, float] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
         self._texts: dict[tuple[str, str], Spent] = {}
+        self._estimated: dict[tuple[str, int], Estimate] = {}
+        self._estimated_texts: dict[tuple[str, str], Estimate] = {}
         self._comms: dict[int, str] = {}
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(LatencySample, old), cast(LatencySample, after)
+        old = continued(old, new)
         for spec, target in new.targets.items():
             if target.spec in self._targets or len(self._targets) < MOST_TIMED:
                 seconds = target_seconds(old, new, target, tick.seconds)
                 self._take_target(old.targets.get(spec), target, seconds, tick)
         add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
         add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
+        more = estimate_delta(old.estimated_processes, new.estimated_processes)
+        add_all(self._estimated, more)
+        add_all(self._estimated_texts, estimate_delta(old.estimated_texts, new.estimated_texts))
+        for table in (self._estimated, self._estimated_texts):
+            keep_first(cast("dict[Any, Any]", table), MOST_KEYS)
         self._comms.update(new.comms)
         keep_first(self._processes, MOST_KEYS)
         keep_first(self._texts, MOST_KEYS)
         if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, {pid for _, pid in self._processes})
+            pids = {pid for _, pid in (*self._processes, *self._estimated)}
+            self._comms = only(self._comms, pids)
         self._prune(len(self._processes) + len(self._texts), new)
 
     def _leave_out(self, sample: LatencySample) -> int:
@@ -396,7 +414,7 @@ class LatencySum(SampleSum):
             for key in behind_first(table, alive, untimed):
                 spent = table.pop(key)
                 leave(self.left, key[0], 1, count=spent.n, total=spent.total)
-        pids = {pid for _, pid in self._processes} | sample.comms.keys()
+        pids = {pid for _, pid in (*self._processes, *self._estimated)} | sample.comms.keys()
         self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
         return len(self._processes) + len(self._texts)
 
@@ -418,13 +436,16 @@ class LatencySum(SampleSum):
             missed=(total.missed if total else 0) + max(0, new.missed - (old.missed if old else 0)),
             overflow=(total.overflow if total else 0)
             + max(0, new.overflow - (old.overflow if old else 0)),
+            **_bursts(total, old, new),
         )
-        if new.state == "on":
+        more = duty_between(old.duty if old else None, new.duty)
+        if new.state == "on" and (new.duty is None or more is not None or spent.n):
             name = f"calls {new.spec}"
             self._counting[new.spec] = self._counting.get(new.spec, 0.0) + seconds
-            tick.counts[name] = spent.n
-            if seconds < tick.seconds:
+            tick.counts[name] = spent.n + estimated_calls(old, new).n
+            if seconds != tick.seconds:
                 tick.counting[name] = seconds
+            spent = with_bursts(spent, old, new)
             if spent.n and not new.counts_only:
                 tick.spent[new.spec] = dict(spent.buckets)
 
@@ -436,7 +457,21 @@ class LatencySum(SampleSum):
         return {
             "targets": targets, "processes": self._processes,
             "texts": self._texts, "comms": self._comms,
+            "estimated_processes": self._estimated, "estimated_texts": self._estimated_texts,
         }  # fmt: skip
+
+
+def _bursts(total: Target | None, old: Target | None, new: Target) -> dict[str, Any]:
+    """What a target's bursts stand for, with those of the spans before."""
+    duty = duty_between(old.duty if old else None, new.duty)
+    known = {0: total.estimated} if total is not None else {}
+    add_all(known, {0: estimated_calls(old, new)})
+    seen = histogram_delta(old.in_bursts if old else None, new.in_bursts)
+    return {
+        "duty": add_duty(total.duty if total else None, duty),
+        "estimated": known[0],
+        "in_bursts": add_histogram(total.in_bursts if total else None, seen),
+    }
 
 
 class PmcSum(SampleSum):

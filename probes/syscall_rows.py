@@ -10,15 +10,15 @@ import os
 import struct
 from collections.abc import Iterable, Sequence, Set
 
+from probes.burst_slowdown import CallerSlowdown
 from probes.burst_sums import BurstSums
 from probes.control import Control
 from probes.maps import MappedArray
 from probes.messages import BurstReport
 from probes.peaks import Peaks, with_peak
 from probes.processes import Processes
-from probes.rows import INDEX, Histograms, RowTable, name_of_comm
+from probes.rows import Histograms, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample
-from probes.slowdown import Prices, slowdown
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of
 
 CALLS = 1024
@@ -71,18 +71,14 @@ class Totals:
         self.active: set[int] = set()
         self.processes = Processes()
         self.bursts = BurstSums("calls", "errnos", "matrix", "processes", "total")
-        self.prices, self.price_of_run = Prices(), 0.0
-        self._by_cpu: dict[int, int] = {}
-        self._peaks: dict[int, float] = {}
+        self.slowdown = CallerSlowdown()
         self._gone: set[int] = set()
         self._next_forget = 0.0
 
     def close_bursts(self) -> None:
         """Make estimates of what bursts saw, if there are enough of them."""
         if self.bursts.is_enough():
-            price = self.prices.price() + self.price_of_run
-            self.bursts.close(slowdown(self._by_cpu, self._peaks, price))
-            self._by_cpu, self._peaks = {}, {}
+            self.slowdown.close(self.bursts)
 
     def add_burst(self, report: BurstReport, seen: Seen) -> None:
         """Take in what a burst counted, and forget that in `seen`."""
@@ -91,11 +87,7 @@ class Totals:
             old = processes.get(pid, (0, 0))
             processes[pid] = (old[0] + n, old[1] + errors)
         calls = seen.calls.values()
-        self.prices.add(report.price)
-        on = max(1, report.end - report.begin) / 1e9
-        for cpu, n in seen.by_cpu.items():
-            self._by_cpu[cpu] = self._by_cpu.get(cpu, 0) + n
-            self._peaks[cpu] = max(self._peaks.get(cpu, 0.0), n / on)
+        self.slowdown.add(report, processes)
         self.bursts.add(
             report,
             {
@@ -187,7 +179,6 @@ class Seen(Totals):
     def __init__(self, arch: str, whole: Totals) -> None:
         super().__init__(arch)
         self.names, self.processes = whole.names, whole.processes
-        self.by_cpu: dict[int, int] = {}
         self.share(whole)
 
     def share(self, whole: Totals) -> None:
@@ -197,7 +188,6 @@ class Seen(Totals):
     def forget(self) -> None:
         """Begin another burst."""
         self.calls, self.errnos, self.matrix, self.unattributed = {}, {}, {}, 0
-        self.by_cpu = {}
 
 
 class RowReader:
@@ -231,7 +221,6 @@ class RowReader:
     def _read_rows(self, control: Control, called: dict[int, list[int]], totals: Totals) -> None:
         matrix, comms, names = totals.matrix, totals.comms, totals.names
         pids: list[int] = []
-        by_cpu, per_cpu = getattr(totals, "by_cpu", None), self.table.per_cpu
         changes = self.table.changes(control, totals.processes)
         for pid, call, count, failed, comm, errnos, noted in changes:
             entry = called.get(call)
@@ -240,15 +229,12 @@ class RowReader:
             else:
                 entry[0] += count
                 entry[1] += failed
-            key, made = (pid, names[call]), count
+            key = (pid, names[call])
             known = matrix.get(key)
             if known is not None:
                 count, failed = known[0] + count, known[1] + failed
             matrix[key] = _NEW(Counts, (count, failed))
             pids.append(pid)
-            if by_cpu is not None:
-                cpu = (noted & INDEX) // per_cpu
-                by_cpu[cpu] = by_cpu.get(cpu, 0) + made
             text = name_of_comm(comm)
             if comms.get(pid) != text:
                 totals.processes.name(comms, pid, text, noted)

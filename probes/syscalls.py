@@ -19,12 +19,13 @@ from probes import kernel
 from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
+from probes.estimates import known_error
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
 from probes.messages import BurstReport, convert
 from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.rows import ROW_MAPS, slices_for
-from probes.samples import NO_COST, Filters, Sample, SyscallSample
+from probes.samples import NO_COST, Duty, Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Seen, Totals
 from probes.thread_places import sets_of_places
 
@@ -105,6 +106,7 @@ class SyscallProbe:
         self._rows: RowReader | None = None
         self._latency: LatencyReader | None = None
         self._sampled = 1
+        self._in_bursts = False
         self._unit = 0
         self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
@@ -183,7 +185,7 @@ class SyscallProbe:
                 "max": row.maximum,
                 "max_exact": row.exact,
                 "total": row.total,
-                **_estimate(row),
+                **_estimate(row, view.duty),
             }
             for row in view.calls
         ]
@@ -193,7 +195,7 @@ class SyscallProbe:
                 "comm": row.comm,
                 "count": row.count,
                 "errors": row.errors,
-                **_estimate(row),
+                **_estimate(row, view.duty),
             }
             for row in view.processes
         ]
@@ -248,7 +250,7 @@ class SyscallProbe:
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
-        self.level = 0
+        self.level, self._in_bursts = 0, False
         self.totals = Totals(kernel.arch() or "x86_64", self.totals.generation + 1)
         self._seen = Seen(kernel.arch() or "x86_64", self.totals)
 
@@ -338,7 +340,7 @@ class SyscallProbe:
         if report.kind == "paused":
             self.totals.bursts.pause(report.end / 1e9)
         elif report.kind == "burst":
-            self.totals.price_of_run = self.meter.ns_of_run()
+            self.totals.slowdown.price_of_run = self.meter.ns_of_run()
             self.totals.add_burst(report, self._seen)
         elif report.kind == "steady":
             # What came since it began is in no burst.
@@ -354,8 +356,10 @@ class SyscallProbe:
         level = self.parts()[0].levels[self.level]
         if level.on:
             self.meter.attach_in(self._unit, None, level.on, level.period)
-        elif self.totals.bursts.sampling:
+        elif self._in_bursts or self.totals.bursts.sampling:
+            # Bursts that were asked for a moment ago may not have begun yet.
             self.meter.attach_in(self._unit, None, 0, QUICK_BURSTS[0][1])
+        self._in_bursts = bool(level.on)
 
     def given_up(self) -> str | None:
         """How few calls are timed, if the budget wants it so."""
@@ -376,6 +380,14 @@ class SyscallProbe:
         rate = view.count / seconds
         return f"it saw {rate:,.0f} calls a second, {share:.0f} % of them {first.name}, most{by}"
 
+    def busiest(self, before: Sample | None) -> str:
+        """The name of the process that made most calls since a Sample, "" for none."""
+        self.drain()
+        after = self.totals.sample(0.0, 0, NO_COST, ())
+        old = before if isinstance(before, SyscallSample) and before.state == "on" else None
+        processes = syscall_view(old, after, 1.0).processes
+        return processes[0].comm if processes else ""
+
     def _set_sample(self) -> None:
         if self._control is not None:
             self._control.set_sample(self._every)
@@ -395,8 +407,12 @@ class SyscallProbe:
             self._latency.read(self._control, called, totals)
 
 
-def _estimate(row: CallRow | ProcessRow) -> dict[str, float]:
+def _estimate(row: CallRow | ProcessRow, duty: Duty | None) -> dict[str, float | int | None]:
     """Of a row that is estimated, how much of it, and the standard errors; of others nothing."""
-    if row.error is None or row.errors_error is None:
+    if row.error is None:
         return {}
-    return {"estimated": row.estimated, "error": row.error, "errors_error": row.errors_error}
+    return {
+        "estimated": row.estimated,
+        "error": known_error(row.estimated, row.error, duty),
+        "errors_error": known_error(row.errors, row.errors_error, duty),
+    }

@@ -60,6 +60,15 @@ def _texts(old: Any, new: Any) -> Rows:
     return spent_delta(continued(old, new).texts, new.texts).items()
 
 
+def _sampled(old: Any, new: Any) -> Rows:
+    before = continued(old, new).estimated_processes
+    return estimate_delta(before, new.estimated_processes).items()
+
+
+def _sampled_texts(old: Any, new: Any) -> Rows:
+    return estimate_delta(continued(old, new).estimated_texts, new.estimated_texts).items()
+
+
 def _tasks(old: Any, new: Any) -> Rows:
     for pid, before, after in changed(old.tasks, new.tasks):
         if before is None or after.clock < before.clock or after.switches < before.switches:
@@ -91,7 +100,12 @@ TABLES: Mapping[type[Sample], Mapping[str, Table]] = {
         "estimated_matrix": (_estimated, Estimates),
         "estimated_processes": (_of_processes, Estimates),
     },
-    LatencySample: {"processes": (_processes, Spent), "texts": (_texts, Spent)},
+    LatencySample: {
+        "processes": (_processes, Spent),
+        "texts": (_texts, Spent),
+        "estimated_processes": (_sampled, Estimate),
+        "estimated_texts": (_sampled_texts, Estimate),
+    },
     PmcSample: {
         "tasks": (_tasks, TaskTimes),
         "readings": (_readings, Reading),

@@ -93,8 +93,8 @@ class _Call(Struct):
     syscall: Text
     count: NotNegative
     errors: NotNegative
-    error: NotNegative = 0.0
-    errors_error: NotNegative = 0.0
+    error: NotNegative | None = 0.0
+    errors_error: NotNegative | None = 0.0
     p50: Number | None = None
     p99: Number | None = None
 
@@ -124,7 +124,7 @@ class _Execs(Struct):
 class _Target(Struct):
     spec: Text
     count: NotNegative | None = None
-    error: NotNegative = 0.0
+    error: NotNegative | None = 0.0
     duty: _Duty | None = None
     p50: Number | None = None
     p99: Number | None = None
@@ -354,9 +354,14 @@ def _estimated(probes: _Probes) -> dict[str, float]:
     return {name: max(some) for name, some in seconds.items() if some}
 
 
-def _error(error: float, duty: _Duty | None) -> float:
-    """A standard error as it were of many bursts: that of few is uncertain itself."""
-    return error * max(1.0, duty.factor / MANY) if duty is not None else 0.0
+def _error(count: float, error: float | None, duty: _Duty | None) -> float:
+    """A standard error as it were of many bursts: that of few is uncertain itself.
+
+    One that is not known is taken to be as large as the count.
+    """
+    if duty is None:
+        return 0.0
+    return (count if error is None else error) * max(1.0, duty.factor / MANY)
 
 
 def _percentiles(figures: dict[Key, Figure], what: str, item: str, row: _Call | _Target) -> None:
@@ -367,7 +372,8 @@ def _percentiles(figures: dict[Key, Figure], what: str, item: str, row: _Call | 
 
 def _syscalls(probe: _Syscalls, seconds: float, figures: dict[Key, Figure]) -> None:
     for row in probe.rows or ():
-        error, errors_error = (_error(e, probe.duty) for e in (row.error, row.errors_error))
+        error = _error(row.count, row.error, probe.duty)
+        errors_error = _error(row.errors, row.errors_error, probe.duty)
         _rate(figures, Key("syscall", row.syscall, "calls/s"), row.count, seconds, error)
         _rate(figures, Key("syscall", row.syscall, "errors/s"), row.errors, seconds, errors_error)
         _percentiles(figures, "syscall", row.syscall, row)
@@ -390,7 +396,7 @@ def _execs(probe: _Execs, seconds: float, figures: dict[Key, Figure]) -> None:
 def _latency(probe: _Latency, seconds: float, figures: dict[Key, Figure]) -> None:
     for row in probe.targets or ():
         if row.count is not None:
-            error = _error(row.error, row.duty)
+            error = _error(row.count, row.error, row.duty)
             _rate(figures, Key("target", row.spec, "calls/s"), row.count, seconds, error)
             _percentiles(figures, "target", row.spec, row)
 

@@ -144,10 +144,10 @@ def fmt_count(value: float | None) -> str:
 
 
 def fmt_within(error: float, value: float) -> str:
-    """How far off an estimate may be, in per cent of it: "3%", "0.4%", or ">99%"."""
+    """How far off an estimate may be, in per cent of it: "3%", "0.4%"; "?" for anything."""
     part = 100 * error / value if value > 0 else 100.0
-    if part > 99:
-        return ">99%"
+    if part >= 100:
+        return "?"
     return f"{part:.0f}%" if part >= 0.95 else f"{part:.1f}%"
 
 

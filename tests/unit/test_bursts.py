@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +109,73 @@ def test_it_is_attached_for_good_again_after_a_burst(monkeypatch: pytest.MonkeyP
     many = len(machine.switched)
     machine.run(5)
     assert len(machine.switched) == many
+
+
+class Poll:
+    """Notes the scheduling policy with which it is waited, and lets the time pass."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.policies: list[int] = []
+
+    def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+        self.policies.append(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+        self.machine.now += int((milliseconds or 0) * MS)
+        return []
+
+
+def test_who_waits_for_the_next_switch_comes_before_others_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, usual, os.sched_param(0))
+    except PermissionError:
+        pytest.skip("scheduling before others takes CAP_SYS_NICE")
+    machine = Machine(monkeypatch)
+    poll = Poll(machine)
+    machine.bursts.wait(poll, 1)  # type: ignore[arg-type]
+    machine.ask()
+    machine.bursts.wait(poll, 1)  # type: ignore[arg-type]
+    assert poll.policies == [usual, os.SCHED_FIFO]
+    assert os.sched_getscheduler(0) == usual
+
+
+def test_a_short_burst_ends_in_time_whatever_else_is_to_be_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask(on=10)
+    machine.bursts.taken(Taken(id=2, unit=1, number=0))
+    while len(machine.reports) < 2:
+        machine.bursts.wait(Poll(machine), 1)  # type: ignore[arg-type]
+        # It is never left while a burst of ten milliseconds is under way.
+        assert len(machine.switched) % 2
+    # A long one does not keep messages waiting.
+    machine.ask(on=100)
+    machine.bursts.taken(Taken(id=2, unit=1, number=machine.reports[-1].number))
+    while len(machine.switched) % 2:
+        machine.bursts.wait(Poll(machine), 1)  # type: ignore[arg-type]
+    assert len(machine.reports) == 2
+
+
+def test_what_waits_for_room_to_be_attached_for_good_is_not_asked_for_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch, links=MOST_LINKS)
+    for unit in (1, 2, 3, 4):
+        machine.ask(unit=unit)
+    for unit in (1, 2, 3, 4):
+        machine.bursts.taken(Taken(id=2, unit=unit, number=0))
+        machine.ask(on=0, unit=unit)
+    assert machine.bursts.timeout() == 0
+    machine.bursts.run()
+    # There is room for two of them at once.
+    assert [one.kind for one in machine.reports[4:]] == ["steady", "steady"]
+    assert (machine.bursts.timeout() or 0) > 0.1
+    machine.run(5)
+    assert [one.kind for one in machine.reports[4:]] == ["steady"] * 4
 
 
 def test_lengths_may_change_and_what_is_detached_is_forgotten(

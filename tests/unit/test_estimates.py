@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,15 +17,17 @@ from probes.estimates import (
     FEWEST,
     duty_between,
     errors_of,
+    estimate_object,
     estimates_delta,
     factor,
+    known_error,
     standard_error,
     student,
 )
 from probes.messages import BurstReport
 from probes.model import calls_made, syscall_view
 from probes.samples import Counts, Duty, Estimates, Frame, Host, SyscallSample
-from probes.slowdown import NOT_SLOWED, Prices, slowdown
+from probes.slowdown import NOT_SLOWED, UNKNOWN, Prices, slowdown
 from probes.stream import stream_object
 from probes.sums import Tick, sum_of
 from probes.syscalls import SyscallProbe
@@ -101,10 +104,10 @@ def test_the_interval_has_the_truth_as_often_as_it_says(kind: str) -> None:
 
 
 def test_programs_that_are_slowed_by_a_burst_make_the_error_larger() -> None:
-    assert slowdown({}, {}, 100.0) == NOT_SLOWED
-    assert slowdown({0: 100}, {0: 1e4}, 0.0) == NOT_SLOWED
-    # Half of the CPU's time went into tracing: there were as many calls, or twice as many.
-    slowed = slowdown({0: 50_000}, {0: 5e6}, 100.0)
+    assert slowdown(0.0, 100.0, UNKNOWN, 0.0) == NOT_SLOWED
+    assert slowdown(1e4, 0.0, UNKNOWN, 0.0) == NOT_SLOWED
+    # Half of the time went into tracing: there were as many calls, or twice as many.
+    slowed = slowdown(5e6, 100.0, UNKNOWN, 0.0)
     assert slowed.factor == pytest.approx(1.5)
     assert slowed.error > 0.28
     sums = burst_sums()
@@ -182,7 +185,8 @@ def test_the_stream_says_duty_and_error_only_where_there_were_bursts() -> None:
     assert told["duty"]["factor"] == pytest.approx(2.776, 0.01)
     assert told["seconds"] == 1.0
     assert (told["rows"][0]["count"], told["rows"][0]["error"]) == (1000, 20.0)
-    assert told["processes"][0]["errors_error"] == 4.0
+    # Ten errors, with 95 % confidence within 11 of it: there may have been any number.
+    assert told["processes"][0]["errors_error"] is None
 
 
 def test_sums_keep_the_two_parts_apart() -> None:
@@ -220,3 +224,28 @@ def test_differences_are_never_below_zero(steps: list[int]) -> None:
 def test_no_bursts_between_two_moments_is_none() -> None:
     assert duty_between(None, None) is None
     assert duty_between(Duty(3, 1.0, 2.0), Duty(3, 1.0, 2.0)) is None
+
+
+def test_an_interval_that_begins_at_zero_tells_nothing() -> None:
+    few = Duty(5, 0.05, 1.0, 0.0, 4)
+    assert known_error(1000, 300.0, few) == 300.0
+    assert known_error(1000, 400.0, few) is None
+    assert known_error(0, 0.0, few) is None
+    # Of many bursts the spread itself is known.
+    assert known_error(1000, 400.0, few._replace(freedom=100)) == 400.0
+    told = estimate_object(Estimates(1000, 0, 400**2, 0), few)
+    assert told == {"estimated": 1000, "error": None, "errors_error": None}
+
+
+def test_the_stream_says_null_where_bursts_cannot_tell() -> None:
+    """One burst of five saw all of it."""
+    sums = burst_sums()
+    for number in range(5):
+        sums.add(report(number), {"calls": {"read": (500, 1)} if number == 3 else {}})
+    sums.close()
+    row = sums.tables["calls"].known["read"]
+    new = replace(sample(0), duty=sums.duty, estimated={"read": row}, estimated_total=row)
+    at = replace(frame(2.0, 0), samples={"syscalls": new})
+    told = stream_object(frame(1.0, 0), at, {"syscalls": SyscallProbe})["probes"]["syscalls"]
+    (line,) = told["rows"]
+    assert (line["estimated"], line["error"], line["errors_error"]) == (10_000, None, None)

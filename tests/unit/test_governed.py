@@ -16,8 +16,8 @@ from probes.base import Probe
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
-from probes.latency_budget import COUNTED, Ladders
-from probes.samples import Histogram, Target
+from probes.latency_budget import COUNTED, EVENTS, Ladders
+from probes.samples import NO_COST, Counts, Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
 
 LADDER = (FULL, Level("half", 0.5), DETACHED)
@@ -66,6 +66,7 @@ class Owner:
     budget: float = 2.0
     done: list[tuple[str, str]] = field(default_factory=list)
     why: str = ""
+    busiest: str = ""
 
     def __post_init__(self) -> None:
         hands = Hands(
@@ -73,6 +74,7 @@ class Owner:
             measure=lambda name: self.done.append(("measure", name)),
             hold=self.hold,
             release=self.release,
+            busiest=lambda name: self.busiest,
         )
         self.governed = Governed(self.budget, 2, self.slots, hands)
         self.now = 100.0
@@ -122,6 +124,19 @@ def test_what_is_detached_is_held_and_let_go_one_level_up() -> None:
     assert probe.told[0][1] == 1
     owner.run(20)
     assert probe.level == 0
+
+
+def test_what_is_tried_again_says_what_it_took_before_and_by_whom() -> None:
+    """While it is detached it costs nothing: that is not why it is sampled afterwards."""
+    owner = Owner({"calls": Slot(probe := Fake(150.0))}, busiest="nginx")
+    owner.run(1)
+    assert owner.why.startswith("detached: over 2 % CPU (probe 75 %, nginx): ")
+    probe.percent = 1.0
+    owner.busiest = "somebody else"
+    owner.run(33)
+    assert owner.done[1] == ("release", "calls")
+    assert probe.level == 1
+    assert owner.governed.reason("calls") == "over 2 % CPU (probe 75 %, nginx)"
 
 
 def test_the_budget_is_lifted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +282,7 @@ def test_shares_of_targets_follow_their_calls_and_what_those_cost() -> None:
     )
     assert [part.share for part in parts] == [0.5, 0.5]
     assert outside == pytest.approx(2 * UNMEASURED / 4)
-    assert [part.levels for part in parts] == [COUNTED, ALL_OR_NOTHING]
+    assert [part.levels for part in parts] == [COUNTED, EVENTS]
 
 
 def test_a_counted_target_can_still_be_timed_again() -> None:
@@ -281,6 +296,8 @@ def test_a_counted_target_can_still_be_timed_again() -> None:
     assert not ladders.is_detached("malloc")
     assert ladders.given_up() == "1 target given up"
     ladders.put("malloc", 2)
+    assert ladders.given_up() == "malloc sampling 1 s in 4"
+    ladders.put("malloc", len(COUNTED) - 1)
     assert ladders.is_detached("malloc")
     ladders.drop("malloc")
     assert ladders.given_up() is None
@@ -375,3 +392,27 @@ def test_calls_that_its_own_loader_made_are_no_storm() -> None:
         probe.meter.events += 30_000
         owner.governed.tick(owner.now, owner.now)
     assert owner.done != []
+
+
+def test_bursts_that_have_not_begun_are_called_off() -> None:
+    """The budget is lifted before the broker has answered that they begin."""
+    probe = SyscallProbe()
+    wishes: list[tuple[int, int | None, int, int]] = []
+    probe.meter.attach_in = lambda *wish: wishes.append(wish)
+    probe.give_up("", 1, "", "")
+    probe.give_up("", 0, "", "")
+    assert [on > 0 for _, _, on, _ in wishes] == [True, False]
+    probe.give_up("", 0, "", "")
+    assert len(wishes) == 2
+
+
+def test_the_busiest_process_of_system_calls_is_named() -> None:
+    probe = SyscallProbe()
+    assert probe.busiest(None) == ""
+    probe.totals.comms = {7: "cron", 8: "nginx"}
+    probe.totals.matrix = {(7, "read"): Counts(70, 0), (8, "read"): Counts(5, 0)}
+    probe.totals.calls, probe.totals.count = {"read": Counts(75, 0)}, 75
+    before = probe.totals.sample(1.0, 0, NO_COST, ())
+    assert probe.busiest(None) == "cron"
+    probe.totals.matrix = {(7, "read"): Counts(71, 0), (8, "read"): Counts(50, 0)}
+    assert probe.busiest(before) == "nginx"

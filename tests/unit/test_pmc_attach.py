@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from probes import bpfsys, kernel
-from probes.attach import Attacher
+from probes.attach import Again, Attacher
 from probes.base import Attach, ProbeError
 from probes.made import Made
 from probes.messages import LoadAnswer, Recipe
@@ -83,7 +83,7 @@ def test_an_edge_is_loaded_and_attached_to_nothing(played: Played) -> None:
     link = one.attach(Attach(kind="edge", function="on_edge"))
     assert played.said == [("load", (bpfsys.PROG_RAW_TRACEPOINT, 0, 0))]
     (program,) = one.programs.values()
-    assert one.recipes == {link: ("edge", program, "", kernel.possible_cpus())}
+    assert one.recipes == {link: Again("edge", program, config=kernel.possible_cpus())}
     # It is the program once more, so that it is there while the unit is.
     assert os.path.sameopenfile(link, program)
     os.close(link)

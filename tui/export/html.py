@@ -258,8 +258,11 @@ def _estimates(probe: Mapping[str, Any]) -> list[str]:
     )
     if not probe.get("estimated"):
         return [f"{words}."]
+    told = f"~{fmt_count(probe['estimated'])} of the calls are estimates"
+    if probe["error"] is None:
+        return [f"{words}, {told} (bursts differ too much to tell how far off)."]
     off = fmt_within(probe["error"] * duty["factor"], probe["estimated"])
-    return [f"{words}, ~{fmt_count(probe['estimated'])} of the calls are estimates (± {off})."]
+    return [f"{words}, {told} (± {off})."]
 
 
 def _digits(pattern: str) -> Callable[[float | None], str]:

@@ -118,10 +118,17 @@ def within(duty: Mapping[str, Any] | None, field: str = "count") -> list[Column]
         if isinstance(error, Mapping):
             error = error.get(field)
         if error is None:
-            return Cell("")
+            return Cell("?" if row.get("estimated") else "")
         return Cell(fmt_within(error * times, value), error * times / value if value else None)
 
-    return [Column("±", True, "the true number is so near, with 95 % confidence", cell)]
+    return [
+        Column(
+            "±",
+            True,
+            "the true number is so near, with 95 % confidence; ?: bursts do not tell",
+            cell,
+        )
+    ]
 
 
 def share(name: str, field: str, whole: float | str, hint: str) -> Column:
@@ -256,8 +263,13 @@ def _value(row: Row, field: str) -> Cell:
 
 
 def _longest(row: Row) -> Cell:
-    """The maximum, or what no duration exceeds; files of earlier versions do not say which."""
+    """The maximum, or what no duration exceeds; files of earlier versions do not say which.
+
+    Of a target that was attached in bursts it is the longest that they saw.
+    """
     cell = _value(row, "max")
+    if row.get("duty") and cell.text != UNKNOWN:
+        return cell._replace(text=f">={cell.text}")
     return cell._replace(text=at_most(cell.text, bool(row.get("max_exact"))))
 
 
@@ -277,6 +289,29 @@ def _state(row: Row) -> Cell:
     return Cell("; ".join([str(row["state"]), *words]), None, style)
 
 
+def _target_rate(seconds: float | None) -> Column:
+    """Calls a second: of a target that was attached in bursts, over the time they stand for."""
+
+    def cell(row: Row) -> Cell:
+        return rate("", "count", row["seconds"] if row.get("duty") else seconds).cell(row)
+
+    return Column("calls/s", True, "per second, over the time in which the probe ran", cell)
+
+
+def _target_within(targets: Sequence[Row]) -> list[Column]:
+    """How far off the calls may be of targets that were attached in bursts."""
+    duties = {row["spec"]: row["duty"] for row in targets if row.get("duty")}
+    found = {spec: within(duty)[0] for spec, duty in duties.items()}
+    if not found:
+        return []
+    first = next(iter(found.values()))
+
+    def cell(row: Row) -> Cell:
+        return found[row["spec"]].cell(row) if row["spec"] in found else Cell("")
+
+    return [Column(first.name, True, first.hint, cell)]
+
+
 def latency_tables(probe: Row) -> list[Table]:
     """Targets, and who is behind them."""
     targets = probe["targets"]
@@ -284,7 +319,8 @@ def latency_tables(probe: Row) -> list[Table]:
         text("target", "spec"),
         Column("how", False, "the kernel's mechanism, or why it does not run", _state),
         number("calls", "count"),
-        rate("calls/s", "count", probe["seconds"]),
+        _target_rate(probe["seconds"]),
+        *_target_within(targets),
         _measured("p50", "p50", "half of the calls took no longer"),
         _measured("p90", "p90", "9 of 10 calls took no longer"),
         _measured("p99", "p99", "99 of 100 calls took no longer"),

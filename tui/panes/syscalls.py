@@ -25,7 +25,7 @@ from tui.look import bar
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, within, words
 from tui.panes.table import Column, Table
-from tui.text import at_most, fmt_count, fmt_ns, fmt_percent, fmt_within
+from tui.text import at_most, fmt_count, fmt_ns, fmt_percent, fmt_within, safe
 
 LINGER = 10.0
 """Seconds for which a row stays, below the others, when there are no more calls."""
@@ -263,13 +263,13 @@ class SyscallPane(Pane):
             out.append((f" {self.look.glyphs.within}{fmt_within(off, rate)}", "dim"))
         if estimated and sample.given_up is not None:
             # What it does without before why: a title is cut between figures.
-            out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
+            out += [(f"  {words}", "warn") for words in safe(sample.given_up).split(": ")]
         errors = rated(view.errors / view.seconds, "error", estimated)
         out += [("  err ", "dim"), errors, ("/s", "dim")]
         if sample.latency is not None and sample.sample_every > 1:
             out.append((f"  timed 1 in {sample.sample_every}", "warn"))
         elif sample.given_up is not None and not estimated:
-            out.append((f"  {sample.given_up}", "warn"))
+            out.append((f"  {safe(sample.given_up)}", "warn"))
         if view.unattributed > 0:
             out += [
                 ("  no process ", "warn"),

@@ -85,7 +85,7 @@ KEY = "B: budget off for 60 s"
 
 def reduced(frame: Frame) -> list[str]:
     """What is reduced to stay within the budget, in words."""
-    out = [f"{name} {s.given_up}" for name, s in frame.samples.items() if s.given_up]
+    out = [f"{name} {safe(s.given_up)}" for name, s in frame.samples.items() if s.given_up]
     if frame.budget is not None and frame.budget.drawing > 1:
         out.append(f"screen 1 frame in {frame.budget.drawing}")
     return out
