@@ -207,7 +207,14 @@ class Bursts:
         """Have programs count that are attached since `before` at the earliest."""
         begun = time.monotonic_ns()
         one.begin, one.edges = _turn(self._units.gated(*key), True, before)
-        self._units.run_edges(key[0], self._units.switchable(*key), one.number + 1)
+        links = self._units.switchable(*key)
+        try:
+            self._units.run_edges(key[0], links, one.number + 1)
+        except OSError:
+            self._shut(key, links)
+            del self._schedules[key]
+            self._send(BurstReport(*key, one.number + 1, "failed"))
+            return
         one.cost += time.monotonic_ns() - begun
         one.opened, one.at = True, one.begin + one.on
         if one.steady:
@@ -238,7 +245,8 @@ class Bursts:
         now = time.monotonic_ns()
         gate = self._units.gated(*key)
         if links:
-            self._units.run_edges(key[0], links, 0)
+            with suppress(OSError):  # where it fails, the next burst does
+                self._units.run_edges(key[0], links, 0)
         if gate is None:
             self._units.pause(links)
             return _turn(None, False, now)

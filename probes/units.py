@@ -187,13 +187,19 @@ class Units:
         return unit.gate if unit is not None and group is None else None
 
     def run_edges(self, number: int, links: Sequence[Link], burst: int) -> None:
-        """Run what is to run where a burst begins, or ends (`burst` 0), on each CPU that runs."""
+        """Run what is to run where a burst begins, or ends (`burst` 0), on each CPU that runs.
+
+        Raises OSError where that cannot be done.
+        """
         programs = self._units[number].programs
         for link in links:
             if link.recipe.kind == "edge" and link.recipe.program < len(programs):
                 for cpu in range(link.recipe.config):
-                    with suppress(OSError):  # a CPU that does not run now
+                    try:
                         bpfsys.run_on_cpu(programs[link.recipe.program], cpu, [burst])
+                    except OSError as error:
+                        if error.errno != errno.ENXIO:  # a CPU that does not run now
+                            raise
 
     def attach_again(self, number: int, links: Sequence[Link]) -> None:
         """Attach what is detached; raises OSError."""

@@ -29,6 +29,7 @@ class Machine:
         self.reports: list[BurstReport] = []
         self.switched: list[tuple[int, bool]] = []
         self.broken: OSError | None = None
+        self.no_edges = False
         self.edges: list[tuple[int, int]] = []
         clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
         monkeypatch.setattr(bursts, "time", clock)
@@ -44,6 +45,8 @@ class Machine:
         return None
 
     def run_edges(self, number: int, links: list[Link], burst: int) -> None:
+        if self.no_edges:
+            raise OSError(errno.EPERM, "not permitted")
         self.edges.append((self.now, burst))
 
     def attach_again(self, number: int, links: list[Link]) -> None:
@@ -303,3 +306,14 @@ def test_each_burst_begins_and_ends_on_the_cpus_too(monkeypatch: pytest.MonkeyPa
         bursts, machine.edges[1::2], machine.edges[2::2], strict=False
     ):
         assert one.begin <= begin <= end <= one.end
+
+
+def test_without_edges_there_are_no_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be charged in full on no CPU is no estimate."""
+    machine = Machine(monkeypatch)
+    machine.no_edges = True
+    machine.ask()
+    machine.run(2)
+    assert [one.kind for one in machine.reports] == ["paused", "failed"]
+    assert machine.switched[-1][1] is False
+    assert machine.bursts.timeout() is None
