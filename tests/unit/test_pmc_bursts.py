@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from probes import kernel, pmc
@@ -24,6 +25,7 @@ from probes.window_rows import RowSum
 from tests.unit.metrics_feed import nowhere, values
 from tests.unit.pmc_feed import Feed
 from tests.unit.test_pmc_probe import Kernel
+from tui import runs
 from tui.agent.metrics import Metrics
 from tui.export.tables import pmc_tables
 
@@ -347,3 +349,24 @@ def test_a_page_marks_estimates_with_their_error(played: Played) -> None:
     assert first["busy"].text.startswith("~")
     # The counters of a CPU are exact.
     assert not first["cycles/s"].text.startswith("~")
+
+
+def test_a_comparison_takes_the_errors_into_account(played: Played) -> None:
+    before, after = sampled(played)
+    total = PmcSum()
+    total.add(before, after, Tick(1.0))
+    whole = total.sample()
+    told = pmc_contract(None, whole, 1.0)  # type: ignore[arg-type]
+    told |= {"seconds": 1.0, "duty": duty_object(whole.duty), "others": {}}
+    probe = msgspec.convert(told, runs._Pmc)
+    figures: dict[runs.Key, runs.Figure] = {}
+    runs._pmc(probe, 1.0, figures)
+    found = figures[runs.Key("process", "name", "% of a CPU")]
+    assert found.value == 50
+    error = told["processes"][0]["error"][CLOCK]
+    assert found.error >= error / 1e7
+    assert runs._estimated(runs._Probes(pmc=probe)) == {"pmc": pytest.approx(1.0)}
+    exact = msgspec.convert({**told, "duty": None}, runs._Pmc)
+    figures.clear()
+    runs._pmc(exact, 1.0, figures)
+    assert figures[runs.Key("process", "name", "% of a CPU")].error == 0
