@@ -408,7 +408,7 @@ def _pmc(probe: _Pmc, seconds: float, figures: dict[Key, Figure]) -> None:
     sums: dict[str, list[float]] = {}
     for row in probe.processes or ():
         total = sums.setdefault(row.comm, [0.0, 0.0])
-        error = _error(row.error.get("task_clock") or 0.0, probe.duty) / 1e7
+        error = _error(row.task_clock, row.error.get("task_clock", 0.0), probe.duty) / 1e7
         key = Key("process", row.comm, "% of a CPU")
         _rate(figures, key, row.task_clock / 1e7, seconds, error)
         if row.cycles and row.instructions is not None:
