@@ -176,7 +176,7 @@ def judged(program: Path, load: Load, intervals: int) -> list[list[Judged]]:
     pids = [pid for pid, _ in processes]
     out: list[list[Judged]] = [[] for _ in range(PROCESSES + 1)]
     for old, new in pairwise(frames):
-        for judgements, one in zip(out, _judge(old, new, since, pids, told), strict=False):
+        for judgements, one in zip(out, judge(old, new, since, pids, told), strict=False):
             judgements.append(one)
     return out
 
@@ -195,7 +195,7 @@ def _frames(watched: Watched, load: Load, intervals: int) -> tuple[list[Frame], 
     return watched.frames[begin:], since
 
 
-def _judge(
+def judge(
     old: Frame,
     new: Frame,
     since: float,

@@ -22,6 +22,8 @@ from probes.slowdown import (
 
 LOOKED_AT = 12
 """Processes whose threads are looked at: those that make most calls."""
+KEPT = 0.8
+"""The part of a span's figures that is kept in the mean when the next one is added."""
 
 
 class CallerSlowdown:
@@ -33,6 +35,7 @@ class CallerSlowdown:
         """`clock` gives monotonic seconds."""
         self.price_of_run = 0.0
         self._prices = Prices()
+        self._means: dict[int, tuple[float, float]] = {}
         self._threads = threads or Threads()
         self._clock = clock
 
@@ -73,7 +76,27 @@ class CallerSlowdown:
         made = {pid: row[0] for pid, row in bursts.tables["processes"].sums.items()}
         most = nlargest(LOOKED_AT, made, key=lambda pid: made[pid])
         threads = self._threads.since(most, self._clock())
+        rates = {pid: n / bursts.on for pid, n in made.items()} | self._usual(
+            {pid: (made[pid] / bursts.on, sum(t.run for t in found))
+             for pid, found in threads.items()}
+        )  # fmt: skip
         return {
-            pid: slowdown(n / bursts.on, price, threads.get(pid, UNKNOWN), bursts.part)
-            for pid, n in made.items()
+            pid: slowdown(rate, price, threads.get(pid, UNKNOWN), bursts.part)
+            for pid, rate in rates.items()
+        }
+
+    def _usual(self, seen: Mapping[int, tuple[float, float]]) -> dict[int, float]:
+        """Calls a second in bursts, by those of other spans for as much time on a CPU.
+
+        `seen` are the calls a second and the part of the time on a CPU. In a few bursts a process
+        may have had more of the CPUs than it has else.
+        """
+        old, self._means = self._means, {}
+        for pid, now in seen.items():
+            before = old.get(pid, (0.0, 0.0))
+            rate, run = (KEPT * a + b for a, b in zip(before, now, strict=True))
+            self._means[pid] = rate, run
+        return {
+            pid: rate / run * seen[pid][1] if run and seen[pid][1] else seen[pid][0]
+            for pid, (rate, run) in self._means.items()
         }

@@ -36,12 +36,12 @@ SWITCHES = 40.0
 """Links that are made a second at most, over all."""
 STAYS = 15e6
 """Nanoseconds for which nothing else is done at most: a burst that ends sooner is waited for."""
+CATCH_UP = 1e-3
+"""Seconds between attaching and counting: what that has kept from running is done meanwhile."""
 SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
 MOMENT = 20_000_000
 """Nanoseconds after which at the earliest it is tried again to attach what is not let go of yet."""
-CATCH_UP = 3_000_000
-"""Nanoseconds between attaching and the begin of a burst in which it counts what CPUs work."""
 OWN_CALLS, ROUNDS = 20, 4
 """System calls by which it is measured what one costs more within a burst, and how often."""
 _random = SystemRandom()
@@ -53,7 +53,7 @@ class _Schedule:
     """One unit, or group of it, that is attached in bursts; times in monotonic ns.
 
     `at` is when to attach or, while it is `attached`, to detach. `since` is where the period
-    begins. Until it is `opened`, nothing counts. While `waits`, the last report is not taken in.
+    begins. While `waits`, the last report is not taken in.
     """
 
     on: int
@@ -67,7 +67,6 @@ class _Schedule:
     number: int = 0
     skipped: int = 0
     attached: bool = False
-    opened: bool = False
     waits: bool = True
     steady: bool = False
 
@@ -150,10 +149,7 @@ class Bursts:
             if one.attached and wait < SHORT:
                 if wait > 0:
                     time.sleep(wait / 1e9)
-                if one.opened:
-                    self._end(key, one)
-                else:
-                    self._open(key, one, time.monotonic_ns())
+                self._end(key, one)
             elif not one.attached and not one.waits and wait < SHORT:
                 self._begin(key, one)
 
@@ -194,12 +190,9 @@ class Bursts:
             del self._schedules[key]
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
-        one.attached, one.opened = True, False
         one.cost = time.monotonic_ns() - now
-        if any(link.recipe.kind == "edge" for link in links):
-            # What our own work has kept from running runs first, or it would all be in the burst.
-            one.at = now + CATCH_UP
-            return
+        if self._units.gated(*key) is not None:
+            time.sleep(CATCH_UP)
         self._open(key, one, now)
         one.price = (_own_calls() - free) // OWN_CALLS
 
@@ -216,7 +209,7 @@ class Bursts:
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
         one.cost += time.monotonic_ns() - begun
-        one.opened, one.at = True, one.begin + one.on
+        one.attached, one.at = True, one.begin + one.on
         if one.steady:
             del self._schedules[key]
             report = BurstReport(*key, one.number + 1, "steady", begin=one.begin, edges=one.edges)

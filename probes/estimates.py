@@ -27,7 +27,7 @@ zero, nothing is told of how far off the estimate is (`known_error`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import pi, sqrt, tan
+from math import hypot, pi, sqrt, tan
 from operator import add
 from statistics import NormalDist
 from typing import TypeVar
@@ -136,12 +136,13 @@ def standard_error(n: float, variance: float, duty: Duty | None) -> float | None
     """The standard error of an estimated count; None where nothing was estimated.
 
     What is not certain of the bursts' length is taken to be spread evenly, and to be off in all
-    bursts alike.
+    bursts alike: few bursts make that no more uncertain, so that of `factor` it takes only what
+    it would be of many.
     """
     if duty is None:
         return None
     edges = n * duty.edges / duty.on / sqrt(12) if duty.on else 0.0
-    return sqrt(variance + edges * edges)
+    return hypot(sqrt(variance), edges * _Z / factor(duty))
 
 
 def errors_of(estimates: Estimates | None, duty: Duty | None) -> tuple[float | None, float | None]:

@@ -11,9 +11,8 @@ follows from the part x of its time that tracing takes:
 figures (/proc/PID/task/TID/schedstat): who gets a third of a CPU spends x of that third. A thread
 that never sleeps is slowed by that factor. Of one that sleeps nobody knows whether it waits for
 its own calls, and is slowed as well, or works at the pace of a clock or of somebody who asks, and
-is not: the truth is taken to lie anywhere between the two, each place being as likely as another
-(a uniform distribution: its mean is the half, its variance a twelfth). The same holds where the
-kernel's figures are not known.
+is not. Either is taken to be as likely as the other: the mean is the middle, the standard error
+half of what is between them. The same holds where the kernel's figures are not known.
 
 What a call costs more is measured in each burst, by calls of the broker's own just before it and
 within. Calls of others may cost another amount (OTHERS), which adds to the factor's error.
@@ -23,14 +22,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import hypot, sqrt
+from math import hypot
 from statistics import median
 from typing import NamedTuple
 
-OTHERS = 0.25
+OTHERS = 0.2
 """By which part the cost of others' calls is taken to differ from that of our own."""
-MOST = 0.8
-"""The largest part of a thread's time that tracing is taken to need in a burst."""
+MOST = 0.6
+"""The largest part of a thread's time that tracing is taken to need in a burst: to enter the kernel
+and to leave it, which each call does, costs about as much."""
 KEPT = 25
 """Bursts of which the cost of a call is the median."""
 AWAKE = 0.95
@@ -79,7 +79,7 @@ def slowdown(rate: float, price: float, threads: Sequence[Thread], duty: float) 
         steep += more / (1 - x)
         low += more if thread.run + thread.wait >= AWAKE else 0.0
     rest = 1 - duty
-    middle, between = (low + high) / 2, (high - low) / sqrt(12)
+    middle, between = (low + high) / 2, (high - low) / 2
     priced = OTHERS * steep * middle / high
     return Slowdown(1 + middle * rest, hypot(between, priced) * rest)
 

@@ -413,6 +413,6 @@ def _estimate(row: CallRow | ProcessRow, duty: Duty | None) -> dict[str, float |
         return {}
     return {
         "estimated": row.estimated,
-        "error": known_error(row.estimated, row.error, duty),
+        "error": known_error(row.count, row.error, duty),
         "errors_error": known_error(row.errors, row.errors_error, duty),
     }

@@ -43,7 +43,7 @@ MOST_ROWS = 4000
 """Processes, or texts, whose calls are estimated; the newest stay."""
 LOOKED_AT = 32
 """Processes of which it is known what their threads do."""
-INSIDE, TRACING = 0.8, 0.1
+INSIDE, TRACING = 0.6, 0.1
 """A process that is within traced calls for more than the first part of the time may be slowed by
 any factor, if tracing them takes more than the second part of that."""
 ANY = 10.0

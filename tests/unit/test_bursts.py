@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from itertools import pairwise
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from probes import bursts, messages
-from probes.bursts import MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
+from probes.bursts import CATCH_UP, MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
 from probes.messages import Burst, BurstReport, MessageError, Recipe, Taken
 from probes.units import Link
 
@@ -31,6 +32,7 @@ class Machine:
         self.broken: OSError | None = None
         self.no_edges = False
         self.edges: list[tuple[int, int]] = []
+        self.gate: mmap.mmap | None = None
         clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
         monkeypatch.setattr(bursts, "time", clock)
         self.bursts = Bursts(self, self.reports.append)  # type: ignore[arg-type]
@@ -42,7 +44,7 @@ class Machine:
         return self.links
 
     def gated(self, number: int, group: int | None) -> Any:
-        return None
+        return self.gate
 
     def run_edges(self, number: int, links: list[Link], burst: int) -> None:
         if self.no_edges:
@@ -112,6 +114,22 @@ def test_it_is_attached_for_good_again_after_a_burst(monkeypatch: pytest.MonkeyP
     many = len(machine.switched)
     machine.run(5)
     assert len(machine.switched) == many
+
+
+def test_nothing_is_counted_until_what_attaching_held_up_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel stops all CPUs for a moment to attach: what waited then runs all at once."""
+    machine = Machine(monkeypatch)
+    machine.gate = mmap.mmap(-1, mmap.PAGESIZE)
+    machine.ask()
+    machine.run(2)
+    attached = [at for at, on in machine.switched if on]
+    found = [one for one in machine.reports if one.kind == "burst"]
+    assert len(found) >= 8
+    for at, one in zip(attached, found, strict=False):
+        assert one.begin - at >= CATCH_UP * 1e9 * 0.99
+        assert one.end - one.begin == pytest.approx(10 * MS, abs=2 * MS)
 
 
 class Poll:

@@ -32,8 +32,8 @@ HALF = 5e6, 100.0
 def test_a_thread_that_never_sleeps_is_slowed_by_what_tracing_takes() -> None:
     slowed = slowdown(*HALF, [Thread(1.0, 0.0)], 0.0)
     assert slowed.factor == pytest.approx(2.0)
-    # Only what a call costs is uncertain: by a quarter of the half, of the other half.
-    assert slowed.error == pytest.approx(2 * 0.25)
+    # Only what a call costs is uncertain: by a fifth of the half, of the other half.
+    assert slowed.error == pytest.approx(2 * 0.2)
 
 
 def test_who_shares_a_cpu_spends_its_own_part_of_it() -> None:
@@ -48,8 +48,8 @@ def test_of_a_thread_that_sleeps_nobody_knows() -> None:
     # 0.3 of a CPU for its calls, a tenth for tracing them.
     slowed = slowdown(1e6, 100.0, [Thread(0.4, 0.0)], 0.0)
     assert slowed.factor == pytest.approx((1 + 1 / 0.9) / 2)
-    assert 1 - slowed.factor > -2 * slowed.error
-    assert 1 / 0.9 - slowed.factor < 2 * slowed.error
+    # Both ends are well within 95 %.
+    assert slowed.error >= (1 / 0.9 - 1) / 2
 
 
 def test_bursts_see_the_time_within_as_it_was() -> None:
@@ -66,7 +66,7 @@ def test_threads_have_their_parts_of_the_calls() -> None:
 
 
 def test_tracing_never_takes_all_of_the_time() -> None:
-    assert slowdown(1e9, 1e3, [Thread(1.0, 0.0)], 0.0).factor == pytest.approx(5.0)
+    assert slowdown(1e9, 1e3, [Thread(1.0, 0.0)], 0.0).factor == pytest.approx(2.5)
 
 
 def test_several_together() -> None:
@@ -136,6 +136,19 @@ def bursts_of(rates: Mapping[int, float]) -> tuple[CallerSlowdown, BurstSums]:
             "total": {0: (whole, 0)},
         })  # fmt: skip
     return slow, sums
+
+
+def test_a_process_that_bursts_saw_at_work_more_often_is_slowed_as_usual() -> None:
+    """What one call takes of its time on a CPU is known from the spans before."""
+    slow = CallerSlowdown()
+    for _ in range(20):
+        usual = slow._usual({1: (1e6, 0.25), 2: (500.0, 0.0)})
+    assert usual == pytest.approx({1: 1e6, 2: 500.0})
+    more = slow._usual({1: (4e6, 0.25)})
+    assert 1e6 < more[1] < 2e6
+    # It goes with the time that it has now; whoever is gone is forgotten.
+    assert slow._usual({1: (1e6, 0.5)})[1] > more[1]
+    assert slow._usual({2: (7.0, 0.0)}) == {2: 7.0}
 
 
 def test_each_process_is_corrected_by_what_it_does() -> None:
