@@ -16,9 +16,10 @@ from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from probes import bpfsys, kernel, memory_locks, returns
-from probes.base import Attach, ProbeError
+from probes.base import Attach, ProbeError, TracedFile
 
 Instructions = Callable[[str], bytes]
 """The compiled instructions of a function, by its name."""
@@ -39,12 +40,29 @@ _TYPES = {
     "fentry": bpfsys.PROG_TRACING,
     "fexit": bpfsys.PROG_TRACING,
     "timer": bpfsys.PROG_PERF_EVENT,
+    "edge": bpfsys.PROG_RAW_TRACEPOINT,
 }
 USER = ("uprobe", "uretprobe")
 """What places of files are traced by."""
-SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint")
-"""Kinds that can be attached in bursts."""
+SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint", "fentry", "fexit", "edge")
+"""Kinds that can be attached in bursts, or belong to them, beside those of files and of the
+kernel's functions."""
+FUNCTIONS = ("kprobe", "kretprobe")
 _DOCTOR = "run probetop doctor"
+
+
+class Again(NamedTuple):
+    """How to attach a program again: see `probes.messages.Recipe`.
+
+    `program` is a descriptor, `file` what the `places` (offset, offset of the counter) are in.
+    """
+
+    kind: str
+    program: int
+    target: str = ""
+    config: int = 0
+    file: TracedFile | None = None
+    places: tuple[tuple[int, int], ...] = ()
 
 
 def patched(code: bytes, values: Mapping[int, int]) -> bytes:
@@ -101,8 +119,7 @@ class Attacher:
     """Loads programs, each variant once, and attaches them.
 
     `programs` are all that were loaded, by a name of their own; the caller closes them. `recipes`
-    tell of each descriptor that keeps something attached how to attach it again: the kind, the
-    program's descriptor, and the name or the number of a tracepoint.
+    tell of each descriptor that keeps something attached how to attach it again.
     `function_id` gives the number of a function in the kernel's types; `multi` tells that
     this kernel attaches to many places by one link, which is detached as a whole: each alone
     takes the kernel a tenth of a second.
@@ -115,7 +132,7 @@ class Attacher:
         multi: bool = False,
     ) -> None:
         self.programs: dict[str, int] = {}
-        self.recipes: dict[int, tuple[str, int, str, int]] = {}
+        self.recipes: dict[int, Again] = {}
         self._instructions = instructions
         self._function_id = function_id
         self._multi = multi
@@ -140,7 +157,9 @@ class Attacher:
             returns = first.kind == "uretprobe"
             # Who is refused one by one is told which one, and why.
             with suppress(OSError):
-                return [bpfsys.uprobe_multi_link(program, first.path, *places, returns)]
+                link = bpfsys.uprobe_multi_link(program, first.path, *places, returns)
+                self._note(link, first, program, batch, "_multi")
+                return [link]
         links: list[int] = []
         try:
             links.extend(self._attach(wish) for wish in batch)
@@ -152,13 +171,19 @@ class Attacher:
 
     def _attach(self, wish: Attach) -> int:
         program = self._program(wish, _BY_BTF.get(wish.kind, 0))
+        if wish.kind == "edge":
+            link = os.dup(program)
+            self.recipes[link] = Again(wish.kind, program, config=kernel.possible_cpus())
+            return link
         try:
             if wish.kind == "raw_tracepoint":
                 link = bpfsys.raw_tracepoint_open(program, wish.target)
-                return self._noted(link, wish, program, wish.target)
+                self._note(link, wish, program)
+                return link
             if wish.kind in _BY_BTF:
                 link = bpfsys.raw_tracepoint_open(program, None)
-                return self._noted(link, wish, program)
+                self._note(link, wish, program)
+                return link
             event = self._event(wish)
         except OSError as error:
             raise _refused(wish, error) from error
@@ -168,16 +193,22 @@ class Attacher:
         except OSError as error:
             os.close(event)
             raise _refused(wish, error) from error
-        number = _tracepoint_id(wish) if wish.kind == "tracepoint" else 0
-        return self._noted(event, wish, program, config=number)
+        self._note(event, wish, program, [wish])
+        return event
 
-    def _noted(
-        self, link: int, wish: Attach, program: int, target: str = "", config: int = 0
-    ) -> int:
-        """The link, whose recipe is kept."""
-        if wish.kind in SWITCHED and not wish.steady:
-            self.recipes[link] = (wish.kind, program, target, config)
-        return link
+    def _note(
+        self, link: int, wish: Attach, program: int, batch: Sequence[Attach] = (), multi: str = ""
+    ) -> None:
+        """Keep the recipe of a link, if it can be attached in bursts."""
+        if wish.steady or wish.pid >= 0:
+            return
+        if wish.kind in USER and wish.file is not None:
+            places = tuple((one.offset, one.counter) for one in batch)
+            self.recipes[link] = Again(wish.kind + multi, program, file=wish.file, places=places)
+        elif wish.kind in (*SWITCHED, *FUNCTIONS):
+            number = _tracepoint_id(wish) if wish.kind == "tracepoint" else 0
+            named = wish.kind in ("raw_tracepoint", *FUNCTIONS)
+            self.recipes[link] = Again(wish.kind, program, wish.target if named else "", number)
 
     def forget(self) -> None:
         """Close all programs; those that are attached stay so until their events close."""
@@ -247,23 +278,29 @@ class Attacher:
         if number is not None:
             with suppress(OSError):  # what was defined may have been tidied up just now
                 return bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, number, cpu=0)
-        user = wish.kind.startswith("u")
-        pmu = "uprobe" if user else "kprobe"
-        pmu_type = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
-        if pmu_type is None:
-            raise _absent(pmu)
-        name = ctypes.create_string_buffer(
-            (wish.path if user else wish.target).encode(errors="surrogateescape")
-        )
-        config = (wish.kind.endswith("retprobe")) | wish.counter << 32
-        return bpfsys.perf_event_open(
-            int(pmu_type),
-            config,
-            pid=wish.pid,
-            cpu=0 if wish.pid < 0 else -1,
-            config1=ctypes.addressof(name),
-            config2=wish.offset,
-        )
+        user = wish.kind in USER
+        place = (wish.offset, wish.counter) if user else (0, 0)
+        return probe_event(wish.kind, wish.path if user else wish.target, *place, wish.pid)
+
+
+def probe_event(kind: str, name: str, offset: int = 0, counter: int = 0, pid: int = -1) -> int:
+    """The perf event of a kprobe or uprobe, or of its returns; `name` is a function or a path.
+
+    Raises ProbeError where the kernel has no such events, and OSError.
+    """
+    pmu = "uprobe" if kind.startswith("u") else "kprobe"
+    number = kernel.read_text(f"/sys/bus/event_source/devices/{pmu}/type")
+    if number is None:
+        raise _absent(pmu)
+    text = ctypes.create_string_buffer(name.encode(errors="surrogateescape"))
+    return bpfsys.perf_event_open(
+        int(number),
+        kind.endswith("retprobe") | counter << 32,
+        pid=pid,
+        cpu=0 if pid < 0 else -1,
+        config1=ctypes.addressof(text),
+        config2=offset,
+    )
 
 
 def _tracepoint_id(wish: Attach) -> int:

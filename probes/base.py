@@ -43,6 +43,7 @@ Mechanism = Literal[
     "fentry",
     "fexit",
     "timer",
+    "edge",
 ]
 
 
@@ -50,7 +51,12 @@ class TracedFile(Protocol):
     """A file that stays open until it is attached to, see `probes.open_file`."""
 
     path: str
+    fd: int
     stat: os.stat_result
+
+    @property
+    def link(self) -> str:
+        """The path by which the kernel finds the open file, in this process only."""
 
     @property
     def is_overlaid(self) -> bool:
@@ -73,8 +79,10 @@ class Attach:
     is noted with it. A timer goes off every `period` ns on one `cpu`.
 
     `keeper` is the map of perf events, and the index in it, that keeps the event attached in
-    the place of a descriptor of its own. `file` is what `path` leads to, and keeps it open. What is
-    `steady` stays attached while the others are attached in bursts: few events reach it.
+    the place of a descriptor of its own. An "edge" is attached to nothing: the broker runs it on
+    each CPU where a burst of the others begins and where it ends. `file` is what `path` leads to,
+    and keeps it open. What is `steady` stays attached while the others are attached in bursts: few
+    events reach it.
     """
 
     kind: Mechanism

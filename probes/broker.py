@@ -34,6 +34,7 @@ from probes.closer import Closer
 from probes.file_access import OWN_RIGHTS
 from probes.helpers import NO_HELPERS, Helper, Helpers
 from probes.load_time import LOADER_TIMEOUT, MOST_WAITED, waited_for_cpu
+from probes.long_bursts import LongBursts
 from probes.map_memory import NoRoomError
 from probes.messages import Load, LoadAnswer, MessageError
 from probes.namer import Namer
@@ -109,6 +110,7 @@ class Broker:
         self.closer = Closer()
         self.units = Units(self.closer.close)
         self.bursts = Bursts(self.units, self._report)
+        self.long_bursts = LongBursts(self.units, self._report)
         self.helpers = Helpers(helpers, self._answer)
 
     def serve(self) -> None:
@@ -125,8 +127,10 @@ class Broker:
                     break
                 if self.requests.whole:
                     self._dashboard_speaks()
+                self.long_bursts.run(ready)
         finally:
             self._end_loader(kill=True)
+            self.long_bursts.close()
             # The closer's child does the waiting: it outlives this process by a moment.
             self.units.close()
             self.searcher.close()
@@ -187,9 +191,10 @@ class Broker:
             timeout = worker.timeout()
             if timeout is not None:
                 timeouts.append(timeout)
-        switch = self.bursts.timeout()
-        if switch is not None:
-            timeouts.append(switch)
+        for fd in self.long_bursts.sources:
+            poll.register(fd, select.POLLIN)
+        switches = (self.bursts.timeout(), self.long_bursts.timeout())
+        timeouts += [switch for switch in switches if switch is not None]
         shortest = min(timeouts, default=None)
         # A millisecond more, or what is due in less than one would be waited for in vain.
         wait = None if shortest is None else 1000 * shortest + (shortest > 0)
@@ -217,11 +222,14 @@ class Broker:
                 self._load(request)
             case messages.Detach():
                 self.bursts.forget(request.unit, request.groups)
+                self.long_bursts.forget(request.unit, request.groups)
                 self.units.detach(request.unit, request.groups)
             case messages.Burst():
-                self.bursts.ask(request)
+                if not self.long_bursts.ask(request):
+                    self.bursts.ask(request)
             case messages.Taken():
                 self.bursts.taken(request)
+                self.long_bursts.taken(request)
             case messages.Runs():
                 self._answer({"id": request.id, "ok": True, "runs": self.units.runs()})
             case messages.Measure():

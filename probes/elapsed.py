@@ -52,6 +52,8 @@ def target_seconds(before: Sample | None, after: Sample, target: Target, passed:
     was = old.targets.get(target.spec) if isinstance(old, LatencySample) else None
     bursts = duty_between(was.duty if was else None, target.duty)
     if bursts is not None:
+        if target.histogram.n == (was.histogram.n if was else 0):
+            return max(bursts.seconds, SHORTEST)
         # A target's `counted` goes on while others count: what is exact is the rest at most.
         return max(seconds, bursts.seconds)
     return target_part(target.began, after.counted, seconds)

@@ -64,7 +64,7 @@ int thread_end(void *ctx)
 
 	if (!c || !h)
 		return 0;
-	s = stacks.lookup(&key);
+	s = stack_now(c, stacks.lookup(&key));
 	if (!s)
 		return 0;
 	/* what is deeper was counted when it began */
@@ -170,7 +170,7 @@ int nest_thread_end(void *ctx)
 
 	if (!c || !h)
 		return 0;
-	s = stacks.lookup(&key);
+	s = stack_now(c, stacks.lookup(&key));
 	if (!s)
 		return 0;
 	depth = s->depth;
@@ -223,6 +223,11 @@ static __always_inline int end(void *ctx, struct control *c, struct pair_key *ke
 
 	if (!h || !b)
 		return 0;
+	/* of an earlier burst: whether its end came meanwhile is not known */
+	if (b->time < c->enabled) {
+		pairs.delete(key);
+		return 0;
+	}
 	p.tgid = b->tgid;
 	p.start = b->start;
 	/* what began before the filter was set may be somebody else's */
@@ -325,6 +330,9 @@ static __always_inline void wait_end(void *ctx, struct control *c, struct spans 
 		return;
 	begun = s->time;
 	s->time = 0;
+	/* of an earlier burst, as above */
+	if (begun < c->enabled)
+		return;
 	if (!c->filters || pt_task_wanted(c, task))
 		record_as(ctx, c, h, target, pt_process_of(task, LOAD(u32, task, OFF_TGID)), NULL,
 			  now - begun, 1);

@@ -33,7 +33,8 @@ from probes.messages import BurstReport
 from probes.prices import a_call
 from probes.processes import Processes
 from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
-from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.samples import Duty, Estimate, Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.target_bursts import TargetBursts
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
 
@@ -45,6 +46,9 @@ MOST_SPECS = 1000
 """Most targets, over all loads."""
 THREADS, PAIRS = 4096, 16384
 """Threads inside of traced functions, and begun pairs of events, at the same time."""
+IN_BURSTS = "attached in bursts of {} ms: a call that takes longer is not seen"
+NO_BURSTS = "it cannot be attached in bursts here"
+MORE = "--budget 0 attaches it always, B does for a minute"
 ONLY_COUNTED = "only counted, to stay within the budget: --budget 0 times it again"
 HOLD_CPU = {
     "PT_PREEMPT_DISABLE": "bpf_preempt_disable",
@@ -161,8 +165,15 @@ class LatencyProbe:
             size += len(spec) * (self._targets[spec].state == "starting")
             if len(wanted) >= MOST_TARGETS or (size > MOST_TEXT and wanted):
                 break
-            if self._targets[spec].state == "starting":
-                wanted.append(spec)
+            if self._targets[spec].state != "starting":
+                continue
+            if self._ladders.step(spec).on:
+                # What counts in bursts has a control page of its own, and is loaded alone.
+                if wanted:
+                    continue
+                wanted = [spec]
+                break
+            wanted.append(spec)
         counted = self._ladders.counted(wanted)
         pid = self.filters.pid
         return {
@@ -178,7 +189,10 @@ class LatencyProbe:
         errors = {spec: (why, fix) for spec, why, fix in loaded.facts["errors"]}
         specs_of = {target["slot"]: target["spec"] for target in loaded.facts["targets"]}
         errors |= {specs_of[slot]: words for slot, words in loaded.failures.items()}
-        unit = Unit(loaded, (self.filters, self.started), self.meter)
+        sampled = len(specs_of) == 1 and self._ladders.step(*specs_of.values()).on
+        by_text = any(facts["by_text"] for facts in loaded.facts["targets"])
+        bursts = TargetBursts(by_text) if sampled else None
+        unit = Unit(loaded, (self.filters, self.started), self.meter, bursts)
         now = time.monotonic()
         self._counting = self._counting or now
         floors = loaded.facts.get("floors", {})
@@ -188,11 +202,21 @@ class LatencyProbe:
                 unit.drop(slot)
                 continue
             self._ladders.learn(spec, facts, loaded.facts.get("outside", {}))
+            step = self._ladders.step(spec)
+            if bool(step.on) is (bursts is None):
+                unit.drop(slot)  # the level has changed meanwhile: it is loaded once more
+                continue
+            why, fix = facts["why"], facts["fix"]
+            if step.on:
+                why, fix = IN_BURSTS.format(step.on), MORE
+                unit.attach_in(slot, step)
+            elif self._ladders.level(spec):
+                why, fix = ONLY_COUNTED, None
             self._targets[spec] = Target(
                 spec=spec,
                 state="on",
-                why=ONLY_COUNTED if self._ladders.level(spec) else facts["why"],
-                fix=None if self._ladders.level(spec) else facts["fix"],
+                why=why,
+                fix=fix,
                 mechanism=facts["mechanism"],
                 functions=facts["functions"],
                 counts_only=facts["counts_only"],
@@ -200,6 +224,7 @@ class LatencyProbe:
                 unit=facts["unit"],
                 by_text=facts["by_text"],
                 began=now - self._counting,
+                duty=Duty() if step.on else None,
             )
         for spec, (why, fix) in errors.items():
             self._failed(spec, why, fix)
@@ -222,6 +247,7 @@ class LatencyProbe:
         for unit in self._units:
             unit.close()
         self._units = []
+        self.meter.switching = 0.0
         self.meter.release()
         self.generation += 1
         self._counting = None
@@ -242,19 +268,37 @@ class LatencyProbe:
             processes=self._processes.copy(),
             comms=self._comms.copy(),
             texts=self._texts.copy(),
+            estimated_processes=self._estimated(by_text=False),
+            estimated_texts=self._estimated(by_text=True),
         )
+
+    def _estimated(self, by_text: bool) -> dict[tuple[str, Any], Estimate]:
+        """Calls that bursts stand for, by target and process, or text."""
+        return {
+            (facts["spec"], who): estimate
+            for unit in self._units
+            if unit.bursts is not None
+            for facts in unit.slots.values()
+            if facts["by_text"] is by_text
+            for who, estimate in unit.bursts.rows.items()
+        }
 
     def drain(self) -> None:
         """Add what the maps hold to the totals."""
         for unit in self._units:
             self._charge(unit)
             with unit.hists.reading(unit.control):
+                if unit.bursts is not None:
+                    for slot, facts in unit.slots.items():
+                        self.meter.events += unit.look(slot, facts["counts_only"])
+                    continue
                 counters = unit.hists.counters()
                 for slot, facts in unit.slots.items():
                     self._update(unit, slot, facts["spec"], counters[slot])
         if len(self._processes) > MOST_ROWS:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}
+            pids |= {pid for _, pid in self._estimated(by_text=False)}
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
         self._known.forget(self._comms)
         if len(self._texts) > MOST_ROWS:
@@ -308,7 +352,8 @@ class LatencyProbe:
 
     def parts(self) -> Sequence[Part]:
         """The targets."""
-        parts, self.meter.outside = self._ladders.parts(self._targets)
+        seen = {facts["spec"]: unit.seen.n for unit, facts in self._sampled()}
+        parts, self.meter.outside = self._ladders.parts(self._targets, seen)
         # All of them together cost a call what one of them does.
         watching = self._per_call()
         each = max(watching.values(), default=0.0) / max(1, len(watching))
@@ -328,6 +373,17 @@ class LatencyProbe:
         if what not in self._targets:
             return False
         self._ladders.put(what, level)
+        step = self._ladders.step(what)
+        for unit, facts in self._sampled():
+            if facts["spec"] == what and step.on:
+                unit.attach_in(facts["slot"], step)
+                words = IN_BURSTS.format(step.on)
+                self._targets[what] = replace(self._targets[what], why=words)
+                return False
+        return self._restart(what, why, fix)
+
+    def _restart(self, what: str, why: str, fix: str) -> bool:
+        """Detach a target, and have it loaded anew as its level says: False where that is not."""
         self._drop(what)
         detached = self._ladders.is_detached(what)
         self._targets[what] = (
@@ -338,8 +394,32 @@ class LatencyProbe:
         self._close_empty()
         return not detached
 
+    def _sampled(self) -> list[tuple[Unit, Mapping[str, Any]]]:
+        """What is attached in bursts."""
+        sampled = [unit for unit in self._units if unit.bursts is not None]
+        return [(unit, facts) for unit in sampled for facts in unit.slots.values()]
+
     def burst(self, report: BurstReport) -> None:
-        """It is attached always, or not at all."""
+        """Take in what a target's burst counted."""
+        found = [(u, facts) for u, facts in self._sampled() if u.number == report.unit]
+        if not found or report.kind not in ("burst", "failed"):
+            return
+        unit, spec = found[0][0], found[0][1]["spec"]
+        if report.kind == "failed":
+            self._ladders.no_bursts(spec)
+            self.meter.outdated |= self._restart(spec, NO_BURSTS, "")
+            return
+        self.drain()
+        price = self._ladders.outside(spec) + self.meter.usual_runs * self.meter.ns_of_run()
+        unit.take(report, price)
+        assert unit.bursts is not None
+        self.meter.switching = sum([one.switching for one in self._units])
+        self._targets[spec] = replace(
+            self._targets[spec],
+            in_bursts=unit.seen,
+            duty=unit.bursts.duty,
+            estimated=unit.bursts.estimated,
+        )
 
     def uncounted(self, now: float) -> float:
         """None."""
@@ -417,6 +497,7 @@ class LatencyProbe:
         for unit in [unit for unit in self._units if not unit.slots]:
             unit.close()
             self._units.remove(unit)
+        self.meter.switching = sum([unit.switching for unit in self._units])
 
     def _charge(self, unit: Unit) -> None:
         """Add up by process, or by text, what rows counted."""
@@ -429,9 +510,12 @@ class LatencyProbe:
                 continue
             spec, by_text = target
             who: Any = text_of(comm) if by_text else number
-            table: dict[Any, Spent] = texts if by_text else processes
-            old = table.get((spec, who), NOTHING_SPENT)
-            table[spec, who] = _NEW(Spent, (old[0] + count, old[1] + total))
+            if unit.bursts is not None:
+                unit.bursts.see(who, count, total)
+            else:
+                table: dict[Any, Spent] = texts if by_text else processes
+                old = table.get((spec, who), NOTHING_SPENT)
+                table[spec, who] = _NEW(Spent, (old[0] + count, old[1] + total))
             if by_text:
                 continue
             # Each CPU's idle thread has a name of its own.

@@ -7,11 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes.cost import UNMEASURED
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, Level, Part
+from probes.governor import DETACHED, FULL, SAMPLING, Level, Part, bursts
 from probes.samples import Target
 
-COUNTED = (FULL, Level("counts only", 0.5), DETACHED)
-"""Calls are counted where they begin: half of the cost is the way back."""
+LONG_BURSTS = bursts(1.0, ((300, 1200), (75, 1200), (40, 2400), (20, 2400)))
+"""Attaching and detaching takes a tenth of a second: bursts are rarer than those of system calls,
+and so long that most calls end within one. In 5 s there are two of them at least."""
+COUNTED = (FULL, Level("counts only", 0.5), *LONG_BURSTS, DETACHED)
+"""Calls are counted where they begin: half of the cost is the way back. Bursts time them again."""
+NOTHING_SEEN: Mapping[str, int] = {}
+EVENTS = (FULL, *LONG_BURSTS, DETACHED)
+"""What has no way back is no cheaper if it is only counted."""
 
 
 class Ladders:
@@ -20,6 +26,7 @@ class Ladders:
     def __init__(self) -> None:
         self._levels: dict[str, int] = {}
         self._countable: set[str] = set()
+        self._always: set[str] = set()
         self._outside: dict[str, float] = {}
         self._seen: dict[str, int] = {}
 
@@ -27,6 +34,7 @@ class Ladders:
         """Nothing is given up any more."""
         self._levels, self._seen = {}, {}
         self._countable.clear()
+        self._always.clear()
 
     def learn(self, spec: str, facts: Mapping[str, Any], outside: Mapping[str, float]) -> None:
         """What the loader says of a target, and what calls take beside the programs, in ns."""
@@ -47,34 +55,63 @@ class Ladders:
     def drop(self, spec: str) -> None:
         """A target is removed."""
         self._countable.discard(spec)
+        self._always.discard(spec)
         self._levels.pop(spec, None)
         self._outside.pop(spec, None)
         self._seen.pop(spec, None)
 
+    def no_bursts(self, spec: str) -> None:
+        """A target cannot be attached in bursts: it is counted only, or detached."""
+        self._always.add(spec)
+        self._levels[spec] = 1
+
     def ladder(self, spec: str) -> tuple[Level, ...]:
         """The levels of a target."""
-        return COUNTED if spec in self._countable else ALL_OR_NOTHING
+        steps = COUNTED if spec in self._countable else EVENTS
+        return tuple([one for one in steps if not one.on]) if spec in self._always else steps
+
+    def step(self, spec: str) -> Level:
+        """The level at which a target is."""
+        return self.ladder(spec)[self.level(spec)]
 
     def counted(self, specs: Sequence[str]) -> list[str]:
         """Those that are to be counted only."""
-        return [spec for spec in specs if self.ladder(spec)[self.level(spec)] is COUNTED[1]]
+        return [spec for spec in specs if self.step(spec) is COUNTED[1]]
 
     def is_detached(self, spec: str) -> bool:
         """Whether a target is given up as a whole."""
-        return self.level(spec) == len(self.ladder(spec)) - 1
+        return self.step(spec) is DETACHED
 
     def given_up(self) -> str | None:
-        """How many targets are given up in part or as a whole."""
-        many = len([1 for level in self._levels.values() if level])
-        return f"{many} target{'s' if many > 1 else ''} given up" if many else None
+        """What is attached in bursts, and how many targets are given up in part or as a whole."""
+        reduced = [spec for spec, level in self._levels.items() if level]
+        sampled = [spec for spec in reduced if self.step(spec).on]
+        words = []
+        if len(sampled) == 1:
+            words.append(f"{sampled[0].rpartition(':')[2]} {self.step(sampled[0]).words}")
+        elif sampled:
+            words.append(f"{len(sampled)} targets {SAMPLING}")
+        many = len(reduced) - len(sampled)
+        if many:
+            words.append(f"{many} target{'s' if many > 1 else ''} given up")
+        return ", ".join(words) or None
 
-    def parts(self, targets: Mapping[str, Target]) -> tuple[list[Part], float]:
-        """The targets' shares since the last call, and the mean ns of an event beside programs."""
+    def outside(self, spec: str) -> float:
+        """The ns that a call of a target takes beside the programs."""
+        return self._outside.get(spec, 0.0)
+
+    def parts(
+        self, targets: Mapping[str, Target], seen: Mapping[str, int] = NOTHING_SEEN
+    ) -> tuple[list[Part], float]:
+        """The targets' shares since the last call, and the mean ns of an event beside programs.
+
+        `seen` are the calls within bursts, of those that are attached so.
+        """
         weights: dict[str, float] = {}
         calls = 0
         beside = 0.0
         for spec, target in targets.items():
-            before, now = self._seen.get(spec, 0), target.histogram.n
+            before, now = self._seen.get(spec, 0), seen.get(spec, target.histogram.n)
             self._seen[spec] = now
             new = max(0, now - before)
             calls += new

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from probes import hdr
-from probes.model import LatencyView, TargetRow, latency_view
-from probes.samples import LatencySample
+from probes.estimates import duty_object, known_error
+from probes.model import LatencyView, SpentRow, TargetRow, latency_view
+from probes.samples import Duty, LatencySample
 
 
 def latency_contract(
@@ -25,9 +26,23 @@ def latency_contract(
 def _behind_objects(view: LatencyView, row: TargetRow) -> list[dict[str, Any]]:
     """Who called a target: processes, or the texts that calls are told apart by."""
     found = view.behind(row.target.spec)
-    if row.target.by_text:
-        return [{"text": r.comm, "count": r.count, "total": r.total} for r in found]
-    return [{"pid": r.pid, "comm": r.comm, "count": r.count, "total": r.total} for r in found]
+    who = {"text": "comm"} if row.target.by_text else {"pid": "pid", "comm": "comm"}
+    fields = {**who, "count": "count", "total": "total"}
+    return [
+        {
+            **{name: getattr(one, field) for name, field in fields.items()},
+            **_estimate(one, row.duty),
+        }
+        for one in found
+    ]
+
+
+def _estimate(row: TargetRow | SpentRow, duty: Duty | None) -> dict[str, Any]:
+    """How much of a row is estimated from bursts, and the standard error; of others nothing."""
+    if duty is None or row.error is None:
+        return {}
+    error = known_error(row.count or 0, row.error, duty)
+    return {"estimated": row.estimated, "error": error}
 
 
 def _bucket(index: int, count: int) -> list[int | None]:
@@ -39,7 +54,9 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
     """One target as the contract has it.
 
     `buckets` are [from, to, count] in ns; the last there is has no end, and None for it.
-    Where `max_exact` is false, `max` is a bound that no duration exceeds.
+    Where `max_exact` is false, `max` is a bound that no duration exceeds; of a target that is
+    attached in bursts, which has a `duty`, it is the longest that they saw. `count` is null while
+    there is no estimate: an interval may have no burst.
     """
     target = row.target
     return {
@@ -67,4 +84,6 @@ def _target_object(row: TargetRow) -> dict[str, Any]:
         "floor": target.floor,
         "file": target.file,
         "buckets": [_bucket(i, n) for i, n in sorted(row.spent.buckets.items())],
+        **({"duty": duty_object(row.duty)} if target.duty is not None else {}),
+        **_estimate(row, row.duty),
     }

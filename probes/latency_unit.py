@@ -10,10 +10,16 @@ from typing import Any
 from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
+from probes.governor import Level
+from probes.messages import BurstReport
 from probes.peaks import Peaks
 from probes.rows import Histograms, RowTable
-from probes.samples import Filters
+from probes.samples import NO_HISTOGRAM, Filters, Histogram
+from probes.target_bursts import TargetBursts
 from probes.traced_files import Files
+
+LATE = 10_000_000
+"""Nanoseconds after a burst until its programs are called no more, on the average."""
 
 
 def _files(facts: Mapping[str, Any]) -> Files:
@@ -21,10 +27,23 @@ def _files(facts: Mapping[str, Any]) -> Files:
 
 
 class Unit:
-    """Targets that were loaded together: their maps, and the number that they are detached by."""
+    """Targets that were loaded together: their maps, and the number that they are detached by.
 
-    def __init__(self, loaded: Loaded, filters: tuple[Filters, int | None], meter: Meter) -> None:
-        """`filters` are those that hold, and when the process that they name started."""
+    One that is attached in bursts is alone: `bursts` has its estimates, `seen` the calls that
+    began and ended within them. What switching takes is `switching` per cent of one CPU.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        filters: tuple[Filters, int | None],
+        meter: Meter,
+        bursts: TargetBursts | None = None,
+    ) -> None:
+        """`filters` are those that hold, and when the process that they name started.
+
+        In `bursts` its programs count when the broker says so, else at once.
+        """
         facts, maps = loaded.facts, loaded.maps
         self.meter = meter
         self.slots: dict[int, Mapping[str, Any]] = {t["slot"]: t for t in facts["targets"]}
@@ -36,17 +55,49 @@ class Unit:
         slices, slots = facts["PT_SLICES"], facts["PT_HISTS"]
         peaks = Peaks(maps.pop("peaks"), facts["PT_CPUS"], slots)
         self.hists = Histograms(maps.pop("hists"), slices, slots, peaks)
-        self._number = loaded.unit
+        self.number = loaded.unit
+        self.bursts, self.seen, self.switching = bursts, NO_HISTOGRAM, 0.0
+        self._taken: Histogram = NO_HISTOGRAM
         meter.adopt(loaded)
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             self.control.set_filters(*filters)
         self.control.next_epoch()
-        self.control.enable(True)
+        if bursts is None:
+            self.control.enable(True)
+
+    def attach_in(self, slot: int, level: Level) -> None:
+        """Have it attached in bursts as a level says."""
+        self.meter.attach_in(self.number, slot, level.on, level.period)
+
+    def look(self, slot: int, counts_only: bool) -> int:
+        """Read what bursts have counted; returns how many calls are new."""
+        before = self.seen
+        if counts_only:
+            count = self.hists.counters()[slot][0]
+            self.seen = before if count == before.n else Histogram({}, count, 0)
+        else:
+            self.seen = self.hists.read(slot, before)
+        return max(0, self.seen.n - before.n)
+
+    def take(self, report: BurstReport, price: float) -> None:
+        """Take in a burst; `price` are the ns that each call takes longer within one."""
+        assert self.bursts is not None
+        new = {
+            bucket: n - self._taken.buckets.get(bucket, 0)
+            for bucket, n in self.seen.buckets.items()
+        }
+        n = self.seen.n - self._taken.n
+        self._taken = self.seen
+        self.bursts.add(report, n, new, price)
+        period = max(1, report.until - report.since)
+        # Until the kernel has detached them, programs are called by calls that nobody counts.
+        late = n * price * LATE / max(1, report.end - report.begin)
+        self.switching = 100 * (report.cost + late) / period
 
     def drop(self, slot: int) -> None:
         """Detach one target."""
         if self.slots.pop(slot, None) is not None:
-            self.meter.drop(self._number, [slot])
+            self.meter.drop(self.number, [slot])
 
     def close(self) -> None:
         """Detach all and unmap."""
@@ -55,4 +106,4 @@ class Unit:
         self.control.close()
         self.rows.close()
         self.hists.close()
-        self.meter.forget(self._number)
+        self.meter.forget(self.number)

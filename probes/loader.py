@@ -146,6 +146,7 @@ class Compiler:
             made.facts = {**made.facts, "per_call": max(0.0, plan.gauge() - before)}
         made.programs, made.recipes = list(attacher.programs.values()), attacher.recipes
         made.part(code.maps, plan.maps, plan.writable)
+        made.hold_files()
         return made
 
     def compile(self, source: str, flags: Sequence[str]) -> Compiled:

@@ -8,14 +8,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from probes import bpfsys, ipc
-from probes.attach import USER, Attacher, batches
+from probes.attach import USER, Again, Attacher, batches
 from probes.base import Attach, Params, ProbeError
 from probes.compiled import MapShape
+from probes.messages import MOST_PLACES as MOST_SWITCHED
+from probes.open_file import version_of
 
 PROGRAM_BYTES, LINK_BYTES = 8 << 10, 2 << 10
 """What is taken to be in use for each program and link beside what the kernel tells."""
 PLACE_BYTES = 512
 """The same for each place of a file at which a link runs a program."""
+MOST_NAME = 64
+"""Characters of a name that the broker is told."""
 MOST_PLACES = 32768
 """Most such places of one load."""
 
@@ -31,7 +35,7 @@ class Made:
         self.programs: list[int] = []
         self.links: list[int] = []
         self.groups: list[int | None] = []
-        self.recipes: Mapping[int, tuple[str, int, str, int]] = {}
+        self.recipes: Mapping[int, Again] = {}
         self.failures: dict[int, tuple[str, str]] = {}
         self.notes: tuple[str, ...] = ()
         self._maps = maps
@@ -39,6 +43,7 @@ class Made:
         self._memory: list[tuple[int, int]] = []
         self._shown: dict[str, int] = {}
         self._held: list[int] = []
+        self._files: dict[str, int] = {}
 
     def attach_all(self, wishes: Sequence[Attach], attacher: Attacher) -> None:
         """Attach everything; what is optional, or of a group, may fail by itself."""
@@ -130,12 +135,23 @@ class Made:
             "program_bytes": _bytes_of(self.programs) + attached,
         }
 
+    def hold_files(self) -> None:
+        """Have the broker hold the files that it is to attach to again."""
+        for link in self.links:
+            again = self.recipes.get(link)
+            if again is None or again.file is None or again.file.link in self._files:
+                continue
+            self._files[again.file.link] = len(self._held)
+            self._held.append(os.dup(again.file.fd))
+
     def _recipe(self, link: int) -> list[Any]:
         """How to attach again what a link keeps attached; see `probes.messages.Recipe`."""
-        if link not in self.recipes:
+        again = self.recipes.get(link)
+        if again is None or len(again.places) > MOST_SWITCHED or len(again.target) > MOST_NAME:
             return [""]
-        kind, program, target, config = self.recipes[link]
-        return [kind, self.programs.index(program), target, config]
+        program, file = self.programs.index(again.program), again.file
+        held = [self._files[file.link], version_of(file.stat)] if file is not None else [0, ()]
+        return [again.kind, program, again.target, again.config, *held, again.places]
 
 
 def _bytes_of(programs: Sequence[int]) -> int:

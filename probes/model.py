@@ -10,19 +10,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from probes import hdr
 from probes.changes import changed
 from probes.elapsed import target_seconds
-from probes.estimates import duty_of, errors_of, estimate_delta, estimates_delta, with_estimates
+from probes.estimates import (
+    duty_between,
+    duty_of,
+    errors_of,
+    estimate_delta,
+    estimates_delta,
+    standard_error,
+    with_estimates,
+)
 from probes.peak_values import maximum, since
 from probes.processes import pid_of
 from probes.ranked import Ranked
 from probes.samples import (
     NO_HISTOGRAM,
+    NOT_ESTIMATED,
     Counts,
     Duty,
+    Estimate,
     Estimates,
     Frame,
     Histogram,
@@ -266,8 +276,29 @@ def restarted(before: Target, after: Target) -> bool:
 def _spent(before: Target | None, after: Target) -> Histogram:
     if after.counts_only:
         return NO_HISTOGRAM
-    same = before is not None and not restarted(before, after)
-    return histogram_delta(before.histogram if before and same else None, after.histogram)
+    old = before if before is not None and not restarted(before, after) else None
+    exact = histogram_delta(old.histogram if old else None, after.histogram)
+    return with_bursts(exact, old, after)
+
+
+def with_bursts(exact: Histogram, old: Target | None, new: Target) -> Histogram:
+    """Durations that were counted, with those in bursts as often as there were such calls."""
+    seen = histogram_delta(old.in_bursts if old else None, new.in_bursts)
+    more = estimated_calls(old, new).n
+    if not seen.n or not more:
+        return exact
+    times = more / seen.n
+    buckets = dict(exact.buckets)
+    for bucket, n in seen.buckets.items():
+        buckets[bucket] = buckets.get(bucket, 0) + max(1, round(n * times))
+    n, total = sum(buckets.values()), exact.total + round(seen.total * times)
+    return Histogram(buckets, n, total)
+
+
+def estimated_calls(old: Target | None, new: Target) -> Estimate:
+    """The calls that the bursts between two states of a target stand for."""
+    before = {0: old.estimated} if old is not None else {}
+    return estimate_delta(before, {0: new.estimated}).get(0, NOT_ESTIMATED)
 
 
 def _percentiles(
@@ -335,7 +366,9 @@ class TargetRow:
     target does not run, `spent`
     holds the interval's durations, `total` is their sum. `missed` and `overflow` are calls
     of the interval whose duration is not known. Where the maximum is not `exact`, no duration
-    exceeds it.
+    exceeds it. Of a target that is attached in bursts (`duty` are those of the interval), `count`
+    is None where none of them is in the interval, else `estimated` of it are what they stand for,
+    with the standard `error`; the maximum is only the longest that they saw.
     """
 
     target: Target
@@ -352,6 +385,9 @@ class TargetRow:
     missed: int = 0
     overflow: int = 0
     seconds: float = 1.0
+    duty: Duty | None = None
+    estimated: int = 0
+    error: float | None = None
 
 
 @dataclass(slots=True)
@@ -360,13 +396,16 @@ class SpentRow:
 
     `number` tells it from others with the same pid (see `probes.processes`). Where calls are told
     apart by a text, it is None and `comm` the text; where values are measured, `total` is their
-    sum.
+    sum. `estimated` of the calls are what bursts stand for, with the standard `error`; how long
+    those took in all is not known.
     """
 
     number: int | None
     comm: str
     count: int
     total: int | None
+    estimated: int = 0
+    error: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -411,25 +450,42 @@ class LatencyView:
         """Calls of all targets a second."""
         return sum([(row.count or 0) / row.seconds for row in self.targets])
 
+    @cached_property
+    def spread(self) -> dict[tuple[str, int | str], Estimate]:
+        """Calls that bursts stand for, by target and process, or text."""
+        before: dict[Any, Estimate] = {**self.before.estimated_processes}
+        after: dict[Any, Estimate] = {**self.after.estimated_processes}
+        before |= self.before.estimated_texts
+        after |= self.after.estimated_texts
+        return estimate_delta(before, after)
+
     def unlisted(self, row: TargetRow) -> int:
         """Calls of a target by processes, or with texts, that have no row."""
-        of = row.target.spec
-        listed = [n for table in (self.processes, self.texts) for (spec, _), n in table.items()
-                  if spec == of]  # fmt: skip
-        return max(0, (row.count or 0) - sum([n.n for n in listed]))
+        return max(0, (row.count or 0) - sum([one.count for one in self.behind(row.target.spec)]))
 
     def behind(self, spec: str) -> list[SpentRow]:
         """Who called this target (or with which text), longest in it first."""
-        timed = any(row.target.spec == spec and not row.target.counts_only for row in self.targets)
-        found: list[tuple[int | None, str, Spent]] = [
-            *(
-                (pid, self.after.comms.get(pid, "?"), n)
-                for (of, pid), n in self.processes.items()
-                if of == spec
-            ),
-            *((None, text, n) for (of, text), n in self.texts.items() if of == spec),
-        ]
-        rows = [SpentRow(pid, name, n.n, n.total if timed else None) for pid, name, n in found]
+        row = next((row for row in self.targets if row.target.spec == spec), None)
+        timed = row is not None and not row.target.counts_only
+        duty = row.duty if row is not None else None
+        found: dict[int | str, Spent] = {
+            who: n
+            for table in (self.processes, self.texts)
+            for (of, who), n in table.items()
+            if of == spec
+        }
+        spread = {who: n for (of, who), n in self.spread.items() if of == spec and n.n}
+        rows = []
+        for who in [*found, *[who for who in spread if who not in found]]:
+            exact, more = found.get(who, Spent(0, 0)), spread.get(who)
+            number = None if isinstance(who, str) else who
+            name = who if isinstance(who, str) else self.after.comms.get(who, "?")
+            made = SpentRow(number, name, exact.n, exact.total if timed and not more else None)
+            if more is not None:
+                made.count += more.n
+                made.estimated = more.n
+                made.error = standard_error(more.n, more.variance, duty)
+            rows.append(made)
         return sorted(
             rows, key=lambda row: (-(row.total or 0), -row.count, row.number or 0, row.comm)
         )
@@ -441,15 +497,26 @@ def _target_row(before: Target | None, after: Target, seconds: float) -> TargetR
         return row
     if before is not None and restarted(before, after):
         before = None
-    spent = histogram_delta(before.histogram if before else None, after.histogram)
-    row.count = spent.n
+    exact = histogram_delta(before.histogram if before else None, after.histogram)
     row.missed = max(0, after.missed - (before.missed if before else 0))
     row.overflow = max(0, after.overflow - (before.overflow if before else 0))
+    if after.duty is not None:
+        row.duty = duty_between(before.duty if before else None, after.duty)
+        if row.duty is None and not exact.n:
+            return row
+    more = estimated_calls(before, after)
+    row.count, row.estimated = exact.n + more.n, more.n
+    row.error = standard_error(more.n, more.variance, row.duty)
+    spent = with_bursts(exact, before, after)
     if after.counts_only or not spent.n:
         return row
     row.spent = spent
     fractions = (0.50, 0.90, 0.99, 0.999)
     row.maximum, row.exact = maximum(spent)
+    if row.duty is not None:
+        seen = histogram_delta(before.in_bursts if before else None, after.in_bursts)
+        longest = [maximum(one)[0] or 0 for one in (exact, seen)]
+        row.maximum, row.exact = max(longest), False
     row.p50, row.p90, row.p99, row.p999 = _percentiles(spent, fractions, row.maximum)
     row.mean = spent.total / spent.n
     row.total = spent.total
@@ -480,6 +547,12 @@ def continued(before: LatencySample, after: LatencySample) -> LatencySample:
         before,
         processes={key: n for key, n in before.processes.items() if key[0] not in again},
         texts={key: n for key, n in before.texts.items() if key[0] not in again},
+        estimated_processes={
+            key: n for key, n in before.estimated_processes.items() if key[0] not in again
+        },
+        estimated_texts={
+            key: n for key, n in before.estimated_texts.items() if key[0] not in again
+        },
     )
 
 

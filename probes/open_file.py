@@ -80,7 +80,7 @@ class OpenFile:
     @property
     def version(self) -> tuple[int, ...]:
         """What changes with the file and with its content."""
-        return _version(self.stat)
+        return version_of(self.stat)
 
     @property
     def is_overlaid(self) -> bool:
@@ -107,7 +107,7 @@ class OpenFile:
 
     def check(self) -> None:
         """Raises ProbeError if the file was written to since it was opened."""
-        if _version(os.fstat(self.fd)) != self.version:
+        if version_of(os.fstat(self.fd)) != self.version:
             why = f"{quote(self.path)} was changed while it was read"
             raise ProbeError(why, "add the target again when nobody writes to the file")
 
@@ -116,7 +116,8 @@ class OpenFile:
         self._close()
 
 
-def _version(found: os.stat_result) -> tuple[int, ...]:
+def version_of(found: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file and with its content."""
     times = found.st_mtime_ns, found.st_ctime_ns
     return found.st_dev, found.st_ino, found.st_size, *times
 

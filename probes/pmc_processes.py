@@ -59,6 +59,10 @@ class ProcessTable:
         """Bytes of a row that hold counters, from its begin."""
         return self._words.size
 
+    def gained(self, number: int) -> tuple[TaskTimes, Row]:
+        """What an integer of rows says by itself, whatever process it is of."""
+        return self._times(number), self._row(number)
+
     def tables(self) -> tuple[Mapping[int, TaskTimes], Readings]:
         """What there is now, for somebody who keeps it."""
         numbers = self.numbers.copy()

@@ -138,6 +138,8 @@ class Sample:
     `counted` is for how many seconds its counters counted, cumulative as they are; None if that
     is not known. While it is attached in bursts none of these counts: what they saw is in `duty`
     and in the fields whose names begin with `estimated`, which are never part of the others.
+    `kept_on` are the seconds for which it is not detached, though it costs more than the budget,
+    for somebody has just switched it on; None where it need not be.
     """
 
     state: State = "off"
@@ -151,6 +153,7 @@ class Sample:
     given_up: str | None = None
     counted: Share | None = None
     duty: Duty | None = None
+    kept_on: Share | None = None
 
     def merged_after(self, older: Sample) -> Sample:
         """This sample standing for itself and for `older`, which nobody has read."""
@@ -389,6 +392,10 @@ class PmcSample(Sample):
     are of all that ran there, idle too, as `perf stat -C` has it. `kinds` names the PMU of a
     CPU where there are several kinds of them, `sockets` its socket. `unattributed` counts
     switches of processes that found no row.
+
+    While switches are looked at in bursts, counters of a CPU's own go on counting exactly:
+    `cpu_readings` of all events but page faults. All else is estimated, by quantity (an event, or
+    a name of `probes.pmc_bursts`): of processes, of CPUs, and of all CPUs together.
     """
 
     hardware: bool = False
@@ -405,6 +412,9 @@ class PmcSample(Sample):
     kinds: Mapping[Cpu, Name] = field(default_factory=dict)
     sockets: Mapping[Cpu, Cpu] = field(default_factory=dict)
     unattributed: Count = 0
+    estimated: Mapping[tuple[Id, Name], Estimate] = field(default_factory=dict)
+    estimated_cpus: Mapping[tuple[Cpu, Name], Estimate] = field(default_factory=dict)
+    estimated_machine: Mapping[Name, Estimate] = field(default_factory=dict)
 
 
 class Host(NamedTuple):

@@ -40,6 +40,8 @@ from probes.series import POINT_LIMIT, QUARTER, Point, heat, joined, quarter_bou
 from probes.sums import ExecSum, SampleSum, Tick, sum_of
 
 VERSION = 1
+FAILED_FIELDS = ("failed_duty", "failed_estimated", "failed_error")
+"""What is told of failing executions where those were looked for in bursts."""
 SPACING = 0.45
 """Seconds within which cumulative counters are compared once, however many Frames there are."""
 MOST_NOTICES = 8
@@ -378,6 +380,7 @@ def _execs(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, Any
         "failed": sum([row["failed"] for row in programs]),
         "exits": cast(ExecSample, sample).exits,
         "dropped": own["dropped"],
+        **{name: own[name] for name in FAILED_FIELDS if name in own},
         "rows": [],
         "programs": programs,
     }

@@ -27,19 +27,31 @@ from probes.elapsed import counted_seconds, target_seconds
 from probes.estimates import (
     add_all,
     add_duty,
+    duty_between,
     duty_of,
     estimate_delta,
     estimates_delta,
     with_estimates,
 )
 from probes.execlog import ExecLog
-from probes.model import count_delta, histogram_delta, int_delta, restarted, spent_delta
+from probes.model import (
+    continued,
+    count_delta,
+    estimated_calls,
+    histogram_delta,
+    int_delta,
+    restarted,
+    spent_delta,
+    with_bursts,
+)
+from probes.pmc_bursts import CLOCK
 from probes.pmc_view import scaled
 from probes.programs import Programs
 from probes.pruned import ROOM, Left, behind_first, least_active, leave, without_first
 from probes.samples import (
     MAX_EVENTS,
     NONE_ESTIMATED,
+    NOT_ESTIMATED,
     Counts,
     CpuTimes,
     Duty,
@@ -328,6 +340,8 @@ class ExecSum(SampleSum):
         self.names: dict[str, CgroupName] = {}
         self._failed = self._dropped = 0
         self._counts = [0, 0, 0]
+        self._failed_duty: Duty | None = None
+        self._estimated: dict[int, Estimate] = {}
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(ExecSample, old), cast(ExecSample, after)
@@ -344,12 +358,18 @@ class ExecSum(SampleSum):
         if new.given_up is None:
             tick.counts["failed"] = self.log.failed - self._failed
         self._failed = self.log.failed
+        self._failed_duty = add_duty(
+            self._failed_duty, duty_between(old.failed_duty, new.failed_duty)
+        )
+        more = estimate_delta({0: old.estimated_failed}, {0: new.estimated_failed})
+        add_all(self._estimated, more)
 
     def _own(self) -> dict[str, Any]:
         execs, failed, exits = self._counts
         return {
             "execs": execs, "failed": failed, "exits": exits,
-            "events": (), "dropped": self._dropped,
+            "events": (), "dropped": self._dropped, "failed_duty": self._failed_duty,
+            "estimated_failed": self._estimated.get(0, NOT_ESTIMATED),
         }  # fmt: skip
 
 
@@ -362,21 +382,30 @@ class LatencySum(SampleSum):
         self._counting: dict[str, float] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
         self._texts: dict[tuple[str, str], Spent] = {}
+        self._estimated: dict[tuple[str, int], Estimate] = {}
+        self._estimated_texts: dict[tuple[str, str], Estimate] = {}
         self._comms: dict[int, str] = {}
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(LatencySample, old), cast(LatencySample, after)
+        old = continued(old, new)
         for spec, target in new.targets.items():
             if target.spec in self._targets or len(self._targets) < MOST_TIMED:
                 seconds = target_seconds(old, new, target, tick.seconds)
                 self._take_target(old.targets.get(spec), target, seconds, tick)
         add_pairs(self._processes, spent_delta(old.processes, new.processes), Spent)
         add_pairs(self._texts, spent_delta(old.texts, new.texts), Spent)
+        more = estimate_delta(old.estimated_processes, new.estimated_processes)
+        add_all(self._estimated, more)
+        add_all(self._estimated_texts, estimate_delta(old.estimated_texts, new.estimated_texts))
+        for table in (self._estimated, self._estimated_texts):
+            keep_first(cast("dict[Any, Any]", table), MOST_KEYS)
         self._comms.update(new.comms)
         keep_first(self._processes, MOST_KEYS)
         keep_first(self._texts, MOST_KEYS)
         if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, {pid for _, pid in self._processes})
+            pids = {pid for _, pid in (*self._processes, *self._estimated)}
+            self._comms = only(self._comms, pids)
         self._prune(len(self._processes) + len(self._texts), new)
 
     def _leave_out(self, sample: LatencySample) -> int:
@@ -385,7 +414,7 @@ class LatencySum(SampleSum):
             for key in behind_first(table, alive, untimed):
                 spent = table.pop(key)
                 leave(self.left, key[0], 1, count=spent.n, total=spent.total)
-        pids = {pid for _, pid in self._processes} | sample.comms.keys()
+        pids = {pid for _, pid in (*self._processes, *self._estimated)} | sample.comms.keys()
         self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
         return len(self._processes) + len(self._texts)
 
@@ -407,13 +436,16 @@ class LatencySum(SampleSum):
             missed=(total.missed if total else 0) + max(0, new.missed - (old.missed if old else 0)),
             overflow=(total.overflow if total else 0)
             + max(0, new.overflow - (old.overflow if old else 0)),
+            **_bursts(total, old, new),
         )
-        if new.state == "on":
+        more = duty_between(old.duty if old else None, new.duty)
+        if new.state == "on" and (new.duty is None or more is not None or spent.n):
             name = f"calls {new.spec}"
             self._counting[new.spec] = self._counting.get(new.spec, 0.0) + seconds
-            tick.counts[name] = spent.n
-            if seconds < tick.seconds:
+            tick.counts[name] = spent.n + estimated_calls(old, new).n
+            if seconds != tick.seconds:
                 tick.counting[name] = seconds
+            spent = with_bursts(spent, old, new)
             if spent.n and not new.counts_only:
                 tick.spent[new.spec] = dict(spent.buckets)
 
@@ -425,7 +457,21 @@ class LatencySum(SampleSum):
         return {
             "targets": targets, "processes": self._processes,
             "texts": self._texts, "comms": self._comms,
+            "estimated_processes": self._estimated, "estimated_texts": self._estimated_texts,
         }  # fmt: skip
+
+
+def _bursts(total: Target | None, old: Target | None, new: Target) -> dict[str, Any]:
+    """What a target's bursts stand for, with those of the spans before."""
+    duty = duty_between(old.duty if old else None, new.duty)
+    known = {0: total.estimated} if total is not None else {}
+    add_all(known, {0: estimated_calls(old, new)})
+    seen = histogram_delta(old.in_bursts if old else None, new.in_bursts)
+    return {
+        "duty": add_duty(total.duty if total else None, duty),
+        "estimated": known[0],
+        "in_bursts": add_histogram(total.in_bursts if total else None, seen),
+    }
 
 
 class PmcSum(SampleSum):
@@ -440,6 +486,20 @@ class PmcSum(SampleSum):
         self._cpu_readings: dict[tuple[int, str], Reading] = {}
         self._comms: dict[int, str] = {}
         self._unattributed = 0
+        self._estimated: dict[tuple[int, str], Estimate] = {}
+        self._estimated_cpus: dict[tuple[int, str], Estimate] = {}
+        self._estimated_machine: dict[str, Estimate] = {}
+
+    def _take_estimates(self, old: PmcSample, new: PmcSample) -> dict[str, Estimate]:
+        """Add up what bursts stand for; returns that of the machine, by quantity."""
+        add_all(self._estimated, estimate_delta(old.estimated, new.estimated))
+        add_all(self._estimated_cpus, estimate_delta(old.estimated_cpus, new.estimated_cpus))
+        machine = estimate_delta(old.estimated_machine, new.estimated_machine)
+        add_all(self._estimated_machine, machine)
+        keep_first(self._estimated, MOST_ROWS)
+        keep_first(self._estimated_cpus, MOST_KEYS)
+        keep_first(self._estimated_machine, MOST_KEYS)
+        return machine
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(PmcSample, old), cast(PmcSample, after)
@@ -454,10 +514,13 @@ class PmcSum(SampleSum):
         keep_first(self._readings, MOST_ROWS)
         keep_first(self._cpu_readings, MOST_KEYS)
         if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, self._tasks.keys() | {pid for pid, _ in self._readings})
+            pids = {pid for pid, _ in (*self._readings, *self._estimated)}
+            self._comms = only(self._comms, self._tasks.keys() | pids)
         self._unattributed += max(0, new.unattributed - old.unattributed)
-        tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
-        tick.counts["idle"] = sum([cpu.idle for cpu in cpus])
+        more = self._take_estimates(old, new)
+        for name in ("busy", "idle"):
+            exact = sum([getattr(cpu, name) for cpu in cpus])
+            tick.counts[name] = exact + more.get(name, NOT_ESTIMATED).n
         for event in ("cycles", "instructions"):
             pairs = [
                 (old.cpu_readings.get(key), reading)
@@ -471,9 +534,13 @@ class PmcSum(SampleSum):
         self._prune(len(self._tasks), new)
 
     def _leave_out(self, sample: PmcSample) -> int:
-        gone = least_active(self._tasks, self._readings, sample.tasks)
+        alive = sample.tasks.keys() | {pid for pid, _ in sample.estimated}
+        gone = least_active(self._tasks, self._readings, alive)
         clock = sum([self._tasks.pop(pid).clock for pid in gone])
         self._readings = {key: r for key, r in self._readings.items() if key[0] not in gone}
+        estimated = self._estimated.items()
+        clock += sum([n.n for (pid, name), n in estimated if pid in gone and name == CLOCK])
+        self._estimated = {key: n for key, n in estimated if key[0] not in gone}
         self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
         leave(self.left, "processes", len(gone), task_clock=clock)
         return len(self._tasks)
@@ -483,6 +550,7 @@ class PmcSum(SampleSum):
             before.events != after.events
             or loses(before.tasks, after.tasks)
             or loses(before.cpus, after.cpus)
+            or loses(before.estimated, after.estimated)
         )
 
     def _own(self) -> dict[str, Any]:
@@ -490,6 +558,8 @@ class PmcSum(SampleSum):
             "events": self._events or (), "tasks": self._tasks, "cpus": self._cpus,
             "readings": self._readings, "cpu_readings": self._cpu_readings,
             "comms": self._comms, "unattributed": self._unattributed,
+            "estimated": self._estimated, "estimated_cpus": self._estimated_cpus,
+            "estimated_machine": self._estimated_machine,
         }  # fmt: skip
 
 

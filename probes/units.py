@@ -43,6 +43,20 @@ class Unit:
     gate: mmap.mmap | None
 
 
+QUICK = ("", "raw_tracepoint", "btf_tracepoint", "tracepoint", "edge")
+"""Kinds that are attached and detached at once, or are attached to nothing."""
+
+
+@dataclass(slots=True)
+class Bound:
+    """What attaching one group of a unit in bursts takes: descriptors that the unit keeps open."""
+
+    recipes: list[Recipe]
+    programs: list[int]
+    held: list[int]
+    gate: mmap.mmap
+
+
 class Units:
     """All that is attached. `close_all` closes descriptors without making us wait."""
 
@@ -137,12 +151,55 @@ class Units:
         """Links that can be attached in bursts, of a unit or of one of its groups."""
         unit = self._units.get(number)
         links = [] if unit is None else unit.links
-        return [one for one in links if one.recipe.kind and group in (None, one.group)]
+        quick = [one for one in links if one.recipe.kind in QUICK[1:]]
+        return [one for one in quick if group in (None, one.group)]
+
+    def has_long(self, number: int, group: int) -> bool:
+        """Whether a group has links that take long to make, and to close."""
+        return any(one.recipe.kind not in QUICK for one in self._of(number, group))
+
+    def bound(self, number: int, group: int) -> Bound | None:
+        """A group that is alone in its unit, so that the gate is its own; None where it is not.
+
+        All of its links have to be such that they can be made again.
+        """
+        unit, links = self._units.get(number), self._of(number, group)
+        if unit is None or unit.gate is None or not links or len(links) != len(unit.links):
+            return None
+        if not all(one.recipe.kind for one in links):
+            return None
+        return Bound([one.recipe for one in links], unit.programs, unit.held, unit.gate)
+
+    def pause_all(self, number: int, group: int) -> None:
+        """Detach a group, for a while, without waiting for that."""
+        links = self._of(number, group)
+        self._close(_attached(links))
+        for link in links:
+            link.fd = -1
+
+    def _of(self, number: int, group: int) -> list[Link]:
+        unit = self._units.get(number)
+        return [] if unit is None else [one for one in unit.links if one.group == group]
 
     def gated(self, number: int, group: int | None) -> mmap.mmap | None:
         """The control page by which the whole unit is told to count; of a group there is none."""
         unit = self._units.get(number)
         return unit.gate if unit is not None and group is None else None
+
+    def run_edges(self, number: int, links: Sequence[Link], burst: int) -> None:
+        """Run what is to run where a burst begins, or ends (`burst` 0), on each CPU that runs.
+
+        Raises OSError where that cannot be done.
+        """
+        programs = self._units[number].programs
+        for link in links:
+            if link.recipe.kind == "edge" and link.recipe.program < len(programs):
+                for cpu in range(link.recipe.config):
+                    try:
+                        bpfsys.run_on_cpu(programs[link.recipe.program], cpu, [burst])
+                    except OSError as error:
+                        if error.errno != errno.ENXIO:  # a CPU that does not run now
+                            raise
 
     def attach_again(self, number: int, links: Sequence[Link]) -> None:
         """Attach what is detached; raises OSError."""
@@ -155,6 +212,8 @@ class Units:
         """Detach, for a while."""
         slow = [link.fd for link in links if link.recipe.kind == "tracepoint" and link.fd >= 0]
         for link in links:
+            if link.recipe.kind == "edge":
+                continue
             if link.fd >= 0 and link.recipe.kind != "tracepoint":
                 os.close(link.fd)
             link.fd = -1

@@ -16,10 +16,11 @@ from typing import Any
 
 from probes.adding import reading_delta
 from probes.changes import changed, gone
-from probes.estimates import estimates_delta
+from probes.estimates import estimate_delta, estimates_delta
 from probes.model import continued, count_delta, spent_delta
 from probes.samples import (
     Counts,
+    Estimate,
     Estimates,
     LatencySample,
     PmcSample,
@@ -59,6 +60,15 @@ def _texts(old: Any, new: Any) -> Rows:
     return spent_delta(continued(old, new).texts, new.texts).items()
 
 
+def _sampled(old: Any, new: Any) -> Rows:
+    before = continued(old, new).estimated_processes
+    return estimate_delta(before, new.estimated_processes).items()
+
+
+def _sampled_texts(old: Any, new: Any) -> Rows:
+    return estimate_delta(continued(old, new).estimated_texts, new.estimated_texts).items()
+
+
 def _tasks(old: Any, new: Any) -> Rows:
     for pid, before, after in changed(old.tasks, new.tasks):
         if before is None or after.clock < before.clock or after.switches < before.switches:
@@ -71,6 +81,10 @@ def _readings(old: Any, new: Any) -> Rows:
     for key, before, after in changed(old.readings, new.readings):
         if before != after:
             yield key, reading_delta(before, after)
+
+
+def _by_quantity(old: Any, new: Any) -> Rows:
+    return estimate_delta(old.estimated, new.estimated).items()
 
 
 def _pairwise(do: Callable[[int, int], int], some: Numbers, more: Numbers) -> Numbers:
@@ -86,8 +100,17 @@ TABLES: Mapping[type[Sample], Mapping[str, Table]] = {
         "estimated_matrix": (_estimated, Estimates),
         "estimated_processes": (_of_processes, Estimates),
     },
-    LatencySample: {"processes": (_processes, Spent), "texts": (_texts, Spent)},
-    PmcSample: {"tasks": (_tasks, TaskTimes), "readings": (_readings, Reading)},
+    LatencySample: {
+        "processes": (_processes, Spent),
+        "texts": (_texts, Spent),
+        "estimated_processes": (_sampled, Estimate),
+        "estimated_texts": (_sampled_texts, Estimate),
+    },
+    PmcSample: {
+        "tasks": (_tasks, TaskTimes),
+        "readings": (_readings, Reading),
+        "estimated": (_by_quantity, Estimate),
+    },
 }
 """The tables from which ended processes disappear: how to compare them, and what rows are."""
 

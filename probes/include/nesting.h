@@ -21,7 +21,7 @@ struct frame {
 
 struct stack {
 	u32 depth;
-	u32 pad;
+	u32 burst;	/* the burst that the starts are of, see stack_now */
 	struct frame frames[DEPTH];
 	u32 function[DEPTH];	/* the address of each one's entry, as far as it tells them apart */
 };
@@ -29,14 +29,30 @@ struct stack {
 BPF_TABLE("lru_hash", struct thread_key, struct stack, stacks, PT_THREADS);
 BPF_TABLE("percpu_array", u32, struct stack, empty, 1);
 
+/*
+ * A stack without the starts of an earlier burst: their ends came while nothing was attached, so
+ * that a later end would take them for its own. While attached for good there is one burst.
+ */
+static __always_inline struct stack *stack_now(struct control *c, struct stack *s)
+{
+	u32 burst = c->enabled;
+
+	if (s && s->burst != burst) {
+		s->burst = burst;
+		s->depth = 0;
+	}
+	return s;
+}
+
 /* The stack of the current thread, made if need be; NULL when that is impossible (counted). */
-static __always_inline struct stack *stack_of(struct hist *h, struct thread_key *key)
+static __always_inline struct stack *stack_of(struct control *c, struct hist *h,
+					      struct thread_key *key)
 {
 	struct stack *s = stacks.lookup(key);
 	u32 zero = 0;
 
 	if (s)
-		return s;
+		return stack_now(c, s);
 	s = empty.lookup(&zero);
 	if (!s)
 		return NULL;
@@ -44,7 +60,7 @@ static __always_inline struct stack *stack_of(struct hist *h, struct thread_key 
 	s = stacks.lookup(key);
 	if (!s)
 		PT_ADD(h->overflow, 1);
-	return s;
+	return stack_now(c, s);
 }
 
 #if defined(__aarch64__) || defined(__TARGET_ARCH_arm64)
@@ -74,7 +90,7 @@ static __always_inline void enter(u32 target, u64 sp, u32 ip)
 		return;
 	if (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
 		return;
-	s = stack_of(h, &key);
+	s = stack_of(c, h, &key);
 	if (!s)
 		return;
 	depth = s->depth;
@@ -122,7 +138,7 @@ static __always_inline void leave(void *ctx, u32 target, u64 sp)
 
 	if (!c || !h)
 		return;
-	s = stacks.lookup(&key);
+	s = stack_now(c, stacks.lookup(&key));
 	if (!s || !s->depth) {
 		/* a call that did not pass the filters, else one begun before us */
 		if (!c->filters || pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
@@ -166,7 +182,7 @@ static __always_inline void nest(u32 target)
 		return;
 	if (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
 		return;
-	s = stack_of(h, &key);
+	s = stack_of(c, h, &key);
 	if (!s)
 		return;
 	depth = s->depth;
@@ -193,7 +209,7 @@ static __always_inline void unnest(void *ctx, u32 target)
 
 	if (!c || !h)
 		return;
-	s = stacks.lookup(&key);
+	s = stack_now(c, stacks.lookup(&key));
 	if (!s || !s->depth) {
 		if (!c->filters || pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
 			PT_ADD(h->missed, 1);

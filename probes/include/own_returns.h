@@ -103,7 +103,7 @@ int own_enter(struct pt_regs *ctx)
 		return 0;
 	if (c->filters && !pt_wanted(c, bpf_get_current_pid_tgid() >> 32))
 		return 0;
-	s = stack_of(h, &key);
+	s = stack_of(c, h, &key);
 	if (s)
 		begin_own(h, s, ctx->sp);
 	return 0;
@@ -120,7 +120,7 @@ int own_leave(struct pt_regs *ctx)
 
 	if (!c || !h)
 		return 0;
-	s = stacks.lookup(&key);
+	s = stack_now(c, stacks.lookup(&key));
 	if (!s || !end_own(ctx, c, h, s, ctx->sp, now))
 		no_start(c, h);
 	return 0;
@@ -169,7 +169,7 @@ int go_enter(struct pt_regs *ctx)
 		s = goroutines.lookup(&key);
 	}
 	if (s)
-		begin_own(h, s, sp);
+		begin_own(h, stack_now(c, s), sp);
 	else
 		PT_ADD(h->overflow, 1);
 	return 0;
@@ -187,7 +187,7 @@ int go_leave(struct pt_regs *ctx)
 	/* where there is no goroutine there was no start: that was counted at the entry */
 	if (!c || !h || !go_place(ctx, &key, &sp))
 		return 0;
-	s = goroutines.lookup(&key);
+	s = stack_now(c, goroutines.lookup(&key));
 	if (!s || !end_own(ctx, c, h, s, sp, now))
 		no_start(c, h);
 	return 0;

@@ -42,7 +42,7 @@
 #define PT_TICK 10000000
 
 struct control {
-	u64 enabled;	/* 0: programs return at once */
+	u64 enabled;	/* 0: programs return at once; else 1, or the ktime at which a burst began */
 	u64 epoch;	/* raised by user space at every poll */
 	u64 filters;	/* PT_FILTER_* */
 	u64 cgroup;	/* id of a cgroup2 directory ... */

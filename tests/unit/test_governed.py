@@ -15,8 +15,8 @@ from probes import governed
 from probes.base import Probe
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
-from probes.latency_budget import COUNTED, Ladders
+from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
+from probes.latency_budget import COUNTED, EVENTS, Ladders
 from probes.samples import NO_COST, Counts, Histogram, Target
 from probes.syscalls import TIMED, SyscallProbe
 
@@ -282,7 +282,7 @@ def test_shares_of_targets_follow_their_calls_and_what_those_cost() -> None:
     )
     assert [part.share for part in parts] == [0.5, 0.5]
     assert outside == pytest.approx(2 * UNMEASURED / 4)
-    assert [part.levels for part in parts] == [COUNTED, ALL_OR_NOTHING]
+    assert [part.levels for part in parts] == [COUNTED, EVENTS]
 
 
 def test_a_counted_target_can_still_be_timed_again() -> None:
@@ -296,6 +296,8 @@ def test_a_counted_target_can_still_be_timed_again() -> None:
     assert not ladders.is_detached("malloc")
     assert ladders.given_up() == "1 target given up"
     ladders.put("malloc", 2)
+    assert ladders.given_up() == "malloc sampling 1 s in 4"
+    ladders.put("malloc", len(COUNTED) - 1)
     assert ladders.is_detached("malloc")
     ladders.drop("malloc")
     assert ladders.given_up() is None
@@ -332,6 +334,28 @@ def test_what_each_call_of_the_machine_pays_follows_their_rate() -> None:
     slots["syscalls"].runs = True
     call(1e3, 30)
     assert watcher.level == 0
+
+
+def test_what_a_part_costs_in_bursts_is_not_taken_for_all_that_it_would() -> None:
+    """Events of a part in bursts are as few as those: beside its calls it costs as much more."""
+    seen: list[float | None] = []
+
+    class Bursting(Watcher):
+        def parts(self) -> Sequence[Part]:
+            return [Part("", ALL_OR_NOTHING, 0, 0.0), Part("failed", SAMPLED, 2, 1.0, 50.0)]
+
+    watcher = Bursting(0.0)
+    watcher.meter.estimate = lambda now: 3.0
+    owner = Owner({"execs": Slot(watcher)})
+    decide = owner.governed._governor.decide
+
+    def noted(now: float, loads: Sequence[Load], own: float, busy: float | None) -> Any:
+        seen.extend(load.full for load in loads)
+        return decide(now, loads, own, busy)
+
+    owner.governed._governor.decide = noted  # type: ignore[method-assign]
+    owner.run(5)
+    assert seen[-1] == pytest.approx(3.0 * 16)
 
 
 def test_what_each_call_pays_is_known_though_the_first_look_detaches_who_counts_them() -> None:

@@ -22,7 +22,7 @@ def test_only_targets_on_system_calls_are_gauged() -> None:
 def unit(per_call: float, *targets: tuple[str, bool]) -> Unit:
     """Targets and whether each makes calls pay."""
     slots = {i: {"spec": spec, "watches": pays} for i, (spec, pays) in enumerate(targets)}
-    return cast(Unit, SimpleNamespace(per_call=per_call, slots=slots))
+    return cast(Unit, SimpleNamespace(per_call=per_call, slots=slots, bursts=None))
 
 
 def test_what_calls_pay_is_shared_among_those_that_make_them() -> None:

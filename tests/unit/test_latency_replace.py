@@ -27,7 +27,8 @@ class FakeUnit:
         self.counts = [(0, 0, 0)] * len(specs)
         self.changes: list[tuple[int, int, int, int, bytes, int, int]] = []
         self.control = None
-        self.per_call = 0.0
+        self.per_call = self.switching = 0.0
+        self.bursts: Any = None
         self.rows = SimpleNamespace(changes=lambda control, processes: self.changes)
         self.hists = SimpleNamespace(
             counters=lambda: self.counts, read=self._read, reading=lambda control: nullcontext()

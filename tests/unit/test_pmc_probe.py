@@ -54,7 +54,7 @@ class Kernel:
     def __init__(self, events: tuple[str, ...], mode: str = "all", **facts: Any) -> None:
         self.events = events
         self.row_size = 64 + 8 * (3 + 2 * len(events))
-        self.cpu_size = 8 * (14 + 3 * len(events))
+        self.cpu_size = 8 * (17 + 3 * len(events))
         sizes = {
             "control": 4096,
             "handover": 4096,
@@ -123,7 +123,7 @@ class Kernel:
         gains = {FIELDS.index(name): more for name, more in fields.items()}
         for event, reading in (counts or {}).items():
             slot = self.events.index(event)
-            gains |= {14 + 3 * slot + at: more for at, more in enumerate(reading)}
+            gains |= {17 + 3 * slot + at: more for at, more in enumerate(reading)}
         self._add("cpus", cpu * self.cpu_size, gains)
 
     def close(self) -> None:

@@ -141,6 +141,7 @@ class _Process(Struct):
     task_clock: NotNegative
     cycles: Number | None = None
     instructions: Number | None = None
+    error: Annotated[dict[Text, NotNegative | None], Meta(max_length=200)] = {}
 
 
 class _Cpu(Struct):
@@ -150,6 +151,7 @@ class _Cpu(Struct):
 
 class _Pmc(Struct):
     seconds: Number | None = None
+    duty: _Duty | None = None
     processes: list[_Process] | None = None
     cpus: list[_Cpu] | None = None
     others: Others = {}
@@ -349,6 +351,7 @@ def _estimated(probes: _Probes) -> dict[str, float]:
         "syscalls": [probes.syscalls.duty if probes.syscalls is not None else None],
         "execs": [probes.execs.failed_duty if probes.execs is not None else None],
         "latency": [target.duty for target in targets or ()],
+        "pmc": [probes.pmc.duty if probes.pmc is not None else None],
     }
     seconds = {name: [one.seconds for one in duties if one] for name, duties in found.items()}
     return {name: max(some) for name, some in seconds.items() if some}
@@ -405,7 +408,9 @@ def _pmc(probe: _Pmc, seconds: float, figures: dict[Key, Figure]) -> None:
     sums: dict[str, list[float]] = {}
     for row in probe.processes or ():
         total = sums.setdefault(row.comm, [0.0, 0.0])
-        _rate(figures, Key("process", row.comm, "% of a CPU"), row.task_clock / 1e7, seconds)
+        error = _error(row.task_clock, row.error.get("task_clock", 0.0), probe.duty) / 1e7
+        key = Key("process", row.comm, "% of a CPU")
+        _rate(figures, key, row.task_clock / 1e7, seconds, error)
         if row.cycles and row.instructions is not None:
             total[0] += row.cycles
             total[1] += row.instructions

@@ -85,8 +85,14 @@ def number(
 
 
 def _mark(row: Row, field: str) -> str:
-    """What stands before a count that is estimated, at least in part."""
-    return "~" if field in ("count", "errors") and row.get("estimated") and row[field] else ""
+    """What stands before a number that is estimated, at least in part."""
+    estimated = row.get("estimated")
+    if not estimated or not row[field]:
+        return ""
+    if isinstance(estimated, Mapping):
+        # Some of its numbers are, and have an error each.
+        return "~" if field in row["error"] else ""
+    return "~" if field in ("count", "errors") else ""
 
 
 def rate(name: str, field: str, seconds: float | None, style: str = "") -> Column:
@@ -101,18 +107,19 @@ def rate(name: str, field: str, seconds: float | None, style: str = "") -> Colum
     return Column(name, True, "per second, over the time in which the probe ran", cell)
 
 
-def within(duty: Mapping[str, Any] | None) -> list[Column]:
-    """How far off a row's count may be, while a part of the counts is estimated."""
+def within(duty: Mapping[str, Any] | None, field: str = "count") -> list[Column]:
+    """How far off a number of a row may be, while a part of these is estimated."""
     if duty is None:
         return []
     times = duty["factor"]
 
     def cell(row: Row) -> Cell:
-        error = row.get("error")
+        error, value = row.get("error"), row[field]
+        if isinstance(error, Mapping):
+            error = error.get(field)
         if error is None:
             return Cell("?" if row.get("estimated") else "")
-        part = error * times / row["count"] if row["count"] else None
-        return Cell(fmt_within(error * times, row["count"]), part)
+        return Cell(fmt_within(error * times, value), error * times / value if value else None)
 
     return [
         Column(
@@ -131,7 +138,8 @@ def share(name: str, field: str, whole: float | str, hint: str) -> Column:
         value = row.get(field)
         total = row.get(whole) if isinstance(whole, str) else whole
         part = value / total if value is not None and total else None
-        return Cell(fmt_percent(value, total), part, "zero" if value == 0 else "")
+        shown = _mark(row, field) + fmt_percent(value, total)
+        return Cell(shown, part, "zero" if value == 0 else "")
 
     return Column(name, True, hint, cell)
 
@@ -255,8 +263,13 @@ def _value(row: Row, field: str) -> Cell:
 
 
 def _longest(row: Row) -> Cell:
-    """The maximum, or what no duration exceeds; files of earlier versions do not say which."""
+    """The maximum, or what no duration exceeds; files of earlier versions do not say which.
+
+    Of a target that was attached in bursts it is the longest that they saw.
+    """
     cell = _value(row, "max")
+    if row.get("duty") and cell.text != UNKNOWN:
+        return cell._replace(text=f">={cell.text}")
     return cell._replace(text=at_most(cell.text, bool(row.get("max_exact"))))
 
 
@@ -276,6 +289,29 @@ def _state(row: Row) -> Cell:
     return Cell("; ".join([str(row["state"]), *words]), None, style)
 
 
+def _target_rate(seconds: float | None) -> Column:
+    """Calls a second: of a target that was attached in bursts, over the time they stand for."""
+
+    def cell(row: Row) -> Cell:
+        return rate("", "count", row["seconds"] if row.get("duty") else seconds).cell(row)
+
+    return Column("calls/s", True, "per second, over the time in which the probe ran", cell)
+
+
+def _target_within(targets: Sequence[Row]) -> list[Column]:
+    """How far off the calls may be of targets that were attached in bursts."""
+    duties = {row["spec"]: row["duty"] for row in targets if row.get("duty")}
+    found = {spec: within(duty)[0] for spec, duty in duties.items()}
+    if not found:
+        return []
+    first = next(iter(found.values()))
+
+    def cell(row: Row) -> Cell:
+        return found[row["spec"]].cell(row) if row["spec"] in found else Cell("")
+
+    return [Column(first.name, True, first.hint, cell)]
+
+
 def latency_tables(probe: Row) -> list[Table]:
     """Targets, and who is behind them."""
     targets = probe["targets"]
@@ -283,7 +319,8 @@ def latency_tables(probe: Row) -> list[Table]:
         text("target", "spec"),
         Column("how", False, "the kernel's mechanism, or why it does not run", _state),
         number("calls", "count"),
-        rate("calls/s", "count", probe["seconds"]),
+        _target_rate(probe["seconds"]),
+        *_target_within(targets),
         _measured("p50", "p50", "half of the calls took no longer"),
         _measured("p90", "p90", "9 of 10 calls took no longer"),
         _measured("p99", "p99", "99 of 100 calls took no longer"),
@@ -337,12 +374,14 @@ def pmc_tables(probe: Row) -> list[Table]:
     cpus = [
         plain("CPU", "cpu"),
         share("busy", "busy", wall, "of the time, with a process"),
+        *within(probe.get("duty"), "busy"),
         ipc, *events, switches, waits,
     ]  # fmt: skip
     processes = [
         plain("pid", "pid"),
         text("process", "comm"),
         share("CPU", "task_clock", wall, "of one CPU"),
+        *within(probe.get("duty"), "task_clock"),
         number("time", "task_clock", "on a CPU", fmt_ns),
         ipc, *events, switches,
         rate("migrations/s", "migrations", seconds),

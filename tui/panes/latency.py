@@ -6,13 +6,12 @@ Its numbers are those of `probes.model.latency_view`, divided by the interval's 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from probes.elapsed import counted_seconds
 from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
 from probes.samples import Frame, LatencySample
 from tui.panes.base import Pane
 from tui.panes.heatmap import Moment
+from tui.panes.held import Held
 from tui.panes.latency_drawings import PAIR, Drawings, side_by_side
 from tui.panes.table import Column, Table
 from tui.panes.targets import (
@@ -25,6 +24,7 @@ from tui.panes.targets import (
     label,
     mechanism,
     partly_timed,
+    rated,
     target_columns,
     why_lines,
 )
@@ -59,8 +59,9 @@ class LatencyPane(Pane):
         self.shows = VIEWS[0]
         self._removing: set[str] = set()
         self._quiet: dict[int | str, tuple[int, Behind]] = {}
+        self._held = Held()
         self.table: Table[Row] = Table(
-            target_columns([]),
+            target_columns([], ""),
             lambda row: row.spec,
             lambda row: f"{row.spec} {mechanism(row)}",
             empty="no targets: press f to find a function to time",
@@ -68,10 +69,18 @@ class LatencyPane(Pane):
         )
         self.processes = self._process_table()
 
+    def _behind_columns(self, by_text: bool | None = None) -> list[Column[Behind]]:
+        """Columns of what is behind the target drilled into, or of texts or none."""
+        shape: Column[Behind] = Column("", BAR, self._bar, right=False, drop=2)
+        row = self.selected() if by_text is None else None
+        target = row.target if row is not None else None
+        texts = target.target.by_text if target is not None else bool(by_text)
+        estimated = target is not None and target.target.duty is not None
+        return behind_columns(shape, texts, self.look.glyphs.within if estimated else "")
+
     def _process_table(self, by_text: bool = False) -> Table[Behind]:
-        shape: Column[Behind] = Column("", BAR, self._bar, right=False)
         return Table(
-            behind_columns(replace(shape, drop=2), by_text),
+            self._behind_columns(by_text),
             lambda row: row.key,
             lambda row: f"{row.process.comm} {row.process.pid or ''}",
             sort=2 if by_text else 3,
@@ -103,6 +112,8 @@ class LatencyPane(Pane):
             self.view = None
             return
         seconds = counted_seconds(was, sample, seconds_between(since, after))
+        if was is not None:
+            was = self._held.before(was, sample, after.mono)
         self.view = view = latency_view(was, sample, seconds)
         spent = {row.target.spec for row in view.targets}
         self._removing &= spent
@@ -132,16 +143,18 @@ class LatencyPane(Pane):
         super().reset()
         self.drawings.clear()
         self._quiet.clear()
+        self._held.clear()
 
     def _feed(self, aged: bool = False) -> None:
         view = self.view
         if view is None:
             return
         rows = [Row(t, t.seconds, t.target.spec in self._removing) for t in view.targets]
-        self.table.set_columns(target_columns(rows))
+        self.table.set_columns(target_columns(rows, self.look.glyphs.within))
         self.table.filter = "" if self.drilled else self.filter
         self.table.feed(rows)
         if self.drilled is not None:
+            self.processes.set_columns(self._behind_columns())
             self.processes.filter = self.filter
             self.processes.feed(self._behind(view, self.drilled, aged))
 
@@ -156,7 +169,13 @@ class LatencyPane(Pane):
         whole = sum([(row.total if timed else row.count) or 0 for row in found]) or 1
         values = any(row.is_value for row in self.table.rows if row.spec == spec)
         rows = [
-            Behind(p, target.seconds, ((p.total if timed else p.count) or 0) / whole, values)
+            Behind(
+                p,
+                target.seconds,
+                ((p.total if timed else p.count) or 0) / whole,
+                values,
+                target.duty,
+            )
             for p in found
         ]
         active = {row.key for row in rows}
@@ -189,7 +208,7 @@ class LatencyPane(Pane):
         out: list[Span] = [
             (str(many), "value"),
             (" target  " if many == 1 else " targets  ", "dim"),
-            (fmt_count(None if many and given_up == many else view.rate), "value"),
+            rated(None if many and given_up == many else view.rate, self._estimated),
             (" calls/s", "dim"),
         ]
         if broken:
@@ -201,7 +220,8 @@ class LatencyPane(Pane):
         if self.drilled is not None and self.unlisted:
             out.append((f"  not listed {fmt_count(self.unlisted)}/s", "warn"))
         if self.sample is not None and self.sample.given_up is not None:
-            out.append((f"  {self.sample.given_up}", "warn"))
+            # What it does without before why: a title is cut between figures.
+            out += [(f"  {words}", "warn") for words in safe(self.sample.given_up).split(": ")]
         for word, count in (
             ("missed", sum([row.missed / row.seconds for row in view.targets])),
             ("overflow", sum([row.overflow / row.seconds for row in view.targets])),
@@ -209,6 +229,11 @@ class LatencyPane(Pane):
             if count:
                 out.append((f"  {word} {fmt_count(count)}/s", "warn"))
         return out
+
+    @property
+    def _estimated(self) -> bool:
+        """Whether any of the calls are estimates."""
+        return self.view is not None and any(row.estimated for row in self.view.targets)
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
         """The table, and beside or below it what the selected target's durations look like."""

@@ -94,9 +94,10 @@ def _histogram(row: Row, scale: Scale, size: tuple[int, int], look: Look) -> lis
     width, height = size
     spec = shorten(safe(label(row.spec)), max(12, width // 2), look.glyphs.more)
     calls = "call" if row.target.count == 1 else "calls"
+    mark = "~" if row.target.estimated else ""
     title: list[Span] = [
         (f" {spec}  ", "name"),
-        (f"{fmt_count(row.target.count)} {calls} in {fmt_seconds(row.seconds)} s", "dim"),
+        (f"{mark}{fmt_count(row.target.count)} {calls} in {fmt_seconds(row.seconds)} s", "dim"),
     ]
     return histogram_lines(row.target, scale, title, width, height, look)
 

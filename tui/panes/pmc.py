@@ -14,7 +14,9 @@ Its numbers are those of `probes.pmc_view`. Enter shows a process's counters one
 from __future__ import annotations
 
 from probes.elapsed import counted_seconds
+from probes.estimates import factor
 from probes.model import seconds_between
+from probes.pmc_bursts import SWITCHES
 from probes.pmc_events import CUSTOM, MODES, SETS
 from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.processes import pid_of
@@ -36,7 +38,7 @@ from tui.panes.pmc_columns import (
 from tui.panes.pmc_graphs import SIDE, Past, graphs
 from tui.panes.table import Table
 from tui.shared.styled_lines import Line, Span
-from tui.shared.text import fmt_count, safe, wrap
+from tui.shared.text import fmt_count, fmt_within, safe, wrap
 
 LINGER = 10
 """Intervals for which a process that does not run keeps its row, and marks their column."""
@@ -165,7 +167,8 @@ class PmcPane(Pane):
         shown = view.processes[: self._most(view)]
         self.hidden = len(view.processes) - len(shown)
         rows = [Row(task, view) for task in shown] + self._resting(view, aged)
-        table.set_columns(columns(view.sample, self._marks > 0))
+        estimated = view.duty is not None
+        table.set_columns(columns(view.sample, self._marks > 0, estimated))
         table.filter = self.filter if self.drilled is None else ""
         table.feed(rows)
 
@@ -215,9 +218,17 @@ class PmcPane(Pane):
                 out.append((f"  {len(missing)} never ran", "warn"))
         else:
             out += [("no hardware counters", "warn")]
-        out += [("  cpu ", "dim"), (fmt_share(machine.busy), "value")]
-        out += [("  ctx ", "dim"), (fmt_count(machine.switches / view.seconds), "value")]
+        mark = "" if view.duty is None else "~"
+        out += [("  cpu ", "dim"), (mark + fmt_share(machine.busy), "value")]
+        out += [("  ctx ", "dim"), (mark + fmt_count(machine.switches / view.seconds), "value")]
         out.append(("/s", "dim"))
+        error = machine.error(SWITCHES, view.duty)
+        if error is not None and view.duty is not None:
+            off = fmt_within(error * factor(view.duty), machine.switches)
+            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+        if sample.given_up is not None:
+            # What it does without before why: a title is cut between figures.
+            out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
         if view.unattributed:
             out.append((f"  no process {fmt_count(view.unattributed / view.seconds)}/s", "warn"))
         return out

@@ -6,10 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from probes.estimates import factor
 from probes.model import SpentRow, TargetRow
+from probes.samples import Duty
 from tui.panes.table import Column
 from tui.shared.styled_lines import Line, Span
-from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_percent, safe, width, wrap
+from tui.shared.text import (
+    UNKNOWN,
+    at_most,
+    fmt_count,
+    fmt_ns,
+    fmt_percent,
+    fmt_within,
+    safe,
+    width,
+    wrap,
+)
 
 NEAR = 2.0
 """A duration below so many times the probe's own floor says little."""
@@ -72,6 +84,7 @@ class Behind:
     seconds: float
     share: float | None
     is_value: bool = False
+    duty: Duty | None = None
 
     @property
     def key(self) -> int | str:
@@ -131,8 +144,10 @@ def file_notes(row: Row | None, acts: bool) -> list[Line]:
 
 
 def partly_timed(row: Row | None) -> list[Line]:
-    """Of a wildcard: which of its functions are only counted."""
-    if row is None or row.target.target.state != "on" or row.target.target.counts_only:
+    """What is not seen of a target: some functions of a wildcard, or calls longer than a burst."""
+    if row is None or row.target.target.state != "on":
+        return []
+    if row.target.target.counts_only and row.target.target.duty is None:
         return []
     why = row.target.target.why
     return [((f" {safe(why)}", "warn"),)] if why else []
@@ -171,6 +186,8 @@ def _maximum(rows: Iterable[Row]) -> Column[Row]:
 
     def cell(row: Row) -> Span:
         text, style = _amount(row, row.target.maximum)
+        if row.target.duty is not None and text != UNKNOWN:
+            return (f">={text}", style)  # of the calls that bursts saw
         return (at_most(text, row.target.exact), style)
 
     bounds = any(row.target.exact is False for row in rows)
@@ -182,13 +199,33 @@ def _spent(row: Row) -> float | None:
     return None if total is None else total / row.seconds
 
 
-def _calls(rate: float | None) -> Span:
-    return (fmt_count(rate), "value" if rate else "dim")
+def rated(rate: float | None, estimated: bool = False) -> Span:
+    """Calls a second; an estimate has a mark before it."""
+    mark = "~" if estimated and rate else ""
+    return (mark + fmt_count(rate), "value" if rate else "dim")
 
 
-def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
-    """Columns as wide as these rows want them."""
+def _within(error: float | None, count: int | None, duty: Duty | None) -> Span:
+    """How far off an estimated number of calls may be."""
+    if error is None or duty is None:
+        return ("", "dim")
+    return (fmt_within(factor(duty) * error, count or 0), "dim")
+
+
+def target_columns(rows: Iterable[Row], sign: str) -> list[Column[Row]]:
+    """Columns as wide as these rows want them; `sign` is above how far off estimates may be."""
     shown = list(rows)
+    within: list[Column[Row]] = []
+    if any(row.target.target.duty is not None for row in shown):
+        within.append(
+            Column(
+                sign,
+                4,
+                lambda r: _within(r.target.error, r.target.count, r.target.duty),
+                None,
+                drop=2,
+            )
+        )
     longest = max([width(safe(label(row.spec))) for row in shown], default=0)
     how = max([len(mechanism(row)) for row in shown], default=0)
     return [
@@ -202,7 +239,8 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
             middle=True,
         ),
         Column("how", max(3, how), lambda r: (mechanism(r), "dim"), mechanism, right=False, drop=5),
-        Column("calls/s", 7, lambda r: _calls(r.rate), lambda r: r.rate),
+        Column("calls/s", 7, lambda r: rated(r.rate, r.target.estimated > 0), lambda r: r.rate),
+        *within,
         _duration("p50", "p50"),
         _duration("p90", "p90", drop=2),
         _duration("p99", "p99"),
@@ -220,8 +258,11 @@ def target_columns(rows: Iterable[Row]) -> list[Column[Row]]:
     ]
 
 
-def behind_columns(shape: Column[Behind], by_text: bool) -> list[Column[Behind]]:
-    """Columns of processes, or of texts; `shape` last."""
+def behind_columns(shape: Column[Behind], by_text: bool, sign: str = "") -> list[Column[Behind]]:
+    """Columns of processes, or of texts; `shape` last. With a `sign` there are estimates."""
+
+    def off(row: Behind) -> Span:
+        return _within(row.process.error, row.process.count, row.duty)
 
     def spent(row: Behind) -> float | None:
         total = row.process.total
@@ -241,7 +282,8 @@ def behind_columns(shape: Column[Behind], by_text: bool) -> list[Column[Behind]]
         name = [Column("text", 16, called, lambda r: r.process.comm, right=False, most=95)]
     return [
         *name,
-        Column("calls/s", 7, lambda r: _calls(calls(r)), calls),
+        Column("calls/s", 7, lambda r: rated(calls(r), r.process.estimated > 0), calls),
+        *([Column(sign, 4, off, None, drop=2)] if sign else []),
         Column("time/s", 7, lambda r: (r.amount(spent(r)), "text"), spent),
         Column("mean", 6, lambda r: (r.amount(r.process.mean), "text"), lambda r: r.process.mean),
         Column("share", 6, lambda r: (fmt_percent(r.share, 1.0), "text"), None, drop=1),

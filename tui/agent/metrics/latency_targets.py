@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from probes.model import restarted
+from probes.model import estimated_calls, restarted
 from probes.samples import LatencySample, Sample, Target
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
 from tui.agent.metrics.histogram import DURATIONS, PLAIN, Spread
@@ -23,15 +23,17 @@ class Series:
     """What one target counted since it was first seen.
 
     `spread` has durations, `values` values of no unit, `count` what was only counted: each is
-    kept when the target changes from one to another.
+    kept when the target changes from one to another. `estimated` are the calls that bursts stand
+    for, and the variance of that: neither is in any of the others.
     """
 
-    __slots__ = ("count", "last", "missed", "overflow", "seen", "spread", "values")
+    __slots__ = ("count", "estimated", "last", "missed", "overflow", "seen", "spread", "values")
 
     def __init__(self) -> None:
         self.spread: Spread | None = None
         self.values: Spread | None = None
         self.count: int | None = None
+        self.estimated: tuple[int, int] | None = None
         self.missed = self.overflow = 0
         self.seen = 0.0
 
@@ -41,6 +43,10 @@ class Series:
             old = None
         self.missed += more(old.missed if old else None, new.missed)
         self.overflow += more(old.overflow if old else None, new.overflow)
+        if new.duty is not None:
+            more_calls, known = estimated_calls(old, new), self.estimated or (0, 0)
+            self.estimated = (known[0] + more_calls.n, known[1] + more_calls.variance)
+            return
         if new.counts_only:
             self.count = (self.count or 0) + more(old.histogram.n if old else None, new.histogram.n)
             return
@@ -117,6 +123,18 @@ class TargetCounters:
         yield counter(
             "probetop_target_events", "Calls or events of a target that is only counted.", labels,
             [(key, one.count) for key, one in series if one.count is not None],
+        )  # fmt: skip
+        yield counter(
+            "probetop_target_calls_estimated",
+            "Calls of a target while it was attached in bursts, by what those saw; no other series "
+            "has any of them.",
+            labels, [(key, one.estimated[0]) for key, one in series if one.estimated is not None],
+        )  # fmt: skip
+        yield counter(
+            "probetop_target_calls_estimated_variance",
+            "The variance of the estimated calls, by how much bursts differ: the square root of "
+            "its increase is their standard error.",
+            labels, [(key, one.estimated[1]) for key, one in series if one.estimated is not None],
         )  # fmt: skip
         yield counter(
             "probetop_latency_missed",

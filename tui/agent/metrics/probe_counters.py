@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from probes.changes import changed
+from probes.pmc_bursts import CLOCK
 from probes.pmc_view import SCALED_BELOW, exact, scaled
 from probes.readings import Readings, Row
 from probes.samples import (
@@ -19,7 +20,7 @@ from probes.samples import (
     SyscallSample,
 )
 from probes.syscall_names import errno_name
-from tui.agent.metrics.estimates import SyscallEstimates
+from tui.agent.metrics.estimates import FailedEstimates, PmcEstimates, SyscallEstimates
 from tui.agent.metrics.families import OTHER, Family, Names, counter, gauge, label
 from tui.agent.metrics.histogram import Spread
 from tui.agent.metrics.increases import comparable, more, more_counts, more_of, more_spent
@@ -180,6 +181,7 @@ class ExecCounters:
         self._exits = {"ok": 0, "nonzero": 0, "signal": 0}
         self._failures, self._ends = Settled(), Settled()
         self._results = Names(MOST_RESULTS)
+        self._estimates = FailedEstimates()
 
     def add(self, new: Sample) -> None:
         """Take in the next Sample."""
@@ -188,16 +190,22 @@ class ExecCounters:
         old = comparable(self._last, new)
         # Its events were counted: nobody needs them again.
         self._last = ExecSample(
-            generation=new.generation, execs=new.execs, failed=new.failed, exits=new.exits
-        )
+            generation=new.generation, execs=new.execs, failed=new.failed, exits=new.exits,
+            failed_duty=new.failed_duty, estimated_failed=new.estimated_failed,
+        )  # fmt: skip
+        self._estimates.add(old, new)
         self._execs += more(old.execs, new.execs)
         self._dropped += max(0, new.dropped)
         failed = ended = 0
+        # What bursts saw is in the estimate.
+        sampled = new.failed_duty is not None and not more(old.failed, new.failed)
         for event in new.events:
             if isinstance(event, ExitEvent):
                 ended += 1
                 kind = "signal" if event.signal else "nonzero" if event.exit_code else "ok"
                 self._exits[kind] += 1
+            elif event.ret < 0 and sampled:
+                continue
             elif event.ret < 0:
                 failed += 1
                 name = self._results.of(errno_name(-event.ret))
@@ -232,6 +240,7 @@ class ExecCounters:
             "Executions and exits that came too fast for their details to be kept.",
             (), [((), self._dropped)],
         )  # fmt: skip
+        yield from self._estimates.families()
 
 
 class PmcCounters:
@@ -246,6 +255,7 @@ class PmcCounters:
         self._times = {"busy": 0, "idle": 0}
         self._switches = self._migrations = self._unattributed = 0
         self._wait: int | None = None
+        self._estimates = PmcEstimates(crowd)
 
     def add(self, new: Sample) -> None:
         """Take in the next Sample."""
@@ -260,10 +270,13 @@ class PmcCounters:
         for (_, event), before, reading in changed(old.cpu_readings, new.cpu_readings):
             self._add_event((self._names.of(event), new.mode), before, reading)
         self._add_tasks(old, new)
+        self._estimates.add(old, new)
 
     def knows(self, pid: int) -> bool:
         """Whether the last Sample has this process."""
-        return self._last is not None and pid in self._last.tasks
+        return self._last is not None and (
+            pid in self._last.tasks or (pid, CLOCK) in self._last.estimated
+        )
 
     def _add_cpu(self, old: CpuTimes, new: CpuTimes) -> None:
         self._times["busy"] += more(old.busy, new.busy)
@@ -341,6 +354,7 @@ class PmcCounters:
             "Switches of processes that found no room in the table of processes.",
             (), [((), self._unattributed)],
         )  # fmt: skip
+        yield from self._estimates.families()
 
 
 def _changed_rows(old: PmcSample, new: PmcSample) -> Sequence[tuple[int, Row | None, Row]] | None:

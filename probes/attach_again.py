@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaches loaded programs once more, by the recipes that the loader made when it attached them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+
+from probes import bpfsys, memory_locks
+from probes.attach import probe_event
+from probes.base import ProbeError
+from probes.messages import Recipe
+from probes.open_file import OpenFile
+
+MULTI = "_multi"
+
+
+class ChangedError(ProbeError):
+    """A file was written to since it was read: nothing may be attached to it any more."""
+
+
+def check(recipes: Sequence[Recipe], held: Sequence[int]) -> None:
+    """Raises ProbeError if attaching could harm now: see `probes.memory_locks`, and ChangedError.
+
+    Raises OSError.
+    """
+    for number in sorted({one.file for one in recipes if one.places}):
+        file = OpenFile(os.dup(held[number]), "")
+        if {file.version} != {one.version for one in recipes if one.places and one.file == number}:
+            raise ChangedError("the file was changed since it was read", "")
+        memory_locks.check(file)
+        file.close()
+
+
+def attach(recipe: Recipe, programs: Sequence[int], held: Sequence[int], links: list[int]) -> None:
+    """Attach one program, and put what keeps it attached into `links`; raises OSError."""
+    if recipe.program >= len(programs):
+        raise OSError(errno.EINVAL, "there is no such program")
+    program, kind = programs[recipe.program], recipe.kind
+    if kind == "raw_tracepoint":
+        links.append(bpfsys.raw_tracepoint_open(program, recipe.target))
+    elif kind in ("btf_tracepoint", "fentry", "fexit"):
+        links.append(bpfsys.raw_tracepoint_open(program, None))
+    elif kind == "tracepoint":
+        event = bpfsys.perf_event_open(bpfsys.PERF_TRACEPOINT, recipe.config, cpu=0)
+        _by_event(event, program, links)
+    elif kind in ("kprobe", "kretprobe"):
+        _by_event(probe_event(kind, recipe.target), program, links)
+    elif kind.endswith(MULTI):
+        offsets, counters = [one[0] for one in recipe.places], [one[1] for one in recipe.places]
+        path, returns = f"/proc/self/fd/{held[recipe.file]}", kind.startswith("uretprobe")
+        links.append(bpfsys.uprobe_multi_link(program, path, offsets, counters, returns))
+    else:
+        for offset, counter in recipe.places:
+            path = f"/proc/self/fd/{held[recipe.file]}"
+            _by_event(probe_event(kind, path, offset, counter), program, links)
+
+
+def _by_event(event: int, program: int, links: list[int]) -> None:
+    links.append(event)
+    bpfsys.perf_set_bpf(event, program)
+    bpfsys.perf_enable(event)

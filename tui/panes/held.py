@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the last estimate of a target that is attached in bursts until there is another.
+
+A short interval may have no burst in it. What is shown then is what the newest bursts told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from probes.estimates import duty_between
+from probes.samples import Estimate, LatencySample, Target
+
+LONGEST = 8.0
+"""Seconds for which an estimate is shown: bursts come more often than that."""
+
+
+class _Before(NamedTuple):
+    """What was known of a target before its newest bursts, and when those were seen."""
+
+    at: float
+    target: Target
+    processes: Mapping[Any, Estimate]
+    texts: Mapping[Any, Estimate]
+
+
+class Held:
+    """By target, what was known before its newest bursts."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, _Before] = {}
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._before.clear()
+
+    def before(self, was: LatencySample, sample: LatencySample, now: float) -> LatencySample:
+        """`was`, but of targets without a burst since then as they were before their last ones.
+
+        `now` are the monotonic seconds of `sample`.
+        """
+        older: list[tuple[str, _Before]] = []
+        for spec, target in sample.targets.items():
+            old = was.targets.get(spec)
+            if target.duty is None or old is None or old.began != target.began:
+                self._before.pop(spec, None)
+                continue
+            kept = self._before.get(spec)
+            if duty_between(old.duty, target.duty) is not None:
+                tables = (was.estimated_processes, was.estimated_texts)
+                self._before[spec] = _Before(now, old, *(_of(spec, one) for one in tables))
+            elif kept is not None and 0 <= now - kept.at <= LONGEST and _goes_on(kept, target):
+                older.append((spec, kept))
+        if not older:
+            return was
+        specs = {spec for spec, _ in older}
+        return replace(
+            was,
+            targets={**was.targets, **{spec: kept.target for spec, kept in older}},
+            estimated_processes=_instead(
+                was.estimated_processes, specs, [kept.processes for _, kept in older]
+            ),
+            estimated_texts=_instead(was.estimated_texts, specs, [kept.texts for _, kept in older]),
+        )
+
+
+def _goes_on(kept: _Before, target: Target) -> bool:
+    """Whether the same target had bursts since: neither time nor its counts went back."""
+    same = kept.target.began == target.began
+    return same and duty_between(kept.target.duty, target.duty) is not None
+
+
+def _of(spec: str, table: Mapping[Any, Estimate]) -> Mapping[Any, Estimate]:
+    return {key: n for key, n in table.items() if key[0] == spec}
+
+
+def _instead(
+    table: Mapping[Any, Estimate], specs: set[str], kept: list[Mapping[Any, Estimate]]
+) -> dict[Any, Estimate]:
+    """A table with older rows of these targets."""
+    out = {key: n for key, n in table.items() if key[0] not in specs}
+    for rows in kept:
+        out |= rows
+    return out
