@@ -25,6 +25,8 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
 
     Old is None for one that is new. They may be equal all the same, as in decoded Frames.
     """
+    if before is after:
+        return []
     if _by_process(before, after):
         return _changed_readings(before, after)
     if isinstance(after, Packed) and after.is_like(before):
@@ -44,6 +46,8 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
 
 def gone(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
     """Keys of `before` that are not in `after`, in its order."""
+    if before is after:
+        return []
     if _by_process(before, after):
         return _gone_readings(before, after)
     if _grown(before, after):

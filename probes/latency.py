@@ -32,7 +32,7 @@ from probes.latency_wishes import wishes_of
 from probes.messages import BurstReport
 from probes.prices import a_call
 from probes.processes import Processes
-from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
+from probes.rows import ROW_MAPS, SeenRow, name_of_comm, slices_for, text_of
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
@@ -102,6 +102,7 @@ class LatencyProbe:
         self._ladders = Ladders()
         self._files = FileWatch()
         self._counting: float | None = None
+        self._comms_told: Mapping[int, str] | None = None
         self._forget_all()
 
     @property
@@ -232,6 +233,8 @@ class LatencyProbe:
         self.drain()
         self._look_at_files(now)
         self.meter.per_call = max(self._per_call().values(), default=0.0)
+        if self._comms_told is None:
+            self._comms_told = self._comms.copy()
         return LatencySample(
             state="on",
             generation=self.generation,
@@ -240,7 +243,7 @@ class LatencyProbe:
             notes=self.meter.notes,
             targets=self._targets.copy(),
             processes=self._processes.copy(),
-            comms=self._comms.copy(),
+            comms=self._comms_told,
             texts=self._texts.copy(),
         )
 
@@ -256,6 +259,7 @@ class LatencyProbe:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
             pids = {pid for _, pid in self._processes}
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+            self._comms_told = None
         self._known.forget(self._comms)
         if len(self._texts) > MOST_ROWS:
             self._texts = dict(list(self._texts.items())[-MOST_ROWS // 2 :])
@@ -376,6 +380,7 @@ class LatencyProbe:
         self.meter.events = 0
         self._targets = {spec: Target(spec=spec) for spec in self._specs}
         self._processes, self._comms, self._texts = {}, {}, {}
+        self._comms_told = None
 
     def _failed(self, spec: str, why: str, fix: str) -> None:
         if spec not in self._targets:
@@ -420,24 +425,40 @@ class LatencyProbe:
 
     def _charge(self, unit: Unit) -> None:
         """Add up by process, or by text, what rows counted."""
-        comms, processes, texts = self._comms, self._processes, self._texts
-        slots = {slot: (facts["spec"], facts["by_text"]) for slot, facts in unit.slots.items()}
-        rows = unit.rows.changes(unit.control, self._known)
-        for number, slot, count, total, comm, _, noted in rows:
-            target = slots.get(slot)
-            if target is None:
+        table = unit.rows
+        table.renumber(self._known)
+        for noted in table.lists(unit.control):
+            self._add_rows(unit, table.meet(self._add_rows(unit, noted), self._known))
+
+    def _add_rows(self, unit: Unit, noted: list[int]) -> list[int]:
+        """Add what these rows counted since the last read; returns those of other owners."""
+        comms, processes, slots = self._comms, self._processes, unit.slots
+        known, comm_of = processes.get, comms.get
+        strangers: list[int] = []
+        for entry, row, (count, total, owner, _) in unit.rows.read(noted):
+            if row is None or owner != row.owner:
+                strangers.append(entry)
                 continue
-            spec, by_text = target
-            who: Any = text_of(comm) if by_text else number
-            table: dict[Any, Spent] = texts if by_text else processes
-            old = table.get((spec, who), NOTHING_SPENT)
-            table[spec, who] = _NEW(Spent, (old[0] + count, old[1] + total))
-            if by_text:
+            more, longer = count - row.count, total - row.total
+            if not more:
                 continue
-            # Each CPU's idle thread has a name of its own.
-            name = name_of_comm(comm) if number else "swapper"
-            if comms.get(number) != name:
-                self._known.name(comms, number, name, noted)
+            row.count, row.total = count, total
+            key = row.key
+            if key is None:
+                if row.what not in slots:
+                    continue
+                key = _put_key(row, slots[row.what])
+            if row.comm is None:
+                before = self._texts.get(key, NOTHING_SPENT)
+                self._texts[key] = Spent(before.n + more, before.total + longer)
+                continue
+            if (old := known(key)) is not None:
+                more, longer = old[0] + more, old[1] + longer
+            processes[key] = _NEW(Spent, (more, longer))
+            if comm_of(row.process) != row.comm:
+                self._known.name(comms, row.process, row.comm, entry)
+                self._comms_told = None
+        return strangers
 
     def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:
         old = self._targets[spec]
@@ -451,6 +472,19 @@ class LatencyProbe:
         # What a target counted stays counted when it goes.
         self.meter.events += max(0, histogram.n - old.histogram.n)
         self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
+
+
+def _put_key(row: SeenRow, facts: Mapping[str, Any]) -> tuple[str, Any]:
+    """Say under which key a row's durations are added up, and what its process is called."""
+    key: tuple[str, Any]
+    if facts["by_text"]:
+        key = row.key = facts["spec"], text_of(row.name)
+        row.comm = None
+    else:
+        key = row.key = facts["spec"], row.process
+        # Each CPU's idle thread has a name of its own.
+        row.comm = name_of_comm(row.name) if row.process else "swapper"
+    return key
 
 
 def _texts(option: str, value: Any) -> Iterable[str]:

@@ -46,6 +46,7 @@ class Unit:
     def drop(self, slot: int) -> None:
         """Detach one target."""
         if self.slots.pop(slot, None) is not None:
+            self.rows.forget_keys()
             self.meter.drop(self._number, [slot])
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ many were read meanwhile.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -20,6 +21,8 @@ from probes.samples import Histogram
 ROUNDS = 4
 SIZE = 16 * ROUNDS
 """Bytes of `struct peaks`, the last rounds of one CPU."""
+LOWEST = 0 if sys.byteorder == "little" else 7
+"""Where a word has its lowest byte."""
 MOST = 40
 """Peaks of a histogram at most; a day of readings has about twelve, unless durations fall."""
 
@@ -70,11 +73,15 @@ class Peaks:
         found: list[int] = []
         meanwhile: dict[int, int] = {}
         first = slot * self._size
-        words = memoryview(self.array.memory[first : first + self._size]).cast("Q")
+        data = self.array.memory[first : first + self._size]
+        words = memoryview(data).cast("Q")
         last, seen = self._seen.get(slot, (0, {}))
         # Rounds of long ago are not looked at: there are peaks of each CPU.
         for number in (now - 2, now - 1, now):
             at = 2 * (number % ROUNDS)
+            # One byte of each rules most rounds out.
+            if number & 0xFF not in data[8 * at + LOWEST :: SIZE]:
+                continue
             rounds = words[at :: 2 * ROUNDS].tolist()
             if number not in rounds:
                 continue

@@ -18,7 +18,7 @@ KEPT = 3
 NO_TIMES = TaskTimes(0, 0, 0, 0)
 NO_READING = Reading(0, 0, 0)
 MIGRATIONS = 128
-"""The bit of an integer where migrations are: a row has its key there, which is no counter."""
+"""The bit of an integer where migrations are: a row has its epoch and start there, no counter."""
 _CLOCK = 64
 _WORDS = 3 + KEPT
 """Words before a process's counters: switches, clock, migrations, and those that are KEPT."""

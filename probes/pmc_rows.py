@@ -30,11 +30,9 @@ FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 MANY_PROCESSES = 1000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
-_COMM, _COMM_AT, _KEY_AT, _START_AT = 16, 32, 16, 28
-_OWNER = ((1 << 128) - 1) << 8 * _KEY_AT & ~(0xFFFFFFFF << 8 * 24) | (
-    (1 << 128) - 1
-) << 8 * _COMM_AT
-"""The bits of a row that tell whose it is: key, start and name, but for the epoch."""
+_COMM, _COMM_AT, _KEY_AT, _START_AT = 16, 32, 24, 20
+_OWNER = (1 << 8 * (_COMM_AT + _COMM)) - (1 << 8 * _START_AT)
+"""The bits of a row that tell whose it is: start, key and name."""
 _CPU_WORDS, _SHARED = 14, 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
 _OF_TASK = (10, 11, 12, 13)
@@ -160,7 +158,8 @@ class CounterReader:
     def read(self, control: Control, totals: Totals) -> None:
         """Add what is new since the last read."""
         for noted in self.table.lists(control):
-            self._read_rows(noted, totals)
+            # Processes are numbered in the order in which they began.
+            self._read_rows(sorted(noted), totals)
         for cpu in range(self.cpus):
             self._read_cpu(cpu, totals)
 

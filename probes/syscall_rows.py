@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from probes.burst_sums import BurstSums
 from probes.control import Control
@@ -76,6 +76,8 @@ class Totals:
         self._peaks: dict[int, float] = {}
         self._gone: set[int] = set()
         self._next_forget = 0.0
+        self._matrix_told: Mapping[tuple[int, str], Counts] | None = None
+        self._comms_told: Mapping[int, str] | None = None
 
     def close_bursts(self) -> None:
         """Make estimates of what bursts saw, if there are enough of them."""
@@ -116,14 +118,35 @@ class Totals:
         )
         self.count += count
 
+    def add_errnos(self, name: str, added: Iterable[tuple[int, int]]) -> None:
+        """Count errors of one name, of which (number, how many) were added."""
+        for number, count in added:
+            if count:
+                self.add_errno(name, number, count)
+
     def add_errno(self, name: str, number: int | None, count: int) -> None:
         """Count errors of one name and number."""
         key = (name, "other" if number is None else errno_name(number))
         self.errnos[key] = self.errnos.get(key, 0) + count
 
+    def add_active(self, pids: Sequence[int]) -> None:
+        """Note that these processes made calls, which are in `matrix`."""
+        if pids:
+            self.active.update(pids)
+            self._matrix_told = None
+
+    def rename(self, pid: int, comm: str, noted: int) -> None:
+        """A process's name, from a row that was `noted` then."""
+        self.processes.name(self.comms, pid, comm, noted)
+        self._comms_told = None
+
     def sample(self, now: float, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
         self.close_bursts()
+        if self._matrix_told is None:
+            self._matrix_told = self.matrix.copy()
+        if self._comms_told is None:
+            self._comms_told = self.comms.copy()
         tables = {name: table.known for name, table in self.bursts.tables.items()}
         made = SyscallSample(
             state="on",
@@ -133,8 +156,8 @@ class Totals:
             notes=notes,
             calls=self.calls.copy(),
             errnos=self.errnos.copy(),
-            matrix=self.matrix.copy(),
-            comms=self.comms.copy(),
+            matrix=self._matrix_told,
+            comms=self._comms_told,
             unattributed=self.unattributed,
             latency=None if self.latency is None else self.latency.copy(),
             sample_every=self.sample_every,
@@ -169,6 +192,7 @@ class Totals:
             self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
             pids = {pid for pid, _ in self.matrix} | self._forget_estimates(forgotten)
             self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
+            self._matrix_told = self._comms_told = None
         self.processes.forget(self.comms)
 
     def _forget_estimates(self, gone: Set[int]) -> set[int]:
@@ -193,6 +217,11 @@ class Seen(Totals):
     def share(self, whole: Totals) -> None:
         """Name processes where `whole` has their names."""
         self.comms, self.active = whole.comms, whole.active
+        self._whole = whole
+
+    def rename(self, pid: int, comm: str, noted: int) -> None:
+        """The name of a process of `whole` as well."""
+        self._whole.rename(pid, comm, noted)
 
     def forget(self) -> None:
         """Begin another burst."""
@@ -213,7 +242,10 @@ class RowReader:
     def read(self, control: Control, totals: Totals) -> set[int]:
         """Add what is new since the last read; returns the indexes of the calls made."""
         called: dict[int, list[int]] = {}
-        self._read_rows(control, called, totals)
+        self.table.renumber(totals.processes)
+        for noted in self.table.lists(control):
+            strangers = self._add_rows(noted, called, totals)
+            self._add_rows(self.table.meet(strangers, totals.processes), called, totals)
         for cpu in self.table.others:
             self._read_others(cpu, called, totals)
         for index, (count, errors) in called.items():
@@ -228,34 +260,46 @@ class RowReader:
         self.others.close()
         self.errnos.close()
 
-    def _read_rows(self, control: Control, called: dict[int, list[int]], totals: Totals) -> None:
+    def _add_rows(
+        self, noted: list[int], called: dict[int, list[int]], totals: Totals
+    ) -> list[int]:
+        """Add what these rows counted since the last read, but for those of other owners."""
         matrix, comms, names = totals.matrix, totals.comms, totals.names
+        known, comm_of, sums_of = matrix.get, comms.get, called.get
         pids: list[int] = []
+        strangers: list[int] = []
         by_cpu, per_cpu = getattr(totals, "by_cpu", None), self.table.per_cpu
-        changes = self.table.changes(control, totals.processes)
-        for pid, call, count, failed, comm, errnos, noted in changes:
-            entry = called.get(call)
-            if entry is None:
-                called[call] = [count, failed]
-            else:
-                entry[0] += count
-                entry[1] += failed
-            key, made = (pid, names[call]), count
-            known = matrix.get(key)
-            if known is not None:
-                count, failed = known[0] + count, known[1] + failed
-            matrix[key] = _NEW(Counts, (count, failed))
+        for entry, row, (count, failed, owner, extras) in self.table.read(noted):
+            if row is None or owner != row.owner:
+                strangers.append(entry)
+                continue
+            more, errors = count - row.count, failed - row.total
+            if not more:
+                continue
+            row.count, row.total = count, failed
+            if row.key is None:
+                row.key = row.process, names[row.what]
+                row.comm = name_of_comm(row.name)
+            pid, key = row.process, row.key
             pids.append(pid)
+            if comm_of(pid) != row.comm:
+                totals.rename(pid, row.comm, entry)
+            sums = sums_of(row.what)
+            if sums is None:
+                sums = called[row.what] = [0, 0]
+            sums[0] += more
+            sums[1] += errors
             if by_cpu is not None:
-                cpu = (noted & INDEX) // per_cpu
-                by_cpu[cpu] = by_cpu.get(cpu, 0) + made
-            text = name_of_comm(comm)
-            if comms.get(pid) != text:
-                totals.processes.name(comms, pid, text, noted)
-            for errno, more in errnos:
-                if more:
-                    totals.add_errno(names[call], errno, more)
-        totals.active.update(pids)
+                cpu = (entry & INDEX) // per_cpu
+                by_cpu[cpu] = by_cpu.get(cpu, 0) + more
+            if extras != row.extras:
+                totals.add_errnos(key[1], row.new_extras(extras))
+            old = known(key)
+            if old is not None:
+                more, errors = old[0] + more, old[1] + errors
+            matrix[key] = _NEW(Counts, (more, errors))
+        totals.add_active(pids)
+        return strangers
 
     def _read_others(self, cpu: int, called: dict[int, list[int]], totals: Totals) -> None:
         """Calls that found no row: counted by name, without a process."""

@@ -189,7 +189,7 @@ class Kernel:
         """Set a row: calls, errors, key, comm, errno, its count, errno, its count."""
         calls, errors, key, comm, *errs = words
         errs = [*errs, 0, 0, 0, 0][:4]
-        data = struct.pack("=QQQII16sIIII", calls, errors, key, self.control.epoch, 0, comm, *errs)
+        data = struct.pack("=QQIIQ16sIIII", calls, errors, self.control.epoch, 0, key, comm, *errs)
         os.pwrite(self.maps["rows"], data, 64 * (cpu * ROWS + index))
 
     def touch(self, cpu: int, index: int, epoch: int | None = None) -> None:
