@@ -428,20 +428,19 @@ class LatencyProbe:
         table = unit.rows
         table.renumber(self._known)
         for noted in table.lists(unit.control):
-            self._add_rows(unit, table.meet(self._add_rows(unit, noted), self._known))
+            left = table.meet(self._add_rows(unit, noted), self._known)
+            table.look_again(self._add_rows(unit, left))
 
     def _add_rows(self, unit: Unit, noted: list[int]) -> list[int]:
-        """Add what these rows counted since the last read; returns those of other owners."""
+        """Add what these rows counted since the last read; returns those that were not added."""
         comms, processes, slots = self._comms, self._processes, unit.slots
         known, comm_of = processes.get, comms.get
-        strangers: list[int] = []
+        left: list[int] = []
         for entry, row, (count, total, owner, _) in unit.rows.read(noted):
-            if row is None or owner != row.owner:
-                strangers.append(entry)
+            if row is None or owner != row.owner or count == row.count:
+                left.append(entry)
                 continue
             more, longer = count - row.count, total - row.total
-            if not more:
-                continue
             row.count, row.total = count, total
             key = row.key
             if key is None:
@@ -458,7 +457,7 @@ class LatencyProbe:
             if comm_of(row.process) != row.comm:
                 self._known.name(comms, row.process, row.comm, entry)
                 self._comms_told = None
-        return strangers
+        return left
 
     def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:
         old = self._targets[spec]

@@ -159,7 +159,7 @@ class CounterReader:
         """Add what is new since the last read."""
         for noted in self.table.lists(control):
             # Processes are numbered in the order in which they began.
-            self._read_rows(sorted(noted), totals)
+            self.table.look_again(self._read_rows(sorted(noted), totals))
         for cpu in range(self.cpus):
             self._read_cpu(cpu, totals)
 
@@ -169,10 +169,12 @@ class CounterReader:
         self.states.close()
         self._handover.close()
 
-    def _read_rows(self, noted: Iterable[int], totals: Totals) -> None:
+    def _read_rows(self, noted: Iterable[int], totals: Totals) -> list[int]:
+        """Add what these rows counted since the last read; returns those that counted nothing."""
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
         table, comms, from_bytes = totals.table, totals.comms, int.from_bytes
         numbers, mask, size = table.numbers, table.mask, table.size
+        left: list[int] = []
         for entry in noted:
             index = entry & INDEX
             at = index * stride
@@ -181,6 +183,7 @@ class CounterReader:
             before, owner, pid, name, what = last = seen.get(index, NOT_SEEN)
             counted = words & mask
             if counted == before:
+                left.append(entry)
                 continue
             if words & _OWNER != owner:
                 last = self._owner(words, totals)
@@ -196,6 +199,7 @@ class CounterReader:
             if comms.get(pid) != name and (pid not in comms or owner >> 8 * _START_AT & MASK):
                 totals.processes.name(comms, pid, name, entry)
                 totals.renamed = True
+        return left
 
     @staticmethod
     def _owner(words: int, totals: Totals) -> Seen:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import chain, compress, repeat
-from operator import ne
+from itertools import chain, compress, repeat, zip_longest
+from operator import eq, ne
 from typing import Any
 
 from probes import hdr
@@ -32,7 +32,8 @@ _NO_EXTRAS = bytes(_EXTRAS.size)
 ROW_SIZE = 64
 ROW_MAPS = ("rows", "touched", "lists", "crowded")
 """The maps behind a table of rows."""
-_TOUCHED = struct.Struct("=IIIIQ40x")
+_TOUCHED = 16
+"""Words of 32 bits of a CPU: its lists' epochs and lengths, and the events without a row."""
 _HIST = struct.Struct("=QQQQ")
 _HIST_SIZE = _HIST.size + 4 * hdr.BUCKETS
 _STRETCH = 32
@@ -44,6 +45,7 @@ _ROUND, _LARGE = _LANES << 31, _LANES * 0xF0000000
 _SMALL = 1 << 30
 """As long as all parts have counted less in all, no bucket of their sum needs another bit."""
 _BUCKETS = struct.Struct(f"={_STRETCH}I")
+_NONE = (0,) * _STRETCH
 MASK = 0xFFFFFFFF
 INDEX = (1 << INDEX_BITS) - 1
 """The bits of a list's entry that are a row's index; above them is the time."""
@@ -138,7 +140,7 @@ class RowTable:
         self.cpus, self.per_cpu = cpus, per_cpu
         rows, touched, lists, crowded = (maps.pop(name) for name in ROW_MAPS)
         self.rows = MappedArray(rows, ROW_SIZE + 8 * wide, cpus * per_cpu)
-        self.touched = MappedArray(touched, _TOUCHED.size, cpus)
+        self.touched = MappedArray(touched, 4 * _TOUCHED, cpus)
         self.indexes = MappedArray(lists, 8, 2 * cpus * per_cpu)
         self._crowded = RingBuffer(crowded, mmap.PAGESIZE)
         self.wait_fd = self._crowded.fd
@@ -149,12 +151,14 @@ class RowTable:
         self._unsure: list[SeenRow] = []
         self._numbered_by: tuple[Processes, int] | None = None
         self._others_seen = [0] * cpus
-        self._read_of_epoch = [0] * cpus
+        self._starts: dict[int, int] = {}
+        self._ends: dict[int, list[int]] = {}
+        self._again: list[int] = []
 
     def read(self, noted: list[int]) -> Iterator[tuple[int, SeenRow | None, Values]]:
         """What is noted, each with the row as it was seen last and what it holds now.
 
-        Where that is of another owner, `meet` comes first.
+        Rows of other owners go to `meet` first, those that have not changed to `look_again`.
         """
         stride, memory = self.rows.stride, repeat(self.rows.memory)
         places = [(entry & INDEX) * stride for entry in noted]
@@ -162,7 +166,7 @@ class RowTable:
         return zip(noted, map(self._seen.get, places), values, strict=True)
 
     def meet(self, noted: list[int], processes: Processes) -> list[int]:
-        """Learn whose these rows are, which have another owner or name than before.
+        """Learn whose rows are that have another owner or name than before.
 
         Returns them in the order in which they were noted: that is how processes are numbered.
         """
@@ -171,9 +175,9 @@ class RowTable:
             place = (entry & INDEX) * self.rows.stride
             _, _, owner, _ = self._row.unpack_from(self.rows.memory, place)
             start, key = _OWNER.unpack_from(owner)
-            if not key:
-                continue
             row = self._seen.get(place)
+            if not key or (row is not None and row.owner == owner):
+                continue
             if row is None:
                 row = self._seen[place] = SeenRow()
             if not row.owner.startswith(owner[: _OWNER.size]):
@@ -185,6 +189,10 @@ class RowTable:
                 # It may be of any process that has this pid then.
                 self._unsure.append(row)
         return noted
+
+    def look_again(self, noted: list[int]) -> None:
+        """Have the next poll look at these rows, which were noted before they were counted."""
+        self._again = noted
 
     def forget_keys(self) -> None:
         """Have whoever reads rows give all of them their keys anew."""
@@ -211,11 +219,12 @@ class RowTable:
         for _ in self._crowded.drain():
             pass
         # First what entered the last epoch's list after it was read; then the list is reused.
-        late = self._lists(control.epoch - 1, self._read_of_epoch)
-        yield list(chain.from_iterable(late))
-        lists = self._lists(control.next_epoch(), [0] * self.cpus)
-        self._read_of_epoch = [max(0, len(entries) - UNSETTLED) for entries in lists]
-        yield list(chain.from_iterable(lists))
+        late = self._noted(control.epoch - 1, self._starts)
+        yield [*self._again, *self._written_since(late)]
+        noted = self._noted(control.next_epoch(), {})
+        self._starts = {cpu: max(0, len(found) - UNSETTLED) for cpu, found in noted.items()}
+        self._ends = {cpu: found[-UNSETTLED:] for cpu, found in noted.items()}
+        yield list(chain.from_iterable(noted.values()))
         self._settling, self.others = self.others, self.others | settling
 
     def close(self) -> None:
@@ -224,23 +233,31 @@ class RowTable:
             array.close()
         self._crowded.close()
 
-    def _lists(self, epoch: int, starts: list[int]) -> list[tuple[int, ...]]:
-        """What is noted in each CPU's list of an epoch, from its entry of `starts` on."""
-        side = epoch & 1
-        found: list[tuple[int, ...]] = []
-        memory, others, per_cpu = self.indexes.memory, self._others_seen, self.per_cpu
-        headers = self.touched.memory[: self.cpus * self.touched.stride]
-        for cpu, header in enumerate(_TOUCHED.iter_unpack(headers)):
-            if header[4] != others[cpu]:
-                others[cpu] = header[4]
-                self.others.add(cpu)
-            start = starts[cpu]
-            count = header[2 + side] - start
-            if header[side] != epoch & MASK or count <= 0:
-                found.append(())
-                continue
-            at = 8 * ((2 * cpu + side) * per_cpu + start)
-            found.append(struct.unpack_from(f"={count}Q", memory, at))
+    def _written_since(self, late: Mapping[int, list[int]]) -> Iterator[int]:
+        """What is noted at the ends of lists, but was not when these were read."""
+        for cpu, found in late.items():
+            end = self._ends.get(cpu, [])
+            if found != end:
+                pairs = zip_longest(found, end)
+                yield from [entry for entry, was in pairs if entry is not None and entry != was]
+
+    def _noted(self, epoch: int, starts: Mapping[int, int]) -> dict[int, list[int]]:
+        """What is noted in the lists of an epoch by CPU, from its entry of `starts` on."""
+        side, per_cpu = epoch & 1, self.per_cpu
+        # Memory that somebody holds a view of cannot be unmapped.
+        with memoryview(self.touched.memory) as memory, memory.cast("I") as words:
+            end = _TOUCHED * self.cpus
+            epochs, lengths = [words[at:end:_TOUCHED].tolist() for at in (side, side + 2)]
+        with memoryview(self.touched.memory) as memory, memory.cast("Q") as words:
+            others = words[2 : end // 2 : _TOUCHED // 2].tolist()
+        if others != self._others_seen:
+            self.others.update(compress(range(self.cpus), map(ne, others, self._others_seen)))
+            self._others_seen = others
+        found: dict[int, list[int]] = {}
+        with memoryview(self.indexes.memory) as memory, memory.cast("Q") as words:
+            for cpu in compress(range(self.cpus), map(eq, epochs, repeat(epoch & MASK))):
+                first = (2 * cpu + side) * per_cpu
+                found[cpu] = words[first + starts.get(cpu, 0) : first + lengths[cpu]].tolist()
         return found
 
 
@@ -281,6 +298,9 @@ class _Known:
 
     def replace(self, parts: list[int], numbers: list[int]) -> list[int]:
         """Keep the numbers of these parts; returns those that were there before."""
+        if len(parts) == len(self.numbers):
+            before, self.numbers = self.numbers, numbers
+            return before
         before = [self.numbers[part] for part in parts]
         for part, number in zip(parts, numbers, strict=True):
             self.numbers[part] = number
@@ -304,29 +324,30 @@ class Histograms:
         known = self._known.get(slot)
         if known is None:
             known = self._known[slot] = _Known(self.slices)
-        total, counts = sum(self._words(slot, 0)), self._words(slot, 1)
+        totals, counts = self._words(slot, 0, 1)
         parts = known.changed(counts)
         if not parts:
             return old
         buckets = dict(old.buckets)
         top = self._add_grown(slot, known, parts, buckets)
         n = sum(buckets.values())
-        if n != sum(self._words(slot, 1)) and self._widen(slot, known, parts):
+        if n != sum(*self._words(slot, 1)) and self._widen(slot, known, parts):
             top = max(top, self._add_grown(slot, known, parts, buckets))
             n = sum(buckets.values())
         if top < 0:
             return old
         if self.peaks is None:
-            return Histogram(buckets, n, total)
+            return Histogram(buckets, n, sum(totals))
         peaks = with_peak(old.peaks, n, self.peaks.longest(slot, top))
-        return Histogram(buckets, n, total, peaks)
+        return Histogram(buckets, n, sum(totals), peaks)
 
-    def _words(self, slot: int, word: int) -> list[int]:
-        """A word of each part."""
-        first, step = slot * self.array.stride // 8 + word, self.per_slice * self.array.stride // 8
+    def _words(self, slot: int, *numbers: int) -> list[list[int]]:
+        """Words of these numbers, each of all parts."""
+        first, step = slot * self.array.stride // 8, self.per_slice * self.array.stride // 8
+        last = first + (self.slices - 1) * step + 1
         # Memory that somebody holds a view of cannot be unmapped.
         with memoryview(self.array.memory) as memory, memory.cast("Q") as words:
-            return words[first : first + (self.slices - 1) * step + 1 : step].tolist()
+            return [words[first + n : last + n : step].tolist() for n in numbers]
 
     def _widen(self, slot: int, known: _Known, parts: list[int]) -> bool:
         """Look for durations beyond all earlier ones; True if there are any."""
@@ -405,7 +426,8 @@ def _add_buckets(counts: dict[int, int], before: int, now: int, low: int, high: 
     for at in range(0, len(new), 4 * _STRETCH):
         if old[at : at + 4 * _STRETCH] == new[at : at + 4 * _STRETCH]:
             continue
-        was, count = _BUCKETS.unpack_from(old, at), _BUCKETS.unpack_from(new, at)
+        was = _BUCKETS.unpack_from(old, at) if before else _NONE
+        count = _BUCKETS.unpack_from(new, at)
         differ = list(compress(range(_STRETCH), map(ne, was, count)))
         first = low + at // 4
         for place in differ:

@@ -244,8 +244,9 @@ class RowReader:
         called: dict[int, list[int]] = {}
         self.table.renumber(totals.processes)
         for noted in self.table.lists(control):
-            strangers = self._add_rows(noted, called, totals)
-            self._add_rows(self.table.meet(strangers, totals.processes), called, totals)
+            left = self._add_rows(noted, called, totals)
+            left = self._add_rows(self.table.meet(left, totals.processes), called, totals)
+            self.table.look_again(left)
         for cpu in self.table.others:
             self._read_others(cpu, called, totals)
         for index, (count, errors) in called.items():
@@ -263,19 +264,17 @@ class RowReader:
     def _add_rows(
         self, noted: list[int], called: dict[int, list[int]], totals: Totals
     ) -> list[int]:
-        """Add what these rows counted since the last read, but for those of other owners."""
+        """Add what these rows counted since the last read; returns those that were not added."""
         matrix, comms, names = totals.matrix, totals.comms, totals.names
         known, comm_of, sums_of = matrix.get, comms.get, called.get
         pids: list[int] = []
-        strangers: list[int] = []
+        left: list[int] = []
         by_cpu, per_cpu = getattr(totals, "by_cpu", None), self.table.per_cpu
         for entry, row, (count, failed, owner, extras) in self.table.read(noted):
-            if row is None or owner != row.owner:
-                strangers.append(entry)
+            if row is None or owner != row.owner or count == row.count:
+                left.append(entry)
                 continue
             more, errors = count - row.count, failed - row.total
-            if not more:
-                continue
             row.count, row.total = count, failed
             if row.key is None:
                 row.key = row.process, names[row.what]
@@ -299,7 +298,7 @@ class RowReader:
                 more, errors = old[0] + more, old[1] + errors
             matrix[key] = _NEW(Counts, (more, errors))
         totals.add_active(pids)
-        return strangers
+        return left
 
     def _read_others(self, cpu: int, called: dict[int, list[int]], totals: Totals) -> None:
         """Calls that found no row: counted by name, without a process."""

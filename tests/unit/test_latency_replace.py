@@ -35,6 +35,7 @@ class FakeUnit:
             lists=lambda control: [list(range(len(self.changes)))],
             read=self._rows,
             meet=lambda noted, processes: noted,
+            look_again=lambda noted: None,
         )
         self.hists = SimpleNamespace(
             counters=lambda: self.counts, read=self._read, reading=lambda control: nullcontext()

@@ -122,20 +122,20 @@ class Kernel:
         found: list[tuple[int, int, int, int, bytes]] = []
         self.table.renumber(self.processes)
         for noted in self.table.lists(self.control):
-            strangers = self._add(noted, found)
-            self._add(self.table.meet(strangers, self.processes), found)
+            left = self.table.meet(self._add(noted, found), self.processes)
+            self.table.look_again(self._add(left, found))
         return found
 
     def _add(self, noted: list[int], found: list[tuple[int, int, int, int, bytes]]) -> list[int]:
-        strangers: list[int] = []
+        left: list[int] = []
         for entry, row, (count, total, owner, _) in self.table.read(noted):
-            if row is None or row.owner != owner:
-                strangers.append(entry)
-            elif count != row.count:
+            if row is None or row.owner != owner or count == row.count:
+                left.append(entry)
+            else:
                 added = count - row.count, total - row.total
                 row.count, row.total = count, total
                 found.append((row.process, row.what, *added, row.name))
-        return strangers
+        return left
 
 
 @pytest.fixture
