@@ -110,7 +110,7 @@ class Syscalls:
         sizes = syscalls.geometry(cpus)
         self.maps = Maps({
             **row_maps(cpus, sizes["PT_ROWS"], ROW_SIZE),
-            "others": 16 * cpus * CALLS,
+            "others": 16 * sizes["PT_OTHERS"] * CALLS,
             "errnos": 8 * CALLS * ERRNOS,
         })  # fmt: skip
         self.rows = Rows(self.maps, cpus, sizes["PT_ROWS"], ROW_SIZE)

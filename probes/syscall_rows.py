@@ -36,6 +36,11 @@ _OTHER = struct.Struct("=QQ")
 _NEW = tuple.__new__
 
 
+def slices_of_others(cpus: int) -> int:
+    """In how many parts calls without a row are counted: a power of two, 256 at most."""
+    return min(256, 1 << (cpus - 1).bit_length())
+
+
 def call_name(index: int, arch: str) -> str:
     """The name of a call by its index in the maps."""
     compat, nr = divmod(index, COMPAT)
@@ -234,7 +239,8 @@ class RowReader:
 
     def __init__(self, maps: dict[str, int], cpus: int, rows: int) -> None:
         self.table = RowTable(maps, cpus, rows)
-        self.others = MappedArray(maps.pop("others"), _OTHER.size, cpus * CALLS)
+        self.slices = slices_of_others(cpus)
+        self.others = MappedArray(maps.pop("others"), _OTHER.size, self.slices * CALLS)
         self.errnos = MappedArray(maps.pop("errnos"), 8, CALLS * ERRNOS)
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
@@ -247,8 +253,8 @@ class RowReader:
             left = self._add_rows(noted, called, totals)
             left = self._add_rows(self.table.meet(left, totals.processes), called, totals)
             self.table.look_again(left)
-        for cpu in self.table.others:
-            self._read_others(cpu, called, totals)
+        for part in {cpu % self.slices for cpu in self.table.others}:
+            self._read_others(part, called, totals)
         for index, (count, errors) in called.items():
             totals.add_calls(totals.names[index], count, errors)
             if errors:
@@ -300,9 +306,9 @@ class RowReader:
         totals.add_active(pids)
         return left
 
-    def _read_others(self, cpu: int, called: dict[int, list[int]], totals: Totals) -> None:
+    def _read_others(self, part: int, called: dict[int, list[int]], totals: Totals) -> None:
         """Calls that found no row: counted by name, without a process."""
-        start = cpu * CALLS
+        start = part * CALLS
         data = self.others.memory[start * 16 : (start + CALLS) * 16]
         for call, (count, errors) in enumerate(_OTHER.iter_unpack(data)):
             if not count:
