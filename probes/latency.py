@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
+from probes.copies import Copies
 from probes.cost import Meter
 from probes.governor import Part
 from probes.latency_budget import Ladders
@@ -96,6 +97,7 @@ class LatencyProbe:
         self._units: list[Unit] = []
         self._targets: dict[str, Target] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
+        self._copies: Copies[tuple[str, int], Spent] = Copies()
         self._comms: dict[int, str] = {}
         self._known = Processes()
         self._texts: dict[tuple[str, str], Spent] = {}
@@ -242,7 +244,7 @@ class LatencyProbe:
             cost=self.meter.cost(now),
             notes=self.meter.notes,
             targets=self._targets.copy(),
-            processes=self._processes.copy(),
+            processes=self._copies.of(self._processes),
             comms=self._comms_told,
             texts=self._texts.copy(),
         )
@@ -257,6 +259,7 @@ class LatencyProbe:
                     self._update(unit, slot, facts["spec"], counters[slot])
         if len(self._processes) > MOST_ROWS:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
+            self._copies.replaced()
             pids = {pid for _, pid in self._processes}
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
             self._comms_told = None
@@ -380,6 +383,7 @@ class LatencyProbe:
         self.meter.events = 0
         self._targets = {spec: Target(spec=spec) for spec in self._specs}
         self._processes, self._comms, self._texts = {}, {}, {}
+        self._copies.replaced()
         self._comms_told = None
 
     def _failed(self, spec: str, why: str, fix: str) -> None:
@@ -395,6 +399,7 @@ class LatencyProbe:
     def _remove(self, spec: str) -> None:
         """Detach a target and forget what it counted."""
         self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
+        self._copies.replaced()
         self._texts = {k: v for k, v in self._texts.items() if k[0] != spec}
         self._ladders.drop(spec)
         self._drop(spec)
@@ -436,6 +441,7 @@ class LatencyProbe:
         comms, processes, slots = self._comms, self._processes, unit.slots
         known, comm_of = processes.get, comms.get
         left: list[int] = []
+        keys: list[tuple[str, int]] = []
         for entry, row, (count, total, owner, _) in unit.rows.read(noted):
             if row is None or owner != row.owner or count == row.count:
                 left.append(entry)
@@ -454,9 +460,11 @@ class LatencyProbe:
             if (old := known(key)) is not None:
                 more, longer = old[0] + more, old[1] + longer
             processes[key] = _NEW(Spent, (more, longer))
+            keys.append(key)
             if comm_of(row.process) != row.comm:
                 self._known.name(comms, row.process, row.comm, entry)
                 self._comms_told = None
+        self._copies.set(keys)
         return left
 
     def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:

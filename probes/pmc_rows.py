@@ -175,6 +175,7 @@ class CounterReader:
         table, comms, from_bytes = totals.table, totals.comms, int.from_bytes
         numbers, mask, size = table.numbers, table.mask, table.size
         left: list[int] = []
+        pids: list[int] = []
         for entry in noted:
             index = entry & INDEX
             at = index * stride
@@ -195,10 +196,12 @@ class CounterReader:
             if what == MIGRATED:
                 gained = (gained & WORD) << MIGRATIONS
             numbers[pid] = numbers.get(pid, 0) + gained
+            pids.append(pid)
             # Without a start it may be a name of another process.
             if comms.get(pid) != name and (pid not in comms or owner >> 8 * _START_AT & MASK):
                 totals.processes.name(comms, pid, name, entry)
                 totals.renamed = True
+        table.added(pids)
         return left
 
     @staticmethod

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from probes.burst_sums import BurstSums
 from probes.control import Control
+from probes.copies import Copies
 from probes.maps import MappedArray
 from probes.messages import BurstReport
 from probes.peaks import Peaks, with_peak
@@ -81,7 +82,7 @@ class Totals:
         self._peaks: dict[int, float] = {}
         self._gone: set[int] = set()
         self._next_forget = 0.0
-        self._matrix_told: Mapping[tuple[int, str], Counts] | None = None
+        self._matrix_copies: Copies[tuple[int, str], Counts] = Copies()
         self._comms_told: Mapping[int, str] | None = None
 
     def close_bursts(self) -> None:
@@ -134,11 +135,11 @@ class Totals:
         key = (name, "other" if number is None else errno_name(number))
         self.errnos[key] = self.errnos.get(key, 0) + count
 
-    def add_active(self, pids: Sequence[int]) -> None:
-        """Note that these processes made calls, which are in `matrix`."""
-        if pids:
-            self.active.update(pids)
-            self._matrix_told = None
+    def add_active(self, keys: Sequence[tuple[int, str]]) -> None:
+        """Note that these processes made these calls, which are in `matrix`."""
+        if keys:
+            self.active.update([pid for pid, _ in keys])
+            self._matrix_copies.set(keys)
 
     def rename(self, pid: int, comm: str, noted: int) -> None:
         """A process's name, from a row that was `noted` then."""
@@ -148,8 +149,6 @@ class Totals:
     def sample(self, now: float, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
         self.close_bursts()
-        if self._matrix_told is None:
-            self._matrix_told = self.matrix.copy()
         if self._comms_told is None:
             self._comms_told = self.comms.copy()
         tables = {name: table.known for name, table in self.bursts.tables.items()}
@@ -161,7 +160,7 @@ class Totals:
             notes=notes,
             calls=self.calls.copy(),
             errnos=self.errnos.copy(),
-            matrix=self._matrix_told,
+            matrix=self._matrix_copies.of(self.matrix),
             comms=self._comms_told,
             unattributed=self.unattributed,
             latency=None if self.latency is None else self.latency.copy(),
@@ -197,7 +196,8 @@ class Totals:
             self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
             pids = {pid for pid, _ in self.matrix} | self._forget_estimates(forgotten)
             self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
-            self._matrix_told = self._comms_told = None
+            self._matrix_copies.replaced()
+            self._comms_told = None
         self.processes.forget(self.comms)
 
     def _forget_estimates(self, gone: Set[int]) -> set[int]:
@@ -273,7 +273,7 @@ class RowReader:
         """Add what these rows counted since the last read; returns those that were not added."""
         matrix, comms, names = totals.matrix, totals.comms, totals.names
         known, comm_of, sums_of = matrix.get, comms.get, called.get
-        pids: list[int] = []
+        keys: list[tuple[int, str]] = []
         left: list[int] = []
         by_cpu, per_cpu = getattr(totals, "by_cpu", None), self.table.per_cpu
         for entry, row, (count, failed, owner, extras) in self.table.read(noted):
@@ -286,7 +286,7 @@ class RowReader:
                 row.key = row.process, names[row.what]
                 row.comm = name_of_comm(row.name)
             pid, key = row.process, row.key
-            pids.append(pid)
+            keys.append(key)
             if comm_of(pid) != row.comm:
                 totals.rename(pid, row.comm, entry)
             sums = sums_of(row.what)
@@ -303,7 +303,7 @@ class RowReader:
             if old is not None:
                 more, errors = old[0] + more, old[1] + errors
             matrix[key] = _NEW(Counts, (more, errors))
-        totals.add_active(pids)
+        totals.add_active(keys)
         return left
 
     def _read_others(self, part: int, called: dict[int, list[int]], totals: Totals) -> None:
