@@ -38,7 +38,7 @@ from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Tar
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
 
-MOST_ROWS = 10_000
+MOST_ROWS = 20_000
 """Most (target, process) pairs that are remembered; the newest stay."""
 MOST_TEXT = 12_000
 """Characters of targets that one message asks for; the answer repeats them."""
