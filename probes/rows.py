@@ -120,7 +120,7 @@ class RowTable:
     """The rows of all CPUs, `per_cpu` each, `wide` more words in each.
 
     Takes the descriptors of ROW_MAPS out of `maps`. With `texts` the name of a row may go on to
-    the row's end. After `changes`, `others` names the CPUs on which events found no row since
+    the row's end. After `lists`, `others` names the CPUs on which events found no row since
     then. `wait_fd` becomes readable when so many rows have changed that they should be read
     now, lest the table runs full.
     """
