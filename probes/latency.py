@@ -19,6 +19,7 @@ from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
 from probes.copies import Copies
 from probes.cost import Meter
 from probes.governor import Part
+from probes.histograms import slices_for
 from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
 from probes.latency_floors import measured
@@ -33,7 +34,7 @@ from probes.latency_wishes import wishes_of
 from probes.messages import BurstReport
 from probes.prices import a_call
 from probes.processes import Processes
-from probes.rows import ROW_MAPS, SeenRow, name_of_comm, slices_for, text_of
+from probes.rows import ROW_MAPS, SeenRow, name_of_comm, text_of
 from probes.samples import Filters, Histogram, LatencySample, Sample, Spent, Target
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch

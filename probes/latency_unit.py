@@ -10,8 +10,9 @@ from typing import Any
 from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
+from probes.histograms import Histograms
 from probes.peaks import Peaks
-from probes.rows import Histograms, RowTable
+from probes.rows import RowTable
 from probes.samples import Filters
 from probes.traced_files import Files
 

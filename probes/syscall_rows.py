@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from probes.burst_sums import BurstSums
 from probes.control import Control
 from probes.copies import Copies
+from probes.histograms import Histograms
 from probes.maps import MappedArray
 from probes.messages import BurstReport
 from probes.peaks import Peaks, with_peak
 from probes.processes import Processes
-from probes.rows import INDEX, Histograms, RowTable, name_of_comm
+from probes.rows import INDEX, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample
 from probes.slowdown import Prices, slowdown
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of

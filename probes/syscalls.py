@@ -20,10 +20,11 @@ from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.cost import Meter
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
+from probes.histograms import slices_for
 from probes.messages import BurstReport, convert
 from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
-from probes.rows import ROW_MAPS, slices_for
+from probes.rows import ROW_MAPS
 from probes.samples import NO_COST, Filters, Sample, SyscallSample
 from probes.syscall_rows import LatencyReader, RowReader, Seen, Totals, slices_of_others
 from probes.thread_places import sets_of_places

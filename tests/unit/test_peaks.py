@@ -16,9 +16,9 @@ from probes import hdr, peaks
 from probes.adding import add_histogram
 from probes.codec import codec_for
 from probes.control import Control
+from probes.histograms import Histograms
 from probes.model import histogram_delta
 from probes.peaks import Peaks, maximum, with_peak
-from probes.rows import Histograms
 from probes.samples import NO_HISTOGRAM, Histogram
 
 CPUS, SLOTS, SLOT = 2, 3, 1

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from probes import control as control_of
-from probes import hdr, peaks, processes, rows
+from probes import hdr, histograms, peaks, processes, rows
 from probes.control import Control
+from probes.histograms import Histograms, slices_for
 from probes.processes import MOST_KNOWN, Processes, pid_of
-from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
+from probes.rows import ROW_MAPS, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, Histogram
 from probes.text import raw_of
 
@@ -50,7 +51,7 @@ def test_layouts_are_the_headers() -> None:
     assert "u32 place = slot * PT_CPUS + cpu;" in text
     assert peaks.SIZE == 16 * peaks.ROUNDS
     assert rows._ROW.size == ROW
-    assert rows._HIST_SIZE == 32 + 4 * hdr.BUCKETS
+    assert histograms._HIST_SIZE == 32 + 4 * hdr.BUCKETS
 
 
 class Kernel:
@@ -309,7 +310,7 @@ class Hists:
     def __init__(self, slices: int, slots: int) -> None:
         self.slices, self.slots = slices, slots
         self.fd = os.memfd_create("hists")
-        self.stride = -(-rows._HIST_SIZE // 8) * 8
+        self.stride = -(-histograms._HIST_SIZE // 8) * 8
         size = -(-self.stride * slices * slots // 4096) * 4096
         os.ftruncate(self.fd, size)
         self.reader = Histograms(os.dup(self.fd), slices, slots)
@@ -444,9 +445,9 @@ def test_a_duration_beyond_all_others_is_found_while_others_are_recorded(
 
 def test_long_durations_are_found_among_many_others(hists: Hists) -> None:
     """Also where parts have counted so much that they are added up one by one."""
-    hists.add(0, 1, 1000, rows._SMALL)
+    hists.add(0, 1, 1000, histograms._SMALL)
     known = hists.reader.read(1, NO_HISTOGRAM)
     hists.add(2, 1, 1 << 40)
     hists.add(0, 1, 1000, 3)
     found = hists.reader.read(1, known)
-    assert found.buckets == {hdr.index(1000): rows._SMALL + 3, hdr.index(1 << 40): 1}
+    assert found.buckets == {hdr.index(1000): histograms._SMALL + 3, hdr.index(1 << 40): 1}
