@@ -31,11 +31,9 @@ FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 MANY_PROCESSES = 1000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
-_COMM, _COMM_AT, _KEY_AT, _START_AT = 16, 32, 16, 28
-_OWNER = ((1 << 128) - 1) << 8 * _KEY_AT & ~(0xFFFFFFFF << 8 * 24) | (
-    (1 << 128) - 1
-) << 8 * _COMM_AT
-"""The bits of a row that tell whose it is: key, start and name, but for the epoch."""
+_COMM, _COMM_AT, _KEY_AT, _START_AT = 16, 32, 24, 20
+_OWNER = (1 << 8 * (_COMM_AT + _COMM)) - (1 << 8 * _START_AT)
+"""The bits of a row that tell whose it is: start, key and name."""
 _CPU_WORDS, _SHARED = 17, 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
 _OF_TASK = (10, 11, 12, 13)
@@ -172,7 +170,8 @@ class CounterReader:
         """Add what is new since the last read; what was charged within a `burst` is added to it."""
         numbers = totals.table.numbers if burst is None else burst.numbers
         for noted in self.table.lists(control):
-            self._read_rows(noted, totals, numbers)
+            # Processes are numbered in the order in which they began.
+            self.table.look_again(self._read_rows(sorted(noted), totals, numbers))
         for cpu in range(self.cpus):
             self._read_cpu(cpu, totals, burst)
 
@@ -182,10 +181,15 @@ class CounterReader:
         self.states.close()
         self._handover.close()
 
-    def _read_rows(self, noted: Iterable[int], totals: Totals, numbers: dict[int, int]) -> None:
+    def _read_rows(
+        self, noted: Iterable[int], totals: Totals, numbers: dict[int, int]
+    ) -> list[int]:
+        """Add what these rows counted since the last read; returns those that counted nothing."""
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
         table, comms, from_bytes = totals.table, totals.comms, int.from_bytes
         mask, size = table.mask, table.size
+        left: list[int] = []
+        pids: list[int] = []
         for entry in noted:
             index = entry & INDEX
             at = index * stride
@@ -194,6 +198,7 @@ class CounterReader:
             before, owner, pid, name, what = last = seen.get(index, NOT_SEEN)
             counted = words & mask
             if counted == before:
+                left.append(entry)
                 continue
             if words & _OWNER != owner:
                 last = self._owner(words, totals)
@@ -205,10 +210,13 @@ class CounterReader:
             if what == MIGRATED:
                 gained = (gained & WORD) << MIGRATIONS
             numbers[pid] = numbers.get(pid, 0) + gained
+            pids.append(pid)
             # Without a start it may be a name of another process.
             if comms.get(pid) != name and (pid not in comms or owner >> 8 * _START_AT & MASK):
                 totals.processes.name(comms, pid, name, entry)
                 totals.renamed = True
+        table.added(pids)
+        return left
 
     @staticmethod
     def _owner(words: int, totals: Totals) -> Known:

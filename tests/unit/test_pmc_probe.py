@@ -107,7 +107,7 @@ class Kernel:
             gains |= {11 + 2 * slot: value, 12 + 2 * slot: running}
         self._add("rows", at, gains)
         key = pid << 32 | (what + 1)
-        os.pwrite(self.maps["rows"], struct.pack("=QI4x16s", key, epoch, b"name\0junk"), at + 16)
+        os.pwrite(self.maps["rows"], struct.pack("=I4xQ16s", epoch, key, b"name\0junk"), at + 16)
         base = cpu * 64
         side = epoch & 1
         head = list(struct.unpack("=4I", os.pread(self.maps["touched"], 16, base)))

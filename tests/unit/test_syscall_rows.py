@@ -26,6 +26,7 @@ from probes.syscall_rows import (
     call_name,
     errno_of,
 )
+from probes.syscalls import geometry
 from tests.paths import PROBES
 
 SOURCE = (PROBES / "syscalls.bpf.c").read_text()
@@ -177,7 +178,7 @@ class Kernel:
         """Set a row: calls, errors, key, comm, errno, its count, errno, its count."""
         calls, errors, key, comm, *errs = words
         errs = [*errs, 0, 0, 0, 0][:4]
-        data = struct.pack("=QQQII16sIIII", calls, errors, key, self.control.epoch, 0, comm, *errs)
+        data = struct.pack("=QQIIQ16sIIII", calls, errors, self.control.epoch, 0, key, comm, *errs)
         os.pwrite(self.maps["rows"], data, 64 * (cpu * ROWS + index))
 
     def touch(self, cpu: int, index: int, epoch: int | None = None) -> None:
@@ -412,3 +413,29 @@ def test_remembered_pairs_are_bounded(totals: Totals, monkeypatch: pytest.Monkey
     assert 0 < len(sample.matrix) <= 100
     assert (999, "read") in sample.matrix
     assert sample.comms.keys() == {pid for pid, _ in sample.matrix}
+
+
+def test_what_finds_no_row_is_counted_once_where_cpus_share_a_slice(
+    monkeypatch: pytest.MonkeyPatch, kernel: Kernel, control: Control, totals: Totals
+) -> None:
+    monkeypatch.setattr(syscall_rows, "slices_of_others", lambda cpus: 1)
+    reader = RowReader({name: os.dup(fd) for name, fd in kernel.maps.items()}, CPUS, ROWS)
+    for cpu in range(CPUS):
+        kernel._add("touched", cpu * 64 + 16, "Q")
+        kernel._add("others", 16 * READ, "Q")
+    reader.read(control, totals)
+    reader.read(control, totals)
+    assert totals.calls == {"read": Counts(CPUS, 0)}
+    assert totals.unattributed == CPUS
+    reader.close()
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 16, 100, 256, 512, 1024, 4096])
+def test_maps_grow_slower_than_the_number_of_cpus(cpus: int) -> None:
+    sizes = geometry(cpus)
+    rows, others = sizes["PT_ROWS"], sizes["PT_OTHERS"]
+    size = cpus * (rows * (64 + 16) + 64) + others * CALLS * 16
+    assert rows & (rows - 1) == others & (others - 1) == 0
+    assert others >= min(cpus, 256)
+    # As much as each CPU had when it had a table of its own for everything.
+    assert cpus < 1024 or size <= cpus * (1024 * (64 + 16) + CALLS * 16) / 2
