@@ -215,7 +215,8 @@ class CounterReader:
             if comms.get(pid) != name and (pid not in comms or owner >> 8 * _START_AT & MASK):
                 totals.processes.name(comms, pid, name, entry)
                 totals.renamed = True
-        table.added(pids)
+        if numbers is table.numbers:
+            table.added(pids)
         return left
 
     @staticmethod

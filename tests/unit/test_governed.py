@@ -345,7 +345,7 @@ def test_what_a_part_costs_in_bursts_is_not_taken_for_all_that_it_would() -> Non
             return [Part("", ALL_OR_NOTHING, 0, 0.0), Part("failed", SAMPLED, 2, 1.0, 50.0)]
 
     watcher = Bursting(0.0)
-    watcher.meter.estimate = lambda now: 3.0
+    watcher.meter.estimate, watcher.meter.switching = lambda now: 3.0, 0.0
     owner = Owner({"execs": Slot(watcher)})
     decide = owner.governed._governor.decide
 
@@ -407,16 +407,20 @@ def test_bursts_that_have_not_begun_are_called_off() -> None:
 
 
 def test_the_busiest_process_of_system_calls_is_named() -> None:
+    def totals(cron: int, nginx: int) -> Totals:
+        made = Totals()
+        made.comms = {7: "cron", 8: "nginx"}
+        made.matrix = {(7, "read"): Counts(cron, 0), (8, "read"): Counts(nginx, 0)}
+        made.calls, made.count = {"read": Counts(cron + nginx, 0)}, cron + nginx
+        return made
+
     probe = SyscallProbe()
     assert probe.busiest(None) == ""
-    probe.totals.comms = {7: "cron", 8: "nginx"}
-    probe.totals.matrix = {(7, "read"): Counts(70, 0), (8, "read"): Counts(5, 0)}
-    probe.totals.calls, probe.totals.count = {"read": Counts(75, 0)}, 75
+    probe.totals = totals(70, 5)
     before = probe.totals.sample(1.0, 0, NO_COST, ())
     assert probe.busiest(None) == "cron"
-    probe.totals.matrix = {(7, "read"): Counts(71, 0), (8, "read"): Counts(50, 0)}
+    probe.totals = totals(71, 50)
     assert probe.busiest(before) == "nginx"
-
 
 def test_what_switching_takes_keeps_nothing_in_bursts() -> None:
     """A machine with little to trace: attaching costs more than what is attached."""
