@@ -18,6 +18,7 @@ from probes.governed import Busy, Governed, Hands
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
 from probes.latency_budget import COUNTED, EVENTS, Ladders
 from probes.samples import NO_COST, Counts, Histogram, Target
+from probes.syscall_rows import Totals
 from probes.syscalls import TIMED, SyscallProbe
 
 LADDER = (FULL, Level("half", 0.5), DETACHED)
@@ -421,6 +422,7 @@ def test_the_busiest_process_of_system_calls_is_named() -> None:
     assert probe.busiest(None) == "cron"
     probe.totals = totals(71, 50)
     assert probe.busiest(before) == "nginx"
+
 
 def test_what_switching_takes_keeps_nothing_in_bursts() -> None:
     """A machine with little to trace: attaching costs more than what is attached."""
