@@ -65,8 +65,9 @@ class Sampled(Timing):
         return [one for one in self.reports if one.kind == "burst"]
 
     def target(self, frame: Frame) -> Target:
-        """The target in a Frame."""
-        return cast(LatencySample, frame.samples["latency"]).targets[self.spec]
+        """The target in a Frame; before the probe is on there is none."""
+        targets = cast(LatencySample, frame.samples["latency"]).targets
+        return targets.get(self.spec, Target(spec=self.spec))
 
 
 def bounds(old: Target, new: Target) -> tuple[int, float | None]:
