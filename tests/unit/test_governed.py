@@ -409,7 +409,7 @@ def test_bursts_that_have_not_begun_are_called_off() -> None:
 
 def test_the_busiest_process_of_system_calls_is_named() -> None:
     def totals(cron: int, nginx: int) -> Totals:
-        made = Totals()
+        made = Totals("x86_64")
         made.comms = {7: "cron", 8: "nginx"}
         made.matrix = {(7, "read"): Counts(cron, 0), (8, "read"): Counts(nginx, 0)}
         made.calls, made.count = {"read": Counts(cron + nginx, 0)}, cron + nginx
