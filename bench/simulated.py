@@ -25,7 +25,7 @@ from probes.syscalls import SyscallProbe
 CONTROL, TOUCHED, HIST = 4096, 64, 32 + 4 * hdr.BUCKETS
 CALLED = (0, 1, 7, 9, 20, 39, 44, 45, 202, 232)
 """System calls that the simulated processes make, each one of them."""
-_ROW = struct.Struct("=QQQII16s")
+_ROW = struct.Struct("=QQIIQ16s")
 START = 64
 """When all processes started, as the rows have it."""
 _WORDS = struct.Struct("=QQ")
@@ -73,7 +73,7 @@ class Rows:
             count, total = _WORDS.unpack_from(memory, at)
             key = pid << 32 | (what + 1)
             name = b"worker-%d" % (pid % 100)
-            _ROW.pack_into(memory, at, count + 3, total + 1_000_000, key, epoch, START, name)
+            _ROW.pack_into(memory, at, count + 3, total + 1_000_000, epoch, START, key, name)
             old = wide.unpack_from(memory, at + ROW_SIZE)
             wide.pack_into(memory, at + ROW_SIZE, *map(int.__add__, old, words))
             lists.setdefault(index // self.per_cpu, []).append(index)
@@ -110,7 +110,7 @@ class Syscalls:
         sizes = syscalls.geometry(cpus)
         self.maps = Maps({
             **row_maps(cpus, sizes["PT_ROWS"], ROW_SIZE),
-            "others": 16 * cpus * CALLS,
+            "others": 16 * sizes["PT_OTHERS"] * CALLS,
             "errnos": 8 * CALLS * ERRNOS,
         })  # fmt: skip
         self.rows = Rows(self.maps, cpus, sizes["PT_ROWS"], ROW_SIZE)

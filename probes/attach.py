@@ -40,11 +40,13 @@ _TYPES = {
     "fentry": bpfsys.PROG_TRACING,
     "fexit": bpfsys.PROG_TRACING,
     "timer": bpfsys.PROG_PERF_EVENT,
+    "edge": bpfsys.PROG_RAW_TRACEPOINT,
 }
 USER = ("uprobe", "uretprobe")
 """What places of files are traced by."""
-SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint", "fentry", "fexit")
-"""Kinds that can be attached in bursts, beside those of files and of the kernel's functions."""
+SWITCHED = ("raw_tracepoint", "btf_tracepoint", "tracepoint", "fentry", "fexit", "edge")
+"""Kinds that can be attached in bursts, or belong to them, beside those of files and of the
+kernel's functions."""
 FUNCTIONS = ("kprobe", "kretprobe")
 _DOCTOR = "run probetop doctor"
 
@@ -169,6 +171,10 @@ class Attacher:
 
     def _attach(self, wish: Attach) -> int:
         program = self._program(wish, _BY_BTF.get(wish.kind, 0))
+        if wish.kind == "edge":
+            link = os.dup(program)
+            self.recipes[link] = Again(wish.kind, program, config=kernel.possible_cpus())
+            return link
         try:
             if wish.kind == "raw_tracepoint":
                 link = bpfsys.raw_tracepoint_open(program, wish.target)

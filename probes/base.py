@@ -40,6 +40,7 @@ Mechanism = Literal[
     "fentry",
     "fexit",
     "timer",
+    "edge",
 ]
 
 
@@ -75,8 +76,10 @@ class Attach:
     is noted with it. A timer goes off every `period` ns on one `cpu`.
 
     `keeper` is the map of perf events, and the index in it, that keeps the event attached in
-    the place of a descriptor of its own. `file` is what `path` leads to, and keeps it open. What is
-    `steady` stays attached while the others are attached in bursts: few events reach it.
+    the place of a descriptor of its own. An "edge" is attached to nothing: the broker runs it on
+    each CPU where a burst of the others begins and where it ends. `file` is what `path` leads to,
+    and keeps it open. What is `steady` stays attached while the others are attached in bursts: few
+    events reach it.
     """
 
     kind: Mechanism

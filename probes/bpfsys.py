@@ -20,7 +20,7 @@ from functools import cache
 _NUMBERS = {"x86_64": (321, 298), "aarch64": (280, 241)}
 
 # Commands of bpf(2).
-_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD = 0, 2, 5
+_MAP_CREATE, _MAP_UPDATE, _PROG_LOAD, _PROG_TEST_RUN = 0, 2, 5, 10
 _MAP_GET_FD_BY_ID, _INFO = 14, 15
 _RAW_TRACEPOINT_OPEN, _MAP_FREEZE, _LINK_CREATE, _ENABLE_STATS = 17, 22, 28, 32
 
@@ -43,6 +43,7 @@ _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _FLAG_FD_CLOEXEC = 8
 _ATTR_SIZE = 112  # PERF_ATTR_SIZE_VER5, kernel 4.1
 _LOG_SIZE = 1 << 18
+_RUN_ON_CPU = 1  # BPF_F_TEST_RUN_ON_CPU, kernel 5.10
 _LOAD_TRIES = 5
 
 
@@ -184,6 +185,19 @@ def prog_load(
         error = VerifierError(told.errno, told.strerror)
         error.log = log.value.decode(errors="replace")
         raise error from None
+
+
+def run_on_cpu(prog: int, cpu: int, args: Sequence[int]) -> None:
+    """Runs a raw-tracepoint program once on a CPU, with these arguments, and waits for its end.
+
+    There it runs in an interrupt: the current task is the one that was interrupted. Raises
+    OSError (ENXIO) for a CPU that is not there.
+    """
+    given = (ctypes.c_uint64 * len(args))(*args)
+    sizes = struct.pack("=2I", ctypes.sizeof(given), 0)
+    head = struct.pack("=4I2Q2I", prog, 0, 0, 0, 0, 0, 0, 0)
+    context = struct.pack("=2Q2I", ctypes.addressof(given), 0, _RUN_ON_CPU, cpu)
+    _bpf(_PROG_TEST_RUN, head + sizes + context)
 
 
 def raw_tracepoint_open(prog: int, name: str | None) -> int:

@@ -13,6 +13,7 @@ everything stays detached. Links that are made and closed are bounded, whatever 
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import select
@@ -39,6 +40,8 @@ CATCH_UP = 1e-3
 """Seconds between attaching and counting: what that has kept from running is done meanwhile."""
 SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
+MOMENT = 20_000_000
+"""Nanoseconds after which at the earliest it is tried again to attach what is not let go of yet."""
 OWN_CALLS, ROUNDS = 20, 4
 """System calls by which it is measured what one costs more within a burst, and how often."""
 _random = SystemRandom()
@@ -50,7 +53,7 @@ class _Schedule:
     """One unit, or group of it, that is attached in bursts; times in monotonic ns.
 
     `at` is when to attach or, while it is `attached`, to detach. `since` is where the period
-    begins. While `waits`, the last report is not taken in yet.
+    begins. While `waits`, the last report is not taken in.
     """
 
     on: int
@@ -62,6 +65,7 @@ class _Schedule:
     cost: int = 0
     price: int = 0
     number: int = 0
+    skipped: int = 0
     attached: bool = False
     waits: bool = True
     steady: bool = False
@@ -169,46 +173,73 @@ class Bursts:
         now = time.monotonic_ns()
         self._room = min(SWITCHES, self._room + SWITCHES * (now - self._filled) / 1e9)
         self._filled = now
-        if self._room < len(links):
-            one.at = now + int(1e9 * (len(links) - self._room) / SWITCHES)
+        made = len([link for link in links if link.recipe.kind != "edge"])
+        if self._room < made:
+            one.at = now + int(1e9 * (made - self._room) / SWITCHES)
             return
-        self._room -= len(links)
+        self._room -= made
         free = _own_calls()
-        now = time.monotonic_ns()
+        now, worked = time.monotonic_ns(), time.thread_time_ns()
         try:
             self._units.attach_again(key[0], links)
-        except OSError:
+        except OSError as error:
             self._units.pause(links)
+            if error.errno == errno.EEXIST:
+                self._skip(one, now)
+                return
             del self._schedules[key]
             self._send(BurstReport(*key, one.number + 1, "failed"))
             return
-        one.cost = time.monotonic_ns() - now
-        gate = self._units.gated(*key)
-        if gate is not None:
+        one.cost = time.thread_time_ns() - worked
+        if self._units.gated(*key) is not None:
             time.sleep(CATCH_UP)
-        one.begin, one.edges = _turn(gate, True, now)
-        one.attached, one.at = True, one.begin + one.on
+        self._open(key, one, now)
         one.price = (_own_calls() - free) // OWN_CALLS
+
+    def _open(self, key: Key, one: _Schedule, before: int) -> None:
+        """Have programs count that are attached since `before` at the earliest."""
+        worked = time.thread_time_ns()
+        one.begin, one.edges = _turn(self._units.gated(*key), True, before)
+        links = self._units.switchable(*key)
+        try:
+            self._units.run_edges(key[0], links, one.number + 1)
+        except OSError:
+            self._shut(key, links)
+            del self._schedules[key]
+            self._send(BurstReport(*key, one.number + 1, "failed"))
+            return
+        one.cost += time.thread_time_ns() - worked
+        one.attached, one.at = True, one.begin + one.on
         if one.steady:
             del self._schedules[key]
             report = BurstReport(*key, one.number + 1, "steady", begin=one.begin, edges=one.edges)
             self._send(report)
 
+    def _skip(self, one: _Schedule, now: int) -> None:
+        """Go without a burst: the kernel has not let go yet of what the last one attached."""
+        one.skipped += 1
+        later = max(0, one.period - one.on) if not one.steady else MOMENT
+        one.at = now + MOMENT + int(_random.random() * later)
+
     def _end(self, key: Key, one: _Schedule) -> None:
-        begun = time.monotonic_ns()
+        worked = time.thread_time_ns()
         end, edges = self._shut(key, self._units.switchable(*key))
-        cost = one.cost + time.monotonic_ns() - begun
+        cost = one.cost + time.thread_time_ns() - worked
         one.number += 1
         one.attached, one.waits = False, True
         since, one.since = one.since, max(end, one.since + one.period)
-        one.at = self._drawn(one)
+        one.at = 0 if one.steady else self._drawn(one)
         times = (since, one.begin, max(end, one.begin), one.since, one.edges + edges, cost)
-        self._send(BurstReport(*key, one.number, "burst", *times, one.price))
+        self._send(BurstReport(*key, one.number, "burst", *times, one.price, one.skipped))
+        one.skipped = 0
 
     def _shut(self, key: Key, links: Sequence[Link]) -> tuple[int, int]:
         """Have programs count no more, and detach them: since when, and how uncertain that is."""
         now = time.monotonic_ns()
         gate = self._units.gated(*key)
+        if links:
+            with suppress(OSError):  # where it fails, the next burst does
+                self._units.run_edges(key[0], links, 0)
         if gate is None:
             self._units.pause(links)
             return _turn(None, False, now)

@@ -12,6 +12,7 @@ from itertools import islice
 from operator import is_
 from typing import Any, TypeVar
 
+from probes.copies import keys_set_between
 from probes.packed import Packed
 from probes.readings import Key, Readings, Row
 from probes.samples import Reading
@@ -23,12 +24,19 @@ V = TypeVar("V")
 def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | None, V]]:
     """Entries (key, old, new) of `after` that are not the same objects, in its order.
 
+    Of copies that know what was set, in the order in which it was.
     Old is None for one that is new. They may be equal all the same, as in decoded Frames.
     """
+    if before is after:
+        return []
     if _by_process(before, after):
         return _changed_readings(before, after)
     if isinstance(after, Packed) and after.is_like(before):
         return _changed_rows(before, after)
+    keys = keys_set_between(before, after)
+    if keys is not None:
+        known, now = before.get, after.__getitem__
+        return [(key, old, new) for key in keys if (old := known(key)) is not (new := now(key))]
     if _grown(before, after):
         found: list[tuple[K, V | None, V]] = [
             (key, old, new)
@@ -44,6 +52,8 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
 
 def gone(before: Mapping[K, V], after: Mapping[K, V]) -> list[K]:
     """Keys of `before` that are not in `after`, in its order."""
+    if before is after:
+        return []
     if _by_process(before, after):
         return _gone_readings(before, after)
     if _grown(before, after):
@@ -61,6 +71,8 @@ def _grown(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
 
     So they are live, where both are copies of one mapping: the keys are the same objects.
     """
+    if keys_set_between(before, after) is not None:
+        return True
     return len(before) <= len(after) and all(map(is_, before, after))
 
 

@@ -60,8 +60,21 @@ class Closer:
             self._pids.discard(pid)
 
 
+FEW = 4
+"""Descriptors that get a thread each: a pool of them takes longer to import than to close these."""
+
+
 def close_at_once(fds: Sequence[int]) -> None:
     """Close descriptors, many at a time."""
+    if len(fds) <= FEW:
+        import threading
+
+        threads = [threading.Thread(target=os.close, args=(fd,)) for fd in fds]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        return
     # Only the child needs it, and it takes longer to import than the broker's own modules.
     from concurrent.futures import ThreadPoolExecutor
 

@@ -57,8 +57,8 @@ class Meter:
     pays for what is attached, of which its owner knows how many there are a second (`calls`).
     Where it is `filtered`, programs run for events that nobody counts. `detach` has the broker
     detach a unit, or some groups of it, `attach_in` attach it in bursts (see
-    `probes.messages.Burst`): then it counts for the part `duty` of the time, and switching takes
-    `switching` per cent of one CPU.
+    `probes.messages.Burst`): then it counts for the part `duty` of the time, switching takes
+    `switching` per cent of one CPU, and so many bursts were `skipped`.
     """
 
     def __init__(self) -> None:
@@ -66,6 +66,7 @@ class Meter:
         self.outside = self.per_call = 0.0
         self.usual_runs = self.duty = 1.0
         self.switching = 0.0
+        self.skipped = 0
         self.calls: float | None = None
         self._filtered = False
         self.outdated = False
@@ -105,6 +106,7 @@ class Meter:
     def burst(self, report: BurstReport) -> None:
         """Take in what a burst's switching took, and for which part of the time it counted."""
         self.duty, self.switching = 1.0, 0.0
+        self.skipped += report.skipped
         if report.kind == "burst" and report.until > report.since:
             period = report.until - report.since
             self.duty = max(1e-6, (report.end - report.begin) / period)

@@ -9,12 +9,16 @@ from probes.adding import (
     keep_first,
 )
 from probes.cgroup_names import CgroupName
+from probes.estimates import add_all, add_duty, duty_between, estimate_delta
 from probes.exec_tree import exec_rows
 from probes.execlog import ExecLog
 from probes.programs import Programs
 from probes.pruned import Left
 from probes.samples import (
     MAX_EVENTS,
+    NOT_ESTIMATED,
+    Duty,
+    Estimate,
     ExecSample,
     Sample,
 )
@@ -23,6 +27,9 @@ from probes.sums import SampleSum, Tick
 
 if TYPE_CHECKING:
     from probes.counted import Counted
+
+FAILED_FIELDS = ("failed_duty", "failed_estimated", "failed_error")
+"""What is told of failing executions where those were looked for in bursts."""
 
 
 class ExecSum(SampleSum):
@@ -40,6 +47,8 @@ class ExecSum(SampleSum):
         self.names: dict[str, CgroupName] = {}
         self._failed = self._dropped = 0
         self._counts = [0, 0, 0]
+        self._failed_duty: Duty | None = None
+        self._estimated: dict[int, Estimate] = {}
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(ExecSample, old), cast(ExecSample, after)
@@ -56,6 +65,11 @@ class ExecSum(SampleSum):
         if new.given_up is None:
             tick.counts["failed"] = self.log.failed - self._failed
         self._failed = self.log.failed
+        self._failed_duty = add_duty(
+            self._failed_duty, duty_between(old.failed_duty, new.failed_duty)
+        )
+        more = estimate_delta({0: old.estimated_failed}, {0: new.estimated_failed})
+        add_all(self._estimated, more)
 
     @staticmethod
     def records() -> Counted:
@@ -79,7 +93,8 @@ class ExecSum(SampleSum):
         execs, failed, exits = self._counts
         return {
             "execs": execs, "failed": failed, "exits": exits,
-            "events": (), "dropped": self._dropped,
+            "events": (), "dropped": self._dropped, "failed_duty": self._failed_duty,
+            "estimated_failed": self._estimated.get(0, NOT_ESTIMATED),
         }  # fmt: skip
 
 
@@ -113,6 +128,7 @@ def _finished(total: ExecSum, sample: Sample, own: dict[str, Any]) -> dict[str, 
         "failed": sum([row["failed"] for row in programs]),
         "exits": cast(ExecSample, sample).exits,
         "dropped": own["dropped"],
+        **{name: own[name] for name in FAILED_FIELDS if name in own},
         "rows": [],
         "programs": programs,
     }

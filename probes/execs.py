@@ -23,7 +23,8 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.governor import ALL_OR_NOTHING, FULL, Level, Part
+from probes.failed_execs import LEVELS, FailedExecs, failed_object
+from probes.governor import ALL_OR_NOTHING, Part
 from probes.layouts import EXEC_EVENT, EXEC_STATS, EXIT_EVENT
 from probes.maps import MappedArray, RingBuffer
 from probes.messages import BurstReport, CpuCount, NanosecondsOfCall, convert
@@ -56,8 +57,6 @@ def split_args(raw: bytes) -> tuple[str, ...]:
 
 FAILED = 1
 """The group of what is attached for the sake of executions that fail."""
-SUCCESSES = (FULL, Level("no failed executions", 0.0))
-"""To see what fails, every system call of the machine is slowed down."""
 
 
 class _Params(Struct):
@@ -94,6 +93,8 @@ class ExecProbe(Probe):
         self._unit = 0
         self._watching = False
         self._per_call = 0.0
+        self._failures = FailedExecs()
+        self._parted = (0, 0, 0.0)
 
     @staticmethod
     def plan(params: Params) -> Plan:
@@ -155,14 +156,18 @@ class ExecProbe(Probe):
 
     @staticmethod
     def contract(before: Sample | None, after: Sample, seconds: float) -> dict[str, Any]:
-        """`events` of a stream object."""
+        """`events` of a stream object, and the failures that bursts stand for, if there are any."""
         new = cast(ExecSample, after)
         events = [_event_object(event, new.names) for event in new.events]
-        return {"events": events, "dropped": new.dropped}
+        return {
+            "events": events,
+            "dropped": new.dropped,
+            **failed_object(cast("ExecSample | None", before), new),
+        }
 
     def params(self) -> Params:
         """Whether to see what fails, and arguments."""
-        return {"failed": self.level == 0, "args": self.args}
+        return {"failed": self.level < len(LEVELS) - 1, "args": self.args}
 
     def adopt(self, loaded: Loaded) -> None:
         """Begin to count."""
@@ -179,9 +184,12 @@ class ExecProbe(Probe):
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             self._control.set_filters(self.filters, self.started)
         self._control.enable(True)
-        self.meter.per_call = self._per_call if self._watching else 0.0
         self.meter.adopt(loaded)
         self.meter.notes += tuple([why for why, _ in loaded.failures.values()])
+        self._failures = FailedExecs()
+        if not self._watching:
+            self._failures.pause(time.monotonic())
+        self._set_bursts()
 
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
@@ -195,12 +203,16 @@ class ExecProbe(Probe):
         self._control = self._stats = self._ring = None
         self._events, self._dropped = [], 0
         self._watching = False
+        self._failures, self._parted = FailedExecs(), (0, 0, 0.0)
         self.meter.release()
 
     def read(self, now: float) -> ExecSample:
         """Counters until now, and the events since the last time."""
         self.drain()
-        execs, failed, exits, lost = self._counters()
+        execs, _, exits, lost = self._counters()
+        failures, skipped = self._failures, self.meter.skipped
+        why = "the kernel had not let go of the one before yet"
+        notes = (f"{skipped} bursts were left out: {why}",) if skipped else ()
         events, dropped = tuple(self._events), self._dropped
         self._events, self._dropped = [], 0
         return ExecSample(
@@ -208,12 +220,14 @@ class ExecProbe(Probe):
             generation=self.generation,
             lost=lost + self.meter.missed(),
             cost=self.meter.cost(now),
-            notes=self.meter.notes,
+            notes=(*self.meter.notes, *notes),
             execs=execs,
-            failed=failed,
+            failed=failures.counted,
             exits=exits,
             events=events,
             dropped=dropped,
+            estimated_failed=failures.estimated,
+            failed_duty=failures.duty,
         )
 
     def drain(self) -> None:
@@ -230,7 +244,9 @@ class ExecProbe(Probe):
         if over > 0:
             del self._events[:over]
             self._dropped += over
-        self.meter.events = sum(self._counters()[:3])
+        execs, failed, exits, _ = self._counters()
+        self._failures.count(failed)
+        self.meter.events = execs + failed + exits
 
     def wait_fds(self) -> Sequence[int]:
         """The ring buffer's descriptor."""
@@ -246,33 +262,73 @@ class ExecProbe(Probe):
 
     def parts(self) -> Sequence[Part]:
         """All of it, and what sees executions fail, which costs each system call."""
+        share = self._share_of_failed()
         return (
-            Part("", ALL_OR_NOTHING, 0),
-            Part("failed", SUCCESSES, self.level, 0.0, self._per_call),
+            Part("", ALL_OR_NOTHING, 0, 1.0 - share),
+            Part("failed", LEVELS, self.level, share, self._per_call),
         )
 
+    def _share_of_failed(self) -> float:
+        """Which part of the events were failures since it was asked for last."""
+        execs, failed, exits, _ = self._counters()
+        events, failures, share = self._parted
+        whole = execs + failed + exits
+        if whole != events:
+            share = (failed - failures) / (whole - events)
+            self._parted = (whole, failed, share)
+        return share
+
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
-        """See executions fail no more, or again; all of it is for its owner to detach."""
+        """See failures in bursts, no more, or again; all of it is for its owner to detach."""
         if what != "failed":
             return False
         self.level = level
-        if level:
-            self.meter.per_call = 0.0
-            if self._watching:
-                self.meter.drop(self._unit, [FAILED])
+        if level == len(LEVELS) - 1:
+            self._blind()
+            return False
+        self._set_bursts()
+        return not self._watching
+
+    def _blind(self) -> None:
+        """See no failures any more."""
+        if self._watching:
+            self.meter.drop(self._unit, [FAILED])
             self._watching = False
-        return level == 0
+        self.meter.per_call = 0.0
+        self._failures.pause(time.monotonic())
+
+    def _set_bursts(self) -> None:
+        """Have failures looked for in bursts, or always, as the level says."""
+        level = LEVELS[self.level]
+        self.meter.per_call = self._per_call * level.duty if self._watching else 0.0
+        if self._watching and level.on:
+            self.meter.attach_in(self._unit, FAILED, level.on, level.period)
+        elif self._watching and self._failures.sampling:
+            self.meter.attach_in(self._unit, FAILED, 0, LEVELS[1].period)
 
     def burst(self, report: BurstReport) -> None:
-        """It is attached always, or not at all."""
+        """What failed until now was counted until a pause, else it is a burst's."""
+        if report.unit != self._unit or not self._watching:
+            return
+        self.drain()
+        self.meter.burst(report)
+        if report.kind == "paused":
+            self._failures.pause(report.end / 1e9)
+        elif report.kind == "burst":
+            self._failures.add(report)
+        elif report.kind == "steady":
+            self._failures.resume(report.begin, time.monotonic())
+        else:
+            self.level = len(LEVELS) - 1
+            self._blind()
 
     def uncounted(self, now: float) -> float:
-        """None."""
+        """None: what succeeds is always counted."""
         return 0.0
 
     def given_up(self) -> str | None:
-        """What is not seen, while it runs."""
-        return SUCCESSES[self.level].words or None
+        """What is seen in bursts only, or not at all, while it runs."""
+        return LEVELS[self.level].words or None
 
     def set_option(self, option: str, value: Any) -> bool:
         """Hide arguments from now on, also those that were read already."""
@@ -294,6 +350,8 @@ class ExecProbe(Probe):
         fields = _EXEC.unpack_from(record)
         _, pid, when, started, cgroup, ppid, uid, ret, flags, comm, parent, path, *rest = fields
         length, euid = rest
+        if ret < 0:
+            self._failures.saw(when)
         if ret == 0:
             if len(self._executed) >= MOST_RUNNING:
                 self._executed.pop(next(iter(self._executed)))

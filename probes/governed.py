@@ -100,6 +100,10 @@ class Governed:
         """The user has switched a probe on by hand: it is not soon detached."""
         self._governor.insist(probe, time.monotonic())
 
+    def kept(self, probe: str) -> float | None:
+        """For how many seconds it is kept on by whoever has switched it on, above the budget."""
+        return self._governor.kept(probe, time.monotonic())
+
     def lift(self, seconds: float = LIFTED) -> None:
         """Give up nothing for a while, and take back what was given up."""
         now = time.monotonic()
@@ -177,9 +181,14 @@ class Governed:
                     level = len(part.levels) - 1
                 self._parts[key] = part
                 share, full = percent * part.share, None
+                if slot.runs and part.levels[level].on:
+                    # What switching takes does not grow with the time attached.
+                    switching = slot.probe.meter.switching * part.share
+                    full = max(0.0, share - switching) / part.levels[level].weight
                 if part.per_call:
-                    full = share + calls * part.per_call / 1e7
-                    share = full * part.levels[level].weight
+                    weight = part.levels[level].weight
+                    full = share / (weight or 1.0) + calls * part.per_call / 1e7
+                    share = full * weight
                 loads.append(Load(key, part.levels, level, share, full))
         return loads
 

@@ -74,10 +74,13 @@ FULL, DETACHED = Level("", 1.0), Level("detached", 0.0)
 ALL_OR_NOTHING = (FULL, DETACHED)
 
 
-def bursts(weight: float, steps: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Steps with bursts: of a step that costs `weight`, for milliseconds of each so many."""
+def bursts(weight: float, steps: Sequence[tuple[int, int]], what: str = "") -> tuple[Level, ...]:
+    """Steps with bursts: of a step that costs `weight`, for milliseconds of each so many.
+
+    `what` are the words for what is looked at in bursts, where that is a part only.
+    """
     return tuple(
-        Level(f"{SAMPLING} 1 s in {round(period / on)}", weight * on / period, on, period)
+        Level(f"{SAMPLING} {what}1 s in {round(period / on)}", weight * on / period, on, period)
         for on, period in steps
     )
 
@@ -150,6 +153,7 @@ class Governor:
         self._own = 0.0
         self._last: float | None = None
         self._insisted: dict[str, float] = {}
+        self._kept: dict[str, float] = {}
         self._drawing = 0
         self._drawn = float("-inf")
         self.seen = 0.0
@@ -173,6 +177,12 @@ class Governor:
     def insist(self, probe: str, now: float) -> None:
         """Somebody has switched a probe on while it ran without: it is not soon detached."""
         self._insisted[probe] = now + INSISTED
+
+    def kept(self, probe: str, now: float) -> float | None:
+        """For how many seconds a probe is not detached yet that would be; None for no such one."""
+        left = self._insisted.get(probe, now) - now
+        lately = now - self._kept.get(probe, float("-inf")) <= SETTLE
+        return left if left > 0 and lately else None
 
     def draw(self, now: float) -> None:
         """Decide how much is drawn, by what drawing and probes took in the last seconds."""
@@ -226,6 +236,8 @@ class Governor:
                 break
             past = self._past.setdefault(load.key, _Past())
             last = self._last_level(load, now)
+            if last < len(load.levels) - 1 and guess(load, last) > load.percent - excess:
+                self._kept[load.key[0]] = now
             if load.percent <= 0 or load.level >= last or now - past.lowered < SETTLE:
                 continue
             lower = range(load.level + 1, last + 1)

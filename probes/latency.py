@@ -16,7 +16,9 @@ from typing import Any, ClassVar, cast
 from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
+from probes.copies import Copies
 from probes.governor import Part
+from probes.histograms import slices_for
 from probes.latency_budget import Ladders
 from probes.latency_contract import latency_contract
 from probes.latency_facts import LatencyFacts, TargetFacts
@@ -33,13 +35,13 @@ from probes.messages import BurstReport
 from probes.prices import a_call
 from probes.probe import Probe
 from probes.processes import Processes
-from probes.rows import ROW_MAPS, name_of_comm, slices_for, text_of
+from probes.rows import ROW_MAPS, SeenRow, name_of_comm, text_of
 from probes.samples import Duty, Estimate, Filters, Histogram, LatencySample, Sample, Spent, Target
 from probes.target_bursts import TargetBursts
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch
 
-MOST_ROWS = 10_000
+MOST_ROWS = 20_000
 """Most (target, process) pairs that are remembered; the newest stay."""
 MOST_TEXT = 12_000
 """Characters of targets that one message asks for; the answer repeats them."""
@@ -99,12 +101,14 @@ class LatencyProbe(Probe):
         self._units: list[Unit] = []
         self._targets: dict[str, Target] = {}
         self._processes: dict[tuple[str, int], Spent] = {}
+        self._copies: Copies[tuple[str, int], Spent] = Copies()
         self._comms: dict[int, str] = {}
         self._known = Processes()
         self._texts: dict[tuple[str, str], Spent] = {}
         self._ladders = Ladders()
         self._files = FileWatch()
         self._counting: float | None = None
+        self._comms_told: Mapping[int, str] | None = None
         self._forget_all()
 
     @property
@@ -257,6 +261,8 @@ class LatencyProbe(Probe):
         self.drain()
         self._look_at_files(now)
         self.meter.per_call = max(self._per_call().values(), default=0.0)
+        if self._comms_told is None:
+            self._comms_told = self._comms.copy()
         return LatencySample(
             state="on",
             generation=self.generation,
@@ -264,8 +270,8 @@ class LatencyProbe(Probe):
             cost=self.meter.cost(now),
             notes=self.meter.notes,
             targets=self._targets.copy(),
-            processes=self._processes.copy(),
-            comms=self._comms.copy(),
+            processes=self._copies.of(self._processes),
+            comms=self._comms_told,
             texts=self._texts.copy(),
             estimated_processes=self._estimated(by_text=False),
             estimated_texts=self._estimated(by_text=True),
@@ -296,9 +302,11 @@ class LatencyProbe(Probe):
                     self._update(unit, slot, facts.spec, counters[slot])
         if len(self._processes) > MOST_ROWS:
             self._processes = dict(list(self._processes.items())[-MOST_ROWS // 2 :])
+            self._copies.replaced()
             pids = {pid for _, pid in self._processes}
             pids |= {pid for _, pid in self._estimated(by_text=False)}
             self._comms = {pid: comm for pid, comm in self._comms.items() if pid in pids}
+            self._comms_told = None
         self._known.forget(self._comms)
         if len(self._texts) > MOST_ROWS:
             self._texts = dict(list(self._texts.items())[-MOST_ROWS // 2 :])
@@ -451,6 +459,8 @@ class LatencyProbe(Probe):
         self.meter.events = 0
         self._targets = {spec: Target(spec=spec) for spec in self._specs}
         self._processes, self._comms, self._texts = {}, {}, {}
+        self._copies.replaced()
+        self._comms_told = None
 
     def _failed(self, spec: str, why: str, fix: str) -> None:
         if spec not in self._targets:
@@ -465,6 +475,7 @@ class LatencyProbe(Probe):
     def _remove(self, spec: str) -> None:
         """Detach a target and forget what it counted."""
         self._processes = {k: v for k, v in self._processes.items() if k[0] != spec}
+        self._copies.replaced()
         self._texts = {k: v for k, v in self._texts.items() if k[0] != spec}
         self._ladders.drop(spec)
         self._drop(spec)
@@ -496,27 +507,46 @@ class LatencyProbe(Probe):
 
     def _charge(self, unit: Unit) -> None:
         """Add up by process, or by text, what rows counted."""
-        comms, processes, texts = self._comms, self._processes, self._texts
-        slots = {slot: (facts.spec, facts.by_text) for slot, facts in unit.slots.items()}
-        rows = unit.rows.changes(unit.control, self._known)
-        for number, slot, count, total, comm, _, noted in rows:
-            target = slots.get(slot)
-            if target is None:
+        table = unit.rows
+        table.renumber(self._known)
+        for noted in table.lists(unit.control):
+            left = table.meet(self._add_rows(unit, noted), self._known)
+            table.look_again(self._add_rows(unit, left))
+
+    def _add_rows(self, unit: Unit, noted: list[int]) -> list[int]:
+        """Add what these rows counted since the last read; returns those that were not added."""
+        comms, processes, slots = self._comms, self._processes, unit.slots
+        known, comm_of = processes.get, comms.get
+        left: list[int] = []
+        keys: list[tuple[str, int]] = []
+        for entry, row, (count, total, owner, _) in unit.rows.read(noted):
+            if row is None or owner != row.owner or count == row.count:
+                left.append(entry)
                 continue
-            spec, by_text = target
-            who: Any = text_of(comm) if by_text else number
+            more, longer = count - row.count, total - row.total
+            row.count, row.total = count, total
+            key = row.key
+            if key is None:
+                if row.what not in slots:
+                    continue
+                key = _put_key(row, slots[row.what])
             if unit.bursts is not None:
-                unit.bursts.see(who, count, total)
-            else:
-                table: dict[Any, Spent] = texts if by_text else processes
-                old = table.get((spec, who), NOTHING_SPENT)
-                table[spec, who] = _NEW(Spent, (old[0] + count, old[1] + total))
-            if by_text:
+                unit.bursts.see(key[1], more, longer)
+            if row.comm is None:
+                if unit.bursts is None:
+                    before = self._texts.get(key, NOTHING_SPENT)
+                    self._texts[key] = Spent(before.n + more, before.total + longer)
                 continue
-            # Each CPU's idle thread has a name of its own.
-            name = name_of_comm(comm) if number else "swapper"
-            if comms.get(number) != name:
-                self._known.name(comms, number, name, noted)
+            if unit.bursts is None:
+                if (old := known(key)) is not None:
+                    more, longer = old[0] + more, old[1] + longer
+                processes[key] = _NEW(Spent, (more, longer))
+                keys.append(key)
+            if comm_of(row.process) != row.comm:
+                self._known.name(comms, row.process, row.comm, entry)
+                self._comms_told = None
+        self._copies.set(keys)
+        return left
 
     def _update(self, unit: Unit, slot: int, spec: str, counters: tuple[int, int, int]) -> None:
         old = self._targets[spec]
@@ -530,6 +560,19 @@ class LatencyProbe(Probe):
         # What a target counted stays counted when it goes.
         self.meter.events += max(0, histogram.n - old.histogram.n)
         self._targets[spec] = replace(old, histogram=histogram, missed=missed, overflow=overflow)
+
+
+def _put_key(row: SeenRow, facts: TargetFacts) -> tuple[str, Any]:
+    """Say under which key a row's durations are added up, and what its process is called."""
+    key: tuple[str, Any]
+    if facts.by_text:
+        key = row.key = facts.spec, text_of(row.name)
+        row.comm = None
+    else:
+        key = row.key = facts.spec, row.process
+        # Each CPU's idle thread has a name of its own.
+        row.comm = name_of_comm(row.name) if row.process else "swapper"
+    return key
 
 
 def _texts(option: str, value: Any) -> Iterable[str]:

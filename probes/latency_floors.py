@@ -12,7 +12,7 @@ from typing import Any
 from probes import binaries, empty, hdr, kernel, latency_plan, prices, specs
 from probes.base import Attach, ProbeError
 from probes.control import Control
-from probes.rows import Histograms, slices_for
+from probes.histograms import Histograms, slices_for
 from probes.samples import NO_HISTOGRAM, Filters
 
 

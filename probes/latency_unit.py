@@ -9,10 +9,11 @@ from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
 from probes.governor import Level
+from probes.histograms import Histograms
 from probes.latency_facts import LatencyFacts
 from probes.messages import BurstReport
 from probes.peaks import Peaks
-from probes.rows import Histograms, RowTable
+from probes.rows import RowTable
 from probes.samples import NO_HISTOGRAM, Filters, Histogram
 from probes.target_bursts import TargetBursts
 from probes.traced_files import Files
@@ -94,6 +95,7 @@ class Unit:
     def drop(self, slot: int) -> None:
         """Detach one target."""
         if self.slots.pop(slot, None) is not None:
+            self.rows.forget_keys()
             self.meter.drop(self.number, [slot])
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ CONTROL = StructLayout(
 ROW = StructLayout(
     "row",
     "rows.h",
-    "count:Q sum:Q key:Q epoch:I start:I comm:16s extra:4I",
+    "count:Q sum:Q epoch:I start:I key:Q comm:16s extra:4I",
     open_end=True,
 )
 TOUCHED = StructLayout("touched", "rows.h", "epoch:2I count:2I others:Q pad:5Q")
@@ -81,7 +81,7 @@ CPU = StructLayout(
     "cpu",
     "pmc.bpf.c",
     "time:Q busy:Q idle:Q switches:Q wait:Q faults:Q major:Q unattributed:Q shared:Q begun:Q"
-    " tid:Q delay:Q had_faults:Q had_major:Q",
+    " tid:Q delay:Q had_faults:Q had_major:Q closed:Q burst:Q edge:Q",
     open_end=True,
 )
 HANDOVER = StructLayout(

@@ -335,7 +335,8 @@ class LiveSource:
         why = self._governed.reason(name)
         if given_up is not None and SAMPLING in given_up and why is not None:
             given_up = f"{given_up}: {why}"
-        dated = replace(sample, since=since if on else None, given_up=given_up)
+        kept_on = self._governed.kept(name) if slot.runs else None
+        dated = replace(sample, since=since if on else None, given_up=given_up, kept_on=kept_on)
         self._last[name] = dated
         slot.frame(dated, now)
         return dated

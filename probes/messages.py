@@ -124,7 +124,8 @@ class BurstReport(Struct, array_like=True, frozen=True):
     the period from `since` to `until` for which that stands), "steady" (attached for good since
     `begin`) or "failed". `edges` are the ns of it that are not certain, `cost` those that attaching
     and detaching took, `price` those that a system call of the broker's own took more within it.
-    `skipped` bursts before it could not be made: it stands for their periods too.
+    `skipped` bursts before it could not be made, as where the kernel had not let go yet of what the
+    last one had attached: it stands for their periods too.
     """
 
     unit: Id
@@ -149,15 +150,16 @@ class Recipe(Struct, array_like=True, frozen=True):
     """How the broker attaches a program again: the number of the `program`, and to what.
 
     `kind` is "raw_tracepoint" (`target` is its name), "btf_tracepoint", "fentry" or "fexit",
-    "tracepoint" (`config` is its number), "kprobe" or "kretprobe" (`target` is the function), or ""
-    for what is never switched. For "uprobe", "uretprobe" and these with "_multi" (by one link) the
-    `places` are (offset, offset of the counter) in the `file`, which is the number of a held
-    descriptor; `version` is what the file was when it was read, as `version_of` tells it.
+    "tracepoint" (`config` is its number), "kprobe" or "kretprobe" (`target` is the function),
+    "edge" (run on each of `config` CPUs, attached to nothing) or "" for what is never switched. For
+    "uprobe", "uretprobe" and these with "_multi" (by one link) the `places` are (offset, offset of
+    the counter) in the `file`, which is the number of a held descriptor; `version` is what the file
+    was when it was read, as `version_of` tells it.
     """
 
     kind: Literal[
         "", "raw_tracepoint", "btf_tracepoint", "fentry", "fexit", "tracepoint", "kprobe",
-        "kretprobe", "uprobe", "uretprobe", "uprobe_multi", "uretprobe_multi",
+        "kretprobe", "uprobe", "uretprobe", "uprobe_multi", "uretprobe_multi", "edge",
     ] = ""  # fmt: skip
     program: Number = 0
     target: Name = ""

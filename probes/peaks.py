@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from probes import hdr
 from probes.control import Control
 from probes.layouts import PEAK
@@ -14,6 +16,8 @@ from probes.maps import MappedArray
 ROUNDS = 4
 SIZE = PEAK.size * ROUNDS
 """Bytes of `struct peaks`, the last rounds of one CPU."""
+LOWEST = 0 if sys.byteorder == "little" else 7
+"""Where a word has its lowest byte."""
 
 
 class Peaks:
@@ -62,11 +66,15 @@ class Peaks:
         found: list[int] = []
         meanwhile: dict[int, int] = {}
         first = slot * self._size
-        words = memoryview(self.array.memory[first : first + self._size]).cast("Q")
+        data = self.array.memory[first : first + self._size]
+        words = memoryview(data).cast("Q")
         last, seen = self._seen.get(slot, (0, {}))
         # Rounds of long ago are not looked at: there are peaks of each CPU.
         for number in (now - 2, now - 1, now):
             at = 2 * (number % ROUNDS)
+            # One byte of each rules most rounds out.
+            if number & 0xFF not in data[8 * at + LOWEST :: SIZE]:
+                continue
             rounds = words[at :: 2 * ROUNDS].tolist()
             if number not in rounds:
                 continue

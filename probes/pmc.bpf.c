@@ -15,15 +15,22 @@
  * and holds
  *   counters the perf events, PT_SLOTS for each of PT_CPUS, and those of the timers; they end
  *            when the descriptor that they were put in through is closed
- *   delays   threads by number -> what they had waited for CPUs when they last left one
+ *   delays   threads by number -> what they had waited for CPUs when they last left one, and in
+ *            which burst that was
  *
  * What a switch costs: a clock read, a helper's call for each counter, and some cache lines that
  * no other CPU writes: no hash map, no atomic, no lock. For how long a counter ran is asked at a
  * switch only while counters are shared, for that reads the clock once more for each. The timer
  * always asks: what is shared from now on is marked after one tick, and stays so for a second.
  *
- * All three programs run with interrupts disabled (the scheduler holds a run queue's lock or a
- * task's, the timer is an interrupt), so that none runs within another on the same CPU.
+ * In a storm of switches the program on switches is attached in bursts. Each CPU's part of one
+ * begins and ends where on_edge runs on it: who has the CPU then is charged from there on, or
+ * until there, so that no piece of time is missing or counted from before. Between bursts
+ * the timer goes on reading counters, and charges nobody.
+ *
+ * All programs run with interrupts disabled (the scheduler holds a run queue's lock or a task's,
+ * the timer and on_edge are in interrupts), so that none runs within another on the same CPU. Only
+ * on the CPU of who starts it on_edge is in no interrupt: the timer leaves out its tick then.
  */
 #define KEPT 3			/* words of rows before those of the counters */
 #define PT_WIDE (KEPT + 2 * PT_SLOTS)
@@ -34,7 +41,9 @@
 
 #define SHARED_TICKS 20
 #define DELAYS 32768
-#define DELAY_BITS 42		/* the rest of 64 holds any thread's number */
+#define DELAY_BITS 42		/* the rest of 64: the thread's number above its index, the burst */
+#define BURST_BITS 15
+#define BURSTS ((1 << BURST_BITS) - 2)
 #define DELAY_MASK ((1ULL << DELAY_BITS) - 1)
 
 /* What the kernel gives for an event. */
@@ -60,6 +69,9 @@ struct cpu {
 	u64 delay;
 	u64 had_faults;
 	u64 had_major;
+	u64 closed;		/* nobody is charged: between bursts */
+	u64 burst;		/* in which burst this is, 0: in none */
+	u64 edge;		/* on_edge is at work */
 	struct reading last[PT_SLOTS];
 };
 
@@ -181,7 +193,7 @@ static __always_inline void account(struct gain *g, u32 cpu, struct cpu *s, u32 
 	else
 		read_values(g, cpu, s);
 	c = control.lookup(&zero);
-	if (!c || !c->enabled || !g->ns)
+	if (!c || !c->enabled || !g->ns || s->closed)
 		return;
 	if (g->process.tgid)
 		s->busy += g->ns;
@@ -215,12 +227,15 @@ static __always_inline void account(struct gain *g, u32 cpu, struct cpu *s, u32 
  *
  * The kernel adds up what a thread waited. What it added since the thread left a CPU for the
  * last time is the answer; where that is not known, what it added since the thread got this
- * one: that misses what it waited for another before it was moved.
+ * one: that misses what it waited for another before it was moved. So it is in a burst, which
+ * knows nothing of who left a CPU before it.
  */
 static __always_inline u64 waited(struct cpu *s, u64 prev, u64 tid)
 {
 #if OFF_RUN_DELAY >= 0
 	u64 delay = LOAD(u64, prev, OFF_RUN_DELAY), before, since;
+	/* 0 is what was never written */
+	u64 mark = (tid / DELAYS) << BURST_BITS | (s->burst + 1);
 	u32 index = tid & (DELAYS - 1);
 	u64 *known;
 
@@ -228,10 +243,10 @@ static __always_inline u64 waited(struct cpu *s, u64 prev, u64 tid)
 	if (!known)
 		return 0;
 	before = *known;
-	*known = tid << DELAY_BITS | (delay & DELAY_MASK);
+	*known = mark << DELAY_BITS | (delay & DELAY_MASK);
 	since = (delay - before) & DELAY_MASK;
 	/* a new thread with the number of an old one begins at 0 */
-	if (before >> DELAY_BITS == tid && since >> (DELAY_BITS - 1) == 0)
+	if (before >> DELAY_BITS == mark && since >> (DELAY_BITS - 1) == 0)
 		return since;
 	if (s->tid == tid && delay >= s->delay)
 		return delay - s->delay;
@@ -273,7 +288,8 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct cpu *s = cpus.lookup(&cpu);
 	struct gain g = {};
 
-	if (!s)
+	/* between bursts the timer alone reads counters */
+	if (!s || s->closed)
 		return 0;
 	take_over(s, cpu);
 	tid = LOAD(u32, prev, OFF_PID);
@@ -291,24 +307,56 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* A timer of this CPU: who never leaves it gets its share now. */
-int on_tick(struct bpf_perf_event_data *ctx)
+/*
+ * Charge the task that has this CPU and keeps it. What it waited for the CPU is charged when it
+ * leaves it, or at an `edge`, after which nobody sees it leave.
+ */
+static __always_inline void account_current(struct cpu *s, u32 cpu, u32 edge)
 {
 	u64 both = bpf_get_current_pid_tgid(), task = bpf_get_current_task();
-	u32 cpu = bpf_get_smp_processor_id();
-	struct cpu *s = cpus.lookup(&cpu);
 	struct gain g = {};
 
-	if (!s)
-		return 0;
 	take_over(s, cpu);
 	g.process = pt_current_process(both >> 32);
 #if OFF_RUN_DELAY >= 0
-	if (s->tid != (u32)both)
-		s->delay = pt_read(task + OFF_RUN_DELAY);
+	if (edge || s->tid != (u32)both) {
+		u64 delay = pt_read(task + OFF_RUN_DELAY);
+
+		if (s->tid == (u32)both && (u32)both && delay >= s->delay)
+			g.wait = delay - s->delay;
+		s->delay = delay;
+	}
 #endif
 	fault(&g, s, (u32)both, pt_read(task + OFF_MIN_FLT), pt_read(task + OFF_MAJ_FLT));
 	account(&g, cpu, s, 1);
+}
+
+/* A timer of this CPU: who never leaves it gets its share now. */
+int on_tick(struct bpf_perf_event_data *ctx)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct cpu *s = cpus.lookup(&cpu);
+
+	if (s && !s->edge)
+		account_current(s, cpu, 0);
+	return 0;
+}
+
+/* A burst of this number begins on this CPU, or ends (0); never attached, see probes/units.py. */
+int on_edge(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+	struct cpu *s = cpus.lookup(&cpu);
+	u64 burst = ctx->args[0];
+
+	if (!s)
+		return 0;
+	*(volatile u64 *)&s->edge = 1;
+	account_current(s, cpu, 1);
+	s->closed = !burst;
+	if (burst)
+		s->burst = burst % BURSTS + 1;
+	*(volatile u64 *)&s->edge = 0;
 	return 0;
 }
 
@@ -316,11 +364,12 @@ int on_tick(struct bpf_perf_event_data *ctx)
 int on_migrate(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
-	u32 zero = 0, to = ctx->args[1], from;
+	u32 zero = 0, to = ctx->args[1], from, cpu = bpf_get_smp_processor_id();
 	struct control *c = control.lookup(&zero);
+	struct cpu *s = cpus.lookup(&cpu);
 	struct row *row;
 
-	if (!c || !c->enabled)
+	if (!c || !c->enabled || !s || s->closed)
 		return 0;
 #if OFF_CPU_OLD >= 0
 	from = LOAD(u32, task, OFF_CPU_OLD);
@@ -329,8 +378,7 @@ int on_migrate(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	if (from == to || (c->filters && !pt_task_wanted(c, task)))
 		return 0;
-	row = pt_row(pt_process_of(task, LOAD(u32, task, OFF_TGID)), MIGRATED,
-		     bpf_get_smp_processor_id(), c->epoch);
+	row = pt_row(pt_process_of(task, LOAD(u32, task, OFF_TGID)), MIGRATED, cpu, c->epoch);
 	if (row)
 		row->count++;
 	return 0;

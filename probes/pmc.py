@@ -8,6 +8,7 @@ a CPU; `CounterReader` adds up what is new; `pmc_view` makes counts and ratios o
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, cast
@@ -17,9 +18,10 @@ from msgspec import Meta, Struct
 from probes import kernel
 from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.governor import ALL_OR_NOTHING, Part
+from probes.governor import QUICK_BURSTS, SAMPLED, Part
 from probes.messages import BurstReport, CpuCount, MapEntries, convert
 from probes.near import did_you_mean, near, quote
+from probes.pmc_bursts import CALLED, Seen
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
 from probes.pmc_rows import CounterReader, CounterTotals
@@ -95,10 +97,16 @@ class PmcProbe(Probe):
         self._kinds: Mapping[int, str] = {}
         self._sockets: Mapping[int, int] = {}
         self._online: str | None = None
+        self._unit = 0
+        self._seen = Seen()
+        self.level = 0
 
     @staticmethod
     def plan(params: Params) -> Plan:
-        """Programs on switches and migrations, and a timer on each CPU."""
+        """Programs on switches and migrations, and a timer on each CPU.
+
+        The first two can be attached in bursts, of which `on_edge` tells each CPU.
+        """
         asked = convert(params, _Params)
         offer = offered(wanted(asked.set, asked.mode, asked.events))
         cpus, events = kernel.possible_cpus(), offer.events
@@ -109,6 +117,7 @@ class PmcProbe(Probe):
             attach=[
                 Attach(kind="btf_tracepoint", function="on_switch", target="sched_switch"),
                 Attach(kind="btf_tracepoint", function="on_migrate", target="sched_migrate_task"),
+                Attach(kind="edge", function="on_edge"),
                 *(_timer(cpu, timers + cpu) for cpu in kernel.online_cpus()),
             ],
             maps=["control", "handover", "cpus", *ROW_MAPS],
@@ -156,7 +165,7 @@ class PmcProbe(Probe):
         with suppress(ProbeError):  # a cgroup that has gone matches nothing
             control.set_filters(self.filters, self.started)
         control.next_epoch()
-        if self._reader is not None:
+        if self._reader is not None and not self.totals.bursts.sampling:
             reader.take_over(self._reader)
         reader.start()
         if self._control is not None:
@@ -175,11 +184,15 @@ class PmcProbe(Probe):
         self._kinds, self._sockets = kinds(), sockets()
         self._online, self.meter.outdated = facts.online, False
         self.meter.adopt(loaded)
+        self._unit = loaded.unit
+        self.totals.bursts.resume(time.monotonic())
+        self._set_bursts()
 
     def release(self) -> None:
         """Let go of everything; counting starts from zero when it is switched on again."""
         self._let_go()
         self._running = None
+        self.level = 0
         self.totals = CounterTotals(self.totals.generation + 1)
 
     def _let_go(self) -> None:
@@ -192,6 +205,7 @@ class PmcProbe(Probe):
         if self._reader is not None:
             self._reader.close()
         self._control = self._reader = None
+        self._seen.forget()
         self.meter.release()
 
     def read(self, now: float) -> PmcSample:
@@ -221,9 +235,9 @@ class PmcProbe(Probe):
         )
 
     def drain(self) -> None:
-        """Add what the maps hold to the totals."""
+        """Add what the maps hold to the totals, or to what the present burst has seen."""
         self._collect()
-        self.meter.events = self.totals.switches
+        self.meter.events = self.totals.switches + self._seen.switches
 
     def wait_fds(self) -> Sequence[int]:
         """The table of rows may run full."""
@@ -244,23 +258,47 @@ class PmcProbe(Probe):
             raise ProbeError(f"{quote(str(value))} is no {option} of counters", fix)
 
     def parts(self) -> Sequence[Part]:
-        """All of it, or nothing."""
-        return (Part("", ALL_OR_NOTHING, 0),)
+        """All of it: switches may be looked at in bursts only."""
+        return (Part("", SAMPLED, self.level),)
 
     def give_up(self, what: str, level: int, why: str, fix: str) -> bool:
-        """There is nothing between on and off, which its owner sees to."""
+        """Another level; no step needs other programs."""
+        self.level = level
+        self._set_bursts()
         return False
 
     def burst(self, report: BurstReport) -> None:
-        """It is attached always, or not at all."""
+        """What was charged until now is exact until a pause, else a burst's."""
+        if report.unit != self._unit:
+            return
+        self.drain()
+        self.meter.burst(report)
+        bursts = self.totals.bursts
+        if report.kind == "paused":
+            bursts.pause(report.end / 1e9)
+        elif report.kind == "burst":
+            price = self.meter.ns_of_run() + CALLED
+            bursts.add_burst(report, self._seen, self.totals.table, price)
+        elif report.kind == "steady":
+            # What came since it began is in no burst.
+            self._seen.forget()
+            bursts.resume(time.monotonic())
 
     def uncounted(self, now: float) -> float:
-        """None."""
-        return 0.0
+        """For how many seconds there were bursts only."""
+        return self.totals.bursts.uncounted(now)
+
+    def _set_bursts(self) -> None:
+        """Have it attached in bursts, or always, as its level says."""
+        level = SAMPLED[self.level]
+        if level.on:
+            self.meter.attach_in(self._unit, None, level.on, level.period)
+        elif self.totals.bursts.sampling:
+            self.meter.attach_in(self._unit, None, 0, QUICK_BURSTS[0][1])
 
     def given_up(self) -> str | None:
-        """Nothing, while it runs."""
-        return None
+        """Of how much of the time it sees the switches, if the budget wants it so."""
+        return SAMPLED[self.level].words or None
 
     def set_option(self, option: str, value: Any) -> bool:
         """Another set, mode or list of events: other counters have to be opened."""
@@ -285,7 +323,8 @@ class PmcProbe(Probe):
 
     def _collect(self) -> None:
         if self._control is not None and self._reader is not None:
-            self._reader.read(self._control, self.totals)
+            burst = self._seen if self.totals.bursts.sampling else None
+            self._reader.read(self._control, self.totals, burst)
 
 
 def _timer(cpu: int, index: int) -> Attach:

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from operator import add
 
+from probes.copies import Copies
 from probes.packed import Decoder, Packed
 from probes.pmc_events import FAULTS
 from probes.readings import Readings, Row
@@ -18,7 +19,7 @@ KEPT = 3
 NO_TIMES = TaskTimes(0, 0, 0, 0)
 NO_READING = Reading(0, 0, 0)
 MIGRATIONS = 128
-"""The bit of an integer where migrations are: a row has its key there, which is no counter."""
+"""The bit of an integer where migrations are: a row has its epoch and start there, no counter."""
 _CLOCK = 64
 _WORDS = 3 + KEPT
 """Words before a process's counters: switches, clock, migrations, and those that are KEPT."""
@@ -28,9 +29,9 @@ _NEW = tuple.__new__
 class ProcessTable:
     """Counters of processes for one list of events, the software events of FAULTS at its end.
 
-    `numbers` are added to by whoever reads rows: `mask` has the bits of a row that are counters.
-    Without `wait` the kernel does not keep how long threads wait. What `before`, a table of other
-    events, counted of these events is part of it.
+    `numbers` are added to by whoever reads rows, and says so by `added`; `mask` has the bits of a
+    row that are counters. Without `wait` the kernel does not keep how long threads wait. What
+    `before`, a table of other events, counted of these events is part of it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ProcessTable:
         self._tasks = Decoder(self._times, self._times_in_all, {"clock": _CLOCK, **bits})
         self._base: dict[int, tuple[TaskTimes, Row]] = {}
         self.numbers: dict[int, int] = {}
+        self._copies: Copies[int, int] = Copies()
         if before is not None:
             tasks, readings = before.tables()
             rows = readings.of_events(self.events).rows
@@ -59,14 +61,23 @@ class ProcessTable:
         """Bytes of a row that hold counters, from its begin."""
         return self._words.size
 
+    def gained(self, number: int) -> tuple[TaskTimes, Row]:
+        """What an integer of rows says by itself, whatever process it is of."""
+        return self._times(number), self._row(number)
+
+    def added(self, pids: Iterable[int]) -> None:
+        """Something was added to the numbers of these processes."""
+        self._copies.set(pids)
+
     def tables(self) -> tuple[Mapping[int, TaskTimes], Readings]:
         """What there is now, for somebody who keeps it."""
-        numbers = self.numbers.copy()
+        numbers = self._copies.of(self.numbers)
         return Packed(numbers, self._tasks), Readings(self.events, Packed(numbers, self._rows))
 
     def keep_newest(self, kept: Iterable[int]) -> None:
         """Forget all other processes."""
         self.numbers = {pid: self.numbers[pid] for pid in kept}
+        self._copies.replaced()
         self._base = {pid: base for pid, base in self._base.items() if pid in self.numbers}
         self._rows.forget(self.numbers)
         self._tasks.forget(self.numbers)

@@ -16,6 +16,7 @@ from probes.control import Control
 from probes.layouts import CPU, HANDOVER, ROW
 from probes.maps import MappedArray, put_word
 from probes.packed import WORD
+from probes.pmc_bursts import PmcBursts, Seen
 from probes.pmc_processes import KEPT, MIGRATIONS, NO_READING, ProcessTable
 from probes.processes import Processes
 from probes.readings import Readings, Row
@@ -31,22 +32,20 @@ FORGET_EVERY, FORGET_SOON = 10.0, 2.0
 MANY_PROCESSES = 1000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
-_COMM, _COMM_AT = 16, ROW.at("comm")
-_KEY_AT, _START_AT = ROW.at("key"), ROW.at("start")
-_OWNER = ((1 << 128) - 1) << 8 * _KEY_AT & ~(0xFFFFFFFF << 8 * 24) | (
-    (1 << 128) - 1
-) << 8 * _COMM_AT
-"""The bits of a row that tell whose it is: key, start and name, but for the epoch."""
+_COMM, _COMM_AT, _START_AT = 16, ROW.at("comm"), ROW.at("start")
+_KEY_AT = ROW.at("key")
+_OWNER = (1 << 8 * (_COMM_AT + _COMM)) - (1 << 8 * _START_AT)
+"""The bits of a row that tell whose it is: start, key and name."""
 _CPU_WORDS, _SHARED = CPU.size // 8, CPU.at("shared") // 8
 """Words of a CPU before its counters, and the one that says that they are shared."""
 _OF_TASK = tuple([CPU.at(name) // 8 for name in ("tid", "delay", "had_faults", "had_major")])
 """The words that say whose task a CPU ran last, and what that had had before."""
 _NEW = tuple.__new__
 Added = tuple[int, int, int]
-Seen = tuple[int, int, int, str, int]
+Known = tuple[int, int, int, str, int]
 """A row as it was read: its counters, its owner's bits, number and name, and what it is about."""
 NO_CPU_TIMES = CpuTimes(0, 0, 0, 0)
-NOT_SEEN: Seen = (0, 0, 0, "", RAN)
+NOT_SEEN: Known = (0, 0, 0, "", RAN)
 
 
 class CounterTotals:
@@ -63,6 +62,7 @@ class CounterTotals:
         self.unattributed = 0
         self.switches = 0
         self.processes = Processes()
+        self.bursts = PmcBursts()
         self._gone: set[int] = set()
         self._told: dict[int, int] = {}
         self._next_forget = 0.0
@@ -78,6 +78,7 @@ class CounterTotals:
 
     def sample(self, now: float, **fields: Any) -> PmcSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
+        self.bursts.estimate()
         tasks, readings = self.table.tables()
         if self.renamed:
             self._comms_told, self.renamed = self.comms.copy(), False
@@ -90,6 +91,10 @@ class CounterTotals:
             cpu_readings=Readings(self.table.events, self.cpu_readings.copy()),
             comms=self._comms_told,
             unattributed=self.unattributed,
+            duty=self.bursts.duty,
+            estimated=self.bursts.estimated,
+            estimated_cpus=self.bursts.estimated_cpus,
+            estimated_machine=self.bursts.estimated_machine,
             **fields,
         )
         # Afterwards: what is forgotten has been told with all that it counted.
@@ -104,16 +109,20 @@ class CounterTotals:
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
         alive = self.processes.alive([0, *pids])
         # Under hidepid /proc hides the living: who counted something is not gone.
-        gone = {pid for pid in numbers.keys() - alive if told(pid) is numbers[pid]}
+        estimated = self.bursts.pids()
+        there = numbers.keys() | estimated
+        gone = {pid for pid in there - alive if told(pid) is numbers.get(pid)}
         forgotten = gone & self._gone
         self._gone = gone - forgotten
+        self.bursts.forget(forgotten & estimated)
         if forgotten or len(numbers) > MOST_PROCESSES:
             kept = [pid for pid in numbers if pid not in forgotten]
             self.table.keep_newest(kept[-(MOST_PROCESSES * 3 // 4) :])
             numbers = self.table.numbers
-            self.comms = {pid: comm for pid, comm in self.comms.items() if pid in numbers}
+            there = numbers.keys() | (estimated - forgotten)
+            self.comms = {pid: comm for pid, comm in self.comms.items() if pid in there}
             self.renamed = True
-        self.processes.forget(numbers)
+        self.processes.forget(numbers.keys() | self.bursts.pids())
         self._told = numbers.copy()
 
 
@@ -133,7 +142,7 @@ class CounterReader:
         self.states = MappedArray(maps.pop("cpus"), self._cpu.size, self.cpus)
         handover = maps.pop("handover")
         self._handover = MappedArray(handover, HANDOVER.size, self.cpus, writable=True)
-        self._rows_seen: dict[int, Seen] = {}
+        self._rows_seen: dict[int, Known] = {}
         self._cpus_seen: dict[int, tuple[int, ...]] = {}
 
     def start(self) -> None:
@@ -157,12 +166,14 @@ class CounterReader:
             # The time comes last: it is what makes the others count.
             put_word(memory, at, words[0])
 
-    def read(self, control: Control, totals: CounterTotals) -> None:
-        """Add what is new since the last read."""
+    def read(self, control: Control, totals: CounterTotals, burst: Seen | None = None) -> None:
+        """Add what is new since the last read; what was charged within a `burst` is added to it."""
+        numbers = totals.table.numbers if burst is None else burst.numbers
         for noted in self.table.lists(control):
-            self._read_rows(noted, totals)
+            # Processes are numbered in the order in which they began.
+            self.table.look_again(self._read_rows(sorted(noted), totals, numbers))
         for cpu in range(self.cpus):
-            self._read_cpu(cpu, totals)
+            self._read_cpu(cpu, totals, burst)
 
     def close(self) -> None:
         """Unmap everything."""
@@ -170,10 +181,15 @@ class CounterReader:
         self.states.close()
         self._handover.close()
 
-    def _read_rows(self, noted: Iterable[int], totals: CounterTotals) -> None:
+    def _read_rows(
+        self, noted: Iterable[int], totals: CounterTotals, numbers: dict[int, int]
+    ) -> list[int]:
+        """Add what these rows counted since the last read; returns those that counted nothing."""
         memory, stride, seen = self.table.rows.memory, self.table.rows.stride, self._rows_seen
         table, comms, from_bytes = totals.table, totals.comms, int.from_bytes
-        numbers, mask, size = table.numbers, table.mask, table.size
+        mask, size = table.mask, table.size
+        left: list[int] = []
+        pids: list[int] = []
         for entry in noted:
             index = entry & INDEX
             at = index * stride
@@ -182,6 +198,7 @@ class CounterReader:
             before, owner, pid, name, what = last = seen.get(index, NOT_SEEN)
             counted = words & mask
             if counted == before:
+                left.append(entry)
                 continue
             if words & _OWNER != owner:
                 last = self._owner(words, totals)
@@ -193,13 +210,17 @@ class CounterReader:
             if what == MIGRATED:
                 gained = (gained & WORD) << MIGRATIONS
             numbers[pid] = numbers.get(pid, 0) + gained
+            pids.append(pid)
             # Without a start it may be a name of another process.
             if comms.get(pid) != name and (pid not in comms or owner >> 8 * _START_AT & MASK):
                 totals.processes.name(comms, pid, name, entry)
                 totals.renamed = True
+        if numbers is table.numbers:
+            table.added(pids)
+        return left
 
     @staticmethod
-    def _owner(words: int, totals: CounterTotals) -> Seen:
+    def _owner(words: int, totals: CounterTotals) -> Known:
         """Whose a row is; its owner's bits are 0 for one that is nobody's."""
         key = words >> 8 * _KEY_AT & WORD
         if not key:
@@ -212,14 +233,22 @@ class CounterReader:
     def _state(self, cpu: int) -> tuple[int, ...]:
         return self._cpu.unpack_from(self.states.memory, cpu * self.states.stride)
 
-    def _read_cpu(self, cpu: int, totals: CounterTotals) -> None:
+    def _read_cpu(self, cpu: int, totals: CounterTotals, burst: Seen | None) -> None:
         new = self._state(cpu)
         old = self._cpus_seen[cpu]
         if new == old:
             return
         self._cpus_seen[cpu] = new
         words = list(map(sub, new, old))
-        _, busy, idle, switches, wait, faults, major, unattributed = words[:_SHARED]
+        passed, busy, idle, switches, wait, faults, major, unattributed = words[:_SHARED]
+        if burst is not None:
+            burst.add_cpu(cpu, [busy, idle, switches, wait, faults, major])
+            burst.unattributed += unattributed
+            # The timer reads its counters all the time, whoever is charged.
+            counters = _of_counters(new, words, passed if old[0] else 0)
+            gained = [*counters, NO_READING, NO_READING]
+            totals.cpu_readings[cpu] = _sum(totals.cpu_readings.get(cpu), gained)
+            return
         known = totals.cpus.get(cpu, NO_CPU_TIMES)
         waited = (known[3] or 0) + wait if self.wait else None
         times = (known[0] + busy, known[1] + idle, known[2] + switches, waited)

@@ -16,7 +16,7 @@ from probes.limits import (
     Total,
 )
 from probes.pmc_schema import PMC
-from probes.sample import Sample
+from probes.sample import Estimate, Sample
 from probes.schema import Schema
 
 
@@ -68,6 +68,10 @@ class PmcSample(Sample):
     are of all that ran there, idle too, as `perf stat -C` has it. `kinds` names the PMU of a
     CPU where there are several kinds of them, `sockets` its socket. `unattributed` counts
     switches of processes that found no row.
+
+    While switches are looked at in bursts, counters of a CPU's own go on counting exactly:
+    `cpu_readings` of all events but page faults. All else is estimated, by quantity (an event, or
+    a name of `probes.pmc_bursts`): of processes, of CPUs, and of all CPUs together.
     """
 
     schema: ClassVar[Schema] = PMC
@@ -86,6 +90,9 @@ class PmcSample(Sample):
     kinds: Mapping[Cpu, Name] = field(default_factory=dict)
     sockets: Mapping[Cpu, Cpu] = field(default_factory=dict)
     unattributed: Count = 0
+    estimated: Mapping[tuple[Id, Name], Estimate] = field(default_factory=dict)
+    estimated_cpus: Mapping[tuple[Cpu, Name], Estimate] = field(default_factory=dict)
+    estimated_machine: Mapping[Name, Estimate] = field(default_factory=dict)
 
     def counts_as(self, before: PmcSample) -> bool:
         """Not with other events, or where those are counted."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from probes.pmc_bursts import IPC
 from probes.pmc_view import Counters, CpuRow, TaskRow, pmc_view
-from probes.samples import PmcSample
+from probes.samples import Duty, PmcSample
 
 _OWN_FIELDS = frozenset((
     "pid", "comm", "cpu", "kind", "socket", "ipc", "running", "busy", "idle", "wait",
@@ -24,6 +25,19 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
+def _estimate_fields(row: Counters, duty: Duty | None) -> dict[str, Any]:
+    """Of a row that is estimated in part: how much of each number, and the standard errors."""
+    if not row.estimates:
+        return {}
+    names = {
+        quantity: quantity if quantity in _OWN_FIELDS else field_name(quantity)
+        for quantity in row.estimates
+    }
+    errors = {names[quantity]: row.error(quantity, duty) for quantity in names}
+    parts = {names[quantity]: one.n for quantity, one in row.estimates.items() if quantity != IPC}
+    return {"estimated": parts, "error": {name: e for name, e in errors.items() if e is not None}}
+
+
 def _row_fields(row: Counters, sample: PmcSample) -> dict[str, Any]:
     """What rows of CPUs and of processes have in common; those that must be there are."""
     return {
@@ -37,7 +51,7 @@ def _row_fields(row: Counters, sample: PmcSample) -> dict[str, Any]:
     }
 
 
-def _cpu_fields(row: CpuRow, sample: PmcSample) -> dict[str, Any]:
+def _cpu_fields(row: CpuRow, sample: PmcSample, duty: Duty | None) -> dict[str, Any]:
     return {
         "cpu": row.cpu,
         **_row_fields(row, sample),
@@ -45,10 +59,11 @@ def _cpu_fields(row: CpuRow, sample: PmcSample) -> dict[str, Any]:
         "idle": row.idle,
         "kind": row.kind,
         "socket": row.socket,
+        **_estimate_fields(row, duty),
     }
 
 
-def _process_fields(row: TaskRow, sample: PmcSample) -> dict[str, Any]:
+def _process_fields(row: TaskRow, sample: PmcSample, duty: Duty | None) -> dict[str, Any]:
     return {
         "pid": row.pid,
         "comm": row.comm,
@@ -56,6 +71,7 @@ def _process_fields(row: TaskRow, sample: PmcSample) -> dict[str, Any]:
         **_row_fields(row, sample),
         "task_clock": row.clock,
         "migrations": row.migrations,
+        **_estimate_fields(row, duty),
     }
 
 
@@ -64,7 +80,8 @@ def pmc_contract(before: PmcSample | None, after: PmcSample, seconds: float) -> 
 
     `cpus` and `processes` have every event by its name, whole numbers, scaled where `running`
     is below 1; `shares` has that by event, of the whole machine. Times are ns. What is not
-    known, or has no counter, is None.
+    known, or has no counter, is None. A row of which bursts stand for a part has, by the names of
+    its numbers, how much of each is `estimated`, and the standard `error` of each.
     """
     view = pmc_view(before, after, seconds)
     return {
@@ -75,7 +92,7 @@ def pmc_contract(before: PmcSample | None, after: PmcSample, seconds: float) -> 
         "events": list(after.events),
         "absent": dict(after.absent),
         "shares": {event: count.share for event, count in view.machine.counts.items()},
-        "cpus": [_cpu_fields(row, after) for row in view.cpus],
-        "processes": [_process_fields(row, after) for row in view.processes],
+        "cpus": [_cpu_fields(row, after, view.duty) for row in view.cpus],
+        "processes": [_process_fields(row, after, view.duty) for row in view.processes],
         "unattributed": view.unattributed,
     }

@@ -12,10 +12,14 @@ from probes.adding import (
     only,
 )
 from probes.changes import loses
+from probes.estimates import add_all, estimate_delta
+from probes.pmc_bursts import CLOCK
 from probes.pmc_view import scaled
 from probes.pruned import least_active, leave
 from probes.samples import (
+    NOT_ESTIMATED,
     CpuTimes,
+    Estimate,
     PmcSample,
     Reading,
     Sample,
@@ -39,6 +43,20 @@ class PmcSum(SampleSum):
         self._cpu_readings: dict[tuple[int, str], Reading] = {}
         self._comms: dict[int, str] = {}
         self._unattributed = 0
+        self._estimated: dict[tuple[int, str], Estimate] = {}
+        self._estimated_cpus: dict[tuple[int, str], Estimate] = {}
+        self._estimated_machine: dict[str, Estimate] = {}
+
+    def _take_estimates(self, old: PmcSample, new: PmcSample) -> dict[str, Estimate]:
+        """Add up what bursts stand for; returns that of the machine, by quantity."""
+        add_all(self._estimated, estimate_delta(old.estimated, new.estimated))
+        add_all(self._estimated_cpus, estimate_delta(old.estimated_cpus, new.estimated_cpus))
+        machine = estimate_delta(old.estimated_machine, new.estimated_machine)
+        add_all(self._estimated_machine, machine)
+        keep_first(self._estimated, MOST_ROWS)
+        keep_first(self._estimated_cpus, MOST_KEYS)
+        keep_first(self._estimated_machine, MOST_KEYS)
+        return machine
 
     def _take(self, old: Sample, after: Sample, tick: Tick) -> None:
         old, new = cast(PmcSample, old), cast(PmcSample, after)
@@ -53,10 +71,13 @@ class PmcSum(SampleSum):
         keep_first(self._readings, MOST_ROWS)
         keep_first(self._cpu_readings, MOST_KEYS)
         if len(self._comms) > MOST_NAMES:
-            self._comms = only(self._comms, self._tasks.keys() | {pid for pid, _ in self._readings})
+            pids = {pid for pid, _ in (*self._readings, *self._estimated)}
+            self._comms = only(self._comms, self._tasks.keys() | pids)
         self._unattributed += max(0, new.unattributed - old.unattributed)
-        tick.counts["busy"] = sum([cpu.busy for cpu in cpus])
-        tick.counts["idle"] = sum([cpu.idle for cpu in cpus])
+        more = self._take_estimates(old, new)
+        for name in ("busy", "idle"):
+            exact = sum([getattr(cpu, name) for cpu in cpus])
+            tick.counts[name] = exact + more.get(name, NOT_ESTIMATED).n
         for event in ("cycles", "instructions"):
             pairs = [
                 (old.cpu_readings.get(key), reading)
@@ -70,9 +91,13 @@ class PmcSum(SampleSum):
         self._prune(len(self._tasks), new)
 
     def _leave_out(self, sample: PmcSample) -> int:
-        gone = least_active(self._tasks, self._readings, sample.tasks)
+        alive = sample.tasks.keys() | {pid for pid, _ in sample.estimated}
+        gone = least_active(self._tasks, self._readings, alive)
         clock = sum([self._tasks.pop(pid).clock for pid in gone])
         self._readings = {key: r for key, r in self._readings.items() if key[0] not in gone}
+        estimated = self._estimated.items()
+        clock += sum([n.n for (pid, name), n in estimated if pid in gone and name == CLOCK])
+        self._estimated = {key: n for key, n in estimated if key[0] not in gone}
         self._comms = {pid: comm for pid, comm in self._comms.items() if pid not in gone}
         leave(self.left, "processes", len(gone), task_clock=clock)
         return len(self._tasks)
@@ -82,6 +107,7 @@ class PmcSum(SampleSum):
             before.events != after.events
             or loses(before.tasks, after.tasks)
             or loses(before.cpus, after.cpus)
+            or loses(before.estimated, after.estimated)
         )
 
     @staticmethod
@@ -96,4 +122,6 @@ class PmcSum(SampleSum):
             "events": self._events or (), "tasks": self._tasks, "cpus": self._cpus,
             "readings": self._readings, "cpu_readings": self._cpu_readings,
             "comms": self._comms, "unattributed": self._unattributed,
+            "estimated": self._estimated, "estimated_cpus": self._estimated_cpus,
+            "estimated_machine": self._estimated_machine,
         }  # fmt: skip

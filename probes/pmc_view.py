@@ -10,14 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any, NamedTuple, cast
 
 from probes.changes import changed
+from probes.estimates import duty_between, estimate_delta, standard_error
 from probes.packed import WORD, Packed
+from probes.pmc_bursts import BUSY, CLOCK, IPC, MIGRATIONS, SWITCHES, UNATTRIBUTED, WAIT
+from probes.pmc_bursts import IDLE as IDLE_TIME
 from probes.processes import pid_of
 from probes.ranked import Rank, Ranked
 from probes.readings import ByEvent, row_by_event
-from probes.samples import CpuTimes, PmcSample, Reading, TaskTimes
+from probes.samples import CpuTimes, Duty, Estimate, PmcSample, Reading, TaskTimes
 
 SCALED_BELOW = 0.995
 """An event that was counted for less than this share of the time has a scaled count."""
@@ -50,13 +54,15 @@ class Counters:
     """An interval of a process, a CPU or the machine; times in ns.
 
     `clock` is the time on a CPU (of a CPU: with a process), `wait` the time runnable without
-    one, `counts` what was counted by event.
+    one, `counts` what was counted by event. What of each quantity bursts stand for is a part of
+    it, and in `estimates` (see `probes.pmc_bursts`).
     """
 
     clock: int
     switches: int
     wait: int | None
     counts: Mapping[str, Count] = field(default_factory=dict)
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
     def count(self, event: str) -> float | None:
         """How often the event happened."""
@@ -79,6 +85,20 @@ class Counters:
     def ipc(self) -> float | None:
         """Instructions a cycle."""
         return self.ratio("instructions", "cycles")
+
+    def is_estimated(self, *quantities: str) -> bool:
+        """Whether bursts stand for a part of any of these."""
+        return any(quantity in self.estimates for quantity in quantities)
+
+    def error(self, quantity: str, duty: Duty | None) -> float | None:
+        """The standard error of a quantity, None where nothing of it is estimated."""
+        found = self.estimates.get(quantity)
+        if found is None:
+            return None
+        if quantity == IPC:
+            cycles = self.count("cycles")
+            return sqrt(found.variance) / cycles if cycles else None
+        return standard_error(found.n, found.variance, duty)
 
     @property
     def running(self) -> float | None:
@@ -131,6 +151,7 @@ class PmcView:
 
     `machine` is the sum of the CPUs, idle among it; a count that is unknown of one of them is
     unknown of all. Processes that did not run have no row; the others' are made when asked for.
+    `duty` are the bursts in which switches were looked at, None where that was so all the time.
     """
 
     seconds: float
@@ -139,6 +160,7 @@ class PmcView:
     cpus: list[CpuRow]
     processes: Ranked[TaskRow]
     unattributed: int
+    duty: Duty | None = None
 
     def gigahertz(self, row: Counters) -> float | None:
         """Cycles per ns on a CPU: how fast the clock really was; None of user or kernel alone."""
@@ -266,11 +288,12 @@ def _task_row_of_packed(
     row = readings.rows.decoder.decode(gained)
     counts = Counted(events, {}, dict(zip(readings.events, row, strict=True)), unshared)
     comm = after.comms.get(pid, "?")
-    return TaskRow(clock, switches, wait, counts, pid, comm, migrations)
+    return TaskRow(clock, switches, wait, counts, number=pid, comm=comm, migrations=migrations)
 
 
 def _cpu_row(cpu: int, before: PmcSample, after: PmcSample, events: Sequence[str]) -> CpuRow:
-    new = after.cpus[cpu]
+    # A CPU that only bursts have seen in a span has counted nothing beside them.
+    new = after.cpus.get(cpu, CpuTimes(0, 0, 0, 0 if WAIT in after.estimated_machine else None))
     old = before.cpus.get(cpu)
     if old is None or new.busy < old.busy or new.switches < old.switches:
         old = CpuTimes(0, 0, 0, 0)
@@ -356,6 +379,53 @@ def _ranks_of_packed(before: Any, after: Any, counted: bool, unshared: bool) -> 
     return ranks
 
 
+Parts = Mapping[int, Mapping[str, Estimate]]
+"""What bursts stand for, by process or CPU, then by quantity."""
+
+
+def by_owner(estimates: Mapping[tuple[int, str], Estimate]) -> dict[int, dict[str, Estimate]]:
+    """The same by process or CPU first."""
+    out: dict[int, dict[str, Estimate]] = {}
+    for (owner, quantity), one in estimates.items():
+        out.setdefault(owner, {})[quantity] = one
+    return out
+
+
+def _add_estimates(row: Counters, parts: Mapping[str, Estimate], events: Iterable[str]) -> None:
+    """Add to a row what bursts stand for; a count of which nothing is known stays unknown."""
+    row.estimates = parts
+    got = {quantity: one.n for quantity, one in parts.items()}
+    row.clock += got.get(CLOCK, 0) + got.get(BUSY, 0)
+    row.switches += got.get(SWITCHES, 0)
+    if row.wait is not None or WAIT in got:
+        row.wait = (row.wait or 0) + got.get(WAIT, 0)
+    if isinstance(row, TaskRow):
+        row.migrations += got.get(MIGRATIONS, 0)
+    if isinstance(row, CpuRow):
+        row.idle += got.get(IDLE_TIME, 0)
+    more = {event: got[event] for event in events if event in got}
+    if more:
+        counts = dict(row.counts)
+        for event, n in more.items():
+            old = counts.get(event, UNKNOWN)
+            counts[event] = Count((old.value or 0.0) + n, 1.0 if old.share is None else old.share)
+        row.counts = counts
+
+
+def _ranks_with(ranks: list[Rank], parts: Parts, counted: bool) -> list[Rank]:
+    """The ranks of processes, with what bursts stand for."""
+    known = {int(rank[-1]): rank for rank in ranks}
+    for pid, found in parts.items():
+        if pid == IDLE:
+            continue
+        cycles, clock, _ = known.get(pid, (0.0, 0.0, pid))
+        more = found["cycles"].n if counted and "cycles" in found else 0
+        gained = found[CLOCK].n if CLOCK in found else 0
+        if pid in known or any(one.n for one in found.values()):
+            known[pid] = (cycles - more, clock - gained, pid)
+    return list(known.values())
+
+
 def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcView:
     """The interval between two Samples.
 
@@ -368,19 +438,43 @@ def pmc_view(before: PmcSample | None, after: PmcSample, seconds: float) -> PmcV
     elif before.events:
         # What began within the interval is not to be compared with what went on.
         events = tuple(event for event in events if event in before.events)
-    cpus = [_cpu_row(cpu, before, after, events) for cpu in sorted(after.cpus)]
-    unshared = _unshared(cpus)
     old = before
+    duty = duty_between(before.duty, after.duty)
+    parts: Parts = {}
+    of_cpus: Parts = {}
+    if duty is not None:
+        parts = by_owner(estimate_delta(before.estimated, after.estimated))
+        of_cpus = by_owner(estimate_delta(before.estimated_cpus, after.estimated_cpus))
+    there = sorted(after.cpus.keys() | of_cpus.keys())
+    cpus = [_cpu_row(cpu, before, after, events) for cpu in there]
+    unshared = _unshared(cpus)
+    for one in cpus:
+        if one.cpu in of_cpus:
+            _add_estimates(one, of_cpus[one.cpu], events)
     row = _task_row_of_packed if _both_packed(old, after) else _task_row
 
     def made(pid: int) -> TaskRow:
-        return row(pid, old, after, events, unshared)
+        if pid in after.tasks:
+            found = row(pid, old, after, events, unshared)
+        else:
+            found = TaskRow(0, 0, None, number=pid, comm=after.comms.get(pid, "?"))
+        if pid in parts:
+            _add_estimates(found, parts[pid], events)
+        return found
 
+    counted = "cycles" in events
+    ranks = _ranks(old, after, counted, unshared)
+    machine, unattributed = sum_of(cpus, events), after.unattributed - before.unattributed
+    if duty is not None:
+        ranks = _ranks_with(ranks, parts, counted)
+        machine.estimates = estimate_delta(before.estimated_machine, after.estimated_machine)
+        unattributed += machine.estimates.get(UNATTRIBUTED, Estimate()).n
     return PmcView(
         seconds=seconds,
         sample=after,
-        machine=sum_of(cpus, events),
+        machine=machine,
         cpus=cpus,
-        processes=Ranked(_ranks(old, after, "cycles" in events, unshared), made),
-        unattributed=max(0, after.unattributed - before.unattributed),
+        processes=Ranked(ranks, made),
+        unattributed=max(0, unattributed),
+        duty=duty,
     )

@@ -39,6 +39,7 @@ class Processes:
     `numbers` maps pid << 32 | start to the number, for those that look up many; `number` does
     for all. A start is what `struct pt_process` of include/probetop.h has: the lowest bits of
     nanoseconds since boot, and EXECUTIONS that count executions; 0 for one that is not known.
+    `forgotten` rises whenever some are forgotten: the same process then has another number.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Processes:
         self._newest: dict[int, int] = {}
         self._named: dict[int, int] = {}
         self._most_named = MANY_NAMED
-        self._forgot = 0
+        self.forgotten = 0
 
     def number(self, pid: int, start: int) -> int:
         """The number of a process; without a start, that of the newest with its pid."""
@@ -58,7 +59,7 @@ class Processes:
         if not start or pid > _PID:
             return pid if newest is None else newest
         # Whoever had this pid before the others were forgotten may have had any lower count.
-        number = self._forgot << PID_BITS | pid if newest is None else newest + (1 << PID_BITS)
+        number = self.forgotten << PID_BITS | pid if newest is None else newest + (1 << PID_BITS)
         number = number if number < _LAST else pid
         self.numbers[pid << 32 | start] = self._newest[pid] = number
         return number
@@ -92,4 +93,4 @@ class Processes:
                 del self.numbers[process]
         there = set(self.numbers.values())
         self._newest = {pid: number for pid, number in self._newest.items() if number in there}
-        self._forgot += 1
+        self.forgotten += 1

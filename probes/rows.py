@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the row tables of include/rows.h and the histograms of include/hist.h.
+"""Reading the row tables of include/rows.h.
 
 A poll costs about a microsecond for each row that changed, and nothing for the others.
 """
@@ -8,39 +8,29 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain, compress, repeat, zip_longest
+from operator import eq, ne
+from typing import Any
 
-from probes import hdr
 from probes.control import Control
-from probes.layouts import HISTOGRAM, ROW, TOUCHED
+from probes.layouts import ROW, TOUCHED
 from probes.maps import MappedArray, RingBuffer
-from probes.peak_values import with_peak
-from probes.peaks import Peaks
 from probes.processes import EXECUTIONS, INDEX_BITS, Processes
-from probes.samples import Histogram
 from probes.text import readable
 
-_ROW = ROW.picked("count", "sum", "key", "start", "comm", "extra")
-_NOTHING = (0, 0, 0, 0, 0, 0)
-"""What a row had before it was ever read: count, sum, key, start, counts of extras."""
+_ROW = struct.Struct("=QQ4x28s16s")
+"""Count and sum of a row, whose it is, and its extras: all words but the epoch."""
+_OWNER = struct.Struct("=IQ")
+"""Start and key, in front of the name."""
+_EXTRAS = struct.Struct("=IIII")
+_NO_EXTRAS = bytes(_EXTRAS.size)
 ROW_SIZE = ROW.size
-_NAME_AT = ROW.at("comm")
 ROW_MAPS = ("rows", "touched", "lists", "crowded")
 """The maps behind a table of rows."""
-_TOUCHED = TOUCHED.picked("epoch", "count", "others")
-_SUMS = HISTOGRAM.at("missed")
-"""Bytes of a histogram that change with every duration: their sum and their number."""
-_HIST_SIZE, _BUCKETS_AT = HISTOGRAM.size, HISTOGRAM.at("buckets")
-_TOTAL = struct.Struct("=QQ")
-_STRETCH = 32
-# All buckets of a histogram are one number, of 32 bits for each: to subtract and to add up those
-# of all CPUs takes one step. A bucket that may have gone round, or one that grew by so much that
-# the sum of them might need another bit, is told by these bits, and its histogram taken apart.
-_LANES = sum(1 << 32 * bucket for bucket in range(hdr.BUCKETS))
-_ROUND, _LARGE = _LANES << 31, _LANES * 0xF0000000
-_BUCKETS = struct.Struct(f"={_STRETCH}I")
+_TOUCHED = TOUCHED.size // 4
+"""Words of 32 bits of a CPU: its lists' epochs and lengths, and the events without a row."""
 MASK = 0xFFFFFFFF
 INDEX = (1 << INDEX_BITS) - 1
 """The bits of a list's entry that are a row's index; above them is the time."""
@@ -50,13 +40,45 @@ UNSETTLED = 4
 There are four contexts: a task's, a soft and a hard interrupt's, and that of the NMI."""
 
 Extra = tuple[int, int]
-Change = tuple[int, int, int, int, bytes, tuple[Extra, ...], int]
-"""Number of a process, what, count and sum added, name, (id, count added) of extras, and when the
-name was noted.
+"""The id of an extra, and by how much its count grew."""
 
-What is behind the name's zero is none of it. Rows that are not of a process have a hash and a
-text instead of its number and its name.
-"""
+
+class SeenRow:
+    """A row as it was read last.
+
+    `owner` are the bytes that tell whose it is, `process` is the number of its process, and `what`
+    it does. `key` and `comm` are for whoever reads rows: key is None whenever the row has another
+    owner or another name than before.
+    """
+
+    __slots__ = ("comm", "count", "extras", "key", "owner", "process", "total", "what")
+
+    def __init__(self) -> None:
+        self.count = self.total = self.process = self.what = 0
+        self.owner, self.extras = b"", _NO_EXTRAS
+        self.key: Any = None
+        self.comm: Any = None
+
+    @property
+    def name(self) -> bytes:
+        """What the kernel calls its process; what is behind the first zero is none of it.
+
+        Rows that are not of a process have a text instead.
+        """
+        return self.owner[_OWNER.size :]
+
+    def new_extras(self, extras: bytes) -> tuple[Extra, ...]:
+        """By how much the extras of the same owner grew."""
+        old, self.extras = self.extras, extras
+        if not extras:
+            return ()
+        id0, n0, id1, n1 = _EXTRAS.unpack(extras)
+        _, old0, _, old1 = _EXTRAS.unpack(old)
+        return ((id0, (n0 - old0) & MASK), (id1, (n1 - old1) & MASK))
+
+
+Values = tuple[int, int, bytes, bytes]
+"""What a row holds: count, sum, the bytes that tell its owner, those of its extras."""
 
 
 NOT_IN_MEMORY = b"\0\xff"
@@ -74,16 +96,11 @@ def text_of(raw: bytes) -> str:
     return "(not in memory)" if raw.startswith(NOT_IN_MEMORY) else name_of_comm(raw)
 
 
-def slices_for(cpus: int) -> int:
-    """In how many parts histograms are kept: one for each CPU up to 16, a power of two."""
-    return min(16, 1 << (cpus - 1).bit_length())
-
-
 class RowTable:
     """The rows of all CPUs, `per_cpu` each, `wide` more words in each.
 
     Takes the descriptors of ROW_MAPS out of `maps`. With `texts` the name of a row may go on to
-    the row's end. After `changes`, `others` names the CPUs on which events found no row since
+    the row's end. After `lists`, `others` names the CPUs on which events found no row since
     then. `wait_fd` becomes readable when so many rows have changed that they should be read
     now, lest the table runs full.
     """
@@ -97,41 +114,97 @@ class RowTable:
         *,
         texts: bool = False,
     ) -> None:
-        self._name_end = ROW_SIZE + 8 * wide if texts else ROW_SIZE
+        # A text goes on where other rows have their extras.
+        text = struct.Struct(f"=QQ4x{ROW_SIZE - 20 + 8 * wide}s0s")
+        self._row = text if texts and wide else _ROW
         self.cpus, self.per_cpu = cpus, per_cpu
         rows, touched, lists, crowded = (maps.pop(name) for name in ROW_MAPS)
         self.rows = MappedArray(rows, ROW_SIZE + 8 * wide, cpus * per_cpu)
-        self.touched = MappedArray(touched, _TOUCHED.size, cpus)
+        self.touched = MappedArray(touched, 4 * _TOUCHED, cpus)
         self.indexes = MappedArray(lists, 8, 2 * cpus * per_cpu)
         self._crowded = RingBuffer(crowded, mmap.PAGESIZE)
         self.wait_fd = self._crowded.fd
         self.arrays = (self.rows, self.touched, self.indexes)
         self.others: set[int] = set()
         self._settling: set[int] = set()
-        self._last: dict[int, tuple[int, int, int, int, int, int]] = {}
+        self._seen: dict[int, SeenRow] = {}
+        self._unsure: list[SeenRow] = []
+        self._numbered_by: tuple[Processes, int] | None = None
         self._others_seen = [0] * cpus
-        self._read_of_epoch = [0] * cpus
+        self._starts: dict[int, int] = {}
+        self._ends: dict[int, list[int]] = {}
+        self._again: list[int] = []
 
-    def changes(self, control: Control, processes: Processes) -> Iterator[Change]:
-        """What was added since the last time, row by row; begins a new epoch."""
-        for noted in self.lists(control):
-            yield from self._rows(noted, processes)
+    def read(self, noted: list[int]) -> Iterator[tuple[int, SeenRow | None, Values]]:
+        """What is noted, each with the row as it was seen last and what it holds now.
+
+        Rows of other owners go to `meet` first, those that have not changed to `look_again`.
+        """
+        stride, memory = self.rows.stride, repeat(self.rows.memory)
+        places = [(entry & INDEX) * stride for entry in noted]
+        values = map(self._row.unpack_from, memory, places)
+        return zip(noted, map(self._seen.get, places), values, strict=True)
+
+    def meet(self, noted: list[int], processes: Processes) -> list[int]:
+        """Learn whose rows are that have another owner or name than before.
+
+        Returns them in the order in which they were noted: that is how processes are numbered.
+        """
+        noted = sorted(noted)
+        for entry in noted:
+            place = (entry & INDEX) * self.rows.stride
+            _, _, owner, _ = self._row.unpack_from(self.rows.memory, place)
+            start, key = _OWNER.unpack_from(owner)
+            row = self._seen.get(place)
+            if not key or (row is not None and row.owner == owner):
+                continue
+            if row is None:
+                row = self._seen[place] = SeenRow()
+            if not row.owner.startswith(owner[: _OWNER.size]):
+                # With another owner the extras began anew, the counters did not.
+                row.extras = _NO_EXTRAS
+            row.owner, row.key = owner, None
+            row.process, row.what = processes.number(key >> 32, start), (key & MASK) - 1
+            if start <= EXECUTIONS:
+                # It may be of any process that has this pid then.
+                self._unsure.append(row)
+        return noted
+
+    def look_again(self, noted: list[int]) -> None:
+        """Have the next poll look at these rows, which were noted before they were counted."""
+        self._again = noted
+
+    def forget_keys(self) -> None:
+        """Have whoever reads rows give all of them their keys anew."""
+        for row in self._seen.values():
+            row.key = None
+
+    def renumber(self, processes: Processes) -> None:
+        """Have rows look for the numbers of their processes, where these may be others now."""
+        numbered_by = (processes, processes.forgotten)
+        unsure: Iterable[SeenRow] = self._unsure
+        if self._numbered_by != numbered_by:
+            self._numbered_by, unsure = numbered_by, self._seen.values()
+        for row in unsure:
+            row.owner = row.owner[: _OWNER.size]
+        self._unsure = []
 
     def lists(self, control: Control) -> Iterator[list[int]]:
         """What is noted of the rows that changed, in two lists; begins a new epoch.
 
-        Each is in the order in which they were noted, and says when above INDEX, their index.
+        Each says when it was noted above INDEX, the row's index.
         """
         # What found no row is looked at once more: the counter of that rises first.
         settling, self.others = self._settling, set()
         for _ in self._crowded.drain():
             pass
         # First what entered the last epoch's list after it was read; then the list is reused.
-        late = self._lists(control.epoch - 1, self._read_of_epoch)
-        yield sorted([entry for entries in late for entry in entries])
-        lists = self._lists(control.next_epoch(), [0] * self.cpus)
-        self._read_of_epoch = [max(0, len(entries) - UNSETTLED) for entries in lists]
-        yield sorted([entry for entries in lists for entry in entries])
+        late = self._noted(control.epoch - 1, self._starts)
+        yield [*self._again, *self._written_since(late)]
+        noted = self._noted(control.next_epoch(), {})
+        self._starts = {cpu: max(0, len(found) - UNSETTLED) for cpu, found in noted.items()}
+        self._ends = {cpu: found[-UNSETTLED:] for cpu, found in noted.items()}
+        yield list(chain.from_iterable(noted.values()))
         self._settling, self.others = self.others, self.others | settling
 
     def close(self) -> None:
@@ -140,169 +213,29 @@ class RowTable:
             array.close()
         self._crowded.close()
 
-    def _lists(self, epoch: int, starts: list[int]) -> list[tuple[int, ...]]:
-        """What is noted in each CPU's list of an epoch, from its entry of `starts` on."""
-        side = epoch & 1
-        found: list[tuple[int, ...]] = []
-        memory, others, per_cpu = self.indexes.memory, self._others_seen, self.per_cpu
-        headers = self.touched.memory[: self.cpus * self.touched.stride]
-        for cpu, header in enumerate(_TOUCHED.iter_unpack(headers)):
-            if header[4] != others[cpu]:
-                others[cpu] = header[4]
-                self.others.add(cpu)
-            start = starts[cpu]
-            count = header[2 + side] - start
-            if header[side] != epoch & MASK or count <= 0:
-                found.append(())
-                continue
-            at = 8 * ((2 * cpu + side) * per_cpu + start)
-            found.append(struct.unpack_from(f"={count}Q", memory, at))
-        return found
+    def _written_since(self, late: Mapping[int, list[int]]) -> Iterator[int]:
+        """What is noted at the ends of lists, but was not when these were read."""
+        for cpu, found in late.items():
+            end = self._ends.get(cpu, [])
+            if found != end:
+                pairs = zip_longest(found, end)
+                yield from [entry for entry, was in pairs if entry is not None and entry != was]
 
-    def _rows(self, noted: list[int], processes: Processes) -> Iterator[Change]:
-        memory, stride, last = self.rows.memory, self.rows.stride, self._last
-        known, number = processes.numbers.get, processes.number
-        unpack, seen, texts = _ROW.unpack_from, last.get, self._name_end > ROW_SIZE
-        for entry in noted:
-            index = entry & INDEX
-            at = index * stride
-            count, total, key, start, comm, id0, n0, id1, n1 = unpack(memory, at)
-            old = seen(index, _NOTHING)
-            last[index] = (count, total, key, start, n0, n1)
-            if count == old[0] or not key:
-                continue
-            extras: tuple[Extra, ...] = ()
-            if texts:
-                comm = memory[at + _NAME_AT : at + self._name_end]
-            elif id0:
-                # With another owner the extras began anew, the counters did not.
-                a, b = (old[4], old[5]) if old[2] == key and old[3] == start else (0, 0)
-                extras = ((id0, (n0 - a) & MASK), (id1, (n1 - b) & MASK))
-            pid = key >> 32
-            process = known(pid << 32 | start & ~EXECUTIONS) or number(pid, start)
-            yield process, (key & MASK) - 1, count - old[0], total - old[1], comm, extras, entry
-
-
-class _Known:
-    """What was read of a slot's histogram, part by part.
-
-    Only buckets from `low` on to before `high` have ever counted anything, and `numbers` are of
-    these: those of `head` and `tail`, before and behind them, are empty. `unsettled` are the parts
-    that changed when they were read last.
-    """
-
-    __slots__ = ("head", "high", "low", "numbers", "sums", "tail", "unsettled")
-
-    def __init__(self, parts: int) -> None:
-        self.low = self.high = 0
-        self.head, self.tail = b"", bytes(4 * hdr.BUCKETS)
-        self.sums = [b""] * parts
-        self.numbers = [0] * parts
-        self.unsettled: set[int] = set()
-
-    def widen(self, buckets: bytes) -> int:
-        """Take in what these buckets have counted; returns by how many bits numbers rise."""
-        whole = int.from_bytes(buckets, "little")
-        first, last = ((n.bit_length() - 1) // 32 for n in (whole & -whole, whole))
-        old = self.low if self.high else first
-        self.low = min(old, first) // _STRETCH * _STRETCH
-        self.high = max(self.high, (last // _STRETCH + 1) * _STRETCH)
-        self.head, self.tail = bytes(4 * self.low), bytes(4 * (hdr.BUCKETS - self.high))
-        rise = 32 * (old - self.low)
-        self.numbers = [number << rise for number in self.numbers]
-        return rise
-
-
-class Histograms:
-    """Histograms by slot, each in `slices` parts. Takes the map's descriptor.
-
-    With `peaks` it knows the longest duration of what was read between their begin and end.
-    """
-
-    def __init__(self, fd: int, slices: int, per_slice: int, peaks: Peaks | None = None) -> None:
-        self.slices, self.per_slice = slices, per_slice
-        self.peaks = peaks
-        self.array = MappedArray(fd, _HIST_SIZE, slices * per_slice)
-        self._known: dict[int, _Known] = {}
-
-    def read(self, slot: int, old: Histogram) -> Histogram:
-        """The histogram of a slot now; the very same object if nothing was added to `old`."""
-        added = total = 0
-        apart: list[tuple[int, int]] = []
-        memory, known = self.array.memory, self._known.get(slot)
-        if known is None:
-            known = self._known[slot] = _Known(self.slices)
-        step, unsettled = self.per_slice * self.array.stride, known.unsettled
-        first = slot * self.array.stride
-        for part, at in enumerate(range(first, first + self.slices * step, step)):
-            sums = memory[at : at + _SUMS]
-            total += _TOTAL.unpack(sums)[0]
-            settled = known.sums[part] == sums
-            if settled and part not in unsettled:
-                continue
-            # A CPU may show its stores in another order: what changed is read once more.
-            (unsettled.discard if settled else unsettled.add)(part)
-            known.sums[part] = sums
-            buckets = memory[at + _BUCKETS_AT : at + _HIST_SIZE]
-            if not (buckets.startswith(known.head) and buckets.endswith(known.tail)):
-                rise = known.widen(buckets)
-                added, apart = added << rise, [(a << rise, b << rise) for a, b in apart]
-            now = int.from_bytes(buckets[4 * known.low : 4 * known.high], "little")
-            before, known.numbers[part] = known.numbers[part], now
-            if before & _ROUND or (now - before) & _LARGE:
-                apart.append((before, now))
-            else:
-                added += now - before
-        if not added and not apart:
-            return old
-        counts = dict(old.buckets)
-        for before, now in ((0, added), *apart):
-            _add_buckets(counts, before, now, known.low, known.high)
-        n = sum(counts.values())
-        if self.peaks is None:
-            return Histogram(counts, n, total)
-        top = known.low + (added.bit_length() - 1) // 32
-        if apart:
-            top = max([bucket for bucket, n in counts.items() if n != old.buckets.get(bucket)])
-        return Histogram(counts, n, total, with_peak(old.peaks, n, self.peaks.longest(slot, top)))
-
-    @contextmanager
-    def reading(self, control: Control) -> Iterator[None]:
-        """For as long as histograms are read."""
-        if self.peaks is None:
-            yield
-            return
-        self.peaks.begin(control)
-        yield
-        self.peaks.end(control)
-
-    def counters(self) -> list[tuple[int, int, int]]:
-        """Events counted, missed and overflown, of each slot."""
-        step = self.array.stride // 8
-        size = self.per_slice * step
-        columns = []
+    def _noted(self, epoch: int, starts: Mapping[int, int]) -> dict[int, list[int]]:
+        """What is noted in the lists of an epoch by CPU, from its entry of `starts` on."""
+        side, per_cpu = epoch & 1, self.per_cpu
         # Memory that somebody holds a view of cannot be unmapped.
-        with memoryview(self.array.memory) as memory, memory.cast("Q") as words:
-            for word in (1, 2, 3):
-                every = range(word, self.slices * size, size)
-                parts = [words[at : at - word + size : step].tolist() for at in every]
-                columns.append([sum(values) for values in zip(*parts, strict=True)])
-        return list(zip(*columns, strict=True))
-
-    def close(self) -> None:
-        """Unmap."""
-        self.array.close()
-        if self.peaks is not None:
-            self.peaks.close()
-
-
-def _add_buckets(counts: dict[int, int], before: int, now: int, low: int, high: int) -> None:
-    """Add what grew between two readings, looking only into the stretches that differ."""
-    old, new = [value.to_bytes(4 * (high - low), "little") for value in (before, now)]
-    for at in range(0, len(new), 4 * _STRETCH):
-        if old[at : at + 4 * _STRETCH] == new[at : at + 4 * _STRETCH]:
-            continue
-        pairs = zip(_BUCKETS.unpack_from(old, at), _BUCKETS.unpack_from(new, at), strict=True)
-        for bucket, (was, count) in enumerate(pairs, low + at // 4):
-            if was != count:
-                counts[bucket] = counts.get(bucket, 0) + ((count - was) & MASK)
+        with memoryview(self.touched.memory) as memory, memory.cast("I") as words:
+            end = _TOUCHED * self.cpus
+            epochs, lengths = [words[at:end:_TOUCHED].tolist() for at in (side, side + 2)]
+        with memoryview(self.touched.memory) as memory, memory.cast("Q") as words:
+            others = words[2 : end // 2 : _TOUCHED // 2].tolist()
+        if others != self._others_seen:
+            self.others.update(compress(range(self.cpus), map(ne, others, self._others_seen)))
+            self._others_seen = others
+        found: dict[int, list[int]] = {}
+        with memoryview(self.indexes.memory) as memory, memory.cast("Q") as words:
+            for cpu in compress(range(self.cpus), map(eq, epochs, repeat(epoch & MASK))):
+                first = (2 * cpu + side) * per_cpu
+                found[cpu] = words[first + starts.get(cpu, 0) : first + lengths[cpu]].tolist()
+        return found

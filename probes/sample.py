@@ -123,6 +123,8 @@ class Sample:
     `counted` is for how many seconds its counters counted, cumulative as they are; None if that
     is not known. While it is attached in bursts none of these counts: what they saw is in `duty`
     and in the fields whose names begin with `estimated`, which are never part of the others.
+    `kept_on` are the seconds for which it is not detached, though it costs more than the budget,
+    for somebody has just switched it on; None where it need not be.
     `schema` declares what it measures.
     """
 
@@ -139,6 +141,7 @@ class Sample:
     given_up: str | None = None
     counted: Share | None = None
     duty: Duty | None = None
+    kept_on: Share | None = None
 
     def counts_as(self, before: Any) -> bool:
         """Whether it counts what `before` counted, and all of that since.

@@ -89,6 +89,8 @@ def _probe_object(
         common["duty"] = duty_object(bursts)
     if after.given_up is not None:
         common["given_up"] = after.given_up
+    if after.kept_on is not None:
+        common["kept_on"] = after.kept_on
     if after.notes:
         common["notes"] = list(after.notes)
     own = kind.contract(before if runs else None, after, own_seconds or seconds)

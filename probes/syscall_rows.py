@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from probes.burst_slowdown import CallerSlowdown
 from probes.burst_sums import BurstSums
 from probes.control import Control
+from probes.copies import Copies
+from probes.histograms import Histograms
 from probes.layouts import OTHER
 from probes.maps import MappedArray
 from probes.messages import BurstReport
 from probes.peak_values import with_peak
 from probes.peaks import Peaks
 from probes.processes import Processes
-from probes.rows import Histograms, RowTable, name_of_comm
+from probes.rows import RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of
 
@@ -35,6 +37,11 @@ MANY_ROWS = 10_000
 """Where there are more, it is soon: each costs in every Frame, in memory and in recordings."""
 
 _NEW = tuple.__new__
+
+
+def slices_of_others(cpus: int) -> int:
+    """In how many parts calls without a row are counted: a power of two, 256 at most."""
+    return min(256, 1 << (cpus - 1).bit_length())
 
 
 def call_name(index: int, arch: str) -> str:
@@ -75,6 +82,8 @@ class SyscallTotals:
         self.slowdown = CallerSlowdown()
         self._gone: set[int] = set()
         self._next_forget = 0.0
+        self._matrix_copies: Copies[tuple[int, str], Counts] = Copies()
+        self._comms_told: Mapping[int, str] | None = None
 
     def close_bursts(self) -> None:
         """Make estimates of what bursts saw, if there are enough of them."""
@@ -109,14 +118,33 @@ class SyscallTotals:
         )
         self.count += count
 
+    def add_errnos(self, name: str, added: Iterable[tuple[int, int]]) -> None:
+        """Count errors of one name, of which (number, how many) were added."""
+        for number, count in added:
+            if count:
+                self.add_errno(name, number, count)
+
     def add_errno(self, name: str, number: int | None, count: int) -> None:
         """Count errors of one name and number."""
         key = (name, "other" if number is None else errno_name(number))
         self.errnos[key] = self.errnos.get(key, 0) + count
 
+    def add_active(self, keys: Sequence[tuple[int, str]]) -> None:
+        """Note that these processes made these calls, which are in `matrix`."""
+        if keys:
+            self.active.update([pid for pid, _ in keys])
+            self._matrix_copies.set(keys)
+
+    def rename(self, pid: int, comm: str, noted: int) -> None:
+        """A process's name, from a row that was `noted` then."""
+        self.processes.name(self.comms, pid, comm, noted)
+        self._comms_told = None
+
     def sample(self, now: float, lost: int, cost: Cost, notes: tuple[str, ...]) -> SyscallSample:
         """An immutable copy; unchanged entries are the same objects as in the last one."""
         self.close_bursts()
+        if self._comms_told is None:
+            self._comms_told = self.comms.copy()
         tables = {name: table.known for name, table in self.bursts.tables.items()}
         made = SyscallSample(
             state="on",
@@ -126,8 +154,8 @@ class SyscallTotals:
             notes=notes,
             calls=self.calls.copy(),
             errnos=self.errnos.copy(),
-            matrix=self.matrix.copy(),
-            comms=self.comms.copy(),
+            matrix=self._matrix_copies.of(self.matrix),
+            comms=self._comms_told,
             unattributed=self.unattributed,
             latency=None if self.latency is None else self.latency.copy(),
             sample_every=self.sample_every,
@@ -162,6 +190,8 @@ class SyscallTotals:
             self.matrix = dict(kept[-(MOST_ROWS * 3 // 4) :])
             pids = {pid for pid, _ in self.matrix} | self._forget_estimates(forgotten)
             self.comms = {pid: comm for pid, comm in self.comms.items() if pid in pids}
+            self._matrix_copies.replaced()
+            self._comms_told = None
         self.processes.forget(self.comms)
 
     def _forget_estimates(self, gone: Set[int]) -> set[int]:
@@ -185,6 +215,11 @@ class Seen(SyscallTotals):
     def share(self, whole: SyscallTotals) -> None:
         """Name processes where `whole` has their names."""
         self.comms, self.active = whole.comms, whole.active
+        self._whole = whole
+
+    def rename(self, pid: int, comm: str, noted: int) -> None:
+        """The name of a process of `whole` as well."""
+        self._whole.rename(pid, comm, noted)
 
     def forget(self) -> None:
         """Begin another burst."""
@@ -196,7 +231,8 @@ class RowReader:
 
     def __init__(self, maps: dict[str, int], cpus: int, rows: int) -> None:
         self.table = RowTable(maps, cpus, rows)
-        self.others = MappedArray(maps.pop("others"), OTHER.size, cpus * CALLS)
+        self.slices = slices_of_others(cpus)
+        self.others = MappedArray(maps.pop("others"), OTHER.size, self.slices * CALLS)
         self.errnos = MappedArray(maps.pop("errnos"), 8, CALLS * ERRNOS)
         self._others: dict[int, tuple[int, int]] = {}
         self._errnos: dict[int, tuple[int, ...]] = {}
@@ -204,9 +240,13 @@ class RowReader:
     def read(self, control: Control, totals: SyscallTotals) -> set[int]:
         """Add what is new since the last read; returns the indexes of the calls made."""
         called: dict[int, list[int]] = {}
-        self._read_rows(control, called, totals)
-        for cpu in self.table.others:
-            self._read_others(cpu, called, totals)
+        self.table.renumber(totals.processes)
+        for noted in self.table.lists(control):
+            left = self._add_rows(noted, called, totals)
+            left = self._add_rows(self.table.meet(left, totals.processes), called, totals)
+            self.table.look_again(left)
+        for part in {cpu % self.slices for cpu in self.table.others}:
+            self._read_others(part, called, totals)
         for index, (count, errors) in called.items():
             totals.add_calls(totals.names[index], count, errors)
             if errors:
@@ -219,36 +259,44 @@ class RowReader:
         self.others.close()
         self.errnos.close()
 
-    def _read_rows(
-        self, control: Control, called: dict[int, list[int]], totals: SyscallTotals
-    ) -> None:
+    def _add_rows(
+        self, noted: list[int], called: dict[int, list[int]], totals: SyscallTotals
+    ) -> list[int]:
+        """Add what these rows counted since the last read; returns those that were not added."""
         matrix, comms, names = totals.matrix, totals.comms, totals.names
-        pids: list[int] = []
-        changes = self.table.changes(control, totals.processes)
-        for pid, call, count, failed, comm, errnos, noted in changes:
-            entry = called.get(call)
-            if entry is None:
-                called[call] = [count, failed]
-            else:
-                entry[0] += count
-                entry[1] += failed
-            key = (pid, names[call])
-            known = matrix.get(key)
-            if known is not None:
-                count, failed = known[0] + count, known[1] + failed
-            matrix[key] = _NEW(Counts, (count, failed))
-            pids.append(pid)
-            text = name_of_comm(comm)
-            if comms.get(pid) != text:
-                totals.processes.name(comms, pid, text, noted)
-            for errno, more in errnos:
-                if more:
-                    totals.add_errno(names[call], errno, more)
-        totals.active.update(pids)
+        known, comm_of, sums_of = matrix.get, comms.get, called.get
+        keys: list[tuple[int, str]] = []
+        left: list[int] = []
+        for entry, row, (count, failed, owner, extras) in self.table.read(noted):
+            if row is None or owner != row.owner or count == row.count:
+                left.append(entry)
+                continue
+            more, errors = count - row.count, failed - row.total
+            row.count, row.total = count, failed
+            if row.key is None:
+                row.key = row.process, names[row.what]
+                row.comm = name_of_comm(row.name)
+            pid, key = row.process, row.key
+            keys.append(key)
+            if comm_of(pid) != row.comm:
+                totals.rename(pid, row.comm, entry)
+            sums = sums_of(row.what)
+            if sums is None:
+                sums = called[row.what] = [0, 0]
+            sums[0] += more
+            sums[1] += errors
+            if extras != row.extras:
+                totals.add_errnos(key[1], row.new_extras(extras))
+            old = known(key)
+            if old is not None:
+                more, errors = old[0] + more, old[1] + errors
+            matrix[key] = _NEW(Counts, (more, errors))
+        totals.add_active(keys)
+        return left
 
-    def _read_others(self, cpu: int, called: dict[int, list[int]], totals: SyscallTotals) -> None:
+    def _read_others(self, part: int, called: dict[int, list[int]], totals: SyscallTotals) -> None:
         """Calls that found no row: counted by name, without a process."""
-        start = cpu * CALLS
+        start = part * CALLS
         data = self.others.memory[start * 16 : (start + CALLS) * 16]
         for call, (count, errors) in enumerate(OTHER.struct.iter_unpack(data)):
             if not count:

@@ -6,7 +6,8 @@
  *   control  the control page: enabled, epoch, filters, sampling
  *   rows     a hash table per CPU of (process, call) -> calls, errors, two errnos
  *   touched, lists   per CPU the rows that changed in this epoch and in the one before
- *   others   calls that found no row, per CPU and call: counted, without a process
+ *   others   calls that found no row, per call: counted, without a process. Up to 256 CPUs have
+ *            a slice of their own; with more, some share one, by atomic additions
  *   errnos   errors that did not fit into their row, or had none, per call and errno
  *   owners   (LATENCY) which call a histogram is of: its index plus 1, 0 for none
  *   hists    (LATENCY) the histograms, and what was missed; slot 0 is of calls without one
@@ -33,8 +34,14 @@ struct other {
 };
 
 BPF_F_TABLE("array", u32, struct control, control, 1, PT_MMAPABLE);
-BPF_F_TABLE("array", u32, struct other, others, PT_CPUS * CALLS, PT_MMAPABLE);
+BPF_F_TABLE("array", u32, struct other, others, PT_OTHERS * CALLS, PT_MMAPABLE);
 BPF_F_TABLE("array", u32, u64, errnos, CALLS * ERRNOS, PT_MMAPABLE);
+
+#if PT_OTHERS < PT_CPUS
+#define ADD_OTHER(place) __sync_fetch_and_add(&(place), 1)
+#else
+#define ADD_OTHER(place) ((place)++)
+#endif
 
 static __always_inline u32 errno_index(u32 e)
 {
@@ -278,13 +285,13 @@ static __always_inline void count_call(struct control *c, struct pt_process who,
 			count_error(row, call, error);
 		return;
 	}
-	index = cpu * CALLS + (call & (CALLS - 1));
+	index = (cpu & (PT_OTHERS - 1)) * CALLS + (call & (CALLS - 1));
 	other = others.lookup(&index);
 	if (!other)
 		return;
-	other->calls++;
+	ADD_OTHER(other->calls);
 	if (error) {
-		other->errors++;
+		ADD_OTHER(other->errors);
 		count_shared(call, error);
 	}
 }

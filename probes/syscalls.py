@@ -20,17 +20,20 @@ from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.estimates import known_error
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
+from probes.histograms import slices_for
 from probes.limits import MOST_SAMPLE
 from probes.messages import BurstReport, CpuCount, MapEntries, NanosecondsOfCall, convert
 from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.probe import Probe
-from probes.rows import ROW_MAPS, slices_for
+from probes.rows import ROW_MAPS
 from probes.samples import NO_COST, Duty, Sample, SyscallSample
-from probes.syscall_rows import LatencyReader, RowReader, Seen, SyscallTotals
+from probes.syscall_rows import LatencyReader, RowReader, Seen, SyscallTotals, slices_of_others
 from probes.thread_places import sets_of_places
 
 LATENCY_SLOTS = 192
+MANY_CPUS = 512
+"""With more, the memory of a row for each is dear, and each of them has fewer processes."""
 TIMED_OF = (1, 4, 16, 64)
 """What the levels of a probe with latency time: one call in so many."""
 TIMED = (
@@ -58,15 +61,17 @@ TIME_MAPS = ("owners", "hists", "peaks")
 def geometry(cpus: int) -> dict[str, int]:
     """Sizes by the number of possible CPUs: rows of a CPU's table, histogram slices.
 
-    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU. The
-    kernel keeps 128 free entries of the table of interrupted calls for each CPU.
+    64 Ki rows of 80 bytes in all (5 MiB), at most 4096 and at least 1024 for each CPU; with more
+    than 512 CPUs it is 512. The kernel keeps 128 free entries of the table of interrupted calls
+    for each CPU.
     """
     rows = 4096
     while rows > 1024 and rows * cpus > 65536:
         rows //= 2
     return {
         "PT_CPUS": cpus,
-        "PT_ROWS": rows,
+        "PT_ROWS": rows if cpus <= MANY_CPUS else rows // 2,
+        "PT_OTHERS": slices_of_others(cpus),
         "PT_SLICES": slices_for(cpus),
         "PT_HISTS": LATENCY_SLOTS,
         "PT_INTERRUPTED": 4096 + 128 * cpus,

@@ -43,8 +43,8 @@ class Unit:
     gate: mmap.mmap | None
 
 
-QUICK = ("", "raw_tracepoint", "btf_tracepoint", "tracepoint")
-"""Kinds that are attached and detached at once."""
+QUICK = ("", "raw_tracepoint", "btf_tracepoint", "tracepoint", "edge")
+"""Kinds that are attached and detached at once, or are attached to nothing."""
 
 
 @dataclass(slots=True)
@@ -186,6 +186,21 @@ class Units:
         unit = self._units.get(number)
         return unit.gate if unit is not None and group is None else None
 
+    def run_edges(self, number: int, links: Sequence[Link], burst: int) -> None:
+        """Run what is to run where a burst begins, or ends (`burst` 0), on each CPU that runs.
+
+        Raises OSError where that cannot be done.
+        """
+        programs = self._units[number].programs
+        for link in links:
+            if link.recipe.kind == "edge" and link.recipe.program < len(programs):
+                for cpu in range(link.recipe.config):
+                    try:
+                        bpfsys.run_on_cpu(programs[link.recipe.program], cpu, [burst])
+                    except OSError as error:
+                        if error.errno != errno.ENXIO:  # a CPU that does not run now
+                            raise
+
     def attach_again(self, number: int, links: Sequence[Link]) -> None:
         """Attach what is detached; raises OSError."""
         programs = self._units[number].programs
@@ -197,6 +212,8 @@ class Units:
         """Detach, for a while."""
         slow = [link.fd for link in links if link.recipe.kind == "tracepoint" and link.fd >= 0]
         for link in links:
+            if link.recipe.kind == "edge":
+                continue
             if link.fd >= 0 and link.recipe.kind != "tracepoint":
                 os.close(link.fd)
             link.fd = -1

@@ -83,6 +83,10 @@ def _readings(old: Any, new: Any) -> Rows:
             yield key, reading_delta(before, after)
 
 
+def _by_quantity(old: Any, new: Any) -> Rows:
+    return estimate_delta(old.estimated, new.estimated).items()
+
+
 def _pairwise(do: Callable[[int, int], int], some: Numbers, more: Numbers) -> Numbers:
     return tuple(
         [None if a is None or b is None else do(a, b) for a, b in zip(some, more, strict=True)]
@@ -102,7 +106,11 @@ TABLES: Mapping[type[Sample], Mapping[str, Table]] = {
         "estimated_processes": (_sampled, Estimate),
         "estimated_texts": (_sampled_texts, Estimate),
     },
-    PmcSample: {"tasks": (_tasks, TaskTimes), "readings": (_readings, Reading)},
+    PmcSample: {
+        "tasks": (_tasks, TaskTimes),
+        "readings": (_readings, Reading),
+        "estimated": (_by_quantity, Estimate),
+    },
 }
 """The tables from which ended processes disappear: how to compare them, and what rows are."""
 

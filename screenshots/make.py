@@ -30,6 +30,7 @@ from probes.live import LiveSource
 from probes.samples import Filters
 from probes.start import open_live
 from tui.app.app import ProbetopApp
+from tui.app.start import dashboard
 from tui.export.picture import picture
 from tui.registry import REGISTRY
 
@@ -55,8 +56,8 @@ class Photographer:
     async def wait(self, ticks: int) -> None:
         """Wait until this many further Frames are on the screen; raises ProbeError at an end."""
         for _ in range(ticks):
-            before = self.app.frame
-            while self.app.frame is before:
+            before = self.app.view.frame
+            while self.app.view.frame is before:
                 if self.app.ended is not None:
                     raise ProbeError(self.app.ended, "run probetop doctor")
                 await asyncio.sleep(0.02)
@@ -72,11 +73,13 @@ class Photographer:
 
 async def session(source: LiveSource, seconds: int) -> dict[str, str]:
     """A look around, as somebody with a slow shop would have it; SVGs by name."""
-    app = ProbetopApp(source)
+    app = dashboard(source)
     async with app.run_test(size=WIDE) as pilot:
         camera = Photographer(app, pilot)
         await camera.wait(3)
-        failed = [s.why for s in (app.frame.samples if app.frame else {}).values() if s.why]
+        failed = [
+            s.why for s in (app.view.frame.samples if app.view.frame else {}).values() if s.why
+        ]
         if failed:
             raise ProbeError(failed[0] or "a probe failed", "run probetop doctor")
         await camera.press("l", ticks=seconds)

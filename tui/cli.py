@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -183,7 +184,7 @@ def _run(typed: dict[str, Any]) -> int:
         return serve(options, _probe_options(options), typed, complain)
     if command is None:
         _need_terminal("use `probetop stream` for scripts")
-        return _show(_open_live(options, "tui.app.app", files=Rule()), options)
+        return _show(_open_live(options, "tui.app.start", files=Rule()), options)
     source = _open_recording(command, typed)
     _need_terminal("run it in a terminal")
     return _show(source, options)
@@ -206,7 +207,7 @@ def _need_terminal(fix: str) -> None:
 
 def _show(source: Source, options: Options) -> int:
     """The dashboard on any source."""
-    from tui.app.app import run_app
+    from tui.app.start import run_app
 
     return run_app(source, ascii=options.ascii, history=options.history)
 
@@ -255,7 +256,7 @@ def _open_live(
         run_as=options.run_as,
         cost_always=options.cost_always,
         budget=options.budget,
-        draws=reader == "tui.app.app",
+        draws=reader == "tui.app.start",
         include_self=options.include_self,
         log=options.log,
         files=files,
@@ -287,16 +288,16 @@ def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -
     import_module(reader)
     if more is not None:
         more()
-    if reader == "tui.app.app":
+    if reader == "tui.app.start":
         for entry in REGISTRY:
             entry.pane_class()
     # Whoever can read them later imports what is seldom needed when it is.
     places = (__file__, os.__file__, os.path.join(sys.prefix, "lib"))
     user = privileges.service_user(run_as)
-    if reader in ("tui.app.app", "tui.commands.snapshot") and not privileges.may_read(
+    if reader in ("tui.app.start", "tui.commands.snapshot") and not privileges.may_read(
         user, *places
     ):
-        import_module("tui.preloaded").load()
+        import_module("tui.app.preloaded").everything()
 
 
 def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
@@ -343,7 +344,8 @@ def _record(options: Options, typed: dict[str, Any]) -> int:
 
 
 def _snapshot(options: Options, typed: dict[str, Any]) -> int:
-    from tui.commands.snapshot import SECONDS, preload, snapshot
+    from tui.app.preloaded import for_file
+    from tui.commands.snapshot import SECONDS, snapshot
     from tui.commands.stream_record import check_new
     from tui.export.write import ending_of
 
@@ -351,7 +353,9 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
     path, force = checked("OUT", typed["file"], check_path), typed.get("force", False)
     checked("OUT", path, ending_of)
     check_new(path, force)
-    source = _open_live(options, "tui.commands.snapshot", preload(path), Rule(path, force))
+    source = _open_live(
+        options, "tui.commands.snapshot", partial(for_file, path), Rule(path, force)
+    )
     return snapshot(source, path, seconds, complain, force=force)
 
 

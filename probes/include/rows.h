@@ -28,9 +28,9 @@
 struct row {
 	u64 count;
 	u64 sum;
-	u64 key;		/* process id << 32 | what + 1; 0: free */
 	u32 epoch;		/* of the last event */
 	u32 start;		/* which process of that id: see struct pt_process */
+	u64 key;		/* process id << 32 | what + 1; 0: free */
 	char comm[PT_COMM];	/* the process's, as of this epoch's first event */
 	struct {
 		u32 id;

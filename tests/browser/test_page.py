@@ -12,7 +12,7 @@ import pytest
 from tests.browser.chromium import Chromium, installed
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames
-from tui.export.picture import draw
+from tui.app.offscreen import draw
 from tui.export.write import export
 
 

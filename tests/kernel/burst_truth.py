@@ -4,21 +4,28 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
+from probes import kernel
 from probes.estimates import duty_of, errors_of, estimates_delta, factor
+from probes.execs import FAILED
+from probes.failed_execs import failed_estimate
 from probes.governor import Level
-from probes.samples import Duty, Estimates, Frame, SyscallSample
-from tests.kernel.harness import Live, Work, eventually
+from probes.pmc_bursts import BUSY, SWITCHES
+from probes.pmc_view import pmc_view
+from probes.samples import Duty, Estimates, ExecSample, Frame, PmcSample, SyscallSample
+from tests.kernel.harness import PATHS, Live, Work, eventually
 
 CALL = "getppid"
+WITH_PMC = {**PATHS, "pmc": "probes.pmc:PmcProbe"}
 
 
 class Notes:
@@ -45,6 +52,92 @@ class Notes:
             return float(counts[-1])
         part = (ns - times[n - 1]) / (times[n] - times[n - 1])
         return counts[n - 1] + part * (counts[n] - counts[n - 1])
+
+
+def switches_judged(program: Path, rate: int, level: Level, intervals: int) -> list[list[Judged]]:
+    """Intervals of a second, of a pair of processes on each of two CPUs that take turns.
+
+    Of each pair the switches of the first process, as the kernel tells that one itself; and of
+    both together the time of the machine, of which the CPUs have all there is.
+    """
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory()))
+        cpus = sorted(os.sched_getaffinity(0))[:2]
+        works = [
+            stack.enter_context(Work(program, str(cpu), str(rate), directory / str(cpu)))
+            for cpu in cpus
+        ]
+        live = stack.enter_context(Live("pmc", paths=WITH_PMC, interval=1.0))
+        for work in works:
+            work.go()
+        notes = [Notes(directory / str(cpu)) for cpu in cpus]
+        probe = cast(Any, live.probes["pmc"])
+        eventually("they work", lambda: all(len(one.read()[0]) > 100 for one in notes))
+        frames, since = _frames_in_bursts(
+            live, probe, None, level, lambda: probe.totals.bursts, intervals
+        )
+        told = [one.read() for one in notes]
+        for work in works:
+            work.go()
+            work.done()
+    out: list[list[Judged]] = [[] for _ in range(len(works) + 1)]
+    for old, new in pairwise(frames):
+        before, after = (cast(PmcSample, frame.samples["pmc"]) for frame in (old, new))
+        view = pmc_view(before, after, 1.0)
+        duty = view.duty
+        if duty is None or after.duty is None:
+            continue
+        end = since + after.duty.seconds
+        for work, one, words, judgements in zip(works, notes, told, out, strict=False):
+            row = view.processes.row(work.pid)
+            within = factor(duty) * (row.error(SWITCHES, duty) or 0.0)
+            truth = one.calls(end, words) - one.calls(end - duty.seconds, words)
+            judgements.append(Judged(row.switches, within, truth, duty))
+        machine = view.machine
+        whole = len(kernel.online_cpus()) * duty.seconds * 1e9
+        off = factor(duty) * (machine.error(BUSY, duty) or 0.0)
+        out[-1].append(Judged(machine.clock + machine.idle, off, whole, duty))
+    return out
+
+
+def failures_judged(program: Path, rate: int, level: Level, intervals: int) -> list[Judged]:
+    """Estimates of the executions that fail, of a program that tries `rate` a second."""
+    with ExitStack() as stack:
+        path = Path(stack.enter_context(TemporaryDirectory())) / "notes"
+        work = stack.enter_context(Work(program, str(rate), path))
+        live = stack.enter_context(Live("execs", interval=1.0))
+        work.go()
+        notes = Notes(path)
+        probe = cast(Any, live.probes["execs"])
+        eventually("it works", lambda: len(notes.read()[0]) > 100)
+        frames, since = _frames_in_bursts(
+            live, probe, FAILED, level, lambda: probe._failures._bursts, intervals
+        )
+        told = notes.read()
+        work.go()
+        work.done()
+    out = []
+    for old, new in pairwise(frames):
+        before, after = (cast(ExecSample, frame.samples["execs"]) for frame in (old, new))
+        found = failed_estimate(before, after)
+        if found is None or after.failed_duty is None:
+            continue
+        end = since + after.failed_duty.seconds
+        truth = notes.calls(end, told) - notes.calls(end - found.duty.seconds, told)
+        within = factor(found.duty) * found.error
+        out.append(Judged(found.estimate.n, within, truth, found.duty))
+    return out
+
+
+def _frames_in_bursts(
+    live: Live, probe: Any, group: int | None, level: Level, sums: Callable[[], Any], intervals: int
+) -> tuple[list[Frame], float]:
+    """So many Frames and a few more while it is attached in bursts, and since when it is."""
+    live.source._command(lambda: probe.meter.attach_in(probe._unit, group, level.on, level.period))
+    eventually("there are bursts", lambda: sums().sampling)
+    begin = len(live.frames)
+    eventually("enough", lambda: len(live.frames) > begin + intervals + 2, 4.0 * intervals + 60)
+    return list(live.frames[begin:]), sums()._paused
 
 
 class Judged(NamedTuple):

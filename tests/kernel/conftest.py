@@ -103,13 +103,17 @@ STEADY = """
 import os, time
 while True:
     os.getppid()
+    os.close(os.open("/dev/null", os.O_RDONLY))
     time.sleep(0.01)
 """
 
 
 @pytest.fixture
 def steady_calls() -> Iterator[int]:
-    """The pid of a process that calls getppid 100 times a second: idle machines have none."""
+    """The pid of a process that calls getppid and openat 100 times a second each.
+
+    Nobody else may do so on an idle machine.
+    """
     child = subprocess.Popen([sys.executable, "-c", STEADY])
     try:
         yield child.pid

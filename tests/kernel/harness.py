@@ -329,6 +329,11 @@ def held_by_others(ours: Sequence[int] = ()) -> set[int]:
     return {i for pid in pids - {os.getpid(), *ours} for i in programs_of(pid)}
 
 
+def left_in_kernel(before: set[int], ours: Sequence[int] = ()) -> set[int]:
+    """The programs that are new since `before` and that no process but `ours` (and this) holds."""
+    return program_ids() - before - held_by_others(ours)
+
+
 def open_descriptors() -> int:
     """How many descriptors this process has open, without those that nobody refers to."""
     gc.collect()

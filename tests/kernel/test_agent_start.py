@@ -22,7 +22,7 @@ from tests.kernel.harness import eventually, status_of
 from tests.kernel.serving import Agent, events
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 QUICK = ("--budget", "0", "-i", "0.2", "--probes", "execs")
 TOKEN = "control-control-control"
 

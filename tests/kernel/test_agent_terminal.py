@@ -13,7 +13,7 @@ import pytest
 from tests.kernel.harness import status_of
 from tests.kernel.terminal import Tty
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 SERVE = f"{sys.executable} -m tui.cli serve --listen 127.0.0.1:0 --budget 0 --probes execs"
 
 

@@ -104,6 +104,7 @@ def test_a_reader_that_leaves_ends_the_stream_before_the_next_interval() -> None
         assert child.wait(timeout=30) == 0
 
 
+@pytest.mark.usefixtures("steady_calls")
 def test_a_recording_belongs_to_the_user_who_ran_sudo(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     path = tmp_path / "a.ptrec"

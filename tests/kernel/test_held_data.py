@@ -16,7 +16,13 @@ import pytest
 
 from probes import bpfsys, broker, ipc, privileges
 from probes.broker_link import BrokerLink
-from tests.kernel.harness import children_of, eventually, program_ids
+from tests.kernel.harness import (
+    children_of,
+    eventually,
+    held_programs,
+    left_in_kernel,
+    program_ids,
+)
 from tui.registry import REGISTRY
 
 pytestmark = pytest.mark.kernel
@@ -201,11 +207,11 @@ def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
     received = ipc.receive(link.answers)
     assert received is not None
     assert received[1]
-    assert program_ids() - before
+    assert held_programs(pid)
     assert pid in children_of(os.getpid())
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    eventually("all programs are gone", lambda: not program_ids() - before)
+    eventually("all programs are gone", lambda: not left_in_kernel(before))
     ipc.close_all(received[1])
     link.close()
 

@@ -8,7 +8,7 @@ import pytest
 from tests.kernel.harness import eventually
 from tests.kernel.terminal import PROBETOP, Tty
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 PROGRAM = " ".join([*PROBETOP, "-i", "0.2", "--probes", "execs"])
 
 

@@ -18,15 +18,15 @@ from tests.kernel.harness import (
     Dashboard,
     Live,
     eventually,
-    held_by_others,
     held_programs,
     is_running,
+    left_in_kernel,
     open_descriptors,
     program_ids,
     programs_of_calls,
 )
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 
 
 def assert_gone(before: set[int], tree: set[int]) -> None:
@@ -34,7 +34,7 @@ def assert_gone(before: set[int], tree: set[int]) -> None:
     eventually(f"processes {tree} have ended", lambda: not any(map(is_running, tree)))
     eventually(
         "the kernel has none of our programs",
-        lambda: not (program_ids() - before - held_by_others(sorted(tree))),
+        lambda: not left_in_kernel(before, sorted(tree)),
     )
 
 

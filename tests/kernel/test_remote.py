@@ -17,10 +17,16 @@ from tests.kernel.network import Namespace, Relay, Sshd
 from tests.kernel.terminal import PROBETOP, Tty
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.kernel
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.concurrent,
+    pytest.mark.usefixtures("steady_calls"),  # what is shown of a machine that does nothing else
+]
 
 COMMAND = f"env PYTHONPATH={ROOT} {sys.executable} -P -m tui.cli"
 LONG = 60.0
+OVER_SSH = ("--remote-command", COMMAND, "--budget", "0")
+"""On a busy machine the budget would take programs away."""
 TOKEN = "a-token-for-the-test-only"
 
 
@@ -47,7 +53,6 @@ def agent(namespace: Namespace, tmp_path: Path) -> Iterator[tuple[str, str]]:
     for file, text in ((tokens, f"control {TOKEN}\n"), (mine, f"{TOKEN}\n")):
         file.write_text(text)
         file.chmod(0o600)
-    # On a busy machine the budget would take programs away, and load others.
     options = ["--listen", f"{namespace.far}:9435", "--token-file", str(tokens), "--insecure"]
     options += ["--budget", "0"]
     command = [sys.executable, "-P", "-m", "tui.cli", "serve", "--linger", "1", *options]
@@ -93,8 +98,9 @@ def loaded(tty: Tty, namespace: Namespace) -> set[int]:
     def level() -> bool:
         tty.read(1.5)
         found.append(programs(namespace))
-        # On a busy machine a probe may take longer to load than two readings are apart.
-        done = not shown(tty, r"\bstarting\b")
+        # On a busy machine a probe may take longer to load than two readings are apart, or wait
+        # for the one before it.
+        done = not shown(tty, r"\bstarting\b|\boff: press 4\b")
         return done and len(found) > 1 and found[-1] == found[-2] != set()
 
     later(tty, "all probes are on", level)
@@ -117,7 +123,7 @@ def shown(tty: Tty, pattern: str) -> bool:
 def test_the_dashboard_of_another_machine_over_ssh(
     ssh: str, namespace: Namespace, size: tuple[int, int]
 ) -> None:
-    with attach(ssh, "--remote-command", COMMAND, size=size) as tty:
+    with attach(ssh, *OVER_SSH, size=size) as tty:
         tty.shows("openat")
         before = loaded(tty, namespace)
         tty.type("4")
@@ -136,7 +142,7 @@ def test_the_dashboard_of_another_machine_over_ssh(
 
 
 def test_a_target_of_the_far_machine(ssh: str, namespace: Namespace) -> None:
-    with attach(ssh, "--remote-command", COMMAND, "-f", "syscall:getppid") as tty:
+    with attach(ssh, *OVER_SSH, "-f", "syscall:getppid") as tty:
         tty.shows("syscall:getppid")
         tty.type("f")
         tty.shows("find:")
@@ -150,7 +156,7 @@ def test_a_target_of_the_far_machine(ssh: str, namespace: Namespace) -> None:
 
 
 def test_a_cut_shows_how_old_the_data_is_and_heals(ssh: str, namespace: Namespace) -> None:
-    with attach(ssh, "--remote-command", COMMAND) as tty:
+    with attach(ssh, *OVER_SSH) as tty:
         tty.shows("openat")
         first = far_side(namespace)
         namespace.cut()
@@ -167,7 +173,7 @@ def test_a_cut_shows_how_old_the_data_is_and_heals(ssh: str, namespace: Namespac
 
 
 def test_a_dead_network_leaves_nothing_attached(ssh: str, namespace: Namespace) -> None:
-    with attach(ssh, "--remote-command", COMMAND) as tty:
+    with attach(ssh, *OVER_SSH) as tty:
         tty.shows("openat")
         namespace.cut()
         tty.type("q")
@@ -185,7 +191,7 @@ def test_what_is_wrong_with_ssh_is_one_line(ssh: str, namespace: Namespace) -> N
             tty.shows(word)
             assert tty.ended() == 1
             assert "\x1b[?1049h" not in tty.text
-    with attach(ssh, "--remote-command", COMMAND, "-p", "999999999") as tty:
+    with attach(ssh, *OVER_SSH, "-p", "999999999") as tty:
         tty.shows("no such process")
         assert tty.ended() == 1
     eventually("nothing is left there", lambda: not far_side(namespace))
@@ -202,10 +208,10 @@ def test_the_dashboard_of_an_agent(agent: tuple[str, str], namespace: Namespace)
         tty.type("4")
         tty.shows("off: press 4")
         # On a busy machine another probe may be loaded only now.
-        eventually("the far probe is detached", lambda: before - programs(namespace))
+        later(tty, "the far probe is detached", lambda: before - programs(namespace))
         off = programs(namespace)
         tty.type("4")
-        eventually("the far probe is back", lambda: programs(namespace) - off)
+        later(tty, "the far probe is back", lambda: programs(namespace) - off)
         namespace.cut()
         later(tty, "it says how old the data is", lambda: shown(tty, r"no data for \d+ s"))
         namespace.heal()

@@ -16,7 +16,7 @@ from probes.specs import parse
 from tests.kernel.harness import Live, Work, eventually, is_running
 from tests.kernel.timing import PATHS, Timing
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 
 
 @pytest.fixture(scope="module")

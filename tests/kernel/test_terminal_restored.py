@@ -19,7 +19,7 @@ from tests.kernel.harness import eventually, is_running, program_ids
 from tests.kernel.terminal import PROBETOP, Tty, set_size
 from tests.kernel.test_lifecycle import assert_gone
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 
 OPTIONS = ("-i", "0.2", "--probes", "syscalls,execs")
 ON_BEFORE = {"7", "25"}

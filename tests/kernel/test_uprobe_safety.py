@@ -26,13 +26,14 @@ from tests.kernel.harness import (
     Live,
     children_of,
     eventually,
+    left_in_kernel,
     program_ids,
     programs_of,
 )
 from tests.kernel.timing import PATHS, Timing
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.concurrent]
 
 SOURCE = """
 #include <unistd.h>
@@ -203,7 +204,7 @@ def test_when_its_processes_are_gone_so_are_its_breakpoints(
         eventually("its processes are gone", lambda: stream.process.poll() is not None)
         eventually("and those of its group", lambda: not stream.group())
         assert traced.code() == whole
-        eventually("its programs are gone", lambda: not program_ids() - before)
+        eventually("its programs are gone", lambda: not left_in_kernel(before))
 
 
 @pytest.mark.skipif(kernel.arch() != "x86_64", reason="looks for x86_64's breakpoint")

@@ -16,7 +16,14 @@ import pytest
 
 from probes.recording import Reader
 from probes.samples import ExecSample
-from tests.kernel.harness import eventually, held_programs, program_ids, status_of
+from tests.kernel.harness import (
+    eventually,
+    held_programs,
+    left_in_kernel,
+    program_ids,
+    programs_of,
+    status_of,
+)
 from tests.kernel.terminal import PROBETOP, Grid, Tty
 from tests.kernel.test_lifecycle import assert_gone
 
@@ -134,7 +141,7 @@ def test_a_dashboard_ends_whose_terminal_takes_nothing(way: str) -> None:
     before = program_ids()
     with started() as tty:
         tree = tty.tree()
-        assert program_ids() - before
+        assert held_programs(tty.pid)
         stop_reading(tty)
         if way == "hang up":
             tty.hang_up()
@@ -181,7 +188,8 @@ def test_ctrl_z_gives_the_shell_its_terminal_and_fg_takes_it_back() -> None:
         shell.type(f"stty -a | md5sum; {' '.join([*PROBETOP, *OPTIONS])}; stty -a | md5sum\n")
         shell.shows("argv")
         for _ in range(2):
-            programs = program_ids() - before
+            programs = {number for pid in shell.tree() for number in programs_of(pid)}
+            assert programs
             shell.type("\x1a")
             shell.until("it is stopped", lambda: "Stopped" in shell.text[-500:])
             assert "\x1b[?1049l" in shell.text[-700:]
@@ -198,7 +206,7 @@ def test_ctrl_z_gives_the_shell_its_terminal_and_fg_takes_it_back() -> None:
         shell.type("kill %1; exit\n")
         shell.settle()
         assert "Stopped" not in shell.text
-    eventually("nothing is left", lambda: not program_ids() - before)
+    eventually("nothing is left", lambda: not left_in_kernel(before))
 
 
 def test_a_storm_of_sizes_ends_in_the_last() -> None:
@@ -210,7 +218,6 @@ def test_a_storm_of_sizes_ends_in_the_last() -> None:
         for size in [*sizes, (110, 33)]:
             tty.resize(*size)
             tty.read(0.001)
-        tty.grid = Grid(110, 33)
         tty.until("it fits", lambda: tty.grid.lines()[32].rstrip().endswith("q quit"))
         assert_whole(tty)
         assert max(map(len, tty.grid.lines())) > 100

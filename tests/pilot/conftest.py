@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 
 from tests.pilot.fake import FakeSource
 from tui.app.app import ProbetopApp
+from tui.app.start import dashboard
 from tui.shared.styled_lines import line_text
 
 Running = tuple[ProbetopApp, Pilot[int], FakeSource]
@@ -44,11 +45,11 @@ def run() -> Run:
         ascii: bool = False,  # noqa: A002
     ) -> AsyncIterator[Running]:
         source = source or FakeSource()
-        app = ProbetopApp(source, ascii=ascii)
+        app = dashboard(source, ascii=ascii)
         async with app.run_test(size=(columns, rows)) as pilot:
             await pilot.pause()
             for _ in range(ticks - 1):
-                app.show(source.frame())
+                app.controllers.drawing.show(source.frame())
             source.push()
             await pilot.pause()
             yield app, pilot, source

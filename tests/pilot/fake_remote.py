@@ -13,7 +13,8 @@ from textual.pilot import Pilot
 from probes.link import LinkState
 from probes.samples import Frame
 from tests.pilot.fake import FakeSource
-from tui.hosts.app import AttachedApp
+from tui.app.app import ProbetopApp
+from tui.app.start import attached_dashboard
 from tui.shared.styled_lines import line_text
 
 
@@ -43,16 +44,16 @@ class FakeRemote(FakeSource):
 @asynccontextmanager
 async def attached(
     sources: Sequence[FakeRemote], columns: int = 80, rows: int = 24, ticks: int = 3
-) -> AsyncIterator[tuple[AttachedApp, Pilot[int]]]:
+) -> AsyncIterator[tuple[ProbetopApp, Pilot[int]]]:
     """The dashboard of these machines, with some Frames of each."""
-    app = AttachedApp(sources)
+    app = attached_dashboard(sources)
     async with app.run_test(size=(columns, rows)) as pilot:
         await pilot.pause()
         for _ in range(ticks):
             for source in sources:
                 source.push()
             await pilot.pause()
-        app.look_at_links()
+        app.controllers.hosts.look()
         yield app, pilot
 
 
@@ -61,13 +62,13 @@ def two() -> list[FakeRemote]:
     return [FakeRemote("web-3"), FakeRemote("db-1", skip=7)]
 
 
-def hosts(app: AttachedApp) -> str:
+def hosts(app: ProbetopApp) -> str:
     """The text of the line of hosts."""
     (bar,) = app.dashboard.bars
     return line_text(bar.shown[0]).rstrip()
 
 
-def cells(app: AttachedApp) -> dict[str, int]:
+def cells(app: ProbetopApp) -> dict[str, int]:
     """Cells repainted so far, by widget."""
     board = app.dashboard
     widgets = [board.header, *board.bars, *board.panes, board.footer]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from probes.samples import Frame
 from tests.pilot.fake_remote import FakeRemote
-from tui.hosts.app import run_attached
+from tui.app.start import run_attached
 
 
 class Started(FakeRemote):

@@ -36,8 +36,8 @@ class Moments:
         self, app: ProbetopApp, pilot: Pilot[int], source: FakeSource, ticks: int
     ) -> None:
         """Push Frames one by one; the one that is shown already comes first."""
-        if app.frame is not None and not self.frames:
-            self._keep(app, source, app.frame)
+        if app.view.frame is not None and not self.frames:
+            self._keep(app, source, app.view.frame)
         for _ in range(ticks):
             frame = source.push()
             # Without a delay: to wait until the process is idle takes longer than to draw.
@@ -50,6 +50,6 @@ class Moments:
 
     def tick_of(self, app: ProbetopApp) -> int:
         """The tick whose Frame the screen says that it shows."""
-        assert app.frame is not None
-        mono = app.frame.mono
+        assert app.view.frame is not None
+        mono = app.view.frame.mono
         return next(tick for tick, frame in self.frames.items() if frame.mono == mono)

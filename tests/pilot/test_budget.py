@@ -133,10 +133,10 @@ async def test_who_presses_a_key_sees_the_next_frame(run: Run) -> None:
             wire.now += 1
             source.push()
             await pilot.pause()
-            if app.travel.behind:
+            if app.view.travel.behind:
                 break
         was = clock(app)
-        assert app.travel.behind
+        assert app.view.travel.behind
         await pilot.press("down")
         wire.now += 1
         source.push()

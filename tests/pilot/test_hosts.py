@@ -14,7 +14,7 @@ from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake_remote import FakeRemote, attached, hosts, two
 from tests.pilot.moments import painted
 from tests.pilot.test_export import written
-from tui.hosts.app import AttachedApp
+from tui.app.app import ProbetopApp
 
 # -- switching -----------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ async def test_the_other_host_looks_as_if_it_had_been_shown_all_the_time() -> No
         assert [tops(app), shown(app, "execs")] == second
 
 
-def tops(app: AttachedApp) -> list[list[str]]:
+def tops(app: ProbetopApp) -> list[list[str]]:
     """The figures and graphs of the panes, without rows: near ones may stand in another order."""
     names = [widget.entry.name for widget in app.dashboard.panes]
     return [shown(app, name).splitlines()[:4] for name in names]
@@ -55,15 +55,15 @@ async def test_what_only_the_other_machine_knows_is_asked_there() -> None:
 async def test_each_host_has_a_history_of_its_own() -> None:
     sources = two()
     async with attached(sources, ticks=3) as (app, pilot):
-        assert [feed.history.most_bytes for feed in app.feeds] == [MOST_BYTES // 2] * 2
+        assert [feed.history.most_bytes for feed in app.view.sessions] == [MOST_BYTES // 2] * 2
         for _ in range(4):
             sources[1].push()
         await pilot.pause()
-        assert [len(feed.history) for feed in app.feeds] == [3, 7]
+        assert [len(feed.history) for feed in app.view.sessions] == [3, 7]
         await pilot.press("n")
-        assert app.history is app.feeds[1].history
-        assert app.frame is not None
-        assert app.frame.mono == 1000.0 + sources[1].tick
+        assert app.view.session.history is app.view.sessions[1].history
+        assert app.view.frame is not None
+        assert app.view.frame.mono == 1000.0 + sources[1].tick
 
 
 async def test_switching_leaves_the_past() -> None:
@@ -76,7 +76,7 @@ async def test_switching_leaves_the_past() -> None:
         await pilot.press("left")
         assert "PAST" in screen(app)[0]
         await pilot.press("n")
-        assert not app.in_past
+        assert not app.view.in_past
         assert painted(app) == now
         sources[0].push()
         await pilot.pause()
@@ -95,8 +95,8 @@ async def test_what_is_paused_stays_paused_at_the_newest_of_the_other_host() -> 
         assert painted(app) == held
         await pilot.press("space")
         assert "PAUSED" not in screen(app)[0]
-        assert app.frame is not None
-        assert app.frame.mono == 1000.0 + sources[1].tick
+        assert app.view.frame is not None
+        assert app.view.frame.mono == 1000.0 + sources[1].tick
 
 
 async def test_no_exec_is_lost_or_told_twice_by_switching() -> None:
@@ -107,8 +107,8 @@ async def test_no_exec_is_lost_or_told_twice_by_switching() -> None:
             await pilot.press("n")
             sources[0].push()
             await pilot.pause()
-        for at, feed in enumerate(app.feeds):
-            app.show_host(at)
+        for at, feed in enumerate(app.view.sessions):
+            app.controllers.hosts.show(at)
             log = feed.panes[1].log  # type: ignore[attr-defined]
             pids = [row.pid for row in log.rows]
             assert len(pids) == len(set(pids))
@@ -129,9 +129,9 @@ async def test_commands_go_to_the_shown_host_only() -> None:
         await pilot.pause(0.3)
         assert sources[0].queries == []
         assert sources[1].queries[-1] == "vfs"
-        assert app.at == 1, "in a dialog, n is a letter"
+        assert app.view.at == 1, "in a dialog, n is a letter"
         await pilot.press("n")
-        assert app.at == 1
+        assert app.view.at == 1
 
 
 async def test_what_was_being_typed_is_not_meant_for_another_host() -> None:
@@ -139,18 +139,18 @@ async def test_what_was_being_typed_is_not_meant_for_another_host() -> None:
     async with attached(sources) as (app, pilot):
         await pilot.press("F", *"pid=7")
         await pilot.click("#hosts", offset=(45, 0))
-        assert app.at == 1
+        assert app.view.at == 1
         await pilot.press("enter")
         assert app.dashboard.footer.prompt is None
         assert sources[0].commands == sources[1].commands == []
         await pilot.click("#hosts", offset=(3, 0))
-        assert app.at == 0
+        assert app.view.at == 0
 
 
 async def test_each_host_keeps_what_is_drilled_into_there() -> None:
     async with attached(two()) as (app, pilot):
         await pilot.press("enter")
-        crumbs = app.feeds[0].panes[0].crumbs()
+        crumbs = app.view.sessions[0].panes[0].crumbs()
         assert crumbs
         await pilot.press("n")
         assert app.dashboard.panes[0].pane.crumbs() == []
@@ -172,8 +172,8 @@ async def test_recordings_and_exports_are_of_the_shown_host(
     sources = two()
     async with attached(sources) as (app, pilot):
         await pilot.press("n", "r", "enter")
-        assert app.feeds[1].recorder.path is not None
-        assert app.feeds[0].recorder.path is None
+        assert app.view.sessions[1].recorder.path is not None
+        assert app.view.sessions[0].recorder.path is None
         await pilot.press("n")
         assert " REC db-1 " in screen(app)[0]
         for source in sources:
@@ -239,7 +239,7 @@ async def test_a_host_that_ends_says_so_and_the_others_go_on() -> None:
         await pilot.pause()
         assert app.ended == "web-3: the far side is gone for good; db-1: a wrong token"
         assert app.return_code == 1
-    app.stop_source().join()
+    app.stop_sources().join()
     assert all(source.stopped for source in sources)
 
 

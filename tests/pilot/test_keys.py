@@ -14,7 +14,7 @@ from probes.base import ProbeError
 from probes.samples import Filters
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
-from tui.app.app import ProbetopApp, run_app
+from tui.app.start import dashboard, run_app
 
 
 async def tick(pilot: Pilot[int], source: FakeSource, ticks: int = 1) -> None:
@@ -232,7 +232,7 @@ async def test_a_command_that_fails_is_one_plain_line(run: Run) -> None:
         assert keys.strip() == "? help  q quit"
         await pilot.press("l")
         assert footer(app).startswith(" latency is not in this recording  ")
-        app._hush()
+        app.controllers.announcer.hush()
         assert "enter drill" in footer(app)
 
 
@@ -269,7 +269,7 @@ async def test_quit(run: Run, key: str) -> None:
         await pilot.pause()
         assert app._exit
         assert app.return_code == 0
-        app.stop_source().join()
+        app.stop_sources().join()
         assert source.stopped
 
 
@@ -286,7 +286,7 @@ async def test_a_source_that_cannot_start_says_why() -> None:
         def start(self, on_frame: object, on_end: object) -> None:
             raise ProbeError("no privileges", "use sudo")
 
-    app = ProbetopApp(Broken())
+    app = dashboard(Broken())
     async with app.run_test() as pilot:
         await pilot.pause()
     assert app.ended == "no privileges: use sudo"

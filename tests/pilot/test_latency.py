@@ -18,7 +18,7 @@ from tests.pilot.fake_latency import FOUND
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_keys import tick, write
 from tui.app.app import ProbetopApp
-from tui.app.controllers.commands import FIND
+from tui.shared.keys import FIND
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -97,7 +97,7 @@ async def test_a_tick_of_the_heatmap_is_one_column(run: Run) -> None:
         pane = app.dashboard.in_focus
         sizes = []
         for _ in range(40):
-            app.show(source.frame())
+            app.controllers.drawing.show(source.frame())
             compositor = app.dashboard._compositor
             compositor.update_widgets({pane})
             update = compositor.render_partial_update()

@@ -25,10 +25,10 @@ async def test_nothing_but_the_line_of_keys_differs(run: Run, columns: int, rows
         source.filters = Filters(pid=811)
         await tick(pilot, source, 3)
         before = screen(app)
-        frame = app.travel.frame
+        frame = app.view.travel.frame
         assert frame is not None
-        app.travel.frame = replace(frame, notices=(ENDED,))
-        app.tell_time()
+        app.view.travel.frame = replace(frame, notices=(ENDED,))
+        app.controllers.status.tell()
         app.dashboard.repaint()
         after = screen(app)
         assert after[:-1] == before[:-1]

@@ -15,7 +15,8 @@ from textual.widget import Widget
 
 from tests.kernel.terminal import Tty
 from tests.pilot.fake_remote import FakeRemote, attached
-from tui.hosts.app import AttachedApp
+from tui.app.app import ProbetopApp
+from tui.app.start import attached_dashboard
 
 HOSTILE = (
     "[@click=app.quit]press enter[/]",
@@ -28,7 +29,7 @@ HOSTILE = (
 )
 
 
-def painted(app: AttachedApp) -> list[str]:
+def painted(app: ProbetopApp) -> list[str]:
     """The whole screen, the palette as well, line by line."""
     return ["".join([each.text for each in row]) for row in app.screen._compositor.render_strips()]
 
@@ -51,23 +52,22 @@ async def test_a_hosts_name_is_plain_text_in_the_palette(name: str, typed: str) 
         await pilot.click(offset=(column, at))
         await pilot.pause(0.3)
         assert app.is_running
-        assert app.at == 1, "the click chose the host"
+        assert app.view.at == 1, "the click chose the host"
 
 
 async def test_a_click_runs_no_action_that_a_text_names(tmp_path: Path) -> None:
-    ran = []
-
-    class Clicked(AttachedApp):
-        def action_toggle_probe(self, name: str) -> None:
-            ran.append(name)
+    ran: list[str] = []
 
     class Planted(Widget):
         DEFAULT_CSS = "Planted { width: 40; height: 1; dock: top; layer: top; }"
 
         def render(self) -> Content:
-            return Content.from_markup("[@click=app.toggle_probe('execs')]CLICK HERE[/]")
+            return Content.from_markup(
+                "[@click=screen.command('toggle_probe','execs')]CLICK HERE[/]"
+            )
 
-    app = Clicked([FakeRemote("web-1")])
+    app = attached_dashboard([FakeRemote("web-1")])
+    app.dashboard.commands = {"toggle_probe": ran.append}
     async with app.run_test(size=(100, 30)) as pilot:
         await app.screen.mount(Planted())
         await pilot.pause()
@@ -87,12 +87,12 @@ async def test_actions_of_textual_that_write_files_or_press_keys_are_off(tmp_pat
         assert app.is_running
         assert not app._notifications
         assert os.listdir(tmp_path) == []
-        await app.run_action("zoom")
+        await app.run_action("screen.command('zoom')")
         assert app.dashboard.zoomed, "its own actions are there"
 
 
 async def test_a_traceback_has_no_control_characters_of_an_error() -> None:
-    app = AttachedApp([FakeRemote("web-1")])
+    app = attached_dashboard([FakeRemote("web-1")])
     try:
         raise ValueError("\x1b]52;c;T1dORUQ=\x07 [red]x \u202e")
     except ValueError:

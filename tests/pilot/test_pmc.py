@@ -177,9 +177,9 @@ async def test_a_recording_shows_the_same(run: Run, tmp_path: Path) -> None:
     for these in (frames, replayed):
         async with run(120, 40, 1) as (app, pilot, _):
             app.dashboard.panes[3].pane.reset()
-            app.frame = None
+            app.view.frame = None
             for frame in these:
-                app.show(frame)
+                app.controllers.drawing.show(frame)
             await focus(app, pilot, "z")
             pictures.append(shown(app, "pmc"))
     assert pictures[0] == pictures[1]

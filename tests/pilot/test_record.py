@@ -85,8 +85,8 @@ async def test_a_full_disk_is_one_line_and_keeps_what_was_written(run: Run, tmp_
         assert "REC" not in header(app)
         source.push()
         await pilot.pause()
-        assert app.frame is not None
-        assert app.frame.mono == 1005.0
+        assert app.view.frame is not None
+        assert app.view.frame.mono == 1005.0
         await pilot.press("r")
         assert "record to: " in footer(app)
     assert read(path) == (frames, None)

@@ -20,6 +20,7 @@ from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted
 from tests.pilot.test_export import written
 from tui.app.app import ProbetopApp
+from tui.app.start import dashboard
 from tui.shared.text import fmt_count
 
 FRAMES = 25
@@ -68,12 +69,12 @@ def replay() -> Replay:
     async def start(
         path: Path, columns: int = 120, rows: int = 40
     ) -> AsyncIterator[tuple[ProbetopApp, Pilot[int]]]:
-        app = ProbetopApp(ReplaySource(path))
+        app = dashboard(ReplaySource(path))
         async with app.run_test(size=(columns, rows)) as pilot:
             # The recording is opened in a thread of its own.
             for _ in range(1000):
                 await pilot.pause(0.01)
-                if app.frame is not None:
+                if app.view.frame is not None:
                     break
             await pilot.pause()
             yield app, pilot
@@ -83,12 +84,12 @@ def replay() -> Replay:
 
 def tick(app: ProbetopApp) -> int:
     """The tick of the fake source that is shown."""
-    assert app.frame is not None
-    return round(app.frame.mono - 1000)
+    assert app.view.frame is not None
+    return round(app.view.frame.mono - 1000)
 
 
 def plays(app: ProbetopApp) -> bool:
-    return app.playing
+    return app.controllers.playback.playing
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24), (120, 40)])
@@ -136,18 +137,18 @@ async def test_it_plays_at_its_speed_and_stays_at_the_end(
     replay: Replay, path: Path, clock: Clock
 ) -> None:
     async with replay(path) as (app, pilot):
-        app._shown_at = clock.now
+        app.controllers.playback._shown_at = clock.now
         seen = []
         for speed in (1, 1, 2, 4):
-            app.speed = float(speed)
+            app.controllers.playback.speed = float(speed)
             clock.now += 1.0
-            app._play_on()
+            app.controllers.playback._play_on()
             seen.append(tick(app))
             assert plays(app)
         assert seen == [3, 4, 6, 10]
-        app.speed = 16.0
+        app.controllers.playback.speed = 16.0
         clock.now += 1.0
-        app._play_on()
+        app.controllers.playback._play_on()
         await pilot.pause(0)
         assert tick(app) == FRAMES
         assert not plays(app)
@@ -170,10 +171,10 @@ async def test_a_hole_is_waited_for_five_seconds_at_most(
     async with replay(recorded(tmp_path / "a.ptrec", frames)) as (app, pilot):
         await pilot.press("full_stop")
         assert tick(app) == 4
-        assert app._gap(app.travel.now()) == 5.0
-        app.play()
+        assert app.controllers.playback._gap(app.view.travel.now()) == 5.0
+        app.controllers.playback.play()
         clock.now += 5.0
-        app._play_on()
+        app.controllers.playback._play_on()
         assert tick(app) == 3601
 
 
@@ -183,16 +184,16 @@ async def test_keys_that_move_hold_the_recording(replay: Replay, path: Path) -> 
             assert plays(app)
             await pilot.press(key)
             assert not plays(app)
-            assert app._play_timer is None
+            assert app.controllers.playback._play_timer is None
 
 
 async def test_speeds_end_at_either_side(replay: Replay, path: Path) -> None:
     async with replay(path) as (app, pilot):
         await pilot.press("space", *["greater_than_sign"] * 5)
-        assert app.speed == 16.0
+        assert app.controllers.playback.speed == 16.0
         assert "the speed stays at 16x: there is no step beyond" in footer(app)
         await pilot.press(*["less_than_sign"] * 7)
-        assert app.speed == 0.25
+        assert app.controllers.playback.speed == 0.25
         assert "PAUSED x0.25" in header(app)
         assert "the speed stays at 0.25x" in footer(app)
 
@@ -301,11 +302,11 @@ async def test_a_key_before_the_recording_begins_acts_on_what_plays(
 ) -> None:
     begins: list[Callable[[], None]] = []
     for key in ("space", "right_square_bracket"):
-        app = ProbetopApp(ReplaySource(path))
+        app = dashboard(ReplaySource(path))
         monkeypatch.setattr(app, "call_after_refresh", begins.append)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press(key)
-            at = app.travel.number
+            at = app.view.travel.number
             begins.pop()()
             assert not plays(app)
-            assert app.travel.number == at
+            assert app.view.travel.number == at

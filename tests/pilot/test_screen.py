@@ -120,7 +120,7 @@ async def test_bytes_of_a_tick_are_the_same_each_time_and_few(run: Run) -> None:
 
 async def tick_bytes(app: ProbetopApp, source: FakeSource) -> int:
     """Shows one Frame, and measures what the terminal would get for it."""
-    app.show(source.frame())
+    app.controllers.drawing.show(source.frame())
     compositor = app.dashboard._compositor
     compositor.update_widgets({app.dashboard.header, app.dashboard.footer, *app.dashboard.panes})
     update = compositor.render_partial_update()

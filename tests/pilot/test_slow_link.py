@@ -12,8 +12,8 @@ from tests.pilot.fake import FakeSource
 from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_screen import tick_bytes
 from tui.app.app import ProbetopApp
-from tui.app.messages import WireIdle
 from tui.terminal.link_quality import CALM
+from tui.terminal.messages import WireIdle
 from tui.terminal.writer import NO_STALL, Stall, Wire
 
 GRAPHS = set("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉")
@@ -38,8 +38,8 @@ class FakeWire(Wire):
 
 def wired(app: ProbetopApp) -> FakeWire:
     """The application on a wire and a clock of the test's."""
-    wire = app.wire = FakeWire()
-    app.link.clock = lambda: wire.now
+    wire = app.controllers.slow_link.wire = FakeWire()
+    app.controllers.slow_link.link.clock = lambda: wire.now
     return wire
 
 
@@ -63,12 +63,12 @@ async def test_a_frame_waits_for_the_terminal_and_the_newest_is_drawn(run: Run) 
             await pilot.pause()
         assert clock(app) == was
         assert wire.asked
-        assert app.travel.behind
+        assert app.view.travel.behind
         wire.busy = False
         app.post_message(WireIdle())
         await pilot.pause()
         assert int(clock(app)[-2:]) == int(was[-2:]) + 10
-        assert not app.travel.behind
+        assert not app.view.travel.behind
 
 
 async def test_frames_that_are_not_drawn_are_in_the_graphs_and_lists(run: Run) -> None:
@@ -136,7 +136,7 @@ async def test_at_80x24_there_is_room_to_say_so(run: Run) -> None:
         await pilot.press("b")
         await pilot.pause()
         assert "slow link" in screen(app)[0]
-        app._hush()
+        app.controllers.announcer.hush()
         await pilot.pause()
         assert_snapshot(app, "slow-link-80x24")
 
@@ -217,3 +217,19 @@ async def test_a_slow_link_needs_half_of_the_bytes_and_no_tick_many(run: Run) ->
     assert max(sizes[False]) < 6000
     # Of every two Frames one is drawn.
     assert sum(sizes[True]) / 2 < sum(sizes[False]) / 2
+
+
+async def test_what_a_pause_holds_is_drawn(run: Run) -> None:
+    """The last Frame that a slow link put off: else the next repaint would show another."""
+    async with run(120, 40, 5) as (app, pilot, source):
+        await pilot.press("b")
+        for _ in range(3):
+            source.push()
+            await pilot.pause()
+        await pilot.press("space")
+        await pilot.pause()
+        held = screen(app)
+        assert not app.view.travel.behind
+        app.dashboard.repaint()
+        await pilot.pause()
+        assert screen(app) == held

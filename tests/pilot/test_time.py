@@ -32,7 +32,7 @@ async def test_each_moment_looks_as_it_did_live(run: Run, columns: int, rows: in
             assert moments.tick_of(app) == tick
             assert painted(app) == moments.shown[tick]
         await pilot.press("right")
-        assert not app.in_past
+        assert not app.view.in_past
         assert painted(app) == moments.shown[25]
 
 
@@ -67,8 +67,8 @@ async def test_keys_that_come_together_are_one_jump(run: Run) -> None:
     async with run(80, 24, ticks=1) as (app, pilot, source):
         await moments.live(app, pilot, source, 24)
         for _ in range(7):
-            app.action_step(-1)
-        app.action_leap(-1)
+            app.controllers.playback.step(-1)
+        app.controllers.playback.leap(-1)
         await pilot.pause()
         assert painted(app) == moments.shown[25 - 7 - 10]
 
@@ -98,7 +98,7 @@ async def test_now_drops_steps_that_were_not_answered_yet(
         lagging = Lagging(app, monkeypatch)
         await pilot.press(back, key)
         lagging.go_on()
-        assert not app.in_past
+        assert not app.view.in_past
         await pilot.press("v", "p")
         assert len(source.commands) == 1
 
@@ -112,7 +112,7 @@ async def test_the_oldest_moment_drops_steps_that_were_not_answered_yet(
         lagging = Lagging(app, monkeypatch)
         await pilot.press("left", "left_square_bracket", "right", "right")
         lagging.go_on()
-        assert app.travel.number == app.travel.oldest + 2
+        assert app.view.travel.number == app.view.travel.oldest + 2
 
 
 async def test_end_is_the_last_row_where_steps_lead_back_to_now(
@@ -126,11 +126,11 @@ async def test_end_is_the_last_row_where_steps_lead_back_to_now(
         moved: list[str] = []
         monkeypatch.setattr(pane, "move", moved.append)
         await pilot.press("left", "right", "end")
-        assert (app.in_past, moved) == (False, ["end"])
+        assert (app.view.in_past, moved) == (False, ["end"])
         await pilot.press("left", "left")
         lagging.go_on()
         await pilot.press("right", "right", "end")
-        assert (app.in_past, moved) == (False, ["end", "end"])
+        assert (app.view.in_past, moved) == (False, ["end", "end"])
 
 
 @pytest.mark.parametrize("key", ["F", "space", "down", "e"])
@@ -142,11 +142,11 @@ async def test_other_keys_act_where_steps_before_them_lead(
         await pilot.pause()
         lagging = Lagging(app, monkeypatch)
         await pilot.press("left", "left", key)
-        assert app.travel.number == app.travel.timeline.end - 3
-        assert app.playing == (key == "space")
-        assert not app.paused
+        assert app.view.travel.number == app.view.travel.timeline.end - 3
+        assert app.controllers.playback.playing == (key == "space")
+        assert not app.view.paused
         lagging.go_on()
-        assert app.travel.number == app.travel.timeline.end - 3
+        assert app.view.travel.number == app.view.travel.timeline.end - 3
 
 
 async def test_a_timer_that_rang_before_it_was_stopped_plays_nothing(
@@ -158,14 +158,14 @@ async def test_a_timer_that_rang_before_it_was_stopped_plays_nothing(
         await pilot.press("left_square_bracket")
         rings: list[Callable[[], None]] = []
         monkeypatch.setattr(app, "set_timer", lambda delay, ring: rings.append(ring))
-        app.play()
-        app.action_speed(1)
+        app.controllers.playback.play()
+        app.controllers.playback.change_speed(1)
         first, second = rings
-        at = app.travel.number
+        at = app.view.travel.number
         first()
-        assert (app.travel.number, len(rings)) == (at, 2)
+        assert (app.view.travel.number, len(rings)) == (at, 2)
         second()
-        assert app.travel.number != at
+        assert app.view.travel.number != at
         assert len(rings) == 3
 
 
@@ -179,11 +179,11 @@ async def test_probes_go_on_meanwhile_and_end_shows_the_newest(run: Run) -> None
             await pilot.pause()
             assert painted(app) == moments.shown[7]
             assert f"PAST 22:13:27 -0:{tick + 3:02}" in header(app)
-        assert len(app.history) == 14
+        assert len(app.view.session.history) == 14
         await pilot.press("end")
         assert "PAST" not in header(app)
-        assert app.frame is not None
-        assert app.frame.mono == 1014.0
+        assert app.view.frame is not None
+        assert app.view.frame.mono == 1014.0
         back = painted(app)
         await pilot.press("left", "right")
         assert painted(app) == back
@@ -214,18 +214,18 @@ async def test_beyond_either_end_is_one_line(run: Run) -> None:
         assert "nothing older is kept" in footer(app)
         assert "-0:02" in header(app)
         await pilot.press("full_stop")
-        assert not app.in_past
+        assert not app.view.in_past
 
 
 async def test_without_any_frame_the_keys_do_nothing(run: Run) -> None:
     async with run(80, 24, ticks=1) as (app, pilot, source):
-        app.history.clear()
+        app.view.session.history.clear()
         await pilot.press("left", "comma", "left_square_bracket", "right", "end")
-        assert not app.in_past
+        assert not app.view.in_past
         source.push()
         await pilot.pause()
-        assert app.frame is not None
-        assert app.frame.mono == 1002.0
+        assert app.view.frame is not None
+        assert app.view.frame.mono == 1002.0
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ async def test_export_writes_the_past_that_is_shown(
         await pilot.pause()
         await pilot.press("left", "left", "left", "e", "ctrl+u", *"a.json", "enter")
         assert "a.json" in await written(app)
-        assert app.in_past
+        assert app.view.in_past
     summary = json.loads((tmp_path / "a.json").read_text())
     assert (summary["frames"], summary["seconds"]) == (7, 6)
 
@@ -296,23 +296,23 @@ async def test_space_plays_the_past_until_now(run: Run) -> None:
         await pilot.press("left", "left", "left", "greater_than_sign", "space")
         assert "PAST 22:13:23 -0:03 playing x2" in header(app)
         await pilot.press("space")
-        assert not app.playing
+        assert not app.controllers.playback.playing
         assert "-0:03 x2" in header(app)
-        app.playing = True
+        app.controllers.playback.playing = True
         for tick in (4, 5):
-            app._play_on()
-            assert app.playing
+            app.controllers.playback._play_on()
+            assert app.controllers.playback.playing
             assert painted(app) == moments.shown[tick]
-        app._play_on()
-        assert not app.playing
-        assert not app.in_past
+        app.controllers.playback._play_on()
+        assert not app.controllers.playback.playing
+        assert not app.view.in_past
 
 
 async def test_now_has_no_speed(run: Run) -> None:
     async with run(80, 24) as (app, pilot, _):
         await pilot.press("greater_than_sign")
         assert "now goes by at its own speed" in footer(app)
-        assert app.speed == 1.0
+        assert app.controllers.playback.speed == 1.0
 
 
 async def test_resizing_in_the_past_shows_that_moment(run: Run) -> None:

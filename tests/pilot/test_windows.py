@@ -207,9 +207,9 @@ async def test_counters_that_restart_give_no_wrong_rate_in_any_window(run: Run) 
 async def test_since_the_start_outlives_the_history(run: Run) -> None:
     source = DatedSource()
     async with run(120, 40, ticks=1, source=source) as (app, pilot, _):
-        app.history.seconds = 5.0
+        app.view.session.history.seconds = 5.0
         moments = await begin(app, pilot, source, 70)
-        assert app.history.first > 0
+        assert app.view.session.history.first > 0
         await pilot.press("w", "w", "w")
         assert "all 1:09" in header(app)
         count = calls(moments.frames[70]) - calls(moments.frames[1])
@@ -219,11 +219,11 @@ async def test_since_the_start_outlives_the_history(run: Run) -> None:
 async def test_the_oldest_moment_that_is_kept_shows_its_own_interval(run: Run) -> None:
     source = DatedSource()
     async with run(120, 40, ticks=1, source=source) as (app, pilot, _):
-        app.history.seconds = 5.0
+        app.view.session.history.seconds = 5.0
         moments = await begin(app, pilot, source, 70)
         await pilot.press("left_square_bracket")
         tick = moments.tick_of(app)
-        assert tick == app.history.first + 2
+        assert tick == app.view.session.history.first + 2
         count = calls(moments.frames[tick]) - calls(moments.frames[tick - 1])
         assert rate(app) == fmt_count(float(count))
         await pilot.press("left")

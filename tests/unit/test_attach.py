@@ -343,7 +343,7 @@ def test_a_program_that_the_verifier_refuses(
 def test_all_kinds_have_a_type() -> None:
     assert set(attach._TYPES) == {
         "raw_tracepoint", "btf_tracepoint", "tracepoint", "kprobe", "kretprobe", "uprobe",
-        "uretprobe", "fentry", "fexit", "timer",
+        "uretprobe", "fentry", "fexit", "timer", "edge",
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from itertools import pairwise
@@ -25,12 +26,17 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, links: int = 1) -> None:
         self.now = 1_000 * MS
+        self.worked = self.kept_waiting = 0
         self.links = [Link(None, 5, Recipe("btf_tracepoint")) for _ in range(links)]
         self.reports: list[BurstReport] = []
         self.switched: list[tuple[int, bool]] = []
-        self.broken = False
+        self.broken: OSError | None = None
+        self.no_edges = False
+        self.edges: list[tuple[int, int]] = []
         self.gate: mmap.mmap | None = None
-        clock = SimpleNamespace(monotonic_ns=lambda: self.now, sleep=self.sleep)
+        clock = SimpleNamespace(
+            monotonic_ns=lambda: self.now, sleep=self.sleep, thread_time_ns=lambda: self.worked
+        )
         monkeypatch.setattr(bursts, "time", clock)
         self.bursts = Bursts(self, self.reports.append)  # type: ignore[arg-type]
 
@@ -43,10 +49,17 @@ class Machine:
     def gated(self, number: int, group: int | None) -> Any:
         return self.gate
 
+    def run_edges(self, number: int, links: list[Link], burst: int) -> None:
+        if self.no_edges:
+            raise OSError(errno.EPERM, "not permitted")
+        self.edges.append((self.now, burst))
+
     def attach_again(self, number: int, links: list[Link]) -> None:
         if self.broken:
-            raise OSError
+            raise self.broken
         self.switched.append((self.now, True))
+        self.worked += MS // 4
+        self.now += self.kept_waiting
 
     def pause(self, links: list[Link]) -> None:
         self.switched.append((self.now, False))
@@ -122,6 +135,18 @@ def test_nothing_is_counted_until_what_attaching_held_up_is_done(
     for at, one in zip(attached, found, strict=False):
         assert one.begin - at >= CATCH_UP * 1e9 * 0.99
         assert one.end - one.begin == pytest.approx(10 * MS, abs=2 * MS)
+
+
+def test_switching_costs_what_it_takes_of_a_cpu_not_how_long_others_had_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.kept_waiting = 8 * MS
+    machine.ask()
+    machine.run(1)
+    costs = [one.cost for one in machine.reports if one.kind == "burst"]
+    assert costs
+    assert set(costs) == {MS // 4}
 
 
 class Poll:
@@ -230,7 +255,7 @@ def test_what_cannot_be_attached_again_says_so_and_stays_detached(
 ) -> None:
     machine = Machine(monkeypatch)
     machine.ask()
-    machine.broken = True
+    machine.broken = OSError()
     machine.run(2)
     assert machine.reports[-1].kind == "failed"
     assert machine.switched[-1][1] is False
@@ -264,3 +289,66 @@ def test_a_machine_may_have_been_up_for_years() -> None:
     sent = BurstReport(1, None, 2, "burst", now, now + 1, now + 2, now + 3)
     packed = msgspec.json.encode(sent)
     assert msgspec.json.decode(packed, type=BurstReport) == sent
+
+
+def test_where_the_last_burst_is_not_let_go_of_yet_one_is_skipped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.run(1)
+    before = machine.reports[-1]
+    machine.broken = OSError(errno.EEXIST, "there is one already")
+    machine.run(1)
+    assert machine.reports[-1] == before
+    machine.broken = None
+    machine.run(1)
+    after = machine.reports[machine.reports.index(before) + 1]
+    # The next one stands for the time of those that were skipped as well.
+    assert after.kind == "burst"
+    assert after.since == before.until
+    assert 2 <= after.skipped <= 20
+    assert after.until >= after.since + 1000 * MS
+    assert machine.reports[-1].skipped == 0
+
+
+def test_for_good_again_waits_for_what_is_not_let_go_of_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.run(1)
+    machine.broken = OSError(errno.EEXIST, "there is one already")
+    machine.ask(on=0)
+    many = len(machine.switched)
+    machine.run(1)
+    assert len(machine.switched) - many < 60
+    machine.broken = None
+    machine.run(1)
+    assert machine.reports[-1].kind == "steady"
+
+
+def test_each_burst_begins_and_ends_on_the_cpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    machine.ask()
+    machine.run(2)
+    bursts = [one for one in machine.reports if one.kind == "burst"]
+    numbers = [number for _, number in machine.edges]
+    assert numbers[0] == 0
+    assert numbers[1::2][: len(bursts)] == [one.number for one in bursts]
+    assert not any(numbers[2::2])
+    for one, (begin, _), (end, _) in zip(
+        bursts, machine.edges[1::2], machine.edges[2::2], strict=False
+    ):
+        assert one.begin <= begin <= end <= one.end
+
+
+def test_without_edges_there_are_no_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be charged in full on no CPU is no estimate."""
+    machine = Machine(monkeypatch)
+    machine.no_edges = True
+    machine.ask()
+    machine.run(2)
+    assert [one.kind for one in machine.reports] == ["paused", "failed"]
+    assert machine.switched[-1][1] is False
+    assert machine.bursts.timeout() is None

@@ -29,10 +29,11 @@ from probes.samples import (
 from probes.summary import VERSION
 from tests.unit.hostile import hostile_frames
 from tui import cli
-from tui.commands.diff import compare, diff
+from tui.commands.comparison import compare
+from tui.commands.diff import diff
 from tui.commands.diff_input import load
+from tui.commands.figures import Key
 from tui.export.write import export
-from tui.figures import Key
 from tui.settings.validators import UsageError
 
 

@@ -35,7 +35,8 @@ from probes.summary_limits import LIMITS
 from probes.syscall_sum import SyscallSum
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
 from tui.commands import diff_input as runs
-from tui.commands.diff import compare, diff
+from tui.commands.comparison import compare
+from tui.commands.diff import diff
 from tui.export.html import losses, snapshot_page
 from tui.export.syscalls import syscall_tables
 from tui.export.tables import Table

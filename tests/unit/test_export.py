@@ -25,9 +25,9 @@ from probes.samples import ExecEvent, ExecSample, Filters, Frame, Notice, Sample
 from tests.paths import ROOT
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames
+from tui.app.offscreen import draw
 from tui.export import write
 from tui.export.html import snapshot_page
-from tui.export.picture import draw
 from tui.export.write import MOST_BYTES, content, export, new_summarizer, write_file
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.framing import DELTA, HEADER, KEY, Decoder
@@ -25,14 +27,15 @@ from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames
 from tests.unit.mutation import mutated
 from tui.agent.metrics.collector import Metrics
-from tui.commands.diff import as_object, as_text, compare
+from tui.commands.comparison import as_object, compare
+from tui.commands.diff import as_text
 from tui.commands.diff_input import load
 from tui.export.html import snapshot_page
 from tui.export.write import content, new_summarizer
 from tui.panes.base import Pane
 from tui.registry import REGISTRY
 from tui.sessions.timeline_player import Travel
-from tui.settings import config_file as config
+from tui.settings import config_file
 from tui.settings.options import resolve
 from tui.settings.validators import UsageError
 from tui.shared.styled_lines import compose
@@ -145,10 +148,15 @@ def mutated_records(chance: Random, pairs: list[tuple[Any, Any]]) -> tuple[bytes
     return first, record(DELTA, changes, HEADER.unpack(first[: HEADER.size])[2])
 
 
+PARTS = 4
+"""Of the longest test, so that several processes share it."""
+
+
 @long
-def test_mutated_frames_are_refused_or_taken_by_every_reader() -> None:
-    chance, pairs, accepted = Random(1), values(), 0
-    count = inputs()
+@pytest.mark.parametrize("part", range(PARTS))
+def test_mutated_frames_are_refused_or_taken_by_every_reader(part: int) -> None:
+    chance, pairs, accepted = Random(PARTS + part), values(), 0
+    count = max(1, inputs() // PARTS)
     for _ in range(count):
         decoder = Decoder()
         frames: list[Frame] = []
@@ -262,6 +270,6 @@ def test_mutated_configurations_are_taken_or_refused(tmp_path: Path) -> None:
             data[at : at + chance.randrange(4)] = chance.randbytes(chance.randrange(4))
         path.write_bytes(data)
         try:
-            resolve({}, config.load(str(path)), live=True)
+            resolve({}, config_file.load(str(path)), live=True)
         except UsageError as error:
             check_line(error)

@@ -21,7 +21,7 @@ from tests import fuzzing
 from tests.unit.agent import OWN, Served
 from tui.agent.http.operations import OPERATIONS
 from tui.agent.http.schemas import FilterWish, Interval, ProbeWish, RunWish, TargetWish
-from tui.commands import frame_commands as far_commands
+from tui.commands import frame_commands
 from tui.registry import REGISTRY
 from tui.settings.decoding import strict_json, typed
 
@@ -219,10 +219,10 @@ def test_commands_of_a_link_are_carried_out_or_refused(live: LiveSource) -> None
     for _ in range(fuzzing.inputs()):
         line = mutated(dice, dice.choice(COMMANDS))
         try:
-            _, command = far_commands.decode(line)
-            if isinstance(command, far_commands.Toggle):
+            _, command = frame_commands.decode(line)
+            if isinstance(command, frame_commands.Toggle):
                 done.add("toggle")  # it would ask the broker
-            elif isinstance(command, far_commands.Change):
+            elif isinstance(command, frame_commands.Change):
                 command.carry_out(live)
                 done.add(type(command).__name__)
             live.begin()
@@ -231,7 +231,7 @@ def test_commands_of_a_link_are_carried_out_or_refused(live: LiveSource) -> None
         for probe in live._slots.values():
             probe.probe.params()
     assert all(far_answers.line(error.why).isprintable() for error in refused)
-    numbers = {e.number for e in refused if isinstance(e, far_commands.NotACommand)}
+    numbers = {e.number for e in refused if isinstance(e, frame_commands.NotACommand)}
     assert all(type(number) is int or number is None for number in numbers)
     assert done == {"toggle", "SetOption", "SetFilters", "SetInterval"}
 

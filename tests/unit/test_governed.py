@@ -14,11 +14,12 @@ import pytest
 from probes import governed
 from probes.cost import UNMEASURED, Meter
 from probes.governed import Busy, Governed, Hands
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Part
+from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
 from probes.latency_budget import COUNTED, EVENTS, Ladders
 from probes.latency_facts import TargetFacts
 from probes.probe import Probe
 from probes.samples import NO_COST, Counts, Histogram, Target
+from probes.syscall_rows import SyscallTotals
 from probes.syscalls import TIMED, SyscallProbe
 from tests.unit.target_facts import target_facts
 
@@ -338,6 +339,28 @@ def test_what_each_call_of_the_machine_pays_follows_their_rate() -> None:
     assert watcher.level == 0
 
 
+def test_what_a_part_costs_in_bursts_is_not_taken_for_all_that_it_would() -> None:
+    """Events of a part in bursts are as few as those: beside its calls it costs as much more."""
+    seen: list[float | None] = []
+
+    class Bursting(Watcher):
+        def parts(self) -> Sequence[Part]:
+            return [Part("", ALL_OR_NOTHING, 0, 0.0), Part("failed", SAMPLED, 2, 1.0, 50.0)]
+
+    watcher = Bursting(0.0)
+    watcher.meter.estimate, watcher.meter.switching = lambda now: 3.0, 0.0
+    owner = Owner({"execs": Slot(watcher)})
+    decide = owner.governed._governor.decide
+
+    def noted(now: float, loads: Sequence[Load], own: float, busy: float | None) -> Any:
+        seen.extend(load.full for load in loads)
+        return decide(now, loads, own, busy)
+
+    owner.governed._governor.decide = noted  # type: ignore[method-assign]
+    owner.run(5)
+    assert seen[-1] == pytest.approx(3.0 * 16)
+
+
 def test_what_each_call_pays_is_known_though_the_first_look_detaches_who_counts_them() -> None:
     calls = Fake(0.0)
     calls.meter = Meter()  # type: ignore[assignment]
@@ -387,12 +410,32 @@ def test_bursts_that_have_not_begun_are_called_off() -> None:
 
 
 def test_the_busiest_process_of_system_calls_is_named() -> None:
+    def totals(cron: int, nginx: int) -> SyscallTotals:
+        made = SyscallTotals("x86_64")
+        made.comms = {7: "cron", 8: "nginx"}
+        made.matrix = {(7, "read"): Counts(cron, 0), (8, "read"): Counts(nginx, 0)}
+        made.calls, made.count = {"read": Counts(cron + nginx, 0)}, cron + nginx
+        return made
+
     probe = SyscallProbe()
     assert probe.busiest(None) == ""
-    probe.totals.comms = {7: "cron", 8: "nginx"}
-    probe.totals.matrix = {(7, "read"): Counts(70, 0), (8, "read"): Counts(5, 0)}
-    probe.totals.calls, probe.totals.count = {"read": Counts(75, 0)}, 75
+    probe.totals = totals(70, 5)
     before = probe.totals.sample(1.0, 0, NO_COST, ())
     assert probe.busiest(None) == "cron"
-    probe.totals.matrix = {(7, "read"): Counts(71, 0), (8, "read"): Counts(50, 0)}
+    probe.totals = totals(71, 50)
     assert probe.busiest(before) == "nginx"
+
+
+def test_what_switching_takes_keeps_nothing_in_bursts() -> None:
+    """A machine with little to trace: attaching costs more than what is attached."""
+    probe = Fake(0.0)
+    probe.level = 1
+    probe.parts = lambda: [Part("", SAMPLED, probe.level)]  # type: ignore[method-assign]
+    # Nothing but the attaching, a fifth of the budget: four times that would be too much.
+    probe.meter = SimpleNamespace(
+        estimate=lambda now: 0.8 if probe.level else 0.0,
+        switching=0.8, events=0, filtered=False, duty=1.0,
+    )  # fmt: skip
+    owner = Owner({"calls": Slot(probe)})
+    owner.run(30)
+    assert probe.level == 0

@@ -218,6 +218,23 @@ def test_what_somebody_switched_on_is_not_soon_detached_unless_it_is_far_too_muc
     assert machine.levels[CALLS] == 1
 
 
+def test_what_is_kept_on_says_for_how_long_yet() -> None:
+    cost = 30.0
+    machine = Machine({CALLS: lambda second: cost}, ladder=ALL_OR_NOTHING)
+    assert machine.governor.kept(CALLS[0], machine.now) is None
+    machine.governor.insist(CALLS[0], machine.now)
+    machine.run(10)
+    left = machine.governor.kept(CALLS[0], machine.now)
+    assert left == pytest.approx(INSISTED - 10, abs=1.5)
+    # What stays within the budget is kept on by nobody.
+    cost = 0.1
+    machine.run(20)
+    assert machine.governor.kept(CALLS[0], machine.now) is None
+    cost = 30.0
+    machine.run(INSISTED)
+    assert machine.governor.kept(CALLS[0], machine.now) is None
+
+
 def test_the_user_starts_anew() -> None:
     machine = Machine({CALLS: lambda second: 180.0})
     machine.run(300)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from probes.base import ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_facts import TargetFacts
 from probes.latency_unit import Unit
+from probes.rows import SeenRow, Values
 from probes.samples import Spent
 from tests.unit.target_facts import target_facts
 
@@ -26,15 +28,28 @@ class FakeUnit:
             slot: target_facts(spec=spec) for slot, spec in enumerate(specs)
         }
         self.counts = [(0, 0, 0)] * len(specs)
-        self.changes: list[tuple[int, int, int, int, bytes, int, int]] = []
+        self.changes: list[tuple[int, int, int, int]] = []
         self.control = None
         self.per_call = self.switching = 0.0
         self.bursts: Any = None
-        self.rows = SimpleNamespace(changes=lambda control, processes: self.changes)
+        self.rows = SimpleNamespace(
+            renumber=lambda processes: None,
+            lists=lambda control: [list(range(len(self.changes)))],
+            read=self._rows,
+            meet=lambda noted, processes: noted,
+            look_again=lambda noted: None,
+        )
         self.hists = SimpleNamespace(
             counters=lambda: self.counts, read=self._read, reading=lambda control: nullcontext()
         )
         self.closed = False
+
+    def _rows(self, noted: list[int]) -> Iterator[tuple[int, SeenRow, Values]]:
+        """Process, target, count and sum of each of the changes."""
+        for entry in noted:
+            row = SeenRow()
+            row.process, row.what, count, total = self.changes[entry]
+            yield entry, row, (count, total, row.owner, row.extras)
 
     @staticmethod
     def _read(slot: int, old: Any) -> Any:
@@ -73,7 +88,7 @@ def test_targets_that_are_not_wanted_any_more_are_detached() -> None:
     # Only what is new is loaded, and what comes from the kernel has a target to go to.
     assert probe.params()["targets"] == ["func:vfs_read"]
     units[0].counts = [(0, 0, 0), (7, 0, 0)]
-    units[0].changes = [(1, 0, 3, 30, b"a", 0, 1), (1, 1, 7, 70, b"a", 0, 1)]
+    units[0].changes = [(1, 0, 3, 30), (1, 1, 7, 70)]
     probe.drain()
     assert probe.targets["irq"].histogram.n == 1
     assert probe._processes == {("irq", 1): Spent(7, 70)}

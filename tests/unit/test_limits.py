@@ -169,7 +169,7 @@ def test_what_is_just_within_the_limits_fits(tmp_path: Path) -> None:
 
 def test_changes_do_not_make_a_frame_grow_for_ever(tmp_path: Path) -> None:
     values: list[Any] = []
-    for step in range(30):
+    for step in range(MOST_ENTRIES // 100_000 + 4):
         start = 1 + step * 100_000
         keys = [[start if at == 0 else 1, "x"] for at in range(100_000)]
         sample = ["SyscallSample", {"matrix": [keys, [[1, 0]] * 100_000]}]
@@ -183,7 +183,7 @@ def test_changes_do_not_make_a_frame_grow_for_ever(tmp_path: Path) -> None:
 
 def test_changes_do_not_make_texts_grow_for_ever(tmp_path: Path) -> None:
     values: list[Any] = []
-    for step in range(40):
+    for step in range(2 * MOST_TEXT // 5_000_000 + 2):
         keys = [1 + step * 5_000, *[1] * 4_999]
         names = [f"{step}{at}".ljust(1000, "x") for at in range(5_000)]
         sample = ["SyscallSample", {"comms": [keys, names]}]

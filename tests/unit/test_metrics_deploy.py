@@ -59,13 +59,21 @@ def everything() -> Frame:
                 estimated_errnos={("read", "EIO"): Estimate(1, 1)},
                 estimated_processes={1: part}, estimated_total=part,
             ),
-            "execs": ExecSample(state="on", execs=1),
+            "execs": ExecSample(
+                state="on", execs=1,
+                failed_duty=Duty(4, 0.1, 4.0, 0.0, 3), estimated_failed=Estimate(1, 1),
+            ),
             "latency": LatencySample(state="on", targets={t.spec: t for t in targets}),
             "pmc": PmcSample(
                 state="on", hardware=True, events=events, tasks={1: TaskTimes(1, 1, 1, 1)},
                 readings={(1, event): Reading(1, 1, 1) for event in events},
                 cpus={0: CpuTimes(1, 1, 1, 1)},
                 cpu_readings={(0, event): Reading(1, 1, 1) for event in events},
+                duty=Duty(5, 0.1, 1.0, 0.0, 4),
+                estimated={(1, name): Estimate(8, 1) for name in ("task_clock", *events)},
+                estimated_machine=dict.fromkeys(
+                    ("busy", "context_switches", "wait", "idle", "migrations"), Estimate(8, 1)
+                ),
             ),
         },
     )  # fmt: skip

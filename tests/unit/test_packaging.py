@@ -51,7 +51,7 @@ def test_the_other_bcc_is_no_dependency() -> None:
     extras = project()["optional-dependencies"]
     everything = project()["dependencies"] + extras["serve"] + extras["dev"]
     names = {re.split(r"[<>=\[ ;]", requirement)[0] for requirement in everything}
-    assert {"textual", "rich", "psutil", "pytest"} <= names
+    assert names <= {"probetop"}.union(*(locked(lock) for lock in LOCKS))
     assert "bcc" not in names.union(*(locked(lock) for lock in LOCKS))
 
 

@@ -16,10 +16,10 @@ from probes import hdr, peak_values, peaks
 from probes.adding import add_histogram
 from probes.codec import codec_for
 from probes.control import Control
+from probes.histograms import Histograms
 from probes.model import histogram_delta
 from probes.peak_values import maximum, with_peak
 from probes.peaks import Peaks
-from probes.rows import Histograms
 from probes.samples import NO_HISTOGRAM, Histogram
 
 CPUS, SLOTS, SLOT = 2, 3, 1

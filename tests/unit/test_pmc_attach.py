@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from probes import bpfsys
-from probes.attach import Attacher
+from probes import bpfsys, kernel
+from probes.attach import Again, Attacher
 from probes.base import Attach, ProbeError
 from probes.made import Made
+from probes.messages import LoadAnswer, Recipe
+from probes.units import Units
 
 RETURN = bpfsys.RETURN_0
 
@@ -73,6 +76,44 @@ def test_a_btf_tracepoint_is_loaded_for_its_type(played: Played) -> None:
     assert played.said == [("load", (bpfsys.PROG_TRACING, 23, 42)), ("open", None)]
     with pytest.raises(ProbeError, match="types have no tracepoint sched_switch"):
         attacher({"sched_switch": 1}).attach(wish)
+
+
+def test_an_edge_is_loaded_and_attached_to_nothing(played: Played) -> None:
+    one = attacher({})
+    link = one.attach(Attach(kind="edge", function="on_edge"))
+    assert played.said == [("load", (bpfsys.PROG_RAW_TRACEPOINT, 0, 0))]
+    (program,) = one.programs.values()
+    assert one.recipes == {link: Again("edge", program, config=kernel.possible_cpus())}
+    # It is the program once more, so that it is there while the unit is.
+    assert os.path.sameopenfile(link, program)
+    os.close(link)
+
+
+def test_edges_run_on_each_cpu_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[int, int, list[int]]] = []
+
+    def run(program: int, cpu: int, args: list[int]) -> None:
+        if cpu == 1:
+            raise OSError(errno.ENXIO, "no such CPU")
+        runs.append((program, cpu, args))
+
+    monkeypatch.setattr(bpfsys, "run_on_cpu", run)
+    units = Units(lambda fds: None)
+    answer = LoadAnswer(
+        id=1, ok=True, programs=2, links=[None, None],
+        recipes=[Recipe("btf_tracepoint", 0), Recipe("edge", 1, "", 3)],
+    )  # fmt: skip
+    units.adopt(answer, [100, 101, 102, 103])
+    links = units.switchable(answer.unit, None)
+    assert [link.fd for link in links] == [102, 103]
+    units.run_edges(answer.unit, links, 5)
+    assert runs == [(101, 0, [5]), (101, 2, [5])]
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    units.pause(links)
+    assert closed == [102]
+    assert [link.fd for link in links] == [-1, 103]
+    units.detach(answer.unit, None)
 
 
 def test_timers_share_a_program_and_are_kept_by_a_map(played: Played) -> None:

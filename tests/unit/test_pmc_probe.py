@@ -49,7 +49,7 @@ class Kernel:
     def __init__(self, events: tuple[str, ...], mode: str = "all", **facts: Any) -> None:
         self.events = events
         self.row_size = 64 + 8 * (3 + 2 * len(events))
-        self.cpu_size = 8 * (14 + 3 * len(events))
+        self.cpu_size = 8 * (17 + 3 * len(events))
         sizes = {
             "control": 4096,
             "handover": 4096,
@@ -102,7 +102,7 @@ class Kernel:
             gains |= {11 + 2 * slot: value, 12 + 2 * slot: running}
         self._add("rows", at, gains)
         key = pid << 32 | (what + 1)
-        os.pwrite(self.maps["rows"], struct.pack("=QI4x16s", key, epoch, b"name\0junk"), at + 16)
+        os.pwrite(self.maps["rows"], struct.pack("=I4xQ16s", epoch, key, b"name\0junk"), at + 16)
         base = cpu * 64
         side = epoch & 1
         head = list(struct.unpack("=4I", os.pread(self.maps["touched"], 16, base)))
@@ -118,7 +118,7 @@ class Kernel:
         gains = {FIELDS.index(name): more for name, more in fields.items()}
         for event, reading in (counts or {}).items():
             slot = self.events.index(event)
-            gains |= {14 + 3 * slot + at: more for at, more in enumerate(reading)}
+            gains |= {17 + 3 * slot + at: more for at, more in enumerate(reading)}
         self._add("cpus", cpu * self.cpu_size, gains)
 
     def close(self) -> None:

@@ -10,14 +10,16 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from probes import control as control_of
-from probes import hdr, peaks, processes, rows
+from probes import hdr, histograms, peaks, processes
 from probes.control import Control
-from probes.processes import Processes, pid_of
-from probes.rows import ROW_MAPS, Histograms, RowTable, name_of_comm, slices_for
+from probes.histograms import Histograms, slices_for
+from probes.processes import MOST_KNOWN, Processes, pid_of
+from probes.rows import ROW_MAPS, RowTable, name_of_comm
 from probes.samples import NO_HISTOGRAM, Histogram
 from probes.text import raw_of
 from tests.paths import INCLUDE
@@ -83,13 +85,13 @@ class Kernel:
         if (old, started) != (key, start) or at_epoch != epoch:
             self.touch(cpu, spot, epoch)
             name = comm
-        row = struct.pack("=QQQII16s16x", count + 1, total + spent, key, epoch, start, name)
+        row = struct.pack("=QQIIQ16s16x", count + 1, total + spent, epoch, start, key, name)
         os.pwrite(self.fds["rows"], row, spot * ROW)
         return True
 
     def row(self, spot: int) -> tuple[int, int, int, int, bytes, int]:
         data = os.pread(self.fds["rows"], 48, spot * ROW)
-        count, total, key, epoch, start, comm = struct.unpack("=QQQII16s", data)
+        count, total, epoch, start, key, comm = struct.unpack("=QQIIQ16s", data)
         return count, total, key, epoch, comm, start
 
     def touch(self, cpu: int, spot: int, epoch: int) -> None:
@@ -104,7 +106,24 @@ class Kernel:
         os.pwrite(self.fds["touched"], struct.pack("=4I", *head), base)
 
     def changes(self) -> list[tuple[int, int, int, int, bytes]]:
-        return [change[:5] for change in self.table.changes(self.control, self.processes)]
+        """Process, what it does, count and sum added, and the name of each row that changed."""
+        found: list[tuple[int, int, int, int, bytes]] = []
+        self.table.renumber(self.processes)
+        for noted in self.table.lists(self.control):
+            left = self.table.meet(self._add(noted, found), self.processes)
+            self.table.look_again(self._add(left, found))
+        return found
+
+    def _add(self, noted: list[int], found: list[tuple[int, int, int, int, bytes]]) -> list[int]:
+        left: list[int] = []
+        for entry, row, (count, total, owner, _) in self.table.read(noted):
+            if row is None or row.owner != owner or count == row.count:
+                left.append(entry)
+            else:
+                added = count - row.count, total - row.total
+                row.count, row.total = count, total
+                found.append((row.process, row.what, *added, row.name))
+        return left
 
 
 @pytest.fixture
@@ -197,6 +216,38 @@ def test_the_name_that_was_noted_last_comes_last(played: Kernel) -> None:
     assert names == ["shell", "program"]
 
 
+def test_a_process_that_was_forgotten_has_the_same_new_number_in_all_rows(played: Kernel) -> None:
+    """A row that was seen before does not keep the number that others do not know any more."""
+    played.event(0, 7, 0, 1)
+    (first,) = [change[0] for change in played.changes()]
+    played.processes.numbers.update({n << 32 | 64: n for n in range(100, 100 + MOST_KNOWN)})
+    played.processes.forget(())
+    played.event(0, 7, 0, 1)
+    played.event(1, 7, 0, 1)
+    numbers = [change[0] for change in played.changes()]
+    assert numbers[0] == numbers[1] != first
+
+
+def test_a_row_without_a_start_is_of_the_newest_process_each_time(played: Kernel) -> None:
+    played.event(0, 7, 0, 1, start=64)
+    played.event(0, 7, 1, 1, start=0)
+    assert {change[0] for change in played.changes()} == {7}
+    played.event(0, 7, 0, 1, start=128)
+    (second,) = [change[0] for change in played.changes()]
+    played.event(0, 7, 1, 1, start=0)
+    assert [change[:3] for change in played.changes()] == [(second, 1, 1)]
+    assert second != 7
+
+
+def test_keys_that_are_forgotten_are_given_anew(played: Kernel) -> None:
+    played.event(0, 7, 0, 1)
+    played.changes()
+    row = played.table._seen[next(iter(played.table._seen))]
+    row.key = "somebody's"
+    played.table.forget_keys()
+    assert row.key is None
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_sums_are_exact_at_any_time_of_reading(played: Kernel, seed: int) -> None:
     chance = random.Random(seed)
@@ -246,7 +297,7 @@ class Hists:
     def __init__(self, slices: int, slots: int) -> None:
         self.slices, self.slots = slices, slots
         self.fd = os.memfd_create("hists")
-        self.stride = -(-rows._HIST_SIZE // 8) * 8
+        self.stride = -(-histograms._HIST_SIZE // 8) * 8
         size = -(-self.stride * slices * slots // 4096) * 4096
         os.ftruncate(self.fd, size)
         self.reader = Histograms(os.dup(self.fd), slices, slots)
@@ -360,3 +411,30 @@ def test_durations_beyond_all_earlier_ones_are_found_in_every_part(hists: Hists)
         assert known.buckets == counted
         # What changed is read once more, and has nothing new.
         assert hists.reader.read(1, known) is known
+
+
+def test_a_duration_beyond_all_others_is_found_while_others_are_recorded(
+    hists: Hists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded between reading numbers and buckets does not make up for it."""
+    hists.add(0, 1, 1000, 10)
+    known = hists.reader.read(1, NO_HISTOGRAM)
+    hists.add(0, 1, 1 << 40)
+    add_grown = hists.reader._add_grown
+
+    def meanwhile(*args: Any) -> int:
+        hists.add(0, 1, 1000)
+        return add_grown(*args)
+
+    monkeypatch.setattr(hists.reader, "_add_grown", meanwhile)
+    assert hdr.index(1 << 40) in hists.reader.read(1, known).buckets
+
+
+def test_long_durations_are_found_among_many_others(hists: Hists) -> None:
+    """Also where parts have counted so much that they are added up one by one."""
+    hists.add(0, 1, 1000, histograms._SMALL)
+    known = hists.reader.read(1, NO_HISTOGRAM)
+    hists.add(2, 1, 1 << 40)
+    hists.add(0, 1, 1000, 3)
+    found = hists.reader.read(1, known)
+    assert found.buckets == {hdr.index(1000): histograms._SMALL + 3, hdr.index(1 << 40): 1}

@@ -39,15 +39,16 @@ from probes.state_size import entries
 from probes.stream import dumps, stream_object
 from probes.summary import Summary, summarize
 from tests.unit.toy import ENTRY, Sent, ToyProbe, ToySample
-from tui import figures, registry
+from tui import registry
 from tui.agent.metrics import collector as metrics
 from tui.agent.metrics import table_counters
+from tui.commands import comparison, figures
 from tui.commands import diff as diff_module
 from tui.commands import diff_input as runs
-from tui.commands.diff import compare
+from tui.commands.comparison import compare
+from tui.commands.figures import Key, figures_of, probe_type
 from tui.export import declared, html
 from tui.export import write as export
-from tui.figures import Key, figures_of, probe_type
 
 pytestmark = pytest.mark.usefixtures("_registered")
 KINDS = {"toys": ToyProbe}
@@ -55,7 +56,7 @@ KINDS = {"toys": ToyProbe}
 
 ONCE = (
     schema, series, state_size, stream, sums, summary_module, summary_limits, table_sum, tables,
-    timeline, totals, windows, runs, figures, diff_module, html, declared, metrics, table_counters,
+    timeline, totals, windows, runs, figures, comparison, diff_module, html, declared, metrics, table_counters,
 )  # fmt: skip
 """What is written once for all probes."""
 

@@ -121,7 +121,8 @@ def test_signals_that_the_parent_ignores_are_heard(tmp_path: Path) -> None:
 
 def test_every_test_file_is_in_one_part_of_the_run() -> None:
     text = (ROOT / "test.sh").read_text()
-    parts = [re.search(rf"\b{name}=\((.*)\)", text) for name in ("parallel", "one_by_one")]
+    names = ("parallel", "kernel", "beside")
+    parts = [re.search(rf"\b{name}=\((.*)\)", text) for name in names]
     places = [ROOT / word for part in parts if part for word in part[1].split()]
     assert len(places) > 5
     assert all(place.exists() for place in places)

@@ -14,7 +14,7 @@ import pytest
 from probes import hdr, peaks, syscall_rows
 from probes.control import Control
 from probes.samples import NO_COST, Counts, Histogram
-from probes.syscall_names import BY_SIGSYS, errno_name
+from probes.syscall_names import BY_SIGSYS, KERNEL_ERRNOS, errno_name
 from probes.syscall_rows import (
     CALLS,
     COMPAT,
@@ -26,9 +26,12 @@ from probes.syscall_rows import (
     call_name,
     errno_of,
 )
+from probes.syscalls import geometry
 from tests.paths import PROBES
 
 SOURCE = (PROBES / "syscalls.bpf.c").read_text()
+CELLS = {errno_of(index): index for index in range(ERRNOS)}
+"""Where the kernel counts each errno, if the reader is right; test_syscalls.py asks the kernel."""
 CPUS, ROWS = 2, 64
 READ, WRITE = 0, 1
 """Numbers of the two calls on x86_64, whose names these tests use."""
@@ -57,28 +60,14 @@ def test_what_seccomp_answers_by_a_signal_has_a_cell() -> None:
     assert errno_name(BY_SIGSYS) == "SIGSYS"
 
 
-def errno_index(number: int) -> int:
-    """`errno_index` of the source, run by this test: its conditions are Python too."""
-    body = re.search(r"errno_index\(u32 e\)\n\{\n(.*?)\n\}", SOURCE, re.S)
-    assert body is not None
-    branches = re.findall(r"if \((.*?)\)\n\t\treturn (.*?);", body[1])
-    assert branches
-    for condition, value in branches:
-        if eval(condition.replace("&&", "and"), {"e": number}):
-            return int(eval(value, {"e": number, "ERRNOS": ERRNOS}))
-    return ERRNOS - 1
-
-
-def test_shared_errnos_are_the_ones_that_the_kernel_counts() -> None:
-    exact = 0
-    for number in range(1, 4096):
-        index = errno_index(number)
-        assert 0 < index < ERRNOS
-        if index < ERRNOS - 1:
-            assert errno_of(index) == number
-            exact += 1
-    assert errno_of(ERRNOS - 1) is None
-    assert exact >= 133 + 5
+def test_cells_of_errnos_are_told_apart() -> None:
+    """Those with a name have a cell each; the last is of all others."""
+    found = [errno_of(index) for index in range(ERRNOS)]
+    named = [number for number in found if number is not None]
+    assert len(set(named)) == len(named)
+    assert found[1:134] == list(range(1, 134))
+    assert set(KERNEL_ERRNOS) <= set(named)
+    assert found[-1] is None
 
 
 class Timed:
@@ -189,7 +178,7 @@ class Kernel:
         """Set a row: calls, errors, key, comm, errno, its count, errno, its count."""
         calls, errors, key, comm, *errs = words
         errs = [*errs, 0, 0, 0, 0][:4]
-        data = struct.pack("=QQQII16sIIII", calls, errors, key, self.control.epoch, 0, comm, *errs)
+        data = struct.pack("=QQIIQ16sIIII", calls, errors, self.control.epoch, 0, key, comm, *errs)
         os.pwrite(self.maps["rows"], data, 64 * (cpu * ROWS + index))
 
     def touch(self, cpu: int, index: int, epoch: int | None = None) -> None:
@@ -212,7 +201,7 @@ class Kernel:
 
     def errno(self, call: int, number: int, more: int = 1) -> None:
         """An error that is counted in the table for all."""
-        self._add("errnos", 8 * (call * ERRNOS + errno_index(number)), "Q", more)
+        self._add("errnos", 8 * (call * ERRNOS + CELLS.get(number, ERRNOS - 1)), "Q", more)
 
 
 @pytest.fixture
@@ -428,3 +417,29 @@ def test_remembered_pairs_are_bounded(
     assert 0 < len(sample.matrix) <= 100
     assert (999, "read") in sample.matrix
     assert sample.comms.keys() == {pid for pid, _ in sample.matrix}
+
+
+def test_what_finds_no_row_is_counted_once_where_cpus_share_a_slice(
+    monkeypatch: pytest.MonkeyPatch, kernel: Kernel, control: Control, totals: SyscallTotals
+) -> None:
+    monkeypatch.setattr(syscall_rows, "slices_of_others", lambda cpus: 1)
+    reader = RowReader({name: os.dup(fd) for name, fd in kernel.maps.items()}, CPUS, ROWS)
+    for cpu in range(CPUS):
+        kernel._add("touched", cpu * 64 + 16, "Q")
+        kernel._add("others", 16 * READ, "Q")
+    reader.read(control, totals)
+    reader.read(control, totals)
+    assert totals.calls == {"read": Counts(CPUS, 0)}
+    assert totals.unattributed == CPUS
+    reader.close()
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 16, 100, 256, 512, 1024, 4096])
+def test_maps_grow_slower_than_the_number_of_cpus(cpus: int) -> None:
+    sizes = geometry(cpus)
+    rows, others = sizes["PT_ROWS"], sizes["PT_OTHERS"]
+    size = cpus * (rows * (64 + 16) + 64) + others * CALLS * 16
+    assert rows & (rows - 1) == others & (others - 1) == 0
+    assert others >= min(cpus, 256)
+    # As much as each CPU had when it had a table of its own for everything.
+    assert cpus < 1024 or size <= cpus * (1024 * (64 + 16) + CALLS * 16) / 2

@@ -38,8 +38,8 @@ from probes.samples import (
     TaskTimes,
 )
 from tests.paths import ROOT
-from tui.commands import diff_input as runs
-from tui.figures import Figure, Key
+from tui.commands import diff_input
+from tui.commands.figures import Figure, Key
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +247,7 @@ def write(path: Path, machine: Machine, frames: int, *happens: Callable[[], None
 
 def figures(run: Any) -> tuple[Any, ...]:
     """What `diff` compares of a summary."""
-    return runs._figures(convert(run, runs.summary_type()))
+    return diff_input._figures(convert(run, diff_input.summary_type()))
 
 
 def close(one: Figure | None, other: Figure | None) -> bool:
@@ -259,8 +259,8 @@ def close(one: Figure | None, other: Figure | None) -> bool:
 
 def assert_same(path: Path) -> dict[Key, Figure]:
     """Both ways find the same, which is returned."""
-    head, seconds, found, closed = figures(runs._totalled(str(path)))
-    other, damage = runs._added_up(str(path))
+    head, seconds, found, closed = figures(diff_input._totalled(str(path)))
+    other, damage = diff_input._added_up(str(path))
     other_head, other_seconds, wanted, other_closed = figures(other)
     assert damage is None
     assert {**head, "seconds": 0} == {**other_head, "seconds": 0}
@@ -325,9 +325,9 @@ def test_what_is_unusual_is_read_frame_by_frame(
             writer.write(machine.frame())
     path = str(tmp_path / "a.ptrec")
     with pytest.raises(Unusual):
-        runs._totalled(path)
-    found = runs.load(path)
-    assert (found.damage, found.figures) == (None, figures(runs._added_up(path)[0])[2])
+        diff_input._totalled(path)
+    found = diff_input.load(path)
+    assert (found.damage, found.figures) == (None, figures(diff_input._added_up(path)[0])[2])
 
 
 def test_what_a_whole_record_has_is_not_decoded_before(
@@ -343,7 +343,7 @@ def test_what_a_whole_record_has_is_not_decoded_before(
 
     monkeypatch.setattr(syscall_totals, "TIMED", Counting())
     path = write(tmp_path / "a.ptrec", Machine(1), 121)
-    runs._totalled(str(path))
+    diff_input._totalled(str(path))
     assert 3 <= len(decoded) < 10
     assert_same(path)
 
@@ -371,19 +371,19 @@ def test_damage_is_said(tmp_path: Path) -> None:
     content[len(content) // 3] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(Unusual):
-        runs._totalled(str(path))
-    assert "damaged in 1 place" in (runs.load(str(path)).damage or "")
+        diff_input._totalled(str(path))
+    assert "damaged in 1 place" in (diff_input.load(str(path)).damage or "")
 
 
 def test_two_large_recordings_are_read_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "LARGE", 100)
+    monkeypatch.setattr(diff_input, "LARGE", 100)
     path = str(write(tmp_path / "a.ptrec", Machine(1), 10))
-    a, b = runs.load_both(str(DEMO), path)
-    assert a.figures == runs.load(str(DEMO)).figures
-    assert b.figures == runs.load(path).figures
+    a, b = diff_input.load_both(str(DEMO), path)
+    assert a.figures == diff_input.load(str(DEMO)).figures
+    assert b.figures == diff_input.load(path).figures
     (tmp_path / "no").write_text("no recording" * 50)
     for first, second in ((str(tmp_path / "no"), path), (path, str(tmp_path / "no"))):
         with pytest.raises(ProbeError, match="no snapshot"):
-            runs.load_both(first, second)
+            diff_input.load_both(first, second)

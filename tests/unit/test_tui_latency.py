@@ -379,10 +379,10 @@ def test_sorting_targets_and_processes(feed: Feed) -> None:
 
 def test_switching_off_leaves_a_gap_of_that_time(feed: Feed) -> None:
     feed(5)
-    assert feed.pane.heat.tick == 4
+    assert feed.pane.drawings.heat.tick == 4
     feed(1)
     feed.pane.reset()
-    assert feed.pane.heat.tick == 0
+    assert feed.pane.drawings.heat.tick == 0
     feed(3)
     feed.last = None
     off = LatencySample(state="off")
@@ -390,8 +390,8 @@ def test_switching_off_leaves_a_gap_of_that_time(feed: Feed) -> None:
     assert feed.texts() == []
     feed(3)
     # The first after it has none before it to be compared with.
-    assert feed.pane.heat.tick == 3 + 10 + 1 + 2
-    ends = [moment.time for moment in feed.pane.heat.moments]
+    assert feed.pane.drawings.heat.tick == 3 + 10 + 1 + 2
+    ends = [moment.time for moment in feed.pane.drawings.heat.moments]
     assert [b - a for a, b in pairwise(ends)] == [1.0] * (len(ends) - 1)
     feed(1, replace(sample(), **{k: getattr(failed(off), k) for k in ("state", "why", "fix")}))
     assert "EPERM" in " ".join(feed.texts())

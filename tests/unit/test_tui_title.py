@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from probes.samples import ExecSample
+from tests.unit.metrics_feed import frame
+from tui.panes.execs import ExecPane
+from tui.registry import REGISTRY
 from tui.shared.styled_lines import Span, line_text
-from tui.widgets.pane import _fitted
+from tui.widgets.pane import _figures, _fitted
 
 FIGURES: list[Span] = [
     ("lost 7  ", "bad"),
@@ -31,3 +35,13 @@ def test_figures_are_cut_between_each_other() -> None:
     assert fitted(10) == "lost 7   …"
     assert fitted(5) == ""
     assert all(len(fitted(room)) <= room for room in range(60))
+
+
+def test_what_is_kept_on_by_its_key_says_so() -> None:
+    pane = ExecPane()
+    first = frame(1.0, execs=ExecSample(state="on", execs=1))
+    pane.update(None, first)
+    pane.update(first, frame(2.0, execs=ExecSample(state="on", execs=3, kept_on=41.2)))
+    found = _figures(pane, next(one for one in REGISTRY if one.name == "execs"))
+    assert line_text(tuple(found)).endswith("kept on by key for 41 s")
+    assert found[-1][1] == "warn"

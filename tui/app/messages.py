@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the source's thread tells the screen."""
+"""What other threads tell the dashboard: sources, and the writer of an export."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from textual.message import Message
 
-from probes.base import Found
-from tui.sessions.session import Feed
+from tui.sessions.session import Session
 
 
 class FrameReady(Message):
     """The mailbox holds a Frame. One a tick, not one a pane: Textual merges neighbours only."""
 
 
+class FirstFrame(Message):
+    """A source has given its first Frame."""
+
+
 class SourceEnded(Message):
     """No Frame of a source will follow; `why` is one sentence."""
 
-    def __init__(self, feed: Feed, why: str) -> None:
+    def __init__(self, session: Session, why: str) -> None:
         super().__init__()
-        self.feed = feed
+        self.session = session
         self.why = why
 
 
@@ -32,22 +33,19 @@ class RecordingFailed(Message):
         self.why = why
 
 
-class SearchAnswered(Message):
-    """What was found for a query; another may have been typed meanwhile."""
+class Refused(Message):
+    """A machine would not do what it was asked for; `why` is one line."""
 
-    def __init__(self, query: str, found: Sequence[Found]) -> None:
+    def __init__(self, session: Session, why: str) -> None:
         super().__init__()
-        self.query = query
-        self.found = found
+        self.session = session
+        self.why = why
 
 
-class WireIdle(Message):
-    """The terminal has taken all that it was sent, as somebody wished to know."""
+class Exported(Message):
+    """Writing a file has ended: a line for the footer, and its style."""
 
-
-class HungUp(Message):
-    """There is no terminal any more."""
-
-
-class Resumed(Message):
-    """The program stood still, and the terminal may show anything."""
+    def __init__(self, text: str, style: str) -> None:
+        super().__init__()
+        self.text = text
+        self.style = style

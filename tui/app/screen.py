@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -12,17 +12,18 @@ from textual.binding import Binding, BindingType
 
 from tui.panes.base import Pane
 from tui.registry import Entry
+from tui.shared.keys import KEYS, Hint, hint
 from tui.shared.theme import Look
 from tui.terminal.compositor import CellScreen
 from tui.widgets.cells import CellWidget
 from tui.widgets.finder import FinderOverlay
-from tui.widgets.footer import FooterBar, Hint
+from tui.widgets.footer import FooterBar
 from tui.widgets.header import HeaderBar
 from tui.widgets.help import HelpOverlay
 from tui.widgets.layout import Want, arrange
 from tui.widgets.pane import PaneWidget
 
-EDGE_KEYS = [("?", "help"), ("q", "quit")]
+EDGE_KEYS = [hint("help"), hint("quit")]
 
 
 class DashboardScreen(CellScreen):
@@ -36,8 +37,7 @@ class DashboardScreen(CellScreen):
 
     AUTO_FOCUS = None
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "app.focus_pane(1)", "Next pane", show=False),
-        Binding("shift+tab", "app.focus_pane(-1)", "Pane before", show=False),
+        Binding(key.names, key.action, show=False) for key in KEYS if not key.everywhere
     ]
     DEFAULT_CSS = """
     DashboardScreen { layers: base overlay; overflow: hidden; }
@@ -63,6 +63,7 @@ class DashboardScreen(CellScreen):
         self.help = HelpOverlay(look)
         self.finder = FinderOverlay(look)
         self.panes = [PaneWidget(look, pane, entry) for entry, pane in panes]
+        self.commands: Mapping[str, Callable[..., object]] = {}
         self.focus_index = 0
         self.zoomed = False
         self.time_hints: tuple[list[Hint], list[Hint]] = ([], [])
@@ -86,6 +87,10 @@ class DashboardScreen(CellScreen):
     def finding(self) -> int | None:
         """The pane that takes what a search adds; None if there is none."""
         return next((at for at, w in enumerate(self.panes) if w.pane.finds), None)
+
+    def action_command(self, name: str, *arguments: object) -> None:
+        """Do what a key asks for, see `tui.shared.keys`."""
+        self.commands[name](*arguments)
 
     def on_resize(self, event: events.Resize) -> None:
         """A terminal of another size: everything is placed anew."""
@@ -122,24 +127,22 @@ class DashboardScreen(CellScreen):
         self.footer.hints, self.footer.last = self.hints(), EDGE_KEYS
         self.footer.repaint()
 
-    def hints(self) -> list[tuple[str, str]]:
+    def hints(self) -> list[Hint]:
         """Keys that do something now, the most useful first."""
         pane = self.in_focus.pane
-        keys = [widget.entry.key for widget in self.panes]
-        toggle = keys[0] if len(keys) == 1 else f"{keys[0]}-{keys[-1]}"
         first, last = self.time_hints
-        out = [*first, (toggle, "toggle")]
+        out = [*first, hint("toggle_probe")]
         if pane.crumbs():
-            out.append(("esc", "back"))
+            out.append(hint("step_out"))
         if pane.drills:
-            out.append(("enter", "drill"))
+            out.append(hint("enter"))
         if self.finding is not None:
-            out.append(("f", "find"))
+            out.append(hint("find"))
         out += pane.hints()
-        out += [("/", "filter"), ("F", "kernel filter"), ("s", "sort")]
-        out += [("z", "unzoom" if self.zoomed else "zoom"), ("tab", "pane")]
+        out += [hint("filter"), hint("kernel_filter"), hint("sort")]
+        out += [hint("zoom", "unzoom" if self.zoomed else ""), hint("focus_pane")]
         out += last
-        out += [("e", "export"), ("p", "this process"), ("+-", "interval"), ("^p", "palette")]
+        out += [hint("export"), hint("only_process"), hint("interval"), hint("command_palette")]
         return out
 
     def set_pane(self, index: int) -> None:

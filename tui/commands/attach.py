@@ -31,7 +31,7 @@ def attach(options: Options, typed: Mapping[str, Any], complain: Complain) -> in
                     complain(f"{error.why}; {error.fix}" if error.fix else error.why)
         if len(failed) == len(made):
             raise failed[-1]
-        from tui.hosts.app import run_attached
+        from tui.app.start import run_attached
 
         return run_attached(made, ascii=options.ascii, history=options.history)
     finally:

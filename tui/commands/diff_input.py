@@ -27,8 +27,8 @@ from probes.schema import Schema
 from probes.summary import VERSION, probe_object, whole
 from probes.summary_limits import LIMITS
 from probes.totals import totals
+from tui.commands.figures import Figure, Key, Text, closed_of, estimated_of, figures_of, probe_type
 from tui.export.write import new_summarizer
-from tui.figures import Figure, Key, Text, closed_of, estimated_of, figures_of, probe_type
 from tui.registry import REGISTRY
 from tui.shared.gc_pause import uncollected
 

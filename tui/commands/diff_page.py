@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tui.commands.diff import RULE, Change, show, warnings
+from tui.commands.comparison import RULE, Change, show, warnings
 from tui.commands.diff_input import Run
 from tui.export.html import render
 from tui.export.section import Section

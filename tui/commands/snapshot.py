@@ -3,40 +3,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from importlib import import_module
-
 from probes.base import Source
 from probes.files import printable
 from probes.history import History
+from tui.app.preloaded import DRAWN
 from tui.commands.stream_record import Complain, Feed, Settled, over
 from tui.export.write import check_folder, content, ending_of, new_summarizer, write_file
-from tui.registry import REGISTRY
 
 SECONDS = 10.0
 """How long it looks if nobody says so."""
-DRAWN = 60.0
-"""The seconds that the picture's graphs may show."""
-
-
-def preload(path: str) -> Callable[[], None]:
-    """What imports everything that writing this file needs, while it can still be read."""
-
-    def load() -> None:
-        ending = ending_of(path)
-        new_summarizer()
-        if ending != ".json":
-            # The picture is of an ordinary terminal, whatever this is run from.
-            os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-            os.environ.pop("NO_COLOR", None)
-            import_module("tui.export.picture")
-            for entry in REGISTRY:
-                entry.pane_class()
-        if ending == ".html":
-            import_module("tui.export.html").preload()
-
-    return load
 
 
 def snapshot(
@@ -70,7 +45,7 @@ def snapshot(
         if done:
             screen = None
             if ending != ".json":
-                from tui.export.picture import draw
+                from tui.app.offscreen import draw
 
                 screen = draw(history.between(DRAWN))
             size = write_file(path, content(summarizer, ending, screen), force)

@@ -23,7 +23,8 @@ from tui.export.tables import (
     table,
     text,
 )
-from tui.shared.text import fmt_ns
+from tui.export.words import duration
+from tui.shared.text import fmt_count, fmt_ns, fmt_within
 
 
 def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
@@ -36,6 +37,15 @@ def fill(summary: Summary, probe: Mapping[str, Any], section: Section) -> None:
         f"{probe['execs']} executions, {probe['failed']} searches that found no program, "
         f"{probe['exits']} ends of processes."
     )
+    duty = probe.get("failed_duty")
+    if duty is not None:
+        tries = probe["failed_estimated"]
+        off = f" (± {fmt_within(probe['failed_error'] * duty['factor'], tries)})" if tries else ""
+        section.words.append(
+            f"For {duration(duty['seconds'])} executions that fail were looked for in bursts "
+            f"({duty['bursts']} of them, {duration(duty['on'])} in all): about ~{fmt_count(tries)} "
+            f"attempts{off}, of which the rows below have those of the bursts."
+        )
     section.tables = exec_tables(probe)
 
 

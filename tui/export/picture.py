@@ -3,20 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from textual.app import App
 
-from probes.base import Found
-from probes.samples import Filters, Frame
-from tui.app.app import ProbetopApp
-from tui.shared import theme as looks
-
-SIZE = (120, 40)
 FONTS = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, 'Liberation Mono', monospace"
 
 
@@ -50,53 +41,3 @@ def tight(match: re.Match[str]) -> str:
     length = cell * len(html.unescape(inner))
     shown = inner.replace(" ", "&#160;")
     return f'x="{start:g}"{y} textLength="{length:g}"{rest}>{shown}'
-
-
-class _Still:
-    """A Source that gives nothing and takes nothing: the Frames are shown one by one."""
-
-    live = True
-    lifts = False
-    title = ""
-
-    def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
-        """Nothing begins."""
-
-    def stop(self) -> None:
-        """Nothing ends."""
-
-    def toggle(self, probe: str, on: bool) -> None:
-        """Nothing is attached."""
-
-    def set_option(self, probe: str, option: str, value: Any) -> None:
-        """Nothing has options."""
-
-    def set_filters(self, filters: Filters) -> None:
-        """Nothing is counted."""
-
-    def set_interval(self, seconds: float) -> None:
-        """Nothing comes."""
-
-    def lift_budget(self, seconds: float) -> None:
-        """Nothing was given up."""
-
-    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
-        """Nothing is found."""
-
-
-def draw(frames: Iterable[Frame], size: tuple[int, int] = SIZE) -> str:
-    """The dashboard after these Frames, on a screen of this many columns and rows, in colour."""
-    return asyncio.run(_draw(frames, size))
-
-
-async def _draw(frames: Iterable[Frame], size: tuple[int, int]) -> str:
-    app = ProbetopApp(_Still())
-    app.look = looks.Look(many=True)
-    async with app.run_test(size=size) as pilot:
-        await pilot.pause()
-        for frame in frames:
-            app.show(frame)
-        await pilot.pause()
-        svg = picture(app)
-        app.exit()
-    return svg

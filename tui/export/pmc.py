@@ -9,7 +9,7 @@ from typing import Any
 from probes.summary import Summary
 from tui.export import graphs
 from tui.export.section import Section, charts, digits
-from tui.export.tables import Row, Table, number, plain, rate, share, table, text
+from tui.export.tables import Row, Table, number, plain, rate, share, table, text, within
 from tui.shared.text import UNKNOWN, fmt_ns, fmt_percent
 
 
@@ -46,12 +46,14 @@ def pmc_tables(probe: Row) -> list[Table]:
     cpus = [
         plain("CPU", "cpu"),
         share("busy", "busy", wall, "of the time, with a process"),
+        *within(probe.get("duty"), "busy"),
         ipc, *events, switches, waits,
     ]  # fmt: skip
     processes = [
         plain("pid", "pid"),
         text("process", "comm"),
         share("CPU", "task_clock", wall, "of one CPU"),
+        *within(probe.get("duty"), "task_clock"),
         number("time", "task_clock", "on a CPU", fmt_ns),
         ipc, *events, switches,
         rate("migrations/s", "migrations", seconds),

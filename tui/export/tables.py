@@ -84,8 +84,14 @@ def number(
 
 
 def _mark(row: Row, field: str) -> str:
-    """What stands before a count that is estimated, at least in part."""
-    return "~" if field in ("count", "errors") and row.get("estimated") and row[field] else ""
+    """What stands before a number that is estimated, at least in part."""
+    estimated = row.get("estimated")
+    if not estimated or not row[field]:
+        return ""
+    if isinstance(estimated, Mapping):
+        # Some of its numbers are, and have an error each.
+        return "~" if field in row["error"] else ""
+    return "~" if field in ("count", "errors") else ""
 
 
 def rate(name: str, field: str, seconds: float | None, style: str = "") -> Column:
@@ -100,18 +106,19 @@ def rate(name: str, field: str, seconds: float | None, style: str = "") -> Colum
     return Column(name, True, "per second, over the time in which the probe ran", cell)
 
 
-def within(duty: Mapping[str, Any] | None) -> list[Column]:
-    """How far off a row's count may be, while a part of the counts is estimated."""
+def within(duty: Mapping[str, Any] | None, field: str = "count") -> list[Column]:
+    """How far off a number of a row may be, while a part of these is estimated."""
     if duty is None:
         return []
     times = duty["factor"]
 
     def cell(row: Row) -> Cell:
-        error = row.get("error")
+        error, value = row.get("error"), row[field]
+        if isinstance(error, Mapping):
+            error = error.get(field)
         if error is None:
             return Cell("?" if row.get("estimated") else "")
-        part = error * times / row["count"] if row["count"] else None
-        return Cell(fmt_within(error * times, row["count"]), part)
+        return Cell(fmt_within(error * times, value), error * times / value if value else None)
 
     return [
         Column(
@@ -130,7 +137,8 @@ def share(name: str, field: str, whole: float | str, hint: str) -> Column:
         value = row.get(field)
         total = row.get(whole) if isinstance(whole, str) else whole
         part = value / total if value is not None and total else None
-        return Cell(fmt_percent(value, total), part, "zero" if value == 0 else "")
+        shown = _mark(row, field) + fmt_percent(value, total)
+        return Cell(shown, part, "zero" if value == 0 else "")
 
     return Column(name, True, hint, cell)
 

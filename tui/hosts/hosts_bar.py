@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from textual import events
 
-from tui.hosts.remote_session import Figures, RemoteFeed
+from tui.hosts.remote_session import Figures, RemoteSession
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, fit, fmt_count, safe, width
 from tui.shared.theme import Look
@@ -24,7 +24,7 @@ MARKS = 4
 CALLS, ERRORS, LOAD = 7, 10, 10
 
 
-class Entry(NamedTuple):
+class HostEntry(NamedTuple):
     """What the line says of a host; `state` stands in the place of `figures` where it is not
     empty, `ended` tells that nothing will come of it any more.
     """
@@ -47,9 +47,9 @@ class Form(NamedTuple):
         return (0, CALLS, CALLS + ERRORS, CALLS + ERRORS + LOAD)[self.figures] + MARKS
 
 
-def entry_of(feed: RemoteFeed) -> Entry:
+def entry_of(session: RemoteSession) -> HostEntry:
     """What is to be said of a host now."""
-    return Entry(feed.name, feed.state(), feed.figures, feed.ended is not None)
+    return HostEntry(session.name, session.state(), session.figures, session.ended is not None)
 
 
 def choose(names: Sequence[int], room: int, number: int) -> tuple[Form, int]:
@@ -73,13 +73,13 @@ def _width(form: Form, number: int) -> int:
     return number + 1 + form.name + 1 + form.cells + 1
 
 
-def hosts_line(entries: Sequence[Entry], shown: int, cells: int, look: Look) -> Line:
+def hosts_line(entries: Sequence[HostEntry], shown: int, cells: int, look: Look) -> Line:
     """The line in `cells` cells."""
     return tuple([span for _, spans in _parts(entries, shown, cells, look) for span in spans])
 
 
 def _parts(
-    entries: Sequence[Entry], shown: int, cells: int, look: Look
+    entries: Sequence[HostEntry], shown: int, cells: int, look: Look
 ) -> list[tuple[int | None, list[Span]]]:
     """The parts of the line, and of which host each is."""
     number = len(str(len(entries)))
@@ -102,7 +102,7 @@ def _parts(
 
 
 def _entry(
-    entry: Entry, at: int, number: int, is_shown: bool, form: Form, look: Look
+    entry: HostEntry, at: int, number: int, is_shown: bool, form: Form, look: Look
 ) -> list[Span]:
     more = look.glyphs.more
     name = fit(safe(entry.name, look.plain), form.name, mark=more)
@@ -145,7 +145,7 @@ class HostsBar(CellWidget):
     def __init__(
         self,
         look: Look,
-        entries: Callable[[], tuple[list[Entry], int]],
+        entries: Callable[[], tuple[list[HostEntry], int]],
         show: Callable[[int], None],
     ) -> None:
         super().__init__(look, widget_id="hosts")

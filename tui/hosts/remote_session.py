@@ -13,12 +13,13 @@ from probes.history import History
 from probes.link import LinkState
 from probes.model import calls_made, seconds_between
 from probes.samples import Frame, SyscallSample
-from tui.sessions.session import Feed
+from tui.sessions.session import Session
 from tui.shared.theme import Look
 
 PATIENCE = 2.0
 """Seconds of silence beside two intervals that are not worth a word."""
 CONNECTING = "connecting"
+WAITING = "waiting for what the other machine sends"
 
 
 class LinkedSource(Source, Protocol):
@@ -68,28 +69,29 @@ def _syscalls(frame: Frame | None) -> SyscallSample | None:
     return sample if isinstance(sample, SyscallSample) and sample.state == "on" else None
 
 
-class RemoteFeed(Feed):
-    """A Feed of another machine. `ended` is the sentence with which it ended, if it did."""
+class RemoteSession(Session):
+    """A Session of another machine."""
 
-    def __init__(
-        self, source: LinkedSource, look: Look, history: History, check: Callable[[], None]
-    ) -> None:
-        super().__init__(source, look, history, check)
+    far = True
+
+    def __init__(self, source: LinkedSource, look: Look, history: History) -> None:
+        super().__init__(source, look, history)
+        for pane in self.panes:
+            pane.awaited, pane.here = WAITING, False
         self.remote = source
         self.figures: Figures | None = None
-        self.ended: str | None = None
         self._last: Frame | None = None
+
+    @property
+    def name(self) -> str:
+        """What the machine calls itself, what was typed until it has told."""
+        return self.remote.title
 
     def keep(self, frame: Frame) -> str | None:
         """Take a Frame in, and note what the line of hosts says of it."""
         self.figures = figures_of(self._last, frame)
         self._last = frame
         return super().keep(frame)
-
-    @property
-    def name(self) -> str:
-        """What the machine is called."""
-        return self.remote.title
 
     def silence(self, now: float | None = None) -> int | None:
         """Whole seconds without a Frame once they are worth a word, else None; also before any.

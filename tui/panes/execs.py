@@ -11,16 +11,21 @@ from functools import lru_cache
 
 from probes.cgroup_names import CgroupName, describe
 from probes.elapsed import counted_seconds
+from probes.estimates import factor
 from probes.execlog import ExecLog, ExecRow, group_of
+from probes.failed_execs import failed_estimate
+from probes.governor import SAMPLING
 from probes.model import seconds_between
 from probes.samples import ExecSample, Frame
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span
-from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, safe, wrap
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_within, safe, wrap
 
 STEPS = 5000
 """Moments at which programs failed to start that are kept."""
+FRESH = 6.0
+"""Seconds for which an estimate of failures is shown: there is one in four seconds or so."""
 SLACK = 1e-6
 """Seconds by which two monotonic times may differ and be the same."""
 
@@ -166,6 +171,8 @@ class ExecPane(Pane):
         self.names: dict[str, CgroupName] = {}
         self.rate: float | None = None
         self.failed_rate: float | None = None
+        self.within: float | None = None
+        self._known: tuple[float, float, float] | None = None
         self.dropped = 0
         self.detail: ExecRow | None = None
         self.detail_top = 0
@@ -200,7 +207,7 @@ class ExecPane(Pane):
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and feed the table."""
         super().show(since, after, passed)
-        self._over = self.rate = self.failed_rate = None
+        self._over = self.rate = self.failed_rate = self.within = None
         if isinstance(self.sample, ExecSample) and self.sample.state == "on":
             self._over = self._counted(since, after, self.sample)
             self.rate = self._rate(since, after)
@@ -208,10 +215,27 @@ class ExecPane(Pane):
             # What is not looked for is not known, to stay within the budget.
             seen = failed is not None and not (self.sample and self.sample.given_up)
             self.failed_rate = failed / self._over if seen and failed is not None else None
+            self._estimate(since, after, self.sample)
         self.table.feed(list(reversed(self.log.rows)))
         if self._again is not None:
             self.detail = next((row for row in self.log.rows if _key(row) == self._again), None)
             self._again = None
+
+    def _estimate(self, since: Frame | None, after: Frame, sample: ExecSample) -> None:
+        """The rate of failures and how far off it may be, while they are looked for in bursts.
+
+        What was known at last is shown until bursts are enough for the next estimate.
+        """
+        old = since.samples.get(self.name) if since is not None else None
+        found = failed_estimate(old if isinstance(old, ExecSample) else None, sample)
+        if found is not None and found.duty.seconds:
+            seconds = found.duty.seconds
+            off = factor(found.duty) * found.error / seconds
+            self._known = (after.mono, found.estimate.n / seconds, off)
+        if not (sample.given_up or "").startswith(SAMPLING):
+            self._known = None if found is None else self._known
+        if self._known is not None and abs(after.mono - self._known[0]) <= FRESH:
+            _, self.failed_rate, self.within = self._known
 
     def _user(self, row: ExecRow) -> str:
         """What a row's user is called; on another machine the number may be somebody else's.
@@ -290,8 +314,14 @@ class ExecPane(Pane):
         if self.rate is None:
             return []
         out: list[Span] = [(fmt_count(self.rate), "value"), ("/s", "dim"), ("  failed ", "dim")]
-        failed = self.failed_rate
-        out += [(fmt_count(failed), "bad" if failed else "dim"), ("/s", "dim")]
+        failed, mark = self.failed_rate, "" if self.within is None else "~"
+        out += [(mark + fmt_count(failed), "bad" if failed else "dim"), ("/s", "dim")]
+        if self.within is not None and failed:
+            off = fmt_within(self.within, failed)
+            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+        if self.sample is not None and self.sample.given_up is not None:
+            # What it does without before why: a title is cut between figures.
+            out += [(f"  {words}", "warn") for words in self.sample.given_up.split(": ")]
         if self.dropped:
             out.append((f"  not shown {fmt_count(self.dropped)}", "warn"))
         return out

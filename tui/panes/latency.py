@@ -9,12 +9,10 @@ from __future__ import annotations
 from probes.elapsed import counted_seconds
 from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
 from probes.samples import Frame, LatencySample
-from tui.panes import heatmap, histogram
 from tui.panes.base import Pane
-from tui.panes.heatmap import Heat, Moment, heat_lines
+from tui.panes.heatmap import Moment
 from tui.panes.held import Held
-from tui.panes.histogram import histogram_lines
-from tui.panes.scale import Scale, settle
+from tui.panes.latency_drawings import PAIR, Drawings, side_by_side
 from tui.panes.table import Column, Table
 from tui.panes.targets import (
     BAR,
@@ -30,8 +28,8 @@ from tui.panes.targets import (
     target_columns,
     why_lines,
 )
-from tui.shared.styled_lines import Line, Span, compose
-from tui.shared.text import fmt_count, fmt_ns, fmt_seconds, safe, shorten, wrap
+from tui.shared.styled_lines import Line, Span
+from tui.shared.text import fmt_count, fmt_ns, safe, shorten
 from tui.shared.theme import bar
 
 NEARLY = 0.01
@@ -40,8 +38,6 @@ LINGER = 10
 """Intervals for which a process that went quiet keeps its row, so that rows do not flicker."""
 SIDE = 64
 """Columns that drawings need to stand beside the table."""
-PAIR = 72
-"""Columns that they need to stand beside each other."""
 DRAWN, NARROW = 14, 36
 """Lines and columns with which a pane has room for drawings."""
 VIEWS = ("both", "histogram", "heatmap", "table")
@@ -57,12 +53,11 @@ class LatencyPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self.view: LatencyView | None = None
-        self.heat = Heat()
+        self.drawings = Drawings()
         self.drilled: str | None = None
         self.unlisted = 0.0
         self.shows = VIEWS[0]
         self._removing: set[str] = set()
-        self._scales: dict[str, Scale] = {}
         self._quiet: dict[int | str, tuple[int, Behind]] = {}
         self._held = Held()
         self.table: Table[Row] = Table(
@@ -103,11 +98,11 @@ class LatencyPane(Pane):
         sample, was = self._samples(before, after)
         if sample is None or was is None:
             # Without a Sample before, the counts may be of a longer time than one interval.
-            self.heat.gap(after)
+            self.drawings.heat.gap(after)
         else:
             spent = {spec: each.buckets for spec, each in target_spent(was, sample).items()}
             seconds = counted_seconds(was, sample, seconds_between(before, after))
-            self.heat.add(Moment(after.time, seconds), spent, after)
+            self.drawings.heat.add(Moment(after.time, seconds), spent, after)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
         """Compute the window's rates and percentiles."""
@@ -122,7 +117,7 @@ class LatencyPane(Pane):
         self.view = view = latency_view(was, sample, seconds)
         spent = {row.target.spec for row in view.targets}
         self._removing &= spent
-        self._scales = {spec: at for spec, at in self._scales.items() if spec in spent}
+        self.drawings.keep(spent)
         if self.drilled is not None and self.drilled not in spent:
             self.drilled = None
         self._feed(aged=passed > 0)
@@ -146,8 +141,7 @@ class LatencyPane(Pane):
     def reset(self) -> None:
         """Forget the heatmap, its axes and quiet rows."""
         super().reset()
-        self.heat.clear()
-        self._scales.clear()
+        self.drawings.clear()
         self._quiet.clear()
         self._held.clear()
 
@@ -258,21 +252,12 @@ class LatencyPane(Pane):
         # A table that is all seen above the drawings leaves them more room than one beside.
         if width - beside > SIDE and 1 + rows + len(notes) > upper:
             left = self._table(beside, height, notes, focused)
-            right = self._drawings(row, width - beside - 1, height)
-            return self._beside(left, right, beside, height)
+            right = self.drawings.lines(row, self.shows, (width - beside - 1, height), self.look)
+            return side_by_side(left, right, beside, height, self.look)
         upper = min(1 + rows + len(notes), upper)
         lines = self._table(width, upper, notes, focused)
         lines += [()] * (upper - len(lines))
-        return lines + self._drawings(row, width, height - upper)
-
-    def _beside(self, left: list[Line], right: list[Line], cells: int, height: int) -> list[Line]:
-        wall = (self.look.glyphs.wall, "rule")
-        left += [()] * (height - len(left))
-        right += [()] * (height - len(right))
-        return [
-            (*compose(one, cells, self.look.plain), wall, *two)
-            for one, two in zip(left, right, strict=True)
-        ]
+        return lines + self.drawings.lines(row, self.shows, (width, height - upper), self.look)
 
     def selected(self) -> Row | None:
         """The target that is drawn: the one drilled into, else the one under the cursor."""
@@ -299,54 +284,6 @@ class LatencyPane(Pane):
         if self.sample is not None:
             notes += [((" " + note, "dim"),) for note in self.sample.notes]
         return notes[: height // 7]
-
-    # -- drawings ---------------------------------------------------------------------
-
-    def _drawings(self, row: Row, width: int, height: int) -> list[Line]:
-        target = row.target.target
-        if target.state == "failed" or height < histogram.LEAST_ROWS:
-            return [(), *why_lines(row, width)]
-        extent = self.heat.extent(row.spec)
-        if target.state != "on" or target.counts_only or extent is None:
-            why = "only counted, for it has no end: two events joined by a comma are timed"
-            state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
-            if state is None and target.counts_only and target.why:
-                return [(), *why_lines(row, width)]
-            said = state or (why if target.counts_only else "no call has ended yet")
-            return [(), *[((" " + line, "dim"),) for line in wrap(said, max(10, width - 2))]]
-        scale = self._scales[row.spec] = settle(
-            self._scales.get(row.spec), *extent, unit=row.target.target.unit
-        )
-        spread, warmth = self.shows != "heatmap", self.shows != "histogram"
-        if not (spread and warmth):
-            draw = self._histogram if spread else self._heatmap
-            return draw(row, scale, width, height)
-        if height >= (18 if width < 2 * PAIR else 26):
-            upper = height * 2 // 5
-            lines = self._histogram(row, scale, width, upper)
-            return lines + self._heatmap(row, scale, width, height - upper)
-        if width < PAIR:
-            return self._histogram(row, scale, width, height)
-        half = width // 2
-        left = self._histogram(row, scale, half, height)
-        right = self._heatmap(row, scale, width - half, height)
-        plain = self.look.plain
-        return [(*compose(a, half, plain), *b) for a, b in zip(left, right, strict=True)]
-
-    def _histogram(self, row: Row, scale: Scale, width: int, height: int) -> list[Line]:
-        spec = shorten(safe(label(row.spec)), max(12, width // 2), self.look.glyphs.more)
-        calls = "call" if row.target.count == 1 else "calls"
-        mark = "~" if row.target.estimated else ""
-        title: list[Span] = [
-            (f" {spec}  ", "name"),
-            (f"{mark}{fmt_count(row.target.count)} {calls} in {fmt_seconds(row.seconds)} s", "dim"),
-        ]
-        return histogram_lines(row.target, scale, title, width, height, self.look)
-
-    def _heatmap(self, row: Row, scale: Scale, width: int, height: int) -> list[Line]:
-        if height < heatmap.LEAST_ROWS:
-            return [()] * height
-        return heat_lines(self.heat, row.spec, scale, width, height, self.look)
 
     # -- what keys do -------------------------------------------------------------------
 

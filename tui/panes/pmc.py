@@ -13,15 +13,16 @@ Its numbers are those of `probes.pmc_view`. Enter shows a process's counters one
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from probes.elapsed import counted_seconds
+from probes.estimates import factor
 from probes.model import seconds_between
+from probes.pmc_bursts import SWITCHES
 from probes.pmc_events import CUSTOM, MODES, SETS
 from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.processes import pid_of
 from probes.samples import Frame, PmcSample
 from tui.panes import cpu_strip, pmc_detail
+from tui.panes.asked_options import Asked
 from tui.panes.base import Pane
 from tui.panes.pmc_columns import (
     IPC,
@@ -37,25 +38,15 @@ from tui.panes.pmc_columns import (
 from tui.panes.pmc_graphs import SIDE, Past, graphs
 from tui.panes.table import Table
 from tui.shared.styled_lines import Line, Span
-from tui.shared.text import fmt_count, safe, wrap
+from tui.shared.text import fmt_count, fmt_within, safe, wrap
 
 LINGER = 10
 """Intervals for which a process that does not run keeps its row, and marks their column."""
 BUSIEST = 500
 """Processes in the table while it is sorted by use: nobody scrolls further down."""
-PATIENCE = 5
-"""Intervals in which an event set that was asked for may come."""
 DRAWN = 16
 """Lines from which a pane has room for graphs."""
 MODE_WORDS = {"all": "user+kernel", "user": "user only", "kernel": "kernel only"}
-
-
-class Asked(NamedTuple):
-    """An option's value that was asked for, the one it had, the intervals left to wait."""
-
-    choice: str
-    before: str
-    left: int
 
 
 class PmcPane(Pane):
@@ -79,7 +70,7 @@ class PmcPane(Pane):
         self.hidden = 0
         self._marks = 0
         self._own_events = False
-        self._asked: dict[str, Asked] = {}
+        self._asked = Asked()
         self._quiet: dict[int, tuple[int, str]] = {}
         self._tables: dict[bool, Table[Row]] = {}
         self.items = pmc_detail.table()
@@ -117,7 +108,7 @@ class PmcPane(Pane):
             view = pmc_view(was, sample, seconds)
         self.view = view
         if passed:
-            self._answered(sample)
+            self._asked.shown({"set": sample.event_set, "mode": sample.mode})
         self._own_events |= sample.event_set not in SETS
         scaled = any(count.scaled for count in view.machine.counts.values())
         self._marks = LINGER if scaled else max(0, self._marks - (passed > 0))
@@ -176,7 +167,8 @@ class PmcPane(Pane):
         shown = view.processes[: self._most(view)]
         self.hidden = len(view.processes) - len(shown)
         rows = [Row(task, view) for task in shown] + self._resting(view, aged)
-        table.set_columns(columns(view.sample, self._marks > 0))
+        estimated = view.duty is not None
+        table.set_columns(columns(view.sample, self._marks > 0, estimated))
         table.filter = self.filter if self.drilled is None else ""
         table.feed(rows)
 
@@ -226,9 +218,17 @@ class PmcPane(Pane):
                 out.append((f"  {len(missing)} never ran", "warn"))
         else:
             out += [("no hardware counters", "warn")]
-        out += [("  cpu ", "dim"), (fmt_share(machine.busy), "value")]
-        out += [("  ctx ", "dim"), (fmt_count(machine.switches / view.seconds), "value")]
+        mark = "" if view.duty is None else "~"
+        out += [("  cpu ", "dim"), (mark + fmt_share(machine.busy), "value")]
+        out += [("  ctx ", "dim"), (mark + fmt_count(machine.switches / view.seconds), "value")]
         out.append(("/s", "dim"))
+        error = machine.error(SWITCHES, view.duty)
+        if error is not None and view.duty is not None:
+            off = fmt_within(error * factor(view.duty), machine.switches)
+            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+        if sample.given_up is not None:
+            # What it does without before why: a title is cut between figures.
+            out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
         if view.unattributed:
             out.append((f"  no process {fmt_count(view.unattributed / view.seconds)}/s", "warn"))
         return out
@@ -377,27 +377,11 @@ class PmcPane(Pane):
         sample = self.sample
         if not isinstance(sample, PmcSample) or self.source is None or key not in ("g", "u"):
             return False
-        if key == "g":
-            sets = (*SETS, CUSTOM) if self._own_events else tuple(SETS)
-            self._ask("set", sets, sample.event_set)
-        else:
-            self._ask("mode", tuple(MODES), sample.mode)
-        return True
-
-    def _ask(self, option: str, choices: tuple[str, ...], now: str) -> None:
-        """The choice after the present one; until a Frame shows another, after the last asked."""
-        last = self._asked[option].choice if option in self._asked else now
-        at = choices.index(last) if last in choices else -1
-        choice = choices[(at + 1) % len(choices)]
-        assert self.source is not None
+        sets = (*SETS, CUSTOM) if self._own_events else tuple(SETS)
+        option, choices, now = (
+            ("set", sets, sample.event_set) if key == "g" else ("mode", tuple(MODES), sample.mode)
+        )
+        choice = self._asked.after(option, choices, now)
         self.source.set_option(self.name, option, choice)
-        self._asked[option] = Asked(choice, now, PATIENCE)
-
-    def _answered(self, sample: PmcSample) -> None:
-        """Forget what was asked for once something changed, or if it does not come."""
-        now = {"set": sample.event_set, "mode": sample.mode}
-        self._asked = {
-            option: asked._replace(left=asked.left - 1)
-            for option, asked in self._asked.items()
-            if asked.left > 0 and asked.before == now[option]
-        }
+        self._asked.ask(option, choice, now)
+        return True

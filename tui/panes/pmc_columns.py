@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from probes.estimates import factor
+from probes.pmc_bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
 from probes.pmc_view import Counters, PmcView, TaskRow
 from probes.samples import PmcSample
 from tui.panes.table import Column
 from tui.shared.styled_lines import Span
-from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent
+from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 FAULTS = ("page-faults", "major-faults")
 FIXED = ("cycles", "instructions", *FAULTS)
@@ -170,6 +172,16 @@ class Row:
         """A count of the interval, a second."""
         return None if count is None else count / self.view.seconds
 
+    def mark(self, value: float | None, *quantities: str) -> str:
+        """What stands before a number of which bursts stand for a part."""
+        return "~" if value and self.task.is_estimated(*quantities) else ""
+
+    @property
+    def within(self) -> float | None:
+        """How far off the time on a CPU may be, in ns; None where it was counted."""
+        error, duty = self.task.error(CLOCK, self.view.duty), self.view.duty
+        return None if error is None or duty is None else error * factor(duty)
+
 
 def words(row: Row) -> str:
     """What a text filter searches."""
@@ -189,11 +201,15 @@ def _number(
     value: Callable[[Row], float | None],
     show: Callable[[float | None], str] = fmt_count,
     drop: int = 0,
+    of: tuple[str, ...] = (),
 ) -> Column[Row]:
-    """A column of what the kernel itself counts."""
-    return Column(
-        name, cells, lambda r: (show(value(r)), "text" if value(r) else "dim"), value, drop=drop
-    )
+    """A column of what the kernel itself counts, of these quantities."""
+
+    def cell(row: Row) -> Span:
+        found = value(row)
+        return (row.mark(found, *of) + show(found), "text" if found else "dim")
+
+    return Column(name, cells, cell, value, drop=drop)
 
 
 def _metric_column(metric: Metric, marks: bool, drop: int) -> Column[Row]:
@@ -202,7 +218,8 @@ def _metric_column(metric: Metric, marks: bool, drop: int) -> Column[Row]:
 
     def cell(row: Row) -> Span:
         found = value(row)
-        return (_marked(metric.show(found), row, marks, *metric.events), metric.thumb.style(found))
+        text = _marked(metric.show(found), row, marks, *metric.events)
+        return (row.mark(found, *metric.events) + text, metric.thumb.style(found))
 
     return Column(metric.head, max(6, len(metric.head)) + marks, cell, value, drop=drop)
 
@@ -214,15 +231,17 @@ def _cycles(marks: bool) -> Column[Row]:
     def cell(row: Row) -> Span:
         found = value(row)
         style = "dim" if found is None else "value"
-        return (_marked(fmt_count(found), row, marks, "cycles"), style)
+        text = _marked(fmt_count(found), row, marks, "cycles")
+        return (row.mark(found, "cycles") + text, style)
 
     return Column("cyc/s", 6 + marks, cell, value)
 
 
 def _ipc(marks: bool) -> Column[Row]:
     def cell(row: Row) -> Span:
-        text = _marked(fmt_small(row.task.ipc), row, marks, "cycles", "instructions")
-        return (text, IPC.style(row.task.ipc))
+        ipc = row.task.ipc
+        text = _marked(fmt_small(ipc), row, marks, "cycles", "instructions")
+        return (row.mark(ipc, "cycles") + text, IPC.style(ipc))
 
     return Column("IPC", 5 + marks, cell, lambda r: r.task.ipc)
 
@@ -242,7 +261,7 @@ def _first_columns() -> list[Column[Row]]:
             "cpu",
             6,
             lambda r: (
-                fmt_percent(r.task.clock, 1e9 * r.view.seconds),
+                r.mark(r.task.clock, CLOCK) + fmt_percent(r.task.clock, 1e9 * r.view.seconds),
                 "dim" if r.quiet else "value",
             ),
             lambda r: r.task.clock,
@@ -257,16 +276,41 @@ def _slice(row: Row) -> float | None:
 def _last_columns() -> list[Column[Row]]:
     """What is true without any hardware, the most telling last to go."""
     return [
-        _number("wait/s", 6, lambda r: r.rate(r.task.wait), fmt_ns, drop=3),
-        _number("ctx/s", 6, lambda r: r.rate(r.task.switches), drop=4),
-        _number("flt/s", 6, lambda r: r.rate(r.task.count("page-faults")), drop=5),
-        _number("migr/s", 6, lambda r: r.rate(r.task.migrations), drop=6),
-        _number("slice", 6, _slice, fmt_ns, drop=8),
+        _number("wait/s", 6, lambda r: r.rate(r.task.wait), fmt_ns, drop=3, of=(WAIT,)),
+        _number("ctx/s", 6, lambda r: r.rate(r.task.switches), drop=4, of=(SWITCHES,)),
+        _number("flt/s", 6, lambda r: r.rate(r.task.count(FAULTS[0])), drop=5, of=(FAULTS[0],)),
+        _number("migr/s", 6, lambda r: r.rate(r.task.migrations), drop=6, of=(MIGRATIONS,)),
+        _number("slice", 6, _slice, fmt_ns, drop=8, of=(CLOCK, SWITCHES)),
     ]
 
 
-def columns(sample: PmcSample, marks: bool) -> list[Column[Row]]:
-    """The columns for what this Sample counts; with `marks` there is a cell for them."""
+def _within() -> Column[Row]:
+    """How far off the time on a CPU may be, in per cent of it, while it is estimated."""
+
+    def cell(row: Row) -> Span:
+        off = row.within
+        return ("" if off is None else fmt_within(off, row.task.clock), "dim")
+
+    return Column("±", 4, cell, lambda row: row.within, drop=7)
+
+
+def columns(sample: PmcSample, marks: bool, estimated: bool = False) -> list[Column[Row]]:
+    """The columns for what this Sample counts; with `marks` there is a cell for them.
+
+    While it is `estimated` there is one for how far off it may be, and a cell more for the mark.
+    """
+    shown = _columns(sample, marks)
+    if not estimated:
+        return shown
+    wide = [
+        column if column.name in ("pid", "process") else replace(column, cells=column.cells + 1)
+        for column in shown
+    ]
+    at = [column.name for column in wide].index("cpu") + 1
+    return [*wide[:at], _within(), *wide[at:]]
+
+
+def _columns(sample: PmcSample, marks: bool) -> list[Column[Row]]:
     own = [_metric_column(one, marks, min(at, 1) + 1) for at, one in enumerate(metrics(sample))]
     if not sample.hardware:
         unknown = [replace(_cycles(False), drop=10), replace(_ipc(False), drop=9)]

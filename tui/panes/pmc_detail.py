@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from probes.pmc_bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
 from probes.pmc_view import Count, Counters, PmcView, TaskRow
 from tui.panes.pmc_columns import FAULTS, IPC, advice, fmt_share, fmt_small, metrics
 from tui.panes.table import Column, Table
@@ -27,6 +28,7 @@ class Item:
     show: Callable[[float | None], str] = fmt_count
     scaled: bool = False
     why: str = ""
+    estimated: bool = False
 
 
 def table() -> Table[Item]:
@@ -52,7 +54,8 @@ def _name(item: Item) -> Span:
 
 def _rate(item: Item) -> Span:
     mark = "*" if item.scaled else " "
-    return (item.show(item.rate) + mark, "value" if item.rate else "dim")
+    before = "~" if item.estimated and item.rate else ""
+    return (before + item.show(item.rate) + mark, "value" if item.rate else "dim")
 
 
 def _per_ki(item: Item) -> Span:
@@ -70,10 +73,10 @@ def items(row: TaskRow, view: PmcView) -> list[Item]:
     events = sorted(sample.events, key=lambda event: event in FAULTS)
     out = [_event(event, row.counts.get(event), row, view) for event in events]
     out += [
-        _kept("task clock", float(row.clock), row, view, fmt_ns),
-        _kept("run-queue wait", row.wait, row, view, fmt_ns),
-        _kept("context switches", float(row.switches), row, view),
-        _kept("migrations", float(row.migrations), row, view),
+        _kept("task clock", CLOCK, float(row.clock), row, view, fmt_ns),
+        _kept("run-queue wait", WAIT, row.wait, row, view, fmt_ns),
+        _kept("context switches", SWITCHES, float(row.switches), row, view),
+        _kept("migrations", MIGRATIONS, float(row.migrations), row, view),
     ]
     out += [Item(event, why=why) for event, why in sample.absent.items()]
     return out
@@ -86,11 +89,13 @@ def _event(event: str, count: Count | None, row: Counters, view: PmcView) -> Ite
         return Item(event, why="never ran: no counter was free for it")
     per_ki = row.per_ki(event) if event != "instructions" else None
     rate = count.value / view.seconds
-    return Item(event, rate, per_ki, count.share, scaled=count.scaled)
+    estimated = row.is_estimated(event)
+    return Item(event, rate, per_ki, count.share, scaled=count.scaled, estimated=estimated)
 
 
 def _kept(
     name: str,
+    quantity: str,
     value: float | None,
     row: Counters,
     view: PmcView,
@@ -101,18 +106,20 @@ def _kept(
         return Item(name, why="this kernel does not keep it")
     instructions = row.count("instructions")
     per_ki = 1000 * value / instructions if instructions and show is fmt_count else None
-    return Item(name, value / view.seconds, per_ki, show=show)
+    estimated = row.is_estimated(quantity)
+    return Item(name, value / view.seconds, per_ki, show=show, estimated=estimated)
 
 
 def summary(row: TaskRow | None, view: PmcView, width: int) -> list[Line]:
     """The derived figures in a line, and what rules of thumb say of them."""
     if row is None:
         return [((" did not run in this interval", "dim"),)]
+    mark = "~" if row.is_estimated(CLOCK) else ""
     figures: list[tuple[str, str, str]] = [
-        ("cpu", fmt_percent(row.clock, 1e9 * view.seconds), "value")
+        ("cpu", mark + fmt_percent(row.clock, 1e9 * view.seconds), "value")
     ]
     if view.sample.hardware:
-        figures.append(("IPC", fmt_small(row.ipc), IPC.style(row.ipc)))
+        figures.append(("IPC", mark + fmt_small(row.ipc), IPC.style(row.ipc)))
         for metric in metrics(view.sample):
             value = metric.value(row, view.seconds)
             figures.append((metric.head, metric.show(value), metric.thumb.style(value)))

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from probes.base import Source
+from probes.base import ProbeError, Source
 from probes.history import History
 from probes.replay import ReplaySource
 from probes.samples import Frame
@@ -16,22 +14,23 @@ from tui.sessions.timeline_player import Travel
 from tui.shared.frame_mailbox import Mailbox
 from tui.shared.theme import Look
 
+THE_PAST = "this is the past, which nothing changes"
 
-class Feed:
+
+class Session:
     """What the dashboard shows of one source.
 
-    `check` raises ProbeError while commands must not be sent. `replays` tells whether the
-    source is a recording that is played from here, forwards and backwards. Everything but
-    `keep` is for the screen's thread.
+    `replays` tells whether the source is a recording that is played from here, forwards and
+    backwards; `ended` is the sentence with which the source ended, None until it does. Everything
+    but `keep` is for the screen's thread.
     """
 
-    def __init__(
-        self, source: Source, look: Look, history: History, check: Callable[[], None]
-    ) -> None:
-        self.source = Guard(source, check)
+    def __init__(self, source: Source, look: Look, history: History) -> None:
+        self.source = Guard(source, self._check_now)
         self.history = history
         self.recorder = Recorder()
         self.mailbox = Mailbox()
+        self.ended: str | None = None
         self.panes = [entry.pane_class()() for entry in REGISTRY]
         for pane in self.panes:
             pane.look, pane.source = look, self.source
@@ -41,6 +40,24 @@ class Feed:
             self.travel = Travel(recording, self.panes, source.shown)
         else:
             self.travel = Travel(history, self.panes)
+
+    far = False
+    """Whether the source is another machine."""
+
+    @property
+    def name(self) -> str:
+        """What the source is called."""
+        return self.source.title
+
+    @property
+    def in_past(self) -> bool:
+        """Whether a moment is shown that was chosen, rather than the newest."""
+        return self.travel.number is not None
+
+    def _check_now(self) -> None:
+        """Raises ProbeError while the past of a live source is shown."""
+        if self.in_past and not self.replays:
+            raise ProbeError(THE_PAST, "press end for now")
 
     def keep(self, frame: Frame) -> str | None:
         """Take a Frame in, shown or not, in the source's thread.

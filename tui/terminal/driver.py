@@ -25,7 +25,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from probes import file_maker, terminal_state
-from tui.app.messages import HungUp, Resumed, WireIdle
+from tui.terminal.messages import HungUp, Resumed, WireIdle
 from tui.terminal.textual_private import OpenDriver, XTermParser, driver_of, escape_due
 from tui.terminal.writer import Wire
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from textual import events
+from textual.message import Message
 from textual.timer import Timer
 
 from probes.base import Found, ProbeError
-from tui.app.messages import SearchAnswered
 from tui.shared.styled_lines import Line, compose
 from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
@@ -20,6 +20,15 @@ PAUSE = 0.08
 WIDEST, HIGHEST = 110, 22
 MOVES = ("up", "down", "pageup", "pagedown")
 Search = Callable[[str, Callable[[Sequence[Found]], None]], None]
+
+
+class SearchAnswered(Message):
+    """What was found for a query; another may have been typed meanwhile."""
+
+    def __init__(self, query: str, found: Sequence[Found]) -> None:
+        super().__init__()
+        self.query = query
+        self.found = found
 
 
 class FinderOverlay(CellWidget):

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 from textual import events
 
+from tui.shared.keys import Hint
 from tui.shared.line_editor import Prompt
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, safe, width
 from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
-
-Hint = tuple[str, str]
 
 
 def hints_line(

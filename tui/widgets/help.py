@@ -7,34 +7,13 @@ from collections.abc import Sequence
 
 from textual import events
 
+from tui.shared.keys import help_rows
 from tui.shared.styled_lines import Line, Span, compose
 from tui.shared.text import fit, wrap
 from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget
 
-KEYS: tuple[tuple[str, str], ...] = (
-    ("1..9", "probe on, off (detached)"),
-    ("tab", "next pane, shift+tab back"),
-    ("z", "pane on the whole screen"),
-    ("enter", "drill in"),
-    ("esc", "back; clear the text filter"),
-    ("arrows", "move; pgup pgdn home end"),
-    ("s S", "sort by next column; turn"),
-    ("/", "rows that contain a text"),
-    ("F", "filter in the kernel"),
-    ("p", "this process only; all again"),
-    ("space", "pause; play the past"),
-    ("<- ->", "the past, onwards; , . 10 s"),
-    ("end [ ]", "now; oldest, newest"),
-    ("< >", "speed of the past"),
-    ("w", "window: 1 tick, 10 s, 60 s, all"),
-    ("e r", "export a minute; record"),
-    ("+ -", "longer, shorter interval"),
-    ("b", "slow link: no graphs; undo"),
-    ("B", "budget off for 60 s; on again"),
-    ("ctrl+p", "command palette"),
-    ("q", "quit; nothing stays behind"),
-)
+KEYS = help_rows()
 READING = (
     "Rates are per second over the last interval. A dash is a value that nobody knows, never "
     "0. A row moves up only when it is 10 % ahead. lost: events that the kernel side could "

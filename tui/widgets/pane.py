@@ -66,7 +66,10 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
     lost = pane.sample.lost if pane.sample is not None else 0
     missing: list[Span] = [(f"lost {lost}  ", "bad")] if lost else []
     over: list[Span] = [(pane.over() + "  ", "warn")] if pane.over() else []
-    return over + missing + pane.headline()
+    kept = pane.sample.kept_on if pane.sample is not None else None
+    # Two digits in any case: nothing beside it moves while they fall.
+    words = "" if kept is None else f"  kept on by key for {round(kept):2d} s"
+    return over + missing + pane.headline() + ([(words, "warn")] if words else [])
 
 
 class PaneWidget(CellWidget):

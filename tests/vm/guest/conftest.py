@@ -17,7 +17,7 @@ from tests.vm import workloads
 pytest.register_assert_rewrite("tests.vm.guest.spans")
 
 # Emulated machines are slow, and slower while the real one is busy.
-harness.DEADLINE = 120.0
+harness.DEADLINE = 300.0
 
 
 @pytest.fixture(scope="session")

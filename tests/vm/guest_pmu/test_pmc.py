@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from probes.estimates import factor
+from probes.pmc_bursts import IPC
 from probes.pmc_view import pmc_view
 from probes.samples import PmcSample
 from tests.kernel.counting import Counting
-from tests.kernel.harness import Work
+from tests.kernel.harness import Work, eventually
 from tests.vm.guest_pmu.perf import PerfStat
 
 pytestmark = pytest.mark.kernel
@@ -95,6 +97,41 @@ def test_a_cpu_is_as_perf_has_it(live: Counting, program: Program, tmp_path: Pat
     assert cycles is not None
     assert of_process is not None
     assert cycles > of_process
+
+
+def test_in_bursts_a_cpu_stays_exact_and_a_process_is_within_its_interval(
+    program: Program, tmp_path: Path
+) -> None:
+    with Counting(interval=0.5) as live, Work(program("counted"), str(N), "1") as work:
+        probe = cast(Any, live.probes["pmc"])
+        live.source._command(lambda: probe.meter.attach_in(probe._unit, None, 48, 192))
+        eventually("there are estimates", lambda: probe.totals.bursts.duty and live.pmc().estimated)
+        perf = PerfStat(("instructions",), tmp_path / "record", None)
+        before = live.pmc()
+        with perf:
+            (made,) = work.work()
+        bursts = before.duty.bursts if before.duty else 0
+        eventually("the last bursts are told", lambda: _bursts(live) > bursts + 8)
+        after = live.pmc()
+    view = pmc_view(before, after, 1)
+    row = next(row for row in view.processes if row.pid == work.pid)
+    (cpu,) = view.cpus
+    error = row.error("instructions", view.duty)
+    print(f"made {made}, perf {perf.counts}\nprocess {row.counts} {error}\nCPU {cpu.counts}")
+    assert view.duty is not None
+    assert error is not None
+    assert row.is_estimated("instructions", "cycles")
+    # Three times as wide as the interval of 95 %: this is one run, not many.
+    assert abs((row.count("instructions") or 0) - made) <= 3 * factor(view.duty) * error
+    assert row.error(IPC, view.duty) is not None
+    assert not cpu.is_estimated("instructions", "cycles")
+    assert perf.counts["instructions"].value is not None
+    assert (cpu.count("instructions") or 0) >= 0.99 * perf.counts["instructions"].value
+
+
+def _bursts(live: Counting) -> int:
+    duty = live.pmc().duty
+    return 0 if duty is None else duty.bursts
 
 
 def test_what_this_pmu_has_not_is_absent(live: Counting) -> None:

@@ -26,7 +26,10 @@ from tui.agent.metrics.top_series import (
     CYCLES,
     ERRORS,
     ESTIMATED_CALLS,
+    ESTIMATED_CPU,
+    ESTIMATED_CYCLES,
     ESTIMATED_ERRORS,
+    ESTIMATED_INSTRUCTIONS,
     INSTRUCTIONS,
     Crowd,
     Tally,
@@ -49,6 +52,12 @@ _PER_PROCESS = (
      "System calls of the processes that bursts stand for, an estimate."),
     ("probetop_process_syscall_errors_estimated", ESTIMATED_ERRORS, 1.0,
      "Those of them that returned an error, an estimate."),
+    ("probetop_process_cpu_seconds_estimated", ESTIMATED_CPU, 1e9,
+     "Time of the processes on a CPU that bursts stand for, an estimate."),
+    ("probetop_process_cycles_estimated", ESTIMATED_CYCLES, 1.0,
+     "CPU cycles of the processes that bursts stand for, an estimate."),
+    ("probetop_process_instructions_estimated", ESTIMATED_INSTRUCTIONS, 1.0,
+     "Instructions of the processes that bursts stand for, an estimate."),
 )  # fmt: skip
 
 

@@ -5,11 +5,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from probes.estimates import estimate_delta, estimates_delta
-from probes.samples import SyscallSample
+from probes.estimates import add_all, estimate_delta, estimates_delta
+from probes.failed_execs import failed_estimate
+from probes.pmc_bursts import BUSY, CLOCK, IDLE, MIGRATIONS, SWITCHES, WAIT
+from probes.samples import Estimate, ExecSample, PmcSample, SyscallSample
 from tui.agent.metrics.families import OTHER, Family, counter, label
-from tui.agent.metrics.top_series import ESTIMATED_CALLS, ESTIMATED_ERRORS, Crowd
+from tui.agent.metrics.top_series import (
+    ESTIMATED_CALLS,
+    ESTIMATED_CPU,
+    ESTIMATED_CYCLES,
+    ESTIMATED_ERRORS,
+    ESTIMATED_INSTRUCTIONS,
+    Crowd,
+)
 
+_TALLIES = {
+    CLOCK: ESTIMATED_CPU,
+    "cycles": ESTIMATED_CYCLES,
+    "instructions": ESTIMATED_INSTRUCTIONS,
+}
+"""Where a process's estimates are counted, by quantity."""
+_OF_CPUS = (
+    ("cpu_busy_seconds", BUSY, 1e9, "Time of all CPUs with a process"),
+    ("cpu_idle_seconds", IDLE, 1e9, "Time of all CPUs without a process"),
+    ("context_switches", SWITCHES, 1.0, "Switches from one task to another"),
+    ("task_migrations", MIGRATIONS, 1.0, "Moves of tasks to another CPU"),
+    ("runqueue_wait_seconds", WAIT, 1e9, "Time that tasks waited for a CPU"),
+)
+"""Estimates of the machine: the name of a series, its quantity, its unit and what it is."""
 MOST_ERRNOS = 2048
 """Most pairs of a call and an errno; further errnos of a call are `other`."""
 
@@ -68,3 +91,74 @@ class SyscallEstimates:
             "standard error of theirs.",
             (), [((), self._variance)] if self._calls else [],
         )  # fmt: skip
+
+
+class FailedEstimates:
+    """Executions that failed while those were looked for in bursts."""
+
+    def __init__(self) -> None:
+        self._failed = self._variance = 0
+        self._seconds: float | None = None
+
+    def add(self, old: ExecSample, new: ExecSample) -> None:
+        """Take in the next Sample."""
+        found = failed_estimate(old, new)
+        if found is not None:
+            self._failed += found.estimate.n
+            self._variance += found.estimate.variance
+            self._seconds = (self._seconds or 0.0) + found.duty.seconds
+
+    def families(self) -> Iterator[Family]:
+        """What there is to expose."""
+        known = self._seconds is not None
+        yield counter(
+            "probetop_execs_failed_estimated",
+            "Executions that failed while those were looked for in bursts, by what the bursts saw; "
+            "probetop_execs_total has none of them.",
+            (), [((), self._failed)] if known else [],
+        )  # fmt: skip
+        yield counter(
+            "probetop_execs_failed_estimated_variance",
+            "The variance of that: the square root of its increase is the standard error.",
+            (), [((), self._variance)] if known else [],
+        )  # fmt: skip
+        yield counter(
+            "probetop_execs_failed_estimated_seconds",
+            "For how long failing executions were looked for in bursts only.",
+            (), [] if self._seconds is None else [((), self._seconds)],
+        )  # fmt: skip
+
+
+class PmcEstimates:
+    """What bursts stand for of switches and of the time of CPUs and processes."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._machine: dict[str, Estimate] = {}
+
+    def add(self, old: PmcSample, new: PmcSample) -> None:
+        """Take in the next Sample; the crowd knows its names."""
+        add_all(self._machine, estimate_delta(old.estimated_machine, new.estimated_machine))
+        crowd = self._crowd
+        for (pid, quantity), part in estimate_delta(old.estimated, new.estimated).items():
+            place = _TALLIES.get(quantity)
+            if place is None or not pid or not part.n:
+                continue
+            owner = crowd.pids.get(pid) or crowd.name(pid, new.comms.get(pid, ""))
+            owner.tally[place] += part.n
+            if quantity == CLOCK:
+                owner.recent += part.n / 1000
+
+    def families(self) -> Iterator[Family]:
+        """What there is to expose."""
+        for name, quantity, unit, text in _OF_CPUS:
+            one = self._machine.get(quantity)
+            yield counter(
+                f"probetop_{name}_estimated", f"{text} while switches were looked at in bursts.",
+                (), [] if one is None else [((), one.n / unit)],
+            )  # fmt: skip
+            yield counter(
+                f"probetop_{name}_estimated_variance",
+                "The variance of that: the square root of its increase is the standard error.",
+                (), [] if one is None else [((), one.variance / unit**2)],
+            )  # fmt: skip

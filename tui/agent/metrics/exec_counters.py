@@ -14,6 +14,7 @@ from probes.samples import (
 from probes.schema import Schema
 from probes.syscall_names import errno_name
 from probes.tables import comparable
+from tui.agent.metrics.estimates import FailedEstimates
 from tui.agent.metrics.families import Family, Names, counter
 from tui.agent.metrics.increases import more
 from tui.agent.metrics.probe_collector import Collector
@@ -55,6 +56,7 @@ class ExecCounters(Collector):
         self._exits = {"ok": 0, "nonzero": 0, "signal": 0}
         self._failures, self._ends = Settled(), Settled()
         self._results = Names(MOST_RESULTS)
+        self._estimates = FailedEstimates()
 
     def add(self, new: Sample, now: float) -> None:
         """Take in the next Sample."""
@@ -63,16 +65,22 @@ class ExecCounters(Collector):
         old = comparable(self._last, new)
         # Its events were counted: nobody needs them again.
         self._last = ExecSample(
-            generation=new.generation, execs=new.execs, failed=new.failed, exits=new.exits
-        )
+            generation=new.generation, execs=new.execs, failed=new.failed, exits=new.exits,
+            failed_duty=new.failed_duty, estimated_failed=new.estimated_failed,
+        )  # fmt: skip
+        self._estimates.add(old, new)
         self._execs += more(old.execs, new.execs)
         self._dropped += max(0, new.dropped)
         failed = ended = 0
+        # What bursts saw is in the estimate.
+        sampled = new.failed_duty is not None and not more(old.failed, new.failed)
         for event in new.events:
             if isinstance(event, ExitEvent):
                 ended += 1
                 kind = "signal" if event.signal else "nonzero" if event.exit_code else "ok"
                 self._exits[kind] += 1
+            elif event.ret < 0 and sampled:
+                continue
             elif event.ret < 0:
                 failed += 1
                 name = self._results.of(errno_name(-event.ret))
@@ -107,3 +115,4 @@ class ExecCounters(Collector):
             "Executions and exits that came too fast for their details to be kept.",
             (), [((), self._dropped)],
         )  # fmt: skip
+        yield from self._estimates.families()

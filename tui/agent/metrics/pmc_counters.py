@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from probes.changes import changed
+from probes.pmc_bursts import CLOCK
 from probes.pmc_view import SCALED_BELOW, exact, scaled
 from probes.readings import Readings, Row
 from probes.samples import (
@@ -16,6 +17,7 @@ from probes.samples import (
 )
 from probes.schema import Schema
 from probes.tables import comparable
+from tui.agent.metrics.estimates import PmcEstimates
 from tui.agent.metrics.families import Family, Names, counter, gauge
 from tui.agent.metrics.increases import more
 from tui.agent.metrics.probe_collector import Collector
@@ -40,6 +42,7 @@ class PmcCounters(Collector):
         self._times = {"busy": 0, "idle": 0}
         self._switches = self._migrations = self._unattributed = 0
         self._wait: int | None = None
+        self._estimates = PmcEstimates(crowd)
 
     def add(self, new: Sample, now: float) -> None:
         """Take in the next Sample."""
@@ -54,10 +57,13 @@ class PmcCounters(Collector):
         for (_, event), before, reading in changed(old.cpu_readings, new.cpu_readings):
             self._add_event((self._names.of(event), new.mode), before, reading)
         self._add_tasks(old, new)
+        self._estimates.add(old, new)
 
     def knows(self, pid: int) -> bool:
         """Whether the last Sample has this process."""
-        return self._last is not None and pid in self._last.tasks
+        return self._last is not None and (
+            pid in self._last.tasks or (pid, CLOCK) in self._last.estimated
+        )
 
     def _add_cpu(self, old: CpuTimes, new: CpuTimes) -> None:
         self._times["busy"] += more(old.busy, new.busy)
@@ -135,6 +141,7 @@ class PmcCounters(Collector):
             "Switches of processes that found no room in the table of processes.",
             (), [((), self._unattributed)],
         )  # fmt: skip
+        yield from self._estimates.families()
 
 
 def _changed_rows(old: PmcSample, new: PmcSample) -> Sequence[tuple[int, Row | None, Row]] | None:

@@ -17,6 +17,7 @@ from probes.processes import pid_of
 from tui.agent.metrics.families import OTHER, label
 
 CALLS, ERRORS, CPU, CYCLES, INSTRUCTIONS, ESTIMATED_CALLS, ESTIMATED_ERRORS = range(7)
+ESTIMATED_CPU, ESTIMATED_CYCLES, ESTIMATED_INSTRUCTIONS = range(7, 10)
 """What a Tally holds: counts, nanoseconds on a CPU, and estimates from bursts."""
 Tally = list[float]
 
@@ -35,7 +36,7 @@ REFRESHED = 32
 
 def new_tally() -> Tally:
     """Nothing counted yet."""
-    return [0] * 7
+    return [0] * 10
 
 
 class Owner:

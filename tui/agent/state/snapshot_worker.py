@@ -12,19 +12,19 @@ from typing import Any
 from probes import content_file
 from probes.framing import Decoder
 from probes.samples import Frame
-from tui.commands.snapshot import DRAWN, preload
+from tui.app.preloaded import DRAWN, for_file
 from tui.export.write import content, new_summarizer
 
 
 def prepare() -> None:
     """Import all that is needed, while the files can be read."""
-    preload("page.html")()
+    for_file("page.html")
     new_summarizer()
 
 
 def make(fds: Sequence[int]) -> dict[str, Any]:
     """Reads records of Frames from the first descriptor and writes a page to the second."""
-    from tui.export.picture import draw
+    from tui.app.offscreen import draw
 
     source, page = fds
     summarizer, frames = new_summarizer(), []

@@ -3,42 +3,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
-
-from textual import events
-from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from collections.abc import Callable
 
 from probes.base import ProbeError
 from probes.governed import LIFTED
 from probes.samples import Budget
-from tui.app.controllers.slow_link import LinkActions
-from tui.sessions.guarded_source import Guard
-from tui.widgets.footer import Hint
-from tui.widgets.header import reduced
+from tui.app.announcer import Announcer
+from tui.app.status import Hints
+from tui.app.view import View
+from tui.shared.keys import hint
+from tui.widgets.header import HeaderState, reduced
 
-LIFT = f"Budget: off for {LIFTED:g} s, or on again"
 MOST_WITH_GRAPHS = 2
 """Of how many Frames one is drawn at most where there are graphs still."""
 
 
-class BudgetActions(LinkActions):
-    """The part of the program that draws less, or lifts the budget."""
+class BudgetControl:
+    """Draws less where the budget says so, or lifts it.
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("B", "lift_budget", "Budget off", show=False)]
+    `clock` gives monotonic seconds. `adapt` is called when graphs are to be drawn or left out
+    from now on.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, view: View, announcer: Announcer, clock: Callable[[], float]) -> None:
+        self._view = view
+        self._announcer = announcer
+        self._clock = clock
         self._drawn = float("-inf")
-        self._graphs = True
+        self.graphs = True
+        self.adapt: Callable[[], None] = lambda: None
 
     @property
     def budget(self) -> Budget | None:
         """That of the newest Frame."""
-        frame = self.travel.newest
-        return frame.budget if frame is not None and not self.replays else None
+        frame = self._view.travel.newest
+        return frame.budget if frame is not None and not self._view.replays else None
 
     @property
     def drawing(self) -> int:
@@ -48,65 +47,49 @@ class BudgetActions(LinkActions):
 
     def may_draw(self) -> bool:
         """Whether a Frame may be drawn now; if not, one of the next is."""
-        many, frame = self.drawing, self.frame
+        many, frame = self.drawing, self._view.frame
         # Frames come a little early or late: half an interval tells which one it is.
         rest = (many - 0.5) * frame.interval if many > 1 and frame is not None else 0.0
-        if self.link.clock() - self._drawn < rest:
-            return False
-        return super().may_draw()
+        return self._clock() - self._drawn >= rest
 
-    def on_key(self, event: events.Key) -> None:
-        """Whoever presses a key sees what it does with the next Frame."""
+    def draw_next(self) -> None:
+        """Have the next Frame drawn: whoever presses a key sees what it does."""
         self._drawn = float("-inf")
 
     def drew(self) -> None:
         """Note that a Frame is drawn, and leave out the graphs where few are."""
-        super().drew()
-        self._drawn = self.link.clock()
+        self._drawn = self._clock()
         graphs = self.drawing <= MOST_WITH_GRAPHS
-        if graphs != self._graphs:
-            self._graphs = graphs
-            self._adapt()
+        if graphs != self.graphs:
+            self.graphs = graphs
+            self.adapt()
 
-    def draws_graphs(self) -> bool:
-        """Whether there are graphs."""
-        return self._graphs and super().draws_graphs()
-
-    def action_lift_budget(self) -> None:
+    def lift(self) -> None:
         """Give up nothing for a while; while that lasts, have the budget hold again."""
-        budget = self.budget
-        off = budget is not None and budget.lifted is not None and not self.in_past
-        if not self.replays and budget is None and self.frame is not None:
-            self.say("there is no budget: nothing is reduced", "warn")
+        view, budget = self._view, self.budget
+        off = budget is not None and budget.lifted is not None and not view.in_past
+        if not view.replays and budget is None and view.frame is not None:
+            self._announcer.say("there is no budget: nothing is reduced", "warn")
             return
         try:
-            self.source.lift_budget(0.0 if off else LIFTED)
+            view.source.lift_budget(0.0 if off else LIFTED)
         except ProbeError as error:
-            self.say(str(error))
+            self._announcer.say(str(error))
             return
-        self.say("the budget holds again" if off else f"budget off for {LIFTED:g} s", "dim")
+        text = "the budget holds again" if off else f"budget off for {LIFTED:g} s"
+        self._announcer.say(text, "dim")
 
-    def spent_once(self, seconds: float) -> None:
-        """So many seconds of a CPU went into something that is done once."""
-        if isinstance(self.source, Guard):
-            self.source.one_off(seconds)
-
-    def tell_time(self) -> None:
+    def tell(self, header: HeaderState) -> None:
         """Have the header say whether there is something to lift."""
-        super().tell_time()
-        now = not (self.in_past or self.replays)
-        self.dashboard.header.state.lifts = now and self.source.lifts
+        now = not (self._view.in_past or self._view.replays)
+        header.lifts = now and self._view.source.lifts
 
-    def _hints(self) -> tuple[list[Hint], list[Hint]]:
-        first, last = super()._hints()
-        shown = self.frame
-        if shown is None or self.in_past or self.replays or not self.source.lifts:
-            return first, last
-        lifted = shown.budget is not None and shown.budget.lifted is not None
-        hint = [("B", "budget on")] if lifted else [("B", "budget off")] if reduced(shown) else []
-        return [*first, *hint], last
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the palette lists."""
-        yield from super().get_system_commands(screen)
-        yield SystemCommand(LIFT, "key B", self.action_lift_budget)
+    def hints(self) -> Hints:
+        """The key, where something is reduced or the budget is lifted."""
+        view = self._view
+        shown = view.frame
+        if shown is None or view.in_past or view.replays or not view.source.lifts:
+            return [], []
+        if shown.budget is not None and shown.budget.lifted is not None:
+            return [hint("lift_budget", "budget on")], []
+        return ([hint("lift_budget")] if reduced(shown) else []), []

@@ -6,55 +6,59 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Callable
 
-from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
 
 from probes.base import ProbeError
 from probes.files import printable
 from probes.timeline import Timeline
-from tui.app.controllers.recording import RecordActions
+from tui.app.announcer import Announcer
+from tui.app.messages import Exported
+from tui.app.view import View
 from tui.sessions.recorder import default_name
 from tui.shared.line_editor import Prompt
 from tui.shared.text import fmt_bytes
+from tui.widgets.footer import FooterBar
 
 SECONDS = 60.0
 """How much of the past is written."""
-EXPORT = "Export the last minute to a file (.html, .json, .svg)"
 
 
-class Exported(Message):
-    """Writing has ended: a line for the footer, and its style."""
+class Exporting:
+    """Acts on the key to export.
 
-    def __init__(self, text: str, style: str) -> None:
-        super().__init__()
-        self.text = text
-        self.style = style
+    `picture` draws the screen as it is, as SVG; it raises ImportError or OSError where the
+    program's files cannot be read. `post` takes a message from any thread.
+    """
 
+    def __init__(
+        self,
+        view: View,
+        footer: FooterBar,
+        announcer: Announcer,
+        picture: Callable[[], str],
+        post: Callable[[Message], object],
+    ) -> None:
+        self._view = view
+        self._footer = footer
+        self._say = announcer.say
+        self._picture = picture
+        self._post = post
 
-class ExportActions(RecordActions):
-    """The part of the program that acts on the key to export."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("e", "export", "Export")]
-
-    def action_export(self) -> None:
+    def ask(self) -> None:
         """Ask for a name, and write the minute up to what is shown, with the screen as it is."""
-        if self.frame is None:
-            self.say("there is nothing to export yet")
+        frame = self._view.frame
+        if frame is None:
+            self._say("there is nothing to export yet")
             return
         try:
-            from tui.export.picture import picture
-
-            svg = picture(self)
+            svg = self._picture()
         except (ImportError, OSError) as error:
-            self.say(f"cannot export: the program's own files cannot be read ({error})")
+            self._say(f"cannot export: the program's own files cannot be read ({error})")
             return
-        name = default_name(self.frame.host.name, self.frame.time, ".html")
-        self.dashboard.footer.open(
+        name = default_name(frame.host.name, frame.time, ".html")
+        self._footer.open(
             Prompt("export to:", submit=lambda path: self._export(path.strip(), svg), text=name)
         )
 
@@ -69,35 +73,33 @@ class ExportActions(RecordActions):
             check_folder(path)
         except ProbeError as error:
             return str(error)
-        self.say(f"exporting to {printable(path)}", "dim")
-        timeline, until = self.travel.timeline, self.travel.number
+        self._say(f"exporting to {printable(path)}", "dim")
+        travel, told = self._view.travel, self._view.source.one_off
         threading.Thread(
-            target=self._write, args=(path, svg, timeline, until), name="export", daemon=True
+            target=self._write,
+            args=(path, svg, travel.timeline, travel.number, told),
+            name="export",
+            daemon=True,
         ).start()
         return None
 
-    def _write(self, path: str, svg: str, timeline: Timeline, until: int | None) -> None:
+    def _write(
+        self,
+        path: str,
+        svg: str,
+        timeline: Timeline,
+        until: int | None,
+        told: Callable[[float], None],
+    ) -> None:
         from tui.export.write import export
 
         try:
             begun = time.thread_time()
             size = export(timeline.between(SECONDS, until), svg, path)
-            self.spent_once(time.thread_time() - begun)
+            told(time.thread_time() - begun)
             message = Exported(f"{fmt_bytes(size)} in {printable(path)}", "good")
         except ProbeError as error:
             message = Exported(str(error), "bad")
         except (ImportError, OSError, LookupError) as error:
             message = Exported(f"cannot export: {error}", "bad")
-        self.post_message(message)
-
-    def spent_once(self, seconds: float) -> None:
-        """So many seconds of a CPU went into something that is done once."""
-
-    def on_exported(self, message: Exported) -> None:
-        """Say what became of it."""
-        self.say(message.text, message.style)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the palette lists."""
-        yield from super().get_system_commands(screen)
-        yield SystemCommand(EXPORT, "key e", self.action_export)
+        self._post(message)

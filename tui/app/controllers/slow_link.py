@@ -2,161 +2,100 @@
 """What becomes of a slow terminal: fewer Frames and no graphs; and the key for it.
 
 A Frame is drawn only when the terminal has taken all that came before, so none is ever queued.
-What is painted between Frames (a cursor that moves) waits for the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import ClassVar
+from collections.abc import Callable
 
-from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.timer import Timer
 
-from tui.app.controllers.exporting import ExportActions
-from tui.app.messages import Resumed, WireIdle
+from tui.app.announcer import Announcer
+from tui.app.status import Hints
+from tui.app.view import Program
+from tui.shared.keys import hint
 from tui.shared.styled_lines import Span
-from tui.terminal import driver
-from tui.terminal.compositor import CellScreen
 from tui.terminal.link_quality import EVERY, Link
 from tui.terminal.writer import Wire
-from tui.widgets.footer import Hint
-
-SLOW_LINK = "Slow link: few frames without graphs, on or off"
+from tui.widgets.header import HeaderState
 
 
-class LinkActions(ExportActions):
-    """The part of the program that keeps to what the terminal can take.
+class SlowLink:
+    """Keeps to what the terminal can take.
 
-    `wire` is None where nothing is sent to a terminal.
+    `wire` is None where nothing is sent to a terminal. `due` is called when a Frame may be drawn
+    that could not be before; `adapt` when graphs are to be drawn or left out from now on.
     """
 
-    wire: Wire | None = None
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("b", "slow_link", "Slow link", show=False)]
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, announcer: Announcer, program: Program) -> None:
+        self._announcer = announcer
+        self._program = program
+        self._timer: Timer | None = None
+        self.wire: Wire | None = None
         self.link = Link()
-        self._link_timer: Timer | None = None
-
-    def find_wire(self) -> None:
-        """Take the driver's wire, if it has one."""
-        own = driver.of(self)
-        self.wire = None if own is None else own.wire
-
-    # -- when to paint ------------------------------------------------------------------
+        self.due: Callable[[], None] = lambda: None
+        self.adapt: Callable[[], None] = lambda: None
 
     def may_paint(self) -> bool:
         """Whether the terminal has taken all so far; if not, WireIdle will follow."""
         return self.wire is None or self.wire.ask_idle()
 
     def may_draw(self) -> bool:
-        """Whether a Frame may be drawn now; if not, `catch_up` is called as soon as it may."""
+        """Whether a Frame may be drawn now; if not, `due` is called as soon as it may."""
         wait = self.link.wait()
         if wait <= 0:
             return self.may_paint()
-        if self._link_timer is None:
-            self._link_timer = self.set_timer(wait, self._due)
+        if self._timer is None:
+            self._timer = self._program.set_timer(wait, self._rung)
         return False
 
-    def _due(self) -> None:
-        self._link_timer = None
-        self.catch_up()
+    def _rung(self) -> None:
+        self._timer = None
+        self.due()
+
+    def wait_no_more(self) -> None:
+        """Forget that a Frame is to be drawn after a while."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
 
     def pace(self) -> float:
         """Seconds from one Frame to the next at least, while the past is played."""
         return self.link.every
 
-    def send_repaint(self, send: Callable[[], None]) -> None:
-        """Send a repaint, or have the screen painted anew when there is room for it."""
-        own = driver.of(self)
-        if own is None:
-            send()
-        elif self.may_paint():
-            with own.paint():
-                send()
-        else:
-            own.wire.torn = True
-
-    def on_wire_idle(self, message: WireIdle) -> None:
-        """Paint what could not be painted before."""
-        self.watch_link()
-        if self.wire is not None and self.wire.torn:
-            self.repaint_all()
-        elif isinstance(self.screen, CellScreen):
-            self.screen.paint_held()
-        self.catch_up()
-
-    def on_resumed(self, message: Resumed) -> None:
-        """Somebody else had the terminal."""
-        self.repaint_all()
-
-    def repaint_all(self) -> None:
-        """Paint the whole screen."""
-        if self.wire is not None:
-            self.wire.torn = False
-        self.screen.refresh()
-
-    # -- slow ---------------------------------------------------------------------------
-
-    def watch_link(self) -> None:
+    def watch(self) -> None:
         """Judge what the terminal took since this was done last."""
         if self.wire is not None:
             was, level = self.link.slow, self.link.level
             self.link.observe(self.wire.stall())
             if was != self.link.slow or level != self.link.level:
-                self._adapt()
-
-    def _adapt(self) -> None:
-        """Draw graphs or leave them out, and say so."""
-        look = replace(self.dashboard.look, drawings=self.draws_graphs())
-        for widget in self.dashboard.panes:
-            widget.pane.look = look
-        if self._link_timer is not None:
-            self._link_timer.stop()
-            self._link_timer = None
-        self.tell_time()
-        self.dashboard.repaint()
-        self.catch_up()
-
-    def draws_graphs(self) -> bool:
-        """Whether there are graphs."""
-        return not self.link.slow
-
-    def action_slow_link(self) -> None:
-        """Few Frames without graphs, or all again."""
-        link = self.link
-        link.turn()
-        self._adapt()
-        if link.slow:
-            self.say(f"slow link: a frame every {EVERY[1]:g} s, without graphs; b ends it", "dim")
-        elif link.mode == "full":
-            self.say("every frame that the terminal takes, with graphs, however slow it is", "dim")
-        else:
-            self.say("every frame with graphs, until the terminal blocks", "dim")
+                self.adapt()
 
     def drew(self) -> None:
         """Note that a Frame is drawn, and how many bytes a second were sent since the last."""
         self.link.drew(None if self.wire is None else self.wire.written)
 
+    def turn(self) -> None:
+        """Few Frames without graphs, or all again."""
+        link = self.link
+        link.turn()
+        self.adapt()
+        if link.slow:
+            text = f"slow link: a frame every {EVERY[1]:g} s, without graphs; b ends it"
+        elif link.mode == "full":
+            text = "every frame that the terminal takes, with graphs, however slow it is"
+        else:
+            text = "every frame with graphs, until the terminal blocks"
+        self._announcer.say(text, "dim")
+
     def marks(self) -> list[Span]:
         """What the header has to point out."""
-        slow: list[Span] = [(" slow link ", "badge.warn")] if self.link.slow else []
-        return [*super().marks(), *slow]
+        return [(" slow link ", "badge.warn")] if self.link.slow else []
 
-    def tell_time(self) -> None:
+    def tell(self, header: HeaderState) -> None:
         """Have the header say how many bytes a second are sent."""
-        super().tell_time()
-        self.dashboard.header.state.wire = self.link.rate
+        header.wire = self.link.rate
 
-    def _hints(self) -> tuple[list[Hint], list[Hint]]:
-        first, last = super()._hints()
-        return [*first, *([("b", "all frames")] if self.link.slow else [])], last
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the palette lists."""
-        yield from super().get_system_commands(screen)
-        yield SystemCommand(SLOW_LINK, "key b", self.action_slow_link)
+    def hints(self) -> Hints:
+        """The key that ends it."""
+        return ([hint("slow_link")] if self.link.slow else []), []

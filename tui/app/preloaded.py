@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports everything that a dashboard may ever need, for users that cannot read its files later.
+"""Imports that are made early, while the program's files can be read.
 
-That is so where probetop lies in a directory of root's and the dashboard becomes nobody.
+They cannot be read later where probetop lies in a directory of root's and the dashboard becomes
+nobody.
 """
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from contextlib import suppress
 from importlib import import_module
 
-from rich.cells import cell_len
+from tui.export.write import ending_of
+from tui.registry import REGISTRY
 
 OURS = (
     "tui.shared",
@@ -19,13 +22,14 @@ OURS = (
     "tui.panes",
     "tui.sessions",
     "tui.widgets",
+    "tui.hosts",
     "tui.export",
     "tui.app",
     "tui.app.controllers",
     "tui",
     "probes",
 )
-ELSEWHERE = {"tui.agent", "tui.commands", "tui.hosts", "tui.demo", "tui.cli", "probes.data"}
+ELSEWHERE = {"tui.agent", "tui.commands", "tui.demo", "tui.cli", "probes.data"}
 LATE = (
     "textual.command",
     "textual.widgets._input",
@@ -52,8 +56,26 @@ LATE = (
 """What Textual and Rich import when it is first used."""
 
 
-def load() -> None:
-    """Import them all; what is not installed is not needed."""
+DRAWN = 60.0
+"""Seconds that the graphs of a picture in a file may show."""
+
+
+def for_file(path: str) -> None:
+    """Import all that writing a snapshot to this file needs; raises ProbeError for its ending."""
+    ending = ending_of(path)
+    if ending != ".json":
+        # The picture is of an ordinary terminal, whatever this is run from.
+        os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        os.environ.pop("NO_COLOR", None)
+        import_module("tui.app.offscreen")
+        for entry in REGISTRY:
+            entry.pane_class()
+    if ending == ".html":
+        import_module("tui.export.html").preload()
+
+
+def everything() -> None:
+    """Import what a dashboard may ever need; what is not installed is not needed."""
     for package in OURS:
         for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
             if module.name not in ELSEWHERE and module.name not in OURS:
@@ -64,4 +86,4 @@ def load() -> None:
             import_module(name)
     import_module("tui.export.html").preload()
     # Rich reads its table of character widths for the first character that is not ASCII.
-    cell_len("\u4e00")
+    import_module("rich.cells").cell_len("\u4e00")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lines in the footer that go away by themselves."""
+
+from __future__ import annotations
+
+from textual.timer import Timer
+
+from tui.app.view import Program
+from tui.widgets.footer import FooterBar
+
+MESSAGE_SECONDS, NEWS_SECONDS = 6.0, 2.0
+"""How long a line that says what is wrong is shown, and one that says what was done."""
+
+
+class Announcer:
+    """Says one line at a time in the footer."""
+
+    def __init__(self, footer: FooterBar, program: Program) -> None:
+        self._footer = footer
+        self._program = program
+        self._timer: Timer | None = None
+
+    def say(self, text: str, style: str = "bad") -> None:
+        """Show a line for some seconds; what was done is said in the style "dim"."""
+        self._footer.message = (text, style)
+        self._footer.repaint()
+        if self._timer is not None:
+            self._timer.stop()
+        seconds = NEWS_SECONDS if style == "dim" else MESSAGE_SECONDS
+        self._timer = self._program.set_timer(seconds, self.hush)
+
+    def hush(self) -> None:
+        """Take the line away."""
+        self._footer.message = None
+        self._footer.repaint()

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When Frames are shown, and with what: as often as the terminal and the budget let them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from probes.samples import Frame
+from tui.app.controllers.budget import BudgetControl
+from tui.app.controllers.slow_link import SlowLink
+from tui.app.screen import DashboardScreen
+from tui.app.status import Status
+from tui.app.view import Program, View
+
+
+class Drawing:
+    """Gives Frames to the panes and repaints what they changed."""
+
+    def __init__(
+        self,
+        view: View,
+        board: DashboardScreen,
+        status: Status,
+        slow_link: SlowLink,
+        budget: BudgetControl,
+        program: Program,
+    ) -> None:
+        self._view = view
+        self._board = board
+        self._status = status
+        self._slow_link = slow_link
+        self._budget = budget
+        self._program = program
+        slow_link.due = self.catch_up
+        slow_link.adapt = budget.adapt = self.adapt
+
+    def catch_up(self) -> None:
+        """Show the newest Frame if it was not shown, as soon as the terminal can take it.
+
+        While the screen is paused, the mailbox goes on merging Frames.
+        """
+        view = self._view
+        if view.paused:
+            # A pause holds the last Frame that came before it, also where a slow link put it off.
+            if view.travel.behind and not view.in_past:
+                self._show_newest()
+            return
+        frame = view.session.mailbox.take()
+        if frame is not None:
+            self._slow_link.watch()
+        if view.in_past:
+            # It is in the history; only how long ago the moment was has changed.
+            if frame is not None and self._may_draw():
+                self._drew()
+                self._status.refresh()
+            return
+        if frame is not None and not self._has_shown(frame):
+            view.travel.take(frame)
+        if view.travel.behind and self._may_draw():
+            self._show_newest()
+
+    def show(self, frame: Frame) -> None:
+        """Show a Frame now, whatever the terminal and the budget allow."""
+        self._view.travel.take(frame)
+        self._show_newest()
+
+    def show_moment(self) -> None:
+        """Repaint after the panes were given another moment."""
+        self._view.frame = self._view.travel.frame
+        self._view.wishes.forget()
+        with self._program.batch_update():
+            self._status.tell()
+            self._board.settle()
+
+    def adapt(self) -> None:
+        """Draw graphs or leave them out, and say so."""
+        graphs = self._budget.graphs and not self._slow_link.link.slow
+        look = replace(self._board.look, drawings=graphs)
+        for widget in self._board.panes:
+            widget.pane.look = look
+        self._slow_link.wait_no_more()
+        self._status.tell()
+        self._board.repaint()
+        self.catch_up()
+
+    def _may_draw(self) -> bool:
+        return self._budget.may_draw() and self._slow_link.may_draw()
+
+    def _drew(self) -> None:
+        self._slow_link.drew()
+        self._budget.drew()
+
+    def _has_shown(self, frame: Frame) -> bool:
+        """Whether coming back to now has shown it already, from the history."""
+        shown, history = self._view.travel.frame, self._view.session.history
+        newest = history.end - 1
+        if shown is None or newest < history.first:
+            return False
+        return frame.mono <= shown.mono <= history.mono(newest)
+
+    def _show_newest(self) -> None:
+        view, widgets = self._view, self._board.panes
+        was_off = [widget.pane.state == "off" for widget in widgets]
+        view.travel.show_newest()
+        view.frame = view.travel.frame
+        view.wishes.forget()
+        self._drew()
+        with self._program.batch_update():
+            self._status.tell()
+            if was_off == [widget.pane.state == "off" for widget in widgets]:
+                self._board.repaint()
+            else:
+                self._board.settle()

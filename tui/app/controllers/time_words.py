@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the header and the footer say of time: the moment that is shown, the keys that move it."""
+
+from __future__ import annotations
+
+import time
+
+from tui.app.status import Hints
+from tui.app.view import View
+from tui.shared.keys import hint
+from tui.shared.text import fmt_clock
+
+
+def moment(view: View, playing: bool, speed: float) -> tuple[str, bool] | None:
+    """Which moment is shown and whether it stands still; None for now."""
+    travel, timeline = view.travel, view.travel.timeline
+    if travel.number is None or travel.frame is None or not len(timeline):
+        return None
+    pace = "" if speed == 1 else f" x{speed:g}"
+    at = travel.frame.mono
+    if not view.replays:
+        clock = time.strftime("%H:%M:%S", time.localtime(travel.frame.time))
+        age = fmt_clock(timeline.mono(timeline.end - 1) - at)
+        return f"PAST {clock} -{age}{f' playing{pace}' if playing else pace}", not playing
+    start, end = timeline.mono(travel.oldest), timeline.mono(timeline.end - 1)
+    state = "PLAY" if playing else "END" if at >= end else "PAUSED"
+    return f"{state}{pace} {fmt_clock(at - start)}/{fmt_clock(end - start)}", not playing
+
+
+def hints(view: View, playing: bool, plain: bool) -> Hints:
+    """Keys of time, before all others and behind those of panes."""
+    play = hint("pause", "pause" if playing else "play")
+    window, leap = hint("window"), hint("leap")
+    if view.replays:
+        step = hint("step", "step", plain)
+        return [play, step], [leap, hint("oldest"), hint("speed"), window]
+    if view.in_past:
+        return [hint("end"), hint("step", plain=plain)], [leap, play, window]
+    return [], [hint("pause"), window, hint("step", "past", plain), hint("record")]

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the calls of one target take, drawn: its histogram and its heatmap."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tui.panes import heatmap, histogram
+from tui.panes.heatmap import Heat, heat_lines
+from tui.panes.histogram import histogram_lines
+from tui.panes.scale import Scale, settle
+from tui.panes.targets import Row, label, why_lines
+from tui.shared.styled_lines import Line, Span, compose
+from tui.shared.text import fmt_count, fmt_seconds, safe, shorten, wrap
+from tui.shared.theme import Look
+
+PAIR = 72
+"""Columns that a histogram and a heatmap need to stand beside each other."""
+
+
+class Drawings:
+    """Draws one target at a time. `heat` is what was measured by interval, of all targets."""
+
+    def __init__(self) -> None:
+        self.heat = Heat()
+        self._scales: dict[str, Scale] = {}
+
+    def keep(self, specs: Collection[str]) -> None:
+        """Forget the axes of all other targets."""
+        self._scales = {spec: scale for spec, scale in self._scales.items() if spec in specs}
+
+    def clear(self) -> None:
+        """Forget what was measured, and the axes."""
+        self.heat.clear()
+        self._scales.clear()
+
+    def lines(self, row: Row, shows: str, size: tuple[int, int], look: Look) -> list[Line]:
+        """The drawings of a target in (columns, lines).
+
+        `shows` is "histogram", "heatmap", or "both" where there is room.
+        """
+        width, height = size
+        scale = self._scale(row, height)
+        if scale is None:
+            return _instead(row, width, height)
+        if shows == "histogram":
+            return _histogram(row, scale, size, look)
+        if shows == "heatmap":
+            return self._heatmap(row, scale, size, look)
+        if height >= (18 if width < 2 * PAIR else 26):
+            upper = height * 2 // 5
+            lines = _histogram(row, scale, (width, upper), look)
+            return lines + self._heatmap(row, scale, (width, height - upper), look)
+        if width < PAIR:
+            return _histogram(row, scale, size, look)
+        half = width // 2
+        left = _histogram(row, scale, (half, height), look)
+        right = self._heatmap(row, scale, (width - half, height), look)
+        return [(*compose(a, half, look.plain), *b) for a, b in zip(left, right, strict=True)]
+
+    def _scale(self, row: Row, height: int) -> Scale | None:
+        """The axis of durations; None where there is nothing to draw, or no room."""
+        target = row.target.target
+        extent = self.heat.extent(row.spec)
+        if height < histogram.LEAST_ROWS or extent is None:
+            return None
+        if target.state != "on" or target.counts_only:
+            return None
+        scale = settle(self._scales.get(row.spec), *extent, unit=target.unit)
+        self._scales[row.spec] = scale
+        return scale
+
+    def _heatmap(self, row: Row, scale: Scale, size: tuple[int, int], look: Look) -> list[Line]:
+        width, height = size
+        if height < heatmap.LEAST_ROWS:
+            return [()] * height
+        return heat_lines(self.heat, row.spec, scale, width, height, look)
+
+
+def _instead(row: Row, width: int, height: int) -> list[Line]:
+    """Why there is nothing to draw."""
+    target = row.target.target
+    if target.state == "failed" or height < histogram.LEAST_ROWS:
+        return [(), *why_lines(row, width)]
+    why = "only counted, for it has no end: two events joined by a comma are timed"
+    state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
+    if state is None and target.counts_only and target.why:
+        return [(), *why_lines(row, width)]
+    said = state or (why if target.counts_only else "no call has ended yet")
+    return [(), *[((" " + line, "dim"),) for line in wrap(said, max(10, width - 2))]]
+
+
+def _histogram(row: Row, scale: Scale, size: tuple[int, int], look: Look) -> list[Line]:
+    width, height = size
+    spec = shorten(safe(label(row.spec)), max(12, width // 2), look.glyphs.more)
+    calls = "call" if row.target.count == 1 else "calls"
+    mark = "~" if row.target.estimated else ""
+    title: list[Span] = [
+        (f" {spec}  ", "name"),
+        (f"{mark}{fmt_count(row.target.count)} {calls} in {fmt_seconds(row.seconds)} s", "dim"),
+    ]
+    return histogram_lines(row.target, scale, title, width, height, look)
+
+
+def side_by_side(
+    left: list[Line], right: list[Line], cells: int, height: int, look: Look
+) -> list[Line]:
+    """Two blocks with a rule between them, `cells` of it on the left, filled up to `height`."""
+    wall = (look.glyphs.wall, "rule")
+    left = left + [()] * (height - len(left))
+    right = right + [()] * (height - len(right))
+    return [
+        (*compose(one, cells, look.plain), wall, *two) for one, two in zip(left, right, strict=True)
+    ]
