@@ -15,7 +15,7 @@ import json
 import sys
 
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Frame
+from probes.frame import NO_FILTERS, Frame
 from probes.start import open_live
 from tui.registry import REGISTRY
 

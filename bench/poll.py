@@ -18,8 +18,8 @@ from itertools import pairwise
 from typing import Protocol
 
 from bench.simulated import Counters, Latency, Maps, Syscalls
+from probes.frame import Frame, Host
 from probes.probe import Probe
-from probes.samples import Frame, Host
 from probes.windows import continues
 from tui.panes.base import Pane
 from tui.panes.latency import LatencyPane

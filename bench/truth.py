@@ -32,9 +32,11 @@ from bench.measure import BenchError, compiled
 from bench.tables import NONE, Table, as_text
 from probes import broker
 from probes.estimates import duty_of, errors_of, estimates_delta, factor, known_error
+from probes.frame import Frame
 from probes.live import LiveSource
 from probes.probe import Probe
-from probes.samples import Estimates, Frame, SyscallSample
+from probes.sample import Estimates
+from probes.syscall_sample import SyscallSample
 from probes.syscalls import SyscallProbe
 
 CALL = "getppid"

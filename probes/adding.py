@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from probes.changes import changed
 from probes.peak_values import joined
-from probes.samples import Histogram, Reading
+from probes.readings import Reading
+from probes.sample import Histogram
 
 
 def keep_first(table: dict[Any, Any], most: int) -> None:

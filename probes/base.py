@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from probes.frame import Filters, Frame
 from probes.messages import Answer, MessageError, convert
-from probes.samples import Filters, Frame
 
 T = TypeVar("T")
 Params = Mapping[str, Any]

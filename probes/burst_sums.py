@@ -15,7 +15,7 @@ from typing import Any
 
 from probes.estimates import FEWEST, NO_DUTY
 from probes.messages import BurstReport
-from probes.samples import Duty, Estimate, Estimates
+from probes.sample import Duty, Estimate, Estimates
 from probes.slowdown import NOT_SLOWED, Slowdown
 
 Pair = tuple[int, int]

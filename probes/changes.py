@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 from probes.copies import keys_set_between
 from probes.packed import Packed
-from probes.readings import Key, Readings, Row
-from probes.samples import Reading
+from probes.readings import Key, Reading, Readings, Row
 
 K = TypeVar("K")
 V = TypeVar("V")

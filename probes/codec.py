@@ -4,7 +4,7 @@
 A value is encoded against the one before it: a mapping as the entries that changed, an
 integer as the difference, a dataclass as the fields that changed. Decoding checks every type,
 so that a damaged or hostile input is a CodecError and never a Frame of a wrong shape. What
-did not change is the very same object in both Frames, as `probes.samples` promises.
+did not change is the very same object in both Frames, as `probes.sample` promises.
 
 Numbers, texts and lists have limits: those that a field's type names (see `probes.limits`), else
 the defaults there. A Frame that was decoded is within them all, however many changes made it.
@@ -34,8 +34,9 @@ from probes.codec_rows import (
     written_out,
 )
 from probes.codec_values import IntCodec, LiteralCodec, TextCodec, scalar_codec
+from probes.frame import Frame
 from probes.limits import ANY_SIZE, ANY_TEXT, CodecError
-from probes.samples import Frame, Sample
+from probes.sample import Sample
 from probes.state_size import Watch
 
 _FIRST = itemgetter(0)

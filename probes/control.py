@@ -14,9 +14,9 @@ from contextlib import suppress
 from probes import kernel
 from probes.base import ProbeError
 from probes.cgroups import cgroup_id
+from probes.frame import Filters
 from probes.layouts import CONTROL
 from probes.maps import MappedArray, put_word
-from probes.samples import Filters
 from probes.text import raw_of
 
 SIZE = CONTROL.size

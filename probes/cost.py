@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from probes.base import Loaded
 from probes.messages import BurstReport, RunStats
-from probes.samples import Cost
+from probes.sample import Cost
 
 if TYPE_CHECKING:
     from probes.probe import Probe

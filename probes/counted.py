@@ -8,13 +8,8 @@ from functools import partial
 from msgspec import UNSET, Raw
 
 from probes.counter_tables import Table, Unusual, Waiting
-from probes.record_fields import (
-    TABLES,
-    Fields,
-)
-from probes.samples import (
-    Sample,
-)
+from probes.record_fields import TABLES, Fields
+from probes.sample import Sample
 from probes.sums import SampleSum
 
 

@@ -17,7 +17,7 @@ from msgspec import Raw
 from probes import hdr
 from probes.limits import MOST_ENTRIES as MOST_BUCKETS
 from probes.record_fields import EncodedHistogram, entries
-from probes.samples import Histogram
+from probes.sample import Histogram
 from probes.sums import MOST_TIMED
 
 MOST_ENTRIES = 200_000

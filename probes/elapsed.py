@@ -7,8 +7,8 @@ that part.
 
 from __future__ import annotations
 
-from probes.estimates import duty_between, duty_of
-from probes.samples import LatencySample, Sample, Target
+from probes.estimates import duty_of
+from probes.sample import Sample
 
 SHORTEST = 1e-3
 """Seconds that a rate divides by at least."""
@@ -21,7 +21,7 @@ def counted_seconds(before: Sample | None, after: Sample, passed: float) -> floa
     attached. It is `passed` where that is not known, as in recordings of earlier versions. The
     seconds that bursts stand for are among them.
     """
-    old = _old(before, after)
+    old = going_on(before, after)
     bursts = duty_of(old, after)
     if bursts is None:
         return counted_part(old.counted if old else 0.0, after.counted, passed)
@@ -33,7 +33,7 @@ def counted_seconds(before: Sample | None, after: Sample, passed: float) -> floa
 
 def exact_seconds(before: Sample | None, after: Sample, passed: float) -> float:
     """For how many of these seconds it counted all that happened: not in bursts."""
-    bursts = duty_of(_old(before, after), after)
+    bursts = duty_of(going_on(before, after), after)
     whole = counted_seconds(before, after, passed)
     return whole if bursts is None else max(0.0, whole - bursts.seconds)
 
@@ -45,26 +45,12 @@ def counted_part(before: float | None, after: float | None, passed: float) -> fl
     return max(after - before, SHORTEST)
 
 
-def target_seconds(before: Sample | None, after: Sample, target: Target, passed: float) -> float:
-    """The same for one target of `after`, which may have been attached later than the probe."""
-    seconds = counted_seconds(before, after, passed)
-    old = _old(before, after)
-    was = old.targets.get(target.spec) if isinstance(old, LatencySample) else None
-    bursts = duty_between(was.duty if was else None, target.duty)
-    if bursts is not None:
-        if target.histogram.n == (was.histogram.n if was else 0):
-            return max(bursts.seconds, SHORTEST)
-        # A target's `counted` goes on while others count: what is exact is the rest at most.
-        return max(seconds, bursts.seconds)
-    return target_part(target.began, after.counted, seconds)
-
-
 def target_part(began: float, counted: float | None, seconds: float) -> float:
     """The same by when it began, in seconds for which the probe had counted."""
     return seconds if counted is None else max(min(seconds, counted - began), SHORTEST)
 
 
-def _old(before: Sample | None, after: Sample) -> Sample | None:
+def going_on(before: Sample | None, after: Sample) -> Sample | None:
     """`before`, where counting went on since."""
     same = before is not None and before.generation == after.generation
     return before if same and before is not None and before.state == "on" else None

@@ -32,15 +32,7 @@ from operator import add
 from statistics import NormalDist
 from typing import TypeVar
 
-from probes.samples import (
-    NONE_ESTIMATED,
-    NOT_ESTIMATED,
-    Counts,
-    Duty,
-    Estimate,
-    Estimates,
-    Sample,
-)
+from probes.sample import NONE_ESTIMATED, NOT_ESTIMATED, Counts, Duty, Estimate, Estimates, Sample
 
 K = TypeVar("K")
 V = TypeVar("V", Estimate, Estimates)

@@ -10,18 +10,12 @@ from probes.adding import (
 )
 from probes.cgroup_names import CgroupName
 from probes.estimates import add_all, add_duty, duty_between, estimate_delta
+from probes.exec_sample import MAX_EVENTS, ExecSample
 from probes.exec_tree import exec_rows
 from probes.execlog import ExecLog
 from probes.programs import Programs
 from probes.pruned import Left
-from probes.samples import (
-    MAX_EVENTS,
-    NOT_ESTIMATED,
-    Duty,
-    Estimate,
-    ExecSample,
-    Sample,
-)
+from probes.sample import NOT_ESTIMATED, Duty, Estimate, Sample
 from probes.summary_limits import TableLimits
 from probes.sums import SampleSum, Tick
 

@@ -3,20 +3,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from probes.counted import Counted
 from probes.counter_tables import Unusual
+from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent
 from probes.exec_sum import ExecSum
-from probes.record_fields import (
-    EVENT,
-    EVENTS,
-    Fields,
-)
-from probes.samples import (
-    MAX_EVENTS,
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-)
+from probes.record_fields import EVENTS, Fields
 from probes.sums import SampleSum
 
 MOST_EVENT = 100_000
@@ -53,3 +46,9 @@ class Execs(Counted):
 
     def sum(self) -> SampleSum:
         return self._sum
+
+
+EVENT: dict[str, msgspec.json.Decoder[ExecEvent] | msgspec.json.Decoder[ExitEvent]] = {
+    "ExecEvent": msgspec.json.Decoder(ExecEvent),
+    "ExitEvent": msgspec.json.Decoder(ExitEvent),
+}

@@ -23,7 +23,7 @@ from functools import lru_cache
 from sys import getsizeof
 
 from probes.cgroup_names import CgroupName, describe, short
-from probes.samples import ExecEvent, ExitEvent
+from probes.exec_sample import ExecEvent, ExitEvent
 from probes.syscall_names import errno_name
 
 MAX_ROWS = 10_000

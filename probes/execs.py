@@ -23,6 +23,7 @@ from probes.base import Attach, Loaded, Params, Plan, ProbeError
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
+from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent
 from probes.failed_execs import LEVELS, FailedExecs, failed_object
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.layouts import EXEC_EVENT, EXEC_STATS, EXIT_EVENT
@@ -30,7 +31,7 @@ from probes.maps import MappedArray, RingBuffer
 from probes.messages import BurstReport, CpuCount, NanosecondsOfCall, convert
 from probes.prices import a_call
 from probes.probe import Probe
-from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent, Sample
+from probes.sample import Sample
 from probes.text import escaped, readable
 
 RING_PAGES = 512

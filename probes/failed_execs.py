@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from probes.burst_sums import BurstSums
 from probes.estimates import duty_between, duty_object, estimate_delta, standard_error
+from probes.exec_sample import ExecSample
 from probes.governor import FULL, Level, bursts
 from probes.messages import BurstReport
-from probes.samples import NOT_ESTIMATED, Duty, Estimate, ExecSample
+from probes.sample import NOT_ESTIMATED, Duty, Estimate
 
 MOST_TIMES = 200_000
 """Most failures of one burst that are told apart by their time."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from probes import kernel
 from probes.base import ProbeError
 from probes.cgroups import cgroup_directory
+from probes.frame import Filters, Notice
 from probes.path_watch import PathWatch
-from probes.samples import Filters, Notice
 
 ENDED = (1 << 64) - 1
 """When a process started that has ended: no process passes a filter that asks for this."""

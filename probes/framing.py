@@ -22,8 +22,8 @@ from typing import Any
 from probes import bounded_json
 from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.frame import Frame
 from probes.limits import MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
-from probes.samples import Frame
 
 KEY, DELTA, MESSAGE = b"\xf5PTK", b"\xf5PTD", b"\xf5PTM"
 KEY_EVERY = 60

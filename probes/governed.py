@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from probes.cost import CallRate
 from probes.governor import Change, Governor, Key, Load, Part
 from probes.probe import Probe
-from probes.samples import Budget
+from probes.sample import Budget
 
 TICK, QUICK, FIRST = 1.0, 0.5, 0.25
 """Seconds between looks at the cost, while something has just changed, and when it has begun."""

@@ -15,7 +15,7 @@ from probes.layouts import HISTOGRAM
 from probes.maps import MappedArray
 from probes.peak_values import with_peak
 from probes.peaks import Peaks
-from probes.samples import Histogram
+from probes.sample import Histogram
 
 _HIST_SIZE, _BUCKETS_AT = HISTOGRAM.size, HISTOGRAM.at("buckets")
 _STRETCH = 32

@@ -18,7 +18,7 @@ from typing import Any
 
 from probes import bounded_json
 from probes.codec import FrameCodec
-from probes.samples import Frame
+from probes.frame import Frame
 from probes.timeline import Parsed, Timeline
 
 SECONDS = 600.0

@@ -17,6 +17,7 @@ from probes import kernel, specs
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
 from probes.copies import Copies
+from probes.frame import Filters
 from probes.governor import Part
 from probes.histograms import slices_for
 from probes.latency_budget import Ladders
@@ -29,6 +30,7 @@ from probes.latency_plan import (
     parts,
     watches_calls,
 )
+from probes.latency_sample import LatencySample, Spent, Target
 from probes.latency_unit import Unit
 from probes.latency_wishes import wishes_of
 from probes.messages import BurstReport
@@ -36,7 +38,7 @@ from probes.prices import a_call
 from probes.probe import Probe
 from probes.processes import Processes
 from probes.rows import ROW_MAPS, SeenRow, name_of_comm, text_of
-from probes.samples import Duty, Estimate, Filters, Histogram, LatencySample, Sample, Spent, Target
+from probes.sample import Duty, Estimate, Histogram, Sample
 from probes.target_bursts import TargetBursts
 from probes.thread_places import sets_of_places
 from probes.traced_files import FileWatch

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from probes.cost import UNMEASURED
 from probes.governor import DETACHED, FULL, SAMPLING, Level, Part, bursts
 from probes.latency_facts import TargetFacts
-from probes.samples import Target
+from probes.latency_sample import Target
 
 LONG_BURSTS = bursts(1.0, ((300, 1200), (75, 1200), (40, 2400), (20, 2400)))
 """Attaching and detaching takes a tenth of a second: bursts are rarer than those of system calls,

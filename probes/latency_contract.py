@@ -7,8 +7,9 @@ from typing import Any
 
 from probes import hdr
 from probes.estimates import duty_object, known_error
-from probes.model import LatencyView, SpentRow, TargetRow, latency_view
-from probes.samples import Duty, LatencySample
+from probes.latency_sample import LatencySample
+from probes.latency_view import LatencyView, SpentRow, TargetRow, latency_view
+from probes.sample import Duty
 
 
 def latency_contract(

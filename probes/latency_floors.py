@@ -12,8 +12,9 @@ from typing import Any
 from probes import binaries, empty, hdr, kernel, latency_plan, prices, specs
 from probes.base import Attach, ProbeError
 from probes.control import Control
+from probes.frame import Filters
 from probes.histograms import Histograms, slices_for
-from probes.samples import NO_HISTOGRAM, Filters
+from probes.sample import NO_HISTOGRAM
 
 
 def measured(mechanisms: Iterable[str], slot: int) -> Callable[..., Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,24 +14,19 @@ from probes.adding import (
     only,
 )
 from probes.changes import loses
-from probes.elapsed import target_seconds
 from probes.estimates import add_all, add_duty, duty_between, estimate_delta
-from probes.model import (
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.latency_view import (
     continued,
     estimated_calls,
-    histogram_delta,
     restarted,
     spent_delta,
+    target_seconds,
     with_bursts,
 )
-from probes.pruned import Left, behind_first, leave
-from probes.samples import (
-    Estimate,
-    LatencySample,
-    Sample,
-    Spent,
-    Target,
-)
+from probes.model import histogram_delta
+from probes.pruned import KEPT, Left, leave
+from probes.sample import Estimate, Sample
 from probes.summary_limits import TableLimits, coarse, cut
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_TIMED, SampleSum, Tick
 
@@ -163,3 +159,18 @@ def _bursts(total: Target | None, old: Target | None, new: Target) -> dict[str, 
         "estimated": known[0],
         "in_bursts": add_histogram(total.in_bursts if total else None, seen),
     }
+
+
+def behind_first(
+    table: Mapping[tuple[str, Any], Spent], alive: Container[Any], untimed: Container[str]
+) -> list[tuple[str, Any]]:
+    """Keys of targets' rows that neither live nor are among the first of their target."""
+    by_spec: dict[str, list[tuple[int, int, Any]]] = {}
+    for (spec, who), spent in table.items():
+        total = 0 if spec in untimed else spent.total
+        by_spec.setdefault(spec, []).append((-total, -spent.n, who))
+    out: list[tuple[str, Any]] = []
+    for spec, rows in by_spec.items():
+        rows.sort()
+        out += [(spec, who) for _, _, who in rows[KEPT:] if (spec, who) not in alive]
+    return out

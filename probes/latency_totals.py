@@ -6,23 +6,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probes import bounded_json
+from probes.codec import codec_for
 from probes.counted import Counted
 from probes.counter_tables import Histograms, Unusual
 from probes.elapsed import target_part
+from probes.latency_sample import LatencySample, Target
 from probes.latency_sum import LatencySum
-from probes.record_fields import (
-    HISTOGRAM,
-    TARGET,
-    TARGETS,
-    EncodedTargets,
-    Fields,
-)
-from probes.samples import (
-    NO_HISTOGRAM,
-    LatencySample,
-    Target,
-)
+from probes.record_fields import HISTOGRAM, TARGETS, EncodedTargets, Fields
+from probes.sample import NO_HISTOGRAM
 from probes.sums import MOST_TIMED, SampleSum
+
+TARGET = codec_for(Target)
 
 
 class Latency(Counted):

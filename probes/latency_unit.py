@@ -8,13 +8,14 @@ from contextlib import suppress
 from probes.base import Loaded, ProbeError
 from probes.control import Control
 from probes.cost import Meter
+from probes.frame import Filters
 from probes.governor import Level
 from probes.histograms import Histograms
 from probes.latency_facts import LatencyFacts
 from probes.messages import BurstReport
 from probes.peaks import Peaks
 from probes.rows import RowTable
-from probes.samples import NO_HISTOGRAM, Filters, Histogram
+from probes.sample import NO_HISTOGRAM, Histogram
 from probes.target_bursts import TargetBursts
 from probes.traced_files import Files
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a decoder accepts: the ranges of numbers, the lengths of texts, the size of a record.
 
-Fields of `probes.samples` name their range with one of the types below. `probes.codec` reads
+Fields of `probes.sample` name their range with one of the types below. `probes.codec` reads
 them and refuses every value outside, so that nothing behind a decoder meets one. The sizes are
 at least twice what this version's probes produce with all their tables full at once.
 """

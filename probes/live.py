@@ -24,6 +24,7 @@ from probes.base import Found, Loaded, ProbeError
 from probes.broker_link import BrokerLink
 from probes.cost import CallRate
 from probes.filter_watch import FilterWatch
+from probes.frame import Filters, Frame, Host
 from probes.governed import LIFTED, Governed, Hands
 from probes.governor import DETACHED, SAMPLING
 from probes.messages import Answer, BurstReport
@@ -31,7 +32,7 @@ from probes.named import Naming
 from probes.probe import Probe
 from probes.questions import Questions
 from probes.run_times import RunTimes
-from probes.samples import Filters, Frame, Host, Sample
+from probes.sample import Sample
 from probes.slot import Slot, Standing
 from probes.windows import continues
 

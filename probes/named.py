@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from probes.broker_link import BrokerLink
 from probes.cgroup_names import CgroupName, Names
+from probes.exec_sample import ExecEvent, ExecSample
 from probes.messages import Answer
-from probes.samples import ExecEvent, ExecSample, Sample
+from probes.sample import Sample
 
 MOST_SHOWN = 1000
 """Most control groups that a Sample has names of; those seen last are kept."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from probes import hdr
-from probes.samples import Histogram
+from probes.sample import Histogram
 
 MOST = 40
 """Peaks of a histogram at most; a day of readings has about twelve, unless durations fall."""

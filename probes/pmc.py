@@ -25,10 +25,11 @@ from probes.pmc_bursts import CALLED, Seen
 from probes.pmc_events import CUSTOM, FAULTS, MODES, SETS, Mode, check_events, kinds, wanted
 from probes.pmc_open import fill, offered
 from probes.pmc_rows import CounterReader, CounterTotals
+from probes.pmc_sample import PmcSample
 from probes.pmc_stream import pmc_contract
 from probes.probe import Probe
 from probes.rows import ROW_MAPS
-from probes.samples import PmcSample, Sample
+from probes.sample import Sample
 
 TICK = 50_000_000
 """ns after which a process that keeps its CPU is charged at the latest."""

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from probes.burst_sums import BurstSums, Pair, Span
 from probes.messages import BurstReport
 from probes.pmc_processes import ProcessTable
-from probes.samples import Estimate
+from probes.sample import Estimate
 from probes.slowdown import NOT_SLOWED, UNKNOWN, Slowdown, slowdown, together
 
 CALLED = 30.0

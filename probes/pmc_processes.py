@@ -10,9 +10,9 @@ from operator import add
 from probes.copies import Copies
 from probes.packed import Decoder, Packed
 from probes.pmc_events import FAULTS
-from probes.readings import Readings, Row
+from probes.pmc_sample import TaskTimes
+from probes.readings import Reading, Readings, Row
 from probes.rows import ROW_SIZE
-from probes.samples import Reading, TaskTimes
 
 KEPT = 3
 """This probe's words of a row before its counters: waited, faults, major faults."""

@@ -18,10 +18,10 @@ from probes.maps import MappedArray, put_word
 from probes.packed import WORD
 from probes.pmc_bursts import PmcBursts, Seen
 from probes.pmc_processes import KEPT, MIGRATIONS, NO_READING, ProcessTable
+from probes.pmc_sample import CpuTimes, PmcSample
 from probes.processes import Processes
-from probes.readings import Readings, Row
+from probes.readings import Reading, Readings, Row
 from probes.rows import INDEX, MASK, RowTable, name_of_comm
-from probes.samples import CpuTimes, PmcSample, Reading
 
 RAN, MIGRATED = 0, 1
 """What a row is about."""

@@ -16,20 +16,9 @@ from probes.limits import (
     Total,
 )
 from probes.pmc_schema import PMC
+from probes.readings import Reading
 from probes.sample import Estimate, Sample
 from probes.schema import Schema
-
-
-class Reading(NamedTuple):
-    """Cumulative count of one perf event as the counters gave it, never scaled.
-
-    `enabled` is for how many nanoseconds the event was wanted, `running` for how many a
-    counter really counted it: less where the kernel shares counters among events.
-    """
-
-    value: Total
-    enabled: Total
-    running: Total
 
 
 class TaskTimes(NamedTuple):

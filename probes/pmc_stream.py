@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from probes.pmc_bursts import IPC
+from probes.pmc_sample import PmcSample
 from probes.pmc_view import Counters, CpuRow, TaskRow, pmc_view
-from probes.samples import Duty, PmcSample
+from probes.sample import Duty
 
 _OWN_FIELDS = frozenset((
     "pid", "comm", "cpu", "kind", "socket", "ipc", "running", "busy", "idle", "wait",

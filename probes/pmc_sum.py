@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
 from probes.adding import (
@@ -14,17 +16,11 @@ from probes.adding import (
 from probes.changes import loses
 from probes.estimates import add_all, estimate_delta
 from probes.pmc_bursts import CLOCK
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.pmc_view import scaled
-from probes.pruned import least_active, leave
-from probes.samples import (
-    NOT_ESTIMATED,
-    CpuTimes,
-    Estimate,
-    PmcSample,
-    Reading,
-    Sample,
-    TaskTimes,
-)
+from probes.pruned import KEPT, leave
+from probes.readings import Reading
+from probes.sample import NOT_ESTIMATED, Estimate, Sample
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, SampleSum, Tick
 
 if TYPE_CHECKING:
@@ -125,3 +121,20 @@ class PmcSum(SampleSum):
             "estimated": self._estimated, "estimated_cpus": self._estimated_cpus,
             "estimated_machine": self._estimated_machine,
         }  # fmt: skip
+
+
+def least_active(
+    tasks: Mapping[int, TaskTimes],
+    readings: Mapping[tuple[int, str], Reading],
+    alive: Container[int],
+) -> set[int]:
+    """Processes that neither live nor are among the first by cycles or by time."""
+
+    def cycles(pid: int) -> float:
+        reading = readings.get((pid, "cycles"))
+        return 0.0 if reading is None else scaled(None, reading).value or 0.0
+
+    # Which of the two counts is known at the end only.
+    first = set(nsmallest(KEPT, tasks, key=lambda pid: (-tasks[pid].clock, pid)))
+    first |= set(nsmallest(KEPT, tasks, key=lambda pid: (-cycles(pid), -tasks[pid].clock, pid)))
+    return {pid for pid in tasks if pid not in first and pid not in alive}

@@ -7,18 +7,10 @@ from itertools import accumulate
 
 from probes.counted import Counted
 from probes.counter_tables import Table, Unusual
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.pmc_sum import PmcSum
-from probes.record_fields import (
-    COMMS,
-    TEXTS,
-    Fields,
-)
-from probes.samples import (
-    CpuTimes,
-    PmcSample,
-    Reading,
-    TaskTimes,
-)
+from probes.readings import Reading
+from probes.record_fields import COMMS, TEXTS, Fields
 from probes.sums import SampleSum
 
 MOST_NAMES = 400_000

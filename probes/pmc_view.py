@@ -18,10 +18,11 @@ from probes.estimates import duty_between, estimate_delta, standard_error
 from probes.packed import WORD, Packed
 from probes.pmc_bursts import BUSY, CLOCK, IPC, MIGRATIONS, SWITCHES, UNATTRIBUTED, WAIT
 from probes.pmc_bursts import IDLE as IDLE_TIME
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.processes import pid_of
 from probes.ranked import Rank, Ranked
-from probes.readings import ByEvent, row_by_event
-from probes.samples import CpuTimes, Duty, Estimate, PmcSample, Reading, TaskTimes
+from probes.readings import ByEvent, Reading, row_by_event
+from probes.sample import Duty, Estimate
 
 SCALED_BELOW = 0.995
 """An event that was counted for less than this share of the time has a scaled count."""

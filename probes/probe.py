@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 from probes.base import Loaded, Params, Plan, ProbeError
 from probes.control import Control
 from probes.cost import Meter
+from probes.frame import Filters
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.messages import BurstReport
-from probes.samples import Filters, Sample
+from probes.sample import Sample
 from probes.tables import stream_fields
 
 

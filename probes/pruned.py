@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from heapq import nsmallest
-from typing import Any
 
-from probes.pmc_view import scaled
-from probes.samples import Counts, Reading, Spent, TaskTimes
+from probes.sample import Counts
 
 KEPT = 500
 """Rows that stay of each table; no table is longer."""
+
+
 ROOM = 20_000
 """Rows that come before it is worth looking again."""
+
+
 Left = dict[str, dict[str, int]]
 
 
@@ -46,35 +48,3 @@ def without_first(
     first |= {pid for pid, _ in nsmallest(KEPT, dead, key=lambda key: (-dead[key].n, key))}
     gone = {pid: n for pid, n in sums.items() if pid not in first}
     return gone, sum([pid in gone for pid, _ in dead])
-
-
-def behind_first(
-    table: Mapping[tuple[str, Any], Spent], alive: Container[Any], untimed: Container[str]
-) -> list[tuple[str, Any]]:
-    """Keys of targets' rows that neither live nor are among the first of their target."""
-    by_spec: dict[str, list[tuple[int, int, Any]]] = {}
-    for (spec, who), spent in table.items():
-        total = 0 if spec in untimed else spent.total
-        by_spec.setdefault(spec, []).append((-total, -spent.n, who))
-    out: list[tuple[str, Any]] = []
-    for spec, rows in by_spec.items():
-        rows.sort()
-        out += [(spec, who) for _, _, who in rows[KEPT:] if (spec, who) not in alive]
-    return out
-
-
-def least_active(
-    tasks: Mapping[int, TaskTimes],
-    readings: Mapping[tuple[int, str], Reading],
-    alive: Container[int],
-) -> set[int]:
-    """Processes that neither live nor are among the first by cycles or by time."""
-
-    def cycles(pid: int) -> float:
-        reading = readings.get((pid, "cycles"))
-        return 0.0 if reading is None else scaled(None, reading).value or 0.0
-
-    # Which of the two counts is known at the end only.
-    first = set(nsmallest(KEPT, tasks, key=lambda pid: (-tasks[pid].clock, pid)))
-    first |= set(nsmallest(KEPT, tasks, key=lambda pid: (-cycles(pid), -tasks[pid].clock, pid)))
-    return {pid for pid in tasks if pid not in first and pid not in alive}

@@ -8,11 +8,27 @@ be looked up, and copied into each Sample, by itself: six of them for each of 16
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from probes.samples import Reading
+from probes.limits import (
+    Total,
+)
 
 Key = tuple[int, str]
+
+
+class Reading(NamedTuple):
+    """Cumulative count of one perf event as the counters gave it, never scaled.
+
+    `enabled` is for how many nanoseconds the event was wanted, `running` for how many a
+    counter really counted it: less where the kernel shares counters among events.
+    """
+
+    value: Total
+    enabled: Total
+    running: Total
+
+
 Row = tuple[Reading | None, ...]
 Rows = Mapping[int, Row]
 ByEvent = Mapping[str, Reading | None]

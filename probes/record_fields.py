@@ -16,10 +16,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from probes import hdr
 from probes.codec import codec_for
-from probes.samples import ExecEvent, ExitEvent, Filters, Host, Target
+from probes.frame import Filters, Host
 
 Name = Annotated[str, Meta(max_length=128)]
+
+
 Spec = Annotated[str, Meta(max_length=16_384)]
+
+
 Int = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 """What tables hold many of: longer ones, which no machine has, are left to who reads Frames."""
 
@@ -100,16 +104,26 @@ class _Record(Struct):
 
 
 RECORD, TIMED = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Timed)
+
+
 TARGETS, HISTOGRAM = msgspec.json.Decoder(EncodedTargets), msgspec.json.Decoder(EncodedHistogram)
+
+
 COMMS, TEXTS = msgspec.json.Decoder(_Comms), msgspec.json.Decoder(list[Name])
+
+
 EVENTS = msgspec.json.Decoder(list[tuple[str, Raw]])
-EVENT: dict[str, msgspec.json.Decoder[ExecEvent] | msgspec.json.Decoder[ExitEvent]] = {
-    "ExecEvent": msgspec.json.Decoder(ExecEvent),
-    "ExitEvent": msgspec.json.Decoder(ExitEvent),
-}
-TARGET, HOST, FILTERS = codec_for(Target), codec_for(Host), codec_for(Filters)
+
+
+HOST, FILTERS = codec_for(Host), codec_for(Filters)
+
+
 _NAMED, _BY_ID = msgspec.json.Decoder(_Named), msgspec.json.Decoder(_ById)
+
+
 _BY_EVENT, _BUCKETS = msgspec.json.Decoder(_ByEvent), msgspec.json.Decoder(_Buckets)
+
+
 Columns = tuple[Sequence[Any], Sequence[tuple[Any, ...]], Sequence[Any]]
 """Keys, what each counted, and keys that are gone."""
 

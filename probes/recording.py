@@ -19,9 +19,9 @@ from probes import bounded_json, file_maker
 from probes.base import ProbeError
 from probes.codec import FrameCodec
 from probes.files import new_file, open_regular, printable, unusable
+from probes.frame import Frame
 from probes.framing import DELTA, HEADER, KEY, Encoder
 from probes.limits import MOST_PACKED, MOST_TEXT, CodecError
-from probes.samples import Frame
 from probes.state_size import copied
 
 MAGIC = b"PROBETOP RECORDING "

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 
 from probes import far_answers
 from probes.base import Found, ProbeError
+from probes.frame import Filters, Frame
 from probes.framing import Decoder
 from probes.limits import CodecError
 from probes.link import LinkState
-from probes.samples import Filters, Frame, Sample
+from probes.sample import Sample
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds until it is tried again, at first and at most."""

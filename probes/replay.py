@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from probes.base import Found, ProbeError
+from probes.exec_sample import ExecSample
 from probes.files import printable
+from probes.frame import Frame
 from probes.recorded import Recording
 from probes.recording import Reader
-from probes.samples import ExecSample, Frame, Sample
+from probes.sample import Sample
 
 LONGEST_GAP = 5.0
 """Seconds that a hole in a recording is waited for at most, at its own pace."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from probes.governor import DETACHED
+from probes.latency_sample import Target
 from probes.probe import Probe
-from probes.samples import Sample, State, Target
+from probes.sample import Sample, State
 
 
 @runtime_checkable

@@ -13,10 +13,10 @@ from probes import broker, control, file_access, file_maker, kernel, privileges,
 from probes.base import ProbeError
 from probes.files import unusable
 from probes.filter_watch import FilterWatch
+from probes.frame import Filters
 from probes.helpers import NO_HELPERS, Helper
 from probes.live import LiveSource
 from probes.probe import Probe
-from probes.samples import Filters
 from probes.specs import trusting
 
 MOST_SERVED = 1 << 30

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from probes.frame import Frame
 from probes.limits import MOST_ENTRIES, MOST_TEXT, CodecError
-from probes.samples import Frame, Histogram, Sample
+from probes.sample import Histogram, Sample
 
 
 class Watch:

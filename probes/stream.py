@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from probes.elapsed import counted_seconds
 from probes.estimates import duty_object, duty_of
+from probes.frame import Frame
 from probes.model import seconds_between
-from probes.samples import Cost, Frame, Sample
+from probes.sample import Cost, Sample
 from probes.text import escaped
 
 if TYPE_CHECKING:

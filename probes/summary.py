@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any, cast
 import probes
 from probes.base import ProbeError
 from probes.estimates import duty_object
+from probes.frame import Frame, Notice
 from probes.model import seconds_between
 from probes.pruned import Left
-from probes.samples import Frame, Notice, Sample
+from probes.sample import Sample
 from probes.series import POINT_LIMIT, Point, heat, joined, series
 from probes.summary_limits import LIMITS, TableLimits
 from probes.sums import SampleSum, Tick, sum_of

@@ -23,10 +23,7 @@ from probes.estimates import (
     duty_of,
 )
 from probes.pruned import ROOM, Left
-from probes.samples import (
-    Duty,
-    Sample,
-)
+from probes.sample import Duty, Sample
 from probes.summary_limits import TableLimits, cut
 
 if TYPE_CHECKING:

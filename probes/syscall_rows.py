@@ -22,8 +22,9 @@ from probes.peak_values import with_peak
 from probes.peaks import Peaks
 from probes.processes import Processes
 from probes.rows import RowTable, name_of_comm
-from probes.samples import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram, SyscallSample
+from probes.sample import NO_HISTOGRAM, NONE_ESTIMATED, Cost, Counts, Histogram
 from probes.syscall_names import BY_SIGSYS, errno_name, name_of
+from probes.syscall_sample import SyscallSample
 
 CALLS = 1024
 COMPAT = CALLS // 2

@@ -24,16 +24,9 @@ from probes.estimates import (
 from probes.model import count_delta, histogram_delta, int_delta
 from probes.processes import pid_of
 from probes.pruned import KEPT, Left, leave, without_first
-from probes.samples import (
-    NONE_ESTIMATED,
-    Counts,
-    Estimate,
-    Estimates,
-    Histogram,
-    Sample,
-    SyscallSample,
-)
+from probes.sample import NONE_ESTIMATED, Counts, Estimate, Estimates, Histogram, Sample
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, MOST_TIMED, SampleSum, Tick
+from probes.syscall_sample import SyscallSample
 
 if TYPE_CHECKING:
     from probes.counted import Counted

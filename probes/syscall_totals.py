@@ -5,15 +5,10 @@ from __future__ import annotations
 
 from probes.counted import Counted
 from probes.counter_tables import Histograms, Table, Unusual, Waiting
-from probes.record_fields import (
-    TIMED,
-    Fields,
-)
-from probes.samples import (
-    Counts,
-    SyscallSample,
-)
+from probes.record_fields import TIMED, Fields
+from probes.sample import Counts
 from probes.sums import MOST_KEYS, SampleSum
+from probes.syscall_sample import SyscallSample
 from probes.syscall_sum import SyscallSum
 
 

@@ -23,12 +23,13 @@ from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, 
 from probes.histograms import slices_for
 from probes.limits import MOST_SAMPLE
 from probes.messages import BurstReport, CpuCount, MapEntries, NanosecondsOfCall, convert
-from probes.model import CallRow, ProcessRow, syscall_view
 from probes.prices import a_call
 from probes.probe import Probe
 from probes.rows import ROW_MAPS
-from probes.samples import NO_COST, Duty, Sample, SyscallSample
+from probes.sample import NO_COST, Duty, Sample
 from probes.syscall_rows import LatencyReader, RowReader, Seen, SyscallTotals, slices_of_others
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import CallRow, ProcessRow, syscall_view
 from probes.thread_places import sets_of_places
 
 LATENCY_SLOTS = 192

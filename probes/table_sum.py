@@ -8,7 +8,7 @@ from typing import Any
 from probes.adding import add_histogram, keep_first, only
 from probes.changes import loses
 from probes.estimates import add_all
-from probes.samples import Estimate, Histogram, Sample
+from probes.sample import Estimate, Histogram, Sample
 from probes.schema import TableSchema
 from probes.sums import MOST_NAMES, MOST_ROWS, SampleSum, Tick
 from probes.tables import Vector, delta, estimates

@@ -16,7 +16,7 @@ from probes.estimates import duty_of, estimate_delta, standard_error
 from probes.model import histogram_delta
 from probes.peak_values import maximum
 from probes.processes import pid_of
-from probes.samples import Duty, Estimate, Histogram, Sample
+from probes.sample import Duty, Estimate, Histogram, Sample
 from probes.schema import Schema, TableSchema
 
 S = TypeVar("S", bound=Sample)

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from probes import hdr
 from probes.messages import BurstReport
-from probes.samples import NOT_ESTIMATED, Duty, Estimate
+from probes.sample import NOT_ESTIMATED, Duty, Estimate
 from probes.slowdown import UNKNOWN, Slowdown, Threads, slowdown, together
 
 KEPT = 8

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from probes.codec import FrameCodec
+from probes.frame import Frame
 from probes.limits import CodecError
-from probes.samples import Frame
 from probes.state_size import copied
 
 MOST_ROWS, MOST_ROWS_TIMES = 20_000_000, 64

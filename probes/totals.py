@@ -22,21 +22,12 @@ from probes import bounded_json
 from probes.counted import Counted
 from probes.counter_tables import Unusual
 from probes.elapsed import counted_part
+from probes.frame import Filters, Host
 from probes.limits import MOST_WEIGHT
 from probes.model import SHORTEST
-from probes.record_fields import (
-    FILTERS,
-    HOST,
-    RECORD,
-    Fields,
-)
+from probes.record_fields import FILTERS, HOST, RECORD, Fields
 from probes.recording import Reader
-from probes.samples import (
-    Filters,
-    Host,
-    Sample,
-    State,
-)
+from probes.sample import Sample, State
 from probes.sums import SampleSum, sum_of
 
 _ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)

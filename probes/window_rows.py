@@ -17,19 +17,13 @@ from typing import Any
 from probes.adding import reading_delta
 from probes.changes import changed, gone
 from probes.estimates import estimate_delta, estimates_delta
-from probes.model import continued, count_delta, spent_delta
-from probes.samples import (
-    Counts,
-    Estimate,
-    Estimates,
-    LatencySample,
-    PmcSample,
-    Reading,
-    Sample,
-    Spent,
-    SyscallSample,
-    TaskTimes,
-)
+from probes.latency_sample import LatencySample, Spent
+from probes.latency_view import continued, spent_delta
+from probes.model import count_delta
+from probes.pmc_sample import PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Counts, Estimate, Estimates, Sample
+from probes.syscall_sample import SyscallSample
 
 ROOM = 20_000
 """Rows of a table from which on those of ended processes are left out that count least."""

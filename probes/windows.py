@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from probes.samples import Frame, Sample
+from probes.frame import Frame
+from probes.sample import Sample
 from probes.timeline import Cursor, Timeline
 from probes.window_rows import RowSum
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from probes.base import ProbeError
+from probes.frame import Filters
 from probes.kernel import cgroup2
 from probes.live import LiveSource
-from probes.samples import Filters
 from probes.start import open_live
 from tui.app.app import ProbetopApp
 from tui.app.start import dashboard

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from probes.samples import Sample
+from probes.sample import Sample
 
 if TYPE_CHECKING:
     from probes.probe import Probe
@@ -70,7 +70,7 @@ REGISTRY: tuple[Entry, ...] = (
         "1",
         "syscalls",
         "System calls",
-        "probes.samples:SyscallSample",
+        "probes.sample:SyscallSample",
         "probes.syscalls:SyscallProbe",
         "tui.panes.syscalls:SyscallPane",
         section_path="tui.export.syscalls:fill",
@@ -80,7 +80,7 @@ REGISTRY: tuple[Entry, ...] = (
         "2",
         "execs",
         "Execs",
-        "probes.samples:ExecSample",
+        "probes.sample:ExecSample",
         "probes.execs:ExecProbe",
         "tui.panes.execs:ExecPane",
         section_path="tui.export.execs:fill",
@@ -90,7 +90,7 @@ REGISTRY: tuple[Entry, ...] = (
         "3",
         "latency",
         "Latency",
-        "probes.samples:LatencySample",
+        "probes.sample:LatencySample",
         "probes.latency:LatencyProbe",
         "tui.panes.latency:LatencyPane",
         section_path="tui.export.latency:fill",
@@ -100,7 +100,7 @@ REGISTRY: tuple[Entry, ...] = (
         "4",
         "pmc",
         "PMC",
-        "probes.samples:PmcSample",
+        "probes.sample:PmcSample",
         "probes.pmc:PmcProbe",
         "tui.panes.pmc:PmcPane",
         section_path="tui.export.pmc:fill",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from probes.limits import Count, Cpu
-from probes.samples import Sample
+from probes.sample import Sample
 from probes.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 
 CPUS = TableSchema(

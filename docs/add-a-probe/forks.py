@@ -16,7 +16,7 @@ from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defin
 from probes.maps import MappedArray
 from probes.messages import CpuCount
 from probes.probe import Probe
-from probes.samples import Sample
+from probes.sample import Sample
 
 _CREATED = struct.Struct("=Q56x")
 """struct created of forks.bpf.c."""

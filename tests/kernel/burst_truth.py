@@ -16,12 +16,16 @@ from typing import Any, NamedTuple, cast
 
 from probes import kernel
 from probes.estimates import duty_of, errors_of, estimates_delta, factor
+from probes.exec_sample import ExecSample
 from probes.execs import FAILED
 from probes.failed_execs import failed_estimate
+from probes.frame import Frame
 from probes.governor import Level
 from probes.pmc_bursts import BUSY, SWITCHES
+from probes.pmc_sample import PmcSample
 from probes.pmc_view import pmc_view
-from probes.samples import Duty, Estimates, ExecSample, Frame, PmcSample, SyscallSample
+from probes.sample import Duty, Estimates
+from probes.syscall_sample import SyscallSample
 from tests.kernel.harness import PATHS, Live, Work, eventually
 
 CALL = "getppid"

@@ -6,8 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from probes.frame import Filters
 from probes.pmc_processes import NO_READING, NO_TIMES
-from probes.samples import Filters, PmcSample, Reading, TaskTimes
+from probes.pmc_sample import PmcSample, TaskTimes
+from probes.readings import Reading
 from tests.kernel.harness import Live, Work, status_of
 
 PATHS = {"pmc": "probes.pmc:PmcProbe"}

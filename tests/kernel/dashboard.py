@@ -18,8 +18,10 @@ import threading
 from typing import Any
 
 from probes.base import ProbeError
-from probes.samples import ExecSample, Filters, Frame, SyscallSample
+from probes.exec_sample import ExecSample
+from probes.frame import Filters, Frame
 from probes.start import open_live
+from probes.syscall_sample import SyscallSample
 
 PATHS = {"syscalls": "probes.syscalls:SyscallProbe", "execs": "probes.execs:ExecProbe"}
 _lock = threading.Lock()

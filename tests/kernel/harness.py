@@ -23,8 +23,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from probes import bpfsys, broker
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.frame import Filters, Frame
 from probes.live import LiveSource
-from probes.samples import ExecEvent, ExecSample, ExitEvent, Filters, Frame, SyscallSample
+from probes.syscall_sample import SyscallSample
 from probes.syscalls import SyscallProbe
 from tests.paths import ROOT
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from probes.frame import Frame
 from probes.framing import Decoder
-from probes.samples import Frame
 from tests.kernel.harness import (
     Work,
     eventually,

@@ -14,11 +14,16 @@ from typing import cast
 import pytest
 
 from probes import governor, kernel
+from probes.exec_sample import ExecSample
 from probes.execs import ExecProbe
+from probes.frame import Filters
 from probes.governor import SAMPLING
-from probes.model import count_delta, histogram_delta, syscall_view
-from probes.samples import Counts, ExecSample, Filters, LatencySample, SyscallSample
+from probes.latency_sample import LatencySample
+from probes.model import count_delta, histogram_delta
+from probes.sample import Counts
 from probes.syscall_names import name_of
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import syscall_view
 from probes.syscalls import TIMED
 from tests.kernel.harness import PATHS, Live, Work, eventually
 from tests.kernel.timing import STEP, rank, sleeps_asked_for

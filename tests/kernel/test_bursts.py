@@ -19,11 +19,12 @@ from bench.measure import compiled
 from probes import governor
 from probes.execs import FAILED
 from probes.governor import QUICK_BURSTS, SAMPLING, Level, bursts
-from probes.model import syscall_view
 from probes.pmc import PmcProbe
 from probes.pmc_bursts import SWITCHES
+from probes.pmc_sample import PmcSample
 from probes.pmc_view import pmc_view
-from probes.samples import PmcSample, SyscallSample
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import syscall_view
 from tests.kernel import burst_truth
 from tests.kernel.harness import Live, Work, eventually, held_programs, programs_of
 

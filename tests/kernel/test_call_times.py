@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.model import histogram_delta, latency_view, syscall_view
-from probes.samples import Filters, SyscallSample
+from probes.frame import Filters
+from probes.latency_view import latency_view
+from probes.model import histogram_delta
 from probes.syscall_names import name_of
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import syscall_view
 from probes.syscalls import SyscallProbe
 from probes.thread_places import PLACES, sets_of_places
 from tests.kernel.harness import Live, Work

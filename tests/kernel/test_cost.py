@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from probes.cost import CostWindows
-from probes.samples import Cost, Frame, SyscallSample
+from probes.frame import Frame
+from probes.sample import Cost
+from probes.syscall_sample import SyscallSample
 from tests.kernel.harness import Live, Work, children_of, eventually, fdinfo_numbers
 from tests.kernel.timing import Timing, targets_of
 

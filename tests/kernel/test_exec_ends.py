@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.execs import ExecProbe
-from probes.samples import ExecEvent, ExecSample, ExitEvent, Filters
+from probes.frame import Filters
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from probes import execs
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.execlog import ExecLog, ExecRow
 from probes.execs import ExecProbe
-from probes.samples import ExecEvent, ExecSample, ExitEvent, Filters
+from probes.frame import Filters
 from probes.stream import dumps, stream_object
 from probes.text import readable
 from tests.kernel.harness import Live, Work

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes import broker, kernel
-from probes.samples import Frame
+from probes.frame import Frame
 from tests.kernel import broken
 from tests.kernel.harness import (
     PATHS,

@@ -16,19 +16,14 @@ import pytest
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.exec_sample import ExecEvent
 from probes.filter_watch import FilterWatch
-from probes.samples import (
-    NO_FILTERS,
-    Counts,
-    ExecEvent,
-    Filters,
-    Frame,
-    LatencySample,
-    Notice,
-    PmcSample,
-    SyscallSample,
-)
+from probes.frame import NO_FILTERS, Filters, Frame, Notice
+from probes.latency_sample import LatencySample
+from probes.pmc_sample import PmcSample
+from probes.sample import Counts
 from probes.syscall_names import name_of
+from probes.syscall_sample import SyscallSample
 from tests.kernel.harness import PATHS, Live, Work, eventually
 
 pytestmark = pytest.mark.kernel

@@ -12,9 +12,12 @@ import pytest
 
 from probes import kernel
 from probes.base import ProbeError
+from probes.exec_sample import ExecEvent
+from probes.frame import Filters
 from probes.model import count_delta
-from probes.samples import Counts, ExecEvent, Filters, SyscallSample
+from probes.sample import Counts
 from probes.syscall_names import name_of
+from probes.syscall_sample import SyscallSample
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

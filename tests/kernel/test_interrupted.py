@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.model import CallRow, count_delta, histogram_delta, int_delta, syscall_view
-from probes.samples import Counts, Filters
+from probes.frame import Filters
+from probes.model import count_delta, histogram_delta, int_delta
+from probes.sample import Counts
+from probes.syscall_view import CallRow, syscall_view
 from tests.kernel.harness import Live, Work, eventually, status_of
 
 pytestmark = pytest.mark.kernel

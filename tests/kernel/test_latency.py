@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from probes import hdr
-from probes.samples import Histogram, LatencySample
+from probes.latency_sample import LatencySample
+from probes.sample import Histogram
 from tests.kernel.harness import Live, Work
 from tests.kernel.timing import Timing, assert_between, by_pid, rows, since
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from probes import hdr, kernel
-from probes.samples import Filters, LatencySample
+from probes.frame import Filters
+from probes.latency_sample import LatencySample
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, assert_agree, by_pid, by_text, durations, rows, since
 

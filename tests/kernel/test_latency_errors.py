@@ -20,7 +20,7 @@ from probes import kernel
 from probes.base import Params, Plan, ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_plan import fentry_works
-from probes.samples import Target
+from probes.latency_sample import Target
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
 from tests.paths import ROOT

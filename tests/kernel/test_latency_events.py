@@ -14,7 +14,9 @@ import pytest
 
 from probes import hdr
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Filters, Histogram, LatencySample
+from probes.frame import NO_FILTERS, Filters
+from probes.latency_sample import LatencySample
+from probes.sample import Histogram
 from probes.specs import PRESETS
 from probes.usdt import usdt_probes
 from tests.kernel.harness import Work, eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.samples import NO_FILTERS, Filters
+from probes.frame import NO_FILTERS, Filters
 from tests.kernel.harness import (
     Live,
     Work,

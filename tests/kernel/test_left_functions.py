@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.samples import Histogram, LatencySample
+from probes.latency_sample import LatencySample
+from probes.sample import Histogram
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
 

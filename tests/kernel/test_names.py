@@ -12,12 +12,13 @@ from typing import Any, cast
 import pytest
 
 from probes.execs import ExecProbe
+from probes.frame import Filters, Frame
 from probes.latency import LatencyProbe
 from probes.pmc import PmcProbe
 from probes.probe import Probe
 from probes.processes import pid_of
-from probes.samples import Filters, Frame, SyscallSample
 from probes.stream import dumps, stream_object
+from probes.syscall_sample import SyscallSample
 from probes.syscalls import SyscallProbe
 from tests.kernel.harness import Live, Work, eventually
 

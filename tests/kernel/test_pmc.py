@@ -13,9 +13,11 @@ import pytest
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.model import latency_view
+from probes.frame import NO_FILTERS, Filters
+from probes.latency_sample import LatencySample
+from probes.latency_view import latency_view
 from probes.pmc_processes import NO_TIMES
-from probes.samples import NO_FILTERS, Filters, LatencySample, PmcSample
+from probes.pmc_sample import PmcSample
 from tests.kernel.counting import Counting, Load, gained, observe, truth
 from tests.kernel.harness import (
     Live,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from probes.exec_sample import ExecEvent
+from probes.frame import Filters
 from probes.processes import pid_of
-from probes.samples import ExecEvent, Filters
 from tests.kernel.counting import Counting
 from tests.kernel.harness import Live
 

@@ -11,9 +11,11 @@ from typing import Any, cast
 import pytest
 
 from probes import kernel
-from probes.samples import Counts, Frame, SyscallSample
+from probes.frame import Frame
+from probes.sample import Counts
 from probes.stream import stream_object
 from probes.syscall_names import name_of
+from probes.syscall_sample import SyscallSample
 from tests.kernel import broken
 from tests.kernel.harness import PATHS, Live, Work, eventually
 from tui.registry import REGISTRY

@@ -18,9 +18,13 @@ from probes import bpfsys, btf, hdr, kernel
 from probes.attach import Attacher
 from probes.base import Attach
 from probes.elf_functions import function
-from probes.model import SyscallView, count_delta, int_delta, syscall_view
-from probes.samples import Counts, Filters, LatencySample, SyscallSample
+from probes.frame import Filters
+from probes.latency_sample import LatencySample
+from probes.model import count_delta, int_delta
+from probes.sample import Counts
 from probes.syscall_names import errno_name, name_of
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import SyscallView, syscall_view
 from probes.text import escaped, raw_of
 from tests.kernel.harness import PATHS, Live, Work
 from tests.kernel.timing import assert_sleeps

@@ -15,11 +15,12 @@ from typing import Any, cast
 import pytest
 
 from probes.estimates import duty_between, factor, known_error, standard_error
+from probes.frame import Frame
 from probes.governor import SAMPLING
 from probes.latency_budget import COUNTED
+from probes.latency_sample import LatencySample, Target
+from probes.latency_view import latency_view
 from probes.messages import BurstReport
-from probes.model import latency_view
-from probes.samples import Frame, LatencySample, Target
 from tests.kernel.burst_truth import Notes
 from tests.kernel.harness import Work, eventually, held_programs, programs_of
 from tests.kernel.timing import Timing

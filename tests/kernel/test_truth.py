@@ -15,9 +15,13 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
+from probes.exec_sample import ExitEvent
+from probes.frame import Filters, Frame
 from probes.latency import LatencyProbe
+from probes.latency_sample import LatencySample
+from probes.pmc_sample import PmcSample
 from probes.processes import pid_of
-from probes.samples import ExitEvent, Filters, Frame, LatencySample, PmcSample, SyscallSample
+from probes.syscall_sample import SyscallSample
 from probes.syscalls import SyscallProbe
 from tests.kernel.harness import PATHS, Live, Work
 from tests.kernel.timing import sleeps_asked_for

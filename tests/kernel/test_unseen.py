@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from probes.processes import pid_of
-from probes.samples import Counts, SyscallSample
+from probes.sample import Counts
+from probes.syscall_sample import SyscallSample
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

@@ -10,8 +10,8 @@ import pytest
 
 from probes import syscall_rows
 from probes.history import History
-from probes.model import syscall_view
-from probes.samples import SyscallSample
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import syscall_view
 from probes.windows import SINCE_START, Windows
 from tests.kernel.harness import Live, Work
 

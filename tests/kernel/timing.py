@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from probes import hdr
-from probes.model import TargetRow, histogram_delta, latency_view
-from probes.samples import Frame, Histogram, LatencySample, Target
+from probes.frame import Frame
+from probes.latency_sample import LatencySample, Target
+from probes.latency_view import TargetRow, latency_view
+from probes.model import histogram_delta
+from probes.sample import Histogram
 from tests.kernel.harness import Live
 
 STEP = 1 / 32

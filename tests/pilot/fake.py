@@ -8,23 +8,11 @@ from dataclasses import replace
 
 from probes import hdr
 from probes.base import Found, ProbeError
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.frame import NO_FILTERS, Filters, Frame, Host, Notice
 from probes.peak_values import with_peak
-from probes.samples import (
-    NO_FILTERS,
-    Budget,
-    Cost,
-    Counts,
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-    Filters,
-    Frame,
-    Histogram,
-    Host,
-    Notice,
-    Sample,
-    SyscallSample,
-)
+from probes.sample import Budget, Cost, Counts, Histogram, Sample
+from probes.syscall_sample import SyscallSample
 from tests.pilot.fake_latency import FOUND, FakeLatency, wobble
 from tests.pilot.fake_pmc import FakePmc
 from tui import registry

@@ -9,8 +9,9 @@ from math import exp, sin
 
 from probes import hdr
 from probes.base import Found
+from probes.latency_sample import LatencySample, Spent, Target
 from probes.peak_values import with_peak
-from probes.samples import Cost, Histogram, LatencySample, Spent, Target
+from probes.sample import Cost, Histogram
 
 BROKEN = Target(
     spec="uprobe:/opt/shop/bin/checkout:charge_crad",

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import sin
 
-from probes.samples import Cost, CpuTimes, PmcSample, Reading, TaskTimes
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Cost
 from tests.pilot.fake_latency import wobble
 
 SETS = {

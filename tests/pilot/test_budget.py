@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import Budget, Duty, Estimates, SyscallSample
+from probes.sample import Budget, Duty, Estimates
+from probes.syscall_sample import SyscallSample
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.test_slow_link import clock, drawings, wired

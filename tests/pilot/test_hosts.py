@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from probes.base import ProbeError
+from probes.frame import Filters
 from probes.history import MOST_BYTES
-from probes.samples import Filters
 from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake_remote import FakeRemote, attached, hosts, two
 from tests.pilot.moments import painted

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from probes.samples import Filters, Sample
+from probes.frame import Filters
+from probes.sample import Sample
 from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake import failed
 from tests.pilot.fake_remote import FakeRemote, attached, cells, hosts, two

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.samples import Filters
+from probes.frame import Filters
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tui.app.start import dashboard, run_app

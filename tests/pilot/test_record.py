@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from probes.frame import Frame
 from probes.recording import Reader
-from probes.samples import Frame
 from tests.pilot.conftest import Run, footer
 from tests.pilot.moments import Moments, header
 

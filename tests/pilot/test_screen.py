@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from probes.samples import Filters, Sample
+from probes.frame import Filters
+from probes.sample import Sample
 from tests.pilot.conftest import Run, screen, shown
 from tests.pilot.fake import FakeSource, failed
 from tests.pilot.snapshot import assert_snapshot

@@ -8,7 +8,11 @@ from dataclasses import replace
 from textual.pilot import Pilot
 
 from probes import hdr
-from probes.samples import ExecSample, Frame, LatencySample, Sample, SyscallSample
+from probes.exec_sample import ExecSample
+from probes.frame import Frame
+from probes.latency_sample import LatencySample
+from probes.sample import Sample
+from probes.syscall_sample import SyscallSample
 from probes.windows import continues
 from tests.pilot.conftest import Run, footer, shown
 from tests.pilot.fake import FakeSource

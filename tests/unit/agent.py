@@ -16,10 +16,11 @@ from typing import Any, Self, TypeVar
 
 from probes import specs
 from probes.filter_watch import FilterWatch
+from probes.frame import NO_FILTERS, Filters, Frame
+from probes.latency_sample import LatencySample, Target
 from probes.live import LiveSource
 from probes.named import Naming
 from probes.privileges import User
-from probes.samples import NO_FILTERS, Filters, Frame, LatencySample, Target
 from probes.slot import Standing
 from tests.pilot.fake import FakeSource
 from tui.agent.command import page_files

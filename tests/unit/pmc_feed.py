@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probes.samples import CpuTimes, Frame, Host, PmcSample, Reading, Sample, TaskTimes
+from probes.frame import Frame, Host
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Sample
 from tests.pilot.fake import PROCESSES, FakeSource
 from tests.pilot.fake_pmc import FakePmc
 from tui.panes.pmc import PmcPane

@@ -5,27 +5,13 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from probes.samples import (
-    Cost,
-    Counts,
-    CpuTimes,
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-    Filters,
-    Frame,
-    Histogram,
-    Host,
-    LatencySample,
-    Notice,
-    PmcSample,
-    Reading,
-    Sample,
-    Spent,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.frame import Filters, Frame, Host, Notice
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Cost, Counts, Histogram, Sample
+from probes.syscall_sample import SyscallSample
 
 text = st.text(st.characters(codec="utf-8"), max_size=8)
 names = st.sampled_from(["read", "write", "futex", "compat:read", "syscall_999"])

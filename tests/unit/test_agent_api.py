@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import Filters
+from probes.frame import Filters
 from tests.paths import ROOT
 from tests.unit.agent import Served, eventually
 from tui.agent.http import openapi, schemas

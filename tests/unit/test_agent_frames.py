@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from probes.exec_sample import ExecEvent, ExecSample
+from probes.frame import Frame
 from probes.framing import Decoder
-from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Spent
+from probes.latency_sample import LatencySample, Spent
 from probes.stream import stream_object
 from tests.unit.agent import Served, eventually
 from tui.agent.http import frame_streams, server

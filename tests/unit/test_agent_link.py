@@ -19,8 +19,8 @@ from probes import agent_link
 from probes.agent_link import FRAMES, Address, HttpTransport, Watchdog, request
 from probes.base import ProbeError
 from probes.far_answers import NONSENSE
+from probes.frame import Filters, Frame
 from probes.framing import Decoder, Encoder
-from probes.samples import Filters, Frame
 from tests.unit.test_recording import make_frames
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from probes import content_file
-from probes.samples import Filters
+from probes.frame import Filters
 from tests.unit.agent import Served, eventually
 from tui.agent.errors import Refused
 from tui.agent.http import schemas

@@ -14,8 +14,10 @@ import pytest
 
 from probes import content_file
 from probes.cgroup_names import CgroupName
+from probes.exec_sample import ExecEvent, ExecSample
+from probes.frame import Frame
 from probes.framing import Decoder
-from probes.samples import ExecEvent, ExecSample, Frame, LatencySample, Spent, Target
+from probes.latency_sample import LatencySample, Spent, Target
 from tests.unit.agent import CONTROL, READ, TOKENS, Served, eventually
 from tui.agent.http import admission
 from tui.agent.http.frame_streams import RECORDS

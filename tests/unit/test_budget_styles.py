@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from probes.samples import Frame, LatencySample, Sample, Target
+from probes.frame import Frame
+from probes.latency_sample import LatencySample, Target
+from probes.sample import Sample
 from tests.unit.metrics_feed import frame
 from tui.export.html import snapshot_page
 from tui.export.write import new_summarizer

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.changes import changed, gone
-from probes.readings import Key, Readings, Row
-from probes.samples import Reading
+from probes.readings import Key, Reading, Readings, Row
 
 keys = st.tuples(st.integers(300, 320), st.sampled_from(["read", "write"]))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from probes.codec import _Mapping, codec_for
 from probes.codec_rows import Buckets, Rows
 from probes.limits import U64, Between, CodecError, Count, Id
-from probes.samples import Counts
+from probes.sample import Counts
 
 NUMBERS = st.integers(0, 2**64 - 1)
 TEXTS = st.text(max_size=4)

@@ -18,8 +18,8 @@ from probes import cgroups, control, kernel
 from probes.base import ProbeError
 from probes.control import CGROUP, COMM, OTHERS, PID, STARTED, UID, Control
 from probes.filter_watch import ENDED
+from probes.frame import Filters
 from probes.layouts import CONTROL
-from probes.samples import Filters
 from tests.paths import INCLUDE
 
 HEADER = (INCLUDE / "probetop.h").read_text()

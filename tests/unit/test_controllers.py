@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.timer import Timer
 
 from probes.history import History
-from probes.samples import Budget
+from probes.sample import Budget
 from tests.pilot.fake import FakeSource
 from tui.app.announcer import NEWS_SECONDS, Announcer
 from tui.app.controllers.budget import MOST_WITH_GRAPHS, BudgetControl

@@ -12,7 +12,7 @@ from probes.base import Loaded
 from probes.cost import CallRate, CostWindows, Meter
 from probes.messages import RunStats
 from probes.probe import Probe
-from probes.samples import Cost
+from probes.sample import Cost
 
 
 class Told:

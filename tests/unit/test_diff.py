@@ -13,20 +13,13 @@ from typing import Any
 import pytest
 
 from probes.base import ProbeError
+from probes.exec_sample import ExecEvent, ExecSample
+from probes.frame import Filters, Frame, Host
+from probes.latency_sample import LatencySample, Target
 from probes.recording import Writer
-from probes.samples import (
-    Counts,
-    ExecEvent,
-    ExecSample,
-    Filters,
-    Frame,
-    Histogram,
-    Host,
-    LatencySample,
-    SyscallSample,
-    Target,
-)
+from probes.sample import Counts, Histogram
 from probes.summary import VERSION
+from probes.syscall_sample import SyscallSample
 from tests.unit.hostile import hostile_frames
 from tui import cli
 from tui.commands.comparison import compare

@@ -24,12 +24,14 @@ from probes.estimates import (
     standard_error,
     student,
 )
+from probes.frame import Frame, Host
 from probes.messages import BurstReport
-from probes.model import calls_made, syscall_view
-from probes.samples import Counts, Duty, Estimates, Frame, Host, SyscallSample
+from probes.sample import Counts, Duty, Estimates
 from probes.slowdown import NOT_SLOWED, UNKNOWN, Prices, slowdown
 from probes.stream import stream_object
 from probes.sums import Tick, sum_of
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import calls_made, syscall_view
 from probes.syscalls import SyscallProbe
 
 MS = 1_000_000

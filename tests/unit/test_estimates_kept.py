@@ -15,23 +15,16 @@ from probes import sums
 from probes.burst_sums import BurstSums
 from probes.counter_tables import Unusual
 from probes.estimates import factor
+from probes.exec_sample import ExecSample
+from probes.frame import Frame, Host
+from probes.latency_sample import LatencySample, Target
 from probes.messages import BurstReport
 from probes.recording import Writer
-from probes.samples import (
-    Counts,
-    Duty,
-    Estimates,
-    ExecSample,
-    Frame,
-    Host,
-    LatencySample,
-    Sample,
-    SyscallSample,
-    Target,
-)
+from probes.sample import Counts, Duty, Estimates, Sample
 from probes.stream import dumps
 from probes.summary import Summary, summarize
 from probes.summary_limits import LIMITS
+from probes.syscall_sample import SyscallSample
 from probes.syscall_sum import SyscallSum
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
 from tui.commands import diff_input as runs

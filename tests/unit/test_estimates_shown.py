@@ -6,20 +6,13 @@ from __future__ import annotations
 import pytest
 
 from probes.estimates import factor
+from probes.exec_sample import ExecSample
 from probes.exec_sum import ExecSum
-from probes.samples import (
-    Counts,
-    Duty,
-    Estimate,
-    Estimates,
-    ExecSample,
-    Frame,
-    LatencySample,
-    Sample,
-    SyscallSample,
-    Target,
-)
+from probes.frame import Frame
+from probes.latency_sample import LatencySample, Target
+from probes.sample import Counts, Duty, Estimate, Estimates, Sample
 from probes.sums import Tick
+from probes.syscall_sample import SyscallSample
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics.collector import Metrics
 from tui.panes.base import failed_lines

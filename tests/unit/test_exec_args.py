@@ -10,9 +10,9 @@ import pytest
 
 from probes import kernel, start
 from probes.base import ProbeError
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.execs import ExecProbe
 from probes.privileges import User
-from probes.samples import ExecEvent, ExecSample, ExitEvent
 from tui import cli
 from tui.agent import command
 from tui.agent.options import ServeOptions

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import execlog
+from probes.exec_sample import ExecEvent, ExitEvent
 from probes.execlog import ExecLog, join_args, short_cgroup
-from probes.samples import ExecEvent, ExitEvent
 
 HEX = "0123456789abcdef" * 4
 

@@ -13,8 +13,8 @@ import pytest
 from probes import execs
 from probes.base import ProbeError
 from probes.cgroups import Cgroups
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.execs import ExecProbe, split_args
-from probes.samples import ExecEvent, ExecSample, ExitEvent
 from tests.paths import PROBES
 
 SOURCE = (PROBES / "execs.bpf.c").read_text()

@@ -21,7 +21,9 @@ from xml.etree import ElementTree
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import ExecEvent, ExecSample, Filters, Frame, Notice, Sample
+from probes.exec_sample import ExecEvent, ExecSample
+from probes.frame import Filters, Frame, Notice
+from probes.sample import Sample
 from tests.paths import ROOT
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames

@@ -9,12 +9,13 @@ import pytest
 
 from probes.cgroups import Cgroups
 from probes.estimates import factor
+from probes.exec_sample import ExecEvent, ExecSample
 from probes.exec_sum import ExecSum
 from probes.execs import FAILED, ExecProbe
 from probes.failed_execs import LEVELS, FailedExecs, failed_estimate
 from probes.governor import SAMPLING
 from probes.messages import BurstReport
-from probes.samples import Duty, Estimate, ExecEvent, ExecSample
+from probes.sample import Duty, Estimate
 from probes.sums import Tick
 from tests.unit.metrics_feed import frame, nowhere, values
 from tests.unit.test_execs_decode import Ring, exec_record

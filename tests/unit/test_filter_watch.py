@@ -16,7 +16,7 @@ import pytest
 from probes import filter_watch, kernel
 from probes.base import ProbeError
 from probes.filter_watch import ENDED, FilterWatch, check_started
-from probes.samples import Filters
+from probes.frame import Filters
 
 TICK = 10_000_000
 STAT = "811 (a) S 1 ((x) R 1 811 811 0 -1 4194304 99 0 0 0 1 2 0 0 20 0 1 0 123456 1 2 3"

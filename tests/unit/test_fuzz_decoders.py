@@ -15,12 +15,12 @@ import pytest
 
 from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.frame import Frame
 from probes.framing import DELTA, HEADER, KEY, Decoder
 from probes.limits import CodecError
 from probes.recorded import Recording
 from probes.recording import MAGIC, Reader
 from probes.replay import ReplaySource
-from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tests.fuzzing import inputs, long
 from tests.pilot.fake import FakeSource

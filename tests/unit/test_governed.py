@@ -17,8 +17,9 @@ from probes.governed import Busy, Governed, Hands
 from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
 from probes.latency_budget import COUNTED, EVENTS, Ladders
 from probes.latency_facts import TargetFacts
+from probes.latency_sample import Target
 from probes.probe import Probe
-from probes.samples import NO_COST, Counts, Histogram, Target
+from probes.sample import NO_COST, Counts, Histogram
 from probes.syscall_rows import SyscallTotals
 from probes.syscalls import TIMED, SyscallProbe
 from tests.unit.target_facts import target_facts

@@ -16,9 +16,11 @@ from typing import cast
 import pytest
 
 from probes.base import ProbeError
+from probes.frame import Frame, Notice
+from probes.latency_sample import LatencySample, Target
 from probes.recording import Reader
 from probes.replay import ReplaySource
-from probes.samples import Frame, LatencySample, Notice, State, Target
+from probes.sample import State
 from tests.unit.test_recording import make_frames, write
 from tui.commands import stream_record as headless
 from tui.commands.snapshot import snapshot

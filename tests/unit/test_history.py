@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from probes.frame import Frame, Host
 from probes.history import CHUNK, History
-from probes.samples import Counts, Frame, Histogram, Host, SyscallSample
+from probes.sample import Counts, Histogram
+from probes.syscall_sample import SyscallSample
 from probes.timeline import Cursor
 from tests.unit import strategies as own
 from tests.unit.test_recording import make_frames

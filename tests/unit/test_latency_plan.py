@@ -380,7 +380,7 @@ def test_maps_are_bounded_on_machines_of_any_size(cpus: int) -> None:
 def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """One histogram for all mechanisms, one after the other: each has its own calls only."""
     from probes import hdr
-    from probes.samples import Histogram
+    from probes.sample import Histogram
 
     reads = iter(
         [

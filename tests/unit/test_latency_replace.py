@@ -14,9 +14,9 @@ import pytest
 from probes.base import ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_facts import TargetFacts
+from probes.latency_sample import Spent
 from probes.latency_unit import Unit
 from probes.rows import SeenRow, Values
-from probes.samples import Spent
 from tests.unit.target_facts import target_facts
 
 

@@ -11,8 +11,9 @@ import pytest
 from probes.latency import NO_BURSTS, LatencyProbe
 from probes.latency_budget import COUNTED, EVENTS, Ladders
 from probes.latency_facts import TargetFacts
+from probes.latency_sample import Target
 from probes.messages import BurstReport, Recipe
-from probes.samples import Duty, Histogram, Target
+from probes.sample import Duty, Histogram
 from probes.slowdown import Threads
 from probes.target_bursts import TargetBursts
 from probes.units import Link, Unit, Units

@@ -22,13 +22,16 @@ import pytest
 from probes import bounded_json
 from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.exec_sample import ExecEvent, ExecSample
+from probes.frame import Frame, Host
 from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
 from probes.limits import MOST_ENTRIES, MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
 from probes.recorded import Recording
 from probes.recording import MAGIC, Reader, Writer
 from probes.replay import ReplaySource
-from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
+from probes.sample import Counts
 from probes.state_size import characters, entries
+from probes.syscall_sample import SyscallSample
 from probes.timeline import Cursor
 from tests.paths import ROOT
 from tests.unit.test_recording import make_frames

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, Frame, Host
+from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample
+from probes.frame import Frame, Host
 from tui.shared.frame_mailbox import Mailbox
 
 EACH = 100

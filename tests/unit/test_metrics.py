@@ -9,26 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.samples import (
-    Budget,
-    Cost,
-    Counts,
-    CpuTimes,
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-    Filters,
-    Frame,
-    Histogram,
-    LatencySample,
-    Notice,
-    PmcSample,
-    Reading,
-    Sample,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.frame import Filters, Frame, Notice
+from probes.latency_sample import LatencySample, Target
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Budget, Cost, Counts, Histogram, Sample
+from probes.syscall_sample import SyscallSample
 from tests.unit import strategies as own
 from tests.unit.metrics_feed import frame, is_counter, nowhere, series, values
 from tui.agent.metrics.collector import Metrics

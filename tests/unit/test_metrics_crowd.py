@@ -15,16 +15,11 @@ from hypothesis import strategies as st
 
 from probes import cgroups, kernel, processes
 from probes.cgroups import cgroup_of
-from probes.samples import (
-    Counts,
-    Histogram,
-    LatencySample,
-    PmcSample,
-    Reading,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.latency_sample import LatencySample, Target
+from probes.pmc_sample import PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Counts, Histogram
+from probes.syscall_sample import SyscallSample
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics import top_series
 from tui.agent.metrics.collector import Metrics

@@ -6,7 +6,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.samples import Counts, Histogram, LatencySample, SyscallSample
+from probes.latency_sample import LatencySample
+from probes.sample import Counts, Histogram
+from probes.syscall_sample import SyscallSample
 from probes.tables import comparable
 from tui.agent.metrics.increases import more, more_counts, more_of, more_spent
 

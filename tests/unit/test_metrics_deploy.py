@@ -8,25 +8,13 @@ import re
 from typing import Any
 
 from probes import hdr
-from probes.samples import (
-    Budget,
-    Cost,
-    Counts,
-    CpuTimes,
-    Duty,
-    Estimate,
-    Estimates,
-    ExecSample,
-    Frame,
-    Histogram,
-    Host,
-    LatencySample,
-    PmcSample,
-    Reading,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.exec_sample import ExecSample
+from probes.frame import Frame, Host
+from probes.latency_sample import LatencySample, Target
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Budget, Cost, Counts, Duty, Estimate, Estimates, Histogram
+from probes.syscall_sample import SyscallSample
 from tests.paths import ROOT
 from tests.unit.metrics_feed import values
 from tui.agent.metrics.collector import Metrics

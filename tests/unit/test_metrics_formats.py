@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from probes import hdr
-from probes.samples import Histogram, LatencySample, SyscallSample, Target
+from probes.latency_sample import LatencySample, Target
+from probes.sample import Histogram
+from probes.syscall_sample import SyscallSample
 from tests.unit.hostile import hostile_frames
 from tests.unit.metrics_feed import OPENMETRICS, PROTOBUF, decoded, frame, nowhere, values
 from tui.agent.metrics.collector import Metrics

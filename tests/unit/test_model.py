@@ -8,14 +8,11 @@ from dataclasses import replace
 import pytest
 
 from probes import hdr
-from probes.model import (
-    count_delta,
-    histogram_delta,
-    int_delta,
-    seconds_between,
-    syscall_view,
-)
-from probes.samples import Counts, Frame, Histogram, Host, SyscallSample
+from probes.frame import Frame, Host
+from probes.model import count_delta, histogram_delta, int_delta, seconds_between
+from probes.sample import Counts, Histogram
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import syscall_view
 
 
 def frame(mono: float, interval: float = 1) -> Frame:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probes import hdr
-from probes.model import latency_view
-from probes.samples import Histogram, LatencySample, Spent, Target
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.latency_view import latency_view
+from probes.sample import Histogram
 
 
 def histogram(*durations: int) -> Histogram:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Sample class in a module of its own is recorded and read like those of `probes.samples`."""
+"""A Sample class in a module of its own is recorded and read like those of `probes.sample`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pytest
 
 from probes.codec import FrameCodec
 from probes.execs import ExecProbe
+from probes.frame import Frame, Host
 from probes.limits import Count, Cpu
 from probes.recording import Reader, Writer
-from probes.samples import Counts, Frame, Host, Sample, SyscallSample
+from probes.sample import Counts, Sample
+from probes.syscall_sample import SyscallSample
 from tui import registry
 from tui.commands import diff_input as runs
 

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from probes.samples import EMPTY, Counts, ExecSample, Frame, Host, Sample, SyscallSample
+from probes.exec_sample import ExecSample
+from probes.frame import Frame, Host
+from probes.sample import EMPTY, Counts, Sample
+from probes.syscall_sample import SyscallSample
 from tests.unit.pmc_feed import Feed
 from tui.export.graphs import INNER, LEFT, chart, heatmap, spans
 from tui.panes.base import Pane

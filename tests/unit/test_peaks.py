@@ -20,7 +20,7 @@ from probes.histograms import Histograms
 from probes.model import histogram_delta
 from probes.peak_values import maximum, with_peak
 from probes.peaks import Peaks
-from probes.samples import NO_HISTOGRAM, Histogram
+from probes.sample import NO_HISTOGRAM, Histogram
 
 CPUS, SLOTS, SLOT = 2, 3, 1
 HIST = 32 + 4 * hdr.BUCKETS

@@ -13,14 +13,17 @@ import pytest
 from probes import kernel, pmc
 from probes.codec import FrameCodec
 from probes.estimates import duty_object, factor
+from probes.frame import Frame, Host
 from probes.governor import DETACHED, QUICK_BURSTS, SAMPLED, SAMPLING
 from probes.messages import BurstReport
 from probes.pmc import PmcProbe
 from probes.pmc_bursts import CLOCK, IPC, SWITCHES
+from probes.pmc_sample import PmcSample, TaskTimes
 from probes.pmc_stream import pmc_contract
 from probes.pmc_sum import PmcSum
 from probes.pmc_view import pmc_view
-from probes.samples import Frame, Host, PmcSample, Reading, Sample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Sample
 from probes.sums import Tick
 from probes.window_rows import RowSum
 from tests.unit.metrics_feed import nowhere, values

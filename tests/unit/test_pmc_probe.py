@@ -16,9 +16,11 @@ import pytest
 from probes import kernel, pmc, pmc_processes, pmc_rows
 from probes.base import Loaded, ProbeError
 from probes.codec import FrameCodec
+from probes.frame import Frame, Host
 from probes.pmc import PmcProbe, geometry
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.pmc_view import pmc_view
-from probes.samples import CpuTimes, Frame, Host, PmcSample, Reading, TaskTimes
+from probes.readings import Reading
 from tests.paths import PROBES
 
 CPUS, ROWS = 2, 16

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.codec import FrameCodec
+from probes.frame import Frame, Host
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.pmc_stream import field_name, pmc_contract
 from probes.pmc_view import Count, pmc_view, scaled, sum_of
-from probes.samples import CpuTimes, Frame, Host, PmcSample, Reading, TaskTimes
+from probes.readings import Reading
 from probes.stream import dumps
 from tests.unit.strategies import pmc_samples
 

@@ -20,10 +20,13 @@ from hypothesis import strategies as st
 from probes import recorded
 from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.exec_sample import ExecEvent, ExecSample
+from probes.frame import Frame, Host
 from probes.framing import KEY, KEY_EVERY
 from probes.limits import CodecError
 from probes.recording import Reader, Writer
-from probes.samples import Counts, ExecEvent, ExecSample, Frame, Host, SyscallSample
+from probes.sample import Counts
+from probes.syscall_sample import SyscallSample
 from tests.fuzzing import inputs, long
 from tests.unit import strategies as own
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from probes import recording, timeline
+from probes.frame import Frame
 from probes.framing import Encoder
 from probes.recorded import Recording
 from probes.recording import MAGIC, MOST_CHANGES, Reader
-from probes.samples import Counts, Frame, SyscallSample
+from probes.sample import Counts
+from probes.syscall_sample import SyscallSample
 from probes.timeline import Cursor
 from tests.pilot.fake import FakeSource
 

@@ -14,9 +14,9 @@ import pytest
 
 from probes import remote
 from probes.base import Found, ProbeError
+from probes.frame import Filters, Frame
 from probes.framing import Encoder, message
 from probes.remote import GENERATIONS, LONGEST_SILENCE, RemoteSource
-from probes.samples import Filters, Frame
 from tests.unit.test_recording import make_frames
 
 DEADLINE = 10.0

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from probes.base import ProbeError
+from probes.exec_sample import ExecSample
+from probes.frame import NO_FILTERS, Frame
 from probes.replay import ReplaySource
-from probes.samples import NO_FILTERS, ExecSample, Frame, SyscallSample
+from probes.syscall_sample import SyscallSample
 from tests.unit.test_recording import make_frames, write
 
 WAIT = 20.0

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from probes.samples import MAX_EVENTS, ExecEvent, ExecSample, Frame, Host
+from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample
+from probes.frame import Frame, Host
 from tui.commands.flow_control import AHEAD, LEAST, Room
 
 EVENT = ExecEvent(

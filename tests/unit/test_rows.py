@@ -20,7 +20,7 @@ from probes.control import Control
 from probes.histograms import Histograms, slices_for
 from probes.processes import MOST_KNOWN, Processes, pid_of
 from probes.rows import ROW_MAPS, RowTable, name_of_comm
-from probes.samples import NO_HISTOGRAM, Histogram
+from probes.sample import NO_HISTOGRAM, Histogram
 from probes.text import raw_of
 from tests.paths import INCLUDE
 

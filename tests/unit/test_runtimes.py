@@ -19,9 +19,9 @@ import pytest
 from probes import broker, ipc, messages, namer, runtimes
 from probes.broker import Broker
 from probes.broker_link import BrokerLink, connected
+from probes.exec_sample import ExecEvent, ExecSample
 from probes.named import Naming
 from probes.runtimes import Told, ask
-from probes.samples import ExecEvent, ExecSample
 
 ID = "0123456789ab" + "cd" * 26
 OTHER = "f" * 12 + "01" * 26

@@ -32,8 +32,9 @@ from probes import (
 )
 from probes import summary as summary_module
 from probes.estimates import student
+from probes.frame import Frame, Host
 from probes.recording import Reader, Writer
-from probes.samples import Duty, Estimate, Frame, Histogram, Host, Sample
+from probes.sample import Duty, Estimate, Histogram, Sample
 from probes.schema import ComparedRows, Rate, Schema
 from probes.state_size import entries
 from probes.stream import dumps, stream_object
@@ -56,7 +57,8 @@ KINDS = {"toys": ToyProbe}
 
 ONCE = (
     schema, series, state_size, stream, sums, summary_module, summary_limits, table_sum, tables,
-    timeline, totals, windows, runs, figures, comparison, diff_module, html, declared, metrics, table_counters,
+    timeline, totals, windows, runs, figures, comparison, diff_module, html, declared, metrics,
+    table_counters,
 )  # fmt: skip
 """What is written once for all probes."""
 

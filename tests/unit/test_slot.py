@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from probes.probe import Probe
-from probes.samples import SyscallSample
 from probes.slot import Slot
+from probes.syscall_sample import SyscallSample
 
 
 @pytest.fixture

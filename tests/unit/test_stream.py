@@ -11,25 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probes.exec_sample import ExecSample
 from probes.execs import ExecProbe
+from probes.frame import Filters, Frame, Host, Notice
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.probe import Probe
-from probes.samples import (
-    Budget,
-    Cost,
-    Counts,
-    CpuTimes,
-    ExecSample,
-    Filters,
-    Frame,
-    Host,
-    Notice,
-    PmcSample,
-    Reading,
-    Sample,
-    SyscallSample,
-    TaskTimes,
-)
+from probes.readings import Reading
+from probes.sample import Budget, Cost, Counts, Sample
 from probes.stream import dumps, stream_object
+from probes.syscall_sample import SyscallSample
 from probes.syscalls import SyscallProbe
 from tests.unit import strategies as own
 

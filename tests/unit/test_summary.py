@@ -12,28 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes import hdr, pruned, sums, syscall_sum
-from probes.samples import (
-    Counts,
-    CpuTimes,
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-    Frame,
-    Histogram,
-    Host,
-    LatencySample,
-    PmcSample,
-    Reading,
-    Sample,
-    Spent,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.frame import Frame, Host
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
+from probes.sample import Counts, Histogram, Sample
 from probes.series import POINT_LIMIT
 from probes.stream import dumps, stream_object
 from probes.summary import Summarizer, Summary, summarize
 from probes.summary_limits import LIMITS, TableLimits, quarter_bounds
+from probes.syscall_sample import SyscallSample
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own
 from tests.unit.test_stream import _typed

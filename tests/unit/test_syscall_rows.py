@@ -13,7 +13,7 @@ import pytest
 
 from probes import hdr, peaks, syscall_rows
 from probes.control import Control
-from probes.samples import NO_COST, Counts, Histogram
+from probes.sample import NO_COST, Counts, Histogram
 from probes.syscall_names import BY_SIGSYS, KERNEL_ERRNOS, errno_name
 from probes.syscall_rows import (
     CALLS,

@@ -12,10 +12,11 @@ import pytest
 from probes import hdr
 from probes.estimates import factor, known_error, standard_error
 from probes.latency_contract import latency_contract
+from probes.latency_sample import LatencySample, Target
 from probes.latency_sum import LatencySum
+from probes.latency_view import latency_view
 from probes.messages import BurstReport
-from probes.model import latency_view
-from probes.samples import Duty, Estimate, Histogram, LatencySample, Target
+from probes.sample import Duty, Estimate, Histogram
 from probes.slowdown import Threads
 from probes.sums import Tick
 from probes.target_bursts import FEWEST, TargetBursts

@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from probes.frame import Frame, Host
 from probes.latency_contract import latency_contract
-from probes.samples import NO_HISTOGRAM, Estimate, Frame, Histogram, Host, LatencySample, Target
+from probes.latency_sample import LatencySample, Target
+from probes.sample import NO_HISTOGRAM, Estimate, Histogram
 from tests.unit.metrics_feed import values
 from tests.unit.test_metrics import fed
 from tests.unit.test_recording import read, write

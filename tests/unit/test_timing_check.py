@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from probes import hdr
-from probes.samples import Histogram
+from probes.sample import Histogram
 from tests.kernel.timing import assert_between
 
 INSIDE = [20_000 + 1000 * i for i in range(100)]

@@ -16,27 +16,15 @@ from msgspec import convert
 from probes import summary, syscall_totals
 from probes.base import ProbeError
 from probes.counter_tables import Unusual, only_rises
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.frame import Filters, Frame, Host
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.readings import Reading
 from probes.record_fields import TIMED
 from probes.recording import Writer
-from probes.samples import (
-    Counts,
-    CpuTimes,
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-    Filters,
-    Frame,
-    Histogram,
-    Host,
-    LatencySample,
-    PmcSample,
-    Reading,
-    Sample,
-    Spent,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.sample import Counts, Histogram, Sample
+from probes.syscall_sample import SyscallSample
 from tests.paths import ROOT
 from tui.commands import diff_input
 from tui.commands.figures import Figure, Key

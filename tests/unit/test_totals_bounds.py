@@ -13,11 +13,12 @@ from probes import bounded_json, counter_tables, execlog, hdr, pmc_sum, pmc_tota
 from probes import totals as totals_module
 from probes.base import ProbeError
 from probes.counter_tables import Histograms, Unusual
+from probes.exec_sample import ExecEvent
 from probes.execlog import ExecLog
 from probes.framing import DELTA, HEADER, KEY
+from probes.pmc_sample import PmcSample, TaskTimes
 from probes.programs import Programs
 from probes.record_fields import TIMED
-from probes.samples import ExecEvent, PmcSample, TaskTimes
 from tui.commands import diff_input as runs
 from tui.registry import SAMPLES
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from probes.frame import Frame
 from probes.history import History
-from probes.samples import Frame
 from probes.timeline import Cursor
 from tests.unit.test_recording import make_frames
 from tui.panes.base import Pane

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Filters
+from probes.frame import NO_FILTERS, Filters
 from tui.settings.filter_syntax import parse_filters
 
 

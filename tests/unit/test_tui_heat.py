@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import hdr
-from probes.model import TargetRow
-from probes.samples import Histogram, Target
+from probes.latency_sample import Target
+from probes.latency_view import TargetRow
+from probes.sample import Histogram
 from tui.panes.heatmap import COLUMNS, Heat, Moment, ceiling, heat_lines, level
 from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale

@@ -10,7 +10,9 @@ import pytest
 
 from probes import hdr
 from probes.base import ProbeError
-from probes.samples import Frame, Histogram, Host, LatencySample, Sample, Spent, Target
+from probes.frame import Frame, Host
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.sample import Histogram, Sample
 from tests.pilot.fake import HOSTILE_COMM, FakeSource, failed
 from tests.pilot.fake_latency import BROKEN, FakeLatency
 from tui.panes.latency import VIEWS, LatencyPane

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from probes.base import ProbeError
-from probes.samples import PmcSample
+from probes.pmc_sample import PmcSample
 from tests.pilot.fake import failed
 from tests.pilot.fake_pmc import NO_PMU
 from tests.unit.pmc_feed import BASE, Feed, feed_counted

@@ -11,10 +11,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from probes.frame import Frame
 from probes.history import History
 from probes.recorded import Recording
 from probes.recording import Reader
-from probes.samples import Frame
 from probes.timeline import Timeline
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own

@@ -11,7 +11,7 @@ import pytest
 from probes import bounded_json, hdr
 from probes.codec import FrameCodec
 from probes.limits import CodecError
-from probes.samples import Sample
+from probes.sample import Sample
 from probes.stream import stream_object
 from tests.unit.test_limits import BASE
 from tests.unit.test_recording import make_frames

@@ -10,24 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes import window_rows, windows
+from probes.frame import Frame, Host
 from probes.history import History
-from probes.model import latency_view, syscall_view
+from probes.latency_sample import LatencySample, Spent, Target
+from probes.latency_view import latency_view
+from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
 from probes.pmc_view import pmc_view
-from probes.samples import (
-    Counts,
-    CpuTimes,
-    Frame,
-    Histogram,
-    Host,
-    LatencySample,
-    PmcSample,
-    Reading,
-    Sample,
-    Spent,
-    SyscallSample,
-    Target,
-    TaskTimes,
-)
+from probes.readings import Reading
+from probes.sample import Counts, Histogram, Sample
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import syscall_view
 from probes.windows import SINCE_START, Windows
 
 LIFE = 3

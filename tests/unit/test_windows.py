@@ -7,17 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from probes.exec_sample import ExecSample
+from probes.frame import Frame
 from probes.history import History
-from probes.samples import (
-    ExecSample,
-    Frame,
-    Histogram,
-    LatencySample,
-    PmcSample,
-    Sample,
-    SyscallSample,
-    Target,
-)
+from probes.latency_sample import LatencySample, Target
+from probes.pmc_sample import PmcSample
+from probes.sample import Histogram, Sample
+from probes.syscall_sample import SyscallSample
 from probes.windows import KEPT, SINCE_START, Windows, continues
 from tests.unit.test_recording import make_frames
 

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 from probes.base import Loaded, Params, Plan
 from probes.limits import Count, Cpu, Id, Name, Total
 from probes.probe import Probe
-from probes.samples import Estimate, Histogram, Sample
+from probes.sample import Estimate, Histogram, Sample
 from probes.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 from tui.registry import Entry
 

@@ -23,7 +23,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from probes.base import ProbeError
-from probes.samples import Frame
+from probes.frame import Frame
 from tui.app.controllers.assembly import Controllers
 from tui.app.controllers.hosts import LOOK_SECONDS
 from tui.app.messages import (

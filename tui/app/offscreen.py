@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from probes.base import Found
+from probes.frame import Filters, Frame
 from probes.history import History
-from probes.samples import Filters, Frame
 from tui.app.app import ProbetopApp
 from tui.export.picture import picture
 from tui.sessions.session import Session

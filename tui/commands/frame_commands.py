@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from probes.base import ProbeError, Source
+from probes.frame import Filters
 from probes.governed import LIFTED
-from probes.samples import Filters
 from tui.settings.decoding import OPTION_TYPES, Pid, Text, Uid, strict_json, typed
 from tui.settings.validators import LONGEST, SHORTEST, check_comm
 

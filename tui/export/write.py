@@ -10,7 +10,7 @@ from pathlib import Path
 from probes import file_maker
 from probes.base import ProbeError
 from probes.files import unusable
-from probes.samples import Frame
+from probes.frame import Frame
 from probes.stream import dumps
 from probes.summary import Summarizer, Summary
 from probes.summary_limits import LIMITS

@@ -12,11 +12,12 @@ from functools import lru_cache
 from probes.cgroup_names import CgroupName, describe
 from probes.elapsed import counted_seconds
 from probes.estimates import factor
+from probes.exec_sample import ExecSample
 from probes.execlog import ExecLog, ExecRow, group_of
 from probes.failed_execs import failed_estimate
+from probes.frame import Frame
 from probes.governor import SAMPLING
 from probes.model import seconds_between
-from probes.samples import ExecSample, Frame
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from probes.estimates import duty_between
-from probes.samples import Estimate, LatencySample, Target
+from probes.latency_sample import LatencySample, Target
+from probes.sample import Estimate
 
 LONGEST = 8.0
 """Seconds for which an estimate is shown: bursts come more often than that."""

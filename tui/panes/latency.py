@@ -7,8 +7,10 @@ Its numbers are those of `probes.model.latency_view`, divided by the interval's 
 from __future__ import annotations
 
 from probes.elapsed import counted_seconds
-from probes.model import LatencyView, SpentRow, latency_view, seconds_between, target_spent
-from probes.samples import Frame, LatencySample
+from probes.frame import Frame
+from probes.latency_sample import LatencySample
+from probes.latency_view import LatencyView, SpentRow, latency_view, target_spent
+from probes.model import seconds_between
 from tui.panes.base import Pane
 from tui.panes.heatmap import Moment
 from tui.panes.held import Held

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from probes.elapsed import counted_seconds
 from probes.estimates import factor
+from probes.frame import Frame
 from probes.model import seconds_between
 from probes.pmc_bursts import SWITCHES
 from probes.pmc_events import CUSTOM, MODES, SETS
+from probes.pmc_sample import PmcSample
 from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.processes import pid_of
-from probes.samples import Frame, PmcSample
 from tui.panes import cpu_strip, pmc_detail
 from tui.panes.asked_options import Asked
 from tui.panes.base import Pane

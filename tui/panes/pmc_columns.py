@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from probes.estimates import factor
 from probes.pmc_bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
+from probes.pmc_sample import PmcSample
 from probes.pmc_view import Counters, PmcView, TaskRow
-from probes.samples import PmcSample
 from tui.panes.table import Column
 from tui.shared.styled_lines import Span
 from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from probes.model import CallRow
 from probes.processes import pid_of
+from probes.syscall_view import CallRow
 from tui.panes.table import Column
 from tui.shared.styled_lines import Span
 from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_within

@@ -11,15 +11,10 @@ from dataclasses import replace
 
 from probes.elapsed import SHORTEST, counted_seconds
 from probes.estimates import factor
-from probes.model import (
-    CallRow,
-    ProcessRow,
-    SyscallView,
-    call_count,
-    seconds_between,
-    syscall_view,
-)
-from probes.samples import Frame, SyscallSample
+from probes.frame import Frame
+from probes.model import seconds_between
+from probes.syscall_sample import SyscallSample
+from probes.syscall_view import CallRow, ProcessRow, SyscallView, call_count, syscall_view
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, within, words
 from tui.panes.table import Column, Table

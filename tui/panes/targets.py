@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from probes.estimates import factor
-from probes.model import SpentRow, TargetRow
-from probes.samples import Duty
+from probes.latency_view import SpentRow, TargetRow
+from probes.sample import Duty
 from tui.panes.table import Column
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from probes.base import Found, Source
-from probes.samples import Filters, Frame
+from probes.frame import Filters, Frame
 
 
 class Guard:

@@ -8,8 +8,8 @@ import threading
 import time
 
 from probes.base import ProbeError
+from probes.frame import Frame
 from probes.recording import Writer
-from probes.samples import Frame
 
 
 def default_name(host: str, now: float, ending: str) -> str:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from probes.base import ProbeError, Source
+from probes.frame import Frame
 from probes.history import History
 from probes.replay import ReplaySource
-from probes.samples import Frame
 from tui.registry import REGISTRY
 from tui.sessions.guarded_source import Guard
 from tui.sessions.recorder import Recorder

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from probes.frame import Frame
 from probes.model import seconds_between
-from probes.samples import Frame
 from probes.timeline import Cursor, Timeline
 from probes.windows import Windows
 from tui.panes.base import Pane

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from probes.base import ProbeError
-from probes.samples import Filters
+from probes.frame import Filters
 from tui.settings import validators as checks
 
 EXAMPLE = "pid=N comm=NAME user=NAME cgroup=/PATH"

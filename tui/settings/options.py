@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Filters
+from probes.frame import NO_FILTERS, Filters
 from tui import registry
 from tui.settings.validators import (
     UsageError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from probes.samples import Frame
+from probes.frame import Frame
 
 
 class Mailbox:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes import hdr
-from probes.samples import Histogram
+from probes.sample import Histogram
 from tests.kernel.timing import rank
 
 Program = Callable[[str], Path]

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from probes import hdr
+from probes.frame import NO_FILTERS, Filters
 from probes.resolve import Mechanism, this_kernel
-from probes.samples import NO_FILTERS, Filters
 from tests.kernel.harness import Work, eventually, held_programs, program_ids
 from tests.kernel.test_latency_events import BLOCK
 from tests.kernel.timing import Timing, by_pid, rank, since

@@ -13,8 +13,8 @@ import pytest
 
 from probes.estimates import factor
 from probes.pmc_bursts import IPC
+from probes.pmc_sample import PmcSample
 from probes.pmc_view import pmc_view
-from probes.samples import PmcSample
 from tests.kernel.counting import Counting
 from tests.kernel.harness import Work, eventually
 from tests.vm.guest_pmu.perf import PerfStat

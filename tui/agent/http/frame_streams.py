@@ -15,9 +15,9 @@ from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
+from probes.frame import Frame
 from probes.framing import Encoder, message
 from probes.probe import Probe
-from probes.samples import Frame
 from probes.stream import dumps, stream_object
 from tui.agent.errors import Refused, complain
 from tui.agent.state.client_view import Sight, View

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from probes import specs
 from probes.base import ProbeError
-from probes.samples import NO_COST
+from probes.sample import NO_COST
 from probes.slot import Standing
 from tui.agent.errors import Refused
 from tui.agent.http import schemas

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from probes.base import ProbeError
-from probes.samples import NO_FILTERS, Target
+from probes.frame import NO_FILTERS
+from probes.latency_sample import Target
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
 from tui.agent.http import schemas

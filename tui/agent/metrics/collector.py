@@ -15,7 +15,7 @@ from prometheus_client import ProcessCollector
 
 from probes.cgroup_names import describe
 from probes.cgroups import cgroup_of
-from probes.samples import Frame
+from probes.frame import Frame
 from tui.agent.metrics.exposition import negotiated, written
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
 from tui.agent.metrics.probe_collector import Collector

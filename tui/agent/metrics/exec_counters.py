@@ -5,12 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.samples import (
-    ExecEvent,
-    ExecSample,
-    ExitEvent,
-    Sample,
-)
+from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
+from probes.sample import Sample
 from probes.schema import Schema
 from probes.syscall_names import errno_name
 from probes.tables import comparable

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from probes.changes import changed
 from probes.model import histogram_delta
-from probes.samples import Counts, Histogram
+from probes.sample import Counts, Histogram
 
 K = TypeVar("K")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.model import estimated_calls, restarted
-from probes.samples import LatencySample, Sample, Target
+from probes.latency_sample import LatencySample, Target
+from probes.latency_view import estimated_calls, restarted
+from probes.sample import Sample
 from probes.schema import Schema
 from probes.tables import comparable
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label

@@ -7,14 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from probes.changes import changed
 from probes.pmc_bursts import CLOCK
+from probes.pmc_sample import CpuTimes, PmcSample
 from probes.pmc_view import SCALED_BELOW, exact, scaled
-from probes.readings import Readings, Row
-from probes.samples import (
-    CpuTimes,
-    PmcSample,
-    Reading,
-    Sample,
-)
+from probes.readings import Reading, Readings, Row
+from probes.sample import Sample
 from probes.schema import Schema
 from probes.tables import comparable
 from tui.agent.metrics.estimates import PmcEstimates

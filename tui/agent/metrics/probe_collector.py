@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
-from probes.samples import Sample
+from probes.sample import Sample
 from probes.schema import Schema
 from tui.agent.metrics.families import Family
 from tui.agent.metrics.top_series import Crowd

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 import probes
 from probes.elapsed import exact_seconds
 from probes.estimates import duty_between
-from probes.samples import Frame, Sample
+from probes.frame import Frame
+from probes.sample import Sample
 from probes.tables import comparable
 from tui.agent.metrics.families import Family, counter, gauge, label
 from tui.agent.metrics.increases import more

@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from probes.changes import changed
-from probes.samples import (
-    Sample,
-    SyscallSample,
-)
+from probes.sample import Sample
 from probes.schema import Schema
+from probes.syscall_sample import SyscallSample
 from probes.tables import comparable
 from tui.agent.metrics.estimates import SyscallEstimates
 from tui.agent.metrics.families import OTHER, Family, Names, counter, gauge, label

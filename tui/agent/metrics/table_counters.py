@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from probes.changes import changed
-from probes.samples import Sample
+from probes.sample import Sample
 from probes.schema import MeasureColumn, Schema, TableSchema
 from probes.tables import comparable, estimates, vector
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from probes.base import ProbeError
+from probes.frame import Filters, Frame
+from probes.latency_sample import LatencySample
 from probes.probe import Probe
-from probes.samples import Filters, Frame, LatencySample
 from probes.summary import Summarizer
 from tui.agent.errors import Refused
 from tui.agent.malloc_trim import returning_memory

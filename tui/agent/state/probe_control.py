@@ -16,8 +16,9 @@ from typing import Any
 from probes import specs
 from probes.base import Found, ProbeError
 from probes.filter_watch import FilterWatch
+from probes.frame import NO_FILTERS, Filters
+from probes.latency_sample import Target
 from probes.probe import Probe
-from probes.samples import NO_FILTERS, Filters, Target
 from probes.slot import Standing
 from tui.agent.errors import Refused
 from tui.agent.state.bounded_lock import BoundedLock

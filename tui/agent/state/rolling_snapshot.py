@@ -12,9 +12,9 @@ import asyncio
 import errno
 
 from probes import content_file
+from probes.frame import Frame
 from probes.framing import Encoder
 from probes.history import History
-from probes.samples import Frame
 from tui.agent.errors import Refused
 from tui.agent.malloc_trim import returning_memory
 from tui.agent.state.bounded_lock import BoundedLock

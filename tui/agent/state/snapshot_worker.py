@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from probes import content_file
+from probes.frame import Frame
 from probes.framing import Decoder
-from probes.samples import Frame
 from tui.app.preloaded import DRAWN, for_file
 from tui.export.write import content, new_summarizer
 

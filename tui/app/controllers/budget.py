@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from probes.base import ProbeError
 from probes.governed import LIFTED
-from probes.samples import Budget
+from probes.sample import Budget
 from tui.app.announcer import Announcer
 from tui.app.status import Hints
 from tui.app.view import View

@@ -10,7 +10,7 @@ from textual.app import SystemCommand
 
 from probes import kernel
 from probes.base import ProbeError
-from probes.samples import Filters
+from probes.frame import Filters
 from tui.app.announcer import Announcer
 from tui.app.controllers.drawing import Drawing
 from tui.app.screen import DashboardScreen
