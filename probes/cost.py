@@ -12,14 +12,11 @@ takes to call a program; that is measured where it is loaded (`outside`) and add
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from probes.base import Loaded
 from probes.messages import BurstReport, RunStats
 from probes.sample import Cost
-
-if TYPE_CHECKING:
-    from probes.probe import Probe
 
 MEASURING = 35.0
 """ns that the kernel's statistics take of a run which they measure: 20 to 50."""
@@ -283,6 +280,15 @@ def _rate(last: tuple[float, int], new: tuple[float, int], unknown: float | None
     return (new[1] - last[1]) / (new[0] - last[0])
 
 
+class Metered(Protocol):
+    """A probe, as far as its cost is concerned."""
+
+    meter: Meter
+
+    def drain(self) -> None:
+        """Bring `meter.events` up to this moment."""
+
+
 class CostWindows:
     """When run-time statistics are on: WINDOW seconds in EVERY, or always.
 
@@ -301,7 +307,7 @@ class CostWindows:
         self._ending = False
         self._next = 0.0
 
-    def due(self, running: Sequence[Probe], now: float) -> Literal["on", "off"] | None:
+    def due(self, running: Sequence[Metered], now: float) -> Literal["on", "off"] | None:
         """What the broker is to be asked for: statistics on (or their values now), or off."""
         if self.request is not None:
             return None
@@ -312,7 +318,7 @@ class CostWindows:
         self._ending = self._open
         return "off" if self._open and not self._always else "on"
 
-    def answered(self, runs: AllRuns | None, running: Sequence[Probe], now: float) -> None:
+    def answered(self, runs: AllRuns | None, running: Sequence[Metered], now: float) -> None:
         """The values as they are now; None where the kernel measures nothing."""
         self.request = None
         ended, self._ending = self._ending, False
@@ -334,7 +340,7 @@ class CostWindows:
             # It began while the end of the window before was under way.
             self._next = now
 
-    def begin_soon(self, probe: Probe, now: float) -> None:
+    def begin_soon(self, probe: Metered, now: float) -> None:
         """Measure a probe that has just begun, in a window of full length."""
         self._next = now
         if self._open:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 
 from msgspec import UNSET, Raw
 
@@ -85,3 +86,13 @@ class Counted:
     def sum(self) -> SampleSum:
         """What it counted, as if each Frame had been added up."""
         raise NotImplementedError
+
+
+def counted_of(kind: type[Sample]) -> Counted | None:
+    """What adds up records of Samples of this class, as their schema has it; None: nothing."""
+    if not kind.schema.records_path:
+        return None
+    # Large recordings are compared seldom: all else does without.
+    module, _, name = kind.schema.records_path.partition(":")
+    made: type[Counted] = getattr(import_module(module), name)
+    return made()

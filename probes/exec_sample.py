@@ -102,6 +102,10 @@ class ExecSample(Sample):
         dropped = self.dropped + older.dropped + over
         return replace(self, events=events[over:], dropped=dropped)
 
+    def without_events(self) -> Sample:
+        """The counters alone."""
+        return replace(self, events=())
+
     def with_fewer_events(self) -> Sample:
         """The newer half of the events; the others are counted as dropped."""
         over = (len(self.events) + 1) // 2

@@ -50,4 +50,5 @@ EXECS = Schema(
     in_bursts="{run} looked for failing executions in bursts for {length}: programs that were not "
     "found are not compared.",
     sum_path="probes.exec_sum:ExecSum",
+    records_path="probes.exec_totals:Execs",
 )

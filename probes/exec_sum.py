@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from probes.adding import (
     keep_first,
@@ -18,9 +18,6 @@ from probes.pruned import Left
 from probes.sample import NOT_ESTIMATED, Duty, Estimate, Sample
 from probes.summary_limits import TableLimits
 from probes.sums import SampleSum, Tick
-
-if TYPE_CHECKING:
-    from probes.counted import Counted
 
 FAILED_FIELDS = ("failed_duty", "failed_estimated", "failed_error")
 """What is told of failing executions where those were looked for in bursts."""
@@ -64,13 +61,6 @@ class ExecSum(SampleSum):
         )
         more = estimate_delta({0: old.estimated_failed}, {0: new.estimated_failed})
         add_all(self._estimated, more)
-
-    @staticmethod
-    def records() -> Counted:
-        """Rows and programs."""
-        from probes.exec_totals import Execs
-
-        return Execs()
 
     def finish(self, sample: Sample, own: dict[str, Any], left: Left) -> dict[str, Any]:
         """Rows and programs in the place of events."""

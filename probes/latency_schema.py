@@ -43,6 +43,7 @@ LATENCY = Schema(
         ),
     ),
     sum_path="probes.latency_sum:LatencySum",
+    records_path="probes.latency_totals:Latency",
     heavy=("processes", "texts"),
     spreads=("targets",),
 )

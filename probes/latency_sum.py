@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from probes.adding import (
     add_histogram,
@@ -29,9 +29,6 @@ from probes.pruned import KEPT, Left, leave
 from probes.sample import Estimate, Sample
 from probes.summary_limits import TableLimits, coarse, cut
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_TIMED, SampleSum, Tick
-
-if TYPE_CHECKING:
-    from probes.counted import Counted
 
 
 class LatencySum(SampleSum):
@@ -109,13 +106,6 @@ class LatencySum(SampleSum):
             spent = with_bursts(spent, old, new)
             if spent.n and not new.counts_only:
                 tick.spent[new.spec] = dict(spent.buckets)
-
-    @staticmethod
-    def records() -> Counted:
-        """Calls and durations of targets."""
-        from probes.latency_totals import Latency
-
-        return Latency()
 
     def cut(
         self, own: dict[str, Any], limits: TableLimits, left: Left, others: dict[str, Any]

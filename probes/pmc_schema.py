@@ -82,4 +82,5 @@ PMC = Schema(
         ),
     ),
     sum_path="probes.pmc_sum:PmcSum",
+    records_path="probes.pmc_totals:Pmc",
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from probes.adding import (
     add_readings,
@@ -22,9 +22,6 @@ from probes.pruned import KEPT, leave
 from probes.readings import Reading
 from probes.sample import NOT_ESTIMATED, Estimate, Sample
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, SampleSum, Tick
-
-if TYPE_CHECKING:
-    from probes.counted import Counted
 
 
 class PmcSum(SampleSum):
@@ -105,13 +102,6 @@ class PmcSum(SampleSum):
             or loses(before.cpus, after.cpus)
             or loses(before.estimated, after.estimated)
         )
-
-    @staticmethod
-    def records() -> Counted:
-        """All of it."""
-        from probes.pmc_totals import Pmc
-
-        return Pmc()
 
     def _own(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from probes.base import Found, ProbeError
-from probes.exec_sample import ExecSample
 from probes.files import printable
 from probes.frame import Frame
 from probes.recorded import Recording
@@ -180,6 +179,4 @@ def _moved(frame: Frame, mono: float, generation: int) -> Frame:
 
 def _off(sample: Sample) -> Sample:
     """A hidden probe's Sample: its counters go on, so that showing it again shows no jump."""
-    if isinstance(sample, ExecSample):
-        return replace(sample, state="off", events=())
-    return replace(sample, state="off")
+    return replace(sample.without_events(), state="off")

@@ -191,7 +191,8 @@ class Schema:
     `lines` are its series and `figures` what is compared, both made of the tables where they are
     None. `duties` names fields of its object, other than those of figures, that tell of bursts.
     `in_bursts` is the warning of a comparison with what bursts saw. `sum_path` is
-    "module:SampleSum class" for a probe whose Samples are not added up by its tables alone.
+    "module:SampleSum class" for a probe whose Samples are not added up by its tables alone, and
+    `records_path` "module:Counted class" for one whose recordings are added up without Frames.
     `heavy` are large fields of the Sample that only tables are made of: what is drawn over time
     does without. `spreads` are mappings to histograms, or to what has one, other than tables'.
     """
@@ -203,6 +204,7 @@ class Schema:
     duties: tuple[str, ...] = ()
     in_bursts: str = IN_BURSTS
     sum_path: str = ""
+    records_path: str = ""
     heavy: tuple[str, ...] = ()
     spreads: tuple[str, ...] = ()
 

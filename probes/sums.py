@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from probes.adding import (
     add_to,
@@ -25,9 +25,6 @@ from probes.estimates import (
 from probes.pruned import ROOM, Left
 from probes.sample import Duty, Sample
 from probes.summary_limits import TableLimits, cut
-
-if TYPE_CHECKING:
-    from probes.counted import Counted
 
 MOST_KEYS = 50_000
 """Keys of tables in which a real machine has some hundreds: calls, errnos, CPUs, names."""
@@ -181,11 +178,6 @@ class SampleSum:
     def _own(self) -> dict[str, Any]:
         """The probe's own fields."""
         return {}
-
-    @staticmethod
-    def records() -> Counted | None:
-        """What takes the same from a recording's records, see `probes.totals`; None: nothing."""
-        return None
 
     def finish(self, sample: Sample, own: dict[str, Any], left: Left) -> dict[str, Any]:
         """The fields of a summary's object: `own` has those of a stream object of the span."""

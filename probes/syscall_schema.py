@@ -59,6 +59,7 @@ SYSCALLS = Schema(
         ),
     ),
     sum_path="probes.syscall_sum:SyscallSum",
+    records_path="probes.syscall_totals:Syscalls",
     heavy=("matrix", "errnos", "latency"),
     spreads=("latency",),
 )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from probes.adding import (
     add_histogram,
@@ -27,9 +27,6 @@ from probes.pruned import KEPT, Left, leave, without_first
 from probes.sample import NONE_ESTIMATED, Counts, Estimate, Estimates, Histogram, Sample
 from probes.sums import MOST_KEYS, MOST_NAMES, MOST_ROWS, MOST_TIMED, SampleSum, Tick
 from probes.syscall_sample import SyscallSample
-
-if TYPE_CHECKING:
-    from probes.counted import Counted
 
 
 class SyscallSum(SampleSum):
@@ -120,13 +117,6 @@ class SyscallSum(SampleSum):
             or loses(before.matrix, after.matrix)
             or loses(before.estimated_processes, after.estimated_processes)
         )
-
-    @staticmethod
-    def records() -> Counted:
-        """Calls, by name."""
-        from probes.syscall_totals import Syscalls
-
-        return Syscalls()
 
     def finish(self, sample: Sample, own: dict[str, Any], left: Left) -> dict[str, Any]:
         """With the matrix of processes and calls, and what was estimated in all."""

@@ -19,7 +19,7 @@ from typing import cast
 from msgspec import UNSET
 
 from probes import bounded_json
-from probes.counted import Counted
+from probes.counted import Counted, counted_of
 from probes.counter_tables import Unusual
 from probes.elapsed import counted_part
 from probes.frame import Filters, Host
@@ -28,7 +28,7 @@ from probes.model import SHORTEST
 from probes.record_fields import FILTERS, HOST, RECORD, Fields
 from probes.recording import Reader
 from probes.sample import Sample, State
-from probes.sums import SampleSum, sum_of
+from probes.sums import SampleSum
 
 _ERRORS = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
@@ -38,7 +38,7 @@ class RecordingTotals:
 
     def __init__(self, kinds: Mapping[str, type[Sample]]) -> None:
         """`kinds` are the Sample classes of the probes, by name."""
-        takers = {name: sum_of(kind).records() for name, kind in kinds.items()}
+        takers = {name: counted_of(kind) for name, kind in kinds.items()}
         self.probes = {name: taker for name, taker in takers.items() if taker is not None}
         self._unread = takers.keys() - self.probes.keys()
         self.frames = 0
