@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import NO_FILTERS, Frame
 from probes.start import open_live
 from tui.registry import REGISTRY

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from probes import elf_functions
-from probes.base import ProbeError
 from probes.elf import Elf
+from probes.errors import ProbeError
 from probes.open_file import OpenFile
 
 ROUNDS = 5

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, urlencode
 
 import probes
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.far_answers import NONSENSE, error_response, line, search_response
 
 FRAMES = "application/vnd.probetop.frames"

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes import bpfsys, kernel, memory_locks, returns
-from probes.base import Attach, ProbeError, TracedFile
+from probes.base import Attach
+from probes.errors import ProbeError
+from probes.traced_files import TracedFile
 
 Instructions = Callable[[str], bytes]
 """The compiled instructions of a function, by its name."""

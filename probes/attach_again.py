@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from probes import bpfsys, memory_locks
 from probes.attach import probe_event
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.messages import Recipe
 from probes.open_file import OpenFile
 

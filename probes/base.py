@@ -1,32 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a probe asks the loader for, what a source of Frames is, and how either fails."""
+"""What the loader is asked for and what it hands over: plans, attachments and loaded probes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
-from probes.frame import Filters, Frame
+from probes.errors import ProbeError
 from probes.messages import Answer, MessageError, convert
+from probes.traced_files import TracedFile
 
 T = TypeVar("T")
+
+
 Params = Mapping[str, Any]
 """Parameters of a probe, as they travel from the dashboard to the loader: JSON values."""
-
-
-class ProbeError(Exception):
-    """Something cannot be done: `why` in one sentence, and how to mend it (`fix`).
-
-    `log` holds what the tool chain printed, for the log file only.
-    """
-
-    def __init__(self, why: str, fix: str = "", log: str = "") -> None:
-        super().__init__(f"{why}: {fix}" if fix else why)
-        self.why = why
-        self.fix = fix
-        self.log = log
 
 
 Mechanism = Literal[
@@ -42,25 +32,6 @@ Mechanism = Literal[
     "timer",
     "edge",
 ]
-
-
-class TracedFile(Protocol):
-    """A file that stays open until it is attached to, see `probes.open_file`."""
-
-    path: str
-    fd: int
-    stat: os.stat_result
-
-    @property
-    def link(self) -> str:
-        """The path by which the kernel finds the open file, in this process only."""
-
-    @property
-    def is_overlaid(self) -> bool:
-        """Whether the file lies on overlayfs."""
-
-    def check(self) -> None:
-        """Raises ProbeError if the file was written to since it was opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,53 +144,3 @@ class Loaded:
         for fd in self.maps.values():
             os.close(fd)
         self.maps = {}
-
-
-class Found(NamedTuple):
-    """Something that can be traced here: the target `spec`, how, and a word about it.
-
-    `cost` is what a call of it will cost more, in ns, as measured on this machine; None when
-    unknown.
-    """
-
-    spec: str
-    mechanism: str
-    note: str = ""
-    cost: float | None = None
-
-
-class Source(Protocol):
-    """Where Frames come from: the live kernel, a recording, another machine.
-
-    `on_frame` is called from the source's own thread, once an interval, and must return at
-    once. Commands return immediately; their effect shows in a later Frame. A command that
-    this source cannot carry out raises ProbeError.
-    """
-
-    live: bool
-    title: str
-    lifts: bool
-
-    def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
-        """Begin. `on_end` is called once, with one sentence, if no Frame will follow."""
-
-    def stop(self) -> None:
-        """End within 0.2 seconds, everything released."""
-
-    def toggle(self, probe: str, on: bool) -> None:
-        """Attach or truly detach a probe."""
-
-    def set_option(self, probe: str, option: str, value: Any) -> None:
-        """Change a probe's option: syscalls' latency, latency's add and remove (of a target)."""
-
-    def set_filters(self, filters: Filters) -> None:
-        """Change what is counted."""
-
-    def set_interval(self, seconds: float) -> None:
-        """Change the time between Frames."""
-
-    def lift_budget(self, seconds: float) -> None:
-        """Give up nothing for so many seconds; 0: the budget holds again."""
-
-    def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
-        """What can be traced here and fits `query`, best first; answers from another thread."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from probes import boundaries, demangle, elf_functions, file_access, kernel, memory_locks
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.globs import matching
 from probes.mapped import MOST_BYTES
 from probes.near import did_you_mean, near, quote

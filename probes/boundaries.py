@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from probes import file_access, kernel, unprivileged
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.near import quote
 from probes.open_file import OpenFile
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_char_p, c_int, c_uint32, c_void_p
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 _LIBRARIES = ("libbpf.so.1", "libbpf.so.0", "libbcc_bpf.so.0", "libbcc.so.0")
 _POINTER, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION, _PROTOTYPE = 2, 4, 5, 6, 8, 12, 13

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from probes import elf_functions, go_files, own_returns, return_hazards
-from probes.base import ProbeError
 from probes.binaries import GO, FilePlace
+from probes.errors import ProbeError
 from probes.own_returns import NotProven, OwnReturns
 
 FORCE = "--force-timing if you know that none comes"

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 from probes import demangle, file_access, syscall_names
 from probes import kernel as machine
-from probes.base import ProbeError
 from probes.binaries import cached_libraries, find_binary, is_fragment, mappings, which
 from probes.elf_functions import functions, is_go, readable_names
+from probes.errors import ProbeError
 from probes.fuzzy import Index, Key
 from probes.lookup import open_directory
 from probes.open_file import OpenFile, open_file

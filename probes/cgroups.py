@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.text import escaped
 
 RESCAN_SECONDS, SCAN_SECONDS = 5.0, 0.05

@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.cgroups import cgroup_id
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.layouts import CONTROL
 from probes.maps import MappedArray, put_word

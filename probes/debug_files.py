@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from probes import file_access, kernel, safe_place
-from probes.base import ProbeError
 from probes.elf import MOST_SECTION, Elf, Symbol
+from probes.errors import ProbeError
 from probes.lookup import Found
 from probes.open_file import OpenFile, reopened
 

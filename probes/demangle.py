@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from probes import file_access, unprivileged
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 LONGEST_SYMBOL = 1024
 """A longer symbol stays as it is."""

@@ -28,7 +28,7 @@ from itertools import chain, pairwise, repeat
 from typing import NamedTuple
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_access import check_time
 from probes.near import quote
 from probes.open_file import OpenFile, opened

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from probes import debug_files, demangle
-from probes.base import ProbeError
 from probes.debug_files import DEBUG_ROOT
 from probes.elf import SYMTAB, Elf, Symbol
+from probes.errors import ProbeError
 from probes.file_access import check_time
 from probes.near import did_you_mean, near, quote
 from probes.open_file import OpenFile, opened

@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.binaries import FilePlace
+from probes.errors import ProbeError
 from probes.open_file import OpenFile, opened
 
 PUSH, ENDBR, OTHER = "uprobe push", "uprobe endbr", "uprobe other"

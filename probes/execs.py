@@ -19,10 +19,11 @@ from typing import Annotated, Any, ClassVar, cast
 from msgspec import Meta, Struct
 
 from probes import kernel
-from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.base import Attach, Loaded, Params, Plan
 from probes.cgroup_names import CgroupName, describe
 from probes.cgroups import Cgroups
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
+from probes.errors import ProbeError
 from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample, ExitEvent
 from probes.failed_execs import LEVELS, FailedExecs, failed_object
 from probes.governor import ALL_OR_NOTHING, Part

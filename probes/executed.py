@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from probes import file_access, kernel, lookup, mapped, memory_locks
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.lookup import Found
 from probes.privileges import User
 

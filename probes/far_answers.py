@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
+from probes.source import Found
 
 PROTOCOL = 1
 """The version of what both sides say to each other."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.load_time import MOST_WAITED, waited_for_cpu
 from probes.privileges import CAPABILITY_VERSION_3, NOBODY, User
 

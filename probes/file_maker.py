@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from probes import content_file, privileges, process_start
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import new_file, printable, unusable
 from probes.job_control import Job
 

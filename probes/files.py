@@ -14,7 +14,7 @@ import stat
 import time
 from pathlib import Path
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 PIPE_SECONDS = 10.0
 """How long the other end of a pipe may take to write all it has."""

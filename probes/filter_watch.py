@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.cgroups import cgroup_directory
+from probes.errors import ProbeError
 from probes.frame import Filters, Notice
 from probes.path_watch import PathWatch
 

@@ -20,8 +20,8 @@ from dataclasses import replace
 from typing import Any
 
 from probes import bounded_json
-from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.errors import ProbeError
 from probes.frame import Frame
 from probes.limits import MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_access import check_time
 from probes.near import quote
 

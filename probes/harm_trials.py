@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 from probes import bpfsys, btf, empty, kernel
 from probes.attach import Attacher
-from probes.base import Attach, ProbeError
+from probes.base import Attach
+from probes.errors import ProbeError
 from probes.syscall_names import nr_of
 from probes.trials import Unavailable
 

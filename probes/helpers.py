@@ -16,8 +16,8 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from probes import child, ipc, pipe, privileges
-from probes.base import ProbeError
 from probes.child import Child, Kind, Limits
+from probes.errors import ProbeError
 
 
 class Helper(NamedTuple):

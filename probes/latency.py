@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from probes import kernel, specs
-from probes.base import Loaded, Params, Plan, ProbeError
+from probes.base import Loaded, Params, Plan
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, filter_defines
 from probes.copies import Copies
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.governor import Part
 from probes.histograms import slices_for

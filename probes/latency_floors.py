@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from probes import binaries, empty, hdr, kernel, latency_plan, prices, specs
-from probes.base import Attach, ProbeError
+from probes.base import Attach
 from probes.control import Control
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.histograms import Histograms, slices_for
 from probes.sample import NO_HISTOGRAM

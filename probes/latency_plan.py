@@ -20,7 +20,8 @@ from probes import (
     specs,
     tracepoints,
 )
-from probes.base import Attach, Mechanism, ProbeError
+from probes.base import Attach, Mechanism
+from probes.errors import ProbeError
 from probes.filter_watch import check_started
 from probes.near import quote
 from probes.operands import LOW, RECORD, SIGNED, Operand

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from probes.base import Loaded, ProbeError
+from probes.base import Loaded
 from probes.control import Control
 from probes.cost import Meter
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.governor import Level
 from probes.histograms import Histograms

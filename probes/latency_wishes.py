@@ -11,7 +11,8 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta, Struct
 
 from probes import file_access, latency_plan, specs
-from probes.base import Params, ProbeError
+from probes.base import Params
+from probes.errors import ProbeError
 from probes.load_time import ALL_SECONDS, TARGET_SECONDS
 from probes.messages import convert
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from probes import ipc, kernel
-from probes.base import Found, Loaded, ProbeError
+from probes.base import Loaded
 from probes.broker_link import BrokerLink
 from probes.cost import CallRate
+from probes.errors import ProbeError
 from probes.filter_watch import FilterWatch
 from probes.frame import Filters, Frame, Host
 from probes.governed import LIFTED, Governed, Hands
@@ -34,11 +35,12 @@ from probes.questions import Questions
 from probes.run_times import RunTimes
 from probes.sample import Sample
 from probes.slot import Slot, Standing
+from probes.source import Found
 from probes.windows import continues
 
 
 class LiveSource:
-    """Frames of this machine. See `probes.base.Source` for the commands."""
+    """Frames of this machine. See `probes.source.Source` for the commands."""
 
     live = True
 

@@ -28,8 +28,9 @@ from typing import Any
 
 from probes import FOLDER, bpfsys, btf, compiled, ipc, kernel, messages
 from probes.attach import Attacher
-from probes.base import Plan, ProbeError
+from probes.base import Plan
 from probes.compiled import Compiled, MapShape
+from probes.errors import ProbeError
 from probes.made import Made
 
 LOG_LIMIT = 16_000

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from random import SystemRandom
 
 from probes import ipc
-from probes.base import ProbeError
 from probes.bursts import Urgent
 from probes.child import PR_SET_PDEATHSIG, close_others
+from probes.errors import ProbeError
 from probes.maps import put_word
 from probes.messages import Burst, BurstReport, Taken
 from probes.units import Bound, Units

@@ -9,8 +9,9 @@ from typing import Any
 
 from probes import bpfsys, ipc
 from probes.attach import USER, Again, Attacher, batches
-from probes.base import Attach, Params, ProbeError
+from probes.base import Attach, Params
 from probes.compiled import MapShape
+from probes.errors import ProbeError
 from probes.messages import MOST_PLACES as MOST_SWITCHED
 from probes.open_file import version_of
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from probes import killable, lookup, memory_locks
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_access import check_time
 
 Identity = tuple[int, int]

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from probes import killable, lookup
-from probes.base import ProbeError, TracedFile
+from probes.errors import ProbeError
+from probes.traced_files import TracedFile
 
 SECONDS = 0.5
 """How long one process is waited for."""

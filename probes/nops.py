@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from probes import harm_trials, kernel
-from probes.base import ProbeError
 from probes.binaries import INSIDE, FilePlace
+from probes.errors import ProbeError
 from probes.harm_trials import NOP5
 from probes.near import quote
 

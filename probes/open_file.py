@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 
 from probes import executed, file_access, kernel, mapped
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.lookup import (
     HERE,
     NO_MAGICLINKS,

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 
 def write(text: str, out: TextIO) -> bool:

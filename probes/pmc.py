@@ -16,8 +16,9 @@ from typing import Annotated, Any, ClassVar, cast
 from msgspec import Meta, Struct
 
 from probes import kernel
-from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.base import Attach, Loaded, Params, Plan
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
+from probes.errors import ProbeError
 from probes.governor import QUICK_BURSTS, SAMPLED, Part
 from probes.messages import BurstReport, CpuCount, MapEntries, convert
 from probes.near import did_you_mean, near, quote

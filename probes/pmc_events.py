@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from probes import bpfsys, kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.near import did_you_mean, near, quote
 
 DEVICES = Path("/sys/bus/event_source/devices")

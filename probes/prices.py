@@ -10,7 +10,8 @@ from functools import cache
 
 from probes import bpfsys, btf, empty, kernel
 from probes.attach import Attacher
-from probes.base import Attach, ProbeError
+from probes.base import Attach
+from probes.errors import ProbeError
 
 CALLS, ROUNDS = 300, 3
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probes import kernel, landlock, process_start, seccomp
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.syscall_names import nr_of
 
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_READ, PR_CAPBSET_DROP = 4, 8, 23, 24

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from probes.base import Loaded, Params, Plan, ProbeError
+from probes.base import Loaded, Params, Plan
 from probes.control import Control
 from probes.cost import Meter
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.governor import ALL_OR_NOTHING, Part
 from probes.messages import BurstReport

@@ -17,7 +17,7 @@ from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 PR_SET_DUMPABLE = 4
 FILES, FILES_A_CPU = 96, 4

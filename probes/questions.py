@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from probes.base import Found
 from probes.broker_link import BrokerLink
 from probes.messages import Answer
+from probes.source import Found
 
 OnFound = Callable[[Sequence[Found]], None]
 OnAnswer = Callable[[dict[str, Any]], None]

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from probes import bounded_json, file_maker
-from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.errors import ProbeError
 from probes.files import new_file, open_regular, printable, unusable
 from probes.frame import Frame
 from probes.framing import DELTA, HEADER, KEY, Encoder

@@ -17,12 +17,13 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from probes import far_answers
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters, Frame
 from probes.framing import Decoder
 from probes.limits import CodecError
 from probes.link import LinkState
 from probes.sample import Sample
+from probes.source import Found
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds until it is tried again, at first and at most."""
@@ -88,7 +89,7 @@ class Pace:
 
 
 class RemoteSource:
-    """Frames of another machine; see `probes.base.Source` for the commands.
+    """Frames of another machine; see `probes.source.Source` for the commands.
 
     `refused` is called from another thread, with one line, when the far side would not do what
     it was asked for.

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
 from probes.files import printable
 from probes.frame import Frame
 from probes.recorded import Recording
 from probes.recording import Reader
 from probes.sample import Sample
+from probes.source import Found
 
 LONGEST_GAP = 5.0
 """Seconds that a hole in a recording is waited for at most, at its own pace."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from probes import btf_names, kernel, syscall_names
-from probes.base import ProbeError
 from probes.binaries import LIMIT, check_matches, is_fragment
+from probes.errors import ProbeError
 from probes.globs import matching
 from probes.near import did_you_mean, near, quote
 

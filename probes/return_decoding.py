@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probes import boundaries
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 RETURN, JUMP, BRANCH, SLOT, TABLE, INDIRECT, BROKEN, PROLOGUE, END, UNREACHED = range(1, 11)
 """What one fact is: a return; a jump out, or one under a condition; a jump to where a fixed word

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Collection
 
 from probes import child, ipc
-from probes.base import ProbeError
 from probes.child import Child, Kind, Limits
+from probes.errors import ProbeError
 
 IDLE_SECONDS = 20.0
 ANSWER_SECONDS = 10.0

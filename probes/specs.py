@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_access import Asker
 from probes.near import did_you_mean, near, quote
 

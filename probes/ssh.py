@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import IO, Any, NamedTuple
 from urllib.parse import SplitResult
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi'
 """What the far shell runs unless it is told otherwise: root needs no sudo, and may have none."""

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from probes import broker, control, file_access, file_maker, kernel, privileges, process_start
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import unusable
 from probes.filter_watch import FilterWatch
 from probes.frame import Filters

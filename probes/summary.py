@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import probes
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.estimates import duty_object
 from probes.frame import Frame, Notice
 from probes.model import seconds_between

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, cast
 from msgspec import Struct
 
 from probes import kernel
-from probes.base import Attach, Loaded, Mechanism, Params, Plan, ProbeError
+from probes.base import Attach, Loaded, Mechanism, Params, Plan
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
+from probes.errors import ProbeError
 from probes.estimates import known_error
 from probes.governor import DETACHED, FULL, QUICK_BURSTS, SAMPLED, Level, Part, bursts
 from probes.histograms import slices_for

@@ -10,8 +10,27 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
-from probes.base import TracedFile
+
+class TracedFile(Protocol):
+    """A file that stays open until it is attached to, see `probes.open_file`."""
+
+    path: str
+    fd: int
+    stat: os.stat_result
+
+    @property
+    def link(self) -> str:
+        """The path by which the kernel finds the open file, in this process only."""
+
+    @property
+    def is_overlaid(self) -> bool:
+        """Whether the file lies on overlayfs."""
+
+    def check(self) -> None:
+        """Raises ProbeError if the file was written to since it was opened."""
+
 
 SECONDS = 5.0
 """Time between two looks at the files."""

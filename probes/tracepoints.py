@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probes import file_access, kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.near import did_you_mean, near, quote
 
 _OWN_VALUES = "syscalls"

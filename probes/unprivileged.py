@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from probes import kernel, privileges
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 _PR_SET_PDEATHSIG = 1
 _STANDARD = 3

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.elf import MOST_NAME, Elf, Section
+from probes.errors import ProbeError
 from probes.file_access import check_time
 from probes.near import did_you_mean, near, quote
 from probes.open_file import OpenFile, opened

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.kernel import cgroup2
 from probes.live import LiveSource

@@ -18,9 +18,10 @@ from typing import Any, NoReturn, TextIO
 
 import probes
 from probes import output
-from probes.base import ProbeError, Source
+from probes.errors import ProbeError
 from probes.file_maker import Rule
 from probes.output import complain
+from probes.source import Source
 from tui.registry import REGISTRY
 from tui.settings.options import SETTINGS, Options, resolve
 from tui.settings.validators import UsageError, check_path, check_seconds, checked, remedy

@@ -11,8 +11,9 @@ from msgspec import Struct
 from probes.fork_sample import ForkSample
 
 from probes import kernel
-from probes.base import Attach, Loaded, Params, Plan, ProbeError
+from probes.base import Attach, Loaded, Params, Plan
 from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
+from probes.errors import ProbeError
 from probes.maps import MappedArray
 from probes.messages import CpuCount
 from probes.probe import Probe

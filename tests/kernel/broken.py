@@ -9,7 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from probes.base import Attach, Params, Plan, ProbeError
+from probes.base import Attach, Params, Plan
+from probes.errors import ProbeError
 from probes.execs import ExecProbe
 
 MENDED = Path("/tmp")

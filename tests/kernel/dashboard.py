@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import Any
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecSample
 from probes.frame import Filters, Frame
 from probes.start import open_live

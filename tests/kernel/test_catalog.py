@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from probes import bpfsys, kernel
-from probes.base import ProbeError
 from probes.binaries import find_binary, places
 from probes.btf import KernelBTF
 from probes.catalog import Catalog
 from probes.elf_functions import functions
+from probes.errors import ProbeError
 from probes.resolve import Kernel
 from probes.specs import parse
 from probes.tracepoints import tracepoint_format, tracepoints

@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent
 from probes.filter_watch import FilterWatch
 from probes.frame import NO_FILTERS, Filters, Frame, Notice

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent
 from probes.frame import Filters
 from probes.model import count_delta

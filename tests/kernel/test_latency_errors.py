@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.base import Params, Plan, ProbeError
+from probes.base import Params, Plan
+from probes.errors import ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_plan import fentry_works
 from probes.latency_sample import Target

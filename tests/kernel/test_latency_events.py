@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from probes import hdr
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import NO_FILTERS, Filters
 from probes.latency_sample import LatencySample
 from probes.sample import Histogram

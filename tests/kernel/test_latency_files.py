@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes import traced_files
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, by_pid, targets_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes import compiled, loader
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.model import count_delta
 from tests.kernel.harness import (
     Dashboard,

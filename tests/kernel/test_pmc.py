@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import NO_FILTERS, Filters
 from probes.latency_sample import LatencySample
 from probes.latency_view import latency_view

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.base import Found
+from probes.source import Found
 from probes.specs import parse
 from tests.kernel.harness import Live, Work, eventually, is_running
 from tests.kernel.timing import PATHS, Timing

@@ -18,10 +18,11 @@ import pytest
 
 from probes import bpfsys, broker, btf, kernel
 from probes.attach import Attacher, batches
-from probes.base import Found, ProbeError
 from probes.elf_functions import functions
+from probes.errors import ProbeError
 from probes.file_access import for_clients
 from probes.latency_plan import wish
+from probes.source import Found
 from tests.kernel.harness import (
     Live,
     children_of,

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from probes import hdr
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.frame import NO_FILTERS, Filters, Frame, Host, Notice
 from probes.peak_values import with_peak
 from probes.sample import Budget, Cost, Counts, Histogram, Sample
+from probes.source import Found
 from probes.syscall_sample import SyscallSample
 from tests.pilot.fake_latency import FOUND, FakeLatency, wobble
 from tests.pilot.fake_pmc import FakePmc

@@ -8,10 +8,10 @@ from dataclasses import replace
 from math import exp, sin
 
 from probes import hdr
-from probes.base import Found
 from probes.latency_sample import LatencySample, Spent, Target
 from probes.peak_values import with_peak
 from probes.sample import Cost, Histogram
+from probes.source import Found
 
 BROKEN = Target(
     spec="uprobe:/opt/shop/bin/checkout:charge_crad",

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.sample import Budget, Duty, Estimates
 from probes.syscall_sample import SyscallSample
 from tests.pilot.conftest import Run, footer, screen, shown

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters
 from probes.history import MOST_BYTES
 from tests.pilot.conftest import footer, screen, shown

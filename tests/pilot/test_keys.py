@@ -10,7 +10,7 @@ from textual import events
 from textual.pilot import Pilot
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.recording import Writer
 from probes.replay import ReplaySource
 from tests.pilot.conftest import Run, footer, screen, shown

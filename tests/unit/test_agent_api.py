@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters
 from tests.paths import ROOT
 from tests.unit.agent import Served, eventually

@@ -17,7 +17,7 @@ import pytest
 
 from probes import agent_link
 from probes.agent_link import FRAMES, Address, HttpTransport, Watchdog, request
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.far_answers import NONSENSE
 from probes.frame import Filters, Frame
 from probes.framing import Decoder, Encoder

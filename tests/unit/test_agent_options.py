@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.privileges import NOBODY, User, service_user
 from tui.agent.http import sockets
 from tui.agent.options import Listen, ServeOptions, Token, check_listen, read_tokens, resolve

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.privileges import NOBODY, User
 from tests.folders import tmp_path as tmp_path
 from tests.paths import ROOT

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.summary import Summarizer
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.measurements import Run, Runs

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.privileges import NOBODY, User
 from tests.unit.agent import Served
 from tui.agent.http import unix_socket

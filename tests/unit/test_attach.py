@@ -15,7 +15,8 @@ import pytest
 
 from probes import attach, bpfsys, kernel
 from probes.attach import Attacher, patched
-from probes.base import Attach, Mechanism, ProbeError
+from probes.base import Attach, Mechanism
+from probes.errors import ProbeError
 
 PATCH = 0x50544F5000000001
 LDDW, MOV, EXIT = 0x18, 0xB7, 0x95

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.binaries import INSIDE, FilePlace, cached_libraries, find_binary, mappings, places
+from probes.errors import ProbeError
 from probes.specs import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, IFUNC, LOCAL, ElfFile, Row, usdt_note
 

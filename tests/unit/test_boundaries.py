@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from probes import boundaries, elf_functions, kernel
-from probes.base import ProbeError
 from probes.binaries import places
 from probes.boundaries import decoded
+from probes.errors import ProbeError
 from probes.file_access import Asker, for_clients, set_asker
 from probes.specs import parse
 from tests.kernel.harness import children_of

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from probes import btf
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.execs import ExecProbe
 from probes.loader import compiler_flags
 from probes.syscalls import SyscallProbe

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from probes import call_ends, harm_trials, kernel, return_hazards
-from probes.base import ProbeError
 from probes.binaries import places
 from probes.call_ends import CallEnds, choose
+from probes.errors import ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_plan import HOW_A, wish
 from probes.latency_wishes import wishes_of

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.catalog import Candidate, Catalog
+from probes.errors import ProbeError
 from probes.fuzzy import Index
 from probes.resolve import Kernel, Where
 from probes.specs import PRESETS, parse

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from probes import cgroups, kernel
-from probes.base import ProbeError
 from probes.cgroups import Cgroups
+from probes.errors import ProbeError
 from tui.settings.validators import check_cgroup
 
 HYBRID = {

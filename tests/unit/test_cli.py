@@ -15,7 +15,7 @@ import pytest
 
 import probes
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.recording import Reader
 from tests.paths import ROOT
 from tests.unit.test_recording import make_frames, write

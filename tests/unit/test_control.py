@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from probes import cgroups, control, kernel
-from probes.base import ProbeError
 from probes.control import CGROUP, COMM, OTHERS, PID, STARTED, UID, Control
+from probes.errors import ProbeError
 from probes.filter_watch import ENDED
 from probes.frame import Filters
 from probes.layouts import CONTROL

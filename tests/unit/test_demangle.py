@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from probes import demangle, file_access, specs, unprivileged
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 PUSH = "_ZN4shop4CartIiE9push_itemEi"
 NAMES = {

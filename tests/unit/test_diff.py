@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample
 from probes.frame import Filters, Frame, Host
 from probes.latency_sample import LatencySample, Target

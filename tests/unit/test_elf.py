@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import elf_functions as elf
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.near import near
 from probes.usdt import UsdtProbe, find_probes, usdt_probes
 from tests.unit.elf_file import (

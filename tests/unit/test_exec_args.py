@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from probes import kernel, start
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.execs import ExecProbe
 from probes.privileges import User

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from probes import execs
-from probes.base import ProbeError
 from probes.cgroups import Cgroups
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.execs import ExecProbe, split_args
 from tests.paths import PROBES

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample
 from probes.frame import Filters, Frame, Notice
 from probes.sample import Sample

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from probes.base import Loaded, ProbeError
+from probes.base import Loaded
+from probes.errors import ProbeError
 from probes.execs import ExecProbe
 from probes.latency import LatencyProbe
 from probes.pmc import PmcProbe

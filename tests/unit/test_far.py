@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from probes import far_answers
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecSample
 from probes.frame import Filters, Frame
 from probes.framing import Decoder
+from probes.source import Found
 from tests.unit.test_recording import make_frames
 from tui.commands import flow_control as room
 from tui.commands import serve_frames as far

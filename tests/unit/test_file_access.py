@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from probes import file_access, kernel, lookup, mapped
-from probes.base import ProbeError
 from probes.binaries import find_binary, mappings, which
 from probes.catalog import Catalog
+from probes.errors import ProbeError
 from probes.file_access import Asker, for_clients, rights, set_asker
 from probes.open_file import OpenFile, open_file
 from probes.privileges import User

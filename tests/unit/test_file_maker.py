@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from probes import file_maker, privileges
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_maker import Maker, RootsPlace, Rule, UsersPlace
 from probes.privileges import User
 from tests.folders import tmp_path as tmp_path

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from probes import files
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import open_regular, read_regular
 
 

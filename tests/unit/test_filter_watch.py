@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from probes import filter_watch, kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.filter_watch import ENDED, FilterWatch, check_started
 from probes.frame import Filters
 

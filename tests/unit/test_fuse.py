@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_access import for_clients, set_asker
 from probes.open_file import open_file
 

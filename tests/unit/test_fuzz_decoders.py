@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.errors import ProbeError
 from probes.frame import Frame
 from probes.framing import DELTA, HEADER, KEY, Decoder
 from probes.limits import CodecError

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from probes import far_answers
-from probes.base import Found, ProbeError
 from probes.broker_link import connected
+from probes.errors import ProbeError
 from probes.live import LiveSource
+from probes.source import Found
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
 from tui.agent.http.operations import OPERATIONS

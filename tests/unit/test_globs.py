@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from probes import file_access
-from probes.base import ProbeError
 from probes.binaries import places
+from probes.errors import ProbeError
 from probes.file_access import TooSlow
 from probes.globs import MOST_PATTERN, matcher, matching
 from probes.near import near

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Frame, Notice
 from probes.latency_sample import LatencySample, Target
 from probes.recording import Reader

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from probes import ipc, pace
-from probes.base import ProbeError
 from probes.broker import Broker
 from probes.broker_link import BrokerLink, connected
 from probes.child import Child
+from probes.errors import ProbeError
 from probes.helpers import Helper
 from tests.kernel.harness import children_of
 from tests.unit.agent import eventually

@@ -18,8 +18,8 @@ import pytest
 
 from probes import debug_files, elf_functions, file_access, go_files, return_hazards, usdt
 from probes import elf as elf_module
-from probes.base import ProbeError
 from probes.elf import Elf
+from probes.errors import ProbeError
 from probes.latency_wishes import wishes_of
 from probes.open_file import OpenFile
 from probes.operands import MOST_ARGUMENTS, MOST_TEXT, arguments

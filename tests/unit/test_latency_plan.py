@@ -22,7 +22,8 @@ from probes import (
     resolve,
     specs,
 )
-from probes.base import Attach, ProbeError
+from probes.base import Attach
+from probes.errors import ProbeError
 from probes.latency import LatencyProbe, geometry
 from probes.latency_plan import (
     AT_A,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.latency_plan import AT_A, AT_TEXT, HOW_A, HOW_TEXT, wish
 from probes.operands import SIGNED
 from tests.unit.elf_file import ElfFile, usdt_note

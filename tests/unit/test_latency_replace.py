@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.latency import LatencyProbe
 from probes.latency_facts import TargetFacts
 from probes.latency_sample import Spent

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from probes import bounded_json
-from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample
 from probes.frame import Frame, Host
 from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
@@ -71,7 +71,7 @@ def chain(values: list[Any]) -> list[bytes]:
 PEAK = """
 import sys
 from probes.limits import CodecError
-from probes.base import ProbeError
+from probes.errors import ProbeError
 import tui.commands.diff_input, probes.recorded, probes.timeline, probes.framing, probes.recording
 def memory():
     with open("/proc/self/status") as file:

@@ -17,7 +17,7 @@ import pytest
 
 from probes import attach_again, long_bursts
 from probes.attach_again import ChangedError
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.long_bursts import MOST_LINKS, MOST_SKIPPED, LongBursts
 from probes.messages import Burst, BurstReport, Recipe, Taken
 from probes.open_file import version_of

@@ -18,7 +18,8 @@ import pytest
 
 from probes import binaries, executed, killable, mapped, memory_locks
 from probes.attach import Attacher
-from probes.base import Attach, ProbeError
+from probes.base import Attach
+from probes.errors import ProbeError
 from probes.open_file import open_file
 from tests.paths import ROOT
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from probes import harm_trials, kernel, nops
-from probes.base import ProbeError
 from probes.binaries import places
+from probes.errors import ProbeError
 from probes.latency_plan import wish
 from probes.specs import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, Row, usdt_note

@@ -11,7 +11,8 @@ import pytest
 
 from probes import bpfsys, kernel
 from probes.attach import Again, Attacher
-from probes.base import Attach, ProbeError
+from probes.base import Attach
+from probes.errors import ProbeError
 from probes.made import Made
 from probes.messages import LoadAnswer, Recipe
 from probes.units import Units

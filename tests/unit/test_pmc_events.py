@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes import bpfsys, kernel, pmc_events, pmc_open
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.pmc_events import CUSTOM, MODES, SETS, Counter, check_events, kinds, parse, wanted
 
 USER, KERNEL = MODES["user"], MODES["kernel"]

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from probes import kernel, pmc, pmc_processes, pmc_rows
-from probes.base import Loaded, ProbeError
+from probes.base import Loaded
 from probes.codec import FrameCodec
+from probes.errors import ProbeError
 from probes.frame import Frame, Host
 from probes.pmc import PmcProbe, geometry
 from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from probes import privileges, process_start
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.privileges import NOBODY, User, service_user
 from tests.unit.confined import in_child
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probes import recorded
-from probes.base import ProbeError
 from probes.codec import FrameCodec
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample
 from probes.frame import Frame, Host
 from probes.framing import KEY, KEY_EVERY

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from probes import remote
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters, Frame
 from probes.framing import Encoder, message
 from probes.remote import GENERATIONS, LONGEST_SILENCE, RemoteSource
+from probes.source import Found
 from tests.unit.test_recording import make_frames
 
 DEADLINE = 10.0

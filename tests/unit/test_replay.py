@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.exec_sample import ExecSample
 from probes.frame import NO_FILTERS, Frame
 from probes.replay import ReplaySource

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.btf_names import btf_functions, describes
+from probes.errors import ProbeError
 from probes.resolve import Kernel, KernelFunction, Mechanism, Where, syscall_number
 from probes.tracepoints import Field, key_fields, parse_format, tracepoint_format, tracepoints
 

@@ -9,7 +9,7 @@ import capstone
 import pytest
 
 from probes import boundaries
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.return_decoding import (
     BRANCH,
     BROKEN,

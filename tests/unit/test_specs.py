@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.specs import KINDS, PRESETS, RETURNS, Spec, parse
 
 GOOD: list[tuple[str, str, dict[str, Any]]] = [

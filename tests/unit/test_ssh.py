@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.ssh import SshConnection, SshServer, SshTransport, place
 
 FAR = SshServer("web-3")

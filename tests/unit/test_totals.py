@@ -14,8 +14,8 @@ import pytest
 from msgspec import convert
 
 from probes import summary, syscall_totals
-from probes.base import ProbeError
 from probes.counter_tables import Unusual, only_rises
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
 from probes.frame import Filters, Frame, Host
 from probes.latency_sample import LatencySample, Spent, Target

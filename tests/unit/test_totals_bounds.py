@@ -11,8 +11,8 @@ import pytest
 
 from probes import bounded_json, counter_tables, execlog, hdr, pmc_sum, pmc_totals, sums
 from probes import totals as totals_module
-from probes.base import ProbeError
 from probes.counter_tables import Histograms, Unusual
+from probes.errors import ProbeError
 from probes.exec_sample import ExecEvent
 from probes.execlog import ExecLog
 from probes.framing import DELTA, HEADER, KEY

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from probes import file_access, kernel, latency_plan
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.file_access import Asker, for_clients, set_asker
 from probes.operands import LOW
 from probes.specs import trusting

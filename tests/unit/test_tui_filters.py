@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import NO_FILTERS, Filters
 from tui.settings.filter_syntax import parse_filters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from probes.base import Found
+from probes.source import Found
 from tui.shared.styled_lines import line_text
 from tui.shared.theme import Look
 from tui.widgets.target_search import AS_TYPED, Finder

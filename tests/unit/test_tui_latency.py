@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from probes import hdr
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Frame, Host
 from probes.latency_sample import LatencySample, Spent, Target
 from probes.sample import Histogram, Sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.pmc_sample import PmcSample
 from tests.pilot.fake import failed
 from tests.pilot.fake_pmc import NO_PMU

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes import content_file
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.helpers import DOCTOR, Helper
 from probes.live import LiveSource
 from probes.privileges import invoking_user, service_user

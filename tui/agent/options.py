@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import read_regular
 from tui.settings.validators import UsageError, check_path, checked, shown
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from probes import privileges
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable
 from probes.privileges import NOBODY, User
 

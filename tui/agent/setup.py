@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.privileges import User
 from tui.agent.options import ServeOptions
 from tui.agent.owner_token import OwnerFile

@@ -22,7 +22,7 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Frame
 from tui.app.controllers.assembly import Controllers
 from tui.app.controllers.hosts import LOOK_SECONDS

@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from probes.base import Found
 from probes.frame import Filters, Frame
 from probes.history import History
+from probes.source import Found
 from tui.app.app import ProbetopApp
 from tui.export.picture import picture
 from tui.sessions.session import Session

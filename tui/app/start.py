@@ -6,8 +6,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from probes.base import Source
 from probes.history import MOST_BYTES, SECONDS, History
+from probes.source import Source
 from tui.app.app import ProbetopApp
 from tui.hosts.remote_session import LinkedSource, RemoteSession
 from tui.sessions.session import Session

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from probes.agent_link import Address, HttpTransport
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable, read_regular, unusable
 from probes.remote import RemoteSource, Transport
 from probes.ssh import SshTransport, place

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable
 from probes.output import write
 from probes.stream import dumps

@@ -18,8 +18,8 @@ from typing import Annotated, Any, NamedTuple, cast
 import msgspec
 from msgspec import Meta, Raw, Struct, convert, defstruct
 
-from probes.base import ProbeError
 from probes.counter_tables import Unusual
+from probes.errors import ProbeError
 from probes.files import open_regular, printable, read_regular, unusable
 from probes.model import SHORTEST
 from probes.recording import MAGIC, Reader

@@ -21,10 +21,11 @@ from types import FrameType
 from typing import Any
 
 import probes
-from probes.base import Found, ProbeError, Source
+from probes.errors import ProbeError
 from probes.far_answers import PROTOCOL, line
 from probes.frame import Frame
 from probes.framing import Encoder, message
+from probes.source import Found, Source
 from tui.commands.flow_control import Room
 from tui.commands.frame_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
 from tui.shared.frame_mailbox import Mailbox

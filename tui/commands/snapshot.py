@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from probes.base import Source
 from probes.files import printable
 from probes.history import History
+from probes.source import Source
 from tui.app.preloaded import DRAWN
 from tui.commands.stream_record import Complain, Feed, Settled, over
 from tui.export.write import check_folder, content, ending_of, new_summarizer, write_file

@@ -14,13 +14,13 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TextIO
 
-from probes.base import Source
 from probes.files import printable
 from probes.frame import Frame
 from probes.latency_sample import Target
 from probes.output import write
 from probes.recording import Writer
 from probes.sample import Sample
+from probes.source import Source
 from probes.stream import dumps, stream_object
 from tui.registry import REGISTRY
 from tui.settings.validators import UsageError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from probes import file_maker
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import unusable
 from probes.frame import Frame
 from probes.stream import dumps

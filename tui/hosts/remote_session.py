@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from probes.base import Source
 from probes.elapsed import counted_seconds
 from probes.frame import Frame
 from probes.history import History
 from probes.link import LinkState
 from probes.model import seconds_between
+from probes.source import Source
 from probes.syscall_sample import SyscallSample
 from probes.syscall_view import calls_made
 from tui.sessions.session import Session

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from probes.base import Source
 from probes.frame import Frame
 from probes.model import seconds_between
 from probes.sample import Sample
+from probes.source import Source
 from tui.panes.rates import OverTime, mean
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fit, fmt_count, fmt_seconds, safe, wrap

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from probes.base import Found, Source
 from probes.frame import Filters, Frame
+from probes.source import Found, Source
 
 
 class Guard:

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Frame
 from probes.recording import Writer
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from probes.base import ProbeError, Source
+from probes.errors import ProbeError
 from probes.frame import Frame
 from probes.history import History
 from probes.replay import ReplaySource
+from probes.source import Source
 from tui.registry import REGISTRY
 from tui.sessions.guarded_source import Guard
 from tui.sessions.recorder import Recorder

@@ -13,7 +13,7 @@ import pwd
 from pathlib import Path
 from typing import Any
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable, read_regular
 from tui.settings.options import SETTINGS
 from tui.settings.validators import UsageError, remedy, shown

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.limits import MOST_SAMPLE
 from tui.settings.validators import NO_ID
 

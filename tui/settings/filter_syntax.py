@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters
 from tui.settings import validators as checks
 

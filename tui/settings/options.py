@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import NO_FILTERS, Filters
 from tui import registry
 from tui.settings.validators import (

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from probes import kernel
-from probes.base import ProbeError
 from probes.cgroups import paths_of_members, v1_directory, v1_mount
+from probes.errors import ProbeError
 from probes.limits import MOST_SAMPLE
 from probes.near import near
 from probes.text import escaped, raw_of

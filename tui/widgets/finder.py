@@ -9,7 +9,8 @@ from textual import events
 from textual.message import Message
 from textual.timer import Timer
 
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
+from probes.source import Found
 from tui.shared.styled_lines import Line, compose
 from tui.shared.theme import Look
 from tui.widgets.cells import CellWidget

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from probes.base import Found
+from probes.source import Found
 from tui.panes.table import Column, Table
 from tui.shared.line_editor import Prompt
 from tui.shared.styled_lines import Line

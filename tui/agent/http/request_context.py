@@ -12,7 +12,7 @@ from msgspec import Struct, to_builtins
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.stream import dumps
 from tui.agent.errors import JSON, Refused
 from tui.settings.decoding import NotJson, strict_json, typed

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from probes import specs
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.sample import NO_COST
 from probes.slot import Standing
 from tui.agent.errors import Refused

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import NO_FILTERS
 from probes.latency_sample import Target
 from probes.stream import dumps

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters as CheckedFilters
 from tui.agent.state.measurements import LONGEST
 from tui.agent.state.rolling_snapshot import LONGEST as LONGEST_SNAPSHOT

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.privileges import User
 from tui.agent.http.unix_socket import BACKLOG, open_unix
 from tui.agent.options import Listen, ServeOptions

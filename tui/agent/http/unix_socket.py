@@ -17,7 +17,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable
 from probes.privileges import NOBODY, User
 from tui.settings.validators import UsageError

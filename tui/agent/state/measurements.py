@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters, Frame
 from probes.latency_sample import LatencySample
 from probes.probe import Probe

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import lru_cache
 
 from probes import specs
-from probes.base import ProbeError
+from probes.errors import ProbeError
 
 CHECK_SECONDS = 1.0
 """How long is waited for a file system; what it did not answer by then stays private."""

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from probes import specs
-from probes.base import Found, ProbeError
+from probes.errors import ProbeError
 from probes.filter_watch import FilterWatch
 from probes.frame import NO_FILTERS, Filters
 from probes.latency_sample import Target
 from probes.probe import Probe
 from probes.slot import Standing
+from probes.source import Found
 from tui.agent.errors import Refused
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub

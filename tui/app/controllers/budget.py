@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.governed import LIFTED
 from probes.sample import Budget
 from tui.app.announcer import Announcer

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from textual.message import Message
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable
 from probes.timeline import Timeline
 from tui.app.announcer import Announcer

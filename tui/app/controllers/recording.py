@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.files import printable
 from tui.app.announcer import Announcer
 from tui.app.status import Status

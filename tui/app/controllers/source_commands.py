@@ -9,7 +9,7 @@ from functools import partial
 from textual.app import SystemCommand
 
 from probes import kernel
-from probes.base import ProbeError
+from probes.errors import ProbeError
 from probes.frame import Filters
 from tui.app.announcer import Announcer
 from tui.app.controllers.drawing import Drawing
