@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import sys
 
-from probes.errors import ProbeError
-from probes.frame import NO_FILTERS, Frame
-from probes.start import open_live
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Frame
+from probes.live.start import open_live
 from tui.registry import REGISTRY
 
 FIRST_INTERVAL, INTERVAL = 0.2, 1.0

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares `probes.elf` with pyelftools: time and memory of a search, and damaged files.
+"""Compares `probes.symbols.elf` with pyelftools: time and memory of a search, and damaged files.
 
     pip install --target /tmp/elftools pyelftools
     PYTHONPATH=.:/tmp/elftools python -m bench.elf_readers [FILE...]
 
-A search is what `probes.elf_functions` does for a file: all functions with the file offsets of
+A search is what `probes.symbols.functions` does for a file: all functions with the file offsets of
 their code. Each one runs in a process of its own, and peak memory is above that of the imports.
 Without a FILE the files are libc, libpython and a made file of 300 MB with 200,000 functions; at
 last come hostile ones.
@@ -26,10 +26,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from probes import elf_functions
-from probes.elf import Elf
-from probes.errors import ProbeError
-from probes.open_file import OpenFile
+from probes.core.errors import ProbeError
+from probes.host.open_file import OpenFile
+from probes.symbols import functions as elf_functions
+from probes.symbols.elf import Elf
 
 ROUNDS = 5
 DAMAGED, CHANGES = 2000, 4
@@ -46,7 +46,7 @@ Search = Callable[[int, str], int]
 
 
 def ours(fd: int, path: str) -> int:
-    """A search by `probes.elf_functions`, whose cache is not used."""
+    """A search by `probes.symbols.functions`, whose cache is not used."""
     elf_functions._functions_of.clear()
     return len(elf_functions.functions(OpenFile(os.dup(fd), path), "/nonexistent"))
 
@@ -79,7 +79,7 @@ def by_pyelftools(fd: int, path: str) -> int:
     return len(found)
 
 
-READERS: Mapping[str, Search] = {"probes.elf": ours, "pyelftools": by_pyelftools}
+READERS: Mapping[str, Search] = {"probes.symbols.elf": ours, "pyelftools": by_pyelftools}
 
 
 def measure(reader: str, path: str) -> dict[str, Any]:

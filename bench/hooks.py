@@ -16,17 +16,17 @@ from pathlib import Path
 from bench.commit import HERE_NOW, Side
 from bench.held import programs
 from bench.measure import BenchError
-from probes import bpfsys, btf
-from probes.attach import Attacher
-from probes.base import Attach as Place
+from probes.bpf import bpf_syscall, btf
+from probes.bpf.attach import Attacher
+from probes.bpf.plan import Attach as Place
 from tui.registry import REGISTRY
 
 START_SECONDS = 20.0
 KTIME_GET_NS = 5
 """Number of the helper bpf_ktime_get_ns."""
 AT_START = tuple(entry.name for entry in REGISTRY if entry.on_at_start)
-EMPTY = bpfsys.RETURN_0
-CLOCK = bpfsys.insn(bpfsys.CALL, imm=KTIME_GET_NS) + bpfsys.RETURN_0
+EMPTY = bpf_syscall.RETURN_0
+CLOCK = bpf_syscall.insn(bpf_syscall.CALL, imm=KTIME_GET_NS) + bpf_syscall.RETURN_0
 
 Attach = Callable[[], AbstractContextManager[object]]
 
@@ -37,8 +37,8 @@ def bare(*programs: tuple[bytes, str]) -> Iterator[None]:
     fds: list[int] = []
     try:
         for code, name in programs:
-            fds.append(bpfsys.prog_load(bpfsys.PROG_RAW_TRACEPOINT, code))
-            fds.append(bpfsys.raw_tracepoint_open(fds[-1], name))
+            fds.append(bpf_syscall.prog_load(bpf_syscall.PROG_RAW_TRACEPOINT, code))
+            fds.append(bpf_syscall.raw_tracepoint_open(fds[-1], name))
         yield
     finally:
         for fd in reversed(fds):

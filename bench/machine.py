@@ -14,7 +14,7 @@ from importlib.metadata import version
 import probes
 from bench import peers
 from bench.measure import ROOT
-from probes import kernel
+from probes.core import kernel
 
 
 def _output(*command: str) -> str:

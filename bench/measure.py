@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from probes import bpfsys
+from probes.bpf import bpf_syscall
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -100,13 +100,13 @@ def tracing_programs() -> set[int]:
         at = struct.unpack_from("=2I", buffer)[1]
         with contextlib.suppress(FileNotFoundError):  # it has just gone
             fd = _bpf(GET_FD_BY_ID, ctypes.create_string_buffer(struct.pack("=3I", at, 0, 0), 12))
-            if int(bpfsys.fdinfo(fd)["prog_type"]) in TRACING:
+            if int(bpf_syscall.fdinfo(fd)["prog_type"]) in TRACING:
                 found.add(at)
             os.close(fd)
 
 
 def _bpf(command: int, attr: ctypes.Array[ctypes.c_char]) -> int:
-    return bpfsys._syscall(0, ctypes.c_long(command), attr, ctypes.c_ulong(len(attr)))
+    return bpf_syscall._syscall(0, ctypes.c_long(command), attr, ctypes.c_ulong(len(attr)))
 
 
 def wait_until_alone(seconds: float) -> bool:

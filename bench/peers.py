@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.hooks import Attach, tool
 from bench.measure import Variant
-from probes import kernel
+from probes.core import kernel
 
 PACKAGES = {
     "libbpf-tools": "syscount",

@@ -18,9 +18,9 @@ from itertools import pairwise
 from typing import Protocol
 
 from bench.simulated import Counters, Latency, Maps, Syscalls
-from probes.frame import Frame, Host
+from probes.core.frame import Frame, Host
 from probes.probe import Probe
-from probes.windows import continues
+from probes.report.windows import continues
 from tui.panes.base import Pane
 from tui.panes.latency import LatencyPane
 from tui.panes.pmc import PmcPane

@@ -13,16 +13,20 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probes import hdr, latency, peaks, pmc, syscalls
-from probes.base import Loaded
-from probes.latency import LatencyProbe
-from probes.pmc import ARRAY, PmcProbe
-from probes.rows import ROW_SIZE
-from probes.syscall_names import name_of
-from probes.syscall_rows import CALLS, ERRNOS
-from probes.syscalls import SyscallProbe
+from probes.bpf import peaks
+from probes.bpf.plan import Loaded
+from probes.bpf.row_table import ROW_SIZE
+from probes.core import histogram
+from probes.core.syscall_names import name_of
+from probes.latency import probe as latency
+from probes.latency.probe import LatencyProbe
+from probes.pmc import probe as pmc
+from probes.pmc.probe import ARRAY, PmcProbe
+from probes.syscalls import probe as syscalls
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.reader import CALLS, ERRNOS
 
-CONTROL, TOUCHED, HIST = 4096, 64, 32 + 4 * hdr.BUCKETS
+CONTROL, TOUCHED, HIST = 4096, 64, 32 + 4 * histogram.BUCKETS
 CALLED = (0, 1, 7, 9, 20, 39, 44, 45, 202, 232)
 """System calls that the simulated processes make, each one of them."""
 _ROW = struct.Struct("=QQIIQ16s")

@@ -30,14 +30,14 @@ from typing import Any, NamedTuple, cast
 
 from bench.measure import BenchError, compiled
 from bench.tables import NONE, Table, as_text
-from probes import broker
-from probes.estimates import duty_of, errors_of, estimates_delta, factor, known_error
-from probes.frame import Frame
-from probes.live import LiveSource
+from probes.broker import server as broker
+from probes.core.estimates import duty_of, errors_of, estimates_delta, factor, known_error
+from probes.core.frame import Frame
+from probes.core.sample import Estimates
+from probes.live.source import LiveSource
 from probes.probe import Probe
-from probes.sample import Estimates
-from probes.syscall_sample import SyscallSample
-from probes.syscalls import SyscallProbe
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
 
 CALL = "getppid"
 PROCESSES = 3
@@ -118,7 +118,7 @@ class Watched:
     """A source of this process, and all of its Frames."""
 
     def __init__(self) -> None:
-        number, link = broker.fork({"syscalls": "probes.syscalls:SyscallProbe"})
+        number, link = broker.fork({"syscalls": "probes.syscalls.probe:SyscallProbe"})
         self._broker = number
         self.probe: Probe = SyscallProbe()
         self.source = LiveSource(link, {"syscalls": self.probe}, interval=1.0)

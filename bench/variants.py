@@ -9,7 +9,8 @@ from pathlib import Path
 from bench.hooks import AT_START, CLOCK, EMPTY, bare, empty_uprobes, perf_stat, probetop
 from bench.measure import Variant
 from bench.peers import Has, of_bcc, of_bpftrace, of_libbpf
-from probes import elf_functions, kernel
+from probes.core import kernel
+from probes.symbols import functions
 
 NOTHING = "nothing"
 TWO_EMPTY, TWO_CLOCKS = "two empty programs", "two programs that read the clock"
@@ -87,7 +88,7 @@ def _call_peers(has: Has) -> list[Variant]:
 def of_function(has: Has, program: Path) -> list[Variant]:
     """A call of the function work() of `program`."""
     place = f"{program}:work"
-    offset = elf_functions.function(str(program), "work").offset
+    offset = functions.function(str(program), "work").offset
     pair = "an empty pair of programs"
     inside = f"uprobe:{place}+{1 if kernel.arch() == 'x86_64' else 4}"
     both = (

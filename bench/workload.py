@@ -211,7 +211,7 @@ def main() -> int:
     top = None
     if args.slice:
         sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from probes.kernel import cgroup2
+        from probes.core.kernel import cgroup2
 
         mount = cgroup2()
         if mount is None:

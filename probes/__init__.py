@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel side: BPF programs, what loads and reads them, and Frames, live, recorded and remote.
 
-It imports neither Textual nor `tui`, and bcc only in `probes.loader`, so that it can be imported
-without BCC, root and Textual. Begin with `probes.sample` (what a Frame is), `probes.schema` (how
-a probe declares what it measures), `probes.probe` (what a probe does) and `probes.base` (what a
-source is), then follow one probe: `execs.bpf.c` and `probes.execs`.
+It imports neither Textual nor `tui`, and bcc only in `probes.bpf.compiler`, so that it can be
+imported without BCC, root and Textual. Begin with `probes.core.sample` (what a Frame is),
+`probes.core.schema` (how a probe declares what it measures), `probes.probe` (what a probe does) and
+`probes.bpf.plan` (what a source is), then follow one probe: `execs.bpf.c` and `probes.execs.probe`.
 """
 
 from pathlib import Path

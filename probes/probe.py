@@ -7,15 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from probes.base import Loaded, Params, Plan
-from probes.control import Control
-from probes.cost import Meter
-from probes.errors import ProbeError
-from probes.frame import Filters
-from probes.governor import ALL_OR_NOTHING, Part
-from probes.messages import BurstReport
-from probes.sample import Sample
-from probes.tables import stream_fields
+from probes.bpf.control_page import Control
+from probes.bpf.plan import Loaded, Params, Plan
+from probes.budget.meter import Meter
+from probes.budget.policy import ALL_OR_NOTHING, Part
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.core.sample import Sample
+from probes.core.tables import stream_fields
+from probes.ipc.messages import BurstReport
 
 
 class Probe(ABC):

@@ -24,11 +24,11 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from probes.errors import ProbeError
-from probes.frame import Filters
-from probes.kernel import cgroup2
-from probes.live import LiveSource
-from probes.start import open_live
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.core.kernel import cgroup2
+from probes.live.source import LiveSource
+from probes.live.start import open_live
 from tui.app.app import ProbetopApp
 from tui.app.start import dashboard
 from tui.export.picture import picture

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import probes
-from probes import output
-from probes.errors import ProbeError
-from probes.file_maker import Rule
-from probes.output import complain
+from probes.core.errors import ProbeError
+from probes.host import output
+from probes.host.file_maker import Rule
+from probes.host.output import complain
 from probes.source import Source
 from tui.registry import REGISTRY
 from tui.settings.options import SETTINGS, Options, resolve
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         typed = vars(build_parser().parse_args(argv))
         # Who calls this with arguments has descriptors of their own.
         if argv is None and typed.get("command") in (*LIVE, "doctor"):
-            from probes import process_start
+            from probes.host import process_start
 
             process_start.begin(sys.argv[1:])
         return _run(typed)
@@ -162,7 +162,7 @@ def _run(typed: dict[str, Any]) -> int:
     command = typed.get("command")
     if command == "doctor":
         resolve(typed, {}, live=False)
-        from probes.doctor import main as doctor
+        from probes.doctor.report import main as doctor
 
         _standard_output()
         return doctor(json=typed.get("json", False))
@@ -214,7 +214,7 @@ def _show(source: Source, options: Options) -> int:
 
 
 def _open_recording(command: str, typed: dict[str, Any]) -> Source:
-    from probes.replay import ReplaySource
+    from probes.recording.replay import ReplaySource
 
     if command == "demo":
         recordings = sorted((Path(__file__).parent / "demo").glob("*.ptrec"))
@@ -239,14 +239,14 @@ def _open_live(
     `reader` is the module that reads it, imported while the probes are being loaded; `preload`
     is called then as well. `files` are those that it makes for root.
     """
-    from probes import kernel
+    from probes.core import kernel
 
     if not kernel.may_load():
         raise ProbeError(
             "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)",
             "run it through sudo, or see a recorded machine with `probetop demo`",
         )
-    from probes.start import open_live
+    from probes.live.start import open_live
 
     return open_live(
         {entry.name: entry.probe_path for entry in REGISTRY},
@@ -284,7 +284,7 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
 
 def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -> None:
     """Import what draws: after this, the files may be out of reach (another user's home)."""
-    from probes import privileges
+    from probes.host import privileges
 
     import_module(reader)
     if more is not None:

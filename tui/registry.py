@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from probes.sample import Sample
+from probes.core.sample import Sample
 
 if TYPE_CHECKING:
+    from probes.core.schema import Schema
     from probes.probe import Probe
-    from probes.schema import Schema
-    from probes.summary import Summary
+    from probes.report.summary import Summary
     from tui.agent.metrics.probe_collector import Collector
     from tui.agent.metrics.top_series import Crowd
     from tui.export.section import Section
@@ -70,8 +70,8 @@ REGISTRY: tuple[Entry, ...] = (
         "1",
         "syscalls",
         "System calls",
-        "probes.sample:SyscallSample",
-        "probes.syscalls:SyscallProbe",
+        "probes.core.sample:SyscallSample",
+        "probes.syscalls.probe:SyscallProbe",
         "tui.panes.syscalls:SyscallPane",
         section_path="tui.export.syscalls:fill",
         metrics_path="tui.agent.metrics.syscall_counters:SyscallCounters",
@@ -80,8 +80,8 @@ REGISTRY: tuple[Entry, ...] = (
         "2",
         "execs",
         "Execs",
-        "probes.sample:ExecSample",
-        "probes.execs:ExecProbe",
+        "probes.core.sample:ExecSample",
+        "probes.execs.probe:ExecProbe",
         "tui.panes.execs:ExecPane",
         section_path="tui.export.execs:fill",
         metrics_path="tui.agent.metrics.exec_counters:ExecCounters",
@@ -90,8 +90,8 @@ REGISTRY: tuple[Entry, ...] = (
         "3",
         "latency",
         "Latency",
-        "probes.sample:LatencySample",
-        "probes.latency:LatencyProbe",
+        "probes.core.sample:LatencySample",
+        "probes.latency.probe:LatencyProbe",
         "tui.panes.latency:LatencyPane",
         section_path="tui.export.latency:fill",
         metrics_path="tui.agent.metrics.latency_targets:TargetCounters",
@@ -100,8 +100,8 @@ REGISTRY: tuple[Entry, ...] = (
         "4",
         "pmc",
         "PMC",
-        "probes.sample:PmcSample",
-        "probes.pmc:PmcProbe",
+        "probes.core.sample:PmcSample",
+        "probes.pmc.probe:PmcProbe",
         "tui.panes.pmc:PmcPane",
         section_path="tui.export.pmc:fill",
         metrics_path="tui.agent.metrics.pmc_counters:PmcCounters",
@@ -120,4 +120,4 @@ def names() -> tuple[str, ...]:
 
 
 SAMPLES: dict[str, type[Sample]] = {entry.name: entry.sample_class() for entry in REGISTRY}
-"""The Sample class of each probe: whoever imports this can decode them all (`probes.codec`)."""
+"""The Sample class of each probe: `probes.recording.codec` decodes them once this is imported."""

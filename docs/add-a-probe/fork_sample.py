@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from probes.limits import Count, Cpu
-from probes.sample import Sample
-from probes.schema import KeyColumn, MeasureColumn, Schema, TableSchema
+from probes.core.limits import Count, Cpu
+from probes.core.sample import Sample
+from probes.core.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 
 CPUS = TableSchema(
     name="cpus",

@@ -10,14 +10,14 @@ from typing import ClassVar
 from msgspec import Struct
 from probes.fork_sample import ForkSample
 
-from probes import kernel
-from probes.base import Attach, Loaded, Params, Plan
-from probes.control import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
-from probes.errors import ProbeError
-from probes.maps import MappedArray
-from probes.messages import CpuCount
+from probes.bpf.control_page import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
+from probes.bpf.maps import MappedArray
+from probes.bpf.plan import Attach, Loaded, Params, Plan
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.sample import Sample
+from probes.ipc.messages import CpuCount
 from probes.probe import Probe
-from probes.sample import Sample
 
 _CREATED = struct.Struct("=Q56x")
 """struct created of forks.bpf.c."""

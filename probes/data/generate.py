@@ -78,7 +78,7 @@ def lines(table: dict[str, int]) -> list[str]:
 
 
 def main() -> int:
-    """Writes <arch>.txt for every architecture that `probes.syscall_names` knows."""
+    """Writes <arch>.txt for every architecture that `probes.core.syscall_names` knows."""
     source = import_module("system_calls").syscalls()
     for arch in ("x86_64", "i386", "arm64", "arm", "x32"):
         table = dict(source.load_arch_table(arch))

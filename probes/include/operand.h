@@ -3,7 +3,7 @@
  * Values that an event carries: a field of a tracepoint's record, or an argument of a static
  * probe, which the compiler left in a register, in memory or as a constant.
  *
- * Where it is comes as two constants (probes/operands.py makes them): `how` and `at`.
+ * Where it is comes as two constants (probes/symbols/usdt_operands.py makes them): `how` and `at`.
  */
 #pragma once
 

@@ -275,7 +275,7 @@ static __always_inline int pt_task_wanted(struct control *c, u64 task)
 
 #define PT_BUCKETS 1280
 
-/* The bucket of a duration: 32 a power of two (HdrHistogram's layout; see probes/hdr.py). */
+/* The bucket of a duration: 32 a power of two (HdrHistogram's layout; see probes/core/histogram.py). */
 static __always_inline u64 pt_bucket(u64 ns)
 {
 	u64 shift, x;

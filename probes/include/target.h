@@ -6,14 +6,14 @@
 #pragma once
 
 /*
- * Programs are compiled only where a target needs them (USE_..., see probes/latency_plan.py):
+ * Programs are compiled only where a target needs them (USE_..., see probes/latency/planner.py):
  * each has the row table's look-up in it, which takes the compiler a twentieth of a second.
  */
 #include "rows.h"
 #include "hist.h"
 #include "operand.h"
 
-/* Constants that the loader replaces; the numbers are those of probes/latency_plan.py. */
+/* Constants that the loader replaces; the numbers are those of probes/latency/planner.py. */
 #define PATCH(n)								\
 	({									\
 		u64 __v;							\

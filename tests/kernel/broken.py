@@ -9,9 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from probes.base import Attach, Params, Plan
-from probes.errors import ProbeError
-from probes.execs import ExecProbe
+from probes.bpf.plan import Attach, Params, Plan
+from probes.core.errors import ProbeError
+from probes.execs.probe import ExecProbe
 
 MENDED = Path("/tmp")
 """A file of this name ends `Sleeps`'s illness; tests point it elsewhere."""

@@ -14,22 +14,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
-from probes import kernel
-from probes.estimates import duty_of, errors_of, estimates_delta, factor
-from probes.exec_sample import ExecSample
-from probes.execs import FAILED
-from probes.failed_execs import failed_estimate
-from probes.frame import Frame
-from probes.governor import Level
-from probes.pmc_bursts import BUSY, SWITCHES
-from probes.pmc_sample import PmcSample
-from probes.pmc_view import pmc_view
-from probes.sample import Duty, Estimates
-from probes.syscall_sample import SyscallSample
+from probes.budget.policy import Level
+from probes.core import kernel
+from probes.core.estimates import duty_of, errors_of, estimates_delta, factor
+from probes.core.frame import Frame
+from probes.core.sample import Duty, Estimates
+from probes.execs.failed_execs import failed_estimate
+from probes.execs.probe import FAILED
+from probes.execs.sample import ExecSample
+from probes.pmc.bursts import BUSY, SWITCHES
+from probes.pmc.sample import PmcSample
+from probes.pmc.view import pmc_view
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import PATHS, Live, Work, eventually
 
 CALL = "getppid"
-WITH_PMC = {**PATHS, "pmc": "probes.pmc:PmcProbe"}
+WITH_PMC = {**PATHS, "pmc": "probes.pmc.probe:PmcProbe"}
 
 
 class Notes:

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from probes import kernel
+from probes.core import kernel
 from tests.kernel.image import Stage
 from tests.paths import ROOT
 

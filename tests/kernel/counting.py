@@ -6,13 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from probes.frame import Filters
-from probes.pmc_processes import NO_READING, NO_TIMES
-from probes.pmc_sample import PmcSample, TaskTimes
-from probes.readings import Reading
+from probes.core.frame import Filters
+from probes.core.readings import Reading
+from probes.pmc.process_rows import NO_READING, NO_TIMES
+from probes.pmc.sample import PmcSample, TaskTimes
 from tests.kernel.harness import Live, Work, status_of
 
-PATHS = {"pmc": "probes.pmc:PmcProbe"}
+PATHS = {"pmc": "probes.pmc.probe:PmcProbe"}
 
 
 class Truth(NamedTuple):

@@ -17,13 +17,13 @@ import sys
 import threading
 from typing import Any
 
-from probes.errors import ProbeError
-from probes.exec_sample import ExecSample
-from probes.frame import Filters, Frame
-from probes.start import open_live
-from probes.syscall_sample import SyscallSample
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame
+from probes.execs.sample import ExecSample
+from probes.live.start import open_live
+from probes.syscalls.sample import SyscallSample
 
-PATHS = {"syscalls": "probes.syscalls:SyscallProbe", "execs": "probes.execs:ExecProbe"}
+PATHS = {"syscalls": "probes.syscalls.probe:SyscallProbe", "execs": "probes.execs.probe:ExecProbe"}
 _lock = threading.Lock()
 
 

@@ -22,16 +22,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from probes import bpfsys, broker
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import Filters, Frame
-from probes.live import LiveSource
-from probes.syscall_sample import SyscallSample
-from probes.syscalls import SyscallProbe
+from probes.bpf import bpf_syscall
+from probes.broker import server as broker
+from probes.core.frame import Filters, Frame
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.live.source import LiveSource
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
 from tests.paths import ROOT
 
 T = TypeVar("T")
-PATHS = {"syscalls": "probes.syscalls:SyscallProbe", "execs": "probes.execs:ExecProbe"}
+PATHS = {"syscalls": "probes.syscalls.probe:SyscallProbe", "execs": "probes.execs.probe:ExecProbe"}
 DEADLINE = 60.0
 """Seconds until a condition that should hold soon has failed: long enough on a busy machine."""
 
@@ -274,7 +275,7 @@ def program_ids() -> set[int]:
     while True:
         buffer = ctypes.create_string_buffer(struct.pack("=3I", at, 0, 0), 12)
         try:
-            bpfsys._syscall(
+            bpf_syscall._syscall(
                 0, ctypes.c_long(_PROG_GET_NEXT_ID), buffer, ctypes.c_ulong(len(buffer))
             )
         except FileNotFoundError:

@@ -126,7 +126,7 @@ def test_the_agent_exposes_it(tree: Path) -> None:
         "from prometheus_client.parser import text_string_to_metric_families as parsed\n"
         "from tui.registry import SAMPLES\n"
         "from tui.agent.metrics.collector import Metrics\n"
-        "from probes.recording import Reader\n"
+        "from probes.recording.file import Reader\n"
         "metrics, frames = Metrics(), list(Reader(sys.argv[1]))\n"
         "for frame in frames: metrics.add(frame)\n"
         "text = metrics.render('text/plain')[0].decode()\n"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from probes.frame import Frame
-from probes.framing import Decoder
+from probes.core.frame import Frame
+from probes.recording.framing import Decoder
 from tests.kernel.harness import (
     Work,
     eventually,

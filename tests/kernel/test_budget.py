@@ -13,18 +13,19 @@ from typing import cast
 
 import pytest
 
-from probes import governor, kernel
-from probes.exec_sample import ExecSample
-from probes.execs import ExecProbe
-from probes.frame import Filters
-from probes.governor import SAMPLING
-from probes.latency_sample import LatencySample
-from probes.model import count_delta, histogram_delta
-from probes.sample import Counts
-from probes.syscall_names import name_of
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
-from probes.syscalls import TIMED
+from probes.budget import policy
+from probes.budget.policy import SAMPLING
+from probes.core import kernel
+from probes.core.delta import count_delta, histogram_delta
+from probes.core.frame import Filters
+from probes.core.sample import Counts
+from probes.core.syscall_names import name_of
+from probes.execs.probe import ExecProbe
+from probes.execs.sample import ExecSample
+from probes.latency.sample import LatencySample
+from probes.syscalls.probe import TIMED
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 from tests.kernel.harness import PATHS, Live, Work, eventually
 from tests.kernel.timing import STEP, rank, sleeps_asked_for
 
@@ -130,10 +131,10 @@ def test_the_sampling_changes_while_it_runs(calls: Path) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A governor for which seconds are long."""
-    monkeypatch.setattr(governor, "WAIT", 1.0)
-    monkeypatch.setattr(governor, "TRIAL", 2.0)
-    monkeypatch.setattr(governor, "LASTED", 0.0)
-    monkeypatch.setattr(governor, "SETTLE", 1.5)
+    monkeypatch.setattr(policy, "WAIT", 1.0)
+    monkeypatch.setattr(policy, "TRIAL", 2.0)
+    monkeypatch.setattr(policy, "LASTED", 0.0)
+    monkeypatch.setattr(policy, "SETTLE", 1.5)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -219,7 +220,7 @@ def test_a_function_that_is_called_too_often_is_counted_or_detached(
     program: Callable[[str], Path],
 ) -> None:
     functions = program("functions")
-    paths = {**PATHS, "latency": "probes.latency:LatencyProbe"}
+    paths = {**PATHS, "latency": "probes.latency.probe:LatencyProbe"}
     target = f"uprobe:{functions}:steady"
     options = {"latency": {"targets": [target, "softirq"]}}
     with (

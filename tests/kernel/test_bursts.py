@@ -16,15 +16,15 @@ import pytest
 
 from bench import truth
 from bench.measure import compiled
-from probes import governor
-from probes.execs import FAILED
-from probes.governor import QUICK_BURSTS, SAMPLING, Level, bursts
-from probes.pmc import PmcProbe
-from probes.pmc_bursts import SWITCHES
-from probes.pmc_sample import PmcSample
-from probes.pmc_view import pmc_view
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
+from probes.budget import policy
+from probes.budget.policy import QUICK_BURSTS, SAMPLING, Level, bursts
+from probes.execs.probe import FAILED
+from probes.pmc.bursts import SWITCHES
+from probes.pmc.probe import PmcProbe
+from probes.pmc.sample import PmcSample
+from probes.pmc.view import pmc_view
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 from tests.kernel import burst_truth
 from tests.kernel.harness import Live, Work, eventually, held_programs, programs_of
 
@@ -36,7 +36,7 @@ def test_a_storm_is_told_in_bursts_and_all_of_it_when_it_is_over(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("WAIT", 1.0), ("LASTED", 0.0), ("HORIZON", 1.0)):
-        monkeypatch.setattr(governor, name, seconds)
+        monkeypatch.setattr(policy, name, seconds)
     with ExitStack() as stack:
         storms = [
             stack.enter_context(Work(calls, "until", "1000", "storm"))

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.frame import Filters
-from probes.latency_view import latency_view
-from probes.model import histogram_delta
-from probes.syscall_names import name_of
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
-from probes.syscalls import SyscallProbe
-from probes.thread_places import PLACES, sets_of_places
+from probes.bpf.thread_places import PLACES, sets_of_places
+from probes.core import kernel
+from probes.core.delta import histogram_delta
+from probes.core.frame import Filters
+from probes.core.syscall_names import name_of
+from probes.latency.view import latency_view
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 from tests.kernel.harness import Live, Work
 from tests.kernel.timing import Timing, rows
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from probes import bpfsys, kernel
-from probes.binaries import find_binary, places
-from probes.btf import KernelBTF
-from probes.catalog import Catalog
-from probes.elf_functions import functions
-from probes.errors import ProbeError
-from probes.resolve import Kernel
-from probes.specs import parse
-from probes.tracepoints import tracepoint_format, tracepoints
-from probes.trials import file_offset
+from probes.bpf import bpf_syscall
+from probes.bpf.btf import KernelBTF
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.symbols.binaries import find_binary, places
+from probes.symbols.functions import functions
+from probes.symbols.kernel_functions import Kernel
+from probes.symbols.search import Catalog
+from probes.symbols.target_spec import parse
+from probes.symbols.tracepoints import tracepoint_format, tracepoints
+from probes.uprobes.kernel_trials import file_offset
 
 pytestmark = pytest.mark.kernel
 
@@ -112,7 +113,7 @@ def test_a_found_function_can_be_probed() -> None:
     (place,) = places(parse("u:libc:getppid"))
     kind = int(Path("/sys/bus/event_source/devices/uprobe/type").read_text())
     path = ctypes.create_string_buffer(os.fsencode(place.path))
-    event = bpfsys.perf_event_open(
+    event = bpf_syscall.perf_event_open(
         kind, 0, pid=os.getpid(), cpu=-1, config1=ctypes.addressof(path), config2=place.offset
     )
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.recording import Reader
+from probes.recording.file import Reader
 from tests.folders import tmp_path as tmp_path
 from tests.kernel.harness import eventually, held_programs
 from tests.paths import ROOT

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from probes import kernel
-from probes.cgroups import cgroup_of
+from probes.core import kernel
+from probes.host.cgroups import cgroup_of
 from tests.kernel import container, image
 from tests.kernel.container import CONTAINERFILE, Settings, documented_by
 from tests.kernel.harness import DEADLINE, Work, eventually, status_of

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from probes.cost import CostWindows
-from probes.frame import Frame
-from probes.sample import Cost
-from probes.syscall_sample import SyscallSample
+from probes.budget.meter import CostWindows
+from probes.core.frame import Frame
+from probes.core.sample import Cost
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import Live, Work, children_of, eventually, fdinfo_numbers
 from tests.kernel.timing import Timing, targets_of
 

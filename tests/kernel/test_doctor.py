@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from probes import bpfsys, doctor, kernel, trials
-from probes.usdt import usdt_probes
+from probes.bpf import bpf_syscall
+from probes.core import kernel
+from probes.doctor import report as doctor
+from probes.symbols.usdt import usdt_probes
+from probes.uprobes import kernel_trials
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-DOCTOR = "import sys; from probes import doctor; sys.exit(doctor.main(json=True))"
+DOCTOR = "import sys; from probes.doctor import report as doctor; sys.exit(doctor.main(json=True))"
 
 
 def report(prefix: list[str]) -> tuple[int, dict[str, Any]]:
@@ -87,24 +90,24 @@ def test_container_root_is_told_its_capabilities() -> None:
 
 
 def test_loaded_program_counts_and_leaves() -> None:
-    with trials.closing(bpfsys.enable_stats()):
-        prog = bpfsys.prog_load(bpfsys.PROG_RAW_TRACEPOINT, bpfsys.RETURN_0)
-        link = bpfsys.raw_tracepoint_open(prog, "sys_enter")
+    with kernel_trials.closing(bpf_syscall.enable_stats()):
+        prog = bpf_syscall.prog_load(bpf_syscall.PROG_RAW_TRACEPOINT, bpf_syscall.RETURN_0)
+        link = bpf_syscall.raw_tracepoint_open(prog, "sys_enter")
         for _ in range(1000):
             os.getppid()
         os.close(link)
-        count = int(bpfsys.fdinfo(prog)["run_cnt"])
+        count = int(bpf_syscall.fdinfo(prog)["run_cnt"])
         for _ in range(1000):
             os.getppid()
-        after = int(bpfsys.fdinfo(prog)["run_cnt"])
+        after = int(bpf_syscall.fdinfo(prog)["run_cnt"])
         os.close(prog)
     assert count >= 1000
     assert after == count
 
 
 def test_refused_program_brings_the_verifiers_log() -> None:
-    with pytest.raises(bpfsys.VerifierError) as caught:
-        bpfsys.prog_load(bpfsys.PROG_RAW_TRACEPOINT, bpfsys.insn(bpfsys.EXIT))
+    with pytest.raises(bpf_syscall.VerifierError) as caught:
+        bpf_syscall.prog_load(bpf_syscall.PROG_RAW_TRACEPOINT, bpf_syscall.insn(bpf_syscall.EXIT))
     assert "R0 !read_ok" in caught.value.log
 
 
@@ -133,7 +136,7 @@ def test_usdt_notes_match_readelf() -> None:
     if shutil.which("readelf") is None:
         pytest.fail("binutils are missing: test.sh installs them with gcc")
     compared = 0
-    for path in trials.mapped_files():
+    for path in kernel_trials.mapped_files():
         notes = subprocess.run(
             ["readelf", "-nW", path], capture_output=True, text=True, check=True
         ).stdout.splitlines()

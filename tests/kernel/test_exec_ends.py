@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.execs import ExecProbe
-from probes.frame import Filters
+from probes.core.frame import Filters
+from probes.execs.probe import ExecProbe
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

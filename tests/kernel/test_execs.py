@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from probes import execs
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.execlog import ExecLog, ExecRow
-from probes.execs import ExecProbe
-from probes.frame import Filters
-from probes.stream import dumps, stream_object
-from probes.text import readable
+from probes.core.frame import Filters
+from probes.core.safe_text import readable
+from probes.execs import probe as execs
+from probes.execs.probe import ExecProbe
+from probes.execs.process_log import ExecLog, ExecRow
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.report.stream import dumps, stream_object
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import broker, kernel
-from probes.frame import Frame
+from probes.broker import server as broker
+from probes.core import kernel
+from probes.core.frame import Frame
 from tests.kernel import broken
 from tests.kernel.harness import (
     PATHS,
@@ -159,7 +160,7 @@ def test_without_bcc_every_probe_names_the_package(monkeypatch: pytest.MonkeyPat
 
 def test_without_type_information(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a kernel built without BTF, and on a machine without libbpf."""
-    from probes import btf
+    from probes.bpf import btf
 
     monkeypatch.setattr(btf, "_LIBRARIES", ("libnothing.so.9",))
     with Live("syscalls", expect_on=False) as live:

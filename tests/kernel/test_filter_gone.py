@@ -14,16 +14,16 @@ from typing import cast
 
 import pytest
 
-from probes import kernel
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent
-from probes.filter_watch import FilterWatch
-from probes.frame import NO_FILTERS, Filters, Frame, Notice
-from probes.latency_sample import LatencySample
-from probes.pmc_sample import PmcSample
-from probes.sample import Counts
-from probes.syscall_names import name_of
-from probes.syscall_sample import SyscallSample
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters, Frame, Notice
+from probes.core.sample import Counts
+from probes.core.syscall_names import name_of
+from probes.execs.sample import ExecEvent
+from probes.host.filter_watch import FilterWatch
+from probes.latency.sample import LatencySample
+from probes.pmc.sample import PmcSample
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import PATHS, Live, Work, eventually
 
 pytestmark = pytest.mark.kernel
@@ -34,8 +34,8 @@ LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 TRIES = 50
 ALL = {
     **PATHS,
-    "latency": "probes.latency:LatencyProbe",
-    "pmc": "probes.pmc:PmcProbe",
+    "latency": "probes.latency.probe:LatencyProbe",
+    "pmc": "probes.pmc.probe:PmcProbe",
 }
 
 

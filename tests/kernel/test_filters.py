@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent
-from probes.frame import Filters
-from probes.model import count_delta
-from probes.sample import Counts
-from probes.syscall_names import name_of
-from probes.syscall_sample import SyscallSample
+from probes.core import kernel
+from probes.core.delta import count_delta
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.core.sample import Counts
+from probes.core.syscall_names import name_of
+from probes.execs.sample import ExecEvent
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from probes import bpfsys, broker, ipc, privileges
-from probes.broker_link import BrokerLink
+from probes.bpf import bpf_syscall
+from probes.broker import server as broker
+from probes.broker.client import BrokerLink
+from probes.host import privileges
+from probes.ipc import packets
 from tests.kernel.harness import (
     children_of,
     eventually,
@@ -54,7 +57,7 @@ def held() -> Iterator[Held]:
     found.link, found.units = link, []
     for number, (name, params) in enumerate(PARAMS.items()):
         link.send({"id": number, "op": "load", "probe": name, "params": params})
-        received = ipc.receive(link.answers)
+        received = packets.receive(link.answers)
         assert received is not None
         answer: Any = received[0]
         assert answer["ok"], answer
@@ -62,7 +65,7 @@ def held() -> Iterator[Held]:
         found.units.append(answer["unit"])
     yield found
     link.close()
-    ipc.close_all([fd for maps in found.values() for _, fd in maps])
+    packets.close_all([fd for maps in found.values() for _, fd in maps])
     os.waitpid(pid, 0)
 
 
@@ -73,7 +76,7 @@ def every_map(held: Held) -> list[tuple[str, int]]:
 def bpf(command: int, attr: bytes) -> int | None:
     """The errno of a bpf(2) call, None if it succeeded (what it made is closed)."""
     try:
-        made = bpfsys._bpf(command, attr)
+        made = bpf_syscall._bpf(command, attr)
     except OSError as error:
         return error.errno
     if made > 2:
@@ -83,15 +86,15 @@ def bpf(command: int, attr: bytes) -> int | None:
 
 def as_nobody(work: Callable[[], Any]) -> Any:
     """What a function returns in a process that is nobody, without capabilities."""
-    ours, theirs = ipc.pair()
+    ours, theirs = packets.pair()
     pid = os.fork()
     if pid == 0:
         with suppress(BaseException):
             privileges.drop(privileges.User(65534, 65534, None))
-            ipc.send(theirs, {"result": work()})
+            packets.send(theirs, {"result": work()})
         os._exit(0)
     theirs.close()
-    received = ipc.receive(ours)
+    received = packets.receive(ours)
     os.waitpid(pid, 0)
     ours.close()
     assert received is not None
@@ -103,23 +106,23 @@ def test_nothing_of_it_is_a_program_or_a_link(held: Held) -> None:
     kinds = {os.readlink(f"/proc/self/fd/{fd}") for _, fd in every_map(held)}
     assert kinds == {"anon_inode:bpf-map"}
     for _, fd in every_map(held):
-        assert "map_type" in bpfsys.fdinfo(fd)
+        assert "map_type" in bpf_syscall.fdinfo(fd)
     # There are programs, and the broker has them.
     assert program_ids()
 
 
 def test_the_kernel_tells_which_maps_exist(held: Held) -> None:
-    numbers = [bpfsys.map_id(fd) for _, fd in every_map(held)]
+    numbers = [bpf_syscall.map_id(fd) for _, fd in every_map(held)]
     assert len(set(numbers)) == len(numbers)
-    assert all(map(bpfsys.map_exists, numbers))
-    fd = bpfsys.map_create(bpfsys.MAP_ARRAY, 4, 4096, 1, bpfsys.MAP_MMAPABLE)
-    number = bpfsys.map_id(fd)
+    assert all(map(bpf_syscall.map_exists, numbers))
+    fd = bpf_syscall.map_create(bpf_syscall.MAP_ARRAY, 4, 4096, 1, bpf_syscall.MAP_MMAPABLE)
+    number = bpf_syscall.map_id(fd)
     # A mapping keeps it as a descriptor does.
     mapped = mmap.mmap(fd, 4096, mmap.MAP_SHARED)
     os.close(fd)
-    assert bpfsys.map_exists(number)
+    assert bpf_syscall.map_exists(number)
     mapped.close()
-    eventually("it is gone", lambda: not bpfsys.map_exists(number))
+    eventually("it is gone", lambda: not bpf_syscall.map_exists(number))
 
 
 def test_maps_can_be_read_and_not_written_by_anybody(held: Held) -> None:
@@ -164,7 +167,7 @@ def test_what_is_held_attaches_to_nothing(held: Held) -> None:
     def tries() -> list[int | None]:
         found = []
         for _, fd in every_map(held):
-            multi = struct.pack("=4I", fd, 0, bpfsys.ATTACH_UPROBE_MULTI, 0) + places
+            multi = struct.pack("=4I", fd, 0, bpf_syscall.ATTACH_UPROBE_MULTI, 0) + places
             found.append(bpf(LINK_CREATE, multi))
             name = ctypes.create_string_buffer(b"sys_enter")
             raw = struct.pack("=QII", ctypes.addressof(name), fd, 0)
@@ -192,7 +195,7 @@ def test_hostile_words_in_control_pages_harm_nothing(held: Held) -> None:
         memory[:8] = bytes(8)
         memory.close()
     held.link.send({"id": 50, "op": "runs"})
-    received = ipc.receive(held.link.answers)
+    received = packets.receive(held.link.answers)
     assert received is not None
     told: Any = received[0]
     assert len(told["runs"]) == len(PARAMS)
@@ -204,7 +207,7 @@ def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
     link.answers.settimeout(60)
     params = {"targets": ["uprobe:libc:malloc"]}
     link.send({"id": 1, "op": "load", "probe": "latency", "params": params})
-    received = ipc.receive(link.answers)
+    received = packets.receive(link.answers)
     assert received is not None
     assert received[1]
     assert held_programs(pid)
@@ -212,7 +215,7 @@ def test_the_end_of_the_broker_detaches_all_although_maps_are_held() -> None:
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     eventually("all programs are gone", lambda: not left_in_kernel(before))
-    ipc.close_all(received[1])
+    packets.close_all(received[1])
     link.close()
 
 
@@ -242,6 +245,6 @@ def test_the_broker_ends_with_the_dashboard_although_others_hold_its_socket() ->
             return True
 
     eventually("the broker ends as well", has_ended)
-    ipc.close_all([*fds, reading])
+    packets.close_all([*fds, reading])
     ours.close()
     theirs.close()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.frame import Filters
-from probes.model import count_delta, histogram_delta, int_delta
-from probes.sample import Counts
-from probes.syscall_view import CallRow, syscall_view
+from probes.core import kernel
+from probes.core.delta import count_delta, histogram_delta, int_delta
+from probes.core.frame import Filters
+from probes.core.sample import Counts
+from probes.syscalls.view import CallRow, syscall_view
 from tests.kernel.harness import Live, Work, eventually, status_of
 
 pytestmark = pytest.mark.kernel

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import hdr
-from probes.latency_sample import LatencySample
-from probes.sample import Histogram
+from probes.core import histogram
+from probes.core.sample import Histogram
+from probes.latency.sample import LatencySample
 from tests.kernel.harness import Live, Work
 from tests.kernel.timing import Timing, assert_between, by_pid, rows, since
 
@@ -114,7 +114,7 @@ def test_threads_that_end_inside(live: Timing, program: Program) -> None:
     run = Run(live, program("functions"), "dying", 500)
     found, missed, overflow = run.of("dies_inside")
     assert (found.n, missed, overflow) == (500, 500, 0)
-    p50 = hdr.percentile(found.buckets, 0.5)
+    p50 = histogram.percentile(found.buckets, 0.5)
     assert p50 is not None
     assert p50 >= 30_000
 
@@ -133,7 +133,7 @@ def test_more_threads_inside_than_starts_are_kept(live: Timing, program: Program
     assert found.n >= 3000
     assert missed >= 5000 - 4096
     # Nobody was inside for longer than the whole took.
-    low = hdr.bounds(max(found.buckets))[0]
+    low = histogram.bounds(max(found.buckets))[0]
     assert low <= run.said[0]
     assert found.total <= found.n * run.said[0]
 
@@ -142,7 +142,7 @@ def test_a_crowd_that_fits_is_timed_whole(live: Timing, program: Program) -> Non
     run = Run(live, program("functions"), "crowd", 1000)
     found, missed, overflow = run.of("crowd_call")
     assert (found.n, missed, overflow) == (1000, 0, 0)
-    assert hdr.bounds(max(found.buckets))[0] <= run.said[0]
+    assert histogram.bounds(max(found.buckets))[0] <= run.said[0]
 
 
 def test_children_born_inside_are_missed(live: Timing, program: Program) -> None:
@@ -192,7 +192,7 @@ def test_empty_functions_show_the_floor(live: Timing, program: Program) -> None:
     found, missed, overflow = run.of("empty")
     assert (found.n, missed, overflow) == (20_000, 0, 0)
     floor = run.after.targets[f"uprobe:{run.program}:empty"].floor
-    p50 = hdr.percentile(found.buckets, 0.5)
+    p50 = histogram.percentile(found.buckets, 0.5)
     assert floor is not None
     assert p50 is not None
     assert floor / 3 <= p50 <= floor * 3

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import hdr, kernel
-from probes.frame import Filters
-from probes.latency_sample import LatencySample
+from probes.core import histogram, kernel
+from probes.core.frame import Filters
+from probes.latency.sample import LatencySample
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, assert_agree, by_pid, by_text, durations, rows, since
 
@@ -100,7 +100,7 @@ def test_values_from_every_kind_of_place(
         assert found.total == sum(values), name
         expected: dict[int, int] = {}
         for one in values:
-            expected[hdr.index(one)] = expected.get(hdr.index(one), 0) + 1
+            expected[histogram.index(one)] = expected.get(histogram.index(one), 0) + 1
         assert found.buckets == expected, name
         target = run.after.targets[name]
         assert (target.unit, target.floor, target.counts_only) == ("", None, False)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.base import Params, Plan
-from probes.errors import ProbeError
-from probes.latency import LatencyProbe
-from probes.latency_plan import fentry_works
-from probes.latency_sample import Target
+from probes.bpf.plan import Params, Plan
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.latency.planner import fentry_works
+from probes.latency.probe import LatencyProbe
+from probes.latency.sample import Target
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
 from tests.paths import ROOT

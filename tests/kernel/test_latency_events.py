@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from probes import hdr
-from probes.errors import ProbeError
-from probes.frame import NO_FILTERS, Filters
-from probes.latency_sample import LatencySample
-from probes.sample import Histogram
-from probes.specs import PRESETS
-from probes.usdt import usdt_probes
+from probes.core import histogram
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters
+from probes.core.sample import Histogram
+from probes.latency.sample import LatencySample
+from probes.symbols.target_spec import PRESETS
+from probes.symbols.usdt import usdt_probes
 from tests.kernel.harness import Work, eventually
 from tests.kernel.timing import (
     STEP,
@@ -144,7 +144,7 @@ def test_a_guarded_probe_is_on_while_somebody_listens(live: Timing, program: Pro
 
 def assert_collections(found: Histogram, spent: Sequence[int]) -> None:
     """They take no longer than the calls around them, which do next to nothing else."""
-    p50 = hdr.percentile(found.buckets, 0.5)
+    p50 = histogram.percentile(found.buckets, 0.5)
     assert p50 is not None
     assert 0.9 * rank(spent, 0.5) <= p50 <= (1 + STEP) * rank(spent, 0.5)
     assert found.total <= sum(spent)
@@ -210,7 +210,7 @@ def test_calls_by_three_ways(live: Timing, calls: Path) -> None:
     timed, missed, overflow = since(before, after, "syscall:getppid")
     assert timed.n >= 50_000
     assert (missed, overflow) == (0, 0)
-    p50 = hdr.percentile(timed.buckets, 0.5)
+    p50 = histogram.percentile(timed.buckets, 0.5)
     floor = after.targets["syscall:getppid"].floor
     assert p50 is not None
     assert floor is not None
@@ -274,7 +274,7 @@ def test_block_requests_joined_by_fields(live: Timing) -> None:
         assert row.count >= 100, spec
         assert row.p50 is not None
         assert 1_000 < row.p50 < 1e9
-        assert min(row.spent.buckets) > hdr.index(500)
+        assert min(row.spent.buckets) > histogram.index(500)
         assert row.maximum is not None
         assert row.maximum < 60e9
     # Each write may be followed by a flush, which is a request of its own.
@@ -301,7 +301,7 @@ def test_presets_see_something(live: Timing, calls: Path) -> None:
             continue  # a machine may have no interrupt of a device meanwhile, nor a disk
         assert target.histogram.n > 0, name
         assert target.histogram.total > 0, name
-        assert hdr.bounds(max(target.histogram.buckets))[0] < 600e9, name
+        assert histogram.bounds(max(target.histogram.buckets))[0] < 600e9, name
     assert sample.targets["runq"].histogram.n > 100
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import traced_files
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
+from probes.host import traced_files
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, by_pid, targets_of
 

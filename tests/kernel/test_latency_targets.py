@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.frame import NO_FILTERS, Filters
+from probes.core import kernel
+from probes.core.frame import NO_FILTERS, Filters
 from tests.kernel.harness import (
     Live,
     Work,

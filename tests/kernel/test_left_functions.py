@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.latency_sample import LatencySample
-from probes.sample import Histogram
+from probes.core import kernel
+from probes.core.sample import Histogram
+from probes.latency.sample import LatencySample
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
 

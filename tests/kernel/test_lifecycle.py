@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import compiled, loader
-from probes.errors import ProbeError
-from probes.model import count_delta
+from probes.bpf import compiler as loader
+from probes.bpf import object_cache
+from probes.core.delta import count_delta
+from probes.core.errors import ProbeError
 from tests.kernel.harness import (
     Dashboard,
     Live,
@@ -213,7 +214,7 @@ def test_what_was_compiled_once_needs_no_compiler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loader is a fork of this process, and finds here what it would find there."""
-    monkeypatch.setattr(compiled, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(object_cache, "DIRECTORY", tmp_path)
     with Live("syscalls", "execs") as live:
         programs = len(held_programs())
     assert len(list(tmp_path.iterdir())) == 2

@@ -11,25 +11,25 @@ from typing import Any, cast
 
 import pytest
 
-from probes.execs import ExecProbe
-from probes.frame import Filters, Frame
-from probes.latency import LatencyProbe
-from probes.pmc import PmcProbe
+from probes.core.frame import Filters, Frame
+from probes.core.process_keys import pid_of
+from probes.execs.probe import ExecProbe
+from probes.latency.probe import LatencyProbe
+from probes.pmc.probe import PmcProbe
 from probes.probe import Probe
-from probes.processes import pid_of
-from probes.stream import dumps, stream_object
-from probes.syscall_sample import SyscallSample
-from probes.syscalls import SyscallProbe
+from probes.report.stream import dumps, stream_object
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import Live, Work, eventually
 
 pytestmark = pytest.mark.kernel
 
 Program = Callable[[str], Path]
 PATHS = {
-    "syscalls": "probes.syscalls:SyscallProbe",
-    "latency": "probes.latency:LatencyProbe",
-    "execs": "probes.execs:ExecProbe",
-    "pmc": "probes.pmc:PmcProbe",
+    "syscalls": "probes.syscalls.probe:SyscallProbe",
+    "latency": "probes.latency.probe:LatencyProbe",
+    "execs": "probes.execs.probe:ExecProbe",
+    "pmc": "probes.pmc.probe:PmcProbe",
 }
 CLASSES: dict[str, type[Probe]] = {
     "syscalls": SyscallProbe,

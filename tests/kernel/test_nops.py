@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import harm_trials, kernel
+from probes.core import kernel
+from probes.uprobes import harm_trials
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
 

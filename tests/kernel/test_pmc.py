@@ -11,13 +11,13 @@ from typing import cast
 
 import pytest
 
-from probes import kernel
-from probes.errors import ProbeError
-from probes.frame import NO_FILTERS, Filters
-from probes.latency_sample import LatencySample
-from probes.latency_view import latency_view
-from probes.pmc_processes import NO_TIMES
-from probes.pmc_sample import PmcSample
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters
+from probes.latency.sample import LatencySample
+from probes.latency.view import latency_view
+from probes.pmc.process_rows import NO_TIMES
+from probes.pmc.sample import PmcSample
 from tests.kernel.counting import Counting, Load, gained, observe, truth
 from tests.kernel.harness import (
     Live,
@@ -101,7 +101,7 @@ def test_time_on_and_off_the_cpu_is_all_time(calls: Path) -> None:
     The kernel's CPU time has more: of who sleeps and wakes it charges what a sleeping CPU takes
     from the wakeup to the switch, when nothing of the program runs.
     """
-    paths = {"pmc": "probes.pmc:PmcProbe", "latency": "probes.latency:LatencyProbe"}
+    paths = {"pmc": "probes.pmc.probe:PmcProbe", "latency": "probes.latency.probe:LatencyProbe"}
     options = {"latency": {"targets": ["offcpu"]}}
     with (
         Live("pmc", "latency", paths=paths, options=options) as live,

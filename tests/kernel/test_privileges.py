@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
+from probes.core import kernel
 from tests.kernel.harness import Dashboard, eventually, status_of
 from tests.paths import ROOT
 

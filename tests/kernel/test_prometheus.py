@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.syscall_names import errno_name, name_of
+from probes.core import kernel
+from probes.core.syscall_names import errno_name, name_of
 from tests.kernel.harness import Work
 from tests.kernel.prometheus import Agent, Prometheus
 from tests.paths import ROOT

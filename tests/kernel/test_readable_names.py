@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.catalog import Catalog
+from probes.symbols.search import Catalog
 from tests.kernel.harness import Work
 from tests.kernel.timing import Timing, since
 

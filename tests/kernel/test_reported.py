@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.exec_sample import ExecEvent
-from probes.frame import Filters
-from probes.processes import pid_of
+from probes.core.frame import Filters
+from probes.core.process_keys import pid_of
+from probes.execs.sample import ExecEvent
 from tests.kernel.counting import Counting
 from tests.kernel.harness import Live
 

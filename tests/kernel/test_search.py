@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes.source import Found
-from probes.specs import parse
+from probes.symbols.target_spec import parse
 from tests.kernel.harness import Live, Work, eventually, is_running
 from tests.kernel.timing import PATHS, Timing
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.execlog import ExecLog, ExecRow
+from probes.execs.process_log import ExecLog, ExecRow
 from tests.kernel.harness import Live
 
 pytestmark = pytest.mark.kernel

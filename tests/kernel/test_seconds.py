@@ -10,18 +10,18 @@ from typing import Any, cast
 
 import pytest
 
-from probes import kernel
-from probes.frame import Frame
-from probes.sample import Counts
-from probes.stream import stream_object
-from probes.syscall_names import name_of
-from probes.syscall_sample import SyscallSample
+from probes.core import kernel
+from probes.core.frame import Frame
+from probes.core.sample import Counts
+from probes.core.syscall_names import name_of
+from probes.report.stream import stream_object
+from probes.syscalls.sample import SyscallSample
 from tests.kernel import broken
 from tests.kernel.harness import PATHS, Live, Work, eventually
 from tui.registry import REGISTRY
 
 KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}
-ALL = {**PATHS, "latency": "probes.latency:LatencyProbe"}
+ALL = {**PATHS, "latency": "probes.latency.probe:LatencyProbe"}
 CALL = "syscall:getppid"
 NUMBER = name_of(500, False, kernel.arch() or "")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from probes import kernel
+from probes.core import kernel
 from tests.kernel import container, image
 from tests.kernel.container import Settings, documented_by
 from tests.kernel.harness import DEADLINE, eventually, status_of

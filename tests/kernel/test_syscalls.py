@@ -14,18 +14,20 @@ from typing import cast
 
 import pytest
 
-from probes import bpfsys, btf, hdr, kernel
-from probes.attach import Attacher
-from probes.base import Attach
-from probes.elf_functions import function
-from probes.frame import Filters
-from probes.latency_sample import LatencySample
-from probes.model import count_delta, int_delta
-from probes.sample import Counts
-from probes.syscall_names import errno_name, name_of
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import SyscallView, syscall_view
-from probes.text import escaped, raw_of
+from probes.bpf import bpf_syscall, btf
+from probes.bpf.attach import Attacher
+from probes.bpf.plan import Attach
+from probes.core import histogram as hdr
+from probes.core import kernel
+from probes.core.delta import count_delta, int_delta
+from probes.core.frame import Filters
+from probes.core.safe_text import escaped, raw_of
+from probes.core.sample import Counts
+from probes.core.syscall_names import errno_name, name_of
+from probes.latency.sample import LatencySample
+from probes.symbols.functions import function
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import SyscallView, syscall_view
 from tests.kernel.harness import PATHS, Live, Work
 from tests.kernel.timing import assert_sleeps
 
@@ -335,7 +337,7 @@ def test_errnos_table_matches_the_kernels(live: Live) -> None:
 def test_return_probes_make_calls_that_have_a_name(program: Callable[[str], Path]) -> None:
     """From Linux 6.11 on; the functions that are timed may return what looks like an errno."""
     path = program("functions")
-    paths = {**PATHS, "latency": "probes.latency:LatencyProbe"}
+    paths = {**PATHS, "latency": "probes.latency.probe:LatencyProbe"}
     target = f"uprobe:{path}:minus_one"
     options = {"latency": {"targets": [target]}}
     with (
@@ -360,7 +362,7 @@ def test_uprobes_make_calls_that_have_a_name(program: Callable[[str], Path]) -> 
     )
     multi = btf.KernelBTF().enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI") is not None
     # Our own keep away from such a place: this one stands for another tool's.
-    attacher = Attacher(lambda name: bpfsys.RETURN_0, lambda name: None, multi)
+    attacher = Attacher(lambda name: bpf_syscall.RETURN_0, lambda name: None, multi)
     with Live("syscalls") as live, Work(path, "5000") as work, ExitStack() as stack:
         stack.callback(attacher.forget)
         stack.callback(os.close, attacher.attach(place))

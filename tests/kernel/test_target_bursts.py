@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import pytest
 
-from probes.estimates import duty_between, factor, known_error, standard_error
-from probes.frame import Frame
-from probes.governor import SAMPLING
-from probes.latency_budget import COUNTED
-from probes.latency_sample import LatencySample, Target
-from probes.latency_view import latency_view
-from probes.messages import BurstReport
+from probes.budget.policy import SAMPLING
+from probes.core.estimates import duty_between, factor, known_error, standard_error
+from probes.core.frame import Frame
+from probes.ipc.messages import BurstReport
+from probes.latency.degradation import COUNTED
+from probes.latency.sample import LatencySample, Target
+from probes.latency.view import latency_view
 from tests.kernel.burst_truth import Notes
 from tests.kernel.harness import Work, eventually, held_programs, programs_of
 from tests.kernel.timing import Timing

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from probes.exec_sample import ExitEvent
-from probes.frame import Filters, Frame
-from probes.latency import LatencyProbe
-from probes.latency_sample import LatencySample
-from probes.pmc_sample import PmcSample
-from probes.processes import pid_of
-from probes.syscall_sample import SyscallSample
-from probes.syscalls import SyscallProbe
+from probes.core.frame import Filters, Frame
+from probes.core.process_keys import pid_of
+from probes.execs.sample import ExitEvent
+from probes.latency.probe import LatencyProbe
+from probes.latency.sample import LatencySample
+from probes.pmc.sample import PmcSample
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import PATHS, Live, Work
 from tests.kernel.timing import sleeps_asked_for
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.kernel
 
 ALL = {
     **PATHS,
-    "latency": "probes.latency:LatencyProbe",
-    "pmc": "probes.pmc:PmcProbe",
+    "latency": "probes.latency.probe:LatencyProbe",
+    "pmc": "probes.pmc.probe:PmcProbe",
 }
 TARGET = "tracepoint:syscalls:sys_enter_getppid"
 STRESS = ("stress-ng", "--quiet", "--timeout", "300", "--switch", "1", "--fault", "1",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.processes import pid_of
-from probes.sample import Counts
-from probes.syscall_sample import SyscallSample
+from probes.core.process_keys import pid_of
+from probes.core.sample import Counts
+from probes.syscalls.sample import SyscallSample
 from tests.kernel.harness import Live, Work
 
 pytestmark = pytest.mark.kernel

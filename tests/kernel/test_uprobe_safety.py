@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from probes import bpfsys, broker, btf, kernel
-from probes.attach import Attacher, batches
-from probes.elf_functions import functions
-from probes.errors import ProbeError
-from probes.file_access import for_clients
-from probes.latency_plan import wish
+from probes.bpf import bpf_syscall, btf
+from probes.bpf.attach import Attacher, batches
+from probes.broker import server as broker
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.host.file_access import for_clients
+from probes.latency.planner import wish
 from probes.source import Found
+from probes.symbols.functions import functions
 from tests.kernel.harness import (
     Live,
     children_of,
@@ -108,7 +110,7 @@ def attach_all(text: str, between: Callable[[], object]) -> list[int]:
     made = wish(text, 0)
     between()
     multi = btf.KernelBTF().enumerator("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI") is not None
-    attacher = Attacher(lambda name: bpfsys.RETURN_0, lambda name: None, multi)
+    attacher = Attacher(lambda name: bpf_syscall.RETURN_0, lambda name: None, multi)
     links = []
     for batch in batches(one for one in made.attach if one.path):
         links += attacher.attach_batch(batch)
@@ -129,7 +131,7 @@ def test_a_link_that_turns_attaches_to_the_file_that_was_read(
     link = folder / "link"
     flip(link, mine)
     if not multi:
-        monkeypatch.setattr(bpfsys, "uprobe_multi_link", lambda *_: 1 / 0)
+        monkeypatch.setattr(bpf_syscall, "uprobe_multi_link", lambda *_: 1 / 0)
         monkeypatch.setattr(btf.KernelBTF, "enumerator", lambda *_: None)
     with Running(mine) as one, Running(theirs) as other:
         before = one.code(), other.code()

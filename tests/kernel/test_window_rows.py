@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from probes import syscall_rows
-from probes.history import History
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
-from probes.windows import SINCE_START, Windows
+from probes.recording.history import History
+from probes.report.windows import SINCE_START, Windows
+from probes.syscalls import reader as syscall_rows
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 from tests.kernel.harness import Live, Work
 
 ROUNDS = 5

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.exec_sample import ExecSample
-from probes.recording import Reader
+from probes.execs.sample import ExecSample
+from probes.recording.file import Reader
 from tests.kernel.harness import (
     eventually,
     held_programs,

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from probes import hdr
-from probes.frame import Frame
-from probes.latency_sample import LatencySample, Target
-from probes.latency_view import TargetRow, latency_view
-from probes.model import histogram_delta
-from probes.sample import Histogram
+from probes.core import histogram
+from probes.core.delta import histogram_delta
+from probes.core.frame import Frame
+from probes.core.sample import Histogram
+from probes.latency.sample import LatencySample, Target
+from probes.latency.view import TargetRow, latency_view
 from tests.kernel.harness import Live
 
 STEP = 1 / 32
 """The width of a bucket of durations, by its lower end."""
 DISPLACED = 3
 """Calls of one run that interrupts may make longer."""
-PATHS = {"latency": "probes.latency:LatencyProbe"}
+PATHS = {"latency": "probes.latency.probe:LatencyProbe"}
 
 
 class Timing(Live):
@@ -154,7 +154,7 @@ def assert_between(
     low = sorted(inside for inside, _ in spans)
     high = sorted(round(around - mechanism + 0.04 * inside) for inside, around in spans)
     for fraction in fractions:
-        value = hdr.percentile(found.buckets, fraction)
+        value = histogram.percentile(found.buckets, fraction)
         assert value is not None
         assert rank(low, fraction - slack) * (1 - STEP) <= value, fraction
         assert value <= rank(high, fraction + slack), fraction
@@ -176,7 +176,7 @@ def assert_agree(
     assert found.n == len(truth)
     behind = max(slack * len(truth), DISPLACED) / len(truth)
     for fraction in fractions:
-        value = hdr.percentile(found.buckets, fraction)
+        value = histogram.percentile(found.buckets, fraction)
         assert value is not None
         assert rank(truth, fraction - slack) * (1 - STEP) <= value, fraction
         assert value <= rank(truth, fraction + behind) * 1.04, fraction

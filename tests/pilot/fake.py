@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from probes import hdr
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import NO_FILTERS, Filters, Frame, Host, Notice
-from probes.peak_values import with_peak
-from probes.sample import Budget, Cost, Counts, Histogram, Sample
+from probes.core import histogram
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters, Frame, Host, Notice
+from probes.core.peak_values import with_peak
+from probes.core.sample import Budget, Cost, Counts, Histogram, Sample
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
 from probes.source import Found
-from probes.syscall_sample import SyscallSample
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.fake_latency import FOUND, FakeLatency, wobble
 from tests.pilot.fake_pmc import FakePmc
 from tui import registry
@@ -248,7 +248,7 @@ class FakeSource:
         longest = 0
         for part, factor in ((0.5, 1), (0.45, 3), (0.05, 40)):
             nanoseconds = int(400 * (salt + 1) ** 2 * factor * wobble(self.tick, salt))
-            bucket = hdr.index(nanoseconds)
+            bucket = histogram.index(nanoseconds)
             n = max(1, int(count * part))
             buckets[bucket] = buckets.get(bucket, 0) + n
             total += n * nanoseconds

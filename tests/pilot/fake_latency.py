@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import exp, sin
 
-from probes import hdr
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.peak_values import with_peak
-from probes.sample import Cost, Histogram
+from probes.core import histogram
+from probes.core.peak_values import with_peak
+from probes.core.sample import Cost, Histogram
+from probes.latency.sample import LatencySample, Spent, Target
 from probes.source import Found
 
 BROKEN = Target(
@@ -77,7 +77,7 @@ def _shape(calls: int, median: float, octaves: int, salt: int) -> tuple[dict[int
         value = median * wobble(salt, 3) * 2 ** ((at - parts / 3) / 32)
         count = int(calls * weight / whole * wobble(salt, at) + (at * 31 + salt * 17) % 97 / 97)
         if count:
-            bucket = hdr.index(int(value))
+            bucket = histogram.index(int(value))
             buckets[bucket] = buckets.get(bucket, 0) + count
             total += count * int(value)
             longest = int(value)

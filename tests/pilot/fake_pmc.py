@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import sin
 
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Cost
+from probes.core.readings import Reading
+from probes.core.sample import Cost
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
 from tests.pilot.fake_latency import wobble
 
 SETS = {

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from textual.pilot import Pilot
 
-from probes.frame import Frame
-from probes.link import LinkState
+from probes.core.frame import Frame
+from probes.remote.state import LinkState
 from tests.pilot.fake import FakeSource
 from tui.app.app import ProbetopApp
 from tui.app.start import attached_dashboard

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from probes.frame import Frame
+from probes.core.frame import Frame
 from tests.pilot.fake_remote import FakeRemote
 from tui.app.start import run_attached
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from textual.pilot import Pilot
 
-from probes.frame import Frame
+from probes.core.frame import Frame
 from tests.pilot.conftest import screen
 from tests.pilot.fake import FakeSource
 from tui.app.app import ProbetopApp

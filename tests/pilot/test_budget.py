@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.sample import Budget, Duty, Estimates
-from probes.syscall_sample import SyscallSample
+from probes.core.errors import ProbeError
+from probes.core.sample import Budget, Duty, Estimates
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.test_slow_link import clock, drawings, wired

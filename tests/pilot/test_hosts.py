@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.frame import Filters
-from probes.history import MOST_BYTES
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.recording.history import MOST_BYTES
 from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake_remote import FakeRemote, attached, hosts, two
 from tests.pilot.moments import painted

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from probes.frame import Filters
-from probes.sample import Sample
+from probes.core.frame import Filters
+from probes.core.sample import Sample
 from tests.pilot.conftest import footer, screen, shown
 from tests.pilot.fake import failed
 from tests.pilot.fake_remote import FakeRemote, attached, cells, hosts, two

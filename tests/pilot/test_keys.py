@@ -9,9 +9,9 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 
-from probes import kernel
-from probes.errors import ProbeError
-from probes.frame import Filters
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
 from tui.app.start import dashboard, run_app

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from textual.pilot import Pilot
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 from probes.source import Found
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource

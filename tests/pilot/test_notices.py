@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from probes.frame import Filters, Notice
+from probes.core.frame import Filters, Notice
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import NOON
 from tests.pilot.snapshot import assert_snapshot

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from probes.errors import ProbeError
-from probes.recording import Writer
-from probes.replay import ReplaySource
+from probes.core.errors import ProbeError
+from probes.recording.file import Writer
+from probes.recording.replay import ReplaySource
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import PROCESSES, FakeSource
 from tests.pilot.fake_pmc import FakePmc

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.frame import Frame
-from probes.recording import Reader
+from probes.core.frame import Frame
+from probes.recording.file import Reader
 from tests.pilot.conftest import Run, footer
 from tests.pilot.moments import Moments, header
 

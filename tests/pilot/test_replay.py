@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from probes.frame import Frame
-from probes.recording import Writer
-from probes.replay import ReplaySource
+from probes.core.frame import Frame
+from probes.recording.file import Writer
+from probes.recording.replay import ReplaySource
 from tests.pilot.conftest import Run, footer, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from probes.frame import Filters
-from probes.sample import Sample
+from probes.core.frame import Filters
+from probes.core.sample import Sample
 from tests.pilot.conftest import Run, screen, shown
 from tests.pilot.fake import FakeSource, failed
 from tests.pilot.snapshot import assert_snapshot

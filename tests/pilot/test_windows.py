@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from textual.pilot import Pilot
 
-from probes import hdr
-from probes.exec_sample import ExecSample
-from probes.frame import Frame
-from probes.latency_sample import LatencySample
-from probes.sample import Sample
-from probes.syscall_sample import SyscallSample
-from probes.windows import continues
+from probes.core import histogram
+from probes.core.frame import Frame
+from probes.core.sample import Sample
+from probes.execs.sample import ExecSample
+from probes.latency.sample import LatencySample
+from probes.report.windows import continues
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.conftest import Run, footer, shown
 from tests.pilot.fake import FakeSource
 from tests.pilot.moments import Moments, header, painted
@@ -126,7 +126,7 @@ async def test_percentiles_and_rates_of_targets_are_of_the_window(run: Run) -> N
         spent = {at: n for at, n in spent.items() if n}
         assert sum(spent.values()) == after.n - before.n
         wanted = [fmt_count((after.n - before.n) / 10)]
-        wanted += [fmt_ns(hdr.percentile(spent, part)) for part in (0.5, 0.99)]
+        wanted += [fmt_ns(histogram.percentile(spent, part)) for part in (0.5, 0.99)]
         assert row(app, "latency", "runq")[1:4] == wanted
         assert f"{fmt_count(after.n - before.n)} calls in 10 s" in shown(app, "latency")
 

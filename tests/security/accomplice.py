@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from probes import kernel
-from probes.syscall_names import nr_of
+from probes.core import kernel
+from probes.core.syscall_names import nr_of
 from tests.security.attack import Attack, as_user
 from tests.security.prey import Prey
 

@@ -18,8 +18,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from probes import broker, file_access, ipc, map_memory, privileges
-from probes.broker_link import BrokerLink
+from probes.bpf import map_memory
+from probes.broker import server as broker
+from probes.broker.client import BrokerLink
+from probes.host import file_access, privileges
+from probes.ipc import packets
 from tests.kernel.harness import eventually
 from tests.security.prey import Prey
 from tui.registry import REGISTRY
@@ -50,19 +53,19 @@ class Compromised:
         self._number += 1
         assert self.link.send({"id": self._number, **message}), "the broker is gone"
         while True:
-            received = ipc.receive(self.link.answers)
+            received = packets.receive(self.link.answers)
             assert received is not None, "the broker is gone"
             answer, fds = received
             assert isinstance(answer, dict)
             if answer.get("id") == self._number:
                 return answer, fds
-            ipc.close_all(fds)
+            packets.close_all(fds)
 
     def load(self, *targets: str, **more: Any) -> dict[str, Any]:
         """What the broker answers when targets are asked for; what it hands over is closed."""
         params = {"targets": list(targets), **more}
         answer, fds = self.ask(op="load", probe="latency", params=params)
-        ipc.close_all(fds)
+        packets.close_all(fds)
         if answer.get("unit"):
             self.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
         return answer

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes import tracepoints
+from probes.symbols import tracepoints
 from tests.security import attack as attacker
 from tests.security import with_socket, without_socket
 from tests.security.attack import UIDS, Attack, as_user, compromised

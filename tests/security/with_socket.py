@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from probes import bpfsys, ipc
-from probes.base import Loaded
-from probes.execs import ExecProbe
-from probes.hdr import BUCKETS
-from probes.messages import Answer, convert
+from probes.bpf import bpf_syscall
+from probes.bpf.plan import Loaded
+from probes.core.histogram import BUCKETS
+from probes.execs.probe import ExecProbe
+from probes.ipc import packets
+from probes.ipc.messages import Answer, convert
 from tests.security.attack import MOST_MEMORY, Attack, Compromised
 from tests.security.prey import SECRET
 from tests.unit.elf_file import DATA, FUNC, GLOBAL, ElfFile, Row, usdt_note
@@ -128,18 +129,18 @@ def descriptors(it: Compromised) -> str:
                 return f"{name} of {probe} is no map"
             update = struct.pack("=2I3Q", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
             for what, command, attr in (
-                ("attached", 28, struct.pack("=4I48x", fd, 0, bpfsys.ATTACH_UPROBE_MULTI, 0)),
+                ("attached", 28, struct.pack("=4I48x", fd, 0, bpf_syscall.ATTACH_UPROBE_MULTI, 0)),
                 ("attached", 17, struct.pack("=QII", 0, fd, 0)),
                 *([] if name in CONTROL_PAGES else [("written", 2, update)]),
             ):
                 with suppress(OSError):
-                    bpfsys._bpf(command, attr)
+                    bpf_syscall._bpf(command, attr)
                     return f"{name} of {probe} is {what}"
             if name not in CONTROL_PAGES + RING_BUFFERS:
                 with suppress(OSError):
                     mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_WRITE)
                     return f"{name} of {probe} can be written to"
-        ipc.close_all(fds)
+        packets.close_all(fds)
     return ""
 
 
@@ -157,7 +158,7 @@ def words_of_control_pages(it: Compromised) -> str:
                 memory[:512] = struct.pack("=64Q", *words)
                 memory[:8] = struct.pack("=Q", 1)
                 os.getppid()
-        ipc.close_all(fds)
+        packets.close_all(fds)
     return it.alive()
 
 
@@ -180,7 +181,7 @@ def messages(it: Compromised) -> str:
 
 def descriptors_whose_close_blocks(it: Compromised) -> str:
     """Files that nobody can close soon, in the hands of the broker: as its last holder it waits."""
-    for data in (ipc.PART, b'{"id":1,"op":"runs"}', b'{"id":1,"op":"help","name":"page"}'):
+    for data in (packets.PART, b'{"id":1,"op":"runs"}', b'{"id":1,"op":"help","name":"page"}'):
         with suppress(BrokenPipeError):
             with lingering() as sock:
                 socket.send_fds(it.link.answers, [data], [sock.fileno()])
@@ -261,13 +262,13 @@ def kernel_memory(it: Compromised) -> str:
         if not answer["ok"]:
             refused = answer["why"]
             break
-        taken += sum(int(bpfsys.fdinfo(fd)["memlock"]) for fd in fds)
+        taken += sum(int(bpf_syscall.fdinfo(fd)["memlock"]) for fd in fds)
         it.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
     if not refused or taken > MOST_MEMORY:
         return f"{taken >> 20} MiB are taken"
     if "MiB of the kernel's memory" not in refused:
         return f"refused: {refused}"
-    ipc.close_all(held)
+    packets.close_all(held)
     return eventually_alive(it)
 
 
@@ -340,11 +341,11 @@ def values_of_call_sites(it: Compromised) -> str:
         control[0:8] = struct.pack("=Q", 1)
         last = time.monotonic() + 60
         while not values + others and time.monotonic() < last:
-            ipc.close_all(os.pipe())
+            packets.close_all(os.pipe())
             rows = [struct.unpack_from("=3Q", hists, HISTOGRAM * n) for n in range(number)]
             values, others = sum(row[1] for row in rows), sum(row[2] for row in rows)
         control[0:8] = bytes(8)
-    ipc.close_all(fds)
+    packets.close_all(fds)
     it.link.send({"id": 0, "op": "detach", "unit": answer["unit"]})
     return "values" if values else "nothing of calls" if others else "no calls"
 
@@ -378,7 +379,7 @@ def counters_that_are_none(it: Compromised) -> str:
 
 def helpers_by_path(it: Compromised) -> str:
     """Names of helpers that are code."""
-    for name in ("os:system", "probes.doctor:report", "../doctor", "doctor"):
+    for name in ("os:system", "probes.doctor.report:report", "../doctor", "doctor"):
         answer, _ = it.ask(op="help", name=name)
         if answer["ok"]:
             return f"{name} was run"

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from probes import bpfsys
+from probes.bpf import bpf_syscall
 from tests.kernel.serving import Agent
 from tests.security.attack import Attack
 from tests.security.prey import Prey
@@ -172,8 +172,11 @@ def confined_system_calls(prey: Prey) -> str:
     """What a process needs to gain rights, or to reach others."""
     unshare, ptrace = (272, 101) if os.uname().machine == "x86_64" else (97, 117)
     return _denied(
-        ("bpf", lambda: bpfsys.map_create(bpfsys.MAP_ARRAY, 4, 8, 1)),
-        ("perf_event_open", lambda: bpfsys.perf_event_open(bpfsys.PERF_SOFTWARE, 0, pid=0)),
+        ("bpf", lambda: bpf_syscall.map_create(bpf_syscall.MAP_ARRAY, 4, 8, 1)),
+        (
+            "perf_event_open",
+            lambda: bpf_syscall.perf_event_open(bpf_syscall.PERF_SOFTWARE, 0, pid=0),
+        ),
         ("execve", lambda: os.execv(str(prey.guard), ["guard"])),
         ("unshare", lambda: _syscall(unshare, CLONE_NEWUSER)),
         ("ptrace", lambda: _syscall(ptrace, 16, os.getppid(), 0, 0)),

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from probes.base import Plan
-from probes.btf import KernelBTF
-from probes.latency_plan import PARTS
-from probes.loader import compiler_flags
+from probes.bpf.btf import KernelBTF
+from probes.bpf.compiler import compiler_flags
+from probes.bpf.plan import Plan
+from probes.latency.planner import PARTS
 from tests.paths import ROOT
 from tui.registry import REGISTRY
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeVar
 
-from probes import specs
-from probes.filter_watch import FilterWatch
-from probes.frame import NO_FILTERS, Filters, Frame
-from probes.latency_sample import LatencySample, Target
-from probes.live import LiveSource
-from probes.named import Naming
-from probes.privileges import User
-from probes.slot import Standing
+from probes.core.frame import NO_FILTERS, Filters, Frame
+from probes.host.filter_watch import FilterWatch
+from probes.host.privileges import User
+from probes.latency.sample import LatencySample, Target
+from probes.live.names import Naming
+from probes.live.probe_state import Standing
+from probes.live.source import LiveSource
+from probes.symbols import target_spec
 from tests.pilot.fake import FakeSource
 from tui.agent.command import page_files
 from tui.agent.http.api import application
@@ -80,7 +80,7 @@ class AgentSource(FakeSource):
     def set_option(self, probe: str, option: str, value: object) -> None:
         self._command("set_option", probe, option, value)
         if option == "add":
-            spec = specs.parse(str(value)).text
+            spec = target_spec.parse(str(value)).text
             why, fix = self.broken.get(spec, (None, None))
             self.traced[spec] = Target(
                 spec=spec, state="failed" if why else "on", mechanism="uprobe", why=why, fix=fix

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from probes import child, ipc
-from probes.broker import Broker
-from probes.broker_link import connected
-from probes.child import Child, Limits
+from probes.broker.client import connected
+from probes.broker.server import Broker
+from probes.ipc import child_process, packets
+from probes.ipc.child_process import Child, Limits
 
 Play = Callable[[socket.socket, int], None]
 PATHS = {"one": "package.one:One", "two": "package.two:Two", "fixed": "package.fixed:Fixed"}
@@ -34,7 +34,9 @@ class Bench:
         self.loaders: list[int] = []
 
         def spawn(log: int) -> Child[socket.socket]:
-            started = child.start(lambda sock: play(sock, log), Limits(), [log], quiet=False)
+            started = child_process.start(
+                lambda sock: play(sock, log), Limits(), [log], quiet=False
+            )
             self.loaders.append(started.pid)
             return started
 
@@ -53,7 +55,7 @@ class Bench:
         os.write(self.link.requests, b"\n")
 
     def answer(self) -> tuple[dict[str, Any], list[int]]:
-        received = ipc.receive(self.sock)
+        received = packets.receive(self.sock)
         assert received is not None
         assert isinstance(received[0], dict)
         return received[0], received[1]
@@ -104,7 +106,7 @@ def bench() -> Iterator[Callable[[Play], Bench]]:
 
 def obedient(sock: socket.socket, log: int) -> None:
     """Answers every request with what it was; a map, a program, two links and a held map."""
-    while (received := ipc.receive(sock)) is not None:
+    while (received := packets.receive(sock)) is not None:
         request: Any = received[0]
         fds = [os.memfd_create(name) for name in ("map", "program", "link", "link", "held")]
         answer = {
@@ -117,8 +119,8 @@ def obedient(sock: socket.socket, log: int) -> None:
             "held": 1,
             "groups": [7],
         }
-        ipc.send(sock, answer, fds)
-        ipc.close_all(fds)
+        packets.send(sock, answer, fds)
+        packets.close_all(fds)
 
 
 def never(sock: socket.socket, log: int) -> None:
@@ -135,7 +137,7 @@ def open_descriptors() -> list[int]:
 
 
 def silent(sock: socket.socket, log: int) -> None:
-    ipc.receive(sock)
+    packets.receive(sock)
     os.write(log, b"before the end\n")
 
 

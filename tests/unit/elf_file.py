@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from probes import kernel
+from probes.core import kernel
 
 FUNC, OBJECT, IFUNC = 2, 1, 10
 LOCAL, GLOBAL = 0, 1

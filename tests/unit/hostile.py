@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Filters, Frame, Host
-from probes.latency_sample import LatencySample, Spent
-from probes.pmc_sample import PmcSample
-from probes.sample import Counts
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Filters, Frame, Host
+from probes.core.sample import Counts
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.latency.sample import LatencySample, Spent
+from probes.pmc.sample import PmcSample
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.fake import FakeSource
 
 EVIL = (

@@ -14,8 +14,8 @@ from typing import Any, cast
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from probes.frame import Frame, Host
-from probes.sample import Sample
+from probes.core.frame import Frame, Host
+from probes.core.sample import Sample
 from tui.agent.metrics.collector import Metrics
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

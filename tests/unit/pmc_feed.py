@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probes.frame import Frame, Host
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Sample
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.core.sample import Sample
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
 from tests.pilot.fake import PROCESSES, FakeSource
 from tests.pilot.fake_pmc import FakePmc
 from tui.panes.pmc import PmcPane

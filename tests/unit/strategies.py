@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import Filters, Frame, Host, Notice
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Cost, Counts, Histogram, Sample
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Filters, Frame, Host, Notice
+from probes.core.readings import Reading
+from probes.core.sample import Cost, Counts, Histogram, Sample
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.latency.sample import LatencySample, Spent, Target
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.syscalls.sample import SyscallSample
 
 text = st.text(st.characters(codec="utf-8"), max_size=8)
 names = st.sampled_from(["read", "write", "futex", "compat:read", "syscall_999"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from probes.latency_facts import TargetFacts
-from probes.messages import convert
+from probes.ipc.messages import convert
+from probes.latency.facts import TargetFacts
 
 
 def target_facts(**more: Any) -> TargetFacts:

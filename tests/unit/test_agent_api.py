@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from probes.errors import ProbeError
-from probes.frame import Filters
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
 from tests.paths import ROOT
 from tests.unit.agent import Served, eventually
 from tui.agent.http import openapi, schemas

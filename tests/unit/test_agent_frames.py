@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Frame
-from probes.framing import Decoder
-from probes.latency_sample import LatencySample, Spent
-from probes.stream import stream_object
+from probes.core.frame import Frame
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.latency.sample import LatencySample, Spent
+from probes.recording.framing import Decoder
+from probes.report.stream import stream_object
 from tests.unit.agent import Served, eventually
 from tui.agent.http import frame_streams, server
 

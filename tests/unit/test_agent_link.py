@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from probes import agent_link
-from probes.agent_link import FRAMES, Address, HttpTransport, Watchdog, request
-from probes.errors import ProbeError
-from probes.far_answers import NONSENSE
-from probes.frame import Filters, Frame
-from probes.framing import Decoder, Encoder
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame
+from probes.recording.framing import Decoder, Encoder
+from probes.remote import http as agent_link
+from probes.remote.answers import NONSENSE
+from probes.remote.http import FRAMES, Address, HttpTransport, Watchdog, request
 from tests.unit.test_recording import make_frames
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.privileges import NOBODY, User, service_user
+from probes.core.errors import ProbeError
+from probes.host.privileges import NOBODY, User, service_user
 from tui.agent.http import sockets
 from tui.agent.options import Listen, ServeOptions, Token, check_listen, read_tokens, resolve
 from tui.settings.validators import UsageError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.privileges import NOBODY, User
+from probes.core.errors import ProbeError
+from probes.host.privileges import NOBODY, User
 from tests.folders import tmp_path as tmp_path
 from tests.paths import ROOT
 from tests.unit.agent import eventually
@@ -85,7 +85,7 @@ def test_two_agents_never_have_the_same_token(run: Path) -> None:
 
 def test_it_is_gone_also_when_the_agent_is_killed(run: Path) -> None:
     program = (
-        "import os, sys, time\nfrom probes.privileges import User\n"
+        "import os, sys, time\nfrom probes.host.privileges import User\n"
         "from tui.agent import owner_token\n"
         "owner_token.RUN = os.environ['XDG_RUNTIME_DIR'] = sys.argv[1]\n"
         "made = owner_token.create('127.0.0.1', 9435, User(os.geteuid(), os.getegid(), None))\n"

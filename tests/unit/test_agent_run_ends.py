@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.summary import Summarizer
+from probes.core.errors import ProbeError
+from probes.report.summary import Summarizer
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.measurements import Run, Runs
 from tui.agent.state.probe_control import Control

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from probes import content_file
-from probes.frame import Filters
+from probes.core.frame import Filters
+from probes.host import content_file
 from tests.unit.agent import Served, eventually
 from tui.agent.errors import Refused
 from tui.agent.http import schemas

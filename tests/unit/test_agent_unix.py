@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.privileges import NOBODY, User
+from probes.core.errors import ProbeError
+from probes.host.privileges import NOBODY, User
 from tests.unit.agent import Served
 from tui.agent.http import unix_socket
 from tui.agent.options import Listen

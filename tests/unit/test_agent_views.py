@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from probes import content_file
-from probes.cgroup_names import CgroupName
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Frame
-from probes.framing import Decoder
-from probes.latency_sample import LatencySample, Spent, Target
+from probes.core.cgroup_names import CgroupName
+from probes.core.frame import Frame
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.host import content_file
+from probes.latency.sample import LatencySample, Spent, Target
+from probes.recording.framing import Decoder
 from tests.unit.agent import CONTROL, READ, TOKENS, Served, eventually
 from tui.agent.http import admission
 from tui.agent.http.frame_streams import RECORDS

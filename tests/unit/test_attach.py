@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from probes import attach, bpfsys, kernel
-from probes.attach import Attacher, patched
-from probes.base import Attach, Mechanism
-from probes.errors import ProbeError
+from probes.bpf import attach, bpf_syscall
+from probes.bpf.attach import Attacher, patched
+from probes.bpf.plan import Attach, Mechanism
+from probes.core import kernel
+from probes.core.errors import ProbeError
 
 PATCH = 0x50544F5000000001
 LDDW, MOV, EXIT = 0x18, 0xB7, 0x95
@@ -68,10 +69,15 @@ def test_a_cut_program_does_not_crash() -> None:
 
 def test_every_end_of_an_undisturbed_program_is_the_same() -> None:
     """The loaded constant has the opcode of an exit in its second half's value, not place."""
-    body = [bpfsys.insn(0x15, 1, off=1), bpfsys.insn(EXIT), load(EXIT << 32), bpfsys.insn(EXIT)]
+    body = [
+        bpf_syscall.insn(0x15, 1, off=1),
+        bpf_syscall.insn(EXIT),
+        load(EXIT << 32),
+        bpf_syscall.insn(EXIT),
+    ]
     code = attach.undisturbed(b"".join(body), 100, 200)
     instructions = [struct.unpack_from("<BBhi", code, at) for at in range(0, len(code), 8)]
-    call, jump, source = bpfsys.CALL, 0x05, 2 << 4
+    call, jump, source = bpf_syscall.CALL, 0x05, 2 << 4
     assert instructions[:3] == [
         (0xBF, 6 | 1 << 4, 0, 0),
         (call, source, 0, 100),
@@ -102,7 +108,7 @@ def test_programs_in_user_space_are_undisturbed_where_the_kernel_lets_them(
             raise OSError(errno.EINVAL, "refused")
         return calls.descriptor()
 
-    monkeypatch.setattr(bpfsys, "prog_load", prog_load)
+    monkeypatch.setattr(bpf_syscall, "prog_load", prog_load)
     ids = {"bpf_preempt_disable": 7, "bpf_preempt_enable": 8} if known else {}
     made = Attacher(lambda name: plain, ids.get)
     made.attach(Attach(kind=kind, function="f", path="/a", target="x"))
@@ -157,8 +163,8 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calls]:
     played = Calls()
     for name in ("prog_load", "perf_event_open", "raw_tracepoint_open", "perf_set_bpf"):
-        monkeypatch.setattr(bpfsys, name, getattr(played, name))
-    monkeypatch.setattr(bpfsys, "perf_enable", played.perf_enable)
+        monkeypatch.setattr(bpf_syscall, name, getattr(played, name))
+    monkeypatch.setattr(bpf_syscall, "perf_enable", played.perf_enable)
     numbers = {"kprobe": "8", "uprobe": "9"}
 
     def read(path: str | Path) -> str | None:
@@ -230,7 +236,7 @@ def test_forgetting_closes_programs_and_loads_anew(calls: Calls) -> None:
         ),
         (
             Attach(kind="tracepoint", function="f", target="sched:sched_switch"),
-            bpfsys.PERF_TRACEPOINT, 77, {"cpu": 0}, None,
+            bpf_syscall.PERF_TRACEPOINT, 77, {"cpu": 0}, None,
         ),
     ],
 )  # fmt: skip
@@ -255,8 +261,8 @@ def test_fentry_is_loaded_for_its_function(calls: Calls) -> None:
     made.attach(Attach(kind="fexit", function="f", target="vfs_read"))
     kinds = {kind for kind, _, _ in calls.loads}
     types = [settings["attach_type"] for _, _, settings in calls.loads]
-    assert kinds == {bpfsys.PROG_TRACING}
-    assert types[0] == bpfsys.ATTACH_FENTRY
+    assert kinds == {bpf_syscall.PROG_TRACING}
+    assert types[0] == bpf_syscall.ATTACH_FENTRY
     assert types[0] != types[1]
     assert {settings["btf_id"] for _, _, settings in calls.loads} == {1234}
     assert [name for _, name in calls.raw] == [None, None]
@@ -291,7 +297,7 @@ def test_a_refused_event_is_closed(calls: Calls, monkeypatch: pytest.MonkeyPatch
     def refuse(event: int, program: int) -> None:
         raise OSError(errno.E2BIG, "Argument list too long")
 
-    monkeypatch.setattr(bpfsys, "perf_set_bpf", refuse)
+    monkeypatch.setattr(bpf_syscall, "perf_set_bpf", refuse)
     made = attacher()
     with pytest.raises(ProbeError, match="cannot attach to the uprobe /x"):
         made.attach(Attach(kind="uprobe", function="f", path="/x"))
@@ -326,7 +332,7 @@ def test_what_a_kernel_lacks(
 def test_a_program_that_the_verifier_refuses(
     calls: Calls, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    refused = bpfsys.VerifierError(errno.EACCES, "Permission denied")
+    refused = bpf_syscall.VerifierError(errno.EACCES, "Permission denied")
     refused.log = "R6 unbounded memory access\n"
     load_one: Callable[..., int] = calls.prog_load
 
@@ -334,7 +340,7 @@ def test_a_program_that_the_verifier_refuses(
         load_one(kind, code, **settings)
         raise refused
 
-    monkeypatch.setattr(bpfsys, "prog_load", prog_load)
+    monkeypatch.setattr(bpf_syscall, "prog_load", prog_load)
     with pytest.raises(ProbeError, match=r"refused the program enter \(Permission denied\)"):
         attacher().attach(Attach(kind="uprobe", function="enter", path="/x"))
     # The loader's descriptor 2 is the log file.
@@ -380,11 +386,11 @@ def test_a_batch_is_one_link_where_the_kernel_can(
         made.append(words)
         return calls.descriptor()
 
-    monkeypatch.setattr(bpfsys, "uprobe_multi_link", link)
+    monkeypatch.setattr(bpf_syscall, "uprobe_multi_link", link)
     one = Attacher(lambda name: load(PATCH) + other(EXIT), lambda name: None, multi=True)
     (fd,) = one.attach_batch(BATCH)
     ((kind, _, more),) = calls.loads
-    assert (kind, more["attach_type"]) == (bpfsys.PROG_KPROBE, bpfsys.ATTACH_UPROBE_MULTI)
+    assert (kind, more["attach_type"]) == (bpf_syscall.PROG_KPROBE, bpf_syscall.ATTACH_UPROBE_MULTI)
     assert made == [(one.programs["f"], "/a", [16, 32], [0, 8], True)]
     assert not calls.events
     assert fd in calls.opened
@@ -397,10 +403,10 @@ def test_a_batch_is_attached_one_by_one_where_it_cannot(
     def refuse(*words: object) -> int:
         raise OSError(errno.EINVAL, "no")
 
-    monkeypatch.setattr(bpfsys, "uprobe_multi_link", refuse)
+    monkeypatch.setattr(bpf_syscall, "uprobe_multi_link", refuse)
     one = Attacher(lambda name: load(PATCH) + other(EXIT), lambda name: None, multi=multi)
     assert len(one.attach_batch(BATCH)) == 2
     assert [more["config2"] for _, _, more in calls.events] == [16, 32]
     # A program of the one kind cannot be attached in the other way.
     types = [more["attach_type"] for _, _, more in calls.loads]
-    assert types == ([bpfsys.ATTACH_UPROBE_MULTI, 0] if multi else [0])
+    assert types == ([bpf_syscall.ATTACH_UPROBE_MULTI, 0] if multi else [0])

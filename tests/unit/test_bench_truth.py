@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.truth import GOAL, Judged, Notes, calls_until, judge, row_of
-from probes.sample import Duty, Estimates
-from probes.syscall_sample import SyscallSample
+from probes.core.sample import Duty, Estimates
+from probes.syscalls.sample import SyscallSample
 from tests.unit.metrics_feed import frame
 
 SECOND = 1_000_000_000

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.binaries import INSIDE, FilePlace, cached_libraries, find_binary, mappings, places
-from probes.errors import ProbeError
-from probes.specs import parse
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.symbols.binaries import (
+    INSIDE,
+    FilePlace,
+    cached_libraries,
+    find_binary,
+    mappings,
+    places,
+)
+from probes.symbols.target_spec import parse
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, IFUNC, LOCAL, ElfFile, Row, usdt_note
 
 SYMBOLS: list[Row] = [

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from probes import boundaries, elf_functions, kernel
-from probes.binaries import places
-from probes.boundaries import decoded
-from probes.errors import ProbeError
-from probes.file_access import Asker, for_clients, set_asker
-from probes.specs import parse
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.host.file_access import Asker, for_clients, set_asker
+from probes.symbols import functions, instruction_boundaries
+from probes.symbols.binaries import places
+from probes.symbols.instruction_boundaries import decoded
+from probes.symbols.target_spec import parse
 from tests.kernel.harness import children_of
 from tests.unit.elf_file import ADDRESS, CODE_AT, DATA, FUNC, GLOBAL, MOVED, ElfFile, Row, usdt_note
 
@@ -194,7 +195,7 @@ def test_what_a_compiler_makes(tmp_path: Path, optimised: str) -> None:
     known = {
         int(at, 16) for at in re.findall(r"^\s+([0-9a-f]+):\t(?:[0-9a-f]{2,8} )", listed, re.M)
     }
-    function = elf_functions.function(str(path), "work")
+    function = functions.function(str(path), "work")
     with open(path, "rb") as file:
         file.seek(function.offset)
         starts, inner = decoded(file.read(function.size))
@@ -242,11 +243,13 @@ def test_the_child_that_decodes_has_no_privileges(monkeypatch: pytest.MonkeyPatc
         numbers += [int(words["NoNewPrivs"]), len(os.listdir("/proc/self/fd"))]
         return struct.pack("<7I", *numbers, 0xFFFFFFFF, 0xFFFFFFFF)
 
-    monkeypatch.setattr(boundaries, "_decode", spy)
+    monkeypatch.setattr(instruction_boundaries, "_decode", spy)
     reading, writing = os.pipe()
     try:
         answer: list[int] = []
-        monkeypatch.setattr(boundaries, "frozenset", lambda row: answer.extend(row), raising=False)
+        monkeypatch.setattr(
+            instruction_boundaries, "frozenset", lambda row: answer.extend(row), raising=False
+        )
         decoded(b"\x90" * 64)
     finally:
         os.close(reading)
@@ -269,8 +272,8 @@ def test_a_child_that_misbehaves_is_ended_and_answers_nothing(
         return bytes(1 << 20)
 
     before = set(children_of(os.getpid()))
-    monkeypatch.setattr(boundaries, "_decode", misbehave)
-    monkeypatch.setattr(boundaries, "SECONDS", 0.5)
+    monkeypatch.setattr(instruction_boundaries, "_decode", misbehave)
+    monkeypatch.setattr(instruction_boundaries, "SECONDS", 0.5)
     with pytest.raises(ProbeError, match=r"without an answer|takes longer"):
         decoded(b"\x90" * 64)
     assert set(children_of(os.getpid())) <= before

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
+from tests.paths import PROBES
 from tests.tooling import compile_commands
 from tests.tooling.compile_commands import ARM
 
-SOURCES = sorted(path.name for path in (ROOT / "probes").rglob("*.bpf.c"))
+SOURCES = sorted(str(path.relative_to(PROBES)) for path in PROBES.rglob("*.bpf.c"))
 
 needs_clang = pytest.mark.skipif(
     shutil.which("clang") is None and "CI" not in os.environ, reason="clang is not installed"
@@ -45,7 +45,7 @@ def test_clang_reads_it(commands: dict[str, list[str]], source: str, arch: tuple
 @needs_clang
 def test_a_mistake_is_found(commands: dict[str, list[str]], tmp_path: Path) -> None:
     *flags, file = commands[SOURCES[0]]
-    wrong = tmp_path / SOURCES[0]
+    wrong = tmp_path / Path(SOURCES[0]).name
     wrong.write_text(Path(file).read_text("utf-8") + "int wrong(void) { return no_such_map; }\n")
     assert "no_such_map" in complaints([*flags, str(wrong)])
 
@@ -56,5 +56,5 @@ def test_the_file_for_clangd_has_all_sources(
     monkeypatch.setattr(compile_commands, "ROOT", tmp_path)
     assert compile_commands.main() == 0
     entries = json.loads((tmp_path / "compile_commands.json").read_text("utf-8"))
-    assert sorted(Path(entry["file"]).name for entry in entries) == SOURCES
+    assert sorted(entry["file"].removeprefix(f"{tmp_path}/probes/") for entry in entries) == SOURCES
     assert all("-fsyntax-only" in entry["arguments"] for entry in entries)

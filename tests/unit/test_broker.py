@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from probes import bpfsys, broker, child, ipc, map_memory, namer, pace, searcher, units
+from probes.bpf import bpf_syscall, map_memory
+from probes.broker import runtime_worker, search_worker, units
+from probes.broker import server as broker
+from probes.ipc import child_process, cpu_pace, packets
 from tests.unit.broker_bench import (
     Bench,
     Play,
@@ -49,7 +52,7 @@ def test_fixed_parameters_hold_whatever_is_asked_for(
     one = bench(obedient)
     one.ask(id=5, probe="fixed", params=asked)
     message, fds = one.answer()
-    ipc.close_all(fds)
+    packets.close_all(fds)
     assert message["facts"]["was"]["params"] == {"args": False, "more": 1}
 
 
@@ -62,7 +65,7 @@ def test_programs_and_links_stay_with_the_broker(bench: Callable[[Play], Bench])
     one.ask(id=1, probe="one")
     message, fds = one.answer()
     assert names_of(fds) == ["map"]
-    ipc.close_all(fds)
+    packets.close_all(fds)
     unit = one.broker.units._units[message["unit"]]
     assert names_of(unit.programs) == ["program"]
     assert names_of(unit.held) == ["held"]
@@ -81,10 +84,10 @@ def test_a_loader_that_tells_of_other_descriptors_is_not_believed(
     bench: Callable[[Play], Bench],
 ) -> None:
     def lies(sock: socket.socket, log: int) -> None:
-        received = ipc.receive(sock)
+        received = packets.receive(sock)
         assert received is not None
         answer = {"id": 1, "ok": True, "maps": ["a"], "programs": 2, "links": [1]}
-        ipc.send(sock, answer, [log])
+        packets.send(sock, answer, [log])
 
     one = bench(lies)
     one.ask(id=1, probe="one")
@@ -101,7 +104,7 @@ def test_there_is_a_limit_to_what_is_attached(
     for number in (1, 2, 3):
         one.ask(id=number, probe="one")
         message, fds = one.answer()
-        ipc.close_all(fds)
+        packets.close_all(fds)
         assert message["ok"] is (number < 3)
     assert "2 groups of programs are attached" in message["why"]
 
@@ -111,22 +114,22 @@ def test_a_load_for_whose_maps_there_is_no_room_is_refused_and_detached(
 ) -> None:
     def large(sock: socket.socket, log: int) -> None:
         """Answers with a map of 3 MiB that no kernel has, and a program."""
-        while (received := ipc.receive(sock)) is not None:
+        while (received := packets.receive(sock)) is not None:
             request: Any = received[0]
             number, fds = request["id"], [os.memfd_create(name) for name in ("map", "program")]
             answer = {"id": number, "ok": True, "maps": ["m"], "programs": 1}
-            ipc.send(sock, {**answer, "memory": [[number, 3 << 20]]}, fds)
-            ipc.close_all(fds)
+            packets.send(sock, {**answer, "memory": [[number, 3 << 20]]}, fds)
+            packets.close_all(fds)
 
     held_by_others = {1}
     monkeypatch.setattr(map_memory, "most", lambda: 5 << 20)
-    monkeypatch.setattr(bpfsys, "map_exists", lambda number: number in held_by_others)
+    monkeypatch.setattr(bpf_syscall, "map_exists", lambda number: number in held_by_others)
     one = bench(large)
 
     def load(number: int) -> dict[str, Any]:
         one.ask(id=number, probe="one")
         message, fds = one.answer()
-        ipc.close_all(fds)
+        packets.close_all(fds)
         assert len(fds) == message["ok"]
         assert "memory" not in message
         return message
@@ -149,7 +152,7 @@ def test_a_batch_is_one_loaders_work_in_order(bench: Callable[[Play], Bench]) ->
         one.ask(id=number, probe=name)
     answers = [one.answer() for _ in names]
     for _, fds in answers:
-        ipc.close_all(fds)
+        packets.close_all(fds)
     assert [message["id"] for message, _ in answers] == list(range(6))
     assert len({message["facts"]["by"] for message, _ in answers}) == len(one.loaders)
     # Left without work a loader ends: its memory is the compiler's.
@@ -168,7 +171,7 @@ def test_of_several_requests_for_a_probe_the_last_is_answered(
     answered = []
     while 5 not in answered:
         message, fds = one.answer()
-        ipc.close_all(fds)
+        packets.close_all(fds)
         answered.append(message["id"])
     # What was under way is finished; what waited behind it is not begun.
     assert answered == sorted(set(answered))
@@ -178,11 +181,11 @@ def test_a_search_that_began_meanwhile_keeps_no_loader_alive(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def search(sock: socket.socket) -> None:
-        while (received := ipc.receive(sock)) is not None:
+        while (received := packets.receive(sock)) is not None:
             assert isinstance(received[0], dict)
-            ipc.send(sock, {"id": received[0]["id"], "ok": True, "found": []})
+            packets.send(sock, {"id": received[0]["id"], "ok": True, "found": []})
 
-    monkeypatch.setattr(searcher, "serve", search)
+    monkeypatch.setattr(search_worker, "serve", search)
 
     def slow(sock: socket.socket, log: int) -> None:
         while os.fstat(log).st_size == 0:
@@ -196,7 +199,7 @@ def test_a_search_that_began_meanwhile_keeps_no_loader_alive(
     (pid,) = one.loaders
     os.pwrite(loader_of(one).log, b"go", 0)
     message, fds = one.answer()
-    ipc.close_all(fds)
+    packets.close_all(fds)
     assert message["id"] == 1
     # The loader has nothing more to do, and ends although the searcher goes on.
     end = time.monotonic() + 10
@@ -232,18 +235,18 @@ def test_the_broker_works_with_descriptors_above_1023(bench: Callable[[Play], Be
         assert one.broker.sock.fileno() > 1023
         one.ask(id=1, probe="one")
         message, fds = one.answer()
-        ipc.close_all(fds)
+        packets.close_all(fds)
         assert message["ok"]
         one.ask(op="detach", id=2, unit=message["unit"])
     finally:
-        ipc.close_all(filled)
+        packets.close_all(filled)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_statistics_are_numbers(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bpfsys, "enable_stats", lambda: os.memfd_create("stats"))
+    monkeypatch.setattr(bpf_syscall, "enable_stats", lambda: os.memfd_create("stats"))
     one = bench(never)
     for number, on in enumerate((True, True, False, False)):
         one.ask(op="measure", id=number, on=on)
@@ -260,7 +263,7 @@ def test_statistics_may_be_refused(
     def refuse() -> int:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(bpfsys, "enable_stats", refuse)
+    monkeypatch.setattr(bpf_syscall, "enable_stats", refuse)
     one = bench(never)
     one.ask(id=3, op="measure", on=True)
     message, fds = one.answer()
@@ -301,7 +304,7 @@ def starved(sock: socket.socket, log: int) -> None:
     """Needs little of a CPU that somebody else has."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.setpriority(os.PRIO_PROCESS, 0, 15)
-    received = ipc.receive(sock)
+    received = packets.receive(sock)
     assert received is not None
     while time.process_time() < STARVED:
         pass
@@ -353,9 +356,9 @@ def test_statistics_come_while_a_loader_is_at_work(bench: Callable[[Play], Bench
 def test_a_worker_that_hangs_is_killed_and_said(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    worker = {"search": searcher, "names": namer}[what]
+    worker = {"search": search_worker, "names": runtime_worker}[what]
     monkeypatch.setattr(worker, "serve", lambda sock: hanging(sock, 1))
-    monkeypatch.setattr(searcher, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(search_worker, "ANSWER_SECONDS", 0.3)
     one = bench(never)
     one.ask(op=what, id=1, **({"query": "x"} if what == "search" else {"ids": ["a"]}))
     message, _ = one.answer()
@@ -365,72 +368,72 @@ def test_a_worker_that_hangs_is_killed_and_said(
 
 def answers(sock: socket.socket) -> None:
     """A worker that knows nothing, at once."""
-    while (received := ipc.receive(sock)) is not None:
+    while (received := packets.receive(sock)) is not None:
         message: Any = received[0]
-        ipc.send(sock, {"id": message["id"], "ok": True, "found": []})
+        packets.send(sock, {"id": message["id"], "ok": True, "found": []})
 
 
 def test_requests_wait_that_take_too_much_and_no_others(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searcher, "serve", answers)
+    monkeypatch.setattr(search_worker, "serve", answers)
     one = bench(obedient)
     debts = [one.broker.pace, one.broker.searcher.kind.pace]
     for at, first in enumerate(
         ({"id": 1, "probe": "one"}, {"id": 1, "op": "search", "query": "x"})
     ):
-        debts[at].charge(pace.BURST + 1000)
+        debts[at].charge(cpu_pace.BURST + 1000)
         other = {"id": 2, "probe": "one"} if at else {"id": 2, "op": "search", "query": "x"}
         one.ask(**first)
         one.ask(**other)
         message, fds = one.answer()
-        ipc.close_all(fds)
+        packets.close_all(fds)
         assert (message["id"], message["ok"]) == (2, True)
-        debts[at].charge(-pace.BURST - 1000)
+        debts[at].charge(-cpu_pace.BURST - 1000)
         # It wakes up for this, and not in an hour.
         one.ask(id=3, op="runs")
         found = [one.answer() for _ in range(2)]
         assert sorted(message["id"] for message, _ in found) == [1, 3]
         for message, fds in found:
-            ipc.close_all(fds)
+            packets.close_all(fds)
             assert message["ok"]
 
 
 def test_a_request_that_waits_has_its_turn_by_itself(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searcher, "serve", answers)
+    monkeypatch.setattr(search_worker, "serve", answers)
     one = bench(obedient)
     for paced in (one.broker.pace, one.broker.searcher.kind.pace):
-        paced.charge(pace.BURST + 0.1)
+        paced.charge(cpu_pace.BURST + 0.1)
     one.ask(id=1, probe="one")
     one.ask(id=2, op="search", query="x")
     found = [one.answer() for _ in range(2)]
     assert sorted((message["id"], message["ok"]) for message, _ in found) == [(1, True), (2, True)]
     for _, fds in found:
-        ipc.close_all(fds)
+        packets.close_all(fds)
 
 
 class Stuck:
     """A child that was killed while a file system held it."""
 
-    def __init__(self, kind: child.Kind) -> None:
+    def __init__(self, kind: child_process.Kind) -> None:
         self.kind = kind
 
     def _reap(self, seconds: float) -> None:
-        lingering: list[Any] = child.Child._lingering
+        lingering: list[Any] = child_process.Child._lingering
         lingering.append(self)
 
 
 def test_loaders_that_cannot_be_ended_hold_up_their_own_probe(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searcher, "serve", answers)
+    monkeypatch.setattr(search_worker, "serve", answers)
     one = bench(obedient)
     one.ask(id=1, probe="one")
-    ipc.close_all(one.answer()[1])
+    packets.close_all(one.answer()[1])
     stuck = Stuck(one.broker.kinds["one"])
-    for _ in range(child.MOST_LINGERING):
+    for _ in range(child_process.MOST_LINGERING):
         stuck._reap(0)
     try:
         for ask, ok in (
@@ -440,11 +443,11 @@ def test_loaders_that_cannot_be_ended_hold_up_their_own_probe(
         ):
             one.ask(id=2, **ask)
             message, fds = one.answer()
-            ipc.close_all(fds)
+            packets.close_all(fds)
             assert message["ok"] == ok, message
     finally:
-        stuck.kind = child.Kind()
-        lingering: list[Any] = child.Child._lingering
+        stuck.kind = child_process.Kind()
+        lingering: list[Any] = child_process.Child._lingering
         while stuck in lingering:
             lingering.remove(stuck)
 
@@ -454,7 +457,7 @@ def test_a_broker_that_is_told_to_end_ends_with_its_children(
     bench: Callable[[Play], Bench], monkeypatch: pytest.MonkeyPatch, stops: bool
 ) -> None:
     """Workers that do not listen, and a loader that hangs, or that is stopped."""
-    monkeypatch.setattr(searcher, "serve", lambda sock: hanging(sock, 1))
+    monkeypatch.setattr(search_worker, "serve", lambda sock: hanging(sock, 1))
     one = bench(hanging)
     one.ask(op="search", id=1, query="x")
     one.ask(id=2, probe="one")

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from probes import broker, ipc, outbox
-from probes.broker_link import connected
+from probes.broker import server as broker
+from probes.broker.client import connected
+from probes.ipc import outbox, packets
 from tests.fuzzing import inputs
 from tests.unit.broker_bench import Bench, Play, hanging, never, obedient
 
@@ -41,8 +42,8 @@ WRONG: list[object] = [
 
 RAW = [
     b"x", b"{", b"\xff\xfe", b"[" * 100_000, b'{"id":' * 20_000, b"1" * 5000, b"NaN",
-    b'{"id":1e999,"op":"runs"}', b"\0" * 100, b'"\\ud800"', b" " * ipc.MAX_BYTES,
-    b"{" * (ipc.MAX_BYTES + 1000),
+    b'{"id":1e999,"op":"runs"}', b"\0" * 100, b'"\\ud800"', b" " * packets.MAX_BYTES,
+    b"{" * (packets.MAX_BYTES + 1000),
 ]  # fmt: skip
 
 
@@ -75,11 +76,11 @@ def test_a_request_that_grows_on_its_way_to_the_loader_is_answered(
     head = '{"op":"load","id":1,"probe":"one","params":{"targets":'
     one.write((head + text + "}}").encode())
     message, fds = one.answer()
-    ipc.close_all(fds)
+    packets.close_all(fds)
     assert message["id"] == 1
     one.ask(id=2, probe="two")
     message, fds = one.answer()
-    ipc.close_all(fds)
+    packets.close_all(fds)
     assert (message["id"], message["ok"]) == (2, True)
 
 
@@ -93,7 +94,7 @@ def test_deep_parameters_reach_no_loader(bench: Callable[[Play], Bench], depth: 
     answers = []
     for _ in range(2):
         message, fds = one.answer()
-        ipc.close_all(fds)
+        packets.close_all(fds)
         answers.append(message)
     assert [(one["id"], one["ok"]) for one in answers] == [(1, False), (2, True)]
     assert "lists within lists" in answers[0]["why"]
@@ -103,7 +104,7 @@ def test_deep_parameters_reach_no_loader(bench: Callable[[Play], Bench], depth: 
 def test_the_dashboard_can_send_no_descriptors(bench: Callable[[Play], Bench]) -> None:
     one = bench(never)
     reading, writing = os.pipe()
-    for data in (ipc.PART, b'{"id":1,"op":"runs"}', b""):
+    for data in (packets.PART, b'{"id":1,"op":"runs"}', b""):
         with pytest.raises(BrokenPipeError):
             socket.send_fds(one.sock, [data], [writing] * 3)
     os.close(writing)
@@ -193,9 +194,9 @@ def test_the_reason_of_the_end_comes_as_soon_as_there_is_room() -> None:
 
     def read_some() -> None:
         for _ in range(9):
-            received = ipc.receive(link.answers)
+            received = packets.receive(link.answers)
             assert received is not None
-            ipc.close_all(received[1])
+            packets.close_all(received[1])
 
     reader = threading.Timer(0.05, read_some)
     reader.start()
@@ -203,9 +204,9 @@ def test_the_reason_of_the_end_comes_as_soon_as_there_is_room() -> None:
     reader.join()
     end.answers.close()
     whys = []
-    while (received := ipc.receive(link.answers)) is not None:
+    while (received := packets.receive(link.answers)) is not None:
         message: Any = received[0]
-        ipc.close_all(received[1])
+        packets.close_all(received[1])
         whys.append(message.get("why"))
     assert whys[-1] == "the end"
     end.requests.close()
@@ -232,19 +233,19 @@ def test_random_messages_never_end_it(bench: Callable[[Play], Bench]) -> None:
         while answered != 123456:
             message, fds = one.answer()
             answered = message["id"]
-            ipc.close_all(fds)
+            packets.close_all(fds)
 
 
 def test_messages_too_big_are_refused_by_the_sender() -> None:
-    ours, theirs = ipc.pair()
+    ours, theirs = packets.pair()
     with pytest.raises(ValueError, match="message of"):
-        ipc.send(ours, {"text": "x" * ipc.MAX_BYTES})
-    assert ipc.send(ours, {"text": "x" * (ipc.MAX_BYTES - 20)})
-    received = ipc.receive(theirs)
+        packets.send(ours, {"text": "x" * packets.MAX_BYTES})
+    assert packets.send(ours, {"text": "x" * (packets.MAX_BYTES - 20)})
+    received = packets.receive(theirs)
     assert received is not None
     assert isinstance(received[0], dict)
-    assert len(received[0]["text"]) == ipc.MAX_BYTES - 20
+    assert len(received[0]["text"]) == packets.MAX_BYTES - 20
     theirs.close()
-    assert ipc.send(ours, {}) is False
-    assert ipc.receive(ours) is None
+    assert packets.send(ours, {}) is False
+    assert packets.receive(ours) is None
     ours.close()

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from probes import btf
-from probes.errors import ProbeError
-from probes.execs import ExecProbe
-from probes.loader import compiler_flags
-from probes.syscalls import SyscallProbe
+from probes.bpf import btf
+from probes.bpf.compiler import compiler_flags
+from probes.core.errors import ProbeError
+from probes.execs.probe import ExecProbe
+from probes.syscalls.probe import SyscallProbe
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 needs_btf = pytest.mark.skipif(not VMLINUX.exists(), reason="this kernel has no BTF")

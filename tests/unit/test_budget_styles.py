@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from probes.frame import Frame
-from probes.latency_sample import LatencySample, Target
-from probes.sample import Sample
+from probes.core.frame import Frame
+from probes.core.sample import Sample
+from probes.latency.sample import LatencySample, Target
 from tests.unit.metrics_feed import frame
 from tui.export.html import snapshot_page
 from tui.export.write import new_summarizer

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from probes import bursts, messages
-from probes.bursts import CATCH_UP, MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
-from probes.messages import Burst, BurstReport, MessageError, Recipe, Taken
-from probes.units import Link
+from probes.broker import burst_timer as bursts
+from probes.broker.burst_timer import CATCH_UP, MOST_LINKS, MOST_SCHEDULES, SWITCHES, Bursts
+from probes.broker.units import Link
+from probes.ipc import messages
+from probes.ipc.messages import Burst, BurstReport, MessageError, Recipe, Taken
 
 MS = 1_000_000
 

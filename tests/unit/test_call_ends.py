@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from probes import call_ends, harm_trials, kernel, return_hazards
-from probes.binaries import places
-from probes.call_ends import CallEnds, choose
-from probes.errors import ProbeError
-from probes.latency import LatencyProbe
-from probes.latency_plan import HOW_A, wish
-from probes.latency_wishes import wishes_of
-from probes.open_file import open_file
-from probes.own_returns import NotProven
-from probes.specs import parse
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.host.open_file import open_file
+from probes.latency.planner import HOW_A, wish
+from probes.latency.probe import LatencyProbe
+from probes.latency.requests import wishes_of
+from probes.symbols.binaries import places
+from probes.symbols.target_spec import parse
+from probes.uprobes import harm_trials, return_hazards, timing_ends
+from probes.uprobes.own_returns import NotProven
+from probes.uprobes.timing_ends import CallEnds, choose
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, OBJECT, ElfFile, Row
 from tui.cli import _probe_options
 from tui.settings.options import resolve
@@ -156,7 +157,7 @@ def test_nobody_can_force_what_is_certain_to_harm(
     path = make()
     assert chosen(path, "_setjmp", force=True).how == "own returns"
     unknown = NotProven("it is not known")
-    monkeypatch.setattr(call_ends, "_returns", lambda places, go: [unknown] * len(places))
+    monkeypatch.setattr(timing_ends, "_returns", lambda places, go: [unknown] * len(places))
     found = chosen(path, "_setjmp", force=True)
     assert (found.how, found.fix) == ("counted", None)
     go = make(extra=[".go.buildinfo"])
@@ -241,7 +242,7 @@ def test_shared_ends_are_told_to_the_program(make: Make, monkeypatch: pytest.Mon
     path = make("__cxa_throw")
     found = chosen(path)
     monkeypatch.setattr(
-        call_ends, "choose", lambda *_: CallEnds("own returns", found.begins, (), found.ends)
+        timing_ends, "choose", lambda *_: CallEnds("own returns", found.begins, (), found.ends)
     )
     made = wish(f"uprobe:{path}:f", 0)
     leaves = [one for one in made.attach if one.function == "own_leave"]

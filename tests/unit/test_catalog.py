@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.catalog import Candidate, Catalog
-from probes.errors import ProbeError
-from probes.fuzzy import Index
-from probes.resolve import Kernel, Where
-from probes.specs import PRESETS, parse
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.symbols.fuzzy import Index
+from probes.symbols.kernel_functions import Kernel, Where
+from probes.symbols.search import Candidate, Catalog
+from probes.symbols.target_spec import PRESETS, parse
 from tests.unit.elf_file import FUNC, GLOBAL, IFUNC, ElfFile, usdt_note
 from tests.unit.test_resolve import btf
 

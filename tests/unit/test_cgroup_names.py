@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.cgroup_names import (
+from probes.core.cgroup_names import (
     AT_ONCE,
     FORGET_SECONDS,
     MOST_NAMES,

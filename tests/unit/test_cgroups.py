@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from probes import cgroups, kernel
-from probes.cgroups import Cgroups
-from probes.errors import ProbeError
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.host import cgroups
+from probes.host.cgroups import Cgroups
 from tui.settings.validators import check_cgroup
 
 HYBRID = {

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.changes import changed, gone
-from probes.readings import Key, Reading, Readings, Row
+from probes.core.changes import changed, gone
+from probes.core.readings import Key, Reading, Readings, Row
 
 keys = st.tuples(st.integers(300, 320), st.sampled_from(["read", "write"]))
 

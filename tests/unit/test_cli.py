@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import probes
-from probes import kernel
-from probes.errors import ProbeError
-from probes.recording import Reader
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.recording.file import Reader
 from tests.paths import ROOT
 from tests.unit.test_recording import make_frames, write
 from tui import cli
@@ -146,7 +146,7 @@ def test_cgroups_are_found_below_the_mount(
 def test_a_cgroup_of_v1_is_that_of_the_same_path_or_says_which_to_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from probes import cgroups
+    from probes.host import cgroups
     from tui.settings.validators import check_cgroup
 
     v1, v2 = tmp_path / "systemd", tmp_path / "unified"

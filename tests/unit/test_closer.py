@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes import closer
-from probes.closer import Closer
+from probes.broker import fd_closer
+from probes.broker.fd_closer import Closer
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_child_keeps_nothing_else_open(
 ) -> None:
     reading, writing = os.pipe()
     go, wait = os.pipe()
-    monkeypatch.setattr(closer, "close_at_once", lambda fds: time.sleep(0.3))
+    monkeypatch.setattr(fd_closer, "close_at_once", lambda fds: time.sleep(0.3))
     one = Closer()
     one.close([wait])
     os.close(writing)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.codec import _Mapping, codec_for
-from probes.codec_rows import Buckets, Rows
-from probes.limits import U64, Between, CodecError, Count, Id
-from probes.sample import Counts
+from probes.core.limits import U64, Between, CodecError, Count, Id
+from probes.core.sample import Counts
+from probes.recording.codec import _Mapping, codec_for
+from probes.recording.codec_rows import Buckets, Rows
 
 NUMBERS = st.integers(0, 2**64 - 1)
 TEXTS = st.text(max_size=4)

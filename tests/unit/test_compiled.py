@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import compiled
-from probes.compiled import (
+from probes.bpf import object_cache
+from probes.bpf.object_cache import (
     KERNEL_FUNCTIONS,
     Compiled,
     MapShape,
@@ -130,7 +130,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 @needs_root
 def test_the_oldest_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "MOST_FILES", 3)
+    monkeypatch.setattr(object_cache, "MOST_FILES", 3)
     for number in range(3):
         store(f"k{number}", MADE, tmp_path)
         os.utime(tmp_path / f"k{number}", (1000 + number, 1000 + number))

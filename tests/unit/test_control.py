@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from probes import cgroups, control, kernel
-from probes.control import CGROUP, COMM, OTHERS, PID, STARTED, UID, Control
-from probes.errors import ProbeError
-from probes.filter_watch import ENDED
-from probes.frame import Filters
-from probes.layouts import CONTROL
+from probes.bpf import control_page
+from probes.bpf.control_page import CGROUP, COMM, OTHERS, PID, STARTED, UID, Control
+from probes.bpf.layouts import CONTROL
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.host import cgroups
+from probes.host.filter_watch import ENDED
 from tests.paths import INCLUDE
 
 HEADER = (INCLUDE / "probetop.h").read_text()
@@ -44,8 +46,8 @@ def test_own_processes_are_left_out_where_their_numbers_are_known(
 ) -> None:
     page.set_filters(Filters())
     assert words(page)["filters"] == 0
-    monkeypatch.setattr(control, "_own", [])
-    control.leave_out(0x12345, 0x54321)
+    monkeypatch.setattr(control_page, "_own", [])
+    control_page.leave_out(0x12345, 0x54321)
     fd = os.memfd_create("control")
     os.ftruncate(fd, 4096)
     made = Control(fd)
@@ -55,8 +57,8 @@ def test_own_processes_are_left_out_where_their_numbers_are_known(
     assert (found["reader"], found["broker"]) == (0x12345, 0x54321)
     assert found["filters"] == PID | OTHERS
     monkeypatch.setattr(kernel, "in_initial_pid_namespace", lambda: False)
-    control.leave_out(1, 2)
-    assert control._own == []
+    control_page.leave_out(1, 2)
+    assert control_page._own == []
 
 
 def test_words_lie_where_the_header_says(page: Control, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,15 +240,15 @@ def test_nothing_of_others_passes_while_a_cgroup_comes_or_goes(
 ) -> None:
     """The filter never stops holding, and is whole whenever the cgroup's id is not 0."""
     ids = {"/web": (7, 2), "/db": (9, 3), "/gone": (0, 0)}
-    monkeypatch.setattr(control, "cgroup_id", ids.__getitem__)
+    monkeypatch.setattr(control_page, "cgroup_id", ids.__getitem__)
     page.set_filters(Filters(cgroup="/web"))
     put = page._put
     seen: list[tuple[int, int, int]] = []
 
     def noted(at: int, word: int) -> None:
         put(at, word)
-        number, level = map(page._get, control._WORDS[:2])
-        seen.append((page._get(control._FILTERS), number, level))
+        number, level = map(page._get, control_page._WORDS[:2])
+        seen.append((page._get(control_page._FILTERS), number, level))
 
     monkeypatch.setattr(page, "_put", noted)
     for path in ("/gone", "/db"):

@@ -13,8 +13,8 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.timer import Timer
 
-from probes.history import History
-from probes.sample import Budget
+from probes.core.sample import Budget
+from probes.recording.history import History
 from tests.pilot.fake import FakeSource
 from tui.app.announcer import NEWS_SECONDS, Announcer
 from tui.app.controllers.budget import MOST_WITH_GRAPHS, BudgetControl

@@ -6,8 +6,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.changes import changed, gone, loses
-from probes.copies import Copies, Copy, keys_set_between
+from probes.core.changes import changed, gone, loses
+from probes.core.copies import Copies, Copy, keys_set_between
 
 steps = st.lists(
     st.one_of(

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from probes.base import Loaded
-from probes.cost import CallRate, CostWindows, Meter
-from probes.messages import RunStats
+from probes.bpf.plan import Loaded
+from probes.budget.meter import CallRate, CostWindows, Meter
+from probes.core.sample import Cost
+from probes.ipc.messages import RunStats
 from probes.probe import Probe
-from probes.sample import Cost
 
 
 class Told:

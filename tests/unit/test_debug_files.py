@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import debug_files, elf_functions
-from probes.open_file import OpenFile
+from probes.host.open_file import OpenFile
+from probes.symbols import debug_files, functions
 from tests.unit.elf_file import FUNC, GLOBAL, LOCAL, ElfFile, Row
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make files of others")
@@ -32,8 +32,8 @@ def with_debug_file(folder: Path, build_id: bytes = b"\xab\xcd") -> tuple[Path, 
 
 
 def names(path: object) -> set[str]:
-    elf_functions._functions_of.clear()
-    return set(elf_functions.functions(str(path), "/nowhere"))
+    functions._functions_of.clear()
+    return set(functions.functions(str(path), "/nowhere"))
 
 
 def test_of_the_same_owner(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_links_of_root_lead_to_debug_files(tmp_path: Path) -> None:
     by_id.parent.mkdir(parents=True)
     debug.rename(tmp_path / "x-1.2.debug")
     by_id.symlink_to("../../../x-1.2.debug")
-    elf_functions._functions_of.clear()
-    assert set(elf_functions.functions(str(program), str(tmp_path / "debug"))) == {"api", "inner"}
+    functions._functions_of.clear()
+    assert set(functions.functions(str(program), str(tmp_path / "debug"))) == {"api", "inner"}
 
 
 @root

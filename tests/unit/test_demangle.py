@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from probes import demangle, file_access, specs, unprivileged
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
+from probes.host import file_access, unprivileged
+from probes.symbols import demangle, target_spec
 
 PUSH = "_ZN4shop4CartIiE9push_itemEi"
 NAMES = {
@@ -165,7 +166,7 @@ def test_symbols_are_found_by_any_name() -> None:
     ],
 )
 def test_targets_take_readable_names(path: str, symbol: str) -> None:
-    spec = specs.parse(f"uprobe:{path}:{symbol}")
+    spec = target_spec.parse(f"uprobe:{path}:{symbol}")
     assert (spec.path, spec.symbol, spec.offset) == (path, symbol, None)
-    assert specs.parse(spec.text) == spec
-    assert specs.is_name(symbol)
+    assert target_spec.parse(spec.text) == spec
+    assert target_spec.is_name(symbol)

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Filters, Frame, Host
-from probes.latency_sample import LatencySample, Target
-from probes.recording import Writer
-from probes.sample import Counts, Histogram
-from probes.summary import VERSION
-from probes.syscall_sample import SyscallSample
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame, Host
+from probes.core.sample import Counts, Histogram
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.latency.sample import LatencySample, Target
+from probes.recording.file import Writer
+from probes.report.summary import VERSION
+from probes.syscalls.sample import SyscallSample
 from tests.unit.hostile import hostile_frames
 from tui import cli
 from tui.commands.comparison import compare

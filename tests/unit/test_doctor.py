@@ -12,9 +12,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from probes import doctor, kernel, trials
-from probes.doctor import Trial
-from probes.doctor_text import Check
+from probes.core import kernel
+from probes.doctor import report as doctor
+from probes.doctor.render import Check
+from probes.doctor.report import Trial
+from probes.uprobes import kernel_trials
 
 FACTS: dict[str, Any] = {
     "host": "web-3",
@@ -69,9 +71,9 @@ def test_errno_is_named() -> None:
 
 
 def test_a_trial_may_bring_its_own_words() -> None:
-    assert judged(trials.Unavailable("no counters")).detail == "no counters"
-    assert judged(trials.Unavailable("no counters")).fix == "mend it"
-    assert judged(trials.Untried("nothing to try")).ok is None
+    assert judged(kernel_trials.Unavailable("no counters")).detail == "no counters"
+    assert judged(kernel_trials.Unavailable("no counters")).fix == "mend it"
+    assert judged(kernel_trials.Untried("nothing to try")).ok is None
     failed = judged(doctor.Failed("why", "another fix"))
     assert (failed.ok, failed.detail, failed.fix) == (False, "why", "another fix")
     assert judged(AttributeError("no such function")).ok is False

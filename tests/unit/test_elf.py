@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import elf_functions as elf
-from probes.errors import ProbeError
-from probes.near import near
-from probes.usdt import UsdtProbe, find_probes, usdt_probes
+from probes.core.errors import ProbeError
+from probes.core.suggestions import near
+from probes.symbols import functions as elf
+from probes.symbols.usdt import UsdtProbe, find_probes, usdt_probes
 from tests.unit.elf_file import (
     ADDRESS,
     CODE_AT,

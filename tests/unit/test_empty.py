@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import empty, kernel
-from probes.empty import ENDBR, KINDS, OTHER, PUSH, function, kind_of
-from probes.open_file import OpenFile
+from probes.core import kernel
+from probes.host.open_file import OpenFile
+from probes.uprobes import empty_functions
+from probes.uprobes.empty_functions import ENDBR, KINDS, OTHER, PUSH, function, kind_of
 
 x86 = pytest.mark.skipif(kernel.arch() != "x86_64", reason="these are instructions of x86_64")
 
@@ -21,7 +22,9 @@ def test_the_function_is_in_the_file_and_returns(kind: str) -> None:
     place, call = function(kind)
     path = Path(place.path)
     try:
-        code = empty._X86[kind] if kernel.arch() == "x86_64" else empty._ARM[kind]
+        code = (
+            empty_functions._X86[kind] if kernel.arch() == "x86_64" else empty_functions._ARM[kind]
+        )
         assert path.read_bytes()[place.offset :].startswith(code)
         for _ in range(3):
             call()
@@ -78,4 +81,4 @@ def test_other_machines_have_one_kind(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_bytes(b"\x55\xc3")
     monkeypatch.setattr(kernel, "arch", lambda: "arm64")
     assert kind_of(str(path), 0) == OTHER
-    assert set(empty._ARM) == {*KINDS, empty.NOP5}
+    assert set(empty_functions._ARM) == {*KINDS, empty_functions.NOP5}

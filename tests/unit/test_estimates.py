@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.burst_sums import BurstSums
-from probes.codec import FrameCodec
-from probes.elapsed import counted_seconds, exact_seconds
-from probes.estimates import (
+from probes.budget.burst_sums import BurstSums
+from probes.budget.slowdown import NOT_SLOWED, UNKNOWN, Prices, slowdown
+from probes.core.elapsed import counted_seconds, exact_seconds
+from probes.core.estimates import (
     FEWEST,
     duty_between,
     errors_of,
@@ -24,15 +24,15 @@ from probes.estimates import (
     standard_error,
     student,
 )
-from probes.frame import Frame, Host
-from probes.messages import BurstReport
-from probes.sample import Counts, Duty, Estimates
-from probes.slowdown import NOT_SLOWED, UNKNOWN, Prices, slowdown
-from probes.stream import stream_object
-from probes.sums import Tick, sum_of
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import calls_made, syscall_view
-from probes.syscalls import SyscallProbe
+from probes.core.frame import Frame, Host
+from probes.core.sample import Counts, Duty, Estimates
+from probes.ipc.messages import BurstReport
+from probes.recording.codec import FrameCodec
+from probes.report.stream import stream_object
+from probes.sums.accumulators import Tick, sum_of
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import calls_made, syscall_view
 
 MS = 1_000_000
 

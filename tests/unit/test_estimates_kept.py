@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from probes import sums
-from probes.burst_sums import BurstSums
-from probes.counter_tables import Unusual
-from probes.estimates import factor
-from probes.exec_sample import ExecSample
-from probes.frame import Frame, Host
-from probes.latency_sample import LatencySample, Target
-from probes.messages import BurstReport
-from probes.recording import Writer
-from probes.sample import Counts, Duty, Estimates, Sample
-from probes.stream import dumps
-from probes.summary import Summary, summarize
-from probes.summary_limits import LIMITS
-from probes.syscall_sample import SyscallSample
-from probes.syscall_sum import SyscallSum
+from probes.budget.burst_sums import BurstSums
+from probes.core.estimates import factor
+from probes.core.frame import Frame, Host
+from probes.core.sample import Counts, Duty, Estimates, Sample
+from probes.execs.sample import ExecSample
+from probes.ipc.messages import BurstReport
+from probes.latency.sample import LatencySample, Target
+from probes.recording.file import Writer
+from probes.report.stream import dumps
+from probes.report.summary import Summary, summarize
+from probes.sums import accumulators
+from probes.sums.counter_tables import Unusual
+from probes.sums.summary_limits import LIMITS
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.sum import SyscallSum
 from tests.unit.test_estimates_shown import SAMPLING, exact, sampled
 from tui.commands import diff_input as runs
 from tui.commands.comparison import compare
@@ -92,8 +92,8 @@ def test_series_have_the_estimated_part_beside_the_whole() -> None:
 def test_rows_of_ended_processes_that_are_left_out_say_how_much_is_estimated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("probes.sums.ROOM", 10)
-    monkeypatch.setattr("probes.pruned.KEPT", 5)
+    monkeypatch.setattr("probes.sums.accumulators.ROOM", 10)
+    monkeypatch.setattr("probes.sums.retention.KEPT", 5)
     total = SyscallSum()
     total._room = 10
     last = SyscallSample(state="on", counted=0.0, duty=Duty())
@@ -110,7 +110,7 @@ def test_rows_of_ended_processes_that_are_left_out_say_how_much_is_estimated(
             estimated_processes={tick: part},
             estimated_total=Estimates(*[a + b for a, b in zip(whole, part, strict=True)]),
         )
-        total.add(last, now, sums.Tick(1.0))
+        total.add(last, now, accumulators.Tick(1.0))
         last = now
     kept = total.sample()
     assert isinstance(kept, SyscallSample)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from probes.estimates import factor
-from probes.exec_sample import ExecSample
-from probes.exec_sum import ExecSum
-from probes.frame import Frame
-from probes.latency_sample import LatencySample, Target
-from probes.sample import Counts, Duty, Estimate, Estimates, Sample
-from probes.sums import Tick
-from probes.syscall_sample import SyscallSample
+from probes.core.estimates import factor
+from probes.core.frame import Frame
+from probes.core.sample import Counts, Duty, Estimate, Estimates, Sample
+from probes.execs.sample import ExecSample
+from probes.execs.sum import ExecSum
+from probes.latency.sample import LatencySample, Target
+from probes.sums.accumulators import Tick
+from probes.syscalls.sample import SyscallSample
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics.collector import Metrics
 from tui.panes.base import failed_lines

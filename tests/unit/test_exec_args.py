@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from probes import kernel, start
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.execs import ExecProbe
-from probes.privileges import User
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.execs.probe import ExecProbe
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.host.privileges import User
+from probes.live import start
 from tui import cli
 from tui.agent import command
 from tui.agent.options import ServeOptions

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from probes.exec_tree import exec_rows
-from probes.execlog import ExecRow
+from probes.execs.process_log import ExecRow
+from probes.execs.tree import exec_rows
 
 
 def test_a_program_is_below_the_one_that_started_it() -> None:

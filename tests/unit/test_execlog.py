@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import execlog
-from probes.exec_sample import ExecEvent, ExitEvent
-from probes.execlog import ExecLog, join_args, short_cgroup
+from probes.execs import process_log
+from probes.execs.process_log import ExecLog, join_args, short_cgroup
+from probes.execs.sample import ExecEvent, ExitEvent
 
 HEX = "0123456789abcdef" * 4
 
@@ -227,11 +227,11 @@ def test_another_program_is_not_what_was_searched_for() -> None:
 
 def test_open_searches_are_bounded_and_none_is_forgotten() -> None:
     log = ExecLog()
-    for pid in range(1, execlog.MAX_SEARCHES + 11):
+    for pid in range(1, process_log.MAX_SEARCHES + 11):
         log.add(searching(pid, "/a/sh"), now=1.0)
     assert log.failed == 10
     log.add([], now=2.5)
-    assert log.failed == len(log.rows) == execlog.MAX_SEARCHES + 10
+    assert log.failed == len(log.rows) == process_log.MAX_SEARCHES + 10
 
 
 def test_a_search_whose_row_has_gone_ends_with_it() -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from probes import execs
-from probes.cgroups import Cgroups
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.execs import ExecProbe, split_args
+from probes.core.errors import ProbeError
+from probes.execs import probe as execs
+from probes.execs.probe import ExecProbe, split_args
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.host.cgroups import Cgroups
 from tests.paths import PROBES
 
-SOURCE = (PROBES / "execs.bpf.c").read_text()
+SOURCE = (PROBES / "execs" / "execs.bpf.c").read_text()
 
 
 class Ring:

@@ -20,10 +20,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Filters, Frame, Notice
-from probes.sample import Sample
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame, Notice
+from probes.core.sample import Sample
+from probes.execs.sample import ExecEvent, ExecSample
 from tests.paths import ROOT
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import EVIL, hostile_frames

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from probes.base import Loaded
-from probes.errors import ProbeError
-from probes.execs import ExecProbe
-from probes.latency import LatencyProbe
-from probes.pmc import PmcProbe
+from probes.bpf.plan import Loaded
+from probes.core.errors import ProbeError
+from probes.execs.probe import ExecProbe
+from probes.latency.probe import LatencyProbe
+from probes.pmc.probe import PmcProbe
 from probes.probe import Probe
-from probes.syscalls import SyscallProbe
+from probes.syscalls.probe import SyscallProbe
 
 SIZES = {"PT_CPUS": 2, "PT_ROWS": 16, "PT_SLICES": 1, "PT_HISTS": 2}
 COUNTERS = {

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from probes.cgroups import Cgroups
-from probes.estimates import factor
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.exec_sum import ExecSum
-from probes.execs import FAILED, ExecProbe
-from probes.failed_execs import LEVELS, FailedExecs, failed_estimate
-from probes.governor import SAMPLING
-from probes.messages import BurstReport
-from probes.sample import Duty, Estimate
-from probes.sums import Tick
+from probes.budget.policy import SAMPLING
+from probes.core.estimates import factor
+from probes.core.sample import Duty, Estimate
+from probes.execs.failed_execs import LEVELS, FailedExecs, failed_estimate
+from probes.execs.probe import FAILED, ExecProbe
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.execs.sum import ExecSum
+from probes.host.cgroups import Cgroups
+from probes.ipc.messages import BurstReport
+from probes.sums.accumulators import Tick
 from tests.unit.metrics_feed import frame, nowhere, values
 from tests.unit.test_execs_decode import Ring, exec_record
 from tui.agent.metrics.collector import Metrics

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from probes import far_answers
-from probes.errors import ProbeError
-from probes.exec_sample import ExecSample
-from probes.frame import Filters, Frame
-from probes.framing import Decoder
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame
+from probes.execs.sample import ExecSample
+from probes.recording.framing import Decoder
+from probes.remote import answers as far_answers
 from probes.source import Found
 from tests.unit.test_recording import make_frames
 from tui.commands import flow_control as room

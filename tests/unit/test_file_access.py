@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from probes import file_access, kernel, lookup, mapped
-from probes.binaries import find_binary, mappings, which
-from probes.catalog import Catalog
-from probes.errors import ProbeError
-from probes.file_access import Asker, for_clients, rights, set_asker
-from probes.open_file import OpenFile, open_file
-from probes.privileges import User
-from probes.specs import trusting
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.host import file_access, lookup, mapped_files
+from probes.host.file_access import Asker, for_clients, rights, set_asker
+from probes.host.open_file import OpenFile, open_file
+from probes.host.privileges import User
+from probes.symbols.binaries import find_binary, mappings, which
+from probes.symbols.search import Catalog
+from probes.symbols.target_spec import trusting
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as somebody else")
 STRANGER = User(12345, 12345, None)
@@ -29,7 +30,7 @@ STRANGER = User(12345, 12345, None)
 @pytest.fixture(autouse=True)
 def policy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever a test sets, the next one starts with this process's own rights."""
-    monkeypatch.setattr(mapped, "REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(mapped_files, "REMEMBERED_SECONDS", 0.0)
     yield
     set_asker(Asker())
 
@@ -327,10 +328,10 @@ def test_descriptors_are_closed_with_the_last_reference(tmp_path: Path) -> None:
 
 
 def test_processes_of_all_users_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = mapped._processes()
+    read = mapped_files._processes()
     assert (os.geteuid(), os.getpid()) in read
     monkeypatch.setattr(lookup, "in_our_user_namespace", lambda pid: pid != os.getpid())
-    assert mapped._processes()[-1] == (os.geteuid(), os.getpid())
+    assert mapped_files._processes()[-1] == (os.geteuid(), os.getpid())
 
 
 def test_a_file_is_the_same_whether_its_file_system_is_asked_or_not(tmp_path: Path) -> None:

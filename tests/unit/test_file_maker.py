@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import file_maker, privileges
-from probes.errors import ProbeError
-from probes.file_maker import Maker, RootsPlace, Rule, UsersPlace
-from probes.privileges import User
+from probes.core.errors import ProbeError
+from probes.host import file_maker, privileges
+from probes.host.file_maker import Maker, RootsPlace, Rule, UsersPlace
+from probes.host.privileges import User
 from tests.folders import tmp_path as tmp_path
 from tests.unit.confined import in_child
 from tests.unit.test_landlock import VERSION

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import files
-from probes.errors import ProbeError
-from probes.files import open_regular, read_regular
+from probes.core.errors import ProbeError
+from probes.host import files
+from probes.host.files import open_regular, read_regular
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from probes import filter_watch, kernel
-from probes.errors import ProbeError
-from probes.filter_watch import ENDED, FilterWatch, check_started
-from probes.frame import Filters
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.host import filter_watch
+from probes.host.filter_watch import ENDED, FilterWatch, check_started
 
 TICK = 10_000_000
 STAT = "811 (a) S 1 ((x) R 1 811 811 0 -1 4194304 99 0 0 0 1 2 0 0 20 0 1 0 123456 1 2 3"

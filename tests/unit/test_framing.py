@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder, message
-from probes.limits import CodecError
+from probes.core.limits import CodecError
+from probes.recording.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder, message
 from tests.unit.test_recording import make_frames
 
 

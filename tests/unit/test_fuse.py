@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.file_access import for_clients, set_asker
-from probes.open_file import open_file
+from probes.core.errors import ProbeError
+from probes.host.file_access import for_clients, set_asker
+from probes.host.open_file import open_file
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="needs root and /dev/fuse"

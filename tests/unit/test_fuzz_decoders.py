@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from probes.codec import FrameCodec
-from probes.errors import ProbeError
-from probes.frame import Frame
-from probes.framing import DELTA, HEADER, KEY, Decoder
-from probes.limits import CodecError
-from probes.recorded import Recording
-from probes.recording import MAGIC, Reader
-from probes.replay import ReplaySource
-from probes.stream import dumps, stream_object
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame
+from probes.core.limits import CodecError
+from probes.recording.codec import FrameCodec
+from probes.recording.file import MAGIC, Reader
+from probes.recording.framing import DELTA, HEADER, KEY, Decoder
+from probes.recording.index import Recording
+from probes.recording.replay import ReplaySource
+from probes.report.stream import dumps, stream_object
 from tests.fuzzing import inputs, long
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from probes import far_answers
-from probes.broker_link import connected
-from probes.errors import ProbeError
-from probes.live import LiveSource
+from probes.broker.client import connected
+from probes.core.errors import ProbeError
+from probes.live.source import LiveSource
+from probes.remote import answers
 from probes.source import Found
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
@@ -231,7 +231,7 @@ def test_commands_of_a_link_are_carried_out_or_refused(live: LiveSource) -> None
             refused.append(error)
         for probe in live._slots.values():
             probe.probe.params()
-    assert all(far_answers.line(error.why).isprintable() for error in refused)
+    assert all(answers.line(error.why).isprintable() for error in refused)
     numbers = {e.number for e in refused if isinstance(e, frame_commands.NotACommand)}
     assert all(type(number) is int or number is None for number in numbers)
     assert done == {"toggle", "SetOption", "SetFilters", "SetInterval"}
@@ -242,11 +242,11 @@ def test_answers_of_a_link_are_taken_or_dropped() -> None:
     for _ in range(fuzzing.inputs()):
         data = mutated(dice, dice.choice((*RESPONSES, *MESSAGES)))
         try:
-            found = far_answers.search_response(data)
+            found = answers.search_response(data)
             kinds.add("found")
         except ProbeError:
             found = []
-        said = far_answers.error_response(data)
+        said = answers.error_response(data)
         if said is not None:
             kinds.add("error")
             assert all(text.isprintable() for text in said)
@@ -256,11 +256,11 @@ def test_answers_of_a_link_are_taken_or_dropped() -> None:
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
-            far_answers.protocol_of(value.get("hello"))
-            answer = far_answers.answer_of(value)
+            answers.protocol_of(value.get("hello"))
+            answer = answers.answer_of(value)
             if answer is not None:
                 kinds.add("answer")
-                found += far_answers.found_of(answer.found)
+                found += answers.found_of(answer.found)
         for one in found:
             assert isinstance(one, Found)
             assert one.cost is None or abs(one.cost) < float("inf")

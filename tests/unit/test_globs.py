@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from probes import file_access
-from probes.binaries import places
-from probes.errors import ProbeError
-from probes.file_access import TooSlow
-from probes.globs import MOST_PATTERN, matcher, matching
-from probes.near import near
-from probes.resolve import Kernel, Where
-from probes.specs import parse
+from probes.core.errors import ProbeError
+from probes.core.suggestions import near
+from probes.host import file_access
+from probes.host.file_access import TooSlow
+from probes.symbols.binaries import places
+from probes.symbols.globs import MOST_PATTERN, matcher, matching
+from probes.symbols.kernel_functions import Kernel, Where
+from probes.symbols.target_spec import parse
 from tests.fuzzing import inputs
 from tests.unit.elf_file import FUNC, GLOBAL, ElfFile, Row
 from tests.unit.test_hostile_elf import limited

@@ -11,17 +11,17 @@ from typing import Any, cast
 
 import pytest
 
-from probes import governed
-from probes.cost import UNMEASURED, Meter
-from probes.governed import Busy, Governed, Hands
-from probes.governor import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
-from probes.latency_budget import COUNTED, EVENTS, Ladders
-from probes.latency_facts import TargetFacts
-from probes.latency_sample import Target
+from probes.budget.meter import UNMEASURED, Meter
+from probes.budget.policy import ALL_OR_NOTHING, DETACHED, FULL, SAMPLED, Level, Load, Part
+from probes.core.sample import NO_COST, Counts, Histogram
+from probes.latency.degradation import COUNTED, EVENTS, Ladders
+from probes.latency.facts import TargetFacts
+from probes.latency.sample import Target
+from probes.live import budget_controller
+from probes.live.budget_controller import Busy, Governed, Hands
 from probes.probe import Probe
-from probes.sample import NO_COST, Counts, Histogram
-from probes.syscall_rows import SyscallTotals
-from probes.syscalls import TIMED, SyscallProbe
+from probes.syscalls.probe import TIMED, SyscallProbe
+from probes.syscalls.reader import SyscallTotals
 from tests.unit.target_facts import target_facts
 
 LADDER = (FULL, Level("half", 0.5), DETACHED)
@@ -103,9 +103,9 @@ class Owner:
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process takes nothing, and the kernel is never busy."""
     monkeypatch.setattr(
-        governed, "time", SimpleNamespace(process_time=lambda: 0.0, monotonic=float)
+        budget_controller, "time", SimpleNamespace(process_time=lambda: 0.0, monotonic=float)
     )
-    monkeypatch.setattr(governed.Busy, "percent", lambda self: None)
+    monkeypatch.setattr(budget_controller.Busy, "percent", lambda self: None)
 
 
 @pytest.mark.parametrize(("reload", "deed"), [(True, "reload"), (False, "measure")])
@@ -146,7 +146,7 @@ def test_what_is_tried_again_says_what_it_took_before_and_by_whom() -> None:
 def test_the_budget_is_lifted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     owner = Owner({"calls": Slot(probe := Fake(6.0))})
     clock = SimpleNamespace(process_time=lambda: 0.0, monotonic=lambda: owner.now)
-    monkeypatch.setattr(governed, "time", clock)
+    monkeypatch.setattr(budget_controller, "time", clock)
     owner.run(20)
     assert probe.level
     assert owner.governed.reason("calls") == "over 2 % CPU (probe 3.0 %)"
@@ -169,7 +169,7 @@ def test_the_budget_is_lifted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_is_done_once_is_no_running_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     spent = 0.0
     clock = SimpleNamespace(process_time=lambda: spent, monotonic=float)
-    monkeypatch.setattr(governed, "time", clock)
+    monkeypatch.setattr(budget_controller, "time", clock)
     owner = Owner({"calls": Slot(Fake(0.0))})
     for _ in range(4):  # the start
         spent += 1.0
@@ -219,11 +219,11 @@ def test_probes_that_are_off_cost_nothing() -> None:
 def test_looks_are_rare_unless_something_is_new() -> None:
     owner = Owner({"calls": Slot(probe := Fake(1.0))})
     owner.run(10)
-    assert owner.governed.wait(owner.now) <= governed.TICK
+    assert owner.governed.wait(owner.now) <= budget_controller.TICK
     owner.governed.tick(owner.now)
-    assert owner.governed.wait(owner.now) == pytest.approx(governed.TICK, abs=0.3)
+    assert owner.governed.wait(owner.now) == pytest.approx(budget_controller.TICK, abs=0.3)
     owner.governed.begun(cast(Probe, probe), owner.now)
-    assert owner.governed.wait(owner.now) <= governed.FIRST
+    assert owner.governed.wait(owner.now) <= budget_controller.FIRST
 
 
 def test_the_kernels_share_is_read_from_proc_stat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +369,7 @@ def test_what_each_call_pays_is_known_though_the_first_look_detaches_who_counts_
     watcher = Watcher(0.1)
     owner = Owner({"syscalls": Slot(calls), "execs": Slot(watcher)})
     owner.governed.begun(cast(Probe, calls), owner.now)
-    owner.now += governed.FIRST
+    owner.now += budget_controller.FIRST
     calls.meter.events += 1_000_000
     owner.governed.tick(owner.now)
     assert set(owner.done) == {("hold", "syscalls"), ("reload", "execs")}

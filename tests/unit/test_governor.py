@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.governor import (
+from probes.budget.policy import (
     ALL_OR_NOTHING,
     DETACHED,
     DRAWING,

@@ -15,12 +15,12 @@ from typing import cast
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.frame import Frame, Notice
-from probes.latency_sample import LatencySample, Target
-from probes.recording import Reader
-from probes.replay import ReplaySource
-from probes.sample import State
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame, Notice
+from probes.core.sample import State
+from probes.latency.sample import LatencySample, Target
+from probes.recording.file import Reader
+from probes.recording.replay import ReplaySource
 from tests.unit.test_recording import make_frames, write
 from tui.commands import stream_record as headless
 from tui.commands.snapshot import snapshot

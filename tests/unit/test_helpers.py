@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from probes import ipc, pace
-from probes.broker import Broker
-from probes.broker_link import BrokerLink, connected
-from probes.child import Child
-from probes.errors import ProbeError
-from probes.helpers import Helper
+from probes.broker.client import BrokerLink, connected
+from probes.broker.jobs import Helper
+from probes.broker.server import Broker
+from probes.core.errors import ProbeError
+from probes.ipc import cpu_pace, packets
+from probes.ipc.child_process import Child
 from tests.kernel.harness import children_of
 from tests.unit.agent import eventually
 
@@ -124,7 +124,7 @@ def ask(link: BrokerLink, name: object, request: int = 1) -> None:
 
 
 def answer(link: BrokerLink) -> dict[str, Any]:
-    received = ipc.receive(link.answers)
+    received = packets.receive(link.answers)
     assert received is not None
     assert not received[1]
     assert isinstance(received[0], dict)
@@ -188,7 +188,7 @@ def test_one_at_a_time_of_each(link: BrokerLink) -> None:
 
 
 def test_who_asks_for_too_much_is_told_when_to_ask_again(link: BrokerLink) -> None:
-    BROKERS[0].helpers._kinds["says"].pace.charge(pace.BURST + 10.2 * pace.RATE)
+    BROKERS[0].helpers._kinds["says"].pace.charge(cpu_pace.BURST + 10.2 * cpu_pace.RATE)
     ask(link, "says", 1)
     value = answer(link)
     assert (value["id"], value["ok"]) == (1, False)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from probes.frame import Frame, Host
-from probes.history import CHUNK, History
-from probes.sample import Counts, Histogram
-from probes.syscall_sample import SyscallSample
-from probes.timeline import Cursor
+from probes.core.frame import Frame, Host
+from probes.core.sample import Counts, Histogram
+from probes.recording.history import CHUNK, History
+from probes.recording.timeline import Cursor
+from probes.syscalls.sample import SyscallSample
 from tests.unit import strategies as own
 from tests.unit.test_recording import make_frames
 

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from probes import debug_files, elf_functions, file_access, go_files, return_hazards, usdt
-from probes import elf as elf_module
-from probes.elf import Elf
-from probes.errors import ProbeError
-from probes.latency_wishes import wishes_of
-from probes.open_file import OpenFile
-from probes.operands import MOST_ARGUMENTS, MOST_TEXT, arguments
-from probes.unwind_tables import UnwindTables
+from probes.core.errors import ProbeError
+from probes.host import file_access
+from probes.host.open_file import OpenFile
+from probes.latency.requests import wishes_of
+from probes.symbols import debug_files, functions, usdt
+from probes.symbols import elf as elf_module
+from probes.symbols.elf import Elf
+from probes.symbols.unwind_tables import UnwindTables
+from probes.symbols.usdt_operands import MOST_ARGUMENTS, MOST_TEXT, arguments
+from probes.uprobes import go_files, return_hazards
 from tests.fuzzing import inputs
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, LOCAL, ElfFile, Row, usdt_note
 from tests.unit.unwind_file import tables
@@ -75,11 +77,11 @@ def assert_shown(text: str) -> None:
 def read_all(file: OpenFile) -> None:
     """Everything that is read of a file on behalf of a target or a search."""
     for read in (
-        lambda: elf_functions.functions(file, "/nowhere"),
-        lambda: elf_functions.function(file, "absent", "/nowhere"),
-        lambda: elf_functions.covering(file, CODE_AT),
-        lambda: elf_functions.address_offset(file, 0x403010),
-        lambda: elf_functions.is_go(file),
+        lambda: functions.functions(file, "/nowhere"),
+        lambda: functions.function(file, "absent", "/nowhere"),
+        lambda: functions.covering(file, CODE_AT),
+        lambda: functions.address_offset(file, 0x403010),
+        lambda: functions.is_go(file),
         lambda: usdt.find_probes(file, "p", "x"),
         lambda: usdt.arguments_of(file, usdt.read_probes(file)),
         lambda: all(map(partial(usdt.check_nop, file), usdt.read_probes(file))),
@@ -191,7 +193,7 @@ def symbol(name: int) -> bytes:
 
 def test_200000_symbols_in_a_string_table_without_an_end() -> None:
     data = file_with_tables(200_000, b"x" * (20 << 20), symbol)
-    said = limited(lambda: len(elf_functions.functions(in_memory(data))))
+    said = limited(lambda: len(functions.functions(in_memory(data))))
     assert said == "0"
 
 
@@ -200,7 +202,7 @@ def test_names_that_share_their_bytes_do_not_multiply() -> None:
     length = elf_module.MOST_NAME - 1
     strings = b"x" * length + b"\0"
     data = file_with_tables(500_000, strings, lambda number: symbol(number % length))
-    said = limited(lambda: len(elf_functions.functions(in_memory(data))))
+    said = limited(lambda: len(functions.functions(in_memory(data))))
     assert said == "ProbeError: '/hostile' has longer names of symbols, and 128 MiB is the most " \
         "that is read: name a smaller file"  # fmt: skip
 
@@ -220,13 +222,13 @@ def test_limits_are_named(change: dict[int, int], why: str) -> None:
     for at, value in change.items():
         struct.pack_into("<H", data, at, value)
     with pytest.raises(ProbeError, match=why):
-        elf_functions.functions(in_memory(bytes(data)))
+        functions.functions(in_memory(bytes(data)))
 
 
 def test_too_many_symbols_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elf_module, "MOST_SYMBOLS", 3)
     with pytest.raises(ProbeError, match="has 5 symbols, and 3 is the most that is read"):
-        elf_functions.functions(in_memory(ElfFile(symtab=SYMBOLS).build()))
+        functions.functions(in_memory(ElfFile(symtab=SYMBOLS).build()))
 
 
 def test_what_is_loaded_must_not_overlap() -> None:
@@ -235,13 +237,13 @@ def test_what_is_loaded_must_not_overlap() -> None:
     data[64 + 56 : 64 + 112] = data[64 : 64 + 56]
     struct.pack_into("<H", data, 56, 2)
     with pytest.raises(ProbeError, match="what it loads overlaps"):
-        elf_functions.functions(in_memory(bytes(data)))
+        functions.functions(in_memory(bytes(data)))
 
 
 def test_functions_lie_in_what_is_run() -> None:
     data = bytearray(ElfFile(symtab=SYMBOLS, notes=NOTES).build())
     struct.pack_into("<I", data, 64 + 4, 6)
-    assert elf_functions.functions(in_memory(bytes(data))) == {}
+    assert functions.functions(in_memory(bytes(data))) == {}
     assert usdt.read_probes(in_memory(bytes(data))) == []
 
 
@@ -265,7 +267,7 @@ def test_a_small_debug_data_that_unpacks_to_much(
         packed[12:24] = header
     data = ElfFile(dynsym=SYMBOLS, debugdata=bytes(packed)).build()
     assert len(data) < 160_000
-    said = limited(lambda: elf_functions.functions(in_memory(data), str(tmp_path)))
+    said = limited(lambda: functions.functions(in_memory(data), str(tmp_path)))
     assert said.startswith("ProbeError: '/hostile' has a .gnu_debugdata that ")
     assert "MiB is the most" in said
 
@@ -290,15 +292,15 @@ def test_compressed_sections_are_not_unpacked() -> None:
     (at,) = struct.unpack_from("<Q", data, 40)
     struct.pack_into("<Q", data, at + 64 + 8, 1 << 11)
     with pytest.raises(ProbeError, match=r"its section '.symtab' is compressed"):
-        elf_functions.functions(in_memory(bytes(data)))
+        functions.functions(in_memory(bytes(data)))
 
 
 def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elf_functions, "MOST_FUNCTIONS", 7)
+    monkeypatch.setattr(functions, "MOST_FUNCTIONS", 7)
     files = [in_memory(ElfFile(symtab=SYMBOLS).build()) for _ in range(5)]
     for file in files:
-        assert len(elf_functions.functions(file)) == 3
-    known = elf_functions._functions_of
+        assert len(functions.functions(file)) == 3
+    known = functions._functions_of
     assert sum(map(len, known.values())) <= 7
     assert ("/hostile", debug_files.DEBUG_ROOT, files[-1].version) in known
 
@@ -326,7 +328,7 @@ def test_what_is_read_of_a_section_is_what_is_used(kind: int) -> None:
         # 256 MiB of numbers would be several GB of Python's.
         resource.setrlimit(resource.RLIMIT_CPU, (3, 3))
         file = stretched(good, kind, size)
-        return sorted(elf_functions.functions(file, "/nowhere"))
+        return sorted(functions.functions(file, "/nowhere"))
 
     said = limited(read)
     assert "run" in said or "symbols, and 1000000 is the most that is read" in said
@@ -341,7 +343,7 @@ def test_names_of_sections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None
     file = in_memory(bytes(data))
     os.truncate(file.fd, len(data) + size)
     with pytest.raises(ProbeError, match=r"of 209715200 bytes, and 4 MiB is the most"):
-        elf_functions.functions(OpenFile(os.dup(file.fd), "/hostile"))
+        functions.functions(OpenFile(os.dup(file.fd), "/hostile"))
 
 
 def test_the_time_is_looked_at_between_parts_of_a_large_section() -> None:

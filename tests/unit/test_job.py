@@ -17,8 +17,8 @@ from typing import NoReturn
 
 import pytest
 
-from probes import file_maker
-from probes.file_maker import Rule
+from probes.host import file_maker
+from probes.host.file_maker import Rule
 from tests.unit.agent import DEADLINE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the files are root's")

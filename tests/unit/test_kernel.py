@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import bpfsys, kernel, trials
-from probes.usdt import usdt_probes
+from probes.bpf import bpf_syscall
+from probes.core import kernel
+from probes.symbols.usdt import usdt_probes
+from probes.uprobes import kernel_trials
 
 
 def test_cpu_lists() -> None:
@@ -141,13 +143,13 @@ def test_another_bcc_is_told_apart(tmp_path: Path) -> None:
 
 def test_refused_calls_keep_their_errno() -> None:
     with pytest.raises(OSError, match="Invalid argument") as caught:
-        bpfsys.perf_event_open(bpfsys.PERF_SOFTWARE, 0, pid=-1, cpu=-1)
+        bpf_syscall.perf_event_open(bpf_syscall.PERF_SOFTWARE, 0, pid=-1, cpu=-1)
     assert caught.value.errno == 22
 
 
 def test_file_offset_finds_the_same_bytes() -> None:
     address = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p).value or 0
-    path, offset = trials.file_offset(address)
+    path, offset = kernel_trials.file_offset(address)
     with open(path, "rb") as file:
         file.seek(offset)
         assert file.read(16) == ctypes.string_at(address, 16)
@@ -166,7 +168,7 @@ def test_a_container_is_known_by_the_variable_of_its_processes(
 ) -> None:
     """As container managers set it, where none of their files and cgroups shows."""
     program = (
-        "import os\nfrom probes import kernel\n"
+        "import os\nfrom probes.core import kernel\n"
         "os.path.exists = lambda path: False\nkernel.read_text = lambda path: None\n"
         "print(repr(kernel.container()))\n"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import landlock
+from probes.host import landlock
 from tests.unit.confined import in_child
 
 PR_SET_NO_NEW_PRIVS = 38

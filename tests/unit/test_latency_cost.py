@@ -7,10 +7,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
-from probes.latency import LatencyProbe
-from probes.latency_plan import watches_calls, wish
-from probes.latency_unit import Unit
-from probes.prices import a_call
+from probes.budget.attach_overhead import a_call
+from probes.latency.loaded_group import Unit
+from probes.latency.planner import watches_calls, wish
+from probes.latency.probe import LatencyProbe
 from tests.unit.target_facts import target_facts
 
 

@@ -11,21 +11,12 @@ from typing import Any
 
 import pytest
 
-from probes import (
-    binaries,
-    btf,
-    empty,
-    kernel,
-    latency_floors,
-    latency_plan,
-    loader,
-    resolve,
-    specs,
-)
-from probes.base import Attach
-from probes.errors import ProbeError
-from probes.latency import LatencyProbe, geometry
-from probes.latency_plan import (
+from probes.bpf import btf, compiler
+from probes.bpf.plan import Attach
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.latency import floors, planner
+from probes.latency.planner import (
     AT_A,
     AT_B,
     AT_TEXT,
@@ -38,12 +29,15 @@ from probes.latency_plan import (
     TARGET,
     wish,
 )
-from probes.operands import RECORD
+from probes.latency.probe import LatencyProbe, geometry
+from probes.symbols import binaries, kernel_functions, target_spec
+from probes.symbols.usdt_operands import RECORD
+from probes.uprobes import empty_functions
 from tests.paths import INCLUDE, PROBES
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, usdt_note
 
 OWN = (INCLUDE / "own_returns.h").read_text()
-SOURCE = (PROBES / "latency.bpf.c").read_text() + OWN[OWN.index("#ifdef USE_OWN") :]
+SOURCE = (PROBES / "latency" / "latency.bpf.c").read_text() + OWN[OWN.index("#ifdef USE_OWN") :]
 CONSTANTS = (INCLUDE / "target.h").read_text()
 FORMAT = """name: {name}
 ID: 7
@@ -101,12 +95,12 @@ def test_constants_are_the_sources() -> None:
 
 def test_every_program_is_in_the_source(program: str) -> None:
     defined = set(re.findall(r"^int (\w+)\(", SOURCE, re.M))
-    targets = [*specs.PRESETS, "syscall:read", "tracepoint:block:issue"]
+    targets = [*target_spec.PRESETS, "syscall:read", "tracepoint:block:issue"]
     targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin", "t:block:issue@nr"]
     targets += [f"usdt:{program}:app:begin,usdt:{program}:app:end"]
     used = {one.function for target in targets for one in wish(target, 0).attach}
-    used |= {name for pair in latency_plan.RETURNS.values() for name in pair[1:]}
-    used |= {name for pair in latency_plan.OWN.values() for name in pair}
+    used |= {name for pair in planner.RETURNS.values() for name in pair[1:]}
+    used |= {name for pair in planner.OWN.values() for name in pair}
     # Of a wildcard, for functions whose returns are not known.
     assert used | {"untimed"} == defined
 
@@ -121,18 +115,18 @@ def test_every_program_is_compiled_where_it_is_used(program: str) -> None:
         found = re.match(r"int (\w+)\(", line)
         if found:
             places[found[1]] = part
-    targets = [*specs.PRESETS, "syscall:read", "tracepoint:block:issue", "t:block:issue@nr"]
+    targets = [*target_spec.PRESETS, "syscall:read", "tracepoint:block:issue", "t:block:issue@nr"]
     targets += [f"uprobe:{program}:main", f"usdt:{program}:app:begin,usdt:{program}:app:end"]
     for target in targets:
         attach = wish(target, 0).attach
-        wanted = latency_plan.parts(attach, [])
+        wanted = planner.parts(attach, [])
         assert {places[one.function] for one in attach} - {""} == set(wanted), target
-    for pair in latency_plan.OWN.values():
+    for pair in planner.OWN.values():
         assert {places[name] for name in pair} == {
-            latency_plan.PARTS[name] for name in pair if name in latency_plan.PARTS
+            planner.PARTS[name] for name in pair if name in planner.PARTS
         }
-    own = [kind + empty.OWN for kind in empty.KINDS]
-    assert latency_plan.parts([], ["fentry", "kprobe", "syscall", *empty.KINDS, *own]) == {
+    own = [kind + empty_functions.OWN for kind in empty_functions.KINDS]
+    assert planner.parts([], ["fentry", "kprobe", "syscall", *empty_functions.KINDS, *own]) == {
         "USE_FUNCTIONS": 1,
         "USE_OWN": 1,
         "USE_PAIRS": 1,
@@ -141,7 +135,7 @@ def test_every_program_is_compiled_where_it_is_used(program: str) -> None:
 
 
 def test_every_attachment_has_its_slot_and_all_constants(program: str) -> None:
-    for text in (*specs.PRESETS, "syscall:read", f"uprobe:{program}:main", "t:block:issue"):
+    for text in (*target_spec.PRESETS, "syscall:read", f"uprobe:{program}:main", "t:block:issue"):
         made = wish(text, 42)
         assert made.attach
         for one in made.attach:
@@ -206,7 +200,7 @@ def test_functions_of_a_program(program: str) -> None:
     assert {one.file.path for one in made.attach[1:] if one.file} == {program}
     assert {os.readlink(one.path) for one in made.attach[1:]} == {program}
     assert (made.mechanism, made.counts_only, made.functions) == ("uprobe", False, 1)
-    assert made.facts("x", 0)["floor"] in empty.KINDS
+    assert made.facts("x", 0)["floor"] in empty_functions.KINDS
 
 
 def test_a_wildcard_has_all_returns_before_any_entry(program: str) -> None:
@@ -287,9 +281,9 @@ def test_block_requests_by_their_address(
 
 
 def test_presets_are_all_there() -> None:
-    assert set(latency_plan._RAW) == set(specs.PRESETS)
-    assert set(DEFAULTS) <= set(specs.PRESETS)
-    for name in specs.PRESETS:
+    assert set(planner._RAW) == set(target_spec.PRESETS)
+    assert set(DEFAULTS) <= set(target_spec.PRESETS)
+    for name in target_spec.PRESETS:
         made = wish(name, 0)
         kind = "btf_tracepoint" if name in ("runq", "offcpu") else "raw_tracepoint"
         assert {one.kind for one in made.attach} == {kind}
@@ -300,13 +294,13 @@ class Functions:
 
     asked: tuple[str, str]
 
-    def function(self, name: str, mechanism: str) -> resolve.KernelFunction:
+    def function(self, name: str, mechanism: str) -> kernel_functions.KernelFunction:
         self.asked = name, mechanism
-        return resolve.KernelFunction(name)
+        return kernel_functions.KernelFunction(name)
 
-    def expand(self, pattern: str, mechanism: str) -> list[resolve.KernelFunction]:
+    def expand(self, pattern: str, mechanism: str) -> list[kernel_functions.KernelFunction]:
         self.asked = pattern, mechanism
-        return [resolve.KernelFunction(name) for name in ("vfs_a", "vfs_b")]
+        return [kernel_functions.KernelFunction(name) for name in ("vfs_a", "vfs_b")]
 
 
 @pytest.mark.parametrize(
@@ -323,8 +317,8 @@ def test_functions_of_the_kernel(
     monkeypatch: pytest.MonkeyPatch, text: str, fentry: bool, mechanism: str
 ) -> None:
     known = Functions()
-    monkeypatch.setattr(resolve, "this_kernel", lambda: known)
-    monkeypatch.setattr(latency_plan, "fentry_works", lambda: fentry)
+    monkeypatch.setattr(kernel_functions, "this_kernel", lambda: known)
+    monkeypatch.setattr(planner, "fentry_works", lambda: fentry)
     made = wish(text, 0)
     assert made.mechanism == mechanism
     assert known.asked == (text.partition(":")[2], mechanism)
@@ -380,13 +374,13 @@ def test_maps_are_bounded_on_machines_of_any_size(cpus: int) -> None:
 
 def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """One histogram for all mechanisms, one after the other: each has its own calls only."""
-    from probes import hdr
-    from probes.sample import Histogram
+    from probes.core import histogram
+    from probes.core.sample import Histogram
 
     reads = iter(
         [
-            Histogram({hdr.index(1000): 100}, 100, 100_000),
-            Histogram({hdr.index(1000): 100, hdr.index(5000): 100}, 200, 600_000),
+            Histogram({histogram.index(1000): 100}, 100, 100_000),
+            Histogram({histogram.index(1000): 100, histogram.index(5000): 100}, 200, 600_000),
         ]
     )
     called: list[tuple[str, int]] = []
@@ -413,11 +407,11 @@ def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None
         called.append((mechanism, slot))
         return 7.0
 
-    monkeypatch.setattr(latency_floors, "Histograms", Hists)
-    monkeypatch.setattr(latency_floors, "Control", Page)
-    monkeypatch.setattr(latency_floors, "_call", call)
+    monkeypatch.setattr(floors, "Histograms", Hists)
+    monkeypatch.setattr(floors, "Control", Page)
+    monkeypatch.setattr(floors, "_call", call)
     monkeypatch.setattr(os, "dup", lambda fd: fd)
-    calibrate = latency_floors.measured(["syscall", "uprobe push", "syscall"], 7)
+    calibrate = floors.measured(["syscall", "uprobe push", "syscall"], 7)
 
     def nothing(one: Attach) -> int:
         return -1
@@ -431,7 +425,7 @@ def test_the_floor_is_that_of_new_calls(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_source_compiles_from_headers_of_its_own() -> None:
-    text = loader.source_of("latency.bpf.c")
+    text = compiler.source_of("latency/latency.bpf.c")
     assert text.count("struct control {") == 1
     assert '#include "' not in text
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.errors import ProbeError
-from probes.latency_plan import AT_A, AT_TEXT, HOW_A, HOW_TEXT, wish
-from probes.operands import SIGNED
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.latency.planner import AT_A, AT_TEXT, HOW_A, HOW_TEXT, wish
+from probes.symbols.usdt_operands import SIGNED
 from tests.unit.elf_file import ElfFile, usdt_note
 
 

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.latency import LatencyProbe
-from probes.latency_facts import TargetFacts
-from probes.latency_sample import Spent
-from probes.latency_unit import Unit
-from probes.rows import SeenRow, Values
+from probes.bpf.row_table import SeenRow, Values
+from probes.core.errors import ProbeError
+from probes.latency.facts import TargetFacts
+from probes.latency.loaded_group import Unit
+from probes.latency.probe import LatencyProbe
+from probes.latency.sample import Spent
 from tests.unit.target_facts import target_facts
 
 

@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from probes.latency import NO_BURSTS, LatencyProbe
-from probes.latency_budget import COUNTED, EVENTS, Ladders
-from probes.latency_facts import TargetFacts
-from probes.latency_sample import Target
-from probes.messages import BurstReport, Recipe
-from probes.sample import Duty, Histogram
-from probes.slowdown import Threads
-from probes.target_bursts import TargetBursts
-from probes.units import Link, Unit, Units
+from probes.broker.units import Link, Unit, Units
+from probes.budget.slowdown import Threads
+from probes.core.sample import Duty, Histogram
+from probes.ipc.messages import BurstReport, Recipe
+from probes.latency.degradation import COUNTED, EVENTS, Ladders
+from probes.latency.facts import TargetFacts
+from probes.latency.probe import NO_BURSTS, LatencyProbe
+from probes.latency.sample import Target
+from probes.latency.target_bursts import TargetBursts
 from tests.unit.target_facts import target_facts
 from tests.unit.test_latency_replace import FakeUnit
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from probes import elf_functions, latency_plan
-from probes.latency import LatencyProbe
-from probes.latency_wishes import wishes_of
-from probes.messages import MessageError
+from probes.ipc.messages import MessageError
+from probes.latency import planner
+from probes.latency.probe import LatencyProbe
+from probes.latency.requests import wishes_of
+from probes.symbols import functions
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile
 
 
@@ -77,7 +78,7 @@ def test_what_surprises_the_reader_is_the_row_of_its_target(
     def surprise(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(elf_functions, "functions", surprise)
+    monkeypatch.setattr(functions, "functions", surprise)
     plan = LatencyProbe.plan({"targets": [f"uprobe:{tmp_path}/x:f", "runq"], "pid": None})
     assert [target["spec"] for target in plan.facts["targets"]] == ["runq"]
     assert "preparing it failed (MemoryError)" in plan.facts["errors"][0][1]
@@ -89,7 +90,7 @@ def test_files_that_take_long_leave_time_for_other_targets(
     rows = [(f"f{n}", FUNC, GLOBAL, 0, 8) for n in range(3)]
     (tmp_path / "x").write_bytes(ElfFile(symtab=list(rows)).build())
     clock = itertools.count(0.0, 1.0)
-    monkeypatch.setattr("probes.file_access.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("probes.host.file_access.time.monotonic", lambda: next(clock))
     found = wishes_of({"targets": [f"uprobe:{tmp_path}/x:f1", "runq"]})
     assert [one["spec"] for one in found.targets] == ["runq"]
     assert "takes too long" in found.errors[0][1]
@@ -109,7 +110,7 @@ def flip(link: Path, to: Path) -> None:
     os.replace(link.with_suffix(".new"), link)
 
 
-def attached(made: latency_plan.Wish) -> tuple[str, int]:
+def attached(made: planner.Wish) -> tuple[str, int]:
     (place,) = {(os.path.realpath(a.path), a.offset) for a in made.attach if a.path}
     return place
 
@@ -118,7 +119,7 @@ def test_a_link_that_turns_between_reading_and_attaching_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs, link = two_programs(tmp_path)
-    real = elf_functions.functions
+    real = functions.functions
 
     def turning(*arguments: Any) -> Any:
         flip(link, theirs)
@@ -127,8 +128,8 @@ def test_a_link_that_turns_between_reading_and_attaching_changes_nothing(
         flip(link, theirs)
         return found
 
-    monkeypatch.setattr(elf_functions, "functions", turning)
-    made = latency_plan.wish(f"uprobe:{link}:f", 0)
+    monkeypatch.setattr(functions, "functions", turning)
+    made = planner.wish(f"uprobe:{link}:f", 0)
     assert attached(made) == (str(mine), CODE_AT + 0x10)
     os.unlink(mine)
     (file,) = {a.path for a in made.attach if a.path}
@@ -148,7 +149,7 @@ def test_a_link_that_never_stops_turning_leads_to_one_of_both(tmp_path: Path) ->
     thread = threading.Thread(target=turn)
     thread.start()
     try:
-        seen = {attached(latency_plan.wish(f"uprobe:{link}:f", 0)) for _ in range(300)}
+        seen = {attached(planner.wish(f"uprobe:{link}:f", 0)) for _ in range(300)}
     finally:
         stop.set()
         thread.join()
@@ -159,7 +160,7 @@ def test_a_link_that_never_stops_turning_leads_to_one_of_both(tmp_path: Path) ->
 def test_the_file_of_a_place_stays_open_as_long_as_it_may_be_attached(tmp_path: Path) -> None:
     mine, _, link = two_programs(tmp_path)
     before = set(os.listdir("/proc/self/fd"))
-    made = latency_plan.wish(f"uprobe:{link}:f", 0)
+    made = planner.wish(f"uprobe:{link}:f", 0)
     assert len(set(os.listdir("/proc/self/fd")) - before) == 1
     assert attached(made)[0] == str(mine)
     del made

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.layouts import EXIT_EVENT, LAYOUTS, ROW, StructLayout
-from probes.loader import source_of
+from probes.bpf.compiler import source_of
+from probes.bpf.layouts import EXIT_EVENT, LAYOUTS, ROW, StructLayout
 from tests.tooling import compile_commands
 from tests.tooling.compile_commands import ARM
 from tests.unit.test_bpf_syntax import SOURCES, needs_clang

@@ -19,20 +19,20 @@ from typing import Any
 
 import pytest
 
-from probes import bounded_json
-from probes.codec import FrameCodec
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Frame, Host
-from probes.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
-from probes.limits import MOST_ENTRIES, MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
-from probes.recorded import Recording
-from probes.recording import MAGIC, Reader, Writer
-from probes.replay import ReplaySource
-from probes.sample import Counts
-from probes.state_size import characters, entries
-from probes.syscall_sample import SyscallSample
-from probes.timeline import Cursor
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame, Host
+from probes.core.limits import MOST_ENTRIES, MOST_PACKED, MOST_TEXT, MOST_WEIGHT, CodecError
+from probes.core.sample import Counts
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.recording import bounded_json
+from probes.recording.codec import FrameCodec
+from probes.recording.file import MAGIC, Reader, Writer
+from probes.recording.framing import DELTA, HEADER, KEY, MESSAGE, Decoder, Encoder
+from probes.recording.index import Recording
+from probes.recording.replay import ReplaySource
+from probes.recording.state_size import characters, entries
+from probes.recording.timeline import Cursor
+from probes.syscalls.sample import SyscallSample
 from tests.paths import ROOT
 from tests.unit.test_recording import make_frames
 from tui.commands.diff import diff
@@ -70,29 +70,30 @@ def chain(values: list[Any]) -> list[bytes]:
 
 PEAK = """
 import sys
-from probes.limits import CodecError
-from probes.errors import ProbeError
-import tui.commands.diff_input, probes.recorded, probes.timeline, probes.framing, probes.recording
+from probes.core.limits import CodecError
+from probes.core.errors import ProbeError
+import tui.commands.diff_input, probes.recording.index, probes.recording.timeline
+import probes.recording.framing, probes.recording.file
 def memory():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 began, got, refused = memory(), 0, ""
 try:
     if sys.argv[1] == "read":
-        with probes.recording.Reader(sys.argv[2]) as reader:
+        with probes.recording.file.Reader(sys.argv[2]) as reader:
             for frame in reader:
                 got += 1
             refused = reader.damage or ""
     elif sys.argv[1] == "link":
-        decoder = probes.framing.Decoder()
+        decoder = probes.recording.framing.Decoder()
         with open(sys.argv[2], "rb") as file:
             file.readline()
             while data := file.read(1 << 16):
                 for frame in decoder.feed(data):
                     got += 1
     elif sys.argv[1] == "jump":
-        recording = probes.recorded.Recording(sys.argv[2])
-        cursor = probes.timeline.Cursor(recording)
+        recording = probes.recording.index.Recording(sys.argv[2])
+        cursor = probes.recording.timeline.Cursor(recording)
         for number in range(recording.end):
             cursor.frame(number)
             got += 1
@@ -327,7 +328,7 @@ def test_fake_marks_cost_work_in_proportion_to_the_file(
         return data
 
     monkeypatch.setattr(os, "pread", counted)
-    monkeypatch.setattr("probes.recording.WASTE_BYTES", 0)
+    monkeypatch.setattr("probes.recording.file.WASTE_BYTES", 0)
     costs = []
     for many in (20_000, 80_000):
         marks = HEADER.pack(KEY, many * HEADER.size // 2, 1) * many

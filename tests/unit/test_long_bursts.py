@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from probes import attach_again, long_bursts
-from probes.attach_again import ChangedError
-from probes.errors import ProbeError
-from probes.long_bursts import MOST_LINKS, MOST_SKIPPED, LongBursts
-from probes.messages import Burst, BurstReport, Recipe, Taken
-from probes.open_file import version_of
-from probes.units import Bound
+from probes.bpf import attach_again
+from probes.bpf.attach_again import ChangedError
+from probes.broker import long_bursts
+from probes.broker.long_bursts import MOST_LINKS, MOST_SKIPPED, LongBursts
+from probes.broker.units import Bound
+from probes.core.errors import ProbeError
+from probes.host.open_file import version_of
+from probes.ipc.messages import Burst, BurstReport, Recipe, Taken
 
 MANY = 60.0
 """Seconds until something that should come soon has not."""
@@ -150,7 +151,7 @@ def test_a_file_that_was_changed_is_never_attached_to_again(
 def test_the_version_of_a_file_is_compared_before_each_burst(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("probes.memory_locks.check", lambda file: None)
+    monkeypatch.setattr("probes.host.memory_locks.check", lambda file: None)
     path = tmp_path / "program"
     path.write_bytes(b"code")
     fd = os.open(path, os.O_RDONLY)

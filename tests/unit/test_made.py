@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from probes import made
-from probes.attach import Attacher
-from probes.base import Attach
-from probes.made import LINK_BYTES, PLACE_BYTES, Made
+from probes.bpf import program_loader
+from probes.bpf.attach import Attacher
+from probes.bpf.plan import Attach
+from probes.bpf.program_loader import LINK_BYTES, PLACE_BYTES, Made
 
 
 class OneLink:
@@ -47,7 +47,7 @@ def test_each_place_of_a_link_counts() -> None:
 
 def test_places_of_a_load_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Targets beyond the bound fail; those before, and small ones behind, do not."""
-    monkeypatch.setattr(made, "MOST_PLACES", 10)
+    monkeypatch.setattr(program_loader, "MOST_PLACES", 10)
     wishes = [*places(6, 0), *places(2, 1), *places(6, 1, "b"), *places(4, 2)]
     found = attached(wishes)
     assert set(found.failures) == {1}

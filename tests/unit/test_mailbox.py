@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample
-from probes.frame import Frame, Host
+from probes.core.frame import Frame, Host
+from probes.execs.sample import MAX_EVENTS, ExecEvent, ExecSample
 from tui.shared.frame_mailbox import Mailbox
 
 EACH = 100

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from probes import bpfsys, map_memory
-from probes.map_memory import MapMemory, NoRoomError
+from probes.bpf import bpf_syscall, map_memory
+from probes.bpf.map_memory import MapMemory, NoRoomError
 
 MIB = 1 << 20
 
@@ -19,7 +19,7 @@ def existing(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The maps that the kernel has; three of a MiB each are the most."""
     found: set[int] = set()
     monkeypatch.setattr(map_memory, "most", lambda: 3 * MIB)
-    monkeypatch.setattr(bpfsys, "map_exists", lambda number: number in found)
+    monkeypatch.setattr(bpf_syscall, "map_exists", lambda number: number in found)
     return found
 
 
@@ -58,7 +58,7 @@ def test_where_the_kernel_does_not_say_they_count_for_a_while(
     def refuse(number: int) -> bool:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(bpfsys, "map_exists", refuse)
+    monkeypatch.setattr(bpf_syscall, "map_exists", refuse)
     memory = MapMemory()
     memory.add([(1, 3 * MIB)])
     memory.detach([1])
@@ -74,7 +74,7 @@ def test_a_map_to_which_no_descriptor_is_left_counts(
     def refuse(number: int) -> bool:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(bpfsys, "map_exists", refuse)
+    monkeypatch.setattr(bpf_syscall, "map_exists", refuse)
     memory = MapMemory()
     memory.add([(1, 3 * MIB)])
     memory.detach([1])

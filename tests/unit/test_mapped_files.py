@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from probes import executed, mapped
-from probes import open_file as open_file_module
-from probes.binaries import mappings
-from probes.file_access import for_clients, set_asker
-from probes.open_file import open_file
-from probes.privileges import User
+from probes.host import executed_files, mapped_files
+from probes.host import open_file as open_file_module
+from probes.host.file_access import for_clients, set_asker
+from probes.host.open_file import open_file
+from probes.host.privileges import User
+from probes.symbols.binaries import mappings
 from tests.unit.test_file_access import IN_A_ROOT, place, policy, refusal, root
 from tui.settings.validators import check_pid
 
@@ -201,11 +201,11 @@ def test_a_file_of_that_name_on_a_mount_of_somebody_else_is_another(private: Pat
 
 
 def test_what_one_process_has_mapped_is_read_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = mapped.of_process(os.getpid())
+    whole = mapped_files.of_process(os.getpid())
     assert whole[0].name == os.fsencode(os.path.realpath("/proc/self/exe"))
-    monkeypatch.setattr(mapped, "MOST_BYTES", 1)
-    monkeypatch.setattr(mapped, "_PART", 300)
-    assert len(mapped.of_process(os.getpid())) < len(whole)
+    monkeypatch.setattr(mapped_files, "MOST_BYTES", 1)
+    monkeypatch.setattr(mapped_files, "_PART", 300)
+    assert len(mapped_files.of_process(os.getpid())) < len(whole)
 
 
 @root
@@ -219,12 +219,12 @@ def test_whoever_has_much_mapped_hides_only_what_is_theirs(
         Sleeper(place / "second") as b,
         Sleeper(place / "other") as c,
     ):
-        monkeypatch.setattr(mapped, "_processes", lambda: [(12345, a), (12345, b), (0, c)])
-        monkeypatch.setattr(mapped, "MOST_BYTES_OF_USER", 1)
-        inodes = {inode for _, inode in mapped.executed().files}
+        monkeypatch.setattr(mapped_files, "_processes", lambda: [(12345, a), (12345, b), (0, c)])
+        monkeypatch.setattr(mapped_files, "MOST_BYTES_OF_USER", 1)
+        inodes = {inode for _, inode in mapped_files.executed().files}
         assert [(place / name).stat().st_ino in inodes for name in names] == [True, False, True]
-        monkeypatch.setattr(mapped, "MOST_SECONDS", -1.0)
-        assert mapped.executed().files == frozenset()
+        monkeypatch.setattr(mapped_files, "MOST_SECONDS", -1.0)
+        assert mapped_files.executed().files == frozenset()
 
 
 NAMED = """
@@ -246,7 +246,7 @@ def test_a_name_says_nothing_of_whose_a_process_is() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        assert executed._user_of(process.pid) == User(12345, 12345, None)
+        assert executed_files._user_of(process.pid) == User(12345, 12345, None)
         assert check_pid(process.pid) == process.pid
         assert process.stdin is not None
         process.stdin.close()
@@ -254,7 +254,7 @@ def test_a_name_says_nothing_of_whose_a_process_is() -> None:
 
 MOUNTS = """
 import ctypes, os, sys
-from probes import lookup
+from probes.host import lookup
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.unshare(0x20000) == 0  # CLONE_NEWNS
 assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.maps import PAGE, MappedArray, RingBuffer, put_word
+from probes.bpf.maps import PAGE, MappedArray, RingBuffer, put_word
 
 SIZE = 4096
 BUSY, DISCARD = 1 << 31, 1 << 30

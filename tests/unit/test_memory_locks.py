@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from probes import binaries, executed, killable, mapped, memory_locks
-from probes.attach import Attacher
-from probes.base import Attach
-from probes.errors import ProbeError
-from probes.open_file import open_file
+from probes.bpf.attach import Attacher
+from probes.bpf.plan import Attach
+from probes.core.errors import ProbeError
+from probes.host import executed_files, killable_child, mapped_files, memory_locks
+from probes.host.open_file import open_file
+from probes.symbols import binaries
 from tests.paths import ROOT
 
 needs_fuse = pytest.mark.skipif(
@@ -110,7 +111,7 @@ def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
                         mapper.stdin.flush()
                         wait_until_it_waits(mapper.pid)
                     memory_locks._known = None
-                    mapped._known = None
+                    mapped_files._known = None
                     yield mapper.pid
                 finally:
                     # The reader can end only then.
@@ -118,7 +119,7 @@ def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
                     reader.kill()
                     mapper.kill()
                     memory_locks._known = None
-                    mapped._known = None
+                    mapped_files._known = None
 
 
 def wait_until_it_waits(pid: int) -> None:
@@ -139,7 +140,7 @@ def test_a_process_that_does_not_answer(held: int) -> None:
     with pytest.raises(ProbeError, match=f"process {held} does not let its memory"):
         memory_locks.check_process(held)
     memory_locks.check_process(os.getpid())
-    for read in (mapped.of_process, binaries.mappings):
+    for read in (mapped_files.of_process, binaries.mappings):
         with pytest.raises(ProbeError, match=f"process {held} "):
             read(held)
 
@@ -164,13 +165,13 @@ def test_no_uprobe_goes_into_what_it_runs(held: int, tmp_path: Path) -> None:
 @needs_fuse
 def test_what_others_execute_is_found_all_the_same(held: int) -> None:
     """Whoever lets the kernel wait hides what is theirs, and holds up nobody."""
-    finishes("from probes import mapped; assert mapped.executed().files")
+    finishes("from probes.host import mapped_files as mapped; assert mapped.executed().files")
 
 
 @needs_fuse
 def test_a_file_is_not_opened_through_it(held: int) -> None:
-    one = mapped.Mapped(held, "1000-2000", b"/x", (1, 1))
-    assert executed._through([one], -1) is None
+    one = mapped_files.Mapped(held, "1000-2000", b"/x", (1, 1))
+    assert executed_files._through([one], -1) is None
 
 
 @pytest.mark.parametrize("ending", ["dies", "raises"])
@@ -180,7 +181,7 @@ def test_a_child_that_ends_gives_no_more_answers(ending: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return b"x" * (10 // (2 - number))
 
-    assert list(killable.answers([0, 1, 2, 3], work, SECONDS)) == [b"x" * 5, b"x" * 10]
+    assert list(killable_child.answers([0, 1, 2, 3], work, SECONDS)) == [b"x" * 5, b"x" * 10]
 
 
 def test_a_child_that_waits_is_given_up() -> None:
@@ -189,7 +190,7 @@ def test_a_child_that_waits_is_given_up() -> None:
         return bytes([number])
 
     start = time.monotonic()
-    assert list(killable.answers([0, 1, 0], work, 0.05)) == [b"\0"]
+    assert list(killable_child.answers([0, 1, 0], work, 0.05)) == [b"\0"]
     assert time.monotonic() - start < SECONDS
 
 
@@ -202,7 +203,7 @@ def test_a_child_that_works_is_waited_for() -> None:
             pass
         return b"done"
 
-    assert list(killable.answers([0], work, 0.05)) == [b"done"]
+    assert list(killable_child.answers([0], work, 0.05)) == [b"done"]
 
 
 def test_it_keeps_nothing_open_that_keeps_programs_attached(tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_it_keeps_nothing_open_that_keeps_programs_attached(tmp_path: Path) -> N
         def work(_: int) -> bytes:
             return b"open" if os.path.exists(f"/proc/self/fd/{number}") else b"closed"
 
-        assert list(killable.answers([0], work, SECONDS)) == [b"closed"]
+        assert list(killable_child.answers([0], work, SECONDS)) == [b"closed"]
 
 
 LEADERLESS = """
@@ -263,7 +264,7 @@ def test_many_that_answer_slowly_are_waited_for_together_to_a_limit(
 
     monkeypatch.setattr(memory_locks, "_known", None)
     monkeypatch.setattr(memory_locks, "MOST_SECONDS", 0.1)
-    monkeypatch.setattr(killable, "answers", slow)
+    monkeypatch.setattr(killable_child, "answers", slow)
     for _ in range(2):
         with pytest.raises(ProbeError, match="too long"):
             memory_locks.check(open_file("/bin/true"))

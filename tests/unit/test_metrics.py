@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import Filters, Frame, Notice
-from probes.latency_sample import LatencySample, Target
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Budget, Cost, Counts, Histogram, Sample
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Filters, Frame, Notice
+from probes.core.readings import Reading
+from probes.core.sample import Budget, Cost, Counts, Histogram, Sample
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.latency.sample import LatencySample, Target
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.syscalls.sample import SyscallSample
 from tests.unit import strategies as own
 from tests.unit.metrics_feed import frame, is_counter, nowhere, series, values
 from tui.agent.metrics.collector import Metrics

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import cgroups, kernel, processes
-from probes.cgroups import cgroup_of
-from probes.latency_sample import LatencySample, Target
-from probes.pmc_sample import PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Counts, Histogram
-from probes.syscall_sample import SyscallSample
+from probes.core import kernel, process_keys
+from probes.core.readings import Reading
+from probes.core.sample import Counts, Histogram
+from probes.host import cgroups
+from probes.host.cgroups import cgroup_of
+from probes.latency.sample import LatencySample, Target
+from probes.pmc.sample import PmcSample, TaskTimes
+from probes.syscalls.sample import SyscallSample
 from tests.unit.metrics_feed import frame, nowhere, series
 from tui.agent.metrics import top_series
 from tui.agent.metrics.collector import Metrics
@@ -350,7 +351,7 @@ def test_no_control_group_is_read_by_a_pid_of_another_namespace(
 def test_the_next_process_with_a_pid_counts_under_its_own_name() -> None:
     crowd = Crowd(10, 10, lambda pid: f"/group-of-{pid}")
     crowd.begin(1.0)
-    first, second = 7, 7 + (1 << processes.PID_BITS)
+    first, second = 7, 7 + (1 << process_keys.PID_BITS)
     assert crowd.name(first, "alpha").comm == "alpha"
     assert crowd.name(second, "beta").comm == "beta"
     assert crowd.owner(first, "").comm == "alpha"
@@ -365,7 +366,7 @@ assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
 assert libc.mount(b"proc", b"/proc", b"proc", 0, sys.argv[2].encode()) == 0
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
-from probes.cgroups import cgroup_of
+from probes.host.cgroups import cgroup_of
 print(os.path.exists(f"/proc/{sys.argv[1]}/cgroup"), cgroup_of(int(sys.argv[1])))
 """
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.latency_sample import LatencySample
-from probes.sample import Counts, Histogram
-from probes.syscall_sample import SyscallSample
-from probes.tables import comparable
+from probes.core.sample import Counts, Histogram
+from probes.core.tables import comparable
+from probes.latency.sample import LatencySample
+from probes.syscalls.sample import SyscallSample
 from tui.agent.metrics.increases import more, more_counts, more_of, more_spent
 
 few = st.integers(0, 3)

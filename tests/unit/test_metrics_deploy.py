@@ -7,14 +7,14 @@ import json
 import re
 from typing import Any
 
-from probes import hdr
-from probes.exec_sample import ExecSample
-from probes.frame import Frame, Host
-from probes.latency_sample import LatencySample, Target
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Budget, Cost, Counts, Duty, Estimate, Estimates, Histogram
-from probes.syscall_sample import SyscallSample
+from probes.core import histogram
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.core.sample import Budget, Cost, Counts, Duty, Estimate, Estimates, Histogram
+from probes.execs.sample import ExecSample
+from probes.latency.sample import LatencySample, Target
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.syscalls.sample import SyscallSample
 from tests.paths import ROOT
 from tests.unit.metrics_feed import values
 from tui.agent.metrics.collector import Metrics
@@ -28,7 +28,7 @@ OTHERS = {"up", "probetop_latency_seconds", "probetop_syscall_latency_seconds"}
 
 def everything() -> Frame:
     """A Frame from which every series comes."""
-    some = Histogram({hdr.index(5000): 3}, 3, 15000)
+    some = Histogram({histogram.index(5000): 3}, 3, 15000)
     cost = Cost(events=1, ns_per_event=1.0, cpu_percent=1.0, map_bytes=1)
     events = ("cycles", "instructions", "cache-misses")
     part = Estimates(8, 1, 1, 1)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from probes import hdr
-from probes.latency_sample import LatencySample, Target
-from probes.sample import Histogram
-from probes.syscall_sample import SyscallSample
+from probes.core import histogram
+from probes.core.sample import Histogram
+from probes.latency.sample import LatencySample, Target
+from probes.syscalls.sample import SyscallSample
 from tests.unit.hostile import hostile_frames
 from tests.unit.metrics_feed import OPENMETRICS, PROTOBUF, decoded, frame, nowhere, values
 from tui.agent.metrics.collector import Metrics
@@ -124,7 +124,9 @@ def test_protobuf_says_the_same_as_the_text() -> None:
     metrics = Metrics(read=nowhere)
     for one in hostile_frames():
         metrics.add(one)
-    sizes = Histogram({0: 1, hdr.index(4096): 7, hdr.index(2**40): 2}, 10, 7 * 4096 + 2**41)
+    sizes = Histogram(
+        {0: 1, histogram.index(4096): 7, histogram.index(2**40): 2}, 10, 7 * 4096 + 2**41
+    )
     sized = Target(spec="f@size", mechanism="kprobe", state="on", unit="", histogram=sizes)
     metrics.add(frame(99, latency=LatencySample(state="on", targets={"f@size": sized})))
     text = values(metrics)
@@ -163,7 +165,7 @@ def test_who_asks_often_gets_the_same_until_the_next_frame() -> None:
 
 def test_a_native_histogram_on_the_wire() -> None:
     """One duration of zero, three of about 1 ms and one of about 1 s."""
-    buckets = {0: 1, hdr.index(1_000_000): 3, hdr.index(1_000_000_000): 1}
+    buckets = {0: 1, histogram.index(1_000_000): 3, histogram.index(1_000_000_000): 1}
     target = Target(
         spec="f", mechanism="fentry", state="on", histogram=Histogram(buckets, 5, 1_003_000_000)
     )

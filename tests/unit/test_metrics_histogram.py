@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import hdr
+from probes.core import histogram
 from tui.agent.metrics.histogram import (
     DURATIONS,
     PLAIN,
@@ -26,7 +26,7 @@ durations = st.lists(st.integers(0, 2**44 - 1), max_size=60)
 def spread(layout: Layout, numbers: list[int]) -> Spread:
     made = Spread(layout)
     for number in numbers:
-        made.add({hdr.index(number): 1}, number)
+        made.add({histogram.index(number): 1}, number)
     return made
 
 
@@ -101,7 +101,7 @@ def test_powers_of_two_end_their_native_bucket(power: int) -> None:
 def test_buckets_out_of_range_count_in_the_last() -> None:
     made = Spread()
     made.add({99_999: 2, -1: 1}, 5)
-    assert made.buckets == {hdr.BUCKETS - 1: 2, 0: 1}
+    assert made.buckets == {histogram.BUCKETS - 1: 2, 0: 1}
     assert made.classic()[-1] == (10.0, 1)
 
 
@@ -110,7 +110,7 @@ def test_counts_only_rise(first: list[int], second: list[int]) -> None:
     made = spread(DURATIONS, first)
     classic, native = made.classic(), unpacked(made)
     for number in second:
-        made.add({hdr.index(number): 1}, number)
+        made.add({histogram.index(number): 1}, number)
     later = unpacked(made)
     assert all(n <= later[index] for index, n in native.items())
     assert all(old[1] <= new[1] for old, new in zip(classic, made.classic(), strict=True))

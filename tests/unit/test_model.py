@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from probes import hdr
-from probes.frame import Frame, Host
-from probes.model import count_delta, histogram_delta, int_delta, seconds_between
-from probes.sample import Counts, Histogram
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
+from probes.core import histogram
+from probes.core.delta import count_delta, histogram_delta, int_delta, seconds_between
+from probes.core.frame import Frame, Host
+from probes.core.sample import Counts, Histogram
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 
 
 def frame(mono: float, interval: float = 1) -> Frame:
@@ -132,7 +132,7 @@ def test_another_generation_is_not_subtracted(before: SyscallSample | None) -> N
 def test_sampled_durations_are_scaled_to_all() -> None:
     after = SyscallSample(
         calls={"read": Counts(160, 0)},
-        latency={"read": Histogram({hdr.index(1000): 10}, 10, 10_000)},
+        latency={"read": Histogram({histogram.index(1000): 10}, 10, 10_000)},
         sample_every=16,
     )
     (row,) = syscall_view(None, after, 1).calls

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probes import hdr
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.latency_view import latency_view
-from probes.sample import Histogram
+from probes.core import histogram as hdr
+from probes.core.sample import Histogram
+from probes.latency.sample import LatencySample, Spent, Target
+from probes.latency.view import latency_view
 
 
 def histogram(*durations: int) -> Histogram:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Sample class in a module of its own is recorded and read like those of `probes.sample`."""
+"""A Sample class in a module of its own is recorded and read like those of `probes.core.sample`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from probes.codec import FrameCodec
-from probes.execs import ExecProbe
-from probes.frame import Frame, Host
-from probes.limits import Count, Cpu
-from probes.recording import Reader, Writer
-from probes.sample import Counts, Sample
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Frame, Host
+from probes.core.limits import Count, Cpu
+from probes.core.sample import Counts, Sample
+from probes.execs.probe import ExecProbe
+from probes.recording.codec import FrameCodec
+from probes.recording.file import Reader, Writer
+from probes.syscalls.sample import SyscallSample
 from tui import registry
 from tui.commands import diff_input as runs
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from probes import harm_trials, kernel, nops
-from probes.binaries import places
-from probes.errors import ProbeError
-from probes.latency_plan import wish
-from probes.specs import parse
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.latency.planner import wish
+from probes.symbols.binaries import places
+from probes.symbols.target_spec import parse
+from probes.uprobes import harm_trials, nops
 from tests.unit.elf_file import CODE_AT, FUNC, GLOBAL, ElfFile, Row, usdt_note
 
 pytestmark = pytest.mark.skipif(kernel.arch() != "x86_64", reason="nops of x86_64")

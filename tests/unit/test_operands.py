@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import operands
-from probes.operands import BASE, INDEX, LOW, MEMORY, SIGNED, Argument, Operand, arguments
+from probes.symbols import usdt_operands
+from probes.symbols.usdt_operands import (
+    BASE,
+    INDEX,
+    LOW,
+    MEMORY,
+    SIGNED,
+    Argument,
+    Operand,
+    arguments,
+)
 from tests.paths import INCLUDE
 
 HEADER = (INCLUDE / "operand.h").read_text()
@@ -89,14 +98,14 @@ def test_bits_are_those_of_the_header() -> None:
     ours = {name: 1 << int(shift) for name, shift in bits.items()}
     assert ours == {
         "SIGNED": SIGNED,
-        "RECORD": operands.RECORD,
+        "RECORD": usdt_operands.RECORD,
         "BASE": BASE,
         "INDEX": INDEX,
         "MEMORY": MEMORY,
         "LOW": LOW,
     }
     shifts = [int(n) for n in re.findall(r"\(\(how\) >> (\d+)", HEADER)]
-    assert shifts == [operands._BASE_AT, operands._INDEX_AT, operands._SCALE_AT]
+    assert shifts == [usdt_operands._BASE_AT, usdt_operands._INDEX_AT, usdt_operands._SCALE_AT]
 
 
 @given(st.text(max_size=60), st.sampled_from(["x86_64", "arm64"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.output import reserve_standard_descriptors
+from probes.host.output import reserve_standard_descriptors
 from tests.paths import ROOT
 from tests.unit.test_recording import make_frames, write
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from probes.exec_sample import ExecSample
-from probes.frame import Frame, Host
-from probes.sample import EMPTY, Counts, Sample
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Frame, Host
+from probes.core.sample import EMPTY, Counts, Sample
+from probes.execs.sample import ExecSample
+from probes.syscalls.sample import SyscallSample
 from tests.unit.pmc_feed import Feed
 from tui.export.graphs import INNER, LEFT, chart, heatmap, spans
 from tui.panes.base import Pane

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel, own_returns
-from probes.elf_functions import functions
-from probes.open_file import open_file
-from probes.own_returns import NotProven, OwnReturns
+from probes.core import kernel
+from probes.host.open_file import open_file
+from probes.symbols.functions import functions
+from probes.uprobes import own_returns
+from probes.uprobes.own_returns import NotProven, OwnReturns
 from tests.unit.elf_file import ADDRESS, CODE_AT, FUNC, GLOBAL, MOVED, ElfFile, Row
 from tests.unit.unwind_file import tables
 

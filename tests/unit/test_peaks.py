@@ -12,15 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import hdr, peak_values, peaks
-from probes.adding import add_histogram
-from probes.codec import codec_for
-from probes.control import Control
-from probes.histograms import Histograms
-from probes.model import histogram_delta
-from probes.peak_values import maximum, with_peak
-from probes.peaks import Peaks
-from probes.sample import NO_HISTOGRAM, Histogram
+from probes.bpf import peaks
+from probes.bpf.control_page import Control
+from probes.bpf.histograms import Histograms
+from probes.bpf.peaks import Peaks
+from probes.core import histogram as hdr
+from probes.core import peak_values
+from probes.core.adding import add_histogram
+from probes.core.delta import histogram_delta
+from probes.core.peak_values import maximum, with_peak
+from probes.core.sample import NO_HISTOGRAM, Histogram
+from probes.recording.codec import codec_for
 
 CPUS, SLOTS, SLOT = 2, 3, 1
 HIST = 32 + 4 * hdr.BUCKETS

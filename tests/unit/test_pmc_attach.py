@@ -9,15 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes import bpfsys, kernel
-from probes.attach import Again, Attacher
-from probes.base import Attach
-from probes.errors import ProbeError
-from probes.made import Made
-from probes.messages import LoadAnswer, Recipe
-from probes.units import Units
+from probes.bpf import bpf_syscall
+from probes.bpf.attach import Again, Attacher
+from probes.bpf.plan import Attach
+from probes.bpf.program_loader import Made
+from probes.broker.units import Units
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.ipc.messages import LoadAnswer, Recipe
 
-RETURN = bpfsys.RETURN_0
+RETURN = bpf_syscall.RETURN_0
 
 
 class Played:
@@ -27,9 +28,9 @@ class Played:
         self.said: list[tuple[str, object]] = []
         self.fds: list[int] = []
         for name in ("prog_load", "raw_tracepoint_open", "perf_event_open", "perf_set_bpf"):
-            monkeypatch.setattr(bpfsys, name, getattr(self, name))
-        monkeypatch.setattr(bpfsys, "perf_enable", lambda event: None)
-        monkeypatch.setattr(bpfsys, "map_update", self.map_update)
+            monkeypatch.setattr(bpf_syscall, name, getattr(self, name))
+        monkeypatch.setattr(bpf_syscall, "perf_enable", lambda event: None)
+        monkeypatch.setattr(bpf_syscall, "map_update", self.map_update)
 
     def fd(self) -> int:
         self.fds.append(os.memfd_create("played"))
@@ -74,7 +75,7 @@ def attacher(known: dict[str, int]) -> Attacher:
 def test_a_btf_tracepoint_is_loaded_for_its_type(played: Played) -> None:
     wish = Attach(kind="btf_tracepoint", function="on_switch", target="sched_switch")
     attacher({"btf_trace_sched_switch": 42}).attach(wish)
-    assert played.said == [("load", (bpfsys.PROG_TRACING, 23, 42)), ("open", None)]
+    assert played.said == [("load", (bpf_syscall.PROG_TRACING, 23, 42)), ("open", None)]
     with pytest.raises(ProbeError, match="types have no tracepoint sched_switch"):
         attacher({"sched_switch": 1}).attach(wish)
 
@@ -82,7 +83,7 @@ def test_a_btf_tracepoint_is_loaded_for_its_type(played: Played) -> None:
 def test_an_edge_is_loaded_and_attached_to_nothing(played: Played) -> None:
     one = attacher({})
     link = one.attach(Attach(kind="edge", function="on_edge"))
-    assert played.said == [("load", (bpfsys.PROG_RAW_TRACEPOINT, 0, 0))]
+    assert played.said == [("load", (bpf_syscall.PROG_RAW_TRACEPOINT, 0, 0))]
     (program,) = one.programs.values()
     assert one.recipes == {link: Again("edge", program, config=kernel.possible_cpus())}
     # It is the program once more, so that it is there while the unit is.
@@ -98,7 +99,7 @@ def test_edges_run_on_each_cpu_that_runs(monkeypatch: pytest.MonkeyPatch) -> Non
             raise OSError(errno.ENXIO, "no such CPU")
         runs.append((program, cpu, args))
 
-    monkeypatch.setattr(bpfsys, "run_on_cpu", run)
+    monkeypatch.setattr(bpf_syscall, "run_on_cpu", run)
     units = Units(lambda fds: None)
     answer = LoadAnswer(
         id=1, ok=True, programs=2, links=[None, None],
@@ -127,7 +128,7 @@ def test_timers_share_a_program_and_are_kept_by_a_map(played: Played) -> None:
     assert (loaded.links, loaded.groups) == ([], [])
     assert len(made.programs) == 1
     events = [what for kind, what in played.said if kind == "event"]
-    clock = (bpfsys.PERF_SOFTWARE, bpfsys.PERF_CPU_CLOCK)
+    clock = (bpf_syscall.PERF_SOFTWARE, bpf_syscall.PERF_CPU_CLOCK)
     assert events == [(*clock, {"cpu": cpu, "period": 5000}) for cpu in (0, 3)]
     assert [what for kind, what in played.said if kind == "keep"] == [(77, 8), (77, 11)]
     program, *timers = played.fds
@@ -141,7 +142,7 @@ def test_timers_that_fail_are_noted_once(played: Played, monkeypatch: pytest.Mon
     def refuse(*_: object) -> None:
         raise OSError(22, "Invalid argument")
 
-    monkeypatch.setattr(bpfsys, "perf_set_bpf", refuse)
+    monkeypatch.setattr(bpf_syscall, "perf_set_bpf", refuse)
     wish = Attach(kind="timer", function="on_tick", name="of 1 ms", optional=True, keeper=("c", 0))
     loaded = Made({}, {"c": 77})
     loaded.attach_all([wish, wish], attacher({}))

@@ -10,22 +10,23 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from probes import kernel, pmc
-from probes.codec import FrameCodec
-from probes.estimates import duty_object, factor
-from probes.frame import Frame, Host
-from probes.governor import DETACHED, QUICK_BURSTS, SAMPLED, SAMPLING
-from probes.messages import BurstReport
-from probes.pmc import PmcProbe
-from probes.pmc_bursts import CLOCK, IPC, SWITCHES
-from probes.pmc_sample import PmcSample, TaskTimes
-from probes.pmc_stream import pmc_contract
-from probes.pmc_sum import PmcSum
-from probes.pmc_view import pmc_view
-from probes.readings import Reading
-from probes.sample import Sample
-from probes.sums import Tick
-from probes.window_rows import RowSum
+from probes.budget.policy import DETACHED, QUICK_BURSTS, SAMPLED, SAMPLING
+from probes.core import kernel
+from probes.core.estimates import duty_object, factor
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.core.sample import Sample
+from probes.ipc.messages import BurstReport
+from probes.pmc import probe as pmc
+from probes.pmc.bursts import CLOCK, IPC, SWITCHES
+from probes.pmc.contract import pmc_contract
+from probes.pmc.probe import PmcProbe
+from probes.pmc.sample import PmcSample, TaskTimes
+from probes.pmc.sum import PmcSum
+from probes.pmc.view import pmc_view
+from probes.recording.codec import FrameCodec
+from probes.report.window_rows import RowSum
+from probes.sums.accumulators import Tick
 from tests.unit.metrics_feed import nowhere, values
 from tests.unit.pmc_feed import Feed
 from tests.unit.test_pmc_probe import Kernel

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import bpfsys, kernel, pmc_events, pmc_open
-from probes.errors import ProbeError
-from probes.pmc_events import CUSTOM, MODES, SETS, Counter, check_events, kinds, parse, wanted
+from probes.bpf import bpf_syscall
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.pmc import events as pmc_events
+from probes.pmc import open_events
+from probes.pmc.events import CUSTOM, MODES, SETS, Counter, check_events, kinds, parse, wanted
 
 USER, KERNEL = MODES["user"], MODES["kernel"]
 CPU_FORMAT = {
@@ -105,7 +108,7 @@ def test_names(text: str, name: str, kind: int, config: int, flags: int) -> None
     event = parse(text)
     assert event.name == name
     assert event.counters == (Counter(kind, config, flags=flags),)
-    assert event.hardware == (kind != bpfsys.PERF_SOFTWARE)
+    assert event.hardware == (kind != bpf_syscall.PERF_SOFTWARE)
 
 
 @pytest.mark.usefixtures("plain")
@@ -121,7 +124,7 @@ def test_modes_are_for_what_can_tell_them() -> None:
     assert parse("cpu/mem-loads/", "kernel").counters[0].flags == KERNEL
     assert parse("msr/tsc/", "user").counters[0].flags == 0
     assert parse("minor-faults", "user").counters[0].flags == 0
-    assert USER == bpfsys.PERF_EXCLUDE_KERNEL | bpfsys.PERF_EXCLUDE_HV
+    assert USER == bpf_syscall.PERF_EXCLUDE_KERNEL | bpf_syscall.PERF_EXCLUDE_HV
 
 
 @pytest.mark.parametrize(
@@ -218,8 +221,8 @@ class Opened:
         self.gone: set[int] = set()
         self.put: dict[int, tuple[int, int]] = {}
         self._fds: dict[int, tuple[int, int]] = {}
-        monkeypatch.setattr(bpfsys, "perf_event_open", self.open)
-        monkeypatch.setattr(bpfsys, "map_update", self.update)
+        monkeypatch.setattr(bpf_syscall, "perf_event_open", self.open)
+        monkeypatch.setattr(bpf_syscall, "map_update", self.update)
         monkeypatch.setattr(kernel, "online_cpus", lambda: cpus)
 
     def open(self, kind: int, config: int, *, cpu: int, **_: int) -> int:
@@ -240,11 +243,11 @@ class Opened:
 def test_events_are_put_by_slot_and_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     played = Opened(monkeypatch, [0, 1, 3])
     before = len(os.listdir("/proc/self/fd"))
-    offer = pmc_open.offered(wanted("branch", "all", ()))
+    offer = open_events.offered(wanted("branch", "all", ()))
     assert [event.name for event in offer.events] == list(SETS["branch"])
     assert (offer.absent, offer.reason) == ({}, None)
     played.gone.add(3)
-    assert pmc_open.fill(offer.events, 77, 8) == {}
+    assert open_events.fill(offer.events, 77, 8) == {}
     assert played.put == {
         slot * 8 + cpu: (config, cpu) for slot, config in enumerate((0, 1, 4, 5)) for cpu in (0, 1)
     }
@@ -254,8 +257,8 @@ def test_events_are_put_by_slot_and_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("plain")
 def test_what_is_absent_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     played = Opened(monkeypatch, [0, 1])
-    played.errors = {bpfsys.PERF_HW_CACHE: errno.ENOENT}
-    offer = pmc_open.offered(wanted("cache", "all", ()))
+    played.errors = {bpf_syscall.PERF_HW_CACHE: errno.ENOENT}
+    offer = open_events.offered(wanted("cache", "all", ()))
     assert [event.name for event in offer.events] == list(SETS["cache"][:4])
     assert set(offer.absent) == {"L1-dcache-load-misses", "LLC-load-misses"}
     assert offer.absent["LLC-load-misses"] == "the CPU has no such counter (ENOENT)"
@@ -282,7 +285,7 @@ def test_reasons(monkeypatch: pytest.MonkeyPatch, number: int, said: str) -> Non
     real = kernel.read_text
     monkeypatch.setattr(kernel, "read_text", lambda path: files.get(str(path)) or real(path))
     Opened(monkeypatch, [0]).errors = {0: number}
-    offer = pmc_open.offered(wanted("base", "all", ()))
+    offer = open_events.offered(wanted("base", "all", ()))
     assert offer.events == ()
     assert set(offer.absent.values()) == {said}
     assert offer.reason == f"no hardware counter can be opened: {said}"
@@ -299,8 +302,8 @@ def test_without_a_pmu_the_machine_is_named(
         (None, "this machine shows no hardware counters (PMU): perf_event_open says ENOENT"),
     ):
         monkeypatch.setattr(kernel, "virtual_machine", lambda name=name: name)
-        assert pmc_open.offered(wanted("base", "all", ())).reason == said
-    assert pmc_open.offered(wanted(CUSTOM, "all", ["minor-faults"])).reason == (
+        assert open_events.offered(wanted("base", "all", ())).reason == said
+    assert open_events.offered(wanted(CUSTOM, "all", ["minor-faults"])).reason == (
         "no hardware counter was asked for"
     )
 
@@ -311,8 +314,8 @@ def test_a_kind_that_lacks_an_event_leaves_it_to_the_other(
     machine(HYBRID)  # type: ignore[arg-type]
     played = Opened(monkeypatch, [0, 5])
     played.errors = {10: errno.ENOENT}
-    offer = pmc_open.offered([parse("r1a8")])
+    offer = open_events.offered([parse("r1a8")])
     assert offer.absent == {}
-    missing = pmc_open.fill(offer.events, 77, 8)
+    missing = open_events.fill(offer.events, 77, 8)
     assert missing == {"r1a8": "not on CPU 5: the CPU has no such counter (ENOENT)"}
     assert played.put == {0: (0x1A8, 0)}

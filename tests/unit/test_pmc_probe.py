@@ -13,24 +13,27 @@ from typing import Any
 
 import pytest
 
-from probes import kernel, pmc, pmc_processes, pmc_rows
-from probes.base import Loaded
-from probes.codec import FrameCodec
-from probes.errors import ProbeError
-from probes.frame import Frame, Host
-from probes.pmc import PmcProbe, geometry
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.pmc_view import pmc_view
-from probes.readings import Reading
+from probes.bpf.plan import Loaded
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.pmc import probe as pmc
+from probes.pmc import process_rows
+from probes.pmc import reader as pmc_rows
+from probes.pmc.probe import PmcProbe, geometry
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.pmc.view import pmc_view
+from probes.recording.codec import FrameCodec
 from tests.paths import PROBES
 
 CPUS, ROWS = 2, 16
-SOURCE = (PROBES / "pmc.bpf.c").read_text()
+SOURCE = (PROBES / "pmc" / "pmc.bpf.c").read_text()
 FIELDS = re.findall(r"u64 (\w+);", SOURCE.partition("struct cpu {")[2].partition("};")[0])
 
 
 def test_the_layout_is_the_programs() -> None:
-    assert f"#define KEPT {pmc_processes.KEPT}" in SOURCE
+    assert f"#define KEPT {process_rows.KEPT}" in SOURCE
     assert f"#define RAN {pmc_rows.RAN}" in SOURCE
     assert f"#define MIGRATED {pmc_rows.MIGRATED}" in SOURCE
     order = re.findall(r"row->wide\[(\d)\] \+= g->(\w+);", SOURCE)

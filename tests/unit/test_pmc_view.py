@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.codec import FrameCodec
-from probes.frame import Frame, Host
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.pmc_stream import field_name, pmc_contract
-from probes.pmc_view import Count, pmc_view, scaled, sum_of
-from probes.readings import Reading
-from probes.stream import dumps
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.pmc.contract import field_name, pmc_contract
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.pmc.view import Count, pmc_view, scaled, sum_of
+from probes.recording.codec import FrameCodec
+from probes.report.stream import dumps
 from tests.unit.strategies import pmc_samples
 
 EVENTS = ("cycles", "instructions", "cache-misses", "branches", "branch-misses", "page-faults")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import privileges, process_start
-from probes.errors import ProbeError
-from probes.privileges import NOBODY, User, service_user
+from probes.core.errors import ProbeError
+from probes.host import privileges, process_start
+from probes.host.privileges import NOBODY, User, service_user
 from tests.unit.confined import in_child
 
 

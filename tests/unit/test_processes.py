@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from probes import processes
-from probes.processes import Processes, pid_of
+from probes.core import process_keys
+from probes.core.process_keys import Processes, pid_of
 
 
 def test_the_first_process_with_a_pid_has_it_as_its_number() -> None:
@@ -36,7 +36,7 @@ def test_a_process_keeps_its_number_when_it_executes_a_program() -> None:
 
 def test_numbers_fit_into_32_bits() -> None:
     known = Processes()
-    highest = (1 << processes.PID_BITS) - 1
+    highest = (1 << process_keys.PID_BITS) - 1
     numbers = [known.number(highest, start) for start in range(64, 64 * 3000, 64)]
     assert max(numbers) < 1 << 32
     assert len(set(numbers)) > 1000
@@ -51,16 +51,16 @@ def test_what_is_no_pid_stays_as_it_is() -> None:
 def test_the_name_that_was_noted_last_stays() -> None:
     known = Processes()
     comms: dict[int, str] = {}
-    now = time.monotonic_ns() >> processes.NOTED_SHIFT
+    now = time.monotonic_ns() >> process_keys.NOTED_SHIFT
     for comm, ago in (("old", 50), ("new", 10), ("old", 20)):
-        known.name(comms, 7, comm, (now - ago) << processes.INDEX_BITS & (1 << 64) - 1)
+        known.name(comms, 7, comm, (now - ago) << process_keys.INDEX_BITS & (1 << 64) - 1)
     assert comms == {7: "new"}
 
 
 def test_who_is_known_is_bounded_and_numbers_are_not_given_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "MOST_KNOWN", 100)
+    monkeypatch.setattr(process_keys, "MOST_KNOWN", 100)
     known = Processes()
     first = {known.number(pid, 64) for pid in range(1, 151)}
     known.forget({1, 2})

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.ranked import Ranked
+from probes.core.lazy_rows import Ranked
 
 ranks = st.lists(st.tuples(st.integers(-3, 3), st.floats(-2, 2)), max_size=120)
 

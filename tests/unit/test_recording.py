@@ -17,16 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from probes import recorded
-from probes.codec import FrameCodec
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Frame, Host
-from probes.framing import KEY, KEY_EVERY
-from probes.limits import CodecError
-from probes.recording import Reader, Writer
-from probes.sample import Counts
-from probes.syscall_sample import SyscallSample
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame, Host
+from probes.core.limits import CodecError
+from probes.core.sample import Counts
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.recording import index as recorded
+from probes.recording.codec import FrameCodec
+from probes.recording.file import Reader, Writer
+from probes.recording.framing import KEY, KEY_EVERY
+from probes.syscalls.sample import SyscallSample
 from tests.fuzzing import inputs, long
 from tests.unit import strategies as own
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from probes import recording, timeline
-from probes.frame import Frame
-from probes.framing import Encoder
-from probes.recorded import Recording
-from probes.recording import MAGIC, MOST_CHANGES, Reader
-from probes.sample import Counts
-from probes.syscall_sample import SyscallSample
-from probes.timeline import Cursor
+from probes.core.frame import Frame
+from probes.core.sample import Counts
+from probes.recording import file as recording
+from probes.recording import timeline
+from probes.recording.file import MAGIC, MOST_CHANGES, Reader
+from probes.recording.framing import Encoder
+from probes.recording.index import Recording
+from probes.recording.timeline import Cursor
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.fake import FakeSource
 
 ROWS = 2000

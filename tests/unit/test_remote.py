@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from probes import remote
-from probes.errors import ProbeError
-from probes.frame import Filters, Frame
-from probes.framing import Encoder, message
-from probes.remote import GENERATIONS, LONGEST_SILENCE, RemoteSource
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame
+from probes.recording.framing import Encoder, message
+from probes.remote import source as remote
+from probes.remote.source import GENERATIONS, LONGEST_SILENCE, RemoteSource
 from probes.source import Found
 from tests.unit.test_recording import make_frames
 

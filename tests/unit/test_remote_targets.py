@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from probes.agent_link import HttpTransport
-from probes.privileges import User
-from probes.ssh import SshTransport
+from probes.host.privileges import User
+from probes.remote.http import HttpTransport
+from probes.remote.ssh import SshTransport
 from tests import fuzzing
 from tests.unit.agent import Served, eventually
 from tui.agent import owner_token

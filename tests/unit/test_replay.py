@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.exec_sample import ExecSample
-from probes.frame import NO_FILTERS, Frame
-from probes.replay import ReplaySource
-from probes.syscall_sample import SyscallSample
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Frame
+from probes.execs.sample import ExecSample
+from probes.recording.replay import ReplaySource
+from probes.syscalls.sample import SyscallSample
 from tests.unit.test_recording import make_frames, write
 
 WAIT = 20.0

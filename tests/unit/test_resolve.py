@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.btf_names import btf_functions, describes
-from probes.errors import ProbeError
-from probes.resolve import Kernel, KernelFunction, Mechanism, Where, syscall_number
-from probes.tracepoints import Field, key_fields, parse_format, tracepoint_format, tracepoints
+from probes.bpf.btf_functions import btf_functions, describes
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.symbols.kernel_functions import Kernel, KernelFunction, Mechanism, Where, syscall_number
+from probes.symbols.tracepoints import (
+    Field,
+    key_fields,
+    parse_format,
+    tracepoint_format,
+    tracepoints,
+)
 
 SYSCALL = {"x86_64": "__x64_sys_", "arm64": "__arm64_sys_"}.get(kernel.arch() or "", "sys_")
 KALLSYMS = f"""\

@@ -8,9 +8,9 @@ import struct
 import capstone
 import pytest
 
-from probes import boundaries
-from probes.errors import ProbeError
-from probes.return_decoding import (
+from probes.core.errors import ProbeError
+from probes.symbols import instruction_boundaries
+from probes.uprobes.return_decoding import (
     BRANCH,
     BROKEN,
     END,
@@ -137,7 +137,9 @@ def test_the_child_answers_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     regions = [Region(0, AT, x86("7405 e900010000 c3 ff2500100000"))]
     assert facts(regions, "x86_64") == decode(capstone, regions, "x86_64")
     for answer in ([], [7], [RETURN, 0, 99, 0, 0, 1], [99, 0, 0, 0, 0, 1], [1, 5, 0, 0, 0, 1]):
-        monkeypatch.setattr(boundaries, "in_child", lambda decode, most, a=answer: _numbers(a))
+        monkeypatch.setattr(
+            instruction_boundaries, "in_child", lambda decode, most, a=answer: _numbers(a)
+        )
         with pytest.raises(ProbeError, match="disassembler"):
             facts(regions, "x86_64")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel, returns
+from probes.bpf import kretprobe
+from probes.core import kernel
 
 
 @pytest.fixture
@@ -28,25 +29,25 @@ def test_what_is_defined_has_a_number(events: Path) -> None:
     directory = events.parent / "events" / "probetop" / NAME
     directory.mkdir(parents=True)
     (directory / "id").write_text("1234\n")
-    assert returns.define("vfs_read") == 1234
+    assert kretprobe.define("vfs_read") == 1234
     assert events.read_text() == f"r1024:probetop/{NAME} vfs_read\n"
 
 
 def test_what_cannot_be_defined_has_none(events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert returns.define("vfs_read") is None  # the kernel made no event of it
+    assert kretprobe.define("vfs_read") is None  # the kernel made no event of it
     events.unlink()
-    assert returns.define("vfs_read") is None
+    assert kretprobe.define("vfs_read") is None
     assert not events.exists()
     monkeypatch.setattr(kernel, "tracefs", lambda mount=True: None)
-    assert returns.define("vfs_read") is None
-    assert returns.tidy()
+    assert kretprobe.define("vfs_read") is None
+    assert kretprobe.tidy()
 
 
 def test_ours_is_removed_and_nothing_else(events: Path) -> None:
     others = "p:kprobes/p_do_exit_0 do_exit\nr1024:kprobes/r5_0a do_exit\nr:probetop/mine do_exit\n"
     ours = "r1024:probetop/r5_0a0a0a0a vfs_read\nr1024:probetop/r6_0b0b0b0b a.isra.0\n"
     events.write_text(others + ours)
-    assert returns.tidy()
+    assert kretprobe.tidy()
     commands = events.read_text().removeprefix(others + ours)
     assert commands == "-:probetop/r5_0a0a0a0a\n-:probetop/r6_0b0b0b0b\n"
 
@@ -63,4 +64,4 @@ def test_what_is_in_use_stays(
         raise OSError(16, "Device or resource busy")
 
     monkeypatch.setattr(os, "write", busy)
-    assert returns.tidy() is nothing_left
+    assert kretprobe.tidy() is nothing_left

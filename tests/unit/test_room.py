@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from probes.exec_sample import MAX_EVENTS, ExecEvent, ExecSample
-from probes.frame import Frame, Host
+from probes.core.frame import Frame, Host
+from probes.execs.sample import MAX_EVENTS, ExecEvent, ExecSample
 from tui.commands.flow_control import AHEAD, LEAST, Room
 
 EVENT = ExecEvent(

@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from probes import control as control_of
-from probes import hdr, histograms, peaks, processes
-from probes.control import Control
-from probes.histograms import Histograms, slices_for
-from probes.processes import MOST_KNOWN, Processes, pid_of
-from probes.rows import ROW_MAPS, RowTable, name_of_comm
-from probes.sample import NO_HISTOGRAM, Histogram
-from probes.text import raw_of
+from probes.bpf import control_page as control_of
+from probes.bpf import histograms, peaks
+from probes.bpf.control_page import Control
+from probes.bpf.histograms import Histograms, slices_for
+from probes.bpf.row_table import ROW_MAPS, RowTable, name_of_comm
+from probes.core import histogram, process_keys
+from probes.core.process_keys import MOST_KNOWN, Processes, pid_of
+from probes.core.safe_text import raw_of
+from probes.core.sample import NO_HISTOGRAM, Histogram
 from tests.paths import INCLUDE
 
 CPUS, ROWS, WAYS, REST = 2, 8, 8, 2
@@ -33,8 +34,8 @@ def test_layouts_are_the_headers() -> None:
     text = (HEADERS / "rows.h").read_text()
     assert int(re.search(r"#define PT_WAYS (\d+)", text)[1]) == WAYS  # type: ignore[index]
     assert f"(epoch - row->epoch) >= {REST}" in text
-    assert f"#define PT_INDEX_BITS {processes.INDEX_BITS}\n" in text
-    assert f"bpf_ktime_get_ns() >> {processes.NOTED_SHIFT} << PT_INDEX_BITS" in text
+    assert f"#define PT_INDEX_BITS {process_keys.INDEX_BITS}\n" in text
+    assert f"bpf_ktime_get_ns() >> {process_keys.NOTED_SHIFT} << PT_INDEX_BITS" in text
     text = (HEADERS / "hist.h").read_text()
     assert f"#define PT_ROUNDS {peaks.ROUNDS}\t" in text
     assert re.search(r"struct peaks \{\n\tstruct peak of\[PT_ROUNDS\];.*\n\};", text)
@@ -306,7 +307,7 @@ class Hists:
         base = (piece * self.slots + slot) * self.stride
         total, count = struct.unpack("=2Q", os.pread(self.fd, 16, base))
         os.pwrite(self.fd, struct.pack("=2Q", total + ns * times, count + times), base)
-        at = base + 32 + 4 * hdr.index(ns)
+        at = base + 32 + 4 * histogram.index(ns)
         (old,) = struct.unpack("=I", os.pread(self.fd, 4, at))
         os.pwrite(self.fd, struct.pack("=I", old + times & 0xFFFFFFFF), at)
 
@@ -331,7 +332,7 @@ def test_slices_are_summed_and_slots_are_apart(hists: Hists) -> None:
         hists.add(piece, 1, 1000, 10)
         hists.add(piece, 2, 50 + piece)
     found = hists.reader.read(1, NO_HISTOGRAM)
-    assert found == Histogram({hdr.index(1000): 40}, 40, 40_000)
+    assert found == Histogram({histogram.index(1000): 40}, 40, 40_000)
     other = hists.reader.read(2, NO_HISTOGRAM)
     assert (other.n, other.total) == (4, 206)
     assert hists.reader.read(0, NO_HISTOGRAM) is NO_HISTOGRAM or not hists.reader.counters()[0][0]
@@ -345,15 +346,15 @@ def test_what_did_not_change_is_the_same_object(hists: Hists) -> None:
     second = hists.reader.read(0, first)
     assert second.n == 2
     # A Sample may be kept: the one before is as it was.
-    assert first == Histogram({hdr.index(123): 1}, 1, 123)
+    assert first == Histogram({histogram.index(123): 1}, 1, 123)
 
 
 def test_every_bucket_arrives(hists: Hists) -> None:
-    lows = [hdr.bounds(bucket)[0] for bucket in range(hdr.BUCKETS)]
+    lows = [histogram.bounds(bucket)[0] for bucket in range(histogram.BUCKETS)]
     for low in lows:
         hists.add(0, 1, low)
     found = hists.reader.read(1, NO_HISTOGRAM)
-    assert found.buckets == dict.fromkeys(range(hdr.BUCKETS), 1)
+    assert found.buckets == dict.fromkeys(range(histogram.BUCKETS), 1)
     assert found.total == sum(lows)
 
 
@@ -374,7 +375,7 @@ def test_what_grew_in_all_parts_by_more_than_one_bucket_of_the_sum_holds(hists: 
             hists.add(piece, 2, 1 << 20, n >> 4)
         found = hists.reader.read(2, found)
         wanted = [sum(grown) * times, sum(n >> 4 for n in grown) * times]
-        assert found.buckets == dict(zip(map(hdr.index, (77, 1 << 20)), wanted, strict=True))
+        assert found.buckets == dict(zip(map(histogram.index, (77, 1 << 20)), wanted, strict=True))
 
 
 def test_counters(hists: Hists) -> None:
@@ -394,8 +395,8 @@ def test_stores_that_show_in_another_order_are_not_lost(hists: Hists) -> None:
     base = (2 * hists.slots + 1) * hists.stride
     os.pwrite(hists.fd, struct.pack("=2Q", 3000, 2), base)
     second = hists.reader.read(1, first)
-    os.pwrite(hists.fd, struct.pack("=I", 2), base + 32 + 4 * hdr.index(1000))
-    assert hists.reader.read(1, second) == Histogram({hdr.index(1000): 2}, 2, 3000)
+    os.pwrite(hists.fd, struct.pack("=I", 2), base + 32 + 4 * histogram.index(1000))
+    assert hists.reader.read(1, second) == Histogram({histogram.index(1000): 2}, 2, 3000)
 
 
 def test_durations_beyond_all_earlier_ones_are_found_in_every_part(hists: Hists) -> None:
@@ -404,9 +405,9 @@ def test_durations_beyond_all_earlier_ones_are_found_in_every_part(hists: Hists)
     for parts, ns in (((0,), 5_000), ((0, 1), 900_000_000), ((1, 2), 40), ((3,), 1 << 43)):
         for part in parts:
             hists.add(part, 1, ns, times=3)
-            counted[hdr.index(ns)] += 3
+            counted[histogram.index(ns)] += 3
         hists.add(0, 1, 5_000)
-        counted[hdr.index(5_000)] += 1
+        counted[histogram.index(5_000)] += 1
         known = hists.reader.read(1, known)
         assert known.buckets == counted
         # What changed is read once more, and has nothing new.
@@ -427,7 +428,7 @@ def test_a_duration_beyond_all_others_is_found_while_others_are_recorded(
         return add_grown(*args)
 
     monkeypatch.setattr(hists.reader, "_add_grown", meanwhile)
-    assert hdr.index(1 << 40) in hists.reader.read(1, known).buckets
+    assert histogram.index(1 << 40) in hists.reader.read(1, known).buckets
 
 
 def test_long_durations_are_found_among_many_others(hists: Hists) -> None:
@@ -437,4 +438,7 @@ def test_long_durations_are_found_among_many_others(hists: Hists) -> None:
     hists.add(2, 1, 1 << 40)
     hists.add(0, 1, 1000, 3)
     found = hists.reader.read(1, known)
-    assert found.buckets == {hdr.index(1000): histograms._SMALL + 3, hdr.index(1 << 40): 1}
+    assert found.buckets == {
+        histogram.index(1000): histograms._SMALL + 3,
+        histogram.index(1 << 40): 1,
+    }

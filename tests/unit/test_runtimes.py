@@ -16,12 +16,15 @@ from typing import Any
 
 import pytest
 
-from probes import broker, ipc, messages, namer, runtimes
-from probes.broker import Broker
-from probes.broker_link import BrokerLink, connected
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.named import Naming
-from probes.runtimes import Told, ask
+from probes.broker import runtime_worker
+from probes.broker import server as broker
+from probes.broker.client import BrokerLink, connected
+from probes.broker.server import Broker
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.host import container_runtimes
+from probes.host.container_runtimes import Told, ask
+from probes.ipc import messages, packets
+from probes.live.names import Naming
 
 ID = "0123456789ab" + "cd" * 26
 OTHER = "f" * 12 + "01" * 26
@@ -98,7 +101,7 @@ def test_the_first_root_that_knows_counts(tmp_path: Path) -> None:
         {"Name": 7}, {"Name": ["/a"]}, {"Name": "/../etc"}, {"Name": "/a b"}, {"Name": "/\x1b[m"},
         {"Name": "/" + "a" * 300},
         {"Name": "/", "Config": {"Labels": {"io.kubernetes.pod.name": {}}}},
-        {"Name": "/db", "pad": "x" * runtimes.MOST_BYTES},
+        {"Name": "/db", "pad": "x" * container_runtimes.MOST_BYTES},
     ],
     ids=range(16),
 )  # fmt: skip
@@ -185,7 +188,7 @@ def test_a_runtime_that_talks_nonsense(
 def test_a_runtime_that_hangs_is_not_asked_twice(
     root: str, runtime: Callable[[Answer], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtimes, "TIMEOUT", 0.05)
+    monkeypatch.setattr(container_runtimes, "TIMEOUT", 0.05)
     gone = threading.Event()
 
     def hang(sock: socket.socket, path: str) -> None:
@@ -220,7 +223,7 @@ def test_the_broker_asks_in_a_child(
     root: str, monkeypatch: pytest.MonkeyPatch, link: BrokerLink
 ) -> None:
     put(root, DOCKER, {"Name": "/db"})
-    monkeypatch.setattr(runtimes, "roots", lambda: [root])
+    monkeypatch.setattr(container_runtimes, "roots", lambda: [root])
     path = f"/docker/{ID}"
     naming = Naming()
     event = ExecEvent(
@@ -248,14 +251,14 @@ def test_the_broker_asks_in_a_child(
 def test_a_question_that_takes_too_long_is_answered_all_the_same(
     monkeypatch: pytest.MonkeyPatch, link: BrokerLink
 ) -> None:
-    monkeypatch.setattr(namer, "SECONDS", 1)
-    monkeypatch.setattr(runtimes, "ask", lambda ids: time.sleep(60))
+    monkeypatch.setattr(runtime_worker, "SECONDS", 1)
+    monkeypatch.setattr(container_runtimes, "ask", lambda ids: time.sleep(60))
     link.send({"id": 3, "op": "names", "ids": [ID]})
-    received = ipc.receive(link.answers)
+    received = packets.receive(link.answers)
     assert received is not None
     assert isinstance(received[0], dict)
     assert (received[0]["id"], received[0]["ok"]) == (3, False)
-    assert broker.LOADER_TIMEOUT > namer.SECONDS
+    assert broker.LOADER_TIMEOUT > runtime_worker.SECONDS
 
 
 def test_what_a_home_links_to_is_not_opened(tmp_path: Path) -> None:
@@ -271,10 +274,10 @@ def test_what_a_home_links_to_is_not_opened(tmp_path: Path) -> None:
     inside.mkdir(parents=True)
     (inside / "containers.json").symlink_to(kept)
     (tmp_path / "home" / "folder" / ".local").symlink_to(tmp_path / "elsewhere")
-    assert runtimes.ask([ID], [f"{tmp_path}/"]) == {}
+    assert container_runtimes.ask([ID], [f"{tmp_path}/"]) == {}
     (inside / "containers.json").unlink()
     shutil.copy(kept, inside / "containers.json")
-    assert runtimes.ask([ID], [f"{tmp_path}/"])[ID].container == "theirs"
+    assert container_runtimes.ask([ID], [f"{tmp_path}/"])[ID].container == "theirs"
 
 
 def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +290,6 @@ def test_only_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return real(path, how, *more)
 
     monkeypatch.setattr(os, "open", spy)
-    assert runtimes._read(str(pipe)) is None
+    assert container_runtimes._read(str(pipe)) is None
     assert flags
     assert all(how & os.O_PATH for how in flags)

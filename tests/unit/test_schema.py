@@ -16,29 +16,20 @@ import pytest
 from msgspec import convert
 from prometheus_client.parser import text_string_to_metric_families
 
-from probes import (
-    hdr,
-    schema,
-    series,
-    state_size,
-    stream,
-    summary_limits,
-    sums,
-    table_sum,
-    tables,
-    timeline,
-    totals,
-    windows,
-)
-from probes import summary as summary_module
-from probes.estimates import student
-from probes.frame import Frame, Host
-from probes.recording import Reader, Writer
-from probes.sample import Duty, Estimate, Histogram, Sample
-from probes.schema import ComparedRows, Rate, Schema
-from probes.state_size import entries
-from probes.stream import dumps, stream_object
-from probes.summary import Summary, summarize
+from probes.core import histogram, schema, tables
+from probes.core.estimates import student
+from probes.core.frame import Frame, Host
+from probes.core.sample import Duty, Estimate, Histogram, Sample
+from probes.core.schema import ComparedRows, Rate, Schema
+from probes.recording import state_size, timeline
+from probes.recording.file import Reader, Writer
+from probes.recording.state_size import entries
+from probes.report import recording_totals, stream, windows
+from probes.report import summary as summary_module
+from probes.report import timeseries as series
+from probes.report.stream import dumps, stream_object
+from probes.report.summary import Summary, summarize
+from probes.sums import accumulators, summary_limits, table_sum
 from tests.unit.toy import ENTRY, Sent, ToyProbe, ToySample
 from tui import registry
 from tui.agent.metrics import collector as metrics
@@ -56,9 +47,9 @@ KINDS = {"toys": ToyProbe}
 
 
 ONCE = (
-    schema, series, state_size, stream, sums, summary_module, summary_limits, table_sum, tables,
-    timeline, totals, windows, runs, figures, comparison, diff_module, html, declared, metrics,
-    table_counters,
+    schema, series, state_size, stream, accumulators, summary_module, summary_limits, table_sum,
+    tables, timeline, recording_totals, windows, runs, figures, comparison, diff_module, html,
+    declared, metrics, table_counters,
 )  # fmt: skip
 """What is written once for all probes."""
 
@@ -84,7 +75,7 @@ def test_what_is_written_once_names_no_probe(module: ModuleType) -> None:
 def spent(*durations: int) -> Histogram:
     buckets: dict[int, int] = {}
     for duration in durations:
-        at = hdr.index(duration)
+        at = histogram.index(duration)
         buckets[at] = buckets.get(at, 0) + 1
     return Histogram(buckets, len(durations), sum(durations))
 

@@ -23,8 +23,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel, seccomp
-from probes.syscall_names import nr_of, table
+from probes.core import kernel
+from probes.core.syscall_names import nr_of, table
+from probes.host import seccomp
 from tests.unit.confined import in_child
 
 PR_SET_NO_NEW_PRIVS = 38

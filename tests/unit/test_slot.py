@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
+from probes.live.probe_state import Slot
 from probes.probe import Probe
-from probes.slot import Slot
-from probes.syscall_sample import SyscallSample
+from probes.syscalls.sample import SyscallSample
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from probes.burst_slowdown import CallerSlowdown
-from probes.burst_sums import BurstSums
-from probes.messages import BurstReport
-from probes.slowdown import (
+from probes.budget.burst_slowdown import CallerSlowdown
+from probes.budget.burst_sums import BurstSums
+from probes.budget.slowdown import (
     NOT_SLOWED,
     UNKNOWN,
     Slowdown,
@@ -23,6 +22,7 @@ from probes.slowdown import (
     slowdown,
     together,
 )
+from probes.ipc.messages import BurstReport
 
 MS = 1_000_000
 HALF = 5e6, 100.0

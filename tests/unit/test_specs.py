@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probes.errors import ProbeError
-from probes.specs import KINDS, PRESETS, RETURNS, Spec, parse
+from probes.core.errors import ProbeError
+from probes.symbols.target_spec import KINDS, PRESETS, RETURNS, Spec, parse
 
 GOOD: list[tuple[str, str, dict[str, Any]]] = [
     ("k:vfs_read", "kprobe:vfs_read", {"kind": "kprobe", "symbol": "vfs_read"}),

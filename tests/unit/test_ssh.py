@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.ssh import SshConnection, SshServer, SshTransport, place
+from probes.core.errors import ProbeError
+from probes.remote.ssh import SshConnection, SshServer, SshTransport, place
 
 FAR = SshServer("web-3")
 

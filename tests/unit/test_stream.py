@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes.exec_sample import ExecSample
-from probes.execs import ExecProbe
-from probes.frame import Filters, Frame, Host, Notice
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
+from probes.core.frame import Filters, Frame, Host, Notice
+from probes.core.readings import Reading
+from probes.core.sample import Budget, Cost, Counts, Sample
+from probes.execs.probe import ExecProbe
+from probes.execs.sample import ExecSample
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
 from probes.probe import Probe
-from probes.readings import Reading
-from probes.sample import Budget, Cost, Counts, Sample
-from probes.stream import dumps, stream_object
-from probes.syscall_sample import SyscallSample
-from probes.syscalls import SyscallProbe
+from probes.report.stream import dumps, stream_object
+from probes.syscalls.probe import SyscallProbe
+from probes.syscalls.sample import SyscallSample
 from tests.unit import strategies as own
 
 
@@ -154,7 +154,7 @@ def counters(tick: float, **fields: Any) -> Frame:
 
 
 def counter_object(before: Frame, after: Frame) -> dict[str, Any]:
-    from probes.pmc import PmcProbe
+    from probes.pmc.probe import PmcProbe
 
     probes: dict[str, dict[str, Any]] = stream_object(before, after, {"pmc": PmcProbe})["probes"]
     return json.loads(dumps(probes["pmc"]))  # type: ignore[no-any-return]

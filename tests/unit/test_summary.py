@@ -11,18 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import hdr, pruned, sums, syscall_sum
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import Frame, Host
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.sample import Counts, Histogram, Sample
-from probes.series import POINT_LIMIT
-from probes.stream import dumps, stream_object
-from probes.summary import Summarizer, Summary, summarize
-from probes.summary_limits import LIMITS, TableLimits, quarter_bounds
-from probes.syscall_sample import SyscallSample
+from probes.core import histogram as hdr
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.core.sample import Counts, Histogram, Sample
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.latency.sample import LatencySample, Spent, Target
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.report.stream import dumps, stream_object
+from probes.report.summary import Summarizer, Summary, summarize
+from probes.report.timeseries import POINT_LIMIT
+from probes.sums import accumulators, retention
+from probes.sums.summary_limits import LIMITS, TableLimits, quarter_bounds
+from probes.syscalls import sum as syscall_sum
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own
 from tests.unit.test_stream import _typed
@@ -372,8 +374,8 @@ def test_what_is_left_out_of_sums_changes_no_summary(monkeypatch: pytest.MonkeyP
     frames = busy(120)
     limits = LIMITS.scaled(0.03)
     whole = summed(*frames, limits=limits)
-    monkeypatch.setattr(sums, "ROOM", 10)
-    monkeypatch.setattr(pruned, "KEPT", max(limits.processes, limits.matrix, limits.behind))
+    monkeypatch.setattr(accumulators, "ROOM", 10)
+    monkeypatch.setattr(retention, "KEPT", max(limits.processes, limits.matrix, limits.behind))
     monkeypatch.setattr(syscall_sum, "KEPT", limits.matrix)
     summarizer = Summarizer(KINDS)
     for total in summarizer.sums.values():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.syscall_names import errno_name, name_of, nr_of, table
+from probes.core.syscall_names import errno_name, name_of, nr_of, table
 
 HEADERS = {
     "x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",

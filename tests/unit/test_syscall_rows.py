@@ -11,11 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes import hdr, peaks, syscall_rows
-from probes.control import Control
-from probes.sample import NO_COST, Counts, Histogram
-from probes.syscall_names import BY_SIGSYS, KERNEL_ERRNOS, errno_name
-from probes.syscall_rows import (
+from probes.bpf import peaks
+from probes.bpf.control_page import Control
+from probes.core import histogram
+from probes.core.sample import NO_COST, Counts, Histogram
+from probes.core.syscall_names import BY_SIGSYS, KERNEL_ERRNOS, errno_name
+from probes.syscalls import reader as syscall_rows
+from probes.syscalls.probe import geometry
+from probes.syscalls.reader import (
     CALLS,
     COMPAT,
     ERRNOS,
@@ -26,10 +29,9 @@ from probes.syscall_rows import (
     call_name,
     errno_of,
 )
-from probes.syscalls import geometry
 from tests.paths import PROBES
 
-SOURCE = (PROBES / "syscalls.bpf.c").read_text()
+SOURCE = (PROBES / "syscalls" / "syscalls.bpf.c").read_text()
 CELLS = {errno_of(index): index for index in range(ERRNOS)}
 """Where the kernel counts each errno, if the reader is right; test_syscalls.py asks the kernel."""
 CPUS, ROWS = 2, 64
@@ -74,7 +76,7 @@ class Timed:
     """The maps of durations, as the programs write them: two slices, eight slots."""
 
     SLICES, SLOTS = 2, 8
-    SIZE = 32 + 4 * hdr.BUCKETS
+    SIZE = 32 + 4 * histogram.BUCKETS
 
     def __init__(self) -> None:
         sizes = {
@@ -111,7 +113,7 @@ class Timed:
         os.pwrite(self.maps["hists"], struct.pack("=I", count), at + 32 + 4 * bucket)
         number = self.control.round
         at = peaks.SIZE * (slot * self.SLICES + piece) + 16 * (number % peaks.ROUNDS)
-        peak = struct.pack("=QQ", number, hdr.bounds(bucket)[0])
+        peak = struct.pack("=QQ", number, histogram.bounds(bucket)[0])
         os.pwrite(self.maps["peaks"], peak, at)
 
 

@@ -9,17 +9,17 @@ from random import Random
 
 import pytest
 
-from probes import hdr
-from probes.estimates import factor, known_error, standard_error
-from probes.latency_contract import latency_contract
-from probes.latency_sample import LatencySample, Target
-from probes.latency_sum import LatencySum
-from probes.latency_view import latency_view
-from probes.messages import BurstReport
-from probes.sample import Duty, Estimate, Histogram
-from probes.slowdown import Threads
-from probes.sums import Tick
-from probes.target_bursts import FEWEST, TargetBursts
+from probes.budget.slowdown import Threads
+from probes.core import histogram
+from probes.core.estimates import factor, known_error, standard_error
+from probes.core.sample import Duty, Estimate, Histogram
+from probes.ipc.messages import BurstReport
+from probes.latency.contract import latency_contract
+from probes.latency.sample import LatencySample, Target
+from probes.latency.sum import LatencySum
+from probes.latency.target_bursts import FEWEST, TargetBursts
+from probes.latency.view import latency_view
+from probes.sums.accumulators import Tick
 
 MS = 1_000_000
 NOBODY = Threads(lambda pid: {})
@@ -102,7 +102,7 @@ def test_intervals_have_the_truth_as_often_as_they_say() -> None:
 
 def test_long_calls_count_for_those_that_a_burst_cuts() -> None:
     one = bursts()
-    half = hdr.index(50 * MS)
+    half = histogram.index(50 * MS)
     for number in range(2):
         one.see(7, 100, 0)
         one.add(report(number), 100, {half: 100}, 0.0)
@@ -113,7 +113,7 @@ def test_long_calls_count_for_those_that_a_burst_cuts() -> None:
     other = bursts()
     for number in range(2):
         other.see(7, 1, 0)
-        other.add(report(number), 1, {hdr.index(10**12): 1}, 0.0)
+        other.add(report(number), 1, {histogram.index(10**12): 1}, 0.0)
     assert other.estimated.n <= 2 * 10 * 10
 
 
@@ -122,14 +122,14 @@ def test_who_may_do_nothing_but_be_traced_may_make_any_number_of_calls() -> None
     for number in range(8):
         # 10,000 calls in 100 ms that took 9.5 us each, of which tracing is most.
         one.see(7, 10_000, 95 * MS)
-        one.add(report(number), 10_000, {hdr.index(9_500): 10_000}, 2_000.0)
+        one.add(report(number), 10_000, {histogram.index(9_500): 10_000}, 2_000.0)
     error = standard_error(one.estimated.n, one.estimated.variance, one.duty)
     assert known_error(one.estimated.n, error, one.duty) is None
     # Calls that take long by themselves are as many without.
     other = bursts()
     for number in range(8):
         other.see(7, 95, 95 * MS)
-        other.add(report(number), 95, {hdr.index(MS): 95}, 2_000.0)
+        other.add(report(number), 95, {histogram.index(MS): 95}, 2_000.0)
     error = standard_error(other.estimated.n, other.estimated.variance, other.duty)
     assert known_error(other.estimated.n, error, other.duty) is not None
 
@@ -144,7 +144,7 @@ def test_texts_are_estimated_as_processes_are() -> None:
 
 def target(times: int, **more: object) -> Target:
     """A target after so many bursts, each of which saw 10 calls of 1 us and stands for 100."""
-    bucket = hdr.index(1000)
+    bucket = histogram.index(1000)
     known = Target(
         spec="uprobe:a:f",
         state="on",
@@ -207,7 +207,7 @@ def test_a_stream_says_what_is_estimated() -> None:
 
 
 def test_sums_keep_exact_and_estimated_calls_apart() -> None:
-    bucket = hdr.index(1000)
+    bucket = histogram.index(1000)
     exact = Target(spec="uprobe:a:f", state="on", histogram=Histogram({bucket: 50}, 50, 50_000))
     counted = LatencySample(state="on", counted=1.0, targets={"uprobe:a:f": exact})
     later = [sample(n, began=1.0) for n in (0, 2, 6)]

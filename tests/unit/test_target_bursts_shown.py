@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from probes.frame import Frame, Host
-from probes.latency_contract import latency_contract
-from probes.latency_sample import LatencySample, Target
-from probes.sample import NO_HISTOGRAM, Estimate, Histogram
+from probes.core.frame import Frame, Host
+from probes.core.sample import NO_HISTOGRAM, Estimate, Histogram
+from probes.latency.contract import latency_contract
+from probes.latency.sample import LatencySample, Target
 from tests.unit.metrics_feed import values
 from tests.unit.test_metrics import fed
 from tests.unit.test_recording import read, write

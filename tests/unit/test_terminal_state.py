@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from probes import terminal_state
+from probes.host import terminal_state
 
 NOBODY = -1
 """A parent that is gone."""

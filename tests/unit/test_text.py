@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.execs import split_args
-from probes.rows import name_of_comm
-from probes.text import escaped, raw_of, readable
+from probes.bpf.row_table import name_of_comm
+from probes.core.safe_text import escaped, raw_of, readable
+from probes.execs.probe import split_args
 
 
 @given(st.binary(max_size=40))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from probes.thread_places import FEWEST_SETS, MOST_SETS, PLACES, sets_for, sets_of_places
+from probes.bpf.thread_places import FEWEST_SETS, MOST_SETS, PLACES, sets_for, sets_of_places
 from tests.paths import INCLUDE
 
 SOURCE = INCLUDE / "threads.h"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from probes import hdr
-from probes.sample import Histogram
+from probes.core import histogram
+from probes.core.sample import Histogram
 from tests.kernel.timing import assert_between
 
 INSIDE = [20_000 + 1000 * i for i in range(100)]
@@ -17,7 +17,7 @@ INSIDE = [20_000 + 1000 * i for i in range(100)]
 def found(durations: list[int]) -> Histogram:
     buckets: dict[int, int] = {}
     for ns in durations:
-        buckets[hdr.index(ns)] = buckets.get(hdr.index(ns), 0) + 1
+        buckets[histogram.index(ns)] = buckets.get(histogram.index(ns), 0) + 1
     return Histogram(buckets, len(durations), sum(durations))
 
 

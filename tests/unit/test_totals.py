@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 from msgspec import convert
 
-from probes import summary, syscall_totals
-from probes.counter_tables import Unusual, only_rises
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import Filters, Frame, Host
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.readings import Reading
-from probes.record_fields import TIMED
-from probes.recording import Writer
-from probes.sample import Counts, Histogram, Sample
-from probes.syscall_sample import SyscallSample
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame, Host
+from probes.core.readings import Reading
+from probes.core.sample import Counts, Histogram, Sample
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.latency.sample import LatencySample, Spent, Target
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.recording.file import Writer
+from probes.report import summary
+from probes.sums.counter_tables import Unusual, only_rises
+from probes.sums.record_fields import TIMED
+from probes.syscalls import totals
+from probes.syscalls.sample import SyscallSample
 from tests.paths import ROOT
 from tui.commands import diff_input
 from tui.commands.figures import Figure, Key
@@ -329,7 +330,7 @@ def test_what_a_whole_record_has_is_not_decoded_before(
             decoded.append(bytes(data))
             return TIMED.decode(data)
 
-    monkeypatch.setattr(syscall_totals, "TIMED", Counting())
+    monkeypatch.setattr(totals, "TIMED", Counting())
     path = write(tmp_path / "a.ptrec", Machine(1), 121)
     diff_input._totalled(str(path))
     assert 3 <= len(decoded) < 10

@@ -9,16 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from probes import bounded_json, counter_tables, execlog, hdr, pmc_sum, pmc_totals, sums
-from probes import totals as totals_module
-from probes.counter_tables import Histograms, Unusual
-from probes.errors import ProbeError
-from probes.exec_sample import ExecEvent
-from probes.execlog import ExecLog
-from probes.framing import DELTA, HEADER, KEY
-from probes.pmc_sample import PmcSample, TaskTimes
-from probes.programs import Programs
-from probes.record_fields import TIMED
+from probes.core import histogram
+from probes.core.errors import ProbeError
+from probes.execs import process_log
+from probes.execs.process_log import ExecLog
+from probes.execs.program_stats import Programs
+from probes.execs.sample import ExecEvent
+from probes.pmc import sum as pmc_sum
+from probes.pmc import totals
+from probes.pmc.sample import PmcSample, TaskTimes
+from probes.recording import bounded_json
+from probes.recording.framing import DELTA, HEADER, KEY
+from probes.report import recording_totals as totals_module
+from probes.sums import accumulators, counter_tables
+from probes.sums.counter_tables import Histograms, Unusual
+from probes.sums.record_fields import TIMED
 from tui.commands import diff_input as runs
 from tui.registry import SAMPLES
 
@@ -83,7 +88,7 @@ def test_too_many_histograms_are_noticed_while_they_come(monkeypatch: pytest.Mon
     histograms = Histograms()
 
     def change_many() -> None:
-        for number in range(sums.MOST_TIMED + 20):
+        for number in range(accumulators.MOST_TIMED + 20):
             encoded = TIMED.decode(b'[["a"],[[[[1],[1]],1,1]]]').values[0]
             histograms.change(f"call{number}", encoded)
 
@@ -91,7 +96,7 @@ def test_too_many_histograms_are_noticed_while_they_come(monkeypatch: pytest.Mon
         change_many()
 
 
-ONES = f"[{','.join(['1'] * (hdr.BUCKETS + 1))}]"
+ONES = f"[{','.join(['1'] * (histogram.BUCKETS + 1))}]"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_what_no_machine_has_is_left_to_who_reads_frames(tmp_path: Path, fields:
 def test_names_of_processes_that_counted_nothing_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pmc_totals, "MOST_NAMES", 40)
+    monkeypatch.setattr(totals, "MOST_NAMES", 40)
     first = of("pmc", "PmcSample", 1)
     live = [of("pmc", "PmcSample", 2 + n, f',"comms":[[{n}],["a"]]') for n in range(50)]
     with pytest.raises(Unusual, match="too many names"):
@@ -122,7 +127,7 @@ def test_names_of_processes_that_counted_nothing_go(
         of("pmc", "PmcSample", 2 + n, f',"comms":[[{n}],["a"],[{n - 1}]]') for n in range(1, 500)
     ]
     found = totals_module.totals(raw(tmp_path / "b.ptrec", first, *gone), SAMPLES).probes["pmc"]
-    assert isinstance(found, pmc_totals.Pmc)
+    assert isinstance(found, totals.Pmc)
     assert len(found._comms) <= 41
     assert 499 in found._comms
 
@@ -133,7 +138,7 @@ def test_sums_forget_names_without_rows(monkeypatch: pytest.MonkeyPatch) -> None
     for n in range(50):
         tasks = {7: TaskTimes(1000 * (n + 1), 1, 0, None)}
         after = PmcSample(state="on", tasks=tasks, comms={7: "kept", 100 + n: "gone"})
-        total.add(before, after, sums.Tick(1.0))
+        total.add(before, after, accumulators.Tick(1.0))
         before = after
     assert len(total._comms) <= 11
     assert total._comms[7] == "kept"
@@ -157,7 +162,7 @@ def test_programs_keep_no_row_that_the_log_has_forgotten(ret: int) -> None:
 
 
 def test_rows_go_where_their_texts_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execlog, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(process_log, "MOST_BYTES", 100_000)
     log = ExecLog()
     for pid in range(100):
         log.add([started(pid, ("/bin/x", "a" * 9000))])

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from probes import traced_files
-from probes.open_file import open_file
-from probes.traced_files import SECONDS, Files, FileWatch, identify, state_of
+from probes.host import traced_files
+from probes.host.open_file import open_file
+from probes.host.traced_files import SECONDS, Files, FileWatch, identify, state_of
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from probes import file_access, kernel, latency_plan
-from probes.errors import ProbeError
-from probes.file_access import Asker, for_clients, set_asker
-from probes.operands import LOW
-from probes.specs import trusting
-from probes.tracepoints import key_fields, parse_format, tracepoint_format, tracepoints
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.host import file_access
+from probes.host.file_access import Asker, for_clients, set_asker
+from probes.latency import planner
+from probes.symbols.target_spec import trusting
+from probes.symbols.tracepoints import key_fields, parse_format, tracepoint_format, tracepoints
+from probes.symbols.usdt_operands import LOW
 
 KMALLOC = """\
 name: kmalloc
@@ -133,8 +135,8 @@ def test_what_may_be_an_address_all_the_same_is_left_out(
             ("tracepoint:kmem:kmalloc@node", 0),
             ("tracepoint:syscalls:sys_enter_read@count", 0),
         ):
-            (attach,) = latency_plan.wish(target, 0).attach
-            assert attach.patch[latency_plan.HOW_A] & LOW == low
+            (attach,) = planner.wish(target, 0).attach
+            assert attach.patch[planner.HOW_A] & LOW == low
 
 
 @pytest.mark.parametrize("field", ["call_site", "ptr"])
@@ -172,11 +174,11 @@ def test_a_plan_refuses_them(tracefs: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "tracepoint:kmem:kmalloc,tracepoint:kmem:kmalloc@bytes_req,ptr",
     ):
         with pytest.raises(ProbeError, match="may hold an address of the kernel"):
-            latency_plan.wish(target, 0)
-    assert latency_plan.wish("tracepoint:kmem:kmalloc@bytes_req", 0).attach
+            planner.wish(target, 0)
+    assert planner.wish("tracepoint:kmem:kmalloc@bytes_req", 0).attach
     set_asker(Asker())
     with pytest.raises(ProbeError, match="is a pointer"):
-        latency_plan.wish("tracepoint:kmem:kmalloc@ptr", 0)
+        planner.wish("tracepoint:kmem:kmalloc@ptr", 0)
 
 
 @pytest.mark.skipif(kernel.tracefs() is None, reason="this machine shows no tracepoints")

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from probes.frame import Frame
-from probes.history import History
-from probes.timeline import Cursor
+from probes.core.frame import Frame
+from probes.recording.history import History
+from probes.recording.timeline import Cursor
 from tests.unit.test_recording import make_frames
 from tui.panes.base import Pane
 from tui.sessions.timeline_player import LINGERING, STEPS, Travel

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from probes.pmc_view import PmcView, pmc_view
+from probes.pmc.view import PmcView, pmc_view
 from tests.pilot.fake import PROCESSES
 from tests.pilot.fake_pmc import FakePmc
 from tui.panes import cpu_strip

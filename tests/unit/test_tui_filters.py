@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.frame import NO_FILTERS, Filters
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters
 from tui.settings.filter_syntax import parse_filters
 
 

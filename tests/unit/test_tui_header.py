@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from probes.exec_sample import ExecSample
-from probes.frame import Frame, Host
-from probes.latency_sample import LatencySample
-from probes.sample import Budget
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Frame, Host
+from probes.core.sample import Budget
+from probes.execs.sample import ExecSample
+from probes.latency.sample import LatencySample
+from probes.syscalls.sample import SyscallSample
 from tui.shared.theme import Look
 from tui.widgets.header import HeaderState, header_line
 

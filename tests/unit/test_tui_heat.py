@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import hdr
-from probes.latency_sample import Target
-from probes.latency_view import TargetRow
-from probes.sample import Histogram
+from probes.core import histogram
+from probes.core.sample import Histogram
+from probes.latency.sample import Target
+from probes.latency.view import TargetRow
 from tui.panes.heatmap import COLUMNS, Heat, Moment, ceiling, heat_lines, level
 from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale
@@ -28,7 +28,7 @@ SCALE = Scale(40, 56)
 def heat(columns: list[dict[int, int]], seconds: float = 1.0) -> Heat:
     out = Heat()
     for at, durations in enumerate(columns):
-        buckets = {hdr.index(value): n for value, n in durations.items()}
+        buckets = {histogram.index(value): n for value, n in durations.items()}
         out.add(Moment(1e9 + at * seconds, seconds), {"t": buckets})
     return out
 
@@ -100,9 +100,9 @@ def test_columns_keep_their_cells_until_the_room_is_full() -> None:
 def test_targets_that_come_late_and_go() -> None:
     out = Heat()
     for tick in range(5):
-        spent = {"a": {hdr.index(1100): 1}}
+        spent = {"a": {histogram.index(1100): 1}}
         if tick in (3, 4):
-            spent["b"] = {hdr.index(5000): 2}
+            spent["b"] = {histogram.index(5000): 2}
         out.add(Moment(tick, 1.0), spent)
     assert out.rates("b", 0, 40, 16, 1) == [[0, 0, 0, 2.0, 2.0]]
     assert out.rates("b", 4, 40, 16, 1) == [[2.0]]
@@ -114,7 +114,7 @@ def test_targets_that_come_late_and_go() -> None:
 
 def test_a_hundred_targets_over_all_columns_are_a_few_megabytes() -> None:
     out = Heat()
-    buckets = {hdr.index(1000 << at // 4): 7 for at in range(64)}
+    buckets = {histogram.index(1000 << at // 4): 7 for at in range(64)}
     for tick in range(COLUMNS):
         out.add(Moment(tick, 1.0), {"only": buckets})
     size = sum([sys.getsizeof(column) for column in out._columns["only"]])
@@ -122,9 +122,9 @@ def test_a_hundred_targets_over_all_columns_are_a_few_megabytes() -> None:
 
 
 def row(durations: dict[int, int]) -> TargetRow:
-    buckets = {hdr.index(value): n for value, n in durations.items()}
+    buckets = {histogram.index(value): n for value, n in durations.items()}
     n = sum(durations.values())
-    p50, p90, p99 = [hdr.percentile(buckets, f) for f in (0.5, 0.9, 0.99)]
+    p50, p90, p99 = [histogram.percentile(buckets, f) for f in (0.5, 0.9, 0.99)]
     spent = Histogram(buckets, n, sum([v * k for v, k in durations.items()]))
     return TargetRow(Target(spec="t"), n, spent, p50, p90, p99)
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from probes import hdr
-from probes.errors import ProbeError
-from probes.frame import Frame, Host
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.sample import Histogram, Sample
+from probes.core import histogram as hdr
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame, Host
+from probes.core.sample import Histogram, Sample
+from probes.latency.sample import LatencySample, Spent, Target
 from tests.pilot.fake import HOSTILE_COMM, FakeSource, failed
 from tests.pilot.fake_latency import BROKEN, FakeLatency
 from tui.panes.latency import VIEWS, LatencyPane

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.frame import Filters, Frame, Host, Notice
+from probes.core.frame import Filters, Frame, Host, Notice
 from tests.unit import strategies as own
 from tui.shared import notices
 from tui.shared.notices import FOLLOWED_SECONDS, current, fitting, has_gone

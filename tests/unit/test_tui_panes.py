@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.frame import Frame, Host
-from probes.sample import Counts, Sample
-from probes.syscall_sample import SyscallSample
+from probes.core.frame import Frame, Host
+from probes.core.sample import Counts, Sample
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.syscalls.sample import SyscallSample
 from tests.pilot.fake import NOON, FakeSource, failed
 from tui.panes.base import Pane
 from tui.panes.execs import ExecPane

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from probes.errors import ProbeError
-from probes.pmc_sample import PmcSample
+from probes.core.errors import ProbeError
+from probes.pmc.sample import PmcSample
 from tests.pilot.fake import failed
 from tests.pilot.fake_pmc import NO_PMU
 from tests.unit.pmc_feed import BASE, Feed, feed_counted

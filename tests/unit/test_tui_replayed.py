@@ -11,11 +11,11 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from probes.frame import Frame
-from probes.history import History
-from probes.recorded import Recording
-from probes.recording import Reader
-from probes.timeline import Timeline
+from probes.core.frame import Frame
+from probes.recording.file import Reader
+from probes.recording.history import History
+from probes.recording.index import Recording
+from probes.recording.timeline import Timeline
 from tests.pilot.fake import FakeSource
 from tests.unit import strategies as own
 from tests.unit.test_recording import write

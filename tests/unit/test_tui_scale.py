@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes import hdr
+from probes.core import histogram
 from tui.panes.scale import LEAST, OCTAVE, Scale, edges, quarters, settle, spread
 
-BUCKETS = st.dictionaries(st.integers(0, hdr.BUCKETS - 1), st.integers(1, 10**9), max_size=40)
-POSITIONS = st.integers(0, hdr.MAX_BITS * OCTAVE - 1)
+BUCKETS = st.dictionaries(st.integers(0, histogram.BUCKETS - 1), st.integers(1, 10**9), max_size=40)
+POSITIONS = st.integers(0, histogram.MAX_BITS * OCTAVE - 1)
 
 
 def test_positions_are_quarters_of_a_power_of_two() -> None:
-    assert edges()[hdr.index(1024)] == 40
-    assert edges()[-1] == hdr.MAX_BITS * OCTAVE
-    assert quarters()[hdr.index(1024)] == 40
-    assert quarters()[hdr.index(2047)] == 43
+    assert edges()[histogram.index(1024)] == 40
+    assert edges()[-1] == histogram.MAX_BITS * OCTAVE
+    assert quarters()[histogram.index(1024)] == 40
+    assert quarters()[histogram.index(2047)] == 43
     assert list(quarters()) == sorted(quarters())
-    assert quarters()[-1] == hdr.MAX_BITS * OCTAVE - 1
+    assert quarters()[-1] == histogram.MAX_BITS * OCTAVE - 1
 
 
 @given(BUCKETS, POSITIONS, st.integers(LEAST, 100), st.integers(1, 200))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from probes.exec_sample import ExecSample
+from probes.execs.sample import ExecSample
 from tests.unit.metrics_feed import frame
 from tui.panes.execs import ExecPane
 from tui.registry import REGISTRY

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.elf import Elf
-from probes.elf_functions import function
-from probes.unwind_tables import Frame, UnwindTables
+from probes.core import kernel
+from probes.symbols.elf import Elf
+from probes.symbols.functions import function
+from probes.symbols.unwind_tables import Frame, UnwindTables
 from tests.unit.elf_file import ElfFile
 from tests.unit.unwind_file import ARM_FIRST, X86_FIRST, common, tables
 

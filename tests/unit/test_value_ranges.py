@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from probes import bounded_json, hdr
-from probes.codec import FrameCodec
-from probes.limits import CodecError
-from probes.sample import Sample
-from probes.stream import stream_object
+from probes.core import histogram
+from probes.core.limits import CodecError
+from probes.core.sample import Sample
+from probes.recording import bounded_json
+from probes.recording.codec import FrameCodec
+from probes.report.stream import stream_object
 from tests.unit.test_limits import BASE
 from tests.unit.test_recording import make_frames
 from tui.panes.heatmap import Heat, Moment
@@ -31,7 +32,7 @@ def buckets(key: int, count: int) -> dict[str, Any]:
     [
         buckets(2**79, 1),
         buckets(2**37, 1),
-        buckets(hdr.BUCKETS, 1),
+        buckets(histogram.BUCKETS, 1),
         buckets(-1, 1),
         buckets(5, -1),
         buckets(5, 2**64),

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probes import window_rows, windows
-from probes.frame import Frame, Host
-from probes.history import History
-from probes.latency_sample import LatencySample, Spent, Target
-from probes.latency_view import latency_view
-from probes.pmc_sample import CpuTimes, PmcSample, TaskTimes
-from probes.pmc_view import pmc_view
-from probes.readings import Reading
-from probes.sample import Counts, Histogram, Sample
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
-from probes.windows import SINCE_START, Windows
+from probes.core.frame import Frame, Host
+from probes.core.readings import Reading
+from probes.core.sample import Counts, Histogram, Sample
+from probes.latency.sample import LatencySample, Spent, Target
+from probes.latency.view import latency_view
+from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
+from probes.pmc.view import pmc_view
+from probes.recording.history import History
+from probes.report import window_rows, windows
+from probes.report.windows import SINCE_START, Windows
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 
 LIFE = 3
 """For how many seconds a process makes calls, one each a second; later it is forgotten."""

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from probes.exec_sample import ExecSample
-from probes.frame import Frame
-from probes.history import History
-from probes.latency_sample import LatencySample, Target
-from probes.pmc_sample import PmcSample
-from probes.sample import Histogram, Sample
-from probes.syscall_sample import SyscallSample
-from probes.windows import KEPT, SINCE_START, Windows, continues
+from probes.core.frame import Frame
+from probes.core.sample import Histogram, Sample
+from probes.execs.sample import ExecSample
+from probes.latency.sample import LatencySample, Target
+from probes.pmc.sample import PmcSample
+from probes.recording.history import History
+from probes.report.windows import KEPT, SINCE_START, Windows, continues
+from probes.syscalls.sample import SyscallSample
 from tests.unit.test_recording import make_frames
 
 CALLS = SyscallSample(state="on", generation=2)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-from probes.base import Loaded, Params, Plan
-from probes.limits import Count, Cpu, Id, Name, Total
+from probes.bpf.plan import Loaded, Params, Plan
+from probes.core.limits import Count, Cpu, Id, Name, Total
+from probes.core.sample import Estimate, Histogram, Sample
+from probes.core.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 from probes.probe import Probe
-from probes.sample import Estimate, Histogram, Sample
-from probes.schema import KeyColumn, MeasureColumn, Schema, TableSchema
 from tui.registry import Entry
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes import content_file
-from probes.errors import ProbeError
-from probes.helpers import DOCTOR, Helper
-from probes.live import LiveSource
-from probes.privileges import invoking_user, service_user
+from probes.broker.jobs import DOCTOR, Helper
+from probes.core.errors import ProbeError
+from probes.host import content_file
+from probes.host.privileges import invoking_user, service_user
+from probes.live.source import LiveSource
 from tui.agent.options import resolve
 from tui.agent.owner_token import create
 from tui.agent.sd_notify import Notifier
@@ -51,13 +51,13 @@ def serve(
 
 def _open(setup: Setup) -> LiveSource:
     """The Source; from here on this process has no privileges."""
-    from probes import kernel
+    from probes.core import kernel
 
     if not kernel.may_load():
         why = "loading BPF programs needs root (CAP_BPF and CAP_PERFMON)"
         raise ProbeError(why, "run it through sudo, or as a service")
-    from probes import file_access
-    from probes.start import open_live
+    from probes.host import file_access
+    from probes.live.start import open_live
 
     options, files = setup.options, page_files()
     setup.page_files = files

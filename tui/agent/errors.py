@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 
 Headers = Mapping[str, str]
 JSON = "application/json"

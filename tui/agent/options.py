@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from probes.errors import ProbeError
-from probes.files import read_regular
+from probes.core.errors import ProbeError
+from probes.host.files import read_regular
 from tui.settings.validators import UsageError, check_path, checked, shown
 
 PORT = 9435

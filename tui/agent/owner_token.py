@@ -16,10 +16,10 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 
-from probes import privileges
-from probes.errors import ProbeError
-from probes.files import printable
-from probes.privileges import NOBODY, User
+from probes.core.errors import ProbeError
+from probes.host import privileges
+from probes.host.files import printable
+from probes.host.privileges import NOBODY, User
 
 RUN = "/run"
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

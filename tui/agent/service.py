@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from probes.file_access import OWN_RIGHTS
-from probes.live import LiveSource
-from probes.privileges import NOBODY, User
+from probes.host.file_access import OWN_RIGHTS
+from probes.host.privileges import NOBODY, User
+from probes.live.source import LiveSource
 from probes.probe import Probe
-from probes.specs import trusting
+from probes.symbols.target_spec import trusting
 from tui.agent.http.api import application
 from tui.agent.http.auth import Guard, shows_processes
 from tui.agent.http.frame_streams import Streams

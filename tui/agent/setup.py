@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from probes.errors import ProbeError
-from probes.privileges import User
+from probes.core.errors import ProbeError
+from probes.host.privileges import User
 from tui.agent.options import ServeOptions
 from tui.agent.owner_token import OwnerFile
 from tui.agent.sd_notify import Notifier

@@ -22,8 +22,8 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from probes.errors import ProbeError
-from probes.frame import Frame
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame
 from tui.app.controllers.assembly import Controllers
 from tui.app.controllers.hosts import LOOK_SECONDS
 from tui.app.messages import (

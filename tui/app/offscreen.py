@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from probes.frame import Filters, Frame
-from probes.history import History
+from probes.core.frame import Filters, Frame
+from probes.recording.history import History
 from probes.source import Found
 from tui.app.app import ProbetopApp
 from tui.export.picture import picture

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from probes.history import MOST_BYTES, SECONDS, History
+from probes.recording.history import MOST_BYTES, SECONDS, History
 from probes.source import Source
 from tui.app.app import ProbetopApp
 from tui.hosts.remote_session import LinkedSource, RemoteSession

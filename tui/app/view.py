@@ -10,7 +10,7 @@ from typing import Protocol
 
 from textual.timer import Timer
 
-from probes.frame import Filters, Frame
+from probes.core.frame import Filters, Frame
 from tui.sessions.guarded_source import Guard
 from tui.sessions.session import Session
 from tui.sessions.timeline_player import Travel

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 from tui.commands.attach_targets import sources
 from tui.settings.options import Options
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from probes.agent_link import Address, HttpTransport
-from probes.errors import ProbeError
-from probes.files import printable, read_regular, unusable
-from probes.remote import RemoteSource, Transport
-from probes.ssh import SshTransport, place
+from probes.core.errors import ProbeError
+from probes.host.files import printable, read_regular, unusable
+from probes.remote.http import Address, HttpTransport
+from probes.remote.source import RemoteSource, Transport
+from probes.remote.ssh import SshTransport, place
 from tui.agent import owner_token
 from tui.commands.attach_options import TARGET
 from tui.settings.options import SETTINGS

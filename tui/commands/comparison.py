@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from math import inf, log2, log10, sqrt
 from typing import Any, NamedTuple
 
-from probes import schema
+from probes.core import schema
 from tui.commands.diff_input import Run, schemas
 from tui.commands.figures import Figure, Key, declared
 from tui.export.words import duration

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 from typing import TextIO
 
-from probes.errors import ProbeError
-from probes.files import printable
-from probes.output import write
-from probes.stream import dumps
+from probes.core.errors import ProbeError
+from probes.host.files import printable
+from probes.host.output import write
+from probes.report.stream import dumps
 from tui.commands.comparison import RULE, Change, as_object, compare, show, warnings
 from tui.commands.diff_input import Run, load_both
 from tui.commands.stream_record import check_new

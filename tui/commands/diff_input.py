@@ -18,15 +18,15 @@ from typing import Annotated, Any, NamedTuple, cast
 import msgspec
 from msgspec import Meta, Raw, Struct, convert, defstruct
 
-from probes.counter_tables import Unusual
-from probes.errors import ProbeError
-from probes.files import open_regular, printable, read_regular, unusable
-from probes.model import SHORTEST
-from probes.recording import MAGIC, Reader
-from probes.schema import Schema
-from probes.summary import VERSION, probe_object, whole
-from probes.summary_limits import LIMITS
-from probes.totals import totals
+from probes.core.delta import SHORTEST
+from probes.core.errors import ProbeError
+from probes.core.schema import Schema
+from probes.host.files import open_regular, printable, read_regular, unusable
+from probes.recording.file import MAGIC, Reader
+from probes.report.recording_totals import totals
+from probes.report.summary import VERSION, probe_object, whole
+from probes.sums.counter_tables import Unusual
+from probes.sums.summary_limits import LIMITS
 from tui.commands.figures import Figure, Key, Text, closed_of, estimated_of, figures_of, probe_type
 from tui.export.write import new_summarizer
 from tui.registry import REGISTRY
@@ -56,7 +56,7 @@ class Run(NamedTuple):
     estimated: Mapping[str, float] = {}
 
 
-# -- what of a summary is compared, see `probes.summary` ------------------------------------
+# -- what of a summary is compared, see `probes.report.summary` ------------------------------------
 
 
 def schemas() -> dict[str, Schema]:

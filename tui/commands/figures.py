@@ -13,8 +13,8 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct, defstruct
 
-from probes.estimates import student
-from probes.schema import ComparedRows, Percentile, Rate, Ratio, Schema
+from probes.core.estimates import student
+from probes.core.schema import ComparedRows, Percentile, Rate, Ratio, Schema
 
 TINY = 1e-9
 """Nothing is divided by what is smaller."""

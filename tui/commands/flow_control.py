@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from probes.exec_sample import MAX_EVENTS, ExecSample
-from probes.frame import Frame
+from probes.core.frame import Frame
+from probes.execs.sample import MAX_EVENTS, ExecSample
 
 AHEAD = 2.0
 """Seconds for which a Frame may be on its way before others wait until it has arrived."""

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from probes.errors import ProbeError
-from probes.frame import Filters
-from probes.governed import LIFTED
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
+from probes.live.budget_controller import LIFTED
 from probes.source import Source
 from tui.settings.decoding import OPTION_TYPES, Pid, Text, Uid, strict_json, typed
 from tui.settings.validators import LONGEST, SHORTEST, check_comm

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The far side of a remote dashboard: `probetop stream --frames`.
 
-Records of `probes.framing` on standard output, one JSON object a line with a command on standard
-input, and for each of those a message that answers it. The newest Frame wins where the link is
-slow, so that nothing is queued; who reads nothing at all for long is taken for gone. So is who
-closes standard input: then everything is detached.
+Records of `probes.recording.framing` on standard output, one JSON object a line with a command on
+standard input, and for each of those a message that answers it. The newest Frame wins where the
+link is slow, so that nothing is queued; who reads nothing at all for long is taken for gone. So is
+who closes standard input: then everything is detached.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from types import FrameType
 from typing import Any
 
 import probes
-from probes.errors import ProbeError
-from probes.far_answers import PROTOCOL, line
-from probes.frame import Frame
-from probes.framing import Encoder, message
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame
+from probes.recording.framing import Encoder, message
+from probes.remote.answers import PROTOCOL, line
 from probes.source import Found, Source
 from tui.commands.flow_control import Room
 from tui.commands.frame_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from probes.files import printable
-from probes.history import History
+from probes.host.files import printable
+from probes.recording.history import History
 from probes.source import Source
 from tui.app.preloaded import DRAWN
 from tui.commands.stream_record import Complain, Feed, Settled, over

@@ -14,14 +14,14 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, TextIO
 
-from probes.files import printable
-from probes.frame import Frame
-from probes.latency_sample import Target
-from probes.output import write
-from probes.recording import Writer
-from probes.sample import Sample
+from probes.core.frame import Frame
+from probes.core.sample import Sample
+from probes.host.files import printable
+from probes.host.output import write
+from probes.latency.sample import Target
+from probes.recording.file import Writer
+from probes.report.stream import dumps, stream_object
 from probes.source import Source
-from probes.stream import dumps, stream_object
 from tui.registry import REGISTRY
 from tui.settings.validators import UsageError
 from tui.shared.notices import sentences

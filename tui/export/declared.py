@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from probes.schema import KeyColumn, MeasureColumn, RateLine, TableSchema, Unit
-from probes.summary import Summary
+from probes.core.schema import KeyColumn, MeasureColumn, RateLine, TableSchema, Unit
+from probes.report.summary import Summary
 from tui.export import graphs, tables
 from tui.export.section import Section, charts
 from tui.export.tables import Column, number, plain, rate, text, within

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.execlog import join_args, short_cgroup
-from probes.summary import Summary
+from probes.execs.process_log import join_args, short_cgroup
+from probes.report.summary import Summary
 from tui.export import graphs
 from tui.export.section import Section, charts
 from tui.export.tables import (

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
-from probes import hdr
-from probes.summary_limits import QUARTER, quarter_bounds
+from probes.core import histogram as hdr
+from probes.sums.summary_limits import QUARTER, quarter_bounds
 from tui.export.tables import clock
 from tui.shared.text import fmt_count, fmt_ns
 from tui.shared.theme import nice_ceiling

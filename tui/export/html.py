@@ -18,8 +18,8 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from probes.stream import dumps
-from probes.summary import Summary
+from probes.report.stream import dumps
+from probes.report.summary import Summary
 from tui.export import graphs
 from tui.export.section import Section, digits
 from tui.export.tables import Column, number, table, text

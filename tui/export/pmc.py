@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.summary import Summary
+from probes.report.summary import Summary
 from tui.export import graphs
 from tui.export.section import Section, charts, digits
 from tui.export.tables import Row, Table, number, plain, rate, share, table, text, within
@@ -35,7 +35,7 @@ def _ipc(value: float | None) -> str:
 
 def pmc_tables(probe: Row) -> list[Table]:
     """CPUs and processes with what was counted."""
-    from probes.pmc_stream import field_name
+    from probes.pmc.contract import field_name
 
     seconds = probe["seconds"]
     wall = seconds * 1e9 if seconds else 0

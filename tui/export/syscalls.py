@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from probes.summary import Summary
+from probes.report.summary import Summary
 from tui.export import graphs
 from tui.export.section import Section, charts
 from tui.export.tables import (

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from probes import file_maker
-from probes.errors import ProbeError
-from probes.files import unusable
-from probes.frame import Frame
-from probes.stream import dumps
-from probes.summary import Summarizer, Summary
-from probes.summary_limits import LIMITS
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame
+from probes.host import file_maker
+from probes.host.files import unusable
+from probes.report.stream import dumps
+from probes.report.summary import Summarizer, Summary
+from probes.sums.summary_limits import LIMITS
 from tui.registry import REGISTRY
 from tui.shared.gc_pause import uncollected
 
@@ -101,7 +101,7 @@ def check_folder(path: str) -> None:
 
 
 def write_file(path: str, text: str, force: bool = False) -> int:
-    """Make a file with this text, see `probes.file_maker.write`; returns its bytes."""
+    """Make a file with this text, see `probes.host.file_maker.write`; returns its bytes."""
     data = text.encode("utf-8", "replace")
     file_maker.write(path, data, force)
     return len(data)

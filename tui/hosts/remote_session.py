@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from probes.elapsed import counted_seconds
-from probes.frame import Frame
-from probes.history import History
-from probes.link import LinkState
-from probes.model import seconds_between
+from probes.core.delta import seconds_between
+from probes.core.elapsed import counted_seconds
+from probes.core.frame import Frame
+from probes.recording.history import History
+from probes.remote.state import LinkState
 from probes.source import Source
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import calls_made
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import calls_made
 from tui.sessions.session import Session
 from tui.shared.theme import Look
 

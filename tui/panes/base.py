@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from probes.frame import Frame
-from probes.model import seconds_between
-from probes.sample import Sample
+from probes.core.delta import seconds_between
+from probes.core.frame import Frame
+from probes.core.sample import Sample
 from probes.source import Source
 from tui.panes.rates import OverTime, mean
 from tui.shared.styled_lines import Line, Span

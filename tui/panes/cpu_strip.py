@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from probes.pmc_view import CpuRow, PmcView, sum_of
+from probes.pmc.view import CpuRow, PmcView, sum_of
 from tui.panes.pmc_columns import IPC, fmt_share, fmt_small
 from tui.shared.styled_lines import Line, Span, compose
 from tui.shared.text import UNKNOWN

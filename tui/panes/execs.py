@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exec pane: one row per program, newest first; its rows come from `probes.execlog`."""
+"""The exec pane: one row per program, newest first.
+
+Its rows come from `probes.execs.process_log`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 
-from probes.cgroup_names import CgroupName, describe
-from probes.elapsed import counted_seconds
-from probes.estimates import factor
-from probes.exec_sample import ExecSample
-from probes.execlog import ExecLog, ExecRow, group_of
-from probes.failed_execs import failed_estimate
-from probes.frame import Frame
-from probes.governor import SAMPLING
-from probes.model import seconds_between
+from probes.budget.policy import SAMPLING
+from probes.core.cgroup_names import CgroupName, describe
+from probes.core.delta import seconds_between
+from probes.core.elapsed import counted_seconds
+from probes.core.estimates import factor
+from probes.core.frame import Frame
+from probes.execs.failed_execs import failed_estimate
+from probes.execs.process_log import ExecLog, ExecRow, group_of
+from probes.execs.sample import ExecSample
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span

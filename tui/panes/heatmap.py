@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil, log10
 from typing import NamedTuple
 
-from probes.frame import Frame
+from probes.core.frame import Frame
 from tui.panes.rates import places
 from tui.panes.scale import Scale, quarters
 from tui.shared.styled_lines import Line, Span, line_width

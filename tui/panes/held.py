@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from probes.estimates import duty_between
-from probes.latency_sample import LatencySample, Target
-from probes.sample import Estimate
+from probes.core.estimates import duty_between
+from probes.core.sample import Estimate
+from probes.latency.sample import LatencySample, Target
 
 LONGEST = 8.0
 """Seconds for which an estimate is shown: bursts come more often than that."""

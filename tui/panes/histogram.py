@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probes.latency_view import TargetRow
+from probes.latency.view import TargetRow
 from tui.panes.scale import Scale, spread
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fit

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The latency pane: targets, the spread of the selected one's durations, who is behind it.
 
-Its numbers are those of `probes.model.latency_view`, divided by the interval's length.
+Its numbers are those of `probes.core.delta.latency_view`, divided by the interval's length.
 """
 
 from __future__ import annotations
 
-from probes.elapsed import counted_seconds
-from probes.frame import Frame
-from probes.latency_sample import LatencySample
-from probes.latency_view import LatencyView, SpentRow, latency_view, target_spent
-from probes.model import seconds_between
+from probes.core.delta import seconds_between
+from probes.core.elapsed import counted_seconds
+from probes.core.frame import Frame
+from probes.latency.sample import LatencySample
+from probes.latency.view import LatencyView, SpentRow, latency_view, target_spent
 from tui.panes.base import Pane
 from tui.panes.heatmap import Moment
 from tui.panes.held import Held

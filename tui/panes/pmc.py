@@ -7,21 +7,21 @@
      pid     process   cpu  cyc/s  IPC  miss/ki  brmiss ...            tui.panes.pmc_columns
      * scaled: counted for 62% of the time or more                     notes
 
-Its numbers are those of `probes.pmc_view`. Enter shows a process's counters one by one
+Its numbers are those of `probes.pmc.view`. Enter shows a process's counters one by one
 (`tui.panes.pmc_detail`). Without hardware counters it shows what is known without.
 """
 
 from __future__ import annotations
 
-from probes.elapsed import counted_seconds
-from probes.estimates import factor
-from probes.frame import Frame
-from probes.model import seconds_between
-from probes.pmc_bursts import SWITCHES
-from probes.pmc_events import CUSTOM, MODES, SETS
-from probes.pmc_sample import PmcSample
-from probes.pmc_view import PmcView, TaskRow, pmc_view
-from probes.processes import pid_of
+from probes.core.delta import seconds_between
+from probes.core.elapsed import counted_seconds
+from probes.core.estimates import factor
+from probes.core.frame import Frame
+from probes.core.process_keys import pid_of
+from probes.pmc.bursts import SWITCHES
+from probes.pmc.events import CUSTOM, MODES, SETS
+from probes.pmc.sample import PmcSample
+from probes.pmc.view import PmcView, TaskRow, pmc_view
 from tui.panes import cpu_strip, pmc_detail
 from tui.panes.asked_options import Asked
 from tui.panes.base import Pane

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from probes.estimates import factor
-from probes.pmc_bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
-from probes.pmc_sample import PmcSample
-from probes.pmc_view import Counters, PmcView, TaskRow
+from probes.core.estimates import factor
+from probes.pmc.bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
+from probes.pmc.sample import PmcSample
+from probes.pmc.view import Counters, PmcView, TaskRow
 from tui.panes.table import Column
 from tui.shared.styled_lines import Span
 from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probes.pmc_bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
-from probes.pmc_view import Count, Counters, PmcView, TaskRow
+from probes.pmc.bursts import CLOCK, MIGRATIONS, SWITCHES, WAIT
+from probes.pmc.view import Count, Counters, PmcView, TaskRow
 from tui.panes.pmc_columns import FAULTS, IPC, advice, fmt_share, fmt_small, metrics
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from probes.frame import Frame
-from probes.pmc_view import Counters, CpuRow, PmcView
+from probes.core.frame import Frame
+from probes.pmc.view import Counters, CpuRow, PmcView
 from tui.panes.pmc_columns import fmt_share, fmt_small, metrics
 from tui.panes.rates import OverTime
 from tui.shared.styled_lines import Line, Span, compose, line_width

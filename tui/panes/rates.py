@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Generic, TypeVar
 
-from probes.frame import Frame
+from probes.core.frame import Frame
 
 T = TypeVar("T")
 

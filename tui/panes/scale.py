@@ -11,7 +11,7 @@ from functools import cache
 from math import log2
 from typing import NamedTuple
 
-from probes import hdr
+from probes.core import histogram
 
 OCTAVE = 4
 """Positions in a power of two."""
@@ -46,8 +46,8 @@ _VALUES = tuple(
 @cache
 def edges() -> tuple[float, ...]:
     """The position of each bucket's lower end, and after the last of its upper end."""
-    lows = [hdr.bounds(bucket)[0] for bucket in range(hdr.BUCKETS)]
-    ends = [*lows, hdr.bounds(hdr.BUCKETS - 1)[1]]
+    lows = [histogram.bounds(bucket)[0] for bucket in range(histogram.BUCKETS)]
+    ends = [*lows, histogram.bounds(histogram.BUCKETS - 1)[1]]
     return tuple([OCTAVE * log2(max(1, low)) for low in ends])
 
 
@@ -55,7 +55,7 @@ def edges() -> tuple[float, ...]:
 def quarters() -> tuple[int, ...]:
     """The whole position that the middle of each bucket falls on."""
     ends = edges()
-    return tuple([int((ends[at] + ends[at + 1]) / 2) for at in range(hdr.BUCKETS)])
+    return tuple([int((ends[at] + ends[at + 1]) / 2) for at in range(histogram.BUCKETS)])
 
 
 class Scale(NamedTuple):

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from probes.processes import pid_of
-from probes.syscall_view import CallRow
+from probes.core.process_keys import pid_of
+from probes.syscalls.view import CallRow
 from tui.panes.table import Column
 from tui.shared.styled_lines import Span
 from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_within
@@ -17,8 +17,9 @@ from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_within
 class Row:
     """A row of either table, in rates a second.
 
-    `number` is that of a process (see `probes.processes`), None for a system call. `within` is
-    how far off the rate may be (see `probes.estimates.CONFIDENCE`), None where it was counted.
+    `number` is that of a process (see `probes.core.process_keys`), None for a system call. `within`
+    is how far off the rate may be (see `probes.core.estimates.CONFIDENCE`), None where it was
+    counted.
     """
 
     name: str

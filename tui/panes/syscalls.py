@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The system-call pane: by call, by process, and from either into the other.
 
-Its numbers are those of `probes.model.syscall_view`, divided by the interval's length.
+Its numbers are those of `probes.core.delta.syscall_view`, divided by the interval's length.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from probes.elapsed import SHORTEST, counted_seconds
-from probes.estimates import factor
-from probes.frame import Frame
-from probes.model import seconds_between
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import CallRow, ProcessRow, SyscallView, call_count, syscall_view
+from probes.core.delta import seconds_between
+from probes.core.elapsed import SHORTEST, counted_seconds
+from probes.core.estimates import factor
+from probes.core.frame import Frame
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import CallRow, ProcessRow, SyscallView, call_count, syscall_view
 from tui.panes.base import Pane, graph_rows, rate_graph
 from tui.panes.syscall_cells import Row, duration, errnos, maximum, rated, spent, within, words
 from tui.panes.table import Column, Table

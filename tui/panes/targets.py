@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from probes.estimates import factor
-from probes.latency_view import SpentRow, TargetRow
-from probes.sample import Duty
+from probes.core.estimates import factor
+from probes.core.sample import Duty
+from probes.latency.view import SpentRow, TargetRow
 from tui.panes.table import Column
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import (

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from probes.frame import Filters, Frame
+from probes.core.frame import Filters, Frame
 from probes.source import Found, Source
 
 

@@ -7,9 +7,9 @@ import re
 import threading
 import time
 
-from probes.errors import ProbeError
-from probes.frame import Frame
-from probes.recording import Writer
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame
+from probes.recording.file import Writer
 
 
 def default_name(host: str, now: float, ending: str) -> str:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from probes.errors import ProbeError
-from probes.frame import Frame
-from probes.history import History
-from probes.replay import ReplaySource
+from probes.core.errors import ProbeError
+from probes.core.frame import Frame
+from probes.recording.history import History
+from probes.recording.replay import ReplaySource
 from probes.source import Source
 from tui.registry import REGISTRY
 from tui.sessions.guarded_source import Guard

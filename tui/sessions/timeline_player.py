@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from probes.frame import Frame
-from probes.model import seconds_between
-from probes.timeline import Cursor, Timeline
-from probes.windows import Windows
+from probes.core.delta import seconds_between
+from probes.core.frame import Frame
+from probes.recording.timeline import Cursor, Timeline
+from probes.report.windows import Windows
 from tui.panes.base import Pane
 from tui.shared.gc_pause import uncollected
 

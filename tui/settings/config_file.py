@@ -13,8 +13,8 @@ import pwd
 from pathlib import Path
 from typing import Any
 
-from probes.errors import ProbeError
-from probes.files import printable, read_regular
+from probes.core.errors import ProbeError
+from probes.host.files import printable, read_regular
 from tui.settings.options import SETTINGS
 from tui.settings.validators import UsageError, remedy, shown
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from probes.errors import ProbeError
-from probes.limits import MOST_SAMPLE
+from probes.core.errors import ProbeError
+from probes.core.limits import MOST_SAMPLE
 from tui.settings.validators import NO_ID
 
 T = TypeVar("T")

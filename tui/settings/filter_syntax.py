@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from probes.errors import ProbeError
-from probes.frame import Filters
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
 from tui.settings import validators as checks
 
 EXAMPLE = "pid=N comm=NAME user=NAME cgroup=/PATH"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from probes.errors import ProbeError
-from probes.frame import NO_FILTERS, Filters
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters
 from tui import registry
 from tui.settings.validators import (
     UsageError,
@@ -224,7 +224,7 @@ def _counted(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None, st
     events: tuple[str, ...] = values.get("event", ())
     if not events:
         return (), values.get("event-set"), mode
-    from probes.pmc_events import check_events
+    from probes.pmc.events import check_events
 
     try:
         return tuple(check_events(list(events))), None, mode

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from probes import kernel
-from probes.cgroups import paths_of_members, v1_directory, v1_mount
-from probes.errors import ProbeError
-from probes.limits import MOST_SAMPLE
-from probes.near import near
-from probes.text import escaped, raw_of
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.limits import MOST_SAMPLE
+from probes.core.safe_text import escaped, raw_of
+from probes.core.suggestions import near
+from probes.host.cgroups import paths_of_members, v1_directory, v1_mount
 from tui import registry
 
 SHORTEST, LONGEST = 0.05, 3600.0
@@ -262,21 +262,21 @@ def check_sample(raw: Any) -> int:
 
 def check_target(raw: Any) -> str:
     """A latency target in its normal form."""
-    from probes.specs import parse
+    from probes.symbols.target_spec import parse
 
     return parse(str(raw)).text
 
 
 def check_event(raw: Any) -> str:
     """One or more events for the counters, as perf writes them."""
-    from probes.pmc_events import check_events
+    from probes.pmc.events import check_events
 
     return ",".join(check_events([str(raw)]))
 
 
 def check_event_set(raw: Any) -> str:
     """The name of an event set."""
-    from probes.pmc_events import SETS
+    from probes.pmc.events import SETS
 
     if raw not in SETS:
         raise ProbeError("no such event set", remedy(str(raw), SETS))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from probes.frame import Frame
+from probes.core.frame import Frame
 
 
 class Mailbox:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from probes.frame import Frame, Notice
+from probes.core.frame import Frame, Notice
 from tui.shared.text import clip, fmt_ns, safe, shorten, width
 from tui.shared.theme import Look
 

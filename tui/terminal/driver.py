@@ -24,7 +24,7 @@ from textual.app import App
 from textual.geometry import Size
 from textual.message import Message
 
-from probes import file_maker, terminal_state
+from probes.host import file_maker, terminal_state
 from tui.terminal.messages import HungUp, Resumed, WireIdle
 from tui.terminal.textual_private import OpenDriver, XTermParser, driver_of, escape_due
 from tui.terminal.writer import Wire

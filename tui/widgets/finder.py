@@ -9,7 +9,7 @@ from textual import events
 from textual.message import Message
 from textual.timer import Timer
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 from probes.source import Found
 from tui.shared.styled_lines import Line, compose
 from tui.shared.theme import Look

@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from probes.frame import Frame
-from probes.sample import Sample
+from probes.core.frame import Frame
+from probes.core.sample import Sample
 from tui.shared.notices import has_gone
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe

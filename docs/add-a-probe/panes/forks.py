@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple, cast
 
 from probes.fork_sample import ForkSample
 
-from probes.frame import Frame
-from probes.model import int_delta, seconds_between
+from probes.core.delta import int_delta, seconds_between
+from probes.core.frame import Frame
 from tui.panes.base import Pane
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span

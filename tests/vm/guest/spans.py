@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from probes import hdr
-from probes.sample import Histogram
+from probes.core import histogram
+from probes.core.sample import Histogram
 from tests.kernel.timing import rank
 
 Program = Callable[[str], Path]
@@ -37,7 +37,7 @@ def assert_between(found: Histogram, truth: Spans) -> None:
     """
     assert (found.n, len(truth.inside)) == (CALLS, CALLS)
     for fraction in (0.5, 0.9, 0.99):
-        value = hdr.percentile(found.buckets, fraction)
+        value = histogram.percentile(found.buckets, fraction)
         inside = rank(truth.inside, fraction - 0.002)
         around = rank(truth.around, fraction + 0.002)
         print(f"p{fraction * 100:g}: {value} ns, the workload: {inside} to {around}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.frame import NO_FILTERS, Filters
+from probes.core.frame import NO_FILTERS, Filters
 from tests.kernel.counting import Counting, Load, gained, observe, truth
 from tests.kernel.harness import eventually, held_programs, program_ids
 

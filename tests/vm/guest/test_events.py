@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.frame import NO_FILTERS, Filters
+from probes.core.frame import NO_FILTERS, Filters
 from tests.kernel.harness import Work
 from tests.kernel.test_latency_events import (
     COLLECTIONS,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from probes import hdr
-from probes.frame import NO_FILTERS, Filters
-from probes.resolve import Mechanism, this_kernel
+from probes.core import histogram
+from probes.core.frame import NO_FILTERS, Filters
+from probes.symbols.kernel_functions import Mechanism, this_kernel
 from tests.kernel.harness import Work, eventually, held_programs, program_ids
 from tests.kernel.test_latency_events import BLOCK
 from tests.kernel.timing import Timing, by_pid, rank, since
@@ -94,7 +94,7 @@ def test_block_requests_take_as_long_as_the_disk(timing: Timing, slow_disk: Path
         # Older kernels leave it to a thread of their own to send them.
         assert list(by_pid(before, after, spec).values()) == [n]
         for fraction in (0.5, 0.9, 0.99):
-            value = hdr.percentile(found.buckets, fraction)
+            value = histogram.percentile(found.buckets, fraction)
             print(f"{spec} p{fraction * 100:g}: {value} ns, at most {rank(around, fraction)}")
             assert value is not None
             assert TAKES * 0.96 <= value <= rank(around, fraction) * 1.04

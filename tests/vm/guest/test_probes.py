@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from probes import kernel
-from probes.exec_sample import ExecEvent
-from probes.execlog import ExecLog, ExecRow
-from probes.frame import NO_FILTERS, Filters
-from probes.model import count_delta, int_delta
-from probes.sample import Counts
-from probes.syscall_names import name_of
-from probes.syscall_sample import SyscallSample
-from probes.syscall_view import syscall_view
+from probes.core import kernel
+from probes.core.delta import count_delta, int_delta
+from probes.core.frame import NO_FILTERS, Filters
+from probes.core.sample import Counts
+from probes.core.syscall_names import name_of
+from probes.execs.process_log import ExecLog, ExecRow
+from probes.execs.sample import ExecEvent
+from probes.syscalls.sample import SyscallSample
+from probes.syscalls.view import syscall_view
 from tests.kernel.harness import Live, Work, eventually, held_programs, program_ids
 from tests.kernel.timing import assert_sleeps
 

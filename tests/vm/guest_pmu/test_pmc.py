@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from probes.estimates import factor
-from probes.pmc_bursts import IPC
-from probes.pmc_sample import PmcSample
-from probes.pmc_view import pmc_view
+from probes.core.estimates import factor
+from probes.pmc.bursts import IPC
+from probes.pmc.sample import PmcSample
+from probes.pmc.view import pmc_view
 from tests.kernel.counting import Counting
 from tests.kernel.harness import Work, eventually
 from tests.vm.guest_pmu.perf import PerfStat

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 from tui.agent.errors import JSON, Refused, complain, error_body, status_of
 from tui.agent.http.auth import Guard
 from tui.agent.http.openapi import description

@@ -18,8 +18,8 @@ from typing import Literal
 
 from starlette.datastructures import Headers
 
-from probes import kernel
-from probes.privileges import NOBODY
+from probes.core import kernel
+from probes.host.privileges import NOBODY
 from tui.agent.errors import JSON, Refused
 from tui.agent.options import Listen, Token
 from tui.agent.state.client_view import Sight

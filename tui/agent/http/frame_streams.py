@@ -15,10 +15,10 @@ from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
-from probes.frame import Frame
-from probes.framing import Encoder, message
+from probes.core.frame import Frame
 from probes.probe import Probe
-from probes.stream import dumps, stream_object
+from probes.recording.framing import Encoder, message
+from probes.report.stream import dumps, stream_object
 from tui.agent.errors import Refused, complain
 from tui.agent.state.client_view import Sight, View
 from tui.agent.state.probe_control import Control

@@ -12,8 +12,8 @@ from msgspec import Struct, to_builtins
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from probes.errors import ProbeError
-from probes.stream import dumps
+from probes.core.errors import ProbeError
+from probes.report.stream import dumps
 from tui.agent.errors import JSON, Refused
 from tui.settings.decoding import NotJson, strict_json, typed
 from tui.settings.validators import remedy, shown

@@ -6,10 +6,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from probes import specs
-from probes.errors import ProbeError
-from probes.sample import NO_COST
-from probes.slot import Standing
+from probes.core.errors import ProbeError
+from probes.core.sample import NO_COST
+from probes.live.probe_state import Standing
+from probes.symbols import target_spec
 from tui.agent.errors import Refused
 from tui.agent.http import schemas
 from tui.agent.http.request_context import context, taken, view
@@ -58,7 +58,7 @@ async def target_text(request: Request, text: str) -> str:
     A breakpoint inside of a function changes what a program does where it is not the first byte
     of an instruction, so that is for an agent that was started with --allow-offsets.
     """
-    spec = specs.parse(text)
+    spec = target_spec.parse(text)
     if spec.offset is not None and not context(request).offsets:
         why = f"{shown(spec.text)} is a place inside of a function"
         raise Refused(403, why, "name a function, or start the agent with --allow-offsets")
@@ -131,7 +131,7 @@ async def delete_target(request: Request, query: schemas.TargetQuery) -> Respons
     """Stop timing a target."""
     control = context(request).control
     try:
-        normal = specs.parse(query.spec).text
+        normal = target_spec.parse(query.spec).text
     except ProbeError:
         normal = query.spec
     async with control.lock:

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from probes.errors import ProbeError
-from probes.frame import NO_FILTERS
-from probes.latency_sample import Target
-from probes.stream import dumps
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS
+from probes.latency.sample import Target
+from probes.report.stream import dumps
 from tui.agent.errors import JSON, Refused
 from tui.agent.http import schemas
 from tui.agent.http.frame_streams import EVENTS, RECORDS, FrameResponse

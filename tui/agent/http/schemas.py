@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
-from probes.errors import ProbeError
-from probes.frame import Filters as CheckedFilters
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters as CheckedFilters
 from tui.agent.state.measurements import LONGEST
 from tui.agent.state.rolling_snapshot import LONGEST as LONGEST_SNAPSHOT
 from tui.agent.state.rolling_snapshot import SECONDS

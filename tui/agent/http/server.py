@@ -20,7 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 from tui.agent.errors import JSON, complain, error_body
 from tui.agent.http import admission, tls
 from tui.agent.http.request_parser import MOST_HEAD, Parser

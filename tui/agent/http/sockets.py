@@ -7,8 +7,8 @@ import ipaddress
 import socket
 import ssl
 
-from probes.errors import ProbeError
-from probes.privileges import User
+from probes.core.errors import ProbeError
+from probes.host.privileges import User
 from tui.agent.http.unix_socket import BACKLOG, open_unix
 from tui.agent.options import Listen, ServeOptions
 from tui.settings.validators import UsageError

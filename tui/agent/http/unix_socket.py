@@ -17,9 +17,9 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
-from probes.errors import ProbeError
-from probes.files import printable
-from probes.privileges import NOBODY, User
+from probes.core.errors import ProbeError
+from probes.host.files import printable
+from probes.host.privileges import NOBODY, User
 from tui.settings.validators import UsageError
 
 BACKLOG = 128

@@ -13,9 +13,9 @@ from typing import Protocol
 
 from prometheus_client import ProcessCollector
 
-from probes.cgroup_names import describe
-from probes.cgroups import cgroup_of
-from probes.frame import Frame
+from probes.core.cgroup_names import describe
+from probes.core.frame import Frame
+from probes.host.cgroups import cgroup_of
 from tui.agent.metrics.exposition import negotiated, written
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
 from tui.agent.metrics.probe_collector import Collector

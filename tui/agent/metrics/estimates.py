@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from probes.estimates import add_all, estimate_delta, estimates_delta
-from probes.exec_sample import ExecSample
-from probes.failed_execs import failed_estimate
-from probes.pmc_bursts import BUSY, CLOCK, IDLE, MIGRATIONS, SWITCHES, WAIT
-from probes.pmc_sample import PmcSample
-from probes.sample import Estimate
-from probes.syscall_sample import SyscallSample
+from probes.core.estimates import add_all, estimate_delta, estimates_delta
+from probes.core.sample import Estimate
+from probes.execs.failed_execs import failed_estimate
+from probes.execs.sample import ExecSample
+from probes.pmc.bursts import BUSY, CLOCK, IDLE, MIGRATIONS, SWITCHES, WAIT
+from probes.pmc.sample import PmcSample
+from probes.syscalls.sample import SyscallSample
 from tui.agent.metrics.families import OTHER, Family, counter, label
 from tui.agent.metrics.top_series import (
     ESTIMATED_CALLS,

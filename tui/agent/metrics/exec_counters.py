@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.exec_sample import ExecEvent, ExecSample, ExitEvent
-from probes.sample import Sample
-from probes.schema import Schema
-from probes.syscall_names import errno_name
-from probes.tables import comparable
+from probes.core.sample import Sample
+from probes.core.schema import Schema
+from probes.core.syscall_names import errno_name
+from probes.core.tables import comparable
+from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
 from tui.agent.metrics.estimates import FailedEstimates
 from tui.agent.metrics.families import Family, Names, counter
 from tui.agent.metrics.increases import more

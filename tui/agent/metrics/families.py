@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from probes.text import escaped
+from probes.core.safe_text import escaped
 from tui.agent.metrics.histogram import Spread
 
 Kind = Literal["counter", "gauge", "histogram"]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Histograms for Prometheus: classic buckets and native ones, both from those of `probes.hdr`.
+"""Histograms for Prometheus: classic buckets and native ones, both from those of
+`probes.core.histogram`.
 
 Counts are kept by HDR bucket, 32 a power of two, and put into the buckets of Prometheus when
 somebody asks. A duration's HDR bucket that lies on both sides of a bound goes to the upper side:
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from probes import hdr
+from probes.core import histogram
 
 SCHEMA = 3
 """Native buckets grow by 2 ** (1 / 8), 9 %: coarser than HDR's, so that counts stay right."""
@@ -61,18 +62,20 @@ class Layout:
         self._upper = upper
 
     def _value(self, bucket: int) -> float:
-        low, high = hdr.bounds(bucket)
+        low, high = histogram.bounds(bucket)
         return (high - 1 if self._upper else low) / self.scale
 
     @cached_property
     def classic(self) -> list[int]:
         """The first bound that is not below, by HDR bucket."""
-        return [bisect_left(self.bounds, self._value(bucket)) for bucket in range(hdr.BUCKETS)]
+        return [
+            bisect_left(self.bounds, self._value(bucket)) for bucket in range(histogram.BUCKETS)
+        ]
 
     @cached_property
     def native(self) -> list[int]:
         """The native bucket, by HDR bucket; that of zero is not to be used."""
-        return [0] + [native_index(self._value(bucket)) for bucket in range(1, hdr.BUCKETS)]
+        return [0] + [native_index(self._value(bucket)) for bucket in range(1, histogram.BUCKETS)]
 
 
 def native_index(value: float) -> int:
@@ -105,7 +108,7 @@ class Spread:
         """Count more, by HDR bucket; `total` is their sum in ns, or as they are."""
         known = self.buckets
         for bucket, n in buckets.items():
-            bucket = min(max(bucket, 0), hdr.BUCKETS - 1)
+            bucket = min(max(bucket, 0), histogram.BUCKETS - 1)
             known[bucket] = known.get(bucket, 0) + n
             self.count += n
         self.total += total

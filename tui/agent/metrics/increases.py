@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was counted between two Samples, never below zero: counters of Prometheus only rise.
 
-`probes.model` makes the differences. Here whatever counts fewer than before is taken to have
+`probes.core.delta` makes the differences. Here whatever counts fewer than before is taken to have
 begun anew, also where only a part of a number did.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from probes.changes import changed
-from probes.model import histogram_delta
-from probes.sample import Counts, Histogram
+from probes.core.changes import changed
+from probes.core.delta import histogram_delta
+from probes.core.sample import Counts, Histogram
 
 K = TypeVar("K")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.latency_sample import LatencySample, Target
-from probes.latency_view import estimated_calls, restarted
-from probes.sample import Sample
-from probes.schema import Schema
-from probes.tables import comparable
+from probes.core.sample import Sample
+from probes.core.schema import Schema
+from probes.core.tables import comparable
+from probes.latency.sample import LatencySample, Target
+from probes.latency.view import estimated_calls, restarted
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
 from tui.agent.metrics.histogram import DURATIONS, PLAIN, Spread
 from tui.agent.metrics.increases import more, more_spent

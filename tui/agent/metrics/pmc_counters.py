@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from probes.changes import changed
-from probes.pmc_bursts import CLOCK
-from probes.pmc_sample import CpuTimes, PmcSample
-from probes.pmc_view import SCALED_BELOW, exact, scaled
-from probes.readings import Reading, Readings, Row
-from probes.sample import Sample
-from probes.schema import Schema
-from probes.tables import comparable
+from probes.core.changes import changed
+from probes.core.readings import Reading, Readings, Row
+from probes.core.sample import Sample
+from probes.core.schema import Schema
+from probes.core.tables import comparable
+from probes.pmc.bursts import CLOCK
+from probes.pmc.sample import CpuTimes, PmcSample
+from probes.pmc.view import SCALED_BELOW, exact, scaled
 from tui.agent.metrics.estimates import PmcEstimates
 from tui.agent.metrics.families import Family, Names, counter, gauge
 from tui.agent.metrics.increases import more

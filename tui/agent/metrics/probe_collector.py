@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
-from probes.sample import Sample
-from probes.schema import Schema
+from probes.core.sample import Sample
+from probes.core.schema import Schema
 from tui.agent.metrics.families import Family
 from tui.agent.metrics.top_series import Crowd
 from tui.agent.state.client_view import View

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import probes
-from probes.elapsed import exact_seconds
-from probes.estimates import duty_between
-from probes.frame import Frame
-from probes.sample import Sample
-from probes.tables import comparable
+from probes.core.elapsed import exact_seconds
+from probes.core.estimates import duty_between
+from probes.core.frame import Frame
+from probes.core.sample import Sample
+from probes.core.tables import comparable
 from tui.agent.metrics.families import Family, counter, gauge, label
 from tui.agent.metrics.increases import more
 

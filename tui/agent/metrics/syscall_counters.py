@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.changes import changed
-from probes.sample import Sample
-from probes.schema import Schema
-from probes.syscall_sample import SyscallSample
-from probes.tables import comparable
+from probes.core.changes import changed
+from probes.core.sample import Sample
+from probes.core.schema import Schema
+from probes.core.tables import comparable
+from probes.syscalls.sample import SyscallSample
 from tui.agent.metrics.estimates import SyscallEstimates
 from tui.agent.metrics.families import OTHER, Family, Names, counter, gauge, label
 from tui.agent.metrics.histogram import Spread

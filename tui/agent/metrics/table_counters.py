@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from probes.changes import changed
-from probes.sample import Sample
-from probes.schema import MeasureColumn, Schema, TableSchema
-from probes.tables import comparable, estimates, vector
+from probes.core.changes import changed
+from probes.core.sample import Sample
+from probes.core.schema import MeasureColumn, Schema, TableSchema
+from probes.core.tables import comparable, estimates, vector
 from tui.agent.metrics.families import OTHER, Family, counter, gauge, label
 from tui.agent.metrics.histogram import DURATIONS, PLAIN, Spread
 from tui.agent.metrics.increases import more, more_spent

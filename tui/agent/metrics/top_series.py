@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from probes.processes import pid_of
+from probes.core.process_keys import pid_of
 from tui.agent.metrics.families import OTHER, label
 
 CALLS, ERRORS, CPU, CYCLES, INSTRUCTIONS, ESTIMATED_CALLS, ESTIMATED_ERRORS = range(7)
@@ -63,7 +63,8 @@ class Group:
 
 
 class Crowd:
-    """Processes, by their numbers (see `probes.processes`), and the series that they count in.
+    """Processes, by their numbers (see `probes.core.process_keys`), and the series that they count
+    in.
 
     At most `top` names in each of `cgroups` control groups have their own.
     """

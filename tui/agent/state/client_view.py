@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from probes.exec_sample import ExecEvent, ExecSample
-from probes.frame import Frame
-from probes.latency_sample import LatencySample, Target
-from probes.sample import Sample
+from probes.core.frame import Frame
+from probes.core.sample import Sample
+from probes.execs.sample import ExecEvent, ExecSample
+from probes.latency.sample import LatencySample, Target
 from tui.agent.state.private_targets import MOST_KNOWN, PrivateTargets, in_file
 
 Sight = Literal["all", "token", "socket", "public"]

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from probes.frame import Frame
-from probes.live import LiveSource
+from probes.core.frame import Frame
+from probes.live.source import LiveSource
 from tui.shared.frame_mailbox import Mailbox
 
 T = TypeVar("T")

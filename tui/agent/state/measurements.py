@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from probes.errors import ProbeError
-from probes.frame import Filters, Frame
-from probes.latency_sample import LatencySample
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters, Frame
+from probes.latency.sample import LatencySample
 from probes.probe import Probe
-from probes.summary import Summarizer
+from probes.report.summary import Summarizer
 from tui.agent.errors import Refused
 from tui.agent.malloc_trim import returning_memory
 from tui.agent.state.client_view import View

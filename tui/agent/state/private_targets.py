@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 
-from probes import specs
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
+from probes.symbols import target_spec
 
 CHECK_SECONDS = 1.0
 """How long is waited for a file system; what it did not answer by then stays private."""
@@ -128,9 +128,9 @@ def _kind(text: str) -> str:
     return spec.kind if spec is not None else "target"
 
 
-def _parsed(text: str) -> specs.Spec | None:
+def _parsed(text: str) -> target_spec.Spec | None:
     try:
-        return specs.parse(text)
+        return target_spec.parse(text)
     except ProbeError:
         return None
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from probes import specs
-from probes.errors import ProbeError
-from probes.filter_watch import FilterWatch
-from probes.frame import NO_FILTERS, Filters
-from probes.latency_sample import Target
+from probes.core.errors import ProbeError
+from probes.core.frame import NO_FILTERS, Filters
+from probes.host.filter_watch import FilterWatch
+from probes.latency.sample import Target
+from probes.live.probe_state import Standing
 from probes.probe import Probe
-from probes.slot import Standing
 from probes.source import Found
+from probes.symbols import target_spec
 from tui.agent.errors import Refused
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub
@@ -203,14 +203,14 @@ class Control:
 
     async def add_target(self, spec: str) -> Target:
         """Trace one more, and wait for it; raises ProbeError if it cannot be traced."""
-        spec = specs.parse(spec).text
+        spec = target_spec.parse(spec).text
         if spec in await self.targets():
             raise ProbeError(f"{spec} is traced already", "see GET /v1/latency/targets")
         return await self._attach_target("add", spec)
 
     async def follow_target(self, spec: str) -> Target:
         """Attach one anew to the file that its path leads to now; raises ProbeError."""
-        return await self._attach_target("follow", specs.parse(spec).text)
+        return await self._attach_target("follow", target_spec.parse(spec).text)
 
     async def _attach_target(self, option: str, spec: str) -> Target:
         self.hub.source.set_option("latency", option, spec)

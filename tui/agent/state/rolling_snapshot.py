@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import errno
 
-from probes import content_file
-from probes.frame import Frame
-from probes.framing import Encoder
-from probes.history import History
+from probes.core.frame import Frame
+from probes.host import content_file
+from probes.recording.framing import Encoder
+from probes.recording.history import History
 from tui.agent.errors import Refused
 from tui.agent.malloc_trim import returning_memory
 from tui.agent.state.bounded_lock import BoundedLock

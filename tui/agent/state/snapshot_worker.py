@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from probes import content_file
-from probes.frame import Frame
-from probes.framing import Decoder
+from probes.core.frame import Frame
+from probes.host import content_file
+from probes.recording.framing import Decoder
 from tui.app.preloaded import DRAWN, for_file
 from tui.export.write import content, new_summarizer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from probes.errors import ProbeError
-from probes.governed import LIFTED
-from probes.sample import Budget
+from probes.core.errors import ProbeError
+from probes.core.sample import Budget
+from probes.live.budget_controller import LIFTED
 from tui.app.announcer import Announcer
 from tui.app.status import Hints
 from tui.app.view import View

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from probes.frame import Frame
+from probes.core.frame import Frame
 from tui.app.controllers.budget import BudgetControl
 from tui.app.controllers.slow_link import SlowLink
 from tui.app.screen import DashboardScreen

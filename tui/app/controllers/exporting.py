@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from textual.message import Message
 
-from probes.errors import ProbeError
-from probes.files import printable
-from probes.timeline import Timeline
+from probes.core.errors import ProbeError
+from probes.host.files import printable
+from probes.recording.timeline import Timeline
 from tui.app.announcer import Announcer
 from tui.app.messages import Exported
 from tui.app.view import View

@@ -8,7 +8,7 @@ from functools import partial
 
 from textual.app import SystemCommand
 
-from probes.errors import ProbeError
+from probes.core.errors import ProbeError
 from tui.app.announcer import Announcer
 from tui.app.screen import DashboardScreen
 from tui.app.view import View

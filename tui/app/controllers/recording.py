@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 
-from probes.errors import ProbeError
-from probes.files import printable
+from probes.core.errors import ProbeError
+from probes.host.files import printable
 from tui.app.announcer import Announcer
 from tui.app.status import Status
 from tui.app.view import View

@@ -8,9 +8,9 @@ from functools import partial
 
 from textual.app import SystemCommand
 
-from probes import kernel
-from probes.errors import ProbeError
-from probes.frame import Filters
+from probes.core import kernel
+from probes.core.errors import ProbeError
+from probes.core.frame import Filters
 from tui.app.announcer import Announcer
 from tui.app.controllers.drawing import Drawing
 from tui.app.screen import DashboardScreen

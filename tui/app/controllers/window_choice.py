@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from probes.windows import SINCE_START
+from probes.report.windows import SINCE_START
 from tui.app.announcer import Announcer
 from tui.app.screen import DashboardScreen
 from tui.app.status import Status
