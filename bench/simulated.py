@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes.bpf import peaks
+from probes.bpf.layouts import CPU, HANDOVER
 from probes.bpf.plan import Loaded
 from probes.bpf.row_table import ROW_SIZE
 from probes.core import histogram
@@ -26,6 +27,8 @@ from probes.syscalls import probe as syscalls
 from probes.syscalls.probe import SyscallProbe
 from probes.syscalls.reader import CALLS, ERRNOS
 
+WORDS = CPU.size // 8
+"""Words of a CPU before its counters."""
 CONTROL, TOUCHED, HIST = 4096, 64, 32 + 4 * histogram.BUCKETS
 CALLED = (0, 1, 7, 9, 20, 39, 44, 45, 202, 232)
 """System calls that the simulated processes make, each one of them."""
@@ -142,11 +145,11 @@ class Counters:
     def __init__(self, cpus: int, processes: int) -> None:
         slots = len(self.EVENTS)
         sizes = pmc.geometry(cpus, slots)
-        self.stride, self.cpu_words = ROW_SIZE + 8 * (3 + 2 * slots), 14 + 3 * slots
+        self.stride, self.cpu_words = ROW_SIZE + 8 * (3 + 2 * slots), WORDS + 3 * slots
         self.maps = Maps({
             **row_maps(cpus, sizes["PT_ROWS"], self.stride),
             "cpus": cpus * 8 * self.cpu_words,
-            "handover": cpus * 8 * 6,
+            "handover": cpus * HANDOVER.size,
             "delays": 4096,
             ARRAY: 4096,
         })  # fmt: skip
@@ -176,7 +179,8 @@ class Counters:
         words = [500, 2, 0, *[n for _ in self.EVENTS for n in (3_000_000, ran)]]
         self.rows.add([(i, pid, 0) for i, pid in self.places[:active]], words)
         memory, each = self.maps.memory["cpus"], struct.Struct(f"={self.cpu_words}Q")
-        gained = [1_000_000_000, 400_000_000, 600_000_000, 900, 5000, 9, 0, 0, 0, 0, 0, 0, 0, 0]
+        gained = [1_000_000_000, 400_000_000, 600_000_000, 900, 5000, 9]
+        gained += [0] * (WORDS - len(gained))
         gained += [n for _ in self.EVENTS for n in (2_000_000_000, 10**9, 10**9)]
         for cpu in range(self.rows.cpus):
             at = cpu * each.size

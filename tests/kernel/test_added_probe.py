@@ -29,8 +29,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = tmp_path_factory.mktemp("added")
     for name in ("probes", "tui"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in EXAMPLE.glob("fork*"):
-        shutil.copy(path, tree / "probes")
+    shutil.copytree(EXAMPLE / "forks", tree / "probes" / "forks")
     shutil.copy(EXAMPLE / "panes" / "forks.py", tree / "tui" / "panes")
     registry = tree / "tui" / "registry.py"
     before, _, after = registry.read_text("utf-8").partition("\n)\n\n\ndef _load")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.paths import ROOT
 
-LOADER = ROOT / "probes" / "loader.py"
+LOADER = ROOT / "probes" / "bpf" / "compiler.py"
 PROBES = sorted((ROOT / "probes").rglob("*.py"))
 EVERYTHING = sorted(
     path for top in ("probes", "tui", "bench") for path in (ROOT / top).rglob("*.py")

@@ -83,7 +83,7 @@ def test_it_is_the_programs(
 )
 def test_a_difference_is_found(commands: dict[str, list[str]], fields: str, tmp_path: Path) -> None:
     wrong = StructLayout(EXIT_EVENT.name, EXIT_EVENT.file, fields)
-    assert "error: static" in complaints(commands["execs.bpf.c"], wrong, tmp_path)
+    assert "error: static" in complaints(commands["execs/execs.bpf.c"], wrong, tmp_path)
 
 
 def test_picked_fields_are_those_of_the_whole() -> None:

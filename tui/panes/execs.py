@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pwd
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 
@@ -22,16 +21,13 @@ from probes.execs.failed_execs import failed_estimate
 from probes.execs.process_log import ExecLog, ExecRow, group_of
 from probes.execs.sample import ExecSample
 from tui.panes.base import Pane, graph_rows, rate_graph
+from tui.panes.exec_failures import Failures
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_within, safe, wrap
 
-STEPS = 5000
-"""Moments at which programs failed to start that are kept."""
 FRESH = 6.0
 """Seconds for which an estimate of failures is shown: there is one in four seconds or so."""
-SLACK = 1e-6
-"""Seconds by which two monotonic times may differ and be the same."""
 
 
 @lru_cache(maxsize=1024)
@@ -95,41 +91,6 @@ def _words(row: ExecRow, user: str, group: str) -> str:
 def _key(row: ExecRow) -> Hashable:
     """What identifies a row, also when its events are read a second time."""
     return row.pid, row.time
-
-
-class Failures:
-    """How many programs could not be started, over time."""
-
-    def __init__(self) -> None:
-        self._start: tuple[float, int] | None = None
-        self._steps: deque[tuple[float, int]] = deque(maxlen=STEPS)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._start = None
-        self._steps.clear()
-
-    def begin(self, mono: float, failed: int) -> None:
-        """Where counting begins, unless it has begun."""
-        if self._start is None:
-            self._start = (mono, failed)
-
-    def add(self, mono: float, failed: int) -> None:
-        """The number at a moment; moments rise."""
-        last = self._steps[-1] if self._steps else self._start
-        if last is None or last[1] != failed:
-            self._steps.append((mono, failed))
-
-    def since(self, mono: float) -> int | None:
-        """How many there were since a moment; None for one before the first that is known."""
-        if self._start is None:
-            return None
-        now = self._steps[-1][1] if self._steps else self._start[1]
-        for at, failed in reversed(self._steps):
-            if at <= mono + SLACK:
-                return now - failed
-        complete = len(self._steps) < STEPS and self._start[0] <= mono + SLACK
-        return now - self._start[1] if complete or abs(self._start[0] - mono) <= SLACK else None
 
 
 def _columns(

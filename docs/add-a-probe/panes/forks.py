@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple, cast
 
-from probes.fork_sample import ForkSample
+from probes.forks.sample import ForkSample
 
 from probes.core.delta import int_delta, seconds_between
 from probes.core.frame import Frame

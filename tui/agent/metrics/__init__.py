@@ -3,5 +3,5 @@
 
 It imports `probes`, `tui.agent.state.client_view` and prometheus_client, and nothing of HTTP.
 Begin with `tui.agent.metrics.collector` (one scrape), then `tui.agent.metrics.families` (what is
-exposed) and `tui.agent.metrics.probe_counters`.
+exposed) and `tui.agent.metrics.table_counters`.
 """

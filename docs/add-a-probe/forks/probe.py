@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from msgspec import Struct
-from probes.fork_sample import ForkSample
+from probes.forks.sample import ForkSample
 
 from probes.bpf.control_page import FILTER_HELPERS, FILTER_OFFSETS, Control, filter_defines
 from probes.bpf.maps import MappedArray
@@ -45,7 +45,7 @@ class ForkProbe(Probe):
         """One program on the scheduler's event."""
         cpus = kernel.possible_cpus()
         return Plan(
-            source="forks.bpf.c",
+            source="forks/forks.bpf.c",
             attach=[Attach(kind="raw_tracepoint", function="on_fork", target="sched_process_fork")],
             maps=["control", "created"],
             defines={**filter_defines(), "PT_CPUS": cpus},
