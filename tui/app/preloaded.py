@@ -12,24 +12,11 @@ import pkgutil
 from contextlib import suppress
 from importlib import import_module
 
-from tui.export.write import ending_of
+from tui.export.write import ending_of, new_summarizer
 from tui.registry import REGISTRY
 
-OURS = (
-    "tui.shared",
-    "tui.settings",
-    "tui.terminal",
-    "tui.panes",
-    "tui.sessions",
-    "tui.widgets",
-    "tui.hosts",
-    "tui.export",
-    "tui.app",
-    "tui.app.controllers",
-    "tui",
-    "probes",
-)
-ELSEWHERE = {"tui.agent", "tui.commands", "tui.demo", "tui.cli", "probes.data"}
+ELSEWHERE = ("tui.agent", "tui.commands", "tui.demo", "tui.cli", "probes.data", "probes.doctor")
+"""What a dashboard has no use for: of these packages, all modules."""
 LATE = (
     "textual.command",
     "textual.widgets._input",
@@ -63,6 +50,7 @@ DRAWN = 60.0
 def for_file(path: str) -> None:
     """Import all that writing a snapshot to this file needs; raises ProbeError for its ending."""
     ending = ending_of(path)
+    new_summarizer()
     if ending != ".json":
         # The picture is of an ordinary terminal, whatever this is run from.
         os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -76,9 +64,9 @@ def for_file(path: str) -> None:
 
 def everything() -> None:
     """Import what a dashboard may ever need; what is not installed is not needed."""
-    for package in OURS:
-        for module in pkgutil.iter_modules(import_module(package).__path__, f"{package}."):
-            if module.name not in ELSEWHERE and module.name not in OURS:
+    for package in ("tui", "probes"):
+        for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
+            if not f"{module.name}.".startswith(tuple([f"{name}." for name in ELSEWHERE])):
                 with suppress(ImportError):
                     import_module(module.name)
     for name in LATE:
