@@ -16,7 +16,9 @@ from probes.core.frame import Frame, Host
 from probes.core.readings import Reading
 from probes.core.sample import Counts, Histogram, Sample
 from probes.execs.sample import ExecEvent, ExecSample, ExitEvent
+from probes.latency import sum as latency_sum
 from probes.latency.sample import LatencySample, Spent, Target
+from probes.pmc import sum as pmc_sum
 from probes.pmc.sample import CpuTimes, PmcSample, TaskTimes
 from probes.report.stream import dumps, stream_object
 from probes.report.summary import Summarizer, Summary, summarize
@@ -375,7 +377,9 @@ def test_what_is_left_out_of_sums_changes_no_summary(monkeypatch: pytest.MonkeyP
     limits = LIMITS.scaled(0.03)
     whole = summed(*frames, limits=limits)
     monkeypatch.setattr(accumulators, "ROOM", 10)
-    monkeypatch.setattr(retention, "KEPT", max(limits.processes, limits.matrix, limits.behind))
+    most = max(limits.processes, limits.matrix, limits.behind)
+    for module in (retention, latency_sum, pmc_sum):
+        monkeypatch.setattr(module, "KEPT", most)
     monkeypatch.setattr(syscall_sum, "KEPT", limits.matrix)
     summarizer = Summarizer(KINDS)
     for total in summarizer.sums.values():
