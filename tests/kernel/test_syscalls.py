@@ -63,7 +63,8 @@ def test_one_million_calls_are_one_million(live: Live, calls: Path) -> None:
     assert mine(view, work.pid)["getppid"] == Counts(1_000_000, 0)
     (row,) = [row for row in view.calls if row.name == "getppid"]
     others = sum(n.n for (pid, name), n in view.matrix.items() if name == "getppid")
-    assert row.count == others + view.unattributed
+    # Calls without a process may be of any name: another program's, where there are many.
+    assert 0 <= row.count - others <= view.unattributed
     assert after.comms[work.pid] == "million"
     assert [p.comm for p in view.processes_of("getppid") if p.pid == work.pid] == ["million"]
     # The first column of a pane, of all others, must hold the busiest.
