@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Structures that BPF programs and user space share, stated once.
 
-`tests/unit/test_layouts.py` has clang compare each with the C. Numbers have the machine's own order
-of bytes; nothing is padded that the C does not name.
+`tests/unit/probes/bpf/test_layouts.py` has clang compare each with the C. Numbers have the
+machine's own order of bytes; nothing is padded that the C does not name.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 AGENT = ROOT / "tui" / "agent"
 LAYERS = (
     ("errors", "malloc_trim", "options", "owner_token", "sd_notify"),

@@ -18,7 +18,7 @@ from probes.core import kernel
 from probes.core.errors import ProbeError
 from probes.recording.file import Reader
 from tests.paths import ROOT
-from tests.unit.test_recording import make_frames, write
+from tests.unit.probes.recording.test_recording import make_frames, write
 from tui import cli
 from tui.registry import names
 

@@ -14,8 +14,8 @@ from probes.core.sample import Sample
 from probes.recording import bounded_json
 from probes.recording.codec import FrameCodec
 from probes.report.stream import stream_object
-from tests.unit.test_limits import BASE
-from tests.unit.test_recording import make_frames
+from tests.unit.probes.core.test_limits import BASE
+from tests.unit.probes.recording.test_recording import make_frames
 from tui.panes.heatmap import Heat, Moment
 from tui.registry import REGISTRY
 

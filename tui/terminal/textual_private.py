@@ -2,11 +2,11 @@
 """All private parts of Textual that this program uses, under public names.
 
 Textual is pinned exactly, because another version may have other private parts. Each part has
-its reason here; `tests/unit/test_textual_private.py` checks that no other module uses any, that
-those which are overridden exist, and that the version is pinned. What they do together is tested
-by tests/pilot/test_slow_link.py (repaints), tests/unit/test_tui_compositor.py (changed cells),
-tests/pilot/test_palette.py (errors), and tests/kernel/test_wire.py with test_terminal_restored.py
-(driver, signals, keys).
+its reason here; `tests/unit/tui/terminal/test_textual_private.py` checks that no other module uses
+any, that those which are overridden exist, and that the version is pinned. What they do together is
+tested by tests/pilot/test_slow_link.py (repaints), tests/unit/tui/terminal/test_tui_compositor.py
+(changed cells), tests/pilot/test_palette.py (errors), and tests/kernel/test_wire.py with
+test_terminal_restored.py (driver, signals, keys).
 """
 
 from __future__ import annotations
