@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 import select
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -42,6 +43,10 @@ SHORT = 2e6
 """Nanoseconds that are slept instead of waiting for messages: poll(2) counts milliseconds."""
 MOMENT = 20_000_000
 """Nanoseconds after which at the earliest it is tried again to attach what is not let go of yet."""
+MOST_URGENT = 1_000_000
+"""Microseconds of a CPU that are taken before others without a pause at most."""
+REAL_TIME = (os.SCHED_FIFO, os.SCHED_RR, 6)
+"""Policies that come before others already; 6 is SCHED_DEADLINE."""
 OWN_CALLS, ROUNDS = 20, 4
 """System calls by which it is measured what one costs more within a burst, and how often."""
 _random = SystemRandom()
@@ -251,22 +256,34 @@ class Bursts:
 class Urgent:
     """Within it this process is scheduled before all usual ones, where it may be.
 
-    Children are not: they get the usual policy when they are forked.
+    Children are not: they get the usual policy when they are forked. A process that is scheduled
+    in real time already stays as it is.
     """
 
     def __init__(self) -> None:
-        self._usual = os.sched_getscheduler(0), os.sched_getparam(0)
+        """Ends the process by SIGXCPU where it ever takes a CPU for MOST_URGENT without a pause."""
+        self._policy, self._param = os.sched_getscheduler(0), os.sched_getparam(0)
+        self._usual = self._policy & ~os.SCHED_RESET_ON_FORK not in REAL_TIME
+        if self._usual:
+            _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+            soft = MOST_URGENT if hard == resource.RLIM_INFINITY else min(MOST_URGENT, hard)
+            resource.setrlimit(resource.RLIMIT_RTTIME, (soft, hard))
 
     def __enter__(self) -> None:
-        self._set(os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        if self._usual:
+            self._set(os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
     def __exit__(self, *error: object) -> None:
-        self._set(*self._usual)
+        # Without CAP_SYS_NICE a process may give real time back, but not that flag.
+        if self._usual and not self._set(self._policy, self._param):
+            self._set(self._policy | os.SCHED_RESET_ON_FORK, self._param)
 
-    def _set(self, policy: int, param: os.sched_param) -> None:
+    def _set(self, policy: int, param: os.sched_param) -> bool:
         # Some cgroups and containers allow none of it.
         with suppress(OSError):
             os.sched_setscheduler(0, policy, param)
+            return True
+        return False
 
 
 def _own_calls() -> int:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +28,20 @@ from probes.pmc.view import pmc_view
 from probes.syscalls.sample import SyscallSample
 from probes.syscalls.view import syscall_view
 from tests.kernel import burst_truth
-from tests.kernel.harness import Live, Work, eventually, held_programs, programs_of
+from tests.kernel.harness import (
+    DEADLINE,
+    Live,
+    Work,
+    children_of,
+    eventually,
+    held_programs,
+    is_running,
+    left_in_kernel,
+    program_ids,
+    programs_of,
+)
+from tests.kernel.terminal import PROBETOP
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.kernel
 LEVELS = bursts(1.0, QUICK_BURSTS)
@@ -106,6 +121,61 @@ def test_nothing_is_attached_after_the_end_of_the_broker(calls: Path, number: in
     finally:
         live.close()
     assert not held_programs()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_is_attached_after_the_end_of_a_stream(calls: Path, number: int) -> None:
+    before = program_ids()
+    command = [*PROBETOP, "stream", "-i", "0.2", "--probes", "syscalls", "--budget", "0.5"]
+    # A shell that is not interactive has what it starts ignore ctrl+C.
+    usual = [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)]
+    try:
+        stream = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    finally:
+        signal.signal(signal.SIGINT, usual[0])
+        signal.signal(signal.SIGHUP, usual[1])
+    with stream, Work(calls, "until", "1000", "storm") as storm:
+        try:
+            storm.go()
+            assert stream.stdout is not None
+            assert any('"sampling ' in line for line in stream.stdout)
+            broker, *_ = children_of(stream.pid)
+            # These are for the process that has the screen, or the stream, not for its broker.
+            for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                os.kill(broker, ignored)
+            assert any('"sampling ' in line for line in stream.stdout)
+            stream.send_signal(number)
+            stream.stdout.read()
+            assert stream.wait(DEADLINE) == (-number if number == signal.SIGKILL else 0)
+            eventually("the broker has ended", lambda: not is_running(broker))
+            eventually("nothing is left", lambda: not left_in_kernel(before))
+        finally:
+            stream.kill()
+        storm.work()
+
+
+def urgent(code: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own that may be scheduled before others."""
+    begin = "import os, time\nfrom probes.bursts import Urgent\n"
+    command = [sys.executable, "-c", begin + code]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE)
+
+
+def test_who_ever_goes_on_before_others_is_ended() -> None:
+    loop = "with Urgent():\n    while time.process_time() < 10: pass"
+    assert urgent(loop).returncode == -signal.SIGXCPU
+
+
+def test_to_come_before_others_is_given_back_by_who_may_not_ask_for_it_again() -> None:
+    drop = "with Urgent():\n    print(os.sched_getscheduler(0) & 15)\n    os.setuid(65534)\n"
+    done = urgent(drop + "print(os.sched_getscheduler(0) & 15)")
+    assert done.stdout.split() == [str(os.SCHED_FIFO), str(os.SCHED_OTHER)], done
+
+
+def test_a_process_in_real_time_keeps_its_policy() -> None:
+    have = "os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(7))\n"
+    told = "with Urgent(): print(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)"
+    assert urgent(have + told).stdout.split() == [str(os.SCHED_RR), "7"]
 
 
 def test_steady_calls_are_within_the_interval(tmp_path: Path) -> None:

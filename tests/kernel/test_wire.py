@@ -209,7 +209,10 @@ def test_ctrl_z_gives_the_shell_its_terminal_and_fg_takes_it_back() -> None:
     eventually("nothing is left", lambda: not left_in_kernel(before))
 
 
-def test_a_storm_of_sizes_ends_in_the_last() -> None:
+def test_a_storm_of_sizes_ends_in_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a shell has exported stays as it was, whatever size the window has by now.
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
     rng = random.Random(7)
     with started() as tty:
         sizes = [(1, 1), (500, 200), (2, 50), (200, 2), (80, 24)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import signal
 import sys
 import time
@@ -47,8 +48,9 @@ class WireDriver(OpenDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         assert sys.__stderr__ is not None
+        self._output = sys.__stderr__.fileno()
         self.wire = Wire(
-            sys.__stderr__.fileno(),
+            self._output,
             on_idle=lambda: self._tell(WireIdle()),
             on_death=lambda: self._tell(HungUp()),
             encoding=sys.__stderr__.encoding,
@@ -141,6 +143,10 @@ class WireDriver(OpenDriver):
         size = Size(*self.terminal_size())
         self.application.post_message(events.Resize(size, size))
 
+    def terminal_size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal that is written to."""
+        return size_of(self._output)
+
     def on_stop_signal(self, *_: object) -> None:
         """Suspend, but not in the middle of whatever the signal came into."""
         self._soon(self._suspend)
@@ -218,6 +224,19 @@ def _patience(parser: XTermParser) -> float | None:
     """Seconds until an escape that nothing followed was the key; None if there is none."""
     due = escape_due(parser)
     return None if due is None else max(0.0, due - time.monotonic())
+
+
+def size_of(fd: int) -> tuple[int, int]:
+    """Columns and rows of a terminal; the environment's if it does not know them, else 80 by 24.
+
+    COLUMNS and LINES are of the moment when they were set, the terminal's own are always right.
+    """
+    with suppress(OSError):
+        columns, rows = os.get_terminal_size(fd)
+        if columns and rows:
+            return columns, rows
+    columns, rows = shutil.get_terminal_size()
+    return columns, rows
 
 
 def of(app: App[Any]) -> WireDriver | None:

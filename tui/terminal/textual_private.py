@@ -106,9 +106,13 @@ class OpenDriver(LinuxDriver):
         """The application is to give the terminal back when it is stopped."""
         return self._auto_restart
 
+    # LinuxDriver believes COLUMNS and LINES of the environment, which change with no window.
+    def _get_terminal_size(self) -> tuple[int, int]:
+        return self.terminal_size()
+
     def terminal_size(self) -> tuple[int, int]:
         """Columns and rows of the terminal."""
-        return self._get_terminal_size()
+        raise NotImplementedError
 
 
 class OpenScreen(Screen[Any]):
