@@ -11,7 +11,7 @@ from probes import bpfsys, memory_locks
 from probes.attach import probe_event
 from probes.base import ProbeError
 from probes.messages import Recipe
-from probes.open_file import OpenFile
+from probes.open_file import OpenFile, version_of
 
 MULTI = "_multi"
 
@@ -27,10 +27,12 @@ def check(recipes: Sequence[Recipe], held: Sequence[int]) -> None:
     """
     for number in sorted({one.file for one in recipes if one.places}):
         file = OpenFile(os.dup(held[number]), "")
-        if {file.version} != {one.version for one in recipes if one.places and one.file == number}:
-            raise ChangedError("the file was changed since it was read", "")
         memory_locks.check(file)
         file.close()
+        # Processes may take seconds to answer: the file is to be what it was after that.
+        version = version_of(os.fstat(held[number]))
+        if {version} != {one.version for one in recipes if one.places and one.file == number}:
+            raise ChangedError("the file was changed since it was read", "")
 
 
 def attach(recipe: Recipe, programs: Sequence[int], held: Sequence[int], links: list[int]) -> None:
