@@ -11,7 +11,7 @@ from probes.bpf import bpf_syscall
 from probes.bpf.attach import probe_event
 from probes.core.errors import ProbeError
 from probes.host import memory_locks
-from probes.host.open_file import OpenFile
+from probes.host.open_file import OpenFile, version_of
 from probes.ipc.messages import Recipe
 
 MULTI = "_multi"
@@ -29,10 +29,12 @@ def check(recipes: Sequence[Recipe], held: Sequence[int]) -> None:
     """
     for number in sorted({one.file for one in recipes if one.places}):
         file = OpenFile(os.dup(held[number]), "")
-        if {file.version} != {one.version for one in recipes if one.places and one.file == number}:
-            raise ChangedError("the file was changed since it was read", "")
         memory_locks.check(file)
         file.close()
+        # Processes may take seconds to answer: the file is to be what it was after that.
+        version = version_of(os.fstat(held[number]))
+        if {version} != {one.version for one in recipes if one.places and one.file == number}:
+            raise ChangedError("the file was changed since it was read", "")
 
 
 def attach(recipe: Recipe, programs: Sequence[int], held: Sequence[int], links: list[int]) -> None:

@@ -5,9 +5,10 @@ As `probes.broker.burst_timer`, but the broker waits for nothing: to change the 
 processes that run a file takes the kernel about ten milliseconds, and to forget a uprobe a hundred.
 A child process makes each burst. It attaches, opens the gate, waits, closes the gate and detaches.
 It has all descriptors by itself, so that they are closed however it ends. When it has ended, the
-burst is reported with the time that all of it took on a CPU. A burst that could not be made, for
-whatever reason may have gone at the next, is left out and counted: the next one stands for its
-period too.
+burst is reported with the time that all of it took on a CPU. All children together are paced, as
+others of the broker's are: bursts come later where they take too much. A burst that could not be
+made, for whatever reason may have gone at the next, is left out and counted: the next one stands
+for its period too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from probes.broker.units import Bound, Units
 from probes.core.errors import ProbeError
 from probes.ipc import packets
 from probes.ipc.child_process import PR_SET_PDEATHSIG, close_others
+from probes.ipc.cpu_pace import Pace
 from probes.ipc.messages import Burst, BurstReport, Taken
 
 MOST_SCHEDULES, AT_ONCE = 64, 4
@@ -80,6 +82,7 @@ class LongBursts:
         self._send = send
         self._schedules: dict[_Key, _Schedule] = {}
         self._ending: set[int] = set()
+        self._pace = Pace()
 
     def ask(self, wish: Burst) -> bool:
         """Attach a group in bursts from now on, or in other ones; False if it is not for us."""
@@ -133,9 +136,9 @@ class LongBursts:
 
     def timeout(self) -> float | None:
         """Seconds until something is to be done, None for nothing."""
-        now = time.monotonic_ns()
+        now, delay = time.monotonic_ns(), int(self._pace.delay() * 1e9)
         due = [
-            one.at - now if not one.pid else one.begun + one.on + int(LAST * 1e9) - now
+            max(delay, one.at - now) if not one.pid else one.begun + one.on + int(LAST * 1e9) - now
             for one in self._schedules.values()
             if one.pid or (not one.waits and self._running < AT_ONCE)
         ]
@@ -147,19 +150,19 @@ class LongBursts:
         for key, one in list(self._schedules.items()):
             if one.pid and (one.source in ready or now - one.begun > one.on + LAST * 1e9):
                 self._end(key, one)
-            elif not one.pid and not one.waits and now >= one.at and self._running < AT_ONCE:
+            elif not one.pid and not one.waits and now >= one.at and self._may_begin():
                 self._begin(key, one)
         for pid in list(self._ending):
-            with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                    continue
-            self._ending.discard(pid)
+            self._reap(pid, os.WNOHANG)
 
     def close(self) -> None:
         """End all children."""
         for one in self._schedules.values():
             self._kill(one)
         self._schedules = {}
+
+    def _may_begin(self) -> bool:
+        return self._running < AT_ONCE and not self._pace.delay()
 
     @property
     def _running(self) -> int:
@@ -194,13 +197,9 @@ class LongBursts:
         with suppress(ProcessLookupError):
             if not told:
                 os.kill(one.pid, signal.SIGKILL)
+        self._ending.add(one.pid)
         # It has closed all it had: what remains of its end takes no time.
-        try:
-            used = os.wait4(one.pid, os.WNOHANG if not told else 0)[2]
-        except ChildProcessError:
-            used = None
-        if not told:
-            self._ending.add(one.pid)
+        spent = self._reap(one.pid, os.WNOHANG if not told else 0)
         one.pid, one.source = 0, -1
         put_word(one.bound.gate, 0, 0)
         if len(told) < _TOLD.size:
@@ -210,7 +209,6 @@ class LongBursts:
         if number:
             self._skip(key, one, transient=number != errno.ESTALE)
             return
-        spent = used.ru_utime + used.ru_stime if used is not None else 0.0
         one.number += 1
         one.waits = True
         since, one.since = one.since, max(end, one.since + one.period)
@@ -218,6 +216,18 @@ class LongBursts:
         skipped, one.skipped = one.skipped, 0
         times = (since, begin, max(end, begin), one.since, edges, int(spent * 1e9))
         self._send(BurstReport(*key, one.number, "burst", *times, skipped=skipped))
+
+    def _reap(self, pid: int, options: int) -> float:
+        """CPU seconds that a child and its own ones took, 0.0 until it has ended; charge them."""
+        spent = 0.0
+        with suppress(ChildProcessError):
+            ended, _, used = os.wait4(pid, options)
+            if not ended:
+                return spent
+            spent = used.ru_utime + used.ru_stime
+            self._pace.charge(spent)
+        self._ending.discard(pid)
+        return spent
 
     def _skip(self, key: _Key, one: _Schedule, transient: bool) -> None:
         """Leave a burst out; what was tried too often has failed."""

@@ -49,6 +49,8 @@ CONFIDENCE = 0.95
 """How often an interval of confidence has the true count."""
 FEWEST = 4
 """Bursts from which one span is estimated at least; until there are so many nothing is known."""
+MOST_ERROR = 2.0**80
+"""Standard errors are not larger: no count is."""
 _Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 
@@ -142,7 +144,8 @@ def standard_error(n: float, variance: float, duty: Duty | None) -> float | None
     if duty is None:
         return None
     edges = n * duty.edges / duty.on / sqrt(12) if duty.on else 0.0
-    return hypot(sqrt(variance), edges * _Z / factor(duty))
+    # JSON has no infinity, and a recording may say that bursts took next to no time.
+    return min(MOST_ERROR, hypot(sqrt(variance), edges * _Z / factor(duty)))
 
 
 def errors_of(estimates: Estimates | None, duty: Duty | None) -> tuple[float | None, float | None]:

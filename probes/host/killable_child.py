@@ -50,7 +50,13 @@ def answers(
         raise
     finally:
         os.close(writing)
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:  # no descriptor is left
+        os.close(reading)
+        os.kill(pid, signal.SIGKILL)
+        _lingering.append(pid)
+        raise
     try:
         said = _Said(reading, pid, seconds)
         for _ in items:

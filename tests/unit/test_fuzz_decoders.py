@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -16,12 +17,18 @@ import pytest
 from probes.core.errors import ProbeError
 from probes.core.frame import Frame
 from probes.core.limits import CodecError
+from probes.core.sample import Duty, Estimate, Estimates, Sample
+from probes.execs.sample import ExecSample
+from probes.latency.sample import LatencySample
+from probes.pmc.bursts import BUSY, CLOCK, IDLE, MIGRATIONS, SWITCHES, WAIT
+from probes.pmc.sample import PmcSample
 from probes.recording.codec import FrameCodec
 from probes.recording.file import MAGIC, Reader
 from probes.recording.framing import DELTA, HEADER, KEY, Decoder
 from probes.recording.index import Recording
 from probes.recording.replay import ReplaySource
 from probes.report.stream import dumps, stream_object
+from probes.syscalls.sample import SyscallSample
 from tests.fuzzing import inputs, long
 from tests.pilot.fake import FakeSource
 from tests.unit.hostile import hostile_frames
@@ -44,6 +51,8 @@ KINDS = {entry.name: entry.probe_class() for entry in REGISTRY}
 PROTOBUF = (
     "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 )
+QUANTITIES = ("cycles", "page-faults", BUSY, CLOCK, IDLE, MIGRATIONS, SWITCHES, WAIT)
+"""Of what PMC estimates, some."""
 PAGES = 0.02
 """Of so many summaries the page is written: that takes long."""
 DATA = '<script type="application/json" id="probetop-data">'
@@ -55,6 +64,48 @@ def real_frames() -> list[Frame]:
     source.latency = True
     source.latencies.add("uprobe:libc:free")
     return [source.frame() for _ in range(3)]
+
+
+def sampled_frames() -> list[Frame]:
+    """Frames of a made-up machine whose probes are attached in bursts."""
+    return [_sampled(frame, at) for at, frame in enumerate(real_frames())]
+
+
+def _sampled(frame: Frame, at: int) -> Frame:
+    duty = Duty(4 * at, 0.1 * at, 4.0 * at, 0.001 * at, 3 * at)
+    one, both = Estimate(90 * at, 70 * at), Estimates(90 * at, 9 * at, 70 * at, 7 * at)
+    calls, execs, latency, pmc = (
+        frame.samples[name] for name in ("syscalls", "execs", "latency", "pmc")
+    )
+    assert isinstance(calls, SyscallSample)
+    assert isinstance(execs, ExecSample)
+    assert isinstance(latency, LatencySample)
+    assert isinstance(pmc, PmcSample)
+    rows = list(calls.matrix)[:9]
+    targets = {
+        spec: replace(target, duty=duty, estimated=one, in_bursts=target.histogram)
+        for spec, target in latency.targets.items()
+    }
+    samples: dict[str, Sample] = {
+        "syscalls": replace(
+            calls, duty=duty, estimated_total=both, estimated_matrix=dict.fromkeys(rows, both),
+            estimated={name: both for _, name in rows},
+            estimated_errnos={(name, "EAGAIN"): one for _, name in rows},
+            estimated_processes={pid: both for pid, _ in rows},
+        ),
+        "execs": replace(execs, failed_duty=duty, estimated_failed=one),
+        "latency": replace(
+            latency, targets=targets, estimated_processes={(spec, 7): one for spec in targets},
+            estimated_texts={(spec, "text"): one for spec in targets},
+        ),
+        "pmc": replace(
+            pmc, duty=duty,
+            estimated={(pid, name): one for pid in pmc.tasks for name in QUANTITIES},
+            estimated_cpus={(cpu, name): one for cpu in pmc.cpus for name in QUANTITIES},
+            estimated_machine=dict.fromkeys(QUANTITIES, one),
+        ),
+    }  # fmt: skip
+    return replace(frame, samples=samples)
 
 
 def record(mark: bytes, value: Any, seed: int = 0) -> bytes:
@@ -123,7 +174,7 @@ READERS = (show, show, stream, sum_up, scrape)
 def values() -> list[tuple[Any, Any]]:
     """Encoded Frames: each as a whole, and as the changes since the one before."""
     codec, out = FrameCodec(), []
-    for frames in (real_frames(), hostile_frames(2)):
+    for frames in (real_frames(), hostile_frames(2), sampled_frames()):
         for old, new in pairwise(frames):
             out.append((plain(codec.encode(old)), plain(codec.encode(new, old))))
     return out

@@ -21,6 +21,9 @@ from tui.agent.state.private_targets import MOST_KNOWN, PrivateTargets, in_file
 Sight = Literal["all", "token", "socket", "public"]
 """Who controls the agent, has a read token, may open the socket, is on this machine."""
 NOTHING: Mapping[Any, Any] = {}
+PROCESSES = ("processes", "estimated_processes")
+TEXTS = ("texts", "estimated_texts")
+"""Tables of a LatencySample by target and process, and by target and text."""
 WITHHELD = "only who controls the agent is told why"
 
 
@@ -46,8 +49,9 @@ class View:
 
     def _sample(self, sample: Sample) -> Sample:
         if isinstance(sample, LatencySample):
-            if sample.texts and not self.contents:
-                sample = replace(sample, texts=NOTHING)
+            if not self.contents and any(getattr(sample, name) for name in TEXTS):
+                without: dict[str, Any] = dict.fromkeys(TEXTS, NOTHING)
+                sample = replace(sample, **without)
             return self._latency(sample)
         if isinstance(sample, ExecSample):
             if sample.names and not self.names:
@@ -67,12 +71,11 @@ class View:
         if all(target is sample.targets.get(spec) for spec, target in targets.items()):
             return sample
         label = self.private.label
-        return replace(
-            sample,
-            targets=targets,
-            processes={(label(spec), pid): n for (spec, pid), n in sample.processes.items()},
-            texts={(label(spec), text): n for (spec, text), n in sample.texts.items()},
-        )
+        tables: dict[str, Any] = {
+            name: {(label(spec), who): n for (spec, who), n in getattr(sample, name).items()}
+            for name in (*PROCESSES, *TEXTS)
+        }
+        return replace(sample, targets=targets, **tables)
 
     def targets(self, targets: Mapping[str, Target]) -> dict[str, Target]:
         """Targets by what is seen of their specs."""

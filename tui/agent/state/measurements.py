@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from probes.core.errors import ProbeError
 from probes.core.frame import Filters, Frame
@@ -23,7 +23,7 @@ from probes.probe import Probe
 from probes.report.summary import Summarizer
 from tui.agent.errors import Refused
 from tui.agent.malloc_trim import returning_memory
-from tui.agent.state.client_view import View
+from tui.agent.state.client_view import PROCESSES, TEXTS, View
 from tui.agent.state.probe_control import Control
 from tui.export.write import content
 from tui.settings.validators import shown
@@ -300,12 +300,12 @@ def _take(run: Run, frame: Frame, readers: View | None) -> None:
 
 def _narrowed(sample: LatencySample, specs: frozenset[str]) -> LatencySample:
     """The Sample with these targets alone."""
-    return replace(
-        sample,
-        targets={spec: target for spec, target in sample.targets.items() if spec in specs},
-        processes={key: spent for key, spent in sample.processes.items() if key[0] in specs},
-        texts={key: spent for key, spent in sample.texts.items() if key[0] in specs},
-    )
+    tables: dict[str, Any] = {
+        name: {key: n for key, n in getattr(sample, name).items() if key[0] in specs}
+        for name in (*PROCESSES, *TEXTS)
+    }
+    targets = {spec: target for spec, target in sample.targets.items() if spec in specs}
+    return replace(sample, targets=targets, **tables)
 
 
 def _packed(summarizer: Summarizer) -> bytes:

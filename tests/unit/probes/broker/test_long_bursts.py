@@ -22,6 +22,7 @@ from probes.broker.long_bursts import MOST_LINKS, MOST_SKIPPED, LongBursts
 from probes.broker.units import Bound
 from probes.core.errors import ProbeError
 from probes.host.open_file import version_of
+from probes.ipc.cpu_pace import BURST
 from probes.ipc.messages import Burst, BurstReport, Recipe, Taken
 
 MANY = 60.0
@@ -164,6 +165,60 @@ def test_the_version_of_a_file_is_compared_before_each_burst(
         with pytest.raises(ChangedError):
             attach_again.check([recipe], [fd])
     os.close(fd)
+
+
+def test_the_version_is_compared_after_processes_were_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To ask all processes may take seconds, in which the file may be changed.
+    path = tmp_path / "program"
+    path.write_bytes(b"code")
+    monkeypatch.setattr("probes.memory_locks.check", lambda file: os.utime(path, ns=(1, 1)))
+    fd = os.open(path, os.O_RDONLY)
+    recipe = Recipe("uprobe", version=version_of(os.fstat(fd)), places=((0, 0),))
+    with pytest.raises(ChangedError):
+        attach_again.check([recipe], [fd])
+    os.close(fd)
+
+
+def test_what_bursts_take_of_the_cpus_is_bounded(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attach(*recipe: Any) -> None:
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+
+    monkeypatch.setattr(attach_again, "attach", attach)
+    machine.ask(on=1)
+    machine.run(lambda: machine.made())
+    left = BURST - machine.bursts._pace._left
+    assert left > 0.01, "what a burst took is charged"
+    machine.bursts._pace.charge(1e6)
+    schedule = machine.bursts._schedules[1, 3]
+    schedule.at = 0
+    machine.bursts.run()
+    assert not schedule.pid
+    assert (machine.bursts.timeout() or 0.0) > 1.0, "nobody wakes up for it"
+
+
+def test_what_a_killed_burst_took_is_charged(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attach(*recipe: Any) -> None:
+        end = time.process_time() + MANY
+        while time.process_time() < end:
+            pass
+
+    monkeypatch.setattr(attach_again, "attach", attach)
+    machine.ask(on=1)
+    schedule = machine.bursts._schedules[1, 3]
+    schedule.at = 0
+    machine.run(lambda: schedule.pid)
+    time.sleep(0.5)
+    machine.bursts.forget(1, [3])
+    machine.run(lambda: not machine.bursts._ending)
+    assert BURST - machine.bursts._pace._left > 0.01
 
 
 def test_what_is_not_alone_or_has_too_many_links_is_refused() -> None:

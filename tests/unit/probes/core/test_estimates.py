@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from math import isfinite
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ from probes.core.frame import Frame, Host
 from probes.core.sample import Counts, Duty, Estimates
 from probes.ipc.messages import BurstReport
 from probes.recording.codec import FrameCodec
-from probes.report.stream import stream_object
+from probes.report.stream import dumps, stream_object
 from probes.sums.accumulators import Tick, sum_of
 from probes.syscalls.probe import SyscallProbe
 from probes.syscalls.sample import SyscallSample
@@ -251,3 +252,11 @@ def test_the_stream_says_null_where_bursts_cannot_tell() -> None:
     told = stream_object(frame(1.0, 0), at, {"syscalls": SyscallProbe})["probes"]["syscalls"]
     (line,) = told["rows"]
     assert (line["estimated"], line["error"], line["errors_error"]) == (10_000, None, None)
+
+
+def test_an_error_is_finite_whatever_a_recording_says() -> None:
+    duty = Duty(bursts=9, on=5e-324, seconds=36.0, edges=1e11, freedom=9)
+    error = standard_error(2**72 - 1, 2**144 - 1, duty)
+    assert error is not None
+    assert isfinite(factor(duty) * error)
+    dumps({"error": error})

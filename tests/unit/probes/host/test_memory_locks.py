@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -270,3 +271,26 @@ def test_many_that_answer_slowly_are_waited_for_together_to_a_limit(
             memory_locks.check(open_file("/bin/true"))
     # It is not tried again for each target.
     assert len(calls) == 1
+
+
+def test_nothing_is_left_of_a_question_for_which_no_descriptor_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def wait(item: int) -> bytes:
+        time.sleep(SECONDS)
+        return b""
+
+    before = set(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", fail)
+        with pytest.raises(OSError, match="open files"):
+            list(killable_child.answers([1], wait, SECONDS))
+    # The listing has a descriptor of its own while it is made, under the same number.
+    assert set(os.listdir("/proc/self/fd")) == before
+    (pid,) = killable_child._lingering
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    killable_child._reap()
+    assert not killable_child._lingering

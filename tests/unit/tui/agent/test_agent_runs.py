@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from probes.core.frame import Filters
+from probes.core.sample import Estimate
 from probes.host import content_file
+from probes.latency.sample import LatencySample, Spent
 from tests.unit.agent import Served, eventually
 from tui.agent.errors import Refused
 from tui.agent.http import schemas
@@ -114,6 +116,22 @@ def test_targets_are_there_for_as_long_as_a_run_needs_them(served: Served) -> No
     assert set(served.source.traced) == {"runq", "irq"}
     served.ask("DELETE", f"/v1/runs/{two}")
     eventually("it is gone", lambda: set(served.source.traced) == {"runq"})
+
+
+def test_a_run_has_rows_of_its_own_targets_alone() -> None:
+    mine, other = "uprobe:libc:malloc", "uprobe:libc:free"
+    sample = LatencySample(
+        processes={(mine, 1): Spent(1, 1), (other, 1): Spent(1, 1)},
+        texts={(mine, "a"): Spent(1, 1), (other, "a"): Spent(1, 1)},
+        estimated_processes={(mine, 1): Estimate(1, 1), (other, 1): Estimate(1, 1)},
+        estimated_texts={(mine, "a"): Estimate(1, 1), (other, "a"): Estimate(1, 1)},
+    )
+    narrowed = measurements._narrowed(sample, frozenset([mine]))
+    tables = (
+        narrowed.processes, narrowed.texts, narrowed.estimated_processes, narrowed.estimated_texts,
+    )  # fmt: skip
+    for table in tables:
+        assert [spec for spec, _ in table] == [mine]
 
 
 def test_a_target_that_a_client_adds_as_well_stays(served: Served) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from probes.core.cgroup_names import CgroupName
 from probes.core.frame import Frame
+from probes.core.sample import Estimate
 from probes.execs.sample import ExecEvent, ExecSample
 from probes.host import content_file
 from probes.latency.sample import LatencySample, Spent, Target
@@ -23,11 +24,13 @@ from tui.agent.http import admission
 from tui.agent.http.frame_streams import RECORDS
 from tui.agent.options import Listen
 from tui.agent.state import private_targets
+from tui.agent.state.client_view import views
 from tui.agent.state.private_targets import PrivateTargets, seen_by_all
 
 CONTAINER = "0123456789ab" * 5 + "0123"
 CGROUP = f"/system.slice/docker-{CONTAINER}.scope"
 POD = "secret-pod"
+WORDS = "words-of-a-query"
 SECRETS = ("hidden-folder", "hidden-function", "hidden-reason", "hidden-mend")
 GETS = (
     "/v1/probes",
@@ -135,7 +138,8 @@ def push_named(served: Served) -> Frame:
     samples["execs"] = replace(execs, events=events, names={CGROUP: named})
     samples["latency"] = replace(
         latency, why=f"hidden-reason: /{spec}", processes={(spec, 7): Spent(1, 2)}, comms={7: "x"},
-        texts={(spec, "t"): Spent(1, 2)},
+        texts={(spec, WORDS): Spent(1, 2)}, estimated_processes={(spec, 7): Estimate(1, 2)},
+        estimated_texts={(spec, WORDS): Estimate(1, 2)},
     )  # fmt: skip
     made = replace(frame, samples=samples)
     served.source.on_frame(made)
@@ -199,7 +203,27 @@ def test_readers_frames_have_neither(served: Served) -> None:
         assert [word for word in SECRETS if word in repr(texts)] == []
         assert all("uprobe:private-1" in text for text in texts)
         assert any((POD in text) == told for text in texts)
+        public = served.kind == "public"  # type: ignore[attr-defined]
+        assert not (public and WORDS in repr(texts))
         eventually("it has gone", lambda: len(served.agent.streams) == 0)
+
+
+def test_every_table_of_targets_has_labels_and_no_texts_for_the_public() -> None:
+    spec = "uprobe:/hidden-folder/x:f"
+    tables: dict[str, Any] = {
+        name: {(spec, WORDS if "Name" in hint else 7): Estimate(1, 2)}
+        for name, hint in LatencySample.__annotations__.items()
+        if hint.startswith("Mapping[tuple[")
+    }
+    assert len(tables) >= 4
+    sample = LatencySample(state="on", targets={spec: Target(spec=spec, state="on")}, **tables)
+    seen = views(PrivateTargets())
+    for sight in ("token", "socket", "public"):
+        shown = seen[sight]._sample(sample)
+        assert "hidden-folder" not in repr(shown)
+        assert (WORDS in repr(shown)) == (sight != "public")
+        assert isinstance(shown, LatencySample)
+        assert shown.estimated_processes
 
 
 def test_names_that_runtimes_told_are_for_tokens(served: Served) -> None:
