@@ -156,7 +156,7 @@ def test_nothing_is_attached_after_the_end_of_a_stream(calls: Path, number: int)
 
 def urgent(code: str) -> subprocess.CompletedProcess[str]:
     """A process of its own that may be scheduled before others."""
-    begin = "import os, time\nfrom probes.bursts import Urgent\n"
+    begin = "import os, time\nfrom probes.broker.burst_timer import Urgent\n"
     command = [sys.executable, "-c", begin + code]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=DEADLINE)
 

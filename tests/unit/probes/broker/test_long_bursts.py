@@ -173,7 +173,7 @@ def test_the_version_is_compared_after_processes_were_asked(
     # To ask all processes may take seconds, in which the file may be changed.
     path = tmp_path / "program"
     path.write_bytes(b"code")
-    monkeypatch.setattr("probes.memory_locks.check", lambda file: os.utime(path, ns=(1, 1)))
+    monkeypatch.setattr("probes.host.memory_locks.check", lambda file: os.utime(path, ns=(1, 1)))
     fd = os.open(path, os.O_RDONLY)
     recipe = Recipe("uprobe", version=version_of(os.fstat(fd)), places=((0, 0),))
     with pytest.raises(ChangedError):
