@@ -239,7 +239,7 @@ async def test_a_command_to_the_kernel_is_refused_in_one_line(
         source.push(3)
         await pilot.pause()
         await pilot.press("v", "left", *keys)
-        assert "this is the past, which nothing changes: press end for now" in footer(app)
+        assert "the past cannot be changed: press end for now" in footer(app)
         assert source.commands == []
         await pilot.press("escape", "end", *keys)
         assert len(source.commands) == 1

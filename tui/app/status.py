@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header and the footer say of the moment and of what the controllers do."""
+"""Collects the texts of the header and the footer from the controllers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tui.shared.text import fmt_bytes, fmt_clock
 from tui.widgets.header import HeaderState
 
 Hints = tuple[list[Hint], list[Hint]]
-"""Keys that do something now: before all others, and behind those of panes."""
+"""Keys for the start of the footer, and keys behind those of the panes."""
 
 
 class Status:
-    """Collects it from the controllers, in their order.
+    """Updates the header and the footer.
 
-    `tells` set what the header says; `marks` are what it points out; `hints` are the footer's keys.
+    `tells` are called to set the header's fields; `marks` return its marks; `hints` return the
+    footer's keys.
     """
 
     def __init__(self, view: View, board: DashboardScreen) -> None:
@@ -31,13 +32,13 @@ class Status:
         self.hints: Sequence[Callable[[], Hints]] = ()
 
     def refresh(self) -> None:
-        """Say in the header and the footer which moment this is."""
+        """Update the header and the footer, and repaint them."""
         self.tell()
         self._board.header.repaint()
         self._board.repaint_footer()
 
     def tell(self) -> None:
-        """Have the header and the footer say it when they are painted next."""
+        """Update the header and the footer for their next repaint."""
         view, header = self._view, self._board.header.state
         header.frame, header.before = view.travel.frame, view.travel.before
         header.paused = view.paused
@@ -56,7 +57,7 @@ class Status:
 
 
 def kept_words(view: View) -> str:
-    """In the past: how long and how large the history is, and if there was no room for more."""
+    """The history's length and size while the past is shown, and a note if it is full."""
     if view.replays or not view.in_past:
         return ""
     history = view.session.history

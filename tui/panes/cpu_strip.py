@@ -26,16 +26,16 @@ GAP = 2
 LEAST_BAR, SHORT_BAR = 8, 4
 LONGEST_BAR = 60
 GROUP = 8
-"""Cells of the heat strip that stay together, so that a CPU's number can be found."""
+"""Cells of the heat strip in one group, so that a CPU's number can be counted."""
 
 
 def rows_for(height: int) -> int:
-    """How many lines of a pane of `height` the CPUs may take."""
+    """Lines that the CPUs may use in a pane of `height` lines."""
     return 0 if height < 4 else max(1, min(8, height // 5))
 
 
 def strip(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
-    """The CPUs in at most `rows` lines, in as much detail as fits."""
+    """Draw all CPUs in at most `rows` lines, with as much detail as fits."""
     cpus = view.cpus
     if rows <= 0 or not cpus:
         return []
@@ -59,7 +59,7 @@ def _bar(row: CpuRow, cells: int, view: PmcView, look: Look) -> Span:
 
 
 def _ipc(row: CpuRow, view: PmcView) -> list[Span]:
-    """The IPC in five cells, nothing without hardware."""
+    """The IPC in five cells; empty without hardware counters."""
     if not view.sample.hardware:
         return []
     text = fmt_small(row.ipc)
@@ -69,7 +69,7 @@ def _ipc(row: CpuRow, view: PmcView) -> list[Span]:
 def _grid(
     view: PmcView, rows: int, width: int, fixed: int, least: int
 ) -> tuple[int, int, int] | None:
-    """Columns, lines and the cells of a bar, where an entry needs `fixed` cells beside it."""
+    """The columns, lines and cells of a bar; an entry needs `fixed` further cells."""
     across = max(1, (width - 1 + GAP) // (fixed + least + GAP))
     down = ceil(len(view.cpus) / across)
     if down > rows or fixed + least >= width:
@@ -116,7 +116,7 @@ def _shortest(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
 
 
 def _figures(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
-    """Without a bar: a number needs fewer bytes."""
+    """The entry without a bar, since a number needs fewer bytes."""
     label = max([len(f"cpu{row.cpu}") for row in view.cpus]) + 1
     grid = _grid(view, rows, width, label + (5 if view.sample.hardware else 0) + 6, 0)
     if grid is None:
@@ -133,7 +133,7 @@ def _figures(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
 
 
 def _rows(entries: Sequence[list[Span]], down: int) -> list[Line]:
-    """Entries column by column, as htop has its meters."""
+    """Arrange entries column by column, as htop arranges its meters."""
     lines = []
     for at in range(down):
         line: list[Span] = [(" ", "")]
@@ -152,7 +152,7 @@ def _cells(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
     down = ceil(len(view.cpus) / across)
     if down > rows:
         return []
-    # Lines of one length, and of whole groups.
+    # All lines have the same number of whole groups.
     across = ceil(ceil(len(view.cpus) / down) / GROUP) * GROUP
     lines = []
     for start in range(0, len(view.cpus), across):

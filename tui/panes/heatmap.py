@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations over time: a column an interval, a row a range of durations, colour for calls.
+"""Durations over time: one column per interval, one row per range of durations, colour for calls.
 
-Columns keep their place: when the room is full, all move left by a quarter of it. A map that
-moved by one column each time would be sent anew each time.
+Columns keep their place until the map is full, then all move left by a quarter: a map that scrolled
+in each interval would be sent as a whole each time.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from tui.shared.theme import Look
 COLUMNS = 240
 """Intervals that are kept for each target."""
 CLOCK = 20
-"""Columns from one time on the axis to the next."""
+"""Columns between two times on the axis."""
 LABEL = 5
 LEAST_ROWS = 5
 _COUNT_BITS = 48
 _MOST = (1 << _COUNT_BITS) - 1
 _DECADES = 4
-"""From the palest colour to the fullest: ten thousand times as many calls."""
+"""Decades between the palest and the strongest colour: a factor of ten thousand in calls."""
 
 
 class Moment(NamedTuple):
-    """An interval: Unix seconds of its end, its length in seconds."""
+    """An interval: its end in Unix seconds and its length in seconds."""
 
     time: float
     seconds: float
 
 
 class Heat:
-    """What the last intervals of each target held, in quarters of a power of two.
+    """Histograms of the last intervals for each target, in quarters of a power of two.
 
-    A column packs (position, count) pairs into 64 bits each, in rising order: a hundred
-    targets must not cost the memory that a hundred dictionaries an interval would.
+    A column packs each (position, count) pair into 64 bits, in rising order, because a dictionary
+    per interval needs too much memory for a hundred targets.
     """
 
     def __init__(self) -> None:
@@ -54,20 +54,20 @@ class Heat:
         self._columns: dict[str, deque[array[int]]] = {}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all intervals."""
         self.tick = 0
         self.moments.clear()
         self._end = None
         self._columns.clear()
 
     def gap(self, frame: Frame) -> None:
-        """Leave an empty column for an interval in which nothing was measured."""
+        """Add an empty column for an interval without a measurement."""
         if self.moments:
             self._leave(frame, sum(places(self._end, frame, 0.0)))
         self._end = frame.mono
 
     def _leave(self, frame: Frame, columns: int) -> None:
-        """So many empty columns, up to the end of the Frame's interval."""
+        """Add up to `COLUMNS` empty columns up to the end of the Frame's interval."""
         for back in range(min(columns, COLUMNS) - 1, -1, -1):
             self.tick += 1
             self.moments.append(Moment(frame.time - back * frame.interval, frame.interval))
@@ -80,9 +80,9 @@ class Heat:
         spent: Mapping[str, Mapping[int, int]],
         frame: Frame | None = None,
     ) -> None:
-        """Take in an interval: buckets by target. Targets that are not there are forgotten.
+        """Add an interval's buckets by target, and drop targets without any.
 
-        Where `frame`, with which it ends, came later than it should, empty columns go before.
+        If the `frame` at its end is late, empty columns come first.
         """
         if frame is not None:
             if self.moments:
@@ -104,7 +104,7 @@ class Heat:
             self._columns.setdefault(spec, deque(maxlen=COLUMNS)).append(packed)
 
     def extent(self, spec: str) -> tuple[int, int] | None:
-        """The lowest position that counted anything and the one after the highest."""
+        """The lowest position with a count, and the position after the highest."""
         filled = [column for column in self._columns.get(spec, ()) if column]
         if not filled:
             return None
@@ -113,15 +113,15 @@ class Heat:
         return low, high + 1
 
     def window(self, cells: int) -> tuple[int, int]:
-        """The ticks to be shown in `cells` cells: the first, and the one after the last."""
+        """The ticks to show in `cells` cells: the first, and the one after the last."""
         cells = min(cells, COLUMNS)
         step = max(1, cells // 4)
         return max(0, -(-(self.tick - cells) // step) * step), self.tick
 
     def rates(self, spec: str, first: int, low: int, step: int, rows: int) -> list[list[float]]:
-        """Calls a second by row (the lowest first) and tick, from tick `first` on.
+        """Calls per second by row (the lowest first) and by tick, starting with tick `first`.
 
-        A row holds `step` positions, the lowest begins at `low`.
+        A row covers `step` positions; the first row starts at `low`.
         """
         columns = list(self._columns.get(spec, ()))
         missing = self.tick - first - len(columns)
@@ -139,14 +139,14 @@ class Heat:
 
 
 def level(rate: float, top: float, steps: int) -> int:
-    """The step, from 1 to `steps`, of a rate on a scale that ends at `top`; 0 for none."""
+    """A rate's step, from 1 to `steps`, on a scale that ends at `top`; 0 for a rate of 0."""
     if rate <= 0:
         return 0
     return max(1, steps - int(-log10(rate / top) * steps / _DECADES))
 
 
 def ceiling(rates: Sequence[Sequence[float]]) -> float:
-    """The power of ten that no rate exceeds: a scale that moves seldom."""
+    """The smallest power of ten that no rate exceeds, so that the scale seldom changes."""
     most = max([max(row, default=0.0) for row in rates], default=0.0)
     return float(10.0 ** ceil(log10(most) - 1e-9)) if most > 0 else 1.0
 
@@ -154,7 +154,7 @@ def ceiling(rates: Sequence[Sequence[float]]) -> float:
 def heat_lines(
     heat: Heat, spec: str, scale: Scale, width: int, height: int, look: Look
 ) -> list[Line]:
-    """The heatmap in exactly `height` lines: a title with the colours' meaning, rows, axis."""
+    """The heatmap in exactly `height` lines: a title with the colour scale, the rows, the axis."""
     cells, rows = width - LABEL - 2, height - 2
     step = -(-(scale.high - scale.low) // rows)
     low = max(0, scale.low - (rows * step - (scale.high - scale.low)) // 2)
@@ -202,7 +202,7 @@ def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
 
 
 def _time_axis(heat: Heat, first: int, end: int, cells: int, look: Look) -> list[Span]:
-    """The axis, with the clock every so many columns: it moves only when they do."""
+    """The time axis; its times belong to fixed columns, so it moves only with them."""
     glyphs = look.glyphs
     axis = [glyphs.rule] * cells
     start = heat.tick - len(heat.moments)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations of one interval as columns over a logarithmic axis, percentiles marked on it."""
+"""The durations of an interval as columns over a logarithmic axis, with percentile marks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tui.shared.text import fit
 from tui.shared.theme import Look, graph, nice_ceiling
 
 LABEL = 5
-"""Cells for a label left of the axis."""
+"""Cells for a label on the left of the axis."""
 LEAST_ROWS = 5
-"""Two rows of columns, the title, the axis and its labels."""
+"""Least lines: two rows of columns, the title, the axis and its labels."""
 
 
 def histogram_lines(
     row: TargetRow, scale: Scale, title: Sequence[Span], width: int, height: int, look: Look
 ) -> list[Line]:
-    """The histogram in exactly `height` lines, its title among them."""
+    """The histogram in exactly `height` lines, including its title."""
     cells, rows = width - LABEL - 2, height - 3
     counts = spread(row.spent.buckets, scale, cells)
     whole = row.spent.n or 1
@@ -42,7 +42,7 @@ def _label(text: str) -> Span:
 
 
 def _axis(row: TargetRow, scale: Scale, cells: int, look: Look) -> list[Span]:
-    """The axis with its ticks; a percentile's mark stands at its cell, its name behind it."""
+    """The axis with ticks; each percentile has a mark at its cell and its name behind the mark."""
     glyphs = look.glyphs
     axis = [(glyphs.rule, "dim")] * cells
     for cell, _ in scale.labels(cells, gap=2):

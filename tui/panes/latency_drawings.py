@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the calls of one target take, drawn: its histogram and its heatmap."""
+"""The durations of one target as a histogram and a heatmap."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tui.shared.text import fmt_count, fmt_seconds, safe, shorten, wrap
 from tui.shared.theme import Look
 
 PAIR = 72
-"""Columns that a histogram and a heatmap need to stand beside each other."""
+"""Columns from which a histogram and a heatmap stand side by side."""
 
 
 class Drawings:
-    """Draws one target at a time. `heat` is what was measured by interval, of all targets."""
+    """Draws one target at a time; `heat` holds the intervals of all targets."""
 
     def __init__(self) -> None:
         self.heat = Heat()
         self._scales: dict[str, Scale] = {}
 
     def keep(self, specs: Collection[str]) -> None:
-        """Forget the axes of all other targets."""
+        """Drop the axes of all other targets."""
         self._scales = {spec: scale for spec, scale in self._scales.items() if spec in specs}
 
     def clear(self) -> None:
-        """Forget what was measured, and the axes."""
+        """Drop all intervals and axes."""
         self.heat.clear()
         self._scales.clear()
 
     def lines(self, row: Row, shows: str, size: tuple[int, int], look: Look) -> list[Line]:
         """The drawings of a target in (columns, lines).
 
-        `shows` is "histogram", "heatmap", or "both" where there is room.
+        `shows` is "histogram", "heatmap", or "both" if both fit.
         """
         width, height = size
         scale = self._scale(row, height)
@@ -59,7 +59,7 @@ class Drawings:
         return [(*compose(a, half, look.plain), *b) for a, b in zip(left, right, strict=True)]
 
     def _scale(self, row: Row, height: int) -> Scale | None:
-        """The axis of durations; None where there is nothing to draw, or no room."""
+        """The axis of durations; None if there is nothing to draw or it does not fit."""
         target = row.target.target
         extent = self.heat.extent(row.spec)
         if height < histogram.LEAST_ROWS or extent is None:
@@ -78,7 +78,7 @@ class Drawings:
 
 
 def _instead(row: Row, width: int, height: int) -> list[Line]:
-    """Why there is nothing to draw."""
+    """The text that says why there is nothing to draw."""
     target = row.target.target
     if target.state == "failed" or height < histogram.LEAST_ROWS:
         return [(), *why_lines(row, width)]
@@ -105,7 +105,7 @@ def _histogram(row: Row, scale: Scale, size: tuple[int, int], look: Look) -> lis
 def side_by_side(
     left: list[Line], right: list[Line], cells: int, height: int, look: Look
 ) -> list[Line]:
-    """Two blocks with a rule between them, `cells` of it on the left, filled up to `height`."""
+    """Join two blocks side by side, the left one `cells` wide, with a rule between them."""
     wall = (look.glyphs.wall, "rule")
     left = left + [()] * (height - len(left))
     right = right + [()] * (height - len(right))

@@ -41,11 +41,11 @@ from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fmt_count, fmt_within, safe, wrap
 
 LINGER = 10
-"""Intervals for which a process that does not run keeps its row, and marks their column."""
+"""Intervals that an idle process keeps its row, and that marks keep their column."""
 BUSIEST = 500
-"""Processes in the table while it is sorted by use: nobody scrolls further down."""
+"""Most processes in the table while it is sorted by use."""
 DRAWN = 16
-"""Lines from which a pane has room for graphs."""
+"""Lines from which the pane has graphs."""
 MODE_WORDS = {"all": "user+kernel", "user": "user only", "kernel": "kernel only"}
 
 
@@ -87,14 +87,14 @@ class PmcPane(Pane):
         passed = seconds_between(before, after)
         view = pmc_view(was, sample, counted_seconds(was, sample, passed))
         self._newest = (before, view)
-        # Without a Sample before, the counts may be of a longer time than one interval.
+        # Without an earlier Sample, the counts may cover more than one interval.
         if was is not None and was.state == "on" and was.generation == sample.generation:
             self.past.add(after, view)
         else:
             self.past.gap(after)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
-        """Compute the window's counts and feed the table in view."""
+        """Compute the window's counts and update the shown table."""
         super().show(since, after, passed)
         sample, was = self._samples(since, after)
         if sample is None:
@@ -117,7 +117,7 @@ class PmcPane(Pane):
     def _samples(
         self, before: Frame | None, after: Frame
     ) -> tuple[PmcSample | None, PmcSample | None]:
-        """The probe's own Samples, the newer one first: None unless it is on."""
+        """The probe's Samples, the newer one first; None unless the probe is on."""
         new = after.samples.get(self.name)
         old = before.samples.get(self.name) if before is not None else None
         return (
@@ -131,14 +131,14 @@ class PmcPane(Pane):
         return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
-        """Forget the past and quiet rows."""
+        """Drop the graphs and idle rows."""
         super().reset()
         self.past.clear()
         self._quiet.clear()
 
     @property
     def table(self) -> Table[Row]:
-        """The processes: sorted by cycles where those are counted, else by time on CPUs."""
+        """The table of processes, sorted by cycles if they are counted, else by CPU time."""
         sample = self.sample
         assert isinstance(sample, PmcSample)
         if sample.hardware not in self._tables:
@@ -173,14 +173,15 @@ class PmcPane(Pane):
         table.feed(rows)
 
     def _most(self, view: PmcView) -> int | None:
-        """How many of the busiest are enough: all, where another order or a text is asked for."""
+        """Most rows of the busiest processes; None (all) for another order or a text filter."""
         table = self.table
         by_use = table.sort_by == first_sort(table.columns, view.sample.hardware)
         return BUSIEST if by_use and not table.reverse and not self.filter else None
 
     def _resting(self, view: PmcView, aged: bool) -> list[Row]:
-        """Rows of processes that ran a moment ago, so that rows do not flicker; none of them
-        where more ran than are shown: the screen would wait for rows that it has no place for.
+        """Rows of processes that ran recently, so that rows do not flicker.
+
+        Empty if more processes ran than the table shows: there is no line left for idle ones.
         """
         if len(view.processes) > BUSIEST:
             self._quiet = {}
@@ -197,11 +198,11 @@ class PmcPane(Pane):
         return out
 
     def crumbs(self) -> list[str]:
-        """The process drilled into."""
+        """The process that is drilled into."""
         return [] if self.drilled is None else [f"{self.drilled.comm} {self.drilled.pid}"]
 
     def headline(self) -> list[Span]:
-        """What is counted, for how much of the time, and what that says of the machine."""
+        """The counted events, the share of time that they ran, and the machine's figures."""
         view = self.view
         if view is None:
             return []
@@ -227,14 +228,14 @@ class PmcPane(Pane):
             off = fmt_within(error * factor(view.duty), machine.switches)
             out.append((f" {self.look.glyphs.within}{off}", "dim"))
         if sample.given_up is not None:
-            # What it does without before why: a title is cut between figures.
+            # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
         if view.unattributed:
             out.append((f"  no process {fmt_count(view.unattributed / view.seconds)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
-        """CPUs, graphs where there is room, the table, what is to be noted."""
+        """The CPUs, the graphs if they fit, the table and the notes."""
         view = self.view
         if view is None:
             return []
@@ -248,7 +249,7 @@ class PmcPane(Pane):
         return lines + self.table.lines(width, room, self.look, focused) + notes
 
     def _one_process(self, view: PmcView, width: int, height: int, focused: bool) -> list[Line]:
-        """What is derived, a graph where there is room, the counters one by one."""
+        """The derived figures, a graph if it fits, and the counters one by one."""
         row = self.drilled
         ran = row if row is not None and (row.clock or row.switches) else None
         lines = pmc_detail.summary(ran, view, width)[: max(1, height // 3)]
@@ -270,7 +271,7 @@ class PmcPane(Pane):
         return graphs(self.past, view, safe_who, (width, rows), self.look, self.interval)
 
     def _chosen(self) -> int | None:
-        """The process that is drawn, None for the machine: the cursor at rest chooses none."""
+        """The process to draw; None draws the machine, as long as the cursor was not moved."""
         if self.drilled is not None:
             return self.drilled.number
         row = self.table.current() if self.table.selected is not None else None
@@ -282,7 +283,7 @@ class PmcPane(Pane):
         return sample.comms.get(number, "?")
 
     def _notes(self, view: PmcView, width: int) -> list[Line]:
-        """Why there is no hardware, what the mark means, what was left out."""
+        """Notes: the lack of hardware counters, the meaning of the mark, omitted events."""
         sample = view.sample
         notes: list[tuple[str, str]] = []
         if not sample.hardware and sample.reason:
@@ -315,11 +316,11 @@ class PmcPane(Pane):
 
     @property
     def drills(self) -> bool:
-        """A counter holds nothing further."""
+        """True for a process; a counter has no further level."""
         return super().drills and self.drilled is None
 
     def enter(self) -> bool:
-        """From a process to its counters, one by one."""
+        """Drill down from a process to its counters."""
         if self.view is None or self.drilled is not None:
             return False
         row = self.table.current()
@@ -332,7 +333,7 @@ class PmcPane(Pane):
         return True
 
     def back(self) -> bool:
-        """Back to the processes."""
+        """Return to the processes."""
         if self.drilled is None:
             return False
         self.drilled = None
@@ -341,7 +342,7 @@ class PmcPane(Pane):
         return True
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column, or the other way round."""
+        """Sort by the next column, or reverse the order."""
         if self.view is None:
             return
         (self.items if self.drilled is not None else self.table).sort(reverse)
@@ -353,27 +354,27 @@ class PmcPane(Pane):
         self._feed()
 
     def selected_pid(self) -> int | None:
-        """The process under the cursor, or the one drilled into."""
+        """The process id under the cursor, or of the process that is drilled into."""
         if self.drilled is not None:
             return self.drilled.pid
         row = self.table.current() if self.view is not None else None
         return None if row is None else row.pid
 
     def hints(self) -> list[tuple[str, str]]:
-        """g and u, where there is something to choose from."""
+        """The keys g and u, if there is a choice."""
         sample = self.sample
         choice = isinstance(sample, PmcSample) and (sample.hardware or self._own_events)
         return [("g", "next set"), ("u", "user/kernel")] if choice else []
 
     def options(self) -> list[tuple[str, str]]:
-        """What g and u do."""
+        """Palette entries for g and u."""
         return [
             ("g", f"PMC: next event set ({', '.join(SETS)})"),
             ("u", "PMC: count user and kernel, user only, or kernel only"),
         ]
 
     def press(self, key: str) -> bool:
-        """g takes the next event set, u the next of user and kernel."""
+        """g selects the next event set; u selects the next of user, kernel or both."""
         sample = self.sample
         if not isinstance(sample, PmcSample) or self.source is None or key not in ("g", "u"):
             return False

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table that rests: fixed columns, rows that move only when they must, a cursor that
-follows its row. Rows are any objects; a Column says how one of their fields looks.
+"""A table with fixed columns, rows that seldom move, and a cursor that follows its row.
+
+Rows are any objects; a Column formats one of their fields.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 SLACK = 1.10
 PEAK = 1.25
-"""How many times its present value a row may be ranked by, when it was as high just before."""
+"""A row is ranked by its recent peak, up to this factor above its present value."""
 READABLE = 40
-"""Cells that the growing column gets before others get more than they need."""
+"""Cells that the growing column gets before other columns get more than they need."""
 STICKY_ROWS = 100
-"""Rows that are kept from jumping; nobody sees the order of those further down."""
+"""Most rows at the top whose order is kept stable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[R]):
-    """One column: `cell` gives a row's text and style, `value` what to sort by.
+    """One column: `cell` returns a row's text and style, `value` its sort key.
 
-    A column with the highest `drop` goes first when room is short, 0 never goes. Of the room
-    that is left, columns get up to `most` cells in order, then the one that may `grow` all.
-    `right` aligns as numbers are. With `whole`, a part of a cell that does not fit is left out
-    rather than cut; with `middle` a text is cut in the middle.
+    When columns do not fit, the one with the highest `drop` goes first; 0 never goes. Remaining
+    cells go to the columns in order, up to `most` each, then to the one that may `grow`. `right`
+    aligns to the right. With `whole`, the part of a cell that does not fit is omitted instead of
+    cut; with `middle`, a text is cut in its middle.
     """
 
     name: str
@@ -47,8 +48,9 @@ class Column(Generic[R]):
 
 
 def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
-    """Keys by falling value, but near `previous`: one moves up past smaller ones only if it
-    is more than 10 % above at least one of them.
+    """Sort keys by falling value, but keep the order of `previous` for near values.
+
+    A key moves up past smaller ones only if it is more than 10 % above at least one of them.
     """
     ranked = sorted(values, key=lambda key: -values[key])
     head = set(ranked[:STICKY_ROWS])
@@ -65,7 +67,7 @@ def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
 
 
 def _insert(out: list[K], heights: list[float], key: K, value: float, slack: float) -> None:
-    """Insert a key where it belongs; `heights` are the values of those that are in `out`."""
+    """Insert a key at its place; `heights` are the values of the keys in `out`."""
     place = at = len(out)
     while at and heights[at - 1] < value:
         at -= 1
@@ -76,11 +78,11 @@ def _insert(out: list[K], heights: list[float], key: K, value: float, slack: flo
 
 
 class Table(Generic[R]):
-    """Rows in order, with a cursor, a sort column and a filter.
+    """Rows in order, with a cursor, a sort column and a text filter.
 
-    `key` identifies a row over time, `text` is what the filter searches. `sort` is the
-    index of a column, None for the order in which rows are fed. A row for which `instead`
-    gives a text shows that after its first column, and no other.
+    `key` identifies a row over time; `text` is the text that the filter searches. `sort` is the
+    index of a column, None for the order in which rows are fed. A row for which `instead` returns a
+    text shows it after its first column in place of all other columns.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Table(Generic[R]):
         self._arrange()
 
     def set_columns(self, columns: Sequence[Column[R]]) -> None:
-        """Show other columns; the sort column stays the one of that name, if it is there."""
+        """Replace the columns; the sort column stays the one of the same name, if it exists."""
         if self.sort_by is not None:
             name = self.columns[self.sort_by].name
             names = [column.name for column in columns]
@@ -128,7 +130,7 @@ class Table(Generic[R]):
         self.columns = columns
 
     def _remember(self, rows: Sequence[R]) -> None:
-        """Keeps each row's last three values."""
+        """Keep each row's last three values."""
         value = self._value()
         if value is None or not self.columns[self.sort_by or 0].right:
             return
@@ -140,8 +142,11 @@ class Table(Generic[R]):
         self._recent = recent
 
     def _rank(self, key: Hashable) -> float:
-        """The highest of the last three values, for a dip is no fall; but at most PEAK times the
-        present one: nobody reads a row of few above one of many, and one of none sinks at once.
+        """The rank of a row: the highest of its last three values, at most PEAK times the present
+        one.
+
+        A short dip does not move a row, but a row with a low value never ranks above one with a
+        high value, and a row of 0 sinks at once.
         """
         values = self._recent.get(key, (0.0,))
         return min(max(values), PEAK * values[-1])
@@ -170,12 +175,12 @@ class Table(Generic[R]):
         known = [row for row in rows if value(row) is not None]
         unknown = [row for row in rows if value(row) is None]
         by_text = not self.columns[self.sort_by or 0].right
-        # Numbers fall and texts rise by nature; reversed, it is the other way round.
+        # Numbers sort downwards and texts upwards; `reverse` swaps both.
         falling = by_text == self.reverse if by_text else not self.reverse
         return sorted(known, key=value, reverse=falling) + unknown  # type: ignore[arg-type]
 
     def _find(self) -> None:
-        """Puts the cursor on its row again, wherever that went."""
+        """Move the cursor to its row's new place."""
         if self.selected is None:
             self.index = 0
             return
@@ -188,11 +193,12 @@ class Table(Generic[R]):
         self.index = max(0, min(self.index, len(self.rows) - 1))
 
     def current(self) -> R | None:
-        """The row that the cursor is on."""
+        """The row under the cursor."""
         return self.rows[self.index] if self.index < len(self.rows) else None
 
     def move(self, to: str) -> None:
-        """Move the cursor: up, down, pageup, pagedown, home (then it stays at the top), end."""
+        """Move the cursor: up, down, pageup, pagedown, end, or home, after which it stays at the
+        top."""
         steps = {"up": -1, "down": 1, "pageup": -self._page, "pagedown": self._page}
         last = max(0, len(self.rows) - 1)
         target = {"home": 0, "end": last}.get(to, self.index + steps.get(to, 0))
@@ -201,7 +207,7 @@ class Table(Generic[R]):
         self.selected = None if to == "home" or row is None else self.key(row)
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column that can be seen, or turn the present order round."""
+        """Sort by the next visible column, or reverse the present order."""
         if reverse:
             self.reverse = not self.reverse
         else:
@@ -216,12 +222,12 @@ class Table(Generic[R]):
         self._arrange()
 
     def set_filter(self, text: str) -> None:
-        """Show only rows whose text contains this."""
+        """Show only rows whose text contains `text`."""
         self.filter = text
         self._arrange()
 
     def needs(self) -> int:
-        """The cells at which every column has all that it can use."""
+        """The cells at which every column has its full width."""
         every = list(range(len(self.columns)))
         sizes = [max(column.cells, column.most) for column in self.columns]
         return sum([self._gap(every, at) + sizes[at] for at in every]) + 1
@@ -248,7 +254,7 @@ class Table(Generic[R]):
         self._offset = max(0, min(max(min(self._offset, self.index), low), last))
 
     def _widths(self, cells: int) -> dict[int, int]:
-        """The columns that fit, by index, with their widths."""
+        """The widths of the columns that fit, by index."""
         kept = list(range(len(self.columns)))
 
         def needed() -> int:
@@ -273,7 +279,7 @@ class Table(Generic[R]):
         return widths
 
     def _gap(self, kept: Sequence[int], at: int) -> int:
-        """Blanks before a column: two where numbers end and a text begins."""
+        """Blanks before a column: two between a right-aligned column and a text."""
         place = kept.index(at)
         if not place:
             return 1
@@ -288,7 +294,7 @@ class Table(Generic[R]):
             mark = (look.glyphs.up if self.reverse else look.glyphs.down) if sorted_by else ""
             name = mark + column.name if column.right else column.name + mark
             style = "head.sort" if sorted_by else "head"
-            # A name that fills its column has its mark in the gap before it.
+            # A name that fills its column has its mark in the gap before the column.
             over = column.right and len(name) > cells
             out.append((" " * (self._gaps[at] - over), ""))
             out.append((fit(name, cells + over, column.right), style))
@@ -319,7 +325,7 @@ class Table(Generic[R]):
 def fit_spans(
     spans: Sequence[Span], cells: int, right: bool, look: Look, whole: bool = False
 ) -> list[Span]:
-    """Spans in exactly `cells` cells, their texts made safe; a cut is marked."""
+    """Spans in exactly `cells` cells, with their texts made safe; a cut is marked."""
     out: list[Span] = []
     left = cells
     for text, style in spans:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A widget that is given all its lines, and repaints the cells that differ."""
+"""A widget that draws all its lines and repaints only the changed cells."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tui.shared.theme import Look
 
 
 class CellWidget(Widget):
-    """Shows the Lines that a subclass's `draw` makes; `repaint` sends what differs.
+    """Shows the Lines of a subclass's `draw`; `repaint` sends the changed cells.
 
-    `painted` counts the cells repainted since the widget was made.
+    `painted` counts the repainted cells since the widget was created.
     """
 
     ALLOW_SELECT = False
@@ -32,11 +32,11 @@ class CellWidget(Widget):
         self._strips: list[Strip] = []
 
     def draw(self, columns: int, rows: int) -> Sequence[Line]:
-        """All lines of the widget, for this size."""
+        """All lines of the widget at its present size."""
         raise NotImplementedError
 
     def repaint(self) -> None:
-        """Draw anew and repaint the cells that differ from what is on the screen."""
+        """Draw the lines and repaint the cells that changed."""
         columns, rows = self.size
         if not columns or not rows:
             return
@@ -56,7 +56,7 @@ class CellWidget(Widget):
             self.refresh(*regions)
 
     def _fits(self) -> bool:
-        """Whether what was drawn is of the widget's present size."""
+        """True if the drawn lines have the widget's present size."""
         return (self._columns, len(self._drawn)) == self.size
 
     def _draw_all(self) -> None:
@@ -76,7 +76,7 @@ class CellWidget(Widget):
         return Strip([Segment(text, style(name)) for text, name in line], columns)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The lines of a region of the widget, as the compositor asks for them."""
+        """The lines of a region, as the compositor requests them."""
         if not self._fits():
             self._draw_all()
         strips = self._strips[crop.y : crop.bottom]
@@ -84,5 +84,5 @@ class CellWidget(Widget):
 
     @property
     def shown(self) -> list[Line]:
-        """The lines on the screen now."""
+        """The lines on the screen."""
         return list(self._drawn)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The help overlay: every key, and how to read the numbers."""
+"""The help overlay: all keys, and how to read the figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DURATIONS = (
     "~: a duration near what the probe itself takes. miss: calls whose duration is not known. "
     "The heatmap's columns are intervals, its rows durations, its colours calls per second."
 )
-"""What is said where the pane in focus has nothing of its own to explain."""
+"""The explanation for a pane without one of its own."""
 
 
 class HelpOverlay(CellWidget):
@@ -43,8 +43,8 @@ class HelpOverlay(CellWidget):
     ) -> None:
         """Show the box in the middle of a screen of this size.
 
-        Of `extra`, (key, what it does), the last are left out where there is no room;
-        `reading` explains what the pane in focus shows.
+        The last entries of `extra`, as (key, action), are omitted if they do not fit; `reading`
+        explains the focused pane's figures.
         """
         self.extra = list(extra)
         self.reading = reading or DURATIONS
@@ -59,17 +59,17 @@ class HelpOverlay(CellWidget):
         self.display = True
 
     def close(self) -> None:
-        """Take the box away."""
+        """Close the box."""
         self.display = False
 
     def take(self, event: events.Key) -> bool:
-        """Any key closes it, and does nothing else; False if it is not open."""
+        """Close the box on any key, which does nothing else; return False if it is closed."""
         was_open = self.display
         self.close()
         return was_open
 
     def content(self, cells: int) -> list[Line]:
-        """What is inside the box, `cells` wide."""
+        """The box's content, `cells` wide."""
         half = (len(KEYS) + 1) // 2
         one = cells // 2
         lines: list[Line] = []
@@ -85,7 +85,7 @@ class HelpOverlay(CellWidget):
         return lines
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """The box with its content."""
+        """Draw the box."""
         glyphs = self.look.glyphs
         inner = columns - 4
         title = f"{glyphs.rule_focus} Help {glyphs.rule_focus} any key closes "
@@ -98,6 +98,6 @@ class HelpOverlay(CellWidget):
         return out
 
     def on_click(self, event: events.Click) -> None:
-        """A click closes it too."""
+        """Close the box."""
         event.stop()
         self.close()

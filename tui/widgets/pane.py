@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pane's place on the screen: its title line, its body, its wall to the neighbour."""
+"""A pane's frame on the screen: its title line, its body, the line to its neighbour."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def title_line(pane: Pane, entry: Entry, width: int, focused: bool, look: Look) 
 
 
 def _fitted(figures: list[Span], room: int, more: str) -> list[Span]:
-    """The figures that fit, each as a whole: without its last digits it is another number.
+    """The figures that fit; a figure is never cut, because fewer digits are another number.
 
-    Two blanks part them.
+    Two blanks separate figures.
     """
     if line_width(figures) <= room:
         return figures
@@ -67,13 +67,13 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
     missing: list[Span] = [(f"lost {lost}  ", "bad")] if lost else []
     over: list[Span] = [(pane.over() + "  ", "warn")] if pane.over() else []
     kept = pane.sample.kept_on if pane.sample is not None else None
-    # Two digits in any case: nothing beside it moves while they fall.
+    # Always two digits, so that nothing beside the number moves when it falls.
     words = "" if kept is None else f"  kept on by key for {round(kept):2d} s"
     return over + missing + pane.headline() + ([(words, "warn")] if words else [])
 
 
 class PaneWidget(CellWidget):
-    """Shows one Pane where the dashboard puts it."""
+    """Shows one Pane at the place that the dashboard gives it."""
 
     def __init__(self, look: Look, pane: Pane, entry: Entry) -> None:
         super().__init__(look, widget_id=f"pane-{entry.name}")
@@ -83,7 +83,7 @@ class PaneWidget(CellWidget):
         self.place: Place | None = None
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """Title, body, and the wall in the last column where there is a neighbour."""
+        """Draw the title, the body, and the line to the neighbour if there is one."""
         wall = self.place is not None and self.place.wall
         width = columns - wall
         title = title_line(self.pane, self.entry, columns, self.in_focus, self.look)
@@ -95,7 +95,7 @@ class PaneWidget(CellWidget):
         return [title, *[(*line, (self.look.glyphs.wall, "rule")) for line in lines]]
 
     def put(self, place: Place | None) -> bool:
-        """Take a place on the screen, None for none; True if that is a change."""
+        """Set the place, None to hide the pane; return True if it changed."""
         if place == self.place:
             return False
         self.place = place
@@ -107,11 +107,11 @@ class PaneWidget(CellWidget):
         return True
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """The wheel moves the cursor."""
+        """Move the cursor by the wheel."""
         self._scroll("down", event)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The wheel moves the cursor."""
+        """Move the cursor by the wheel."""
         self._scroll("up", event)
 
     def _scroll(self, way: str, event: events.MouseEvent) -> None:

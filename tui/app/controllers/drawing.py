@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When Frames are shown, and with what: as often as the terminal and the budget let them."""
+"""Decides when a Frame is shown: as often as the terminal and the budget allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.app.view import Program, View
 
 
 class Drawing:
-    """Gives Frames to the panes and repaints what they changed."""
+    """Passes Frames to the panes and repaints the cells that changed."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class Drawing:
         slow_link.adapt = budget.adapt = self.adapt
 
     def catch_up(self) -> None:
-        """Show the newest Frame if it was not shown, as soon as the terminal can take it.
+        """Show the newest Frame if it is not shown yet and the terminal can take it.
 
         While the screen is paused, the mailbox goes on merging Frames.
         """
         view = self._view
         if view.paused:
-            # A pause holds the last Frame that came before it, also where a slow link put it off.
+            # A pause shows the last Frame before it, even if a slow link has delayed that Frame.
             if view.travel.behind and not view.in_past:
                 self._show_newest()
             return
@@ -49,7 +49,7 @@ class Drawing:
         if frame is not None:
             self._slow_link.watch()
         if view.in_past:
-            # It is in the history; only how long ago the moment was has changed.
+            # The history has the Frame; on the screen only the age of the shown moment changes.
             if frame is not None and self._may_draw():
                 self._drew()
                 self._status.refresh()
@@ -60,12 +60,12 @@ class Drawing:
             self._show_newest()
 
     def show(self, frame: Frame) -> None:
-        """Show a Frame now, whatever the terminal and the budget allow."""
+        """Show a Frame now, regardless of the terminal and the budget."""
         self._view.travel.take(frame)
         self._show_newest()
 
     def show_moment(self) -> None:
-        """Repaint after the panes were given another moment."""
+        """Repaint after the panes changed to another moment."""
         self._view.frame = self._view.travel.frame
         self._view.wishes.forget()
         with self._program.batch_update():
@@ -73,7 +73,7 @@ class Drawing:
             self._board.settle()
 
     def adapt(self) -> None:
-        """Draw graphs or leave them out, and say so."""
+        """Draw graphs or omit them, and show which."""
         graphs = self._budget.graphs and not self._slow_link.link.slow
         look = replace(self._board.look, drawings=graphs)
         for widget in self._board.panes:
@@ -91,7 +91,7 @@ class Drawing:
         self._budget.drew()
 
     def _has_shown(self, frame: Frame) -> bool:
-        """Whether coming back to now has shown it already, from the history."""
+        """True if the return from the past has already shown this Frame from the history."""
         shown, history = self._view.travel.frame, self._view.session.history
         newest = history.end - 1
         if shown is None or newest < history.first:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keys ask of the source: probes, targets, what is counted, how often."""
+"""Keys that send a command to the source: probes, targets, filters, interval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class SourceCommands:
-    """Sends commands to the source of the session that is shown."""
+    """Sends commands to the source of the shown session."""
 
     def __init__(
         self, view: View, board: DashboardScreen, announcer: Announcer, drawing: Drawing
@@ -33,16 +33,16 @@ class SourceCommands:
         self._drawing = drawing
 
     def toggle_probe(self, name: str) -> None:
-        """Attach or detach a probe; of a recording, show or hide it."""
+        """Attach or detach a probe; in a recording, show or hide its pane."""
         self._toggle(name)
         if self._view.replays:
             self._view.travel.again()
             self._drawing.show_moment()
 
     def _toggle(self, name: str) -> None:
-        """Attach or detach a probe; one that failed is tried again."""
+        """Attach or detach a probe; a probe that failed is attached again."""
         widget = next(w for w in self._board.panes if w.entry.name == name)
-        # Until a Frame shows the effect of the last press, the next one undoes it.
+        # A second press undoes the first one, even before a Frame shows its effect.
         wished = self._view.wishes.probes
         on = not wished.get(name, widget.pane.state in ("on", "starting"))
         try:
@@ -54,7 +54,7 @@ class SourceCommands:
         self._say(f"{widget.entry.title}: {'attaching' if on else 'detaching'}", "dim")
 
     def find(self) -> None:
-        """Search for what can be traced here, and add it to the pane that takes it."""
+        """Search for functions and other targets, and add the chosen one to its pane."""
         if self._board.finding is not None:
             self._board.finder.open(self._view.source.search, self._add_found)
 
@@ -75,7 +75,7 @@ class SourceCommands:
         return None
 
     def kernel_filter(self) -> None:
-        """Type what the kernel side shall count."""
+        """Ask for the kernel filter: which events the BPF programs count."""
         filters = self._filters_now()
         now = "" if filters is None else filters.describe()
         self._board.footer.open(
@@ -83,7 +83,7 @@ class SourceCommands:
         )
 
     def _filters_now(self) -> Filters | None:
-        """What is counted, or will be once a Frame shows the effect of the last command."""
+        """The filters, including a command that no Frame shows yet; None before the first Frame."""
         frame, wished = self._view.frame, self._view.wishes.filters
         shown = None if frame is None else frame.filters
         return shown if wished is None else wished
@@ -94,14 +94,14 @@ class SourceCommands:
 
     def _set_kernel_filter(self, text: str) -> str | None:
         try:
-            # What is wrong with filters of another machine is known there only.
+            # Only the remote host can check filters against its own processes and users.
             self._wish_filters(parse_filters(text, far=self._view.session.far))
         except ProbeError as error:
             return str(error)
         return None
 
     def only_process(self) -> None:
-        """Count only the process under the cursor; again: what was counted before, less it."""
+        """Filter by the process under the cursor; a second press removes that filter again."""
         filters = self._filters_now()
         pane = self._board.in_focus.pane
         pid = pane.selected_pid()
@@ -121,7 +121,7 @@ class SourceCommands:
             self._say(str(error))
 
     def interval(self, way: int) -> None:
-        """The next longer or shorter interval, which a recording has already."""
+        """Use the next longer or shorter interval; a recording's interval is fixed."""
         view = self._view
         if view.replays:
             self._say("the interval was recorded: < and > change the speed")
@@ -142,7 +142,7 @@ class SourceCommands:
         self._say(f"interval {choice[0]:g} s", "dim")
 
     def palette(self) -> Iterator[SystemCommand]:
-        """Each probe, on or off."""
+        """One palette entry for each probe: attach or detach."""
         for widget in self._board.panes:
             name, title = widget.entry.name, widget.entry.title
             does = "detach" if widget.pane.state in ("on", "starting") else "attach"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header and the footer say of time: the moment that is shown, the keys that move it."""
+"""Header and footer texts about time: the shown moment and the time keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui.shared.text import fmt_clock
 
 
 def moment(view: View, playing: bool, speed: float) -> tuple[str, bool] | None:
-    """Which moment is shown and whether it stands still; None for now."""
+    """The shown moment's text, and True if playback is paused; None for the newest Frame."""
     travel, timeline = view.travel, view.travel.timeline
     if travel.number is None or travel.frame is None or not len(timeline):
         return None
@@ -28,7 +28,7 @@ def moment(view: View, playing: bool, speed: float) -> tuple[str, bool] | None:
 
 
 def hints(view: View, playing: bool, plain: bool) -> Hints:
-    """Keys of time, before all others and behind those of panes."""
+    """The time keys: those at the start of the footer and those behind the panes' keys."""
     play = hint("pause", "pause" if playing else "play")
     window, leap = hint("window"), hint("leap")
     if view.replays:
