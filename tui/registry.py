@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every probe of the program, one line each: keys, footer, palette, command line, stream,
-replay, export and the contract tests derive from it.
+"""All probes, one line each. Keys, footer, palette, command line, stream, replay, export and the
+contract tests are derived from this table.
 
-Modules are named, not imported: the broker must not pay for Textual, nor the stream.
+Modules are named here, not imported: the broker must not load Textual, and neither must the stream.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One probe, its Sample and the pane that shows it, as "module:attribute"; `key` toggles it.
+    """One probe, its Sample and its pane, as "module:attribute"; `key` toggles it.
 
-    What reads recordings imports the Sample's module, but not the probe's.
+    A reader of recordings imports the Sample's module, but not the probe's.
     """
 
     key: str
@@ -35,11 +35,11 @@ class Entry:
     on_at_start: bool = True
 
     def probe_class(self) -> type[Probe]:
-        """The probe's class, imported now."""
+        """The probe's class, imported on use."""
         return cast("type[Probe]", _load(self.probe_path))
 
     def pane_class(self) -> Callable[[], Pane]:
-        """The pane's class, imported now (and Textual with it)."""
+        """The pane's class, imported on use."""
         return cast("Callable[[], Pane]", _load(self.pane_path))
 
 
@@ -90,4 +90,5 @@ def names() -> tuple[str, ...]:
 
 
 SAMPLES: dict[str, type[Sample]] = {entry.name: _load(entry.sample_path) for entry in REGISTRY}
-"""The Sample class of each probe: whoever imports this can decode them all (`probes.codec`)."""
+"""The Sample class of each probe; importing this module makes all of them decodable by
+`probes.codec`."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel filters as people type them in the dashboard: "pid=123 comm=nginx user=www-data"."""
+"""The syntax of kernel filters in the dashboard: "pid=123 comm=nginx user=www-data"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tui.settings import validators as checks
 
 EXAMPLE = "pid=N comm=NAME user=NAME cgroup=/PATH"
 _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    # what is typed: (field of Filters, check)
+    # name: (field of Filters, validator)
     "pid": ("pid", checks.check_pid),
     "comm": ("comm", checks.check_comm),
     "user": ("uid", checks.check_user),
@@ -21,7 +21,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "cgroup": ("cgroup", checks.check_cgroup),
 }
 _FAR_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    # of another machine, whose processes, users and cgroups nobody here knows
+    # for a remote host, whose processes, users and cgroups are unknown here
     "pid": ("pid", checks.check_far_pid),
     "comm": ("comm", checks.check_comm),
     "user": ("uid", checks.check_far_user),
@@ -31,9 +31,9 @@ _FAR_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def parse_filters(text: str, far: bool = False) -> Filters:
-    """The filters that `text` asks for; none for an empty text. `far`: of another machine.
+    """Parse filters; an empty text has none. With `far`, they are for a remote host.
 
-    Raises ProbeError, in words for the one who typed, for anything that is not right.
+    Raises ProbeError with the reason and the remedy.
     """
     known = _FAR_CHECKS if far else _CHECKS
     try:

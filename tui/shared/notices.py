@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of the process and the cgroup that are filtered by, in words."""
+"""Messages about the filtered process and cgroup: they ended, were removed or were re-created."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tui.shared.text import clip, fmt_ns, safe, shorten, width
 from tui.shared.theme import Look
 
 FOLLOWED_SECONDS = 60.0
-"""How long the screen says that a cgroup was made again: it counts, so that nothing is amiss."""
+"""Seconds that the screen reports a re-created cgroup; it is counted again, so nothing is wrong."""
 LEAST_PATH = 8
-"""Cells of a cgroup's path that are shown at least."""
+"""Least cells of a cgroup's path."""
 MOST, LONGEST_NAME, LONGEST_PATH = 8, 64, 4096
-"""Most notices of a Frame that are looked at, and most characters of their texts: what another
-machine sends may hold more than any kernel does."""
+"""Most notices of a Frame that are read, and most characters of their texts, because a remote host
+may send more than any kernel does."""
 GONE = ("process_ended", "cgroup_removed")
-"""Kinds of notices after which nothing passes the filters."""
+"""Kinds of notices after which no event passes the filters."""
 PASSING = ("cgroup_followed", "pid_of_namespace")
-"""Kinds that are shown for a while."""
+"""Kinds of notices that are shown for a while."""
 
 
 def current(frame: Frame) -> list[Notice]:
-    """What the screen says at the moment of a Frame, the newest first."""
+    """The screen's notices at the moment of a Frame, the newest first."""
     found = [
         notice
         for notice in frame.notices[:MOST]
@@ -36,12 +36,12 @@ def current(frame: Frame) -> list[Notice]:
 
 
 def has_gone(frame: Frame) -> bool:
-    """Whether nothing can pass the filters now."""
+    """True if no event can pass the filters any more."""
     return any(notice.kind in GONE for notice in frame.notices[:MOST])
 
 
 def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
-    """A notice in ever fewer words; `acts`: the keys that change filters do something."""
+    """A notice's texts from long to short; `acts` is True if keys can change the filters."""
     if notice.kind == "process_ended":
         key = ": p ends the filter" if acts else ""
         named = f"process {notice.pid} ({notice.comm}) ended {clock}{key}"
@@ -60,7 +60,7 @@ def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
 
 
 def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
-    """A notice in as many words as fit into so many cells, safe to be shown."""
+    """The longest text of a notice that fits into `cells` cells, made safe."""
     more, path = look.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], look.plain)
     clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
     comm = safe((notice.comm or "?")[:LONGEST_NAME], look.plain)
@@ -73,6 +73,6 @@ def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
 
 
 def of(frame: Frame | None, look: Look, acts: bool) -> Callable[[int], str] | None:
-    """The newest notice of a Frame, for as many cells as it is asked to take; None without one."""
+    """A function that returns the newest notice for a number of cells; None without a notice."""
     found = [] if frame is None else current(frame)
     return partial(fitting, found[0], look, acts) if found else None

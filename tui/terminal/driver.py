@@ -59,8 +59,7 @@ class WireDriver(OpenDriver):
         super().__init__(app, debug=debug, mouse=mouse, size=size)
 
     def _tell(self, message: Message) -> None:
-        """Post a message to the application from any thread; an application that has ended ignores
-        it."""
+        """Post a message to the application, from any thread; ignored after its end."""
         with suppress(RuntimeError):
             self.application.post_message(message)
 

@@ -84,7 +84,7 @@ class BudgetControl:
         header.lifts = now and self._view.source.lifts
 
     def hints(self) -> Hints:
-        """The key that suspends the budget while it reduces something, or that enforces it again."""
+        """The key that suspends the budget while it reduces something, or enforces it again."""
         view = self._view
         shown = view.frame
         if shown is None or view.in_past or view.replays or not view.source.lifts:
