@@ -162,7 +162,7 @@ async def test_a_window_and_a_slow_terminal_go_with_the_screen() -> None:
     async with attached(two(), 120, 24, ticks=14) as (app, pilot):
         await pilot.press("w", "b", "n")
         assert "over 10 s" in screen(app)[0]
-        assert not app.dashboard.panes[0].pane.look.drawings
+        assert not app.dashboard.panes[0].pane.theme.drawings
 
 
 async def test_recordings_and_exports_are_of_the_shown_host(

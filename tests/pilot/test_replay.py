@@ -171,7 +171,7 @@ async def test_a_hole_is_waited_for_five_seconds_at_most(
     async with replay(recorded(tmp_path / "a.ptrec", frames)) as (app, pilot):
         await pilot.press("full_stop")
         assert tick(app) == 4
-        assert app.controllers.playback._gap(app.view.travel.now()) == 5.0
+        assert app.controllers.playback._gap(app.view.player.now()) == 5.0
         app.controllers.playback.play()
         clock.now += 5.0
         app.controllers.playback._play_on()
@@ -306,7 +306,7 @@ async def test_a_key_before_the_recording_begins_acts_on_what_plays(
         monkeypatch.setattr(app, "call_after_refresh", begins.append)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press(key)
-            at = app.view.travel.number
+            at = app.view.player.number
             begins.pop()()
             assert not plays(app)
-            assert app.view.travel.number == at
+            assert app.view.player.number == at

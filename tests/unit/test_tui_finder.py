@@ -7,12 +7,12 @@ import pytest
 
 from probes.base import Found
 from tui.shared.styled_lines import line_text
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.target_search import AS_TYPED, Finder
 
 READ = Found("fentry:vfs_read", "fentry", "ssize_t vfs_read(...)", 96.0)
 READV = Found("kprobe:vfs_readv", "kprobe")
-LOOK = Look()
+LOOK = Theme()
 
 
 class Dialog:

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 _LIBRARY = ctypes.CDLL(None)
 
@@ -19,7 +19,7 @@ _LIBRARY = ctypes.CDLL(None)
 def returning_memory() -> Iterator[None]:
     """Run without the garbage collector, then return freed memory: for decoding many Frames."""
     try:
-        with uncollected():
+        with gc_paused():
             yield
     finally:
         return_memory()

@@ -16,7 +16,7 @@ from probes.live import LiveSource
 from probes.privileges import NOBODY, User
 from probes.specs import trusting
 from tui.agent.http.api import application
-from tui.agent.http.auth import Guard, shows_processes
+from tui.agent.http.auth import Authorizer, shows_processes
 from tui.agent.http.frame_streams import Streams
 from tui.agent.http.request_context import Agent
 from tui.agent.http.server import Server
@@ -53,7 +53,7 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
             loop.add_signal_handler(number, end.set)
     agent = assemble(setup, source)
     agent.hub.on_end = lambda why: end.set()
-    server = Server(application(agent, guard_of(setup)))
+    server = Server(application(agent, authorizer_of(setup)))
     assert setup.sock is not None
     # The targets that it was started with, before anybody can ask.
     await agent.private.learn(trusting(OWN_RIGHTS, setup.probe_options).trusted)
@@ -102,10 +102,10 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
     return Agent(*parts, bool(serve.tokens), serve.allow_offsets)
 
 
-def guard_of(setup: Setup) -> Guard:
+def authorizer_of(setup: Setup) -> Authorizer:
     """Who may ask for what."""
     serve = setup.serve
-    return Guard(
+    return Authorizer(
         serve.listen,
         serve.tokens,
         serve.hosts,

@@ -25,7 +25,7 @@ from textual.screen import Screen
 from probes.base import ProbeError
 from probes.samples import Frame
 from tui.app.controllers.assembly import Controllers
-from tui.app.controllers.hosts import LOOK_SECONDS
+from tui.app.controllers.hosts import LINK_SECONDS
 from tui.app.messages import (
     Exported,
     FirstFrame,
@@ -43,11 +43,11 @@ from tui.registry import REGISTRY
 from tui.sessions.session import Session
 from tui.shared.keys import FIND, KEYS
 from tui.shared.text import safe
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.terminal import driver
 from tui.terminal.compositor import CellScreen
-from tui.terminal.driver import WireDriver
-from tui.terminal.messages import HungUp, Resumed, WireIdle
+from tui.terminal.driver import BufferedDriver
+from tui.terminal.messages import HungUp, Resumed, WriterIdle
 from tui.terminal.textual_private import OpenApp
 
 TEXTUAL_ACTIONS = ("quit", "command_palette")
@@ -68,16 +68,16 @@ class ProbetopApp(OpenApp[int]):
         Binding(key.names, key.command, show=False, priority=True) for key in KEYS if key.everywhere
     ]
 
-    def __init__(self, sessions: Sequence[Session], look: Look) -> None:
+    def __init__(self, sessions: Sequence[Session], theme: Theme) -> None:
         """Creates the dashboard for at least one session, whose source is not started."""
         # ansi_color keeps the terminal's own sixteen colours and lets NO_COLOR remove all colour.
-        super().__init__(ansi_color=True, driver_class=WireDriver)
+        super().__init__(ansi_color=True, driver_class=BufferedDriver)
         self.ended: str | None = None
         self._stopping: threading.Thread | None = None
-        self.look = look
+        self.drawing_theme = theme
         view = self.view = View(sessions)
         panes = list(zip(REGISTRY, view.session.panes, strict=True))
-        board = self.dashboard = DashboardScreen(look, panes, self._bars())
+        board = self.dashboard = DashboardScreen(theme, panes, self._bars())
         board.header.state.title = "" if view.source.live else view.source.title
         board.footer.resized = board.place
         parts = self.controllers = Controllers(view, board, self, self._picture, self.post_message)
@@ -97,7 +97,7 @@ class ProbetopApp(OpenApp[int]):
             return []
         return [
             HostsBar(
-                self.look,
+                self.drawing_theme,
                 lambda: ([entry_of(each) for each in remote], self.view.at),
                 lambda index: self.controllers.hosts.show(index),
             )
@@ -118,7 +118,7 @@ class ProbetopApp(OpenApp[int]):
         """Start the sources, and handle SIGTERM and SIGHUP by a clean exit."""
         loop = asyncio.get_running_loop()
         own = driver.of(self)
-        self.controllers.slow_link.wire = None if own is None else own.wire
+        self.controllers.slow_link.writer = None if own is None else own.output
         for number in (signal.SIGTERM, signal.SIGHUP):
             try:
                 loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
@@ -131,8 +131,8 @@ class ProbetopApp(OpenApp[int]):
         for session in self.view.sessions:
             self._start(session)
         if any(isinstance(each, RemoteSession) for each in self.view.sessions):
-            self.set_interval(LOOK_SECONDS, self.controllers.hosts.look_now_and_then)
-            self.controllers.hosts.look()
+            self.set_interval(LINK_SECONDS, self.controllers.hosts.refresh_links)
+            self.controllers.hosts.update_links()
 
     def _start(self, session: Session) -> None:
         """Start one source; a source that cannot start counts as ended."""
@@ -193,7 +193,7 @@ class ProbetopApp(OpenApp[int]):
 
     def on_first_frame(self) -> None:
         """Update the link states: the host is no longer connecting."""
-        self.controllers.hosts.look()
+        self.controllers.hosts.update_links()
 
     def on_recording_failed(self, message: RecordingFailed) -> None:
         """Report a recording that failed."""
@@ -227,13 +227,13 @@ class ProbetopApp(OpenApp[int]):
             with own.paint():
                 send()
         else:
-            own.wire.torn = True
+            own.output.torn = True
 
-    def on_wire_idle(self, message: WireIdle) -> None:
+    def on_writer_idle(self, message: WriterIdle) -> None:
         """Paint what was held back while the terminal was busy."""
         self.controllers.slow_link.watch()
-        wire = self.controllers.slow_link.wire
-        if wire is not None and wire.torn:
+        writer = self.controllers.slow_link.writer
+        if writer is not None and writer.torn:
             self._repaint_all()
         elif isinstance(self.screen, CellScreen):
             self.screen.paint_held()
@@ -244,8 +244,8 @@ class ProbetopApp(OpenApp[int]):
         self._repaint_all()
 
     def _repaint_all(self) -> None:
-        if self.controllers.slow_link.wire is not None:
-            self.controllers.slow_link.wire.torn = False
+        if self.controllers.slow_link.writer is not None:
+            self.controllers.slow_link.writer.torn = False
         self.screen.refresh()
 
     def on_hung_up(self, message: HungUp) -> None:
@@ -254,7 +254,7 @@ class ProbetopApp(OpenApp[int]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Keep as many intervals for graphs as the screen has columns."""
-        self.view.travel.drawn = event.size.width
+        self.view.player.drawn = event.size.width
 
     def error_text(self) -> RenderableType:
         """The current exception's traceback, without control characters that an error may quote."""

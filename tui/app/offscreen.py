@@ -13,7 +13,7 @@ from probes.samples import Filters, Frame
 from tui.app.app import ProbetopApp
 from tui.export.picture import picture
 from tui.sessions.session import Session
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 SIZE = (120, 40)
 
@@ -56,8 +56,8 @@ def draw(frames: Iterable[Frame], size: tuple[int, int] = SIZE) -> str:
 
 
 async def _draw(frames: Iterable[Frame], size: tuple[int, int]) -> str:
-    look = Look(many=True)
-    app = ProbetopApp([Session(_Still(), look, History())], look)
+    theme = Theme(many=True)
+    app = ProbetopApp([Session(_Still(), theme, History())], theme)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         for frame in frames:

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from tui.panes.base import Pane
 from tui.registry import Entry
 from tui.shared.keys import KEYS, Hint, hint
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.terminal.compositor import CellScreen
 from tui.widgets.cells import CellWidget
 from tui.widgets.finder import FinderOverlay
@@ -48,21 +48,21 @@ class DashboardScreen(CellScreen):
 
     def __init__(
         self,
-        look: Look,
+        theme: Theme,
         panes: Sequence[tuple[Entry, Pane]],
         bars: Sequence[CellWidget] = (),
     ) -> None:
         super().__init__()
-        self.look = look
-        self.header = HeaderBar(look)
+        self.theme = theme
+        self.header = HeaderBar(theme)
         self.bars = bars
         for row, bar in enumerate(bars, 1):
             bar.styles.position = "absolute"
             bar.styles.offset = (0, row)
-        self.footer = FooterBar(look)
-        self.help = HelpOverlay(look)
-        self.finder = FinderOverlay(look)
-        self.panes = [PaneWidget(look, pane, entry) for entry, pane in panes]
+        self.footer = FooterBar(theme)
+        self.help = HelpOverlay(theme)
+        self.finder = FinderOverlay(theme)
+        self.panes = [PaneWidget(theme, pane, entry) for entry, pane in panes]
         self.commands: Mapping[str, Callable[..., object]] = {}
         self.focus_index = 0
         self.zoomed = False

@@ -11,8 +11,8 @@ from probes.history import MOST_BYTES, SECONDS, History
 from tui.app.app import ProbetopApp
 from tui.hosts.remote_session import LinkedSource, RemoteSession
 from tui.sessions.session import Session
-from tui.shared import theme
 from tui.shared.text import safe
+from tui.shared.theme import choose
 
 
 def dashboard(
@@ -25,8 +25,8 @@ def dashboard(
 
     It keeps `history` seconds of Frames for going back in time, except for a recording.
     """
-    look = theme.choose(ascii)
-    return ProbetopApp([Session(source, look, History(history))], look)
+    theme = choose(ascii)
+    return ProbetopApp([Session(source, theme, History(history))], theme)
 
 
 def attached_dashboard(
@@ -36,10 +36,10 @@ def attached_dashboard(
     history: float = SECONDS,
 ) -> ProbetopApp:
     """Create the dashboard of remote hosts, which share the history's memory equally."""
-    look = theme.choose(ascii)
+    theme = choose(ascii)
     share = MOST_BYTES // len(sources)
-    sessions = [RemoteSession(source, look, History(history, share)) for source in sources]
-    return ProbetopApp(sessions, look)
+    sessions = [RemoteSession(source, theme, History(history, share)) for source in sources]
+    return ProbetopApp(sessions, theme)
 
 
 def run_app(
@@ -86,8 +86,8 @@ def run(make: Callable[[], ProbetopApp]) -> int:
         app.end_recordings()
     if app.ended is not None:
         # The interpreter's own flush at exit would wait for a terminal that reads nothing.
-        wire = app.controllers.slow_link.wire
-        if wire is None or not wire.held:
-            print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
+        writer = app.controllers.slow_link.writer
+        if writer is None or not writer.held:
+            print(f"probetop: {safe(app.ended, app.drawing_theme.plain)}", file=sys.stderr)
         return 1
     return app.return_code or 0

@@ -20,35 +20,35 @@ Hints = tuple[list[Hint], list[Hint]]
 class Status:
     """Updates the header and the footer.
 
-    `tells` are called to set the header's fields; `marks` return its marks; `hints` return the
-    footer's keys.
+    `header_updates` set the header's fields; `marks` return its marks; `hints` return the footer's
+    keys.
     """
 
     def __init__(self, view: View, board: DashboardScreen) -> None:
         self._view = view
         self._board = board
-        self.tells: Sequence[Callable[[HeaderState], None]] = ()
+        self.header_updates: Sequence[Callable[[HeaderState], None]] = ()
         self.marks: Sequence[Callable[[], list[Span]]] = ()
         self.hints: Sequence[Callable[[], Hints]] = ()
 
     def refresh(self) -> None:
         """Update the header and the footer, and repaint them."""
-        self.tell()
+        self.update()
         self._board.header.repaint()
         self._board.repaint_footer()
 
-    def tell(self) -> None:
+    def update(self) -> None:
         """Update the header and the footer for their next repaint."""
         view, header = self._view, self._board.header.state
-        header.frame, header.before = view.travel.frame, view.travel.before
+        header.frame, header.before = view.player.frame, view.player.before
         header.paused = view.paused
         header.kept = kept_words(view)
         header.marks = [mark for marks in self.marks for mark in marks()]
-        for tell in self.tells:
-            tell(header)
+        for update in self.header_updates:
+            update(header)
         acts = not (view.in_past or view.replays)
         footer = self._board.footer
-        footer.notice = notices.of(view.travel.frame, self._board.look, acts)
+        footer.notice = notices.of(view.player.frame, self._board.theme, acts)
         hints = [hint() for hint in self.hints]
         self._board.time_hints = (
             [key for first, _ in hints for key in first],

@@ -11,9 +11,9 @@ from typing import Protocol
 from textual.timer import Timer
 
 from probes.samples import Filters, Frame
-from tui.sessions.guarded_source import Guard
+from tui.sessions.guarded_source import GuardedSource
 from tui.sessions.session import Session
-from tui.sessions.timeline_player import Travel
+from tui.sessions.timeline_player import TimelinePlayer
 
 
 class Program(Protocol):
@@ -30,7 +30,7 @@ class Program(Protocol):
 
 
 @dataclass(slots=True)
-class Wishes:
+class PendingCommands:
     """Values that keys have requested and no Frame shows yet; the next press starts from them."""
 
     probes: dict[str, bool] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class View:
         self.session = self.sessions[0]
         self.frame: Frame | None = None
         self.paused = False
-        self.wishes = Wishes()
+        self.pending = PendingCommands()
 
     @property
     def at(self) -> int:
@@ -69,14 +69,14 @@ class View:
         return len(self.sessions) > 1
 
     @property
-    def source(self) -> Guard:
+    def source(self) -> GuardedSource:
         """The shown session's source, which takes commands."""
         return self.session.source
 
     @property
-    def travel(self) -> Travel:
+    def player(self) -> TimelinePlayer:
         """The shown session's player, which chooses the moment that the panes show."""
-        return self.session.travel
+        return self.session.player
 
     @property
     def replays(self) -> bool:

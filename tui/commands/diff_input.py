@@ -28,7 +28,7 @@ from probes.summary import LIMITS, VERSION, probe_object, whole
 from probes.totals import totals
 from tui.export.write import new_summarizer
 from tui.registry import REGISTRY
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 MOST_BYTES = 8_000_000
 """Of a snapshot: what `probetop snapshot` writes has at most an eighth of it."""
@@ -242,7 +242,7 @@ def _summed_up(path: str) -> tuple[Any, str | None]:
 
 def _totalled(path: str) -> Any:
     """What is compared of a summary, of a recording as a run writes it; else raises Unusual."""
-    with uncollected():
+    with gc_paused():
         found = totals(path)
     sums = found.sums()
     filters = found.filters._asdict()
@@ -266,7 +266,7 @@ def _totalled(path: str) -> Any:
 def _added_up(path: str) -> tuple[Any, str | None]:
     """The summary of any recording, and what could not be read of it."""
     summarizer = new_summarizer()
-    with closing(Reader(path)) as reader, uncollected():
+    with closing(Reader(path)) as reader, gc_paused():
         for frame in reader:
             summarizer.add(frame)
         damage = reader.damage

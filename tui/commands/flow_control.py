@@ -16,7 +16,7 @@ LEAST = 50
 """Least events in a Frame, however slow the link is."""
 
 
-class Room:
+class FlowControl:
     """Tracks Frames in transit, and limits the events of the next one.
 
     Pipes and buffers between the two ends hold megabytes, which a slow link would deliver minutes

@@ -25,7 +25,7 @@ from probes.base import Found, ProbeError, Source
 from probes.far_answers import line
 from probes.framing import Encoder, message
 from probes.samples import Frame
-from tui.commands.flow_control import Room
+from tui.commands.flow_control import FlowControl
 from tui.commands.frame_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
 from tui.shared.frame_mailbox import Mailbox
 
@@ -37,7 +37,7 @@ LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
 Complain = Callable[[str], None]
 
 
-class Far:
+class FrameServer:
     """Sends a Source's Frames to one descriptor and takes commands from another."""
 
     def __init__(self, source: Source, reading: int, writing: int) -> None:
@@ -53,7 +53,7 @@ class Far:
         self._pending = memoryview(b"")
         self._line = bytearray()
         self._alive: float | None = None
-        self._room = Room()
+        self._flow = FlowControl()
         self._over = False
 
     def serve(self) -> None:
@@ -135,8 +135,8 @@ class Far:
         """Queue what is to be sent next; return True if there is anything."""
         if self._answers:
             data = b"".join([message(self._answers.popleft()) for _ in range(len(self._answers))])
-        elif not self._room.full and (frame := self._mailbox.take()) is not None:
-            data = self._encoder.frame(self._room.fit(frame))
+        elif not self._flow.full and (frame := self._mailbox.take()) is not None:
+            data = self._encoder.frame(self._flow.fit(frame))
         elif silent:
             data = message({})
         else:
@@ -198,7 +198,7 @@ class Far:
 
     def _seen(self, frames: int) -> None:
         try:
-            self._room.arrived(frames)
+            self._flow.arrived(frames)
         except ValueError:
             why = f"{frames} frames cannot have arrived"
             raise ProbeError(why, "update probetop there") from None
@@ -219,9 +219,9 @@ class Far:
 
 def stream_frames(source: Source, reading: int, writing: int, complain: Complain) -> int:
     """Run the remote side; return the exit status."""
-    far = Far(source, reading, writing)
-    far.serve()
-    if far.ended is not None:
-        complain(far.ended)
+    server = FrameServer(source, reading, writing)
+    server.serve()
+    if server.ended is not None:
+        complain(server.ended)
         return 1
     return 0

@@ -14,7 +14,7 @@ from probes.samples import Frame
 from probes.stream import dumps
 from probes.summary import LIMITS, Summarizer, Summary
 from tui.registry import REGISTRY
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 ENDINGS = (".html", ".json", ".svg")
 MOST_BYTES = 1_000_000
@@ -74,7 +74,7 @@ def export(
     """
     ending = ending_of(path)
     summarizer = new_summarizer()
-    with uncollected():
+    with gc_paused():
         for frame in frames:
             summarizer.add(frame)
     if summarizer.frames < 2 and ending != ".svg":

@@ -14,7 +14,7 @@ from textual import events
 from tui.hosts.remote_session import Figures, RemoteSession
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, fit, fmt_count, safe, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 LONGEST_NAME, SHORT_NAME = 20, 8
@@ -74,21 +74,21 @@ def _width(form: Form, number: int) -> int:
     return number + 1 + form.name + 1 + form.cells + 1
 
 
-def hosts_line(entries: Sequence[HostEntry], shown: int, cells: int, look: Look) -> Line:
+def hosts_line(entries: Sequence[HostEntry], shown: int, cells: int, theme: Theme) -> Line:
     """The bar in exactly `cells` cells."""
-    return tuple([span for _, spans in _parts(entries, shown, cells, look) for span in spans])
+    return tuple([span for _, spans in _parts(entries, shown, cells, theme) for span in spans])
 
 
 def _parts(
-    entries: Sequence[HostEntry], shown: int, cells: int, look: Look
+    entries: Sequence[HostEntry], shown: int, cells: int, theme: Theme
 ) -> list[tuple[int | None, list[Span]]]:
     """The bar's parts, each with the index of its host."""
     number = len(str(len(entries)))
-    names = [width(safe(entry.name, look.plain)) for entry in entries]
+    names = [width(safe(entry.name, theme.plain)) for entry in entries]
     form, count = choose(names, cells, number)
     first = max(0, min(shown - count // 2, len(entries) - count))
     parts: list[tuple[int | None, list[Span]]] = [
-        (at, _entry(entries[at], at, number, at == shown, form, look))
+        (at, _entry(entries[at], at, number, at == shown, form, theme))
         for at in range(first, min(first + count, len(entries)))
     ]
     if count == len(entries):
@@ -103,10 +103,10 @@ def _parts(
 
 
 def _entry(
-    entry: HostEntry, at: int, number: int, is_shown: bool, form: Form, look: Look
+    entry: HostEntry, at: int, number: int, is_shown: bool, form: Form, theme: Theme
 ) -> list[Span]:
-    more = look.glyphs.more
-    name = fit(safe(entry.name, look.plain), form.name, mark=more)
+    more = theme.glyphs.more
+    name = fit(safe(entry.name, theme.plain), form.name, mark=more)
     key = f"{at + 1:>{number}} "
     out: list[Span] = (
         [(f"{key}{name}", "selected"), (" ", "")]
@@ -115,7 +115,7 @@ def _entry(
     )
     if entry.state:
         style = "bad" if entry.ended else "warn"
-        text = safe(entry.state, look.plain)
+        text = safe(entry.state, theme.plain)
         return [*out, (fit(text, form.cells, mark=more), style), (" ", "")]
     return [*out, *_figures(entry.figures or Figures(), form.figures), (" ", "")]
 
@@ -145,25 +145,25 @@ class HostsBar(CellWidget):
 
     def __init__(
         self,
-        look: Look,
+        theme: Theme,
         entries: Callable[[], tuple[list[HostEntry], int]],
         show: Callable[[int], None],
     ) -> None:
-        super().__init__(look, widget_id="hosts")
+        super().__init__(theme, widget_id="hosts")
         self._entries = entries
         self._show = show
 
     def draw(self, columns: int, rows: int) -> list[Line]:
         """Draw the one line."""
         entries, shown = self._entries()
-        return [hosts_line(entries, shown, columns, self.look)]
+        return [hosts_line(entries, shown, columns, self.theme)]
 
     def on_click(self, event: events.Click) -> None:
         """Show the clicked host."""
         event.stop()
         entries, shown = self._entries()
         x = 0
-        for at, spans in _parts(entries, shown, self.size.width, self.look):
+        for at, spans in _parts(entries, shown, self.size.width, self.theme):
             x += line_width(spans)
             if event.x < x:
                 if at is not None:

@@ -14,7 +14,7 @@ from probes.link import LinkState
 from probes.model import calls_made, seconds_between
 from probes.samples import Frame, SyscallSample
 from tui.sessions.session import Session
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 PATIENCE = 2.0
 """Seconds of silence, beyond two intervals, that are not reported."""
@@ -72,10 +72,10 @@ def _syscalls(frame: Frame | None) -> SyscallSample | None:
 class RemoteSession(Session):
     """A Session with a remote host."""
 
-    far = True
+    is_remote = True
 
-    def __init__(self, source: LinkedSource, look: Look, history: History) -> None:
-        super().__init__(source, look, history)
+    def __init__(self, source: LinkedSource, theme: Theme, history: History) -> None:
+        super().__init__(source, theme, history)
         for pane in self.panes:
             pane.awaited, pane.here = WAITING, False
         self.remote = source

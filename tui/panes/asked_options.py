@@ -18,23 +18,23 @@ class _Choice(NamedTuple):
     left: int
 
 
-class Asked:
+class RequestedOptions:
     """The last requested value of each option; the next press of a key starts from it."""
 
     def __init__(self) -> None:
         self._choices: dict[str, _Choice] = {}
 
-    def after(self, option: str, choices: Sequence[str], now: str) -> str:
+    def next_choice(self, option: str, choices: Sequence[str], now: str) -> str:
         """The choice after the requested value, or after the shown value if none is requested."""
         last = self._choices[option].value if option in self._choices else now
         at = choices.index(last) if last in choices else -1
         return choices[(at + 1) % len(choices)]
 
-    def ask(self, option: str, value: str, now: str) -> None:
+    def request(self, option: str, value: str, now: str) -> None:
         """Note a request for a value in place of the shown one."""
         self._choices[option] = _Choice(value, now, PATIENCE)
 
-    def shown(self, now: Mapping[str, str]) -> None:
+    def update(self, now: Mapping[str, str]) -> None:
         """Forget a request after the shown value has changed, or after `PATIENCE` intervals."""
         self._choices = {
             option: choice._replace(left=choice.left - 1)

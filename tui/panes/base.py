@@ -15,7 +15,7 @@ from probes.samples import Frame, Sample
 from tui.panes.rates import OverTime, mean
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fit, fmt_count, fmt_seconds, safe, wrap
-from tui.shared.theme import Look, graph, nice_ceiling
+from tui.shared.theme import Theme, graph, nice_ceiling
 
 HISTORY = 600
 """Intervals that a pane keeps for its rate graph."""
@@ -29,7 +29,7 @@ class Pane:
     its probe has the option "add", and `select` moves the cursor to the new row. `reading` explains
     the pane's figures in the help.
 
-    The dashboard sets `look`, `source`, `awaited` and `here` first. `awaited` is the text before
+    The dashboard sets `theme`, `source`, `awaited` and `here` first. `awaited` is the text before
     the first Frame; `here` is True if the Frames come from this machine. `window` is the window
     that the header shows, in seconds; None is one interval.
     """
@@ -41,7 +41,7 @@ class Pane:
     reading: ClassVar[str] = ""
 
     def __init__(self) -> None:
-        self.look = Look()
+        self.theme = Theme()
         self.source: Source | None = None
         self.awaited = STARTING
         self.here = True
@@ -185,7 +185,7 @@ def graph_rows(height: int) -> int:
 
 
 def rate_graph(
-    history: OverTime[float], width: int, rows: int, look: Look, interval: float
+    history: OverTime[float], width: int, rows: int, theme: Theme, interval: float
 ) -> list[Line]:
     """The newest rates as columns, with the scale on the left; empty if they do not fit.
 
@@ -193,7 +193,7 @@ def rate_graph(
     """
     label = 8
     cells = width - label - 1
-    if rows <= 0 or cells < 10 or not look.drawings:
+    if rows <= 0 or cells < 10 or not theme.drawings:
         return []
     values = list(history.values)[-cells:]
     top = nice_ceiling(max((v for v in values if v is not None), default=1.0))
@@ -201,7 +201,7 @@ def rate_graph(
     labels[0] = fmt_count(int(top)) + "/s"
     if rows > 1:
         labels[-1] = _span(cells * interval)
-    drawn = graph(values, cells, rows, look.glyphs)
+    drawn = graph(values, cells, rows, theme.glyphs)
     return [
         ((fit(text, label - 1, right=True) + " ", "dim"), (line, "graph"))
         for text, line in zip(labels, drawn, strict=True)

@@ -20,7 +20,7 @@ from probes.pmc_view import CpuRow, PmcView, sum_of
 from tui.panes.pmc_columns import IPC, fmt_share, fmt_small
 from tui.shared.styled_lines import Line, Span, compose
 from tui.shared.text import UNKNOWN
-from tui.shared.theme import Look, bar
+from tui.shared.theme import Theme, bar
 
 GAP = 2
 LEAST_BAR, SHORT_BAR = 8, 4
@@ -34,17 +34,17 @@ def rows_for(height: int) -> int:
     return 0 if height < 4 else max(1, min(8, height // 5))
 
 
-def strip(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+def strip(view: PmcView, width: int, rows: int, theme: Theme) -> list[Line]:
     """Draw all CPUs in at most `rows` lines, with as much detail as fits."""
     cpus = view.cpus
     if rows <= 0 or not cpus:
         return []
     drawn = (_wide, _short, _shortest, _cells, _sockets)
-    for draw in drawn if look.drawings else (_figures, _sockets):
-        lines = draw(view, width, rows, look)
+    for draw in drawn if theme.drawings else (_figures, _sockets):
+        lines = draw(view, width, rows, theme)
         if lines:
             return lines
-    return [_line("all", len(cpus), view.machine, view, width, look)]
+    return [_line("all", len(cpus), view.machine, view, width, theme)]
 
 
 def _style(row: CpuRow, view: PmcView) -> str:
@@ -54,8 +54,8 @@ def _style(row: CpuRow, view: PmcView) -> str:
     return "bar" if style == "text" else style
 
 
-def _bar(row: CpuRow, cells: int, view: PmcView, look: Look) -> Span:
-    return (bar(row.busy or 0.0, cells, look.glyphs), _style(row, view))
+def _bar(row: CpuRow, cells: int, view: PmcView, theme: Theme) -> Span:
+    return (bar(row.busy or 0.0, cells, theme.glyphs), _style(row, view))
 
 
 def _ipc(row: CpuRow, view: PmcView) -> list[Span]:
@@ -79,7 +79,7 @@ def _grid(
     return across, down, min(room, LONGEST_BAR)
 
 
-def _wide(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+def _wide(view: PmcView, width: int, rows: int, theme: Theme) -> list[Line]:
     names = [f"cpu{row.cpu}" for row in view.cpus]
     label = max([len(name) for name in names]) + 1
     hardware = 5 if view.sample.hardware else 0
@@ -90,12 +90,14 @@ def _wide(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
     entries: list[list[Span]] = []
     for name, row in zip(names, view.cpus, strict=True):
         entry: list[Span] = [(f"{name:<{label}}", "dim"), *_ipc(row, view)]
-        entry += [_bar(row, cells, view, look), (f" {fmt_share(row.busy):>6}", "text")]
+        entry += [_bar(row, cells, view, theme), (f" {fmt_share(row.busy):>6}", "text")]
         entries.append(entry)
     return _rows(entries, down)
 
 
-def _short(view: PmcView, width: int, rows: int, look: Look, least: int = SHORT_BAR) -> list[Line]:
+def _short(
+    view: PmcView, width: int, rows: int, theme: Theme, least: int = SHORT_BAR
+) -> list[Line]:
     label = len(str(view.cpus[-1].cpu))
     value = 4 if view.sample.hardware else 5
     grid = _grid(view, rows, width, label + value + 2, least)
@@ -106,16 +108,16 @@ def _short(view: PmcView, width: int, rows: int, look: Look, least: int = SHORT_
     for row in view.cpus:
         text = fmt_small(row.ipc) if view.sample.hardware else fmt_share(row.busy)
         style = IPC.style(row.ipc) if view.sample.hardware else "text"
-        entry: list[Span] = [(f"{row.cpu:>{label}} ", "dim"), _bar(row, cells, view, look)]
+        entry: list[Span] = [(f"{row.cpu:>{label}} ", "dim"), _bar(row, cells, view, theme)]
         entries.append([*entry, (f" {text:>{value}}", style)])
     return _rows(entries, down)
 
 
-def _shortest(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
-    return _short(view, width, rows, look, least=1)
+def _shortest(view: PmcView, width: int, rows: int, theme: Theme) -> list[Line]:
+    return _short(view, width, rows, theme, least=1)
 
 
-def _figures(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+def _figures(view: PmcView, width: int, rows: int, theme: Theme) -> list[Line]:
     """The entry without a bar, since a number needs fewer bytes."""
     label = max([len(f"cpu{row.cpu}") for row in view.cpus]) + 1
     grid = _grid(view, rows, width, label + (5 if view.sample.hardware else 0) + 6, 0)
@@ -143,7 +145,7 @@ def _rows(entries: Sequence[list[Span]], down: int) -> list[Line]:
     return lines
 
 
-def _cells(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+def _cells(view: PmcView, width: int, rows: int, theme: Theme) -> list[Line]:
     label = len(str(view.cpus[-1].cpu)) + 2
     groups = (width - label) // (GROUP + 1)
     if groups < 1:
@@ -161,22 +163,22 @@ def _cells(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
         for at, row in enumerate(part):
             if at and at % GROUP == 0:
                 line.append((" ", ""))
-            line.append(_cell(row, view, look))
+            line.append(_cell(row, view, theme))
         lines.append(tuple(line))
     return lines
 
 
-def _cell(row: CpuRow, view: PmcView, look: Look) -> Span:
+def _cell(row: CpuRow, view: PmcView, theme: Theme) -> Span:
     if row.busy is None:
         return ("?", "dim")
-    steps = len(look.glyphs.column)
+    steps = len(theme.glyphs.column)
     level = round(row.busy * steps)
     if row.busy < 0.005:
-        return (look.glyphs.dot, "dim")
-    return (look.glyphs.column[max(1, level) - 1], _style(row, view))
+        return (theme.glyphs.dot, "dim")
+    return (theme.glyphs.column[max(1, level) - 1], _style(row, view))
 
 
-def _sockets(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
+def _sockets(view: PmcView, width: int, rows: int, theme: Theme) -> list[Line]:
     by_socket: dict[int, list[CpuRow]] = {}
     for row in view.cpus:
         if row.socket is None:
@@ -186,15 +188,15 @@ def _sockets(view: PmcView, width: int, rows: int, look: Look) -> list[Line]:
         return []
     events = view.sample.events
     return [
-        _line(f"socket {socket}", len(cpus), sum_of(cpus, events), view, width, look)
+        _line(f"socket {socket}", len(cpus), sum_of(cpus, events), view, width, theme)
         for socket, cpus in sorted(by_socket.items())
     ]
 
 
-def _line(name: str, many: int, row: CpuRow, view: PmcView, width: int, look: Look) -> Line:
+def _line(name: str, many: int, row: CpuRow, view: PmcView, width: int, theme: Theme) -> Line:
     head = f" {name}  {many} cpus  "
     value = _ipc(row, view)
     cells = min(LONGEST_BAR, max(0, width - len(head) - (5 if value else 0) - 8))
-    cells *= look.drawings
+    cells *= theme.drawings
     figure = (f" {fmt_share(row.busy):>6}", "text")
-    return compose(((head, "dim"), *value, _bar(row, cells, view, look), figure), width)
+    return compose(((head, "dim"), *value, _bar(row, cells, view, theme), figure), width)

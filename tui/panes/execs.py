@@ -319,7 +319,7 @@ class ExecPane(Pane):
         out += [(mark + fmt_count(failed), "bad" if failed else "dim"), ("/s", "dim")]
         if self.within is not None and failed:
             off = fmt_within(self.within, failed)
-            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+            out.append((f" {self.theme.glyphs.within}{off}", "dim"))
         if self.sample is not None and self.sample.given_up is not None:
             # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in self.sample.given_up.split(": ")]
@@ -333,8 +333,8 @@ class ExecPane(Pane):
             lines = self._details(self.detail, width)
             self.detail_top = max(0, min(self.detail_top, len(lines) - height))
             return lines[self.detail_top :]
-        graphs = rate_graph(self.history, width, graph_rows(height), self.look, self.interval)
-        return graphs + self.table.lines(width, height - len(graphs), self.look, focused)
+        graphs = rate_graph(self.history, width, graph_rows(height), self.theme, self.interval)
+        return graphs + self.table.lines(width, height - len(graphs), self.theme, focused)
 
     def _details(self, row: ExecRow, width: int) -> list[Line]:
         ended = UNKNOWN if row.ended is None else _clock(row.ended)

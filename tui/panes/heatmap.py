@@ -19,7 +19,7 @@ from tui.panes.rates import places
 from tui.panes.scale import Scale, quarters
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, fmt_count, fmt_seconds
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 COLUMNS = 240
 """Intervals that are kept for each target."""
@@ -152,7 +152,7 @@ def ceiling(rates: Sequence[Sequence[float]]) -> float:
 
 
 def heat_lines(
-    heat: Heat, spec: str, scale: Scale, width: int, height: int, look: Look
+    heat: Heat, spec: str, scale: Scale, width: int, height: int, theme: Theme
 ) -> list[Line]:
     """The heatmap in exactly `height` lines: a title with the colour scale, the rows, the axis."""
     cells, rows = width - LABEL - 2, height - 2
@@ -163,18 +163,18 @@ def heat_lines(
     rates = heat.rates(spec, first, low, step, rows)
     top = ceiling(rates)
     labels = dict(shown.labels(rows))
-    lines: list[Line] = [_title(heat, top, width, look)]
+    lines: list[Line] = [_title(heat, top, width, theme)]
     for row in range(rows - 1, -1, -1):
         text = labels.get(row, "")
-        side = look.glyphs.notch if text else look.glyphs.wall
+        side = theme.glyphs.notch if text else theme.glyphs.wall
         label = (" " + fit(text, LABEL, right=True), "dim")
-        lines.append((label, (side, "dim"), *_cells(rates[row], top, look)))
-    lines.append(((" " * (LABEL + 1), ""), *_time_axis(heat, first, end, cells, look)))
+        lines.append((label, (side, "dim"), *_cells(rates[row], top, theme)))
+    lines.append(((" " * (LABEL + 1), ""), *_time_axis(heat, first, end, cells, theme)))
     return lines
 
 
-def _cells(rates: Sequence[float], top: float, look: Look) -> list[Span]:
-    steps = look.heat
+def _cells(rates: Sequence[float], top: float, theme: Theme) -> list[Span]:
+    steps = theme.heat
     out: list[Span] = []
     for rate in rates:
         at = level(rate, top, len(steps))
@@ -186,12 +186,12 @@ def _cells(rates: Sequence[float], top: float, look: Look) -> list[Span]:
     return out
 
 
-def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
+def _title(heat: Heat, top: float, width: int, theme: Theme) -> Line:
     seconds = heat.moments[-1].seconds if heat.moments else 1.0
     low = top / 10**_DECADES
     legend: list[Span] = [
         (f"calls/s {low:g} " if low < 1 else f"calls/s {fmt_count(int(low))} ", "dim"),
-        *look.heat,
+        *theme.heat,
         (f" {fmt_count(int(top)) if top >= 1 else f'{top:g}'}", "dim"),
     ]
     for words in (f" over time, a column is {fmt_seconds(seconds)} s", " over time", ""):
@@ -201,9 +201,9 @@ def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
     return (("", ""),)
 
 
-def _time_axis(heat: Heat, first: int, end: int, cells: int, look: Look) -> list[Span]:
+def _time_axis(heat: Heat, first: int, end: int, cells: int, theme: Theme) -> list[Span]:
     """The time axis; its times belong to fixed columns, so it moves only with them."""
-    glyphs = look.glyphs
+    glyphs = theme.glyphs
     axis = [glyphs.rule] * cells
     start = heat.tick - len(heat.moments)
     for tick in range(-(-first // CLOCK) * CLOCK, end, CLOCK):

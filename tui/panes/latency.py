@@ -76,7 +76,7 @@ class LatencyPane(Pane):
         target = row.target if row is not None else None
         texts = target.target.by_text if target is not None else bool(by_text)
         estimated = target is not None and target.target.duty is not None
-        return behind_columns(shape, texts, self.look.glyphs.within if estimated else "")
+        return behind_columns(shape, texts, self.theme.glyphs.within if estimated else "")
 
     def _process_table(self, by_text: bool = False) -> Table[Behind]:
         return Table(
@@ -88,8 +88,8 @@ class LatencyPane(Pane):
         )
 
     def _bar(self, row: Behind) -> Span:
-        drawn = self.look.drawings
-        return (bar(row.share or 0.0, BAR, self.look.glyphs), "bar") if drawn else ("", "")
+        drawn = self.theme.drawings
+        return (bar(row.share or 0.0, BAR, self.theme.glyphs), "bar") if drawn else ("", "")
 
     # -- what is shown ----------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class LatencyPane(Pane):
         if view is None:
             return
         rows = [Row(t, t.seconds, t.target.spec in self._removing) for t in view.targets]
-        self.table.set_columns(target_columns(rows, self.look.glyphs.within))
+        self.table.set_columns(target_columns(rows, self.theme.glyphs.within))
         self.table.filter = "" if self.drilled else self.filter
         self.table.feed(rows)
         if self.drilled is not None:
@@ -241,7 +241,7 @@ class LatencyPane(Pane):
         if view is None:
             return []
         notes = self._notes(row, height)
-        drawn = self.look.drawings and self.shows != "table"
+        drawn = self.theme.drawings and self.shows != "table"
         if row is None or not drawn or height < DRAWN or width < NARROW:
             if focused and row is not None:
                 notes = why_lines(row, width)[: height // 3] or notes
@@ -252,12 +252,12 @@ class LatencyPane(Pane):
         # A table that fits completely above the drawings leaves more columns for them.
         if width - beside > SIDE and 1 + rows + len(notes) > upper:
             left = self._table(beside, height, notes, focused)
-            right = self.drawings.lines(row, self.shows, (width - beside - 1, height), self.look)
-            return side_by_side(left, right, beside, height, self.look)
+            right = self.drawings.lines(row, self.shows, (width - beside - 1, height), self.theme)
+            return side_by_side(left, right, beside, height, self.theme)
         upper = min(1 + rows + len(notes), upper)
         lines = self._table(width, upper, notes, focused)
         lines += [()] * (upper - len(lines))
-        return lines + self.drawings.lines(row, self.shows, (width, height - upper), self.look)
+        return lines + self.drawings.lines(row, self.shows, (width, height - upper), self.theme)
 
     def selected(self) -> Row | None:
         """The target to draw: the one that is drilled into, else the one under the cursor."""
@@ -267,7 +267,7 @@ class LatencyPane(Pane):
 
     def _table(self, width: int, height: int, notes: list[Line], focused: bool) -> list[Line]:
         table = self.processes if self.drilled is not None else self.table
-        return table.lines(width, height - len(notes), self.look, focused) + notes
+        return table.lines(width, height - len(notes), self.theme, focused) + notes
 
     def _notes(self, row: Row | None, height: int) -> list[Line]:
         """Explanations of the marks, and the probe's own messages."""

@@ -22,7 +22,7 @@ from probes.pmc_view import PmcView, TaskRow, pmc_view
 from probes.processes import pid_of
 from probes.samples import Frame, PmcSample
 from tui.panes import cpu_strip, pmc_detail
-from tui.panes.asked_options import Asked
+from tui.panes.asked_options import RequestedOptions
 from tui.panes.base import Pane
 from tui.panes.pmc_columns import (
     IPC,
@@ -70,33 +70,33 @@ class PmcPane(Pane):
         self.hidden = 0
         self._marks = 0
         self._own_events = False
-        self._asked = Asked()
+        self._requested = RequestedOptions()
         self._quiet: dict[int, tuple[int, str]] = {}
         self._tables: dict[bool, Table[Row]] = {}
         self.items = pmc_detail.table()
 
     # -- what is shown ----------------------------------------------------------------
 
-    def tick(self, before: Frame | None, after: Frame) -> None:
+    def tick(self, before: Frame | None, next_choice: Frame) -> None:
         """Add the interval's figures to the graphs."""
         self._newest = None
-        sample, was = self._samples(before, after)
+        sample, was = self._samples(before, next_choice)
         if sample is None:
-            self.past.gap(after)
+            self.past.gap(next_choice)
             return
-        passed = seconds_between(before, after)
+        passed = seconds_between(before, next_choice)
         view = pmc_view(was, sample, counted_seconds(was, sample, passed))
         self._newest = (before, view)
         # Without an earlier Sample, the counts may cover more than one interval.
         if was is not None and was.state == "on" and was.generation == sample.generation:
-            self.past.add(after, view)
+            self.past.add(next_choice, view)
         else:
-            self.past.gap(after)
+            self.past.gap(next_choice)
 
-    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
+    def show(self, since: Frame | None, next_choice: Frame, passed: float = 0.0) -> None:
         """Compute the window's counts and update the shown table."""
-        super().show(since, after, passed)
-        sample, was = self._samples(since, after)
+        super().show(since, next_choice, passed)
+        sample, was = self._samples(since, next_choice)
         if sample is None:
             self.view = None
             return
@@ -104,21 +104,21 @@ class PmcPane(Pane):
         if passed and newest is not None and newest[0] is since:
             view = newest[1]
         else:
-            seconds = counted_seconds(was, sample, seconds_between(since, after))
+            seconds = counted_seconds(was, sample, seconds_between(since, next_choice))
             view = pmc_view(was, sample, seconds)
         self.view = view
         if passed:
-            self._asked.shown({"set": sample.event_set, "mode": sample.mode})
+            self._requested.update({"set": sample.event_set, "mode": sample.mode})
         self._own_events |= sample.event_set not in SETS
         scaled = any(count.scaled for count in view.machine.counts.values())
         self._marks = LINGER if scaled else max(0, self._marks - (passed > 0))
         self._feed(aged=passed > 0)
 
     def _samples(
-        self, before: Frame | None, after: Frame
+        self, before: Frame | None, next_choice: Frame
     ) -> tuple[PmcSample | None, PmcSample | None]:
         """The probe's Samples, the newer one first; None unless the probe is on."""
-        new = after.samples.get(self.name)
+        new = next_choice.samples.get(self.name)
         old = before.samples.get(self.name) if before is not None else None
         return (
             new if isinstance(new, PmcSample) and new.state == "on" else None,
@@ -142,11 +142,11 @@ class PmcPane(Pane):
         sample = self.sample
         assert isinstance(sample, PmcSample)
         if sample.hardware not in self._tables:
-            shown = columns(sample, False)
-            sort = first_sort(shown, sample.hardware)
+            update = columns(sample, False)
+            sort = first_sort(update, sample.hardware)
             empty = "no process ran in this interval"
             self._tables[sample.hardware] = Table(
-                shown, lambda row: row.number, words, sort=sort, empty=empty
+                update, lambda row: row.number, words, sort=sort, empty=empty
             )
         return self._tables[sample.hardware]
 
@@ -164,9 +164,9 @@ class PmcPane(Pane):
             self.items.filter = self.filter
             self.items.feed(pmc_detail.items(row, view))
         table = self.table
-        shown = view.processes[: self._most(view)]
-        self.hidden = len(view.processes) - len(shown)
-        rows = [Row(task, view) for task in shown] + self._resting(view, aged)
+        update = view.processes[: self._most(view)]
+        self.hidden = len(view.processes) - len(update)
+        rows = [Row(task, view) for task in update] + self._resting(view, aged)
         estimated = view.duty is not None
         table.set_columns(columns(view.sample, self._marks > 0, estimated))
         table.filter = self.filter if self.drilled is None else ""
@@ -226,7 +226,7 @@ class PmcPane(Pane):
         error = machine.error(SWITCHES, view.duty)
         if error is not None and view.duty is not None:
             off = fmt_within(error * factor(view.duty), machine.switches)
-            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+            out.append((f" {self.theme.glyphs.within}{off}", "dim"))
         if sample.given_up is not None:
             # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
@@ -242,11 +242,11 @@ class PmcPane(Pane):
         notes = self._notes(view, width)[: height // 6] if height > 7 else []
         if self.drilled is not None:
             return self._one_process(view, width, height, focused)
-        lines = cpu_strip.strip(view, width, cpu_strip.rows_for(height), self.look)
+        lines = cpu_strip.strip(view, width, cpu_strip.rows_for(height), self.theme)
         if height >= DRAWN:
             lines += self._graphs(view, width, height)
         room = height - len(lines) - len(notes)
-        return lines + self.table.lines(width, room, self.look, focused) + notes
+        return lines + self.table.lines(width, room, self.theme, focused) + notes
 
     def _one_process(self, view: PmcView, width: int, height: int, focused: bool) -> list[Line]:
         """The derived figures, a graph if it fits, and the counters one by one."""
@@ -258,17 +258,17 @@ class PmcPane(Pane):
         mark = note_of_marks(view) if height >= DRAWN else None
         notes: list[Line] = [((" " + mark, "dim"),)] if mark else []
         room = height - len(lines) - len(notes)
-        return lines + self.items.lines(width, room, self.look, focused) + notes
+        return lines + self.items.lines(width, room, self.theme, focused) + notes
 
     def _graphs(self, view: PmcView, width: int, height: int) -> list[Line]:
-        if not self.look.drawings:
+        if not self.theme.drawings:
             return []
         rows = max(4, height // 5) if width < SIDE else max(3, height // 5)
         chosen = self._chosen()
         named = "machine" if chosen is None else f"{self._comm(chosen)} {pid_of(chosen)}"
         who = (named, chosen)
-        safe_who = (safe(who[0], self.look.plain), who[1])
-        return graphs(self.past, view, safe_who, (width, rows), self.look, self.interval)
+        safe_who = (safe(who[0], self.theme.plain), who[1])
+        return graphs(self.past, view, safe_who, (width, rows), self.theme, self.interval)
 
     def _chosen(self) -> int | None:
         """The process to draw; None draws the machine, as long as the cursor was not moved."""
@@ -304,7 +304,7 @@ class PmcPane(Pane):
         return [
             ((" " + line, style),)
             for text, style in notes
-            for line in wrap(safe(text, self.look.plain), max(10, width - 2))
+            for line in wrap(safe(text, self.theme.plain), max(10, width - 2))
         ]
 
     # -- what keys do -------------------------------------------------------------------
@@ -382,7 +382,7 @@ class PmcPane(Pane):
         option, choices, now = (
             ("set", sets, sample.event_set) if key == "g" else ("mode", tuple(MODES), sample.mode)
         )
-        choice = self._asked.after(option, choices, now)
+        choice = self._requested.next_choice(option, choices, now)
         self.source.set_option(self.name, option, choice)
-        self._asked.ask(option, choice, now)
+        self._requested.request(option, choice, now)
         return True

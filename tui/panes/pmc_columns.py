@@ -20,7 +20,7 @@ FIXED = ("cycles", "instructions", *FAULTS)
 """Events with a column of their own, or none, in every set."""
 
 
-class Thumb(NamedTuple):
+class Threshold(NamedTuple):
     """A threshold: a value beyond `warn` deserves a look, one beyond `bad` is a problem.
 
     `why` is the explanation.
@@ -40,8 +40,10 @@ class Thumb(NamedTuple):
         return "bad" if value > self.bad else "warn" if value > self.warn else "text"
 
 
-IPC = Thumb(1.0, 0.5, "IPC under 0.5: the CPU waits more than it works, look for stalls", low=True)
-PLAIN = Thumb(float("inf"), float("inf"), "")
+IPC = Threshold(
+    1.0, 0.5, "IPC under 0.5: the CPU waits more than it works, look for stalls", low=True
+)
+PLAIN = Threshold(float("inf"), float("inf"), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Metric:
     events: tuple[str, ...]
     value: Callable[[Counters, float], float | None]
     show: Callable[[float | None], str]
-    thumb: Thumb = PLAIN
+    threshold: Threshold = PLAIN
 
 
 def fmt_small(value: float | None) -> str:
@@ -73,18 +75,18 @@ def fmt_share(value: float | None) -> str:
     return fmt_percent(value, 1.0)
 
 
-def per_ki(head: str, event: str, thumb: Thumb = PLAIN) -> Metric:
+def per_ki(head: str, event: str, threshold: Threshold = PLAIN) -> Metric:
     """Events per 1000 instructions."""
     title = f"{event} per 1000 instructions"
     return Metric(
-        head, title, (event, "instructions"), lambda c, s: c.per_ki(event), fmt_small, thumb
+        head, title, (event, "instructions"), lambda c, s: c.per_ki(event), fmt_small, threshold
     )
 
 
-def share(head: str, event: str, of: str, thumb: Thumb = PLAIN) -> Metric:
+def share(head: str, event: str, of: str, threshold: Threshold = PLAIN) -> Metric:
     """The fraction of the events `of`."""
     title = f"{event} of {of}"
-    return Metric(head, title, (event, of), lambda c, s: c.ratio(event, of), fmt_share, thumb)
+    return Metric(head, title, (event, of), lambda c, s: c.ratio(event, of), fmt_share, threshold)
 
 
 def rate(head: str, event: str) -> Metric:
@@ -97,11 +99,11 @@ def rate(head: str, event: str) -> Metric:
     return Metric(head, f"{event} a second", (event,), value, fmt_count)
 
 
-CACHE = Thumb(5.0, 20.0, "over 20 cache misses per 1000 instructions: memory is the limit")
-BRANCHES = Thumb(0.03, 0.08, "over 8 % of branches mispredicted: unpredictable data or code")
-FRONT = Thumb(0.2, 0.4, "front end stalled over 40 %: code does not come in fast enough")
-BACK = Thumb(0.3, 0.6, "back end stalled over 60 %: waits for memory or for execution units")
-TLB = Thumb(1.0, 5.0, "over 5 dTLB misses per 1000 instructions: try huge pages")
+CACHE = Threshold(5.0, 20.0, "over 20 cache misses per 1000 instructions: memory is the limit")
+BRANCHES = Threshold(0.03, 0.08, "over 8 % of branches mispredicted: unpredictable data or code")
+FRONT = Threshold(0.2, 0.4, "front end stalled over 40 %: code does not come in fast enough")
+BACK = Threshold(0.3, 0.6, "back end stalled over 60 %: waits for memory or for execution units")
+TLB = Threshold(1.0, 5.0, "over 5 dTLB misses per 1000 instructions: try huge pages")
 METRICS: dict[str, tuple[Metric, ...]] = {
     "base": (
         per_ki("miss/ki", "cache-misses", CACHE),
@@ -144,9 +146,9 @@ def advice(row: Counters, view: PmcView) -> list[str]:
     """The advice for a process, from the thresholds that it exceeds."""
     out = [IPC.why] if row.ipc is not None and row.ipc < IPC.bad else []
     return out + [
-        metric.thumb.why
+        metric.threshold.why
         for metric in metrics(view.sample)
-        if metric.thumb.style(metric.value(row, view.seconds)) == "bad"
+        if metric.threshold.style(metric.value(row, view.seconds)) == "bad"
     ]
 
 
@@ -222,7 +224,7 @@ def _metric_column(metric: Metric, marks: bool, drop: int) -> Column[Row]:
     def cell(row: Row) -> Span:
         found = value(row)
         text = _marked(metric.show(found), row, marks, *metric.events)
-        return (row.mark(found, *metric.events) + text, metric.thumb.style(found))
+        return (row.mark(found, *metric.events) + text, metric.threshold.style(found))
 
     return Column(metric.head, max(6, len(metric.head)) + marks, cell, value, drop=drop)
 

@@ -122,7 +122,7 @@ def summary(row: TaskRow | None, view: PmcView, width: int) -> list[Line]:
         figures.append(("IPC", mark + fmt_small(row.ipc), IPC.style(row.ipc)))
         for metric in metrics(view.sample):
             value = metric.value(row, view.seconds)
-            figures.append((metric.head, metric.show(value), metric.thumb.style(value)))
+            figures.append((metric.head, metric.show(value), metric.threshold.style(value)))
         if view.sample.mode == "all":
             figures.append(("GHz", fmt_small(view.gigahertz(row)), "text"))
     line: list[Span] = [(" ", "")]

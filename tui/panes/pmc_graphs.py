@@ -12,7 +12,7 @@ from tui.panes.pmc_columns import fmt_share, fmt_small, metrics
 from tui.panes.rates import OverTime
 from tui.shared.styled_lines import Line, Span, compose, line_width
 from tui.shared.text import fit, fmt_ns
-from tui.shared.theme import Look, graph, nice_ceiling
+from tui.shared.theme import Theme, graph, nice_ceiling
 
 KEPT = 300
 """Intervals that are kept, more than a graph has cells."""
@@ -113,7 +113,7 @@ def graphs(
     view: PmcView,
     who: tuple[str, int | None],
     size: tuple[int, int],
-    look: Look,
+    theme: Theme,
     interval: float,
 ) -> list[Line]:
     """Both graphs in `size` (columns, lines) cells, stacked if the pane is narrow.
@@ -129,12 +129,12 @@ def graphs(
         return [
             line
             for figure, value, many in zip(both, values, rows, strict=True)
-            for line in _one(figure, value, who[0], width, many, look, interval)
+            for line in _one(figure, value, who[0], width, many, theme, interval)
         ]
     half = width // 2
-    left = _one(both[0], values[0], who[0], half, height, look, interval)
-    right = _one(both[1], values[1], who[0], width - half, height, look, interval)
-    return [(*compose(one, half, look.plain), *two) for one, two in zip(left, right, strict=True)]
+    left = _one(both[0], values[0], who[0], half, height, theme, interval)
+    right = _one(both[1], values[1], who[0], width - half, height, theme, interval)
+    return [(*compose(one, half, theme.plain), *two) for one, two in zip(left, right, strict=True)]
 
 
 def _one(
@@ -143,7 +143,7 @@ def _one(
     who: str,
     width: int,
     height: int,
-    look: Look,
+    theme: Theme,
     interval: float,
 ) -> list[Line]:
     """One title line and `height` - 1 lines of columns with their scale."""
@@ -163,7 +163,7 @@ def _one(
     else:
         title.append((" " * max(1, width - line_width(title) - len(span) - 1) + span, "dim"))
     parts = [None if v is None else v / figure.least for v in shown]
-    drawn = graph(parts, cells, rows, look.glyphs)
+    drawn = graph(parts, cells, rows, theme.glyphs)
     return [
         tuple(title),
         *[

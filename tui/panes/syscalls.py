@@ -171,12 +171,12 @@ class SyscallPane(Pane):
         """The uncertainty of the rates, while they are estimated."""
         if self.view is None or self.view.duty is None:
             return []
-        return [Column(self.look.glyphs.within, 4, within, lambda r: r.within, drop=2)]
+        return [Column(self.theme.glyphs.within, 4, within, lambda r: r.within, drop=2)]
 
     def _bar(self, row: Row) -> Span:
         cells = 16 if self._shows_processes else BAR
-        drawn = self.look.drawings
-        return (bar(row.share or 0.0, cells, self.look.glyphs), "bar") if drawn else ("", "")
+        drawn = self.theme.drawings
+        return (bar(row.share or 0.0, cells, self.theme.glyphs), "bar") if drawn else ("", "")
 
     def _rows(self, view: SyscallView) -> list[Row]:
         seconds = view.seconds
@@ -260,7 +260,7 @@ class SyscallPane(Pane):
         rate = view.count / view.seconds
         out: list[Span] = [rated(rate, "value", estimated), ("/s", "dim")]
         if off is not None:
-            out.append((f" {self.look.glyphs.within}{fmt_within(off, rate)}", "dim"))
+            out.append((f" {self.theme.glyphs.within}{fmt_within(off, rate)}", "dim"))
         if estimated and sample.given_up is not None:
             # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in safe(sample.given_up).split(": ")]
@@ -286,10 +286,10 @@ class SyscallPane(Pane):
         if self.view is None:
             return []
         rows = graph_rows(height)
-        lines = rate_graph(self.history, width, rows, self.look, self.interval) + self._about()
+        lines = rate_graph(self.history, width, rows, self.theme, self.interval) + self._about()
         notes = self._notes() if height > 6 else []
         room = height - len(lines) - len(notes)
-        return lines + self.table.lines(width, room, self.look, focused) + notes
+        return lines + self.table.lines(width, room, self.theme, focused) + notes
 
     def _about(self) -> list[Line]:
         """One line about the system call that is drilled into."""

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, safe, shorten, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
@@ -232,11 +232,11 @@ class Table(Generic[R]):
         sizes = [max(column.cells, column.most) for column in self.columns]
         return sum([self._gap(every, at) + sizes[at] for at in every]) + 1
 
-    def lines(self, cells: int, height: int, look: Look, focused: bool) -> list[Line]:
+    def lines(self, cells: int, height: int, theme: Theme, focused: bool) -> list[Line]:
         """The heading and as many rows as fit."""
         widths = self._widths(cells)
         self._visible = list(widths)
-        lines: list[Line] = [self._heading(widths, look)]
+        lines: list[Line] = [self._heading(widths, theme)]
         room = height - 1
         self._page = max(1, room - 1)
         self._scroll(room)
@@ -245,7 +245,7 @@ class Table(Generic[R]):
             return [*lines, ((" " + why, "dim"),)]
         for at in range(self._offset, min(self._offset + room, len(self.rows))):
             chosen = focused and at == self.index
-            lines.append(self._row(self.rows[at], widths, look, chosen, cells))
+            lines.append(self._row(self.rows[at], widths, theme, chosen, cells))
         return lines
 
     def _scroll(self, room: int) -> None:
@@ -286,12 +286,12 @@ class Table(Generic[R]):
         before, column = self.columns[kept[place - 1]], self.columns[at]
         return 2 if before.right and not column.right and column.name else 1
 
-    def _heading(self, widths: Mapping[int, int], look: Look) -> Line:
+    def _heading(self, widths: Mapping[int, int], theme: Theme) -> Line:
         out: list[Span] = []
         for at, cells in widths.items():
             column = self.columns[at]
             sorted_by = at == self.sort_by
-            mark = (look.glyphs.up if self.reverse else look.glyphs.down) if sorted_by else ""
+            mark = (theme.glyphs.up if self.reverse else theme.glyphs.down) if sorted_by else ""
             name = mark + column.name if column.right else column.name + mark
             style = "head.sort" if sorted_by else "head"
             # A name that fills its column has its mark in the gap before the column.
@@ -300,22 +300,24 @@ class Table(Generic[R]):
             out.append((fit(name, cells + over, column.right), style))
         return tuple(out)
 
-    def _row(self, row: R, widths: Mapping[int, int], look: Look, chosen: bool, cells: int) -> Line:
+    def _row(
+        self, row: R, widths: Mapping[int, int], theme: Theme, chosen: bool, cells: int
+    ) -> Line:
         out: list[Span] = []
         instead = self.instead(row)
         for at, size in widths.items():
             column = self.columns[at]
             if out and instead is not None:
                 room = max(0, cells - line_width(out) - 1)
-                out += [(" ", ""), *fit_spans([instead], room, False, look)]
+                out += [(" ", ""), *fit_spans([instead], room, False, theme)]
                 break
             out.append((" " * self._gaps[at], ""))
             cell = column.cell(row)
             spans = [cell] if isinstance(cell, tuple) else cell
             if column.middle:
-                more = look.glyphs.more
-                spans = [(shorten(safe(t, look.plain), size, more), style) for t, style in spans]
-            out += fit_spans(spans, size, column.right, look, column.whole)
+                more = theme.glyphs.more
+                spans = [(shorten(safe(t, theme.plain), size, more), style) for t, style in spans]
+            out += fit_spans(spans, size, column.right, theme, column.whole)
         if chosen:
             text = "".join([text for text, _ in out])
             return ((fit(text, cells), "selected"),)
@@ -323,16 +325,16 @@ class Table(Generic[R]):
 
 
 def fit_spans(
-    spans: Sequence[Span], cells: int, right: bool, look: Look, whole: bool = False
+    spans: Sequence[Span], cells: int, right: bool, theme: Theme, whole: bool = False
 ) -> list[Span]:
     """Spans in exactly `cells` cells, with their texts made safe; a cut is marked."""
     out: list[Span] = []
     left = cells
     for text, style in spans:
-        text = safe(text, look.plain)
+        text = safe(text, theme.plain)
         if width(text) > left:
             if not (out and whole):
-                return [*out, (fit(text, left, mark=look.glyphs.more), style)]
+                return [*out, (fit(text, left, mark=theme.glyphs.more), style)]
             break
         out.append((text, style))
         left -= width(text)

@@ -10,7 +10,7 @@ from probes.base import Found, Source
 from probes.samples import Filters, Frame
 
 
-class Guard:
+class GuardedSource:
     """Wraps a Source; `check` runs before each command and raises ProbeError to refuse it."""
 
     def __init__(self, source: Source, check: Callable[[], None]) -> None:

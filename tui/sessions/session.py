@@ -8,11 +8,11 @@ from probes.history import History
 from probes.replay import ReplaySource
 from probes.samples import Frame
 from tui.registry import REGISTRY
-from tui.sessions.guarded_source import Guard
+from tui.sessions.guarded_source import GuardedSource
 from tui.sessions.recorder import Recorder
-from tui.sessions.timeline_player import Travel
+from tui.sessions.timeline_player import TimelinePlayer
 from tui.shared.frame_mailbox import Mailbox
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 THE_PAST = "the past cannot be changed"
 
@@ -25,23 +25,23 @@ class Session:
     thread.
     """
 
-    def __init__(self, source: Source, look: Look, history: History) -> None:
-        self.source = Guard(source, self._check_now)
+    def __init__(self, source: Source, theme: Theme, history: History) -> None:
+        self.source = GuardedSource(source, self._check_now)
         self.history = history
         self.recorder = Recorder()
         self.mailbox = Mailbox()
         self.ended: str | None = None
         self.panes = [entry.pane_class()() for entry in REGISTRY]
         for pane in self.panes:
-            pane.look, pane.source = look, self.source
+            pane.theme, pane.source = theme, self.source
         recording = source.open_timeline() if isinstance(source, ReplaySource) else None
         self.replays = recording is not None
         if recording is not None and isinstance(source, ReplaySource):
-            self.travel = Travel(recording, self.panes, source.shown)
+            self.player = TimelinePlayer(recording, self.panes, source.shown)
         else:
-            self.travel = Travel(history, self.panes)
+            self.player = TimelinePlayer(history, self.panes)
 
-    far = False
+    is_remote = False
     """True if the source is another machine."""
 
     @property
@@ -52,7 +52,7 @@ class Session:
     @property
     def in_past(self) -> bool:
         """True while a chosen moment is shown instead of the newest."""
-        return self.travel.number is not None
+        return self.player.number is not None
 
     def _check_now(self) -> None:
         """Raise ProbeError while the past of a live source is shown."""

@@ -15,7 +15,7 @@ from probes.samples import Frame
 from probes.timeline import Cursor, Timeline
 from probes.windows import Windows
 from tui.panes.base import Pane
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 DRAWN_BYTES, SHOWN_BYTES = 1 << 19, 1 << 15
 """Most bytes of Frames that a jump decodes, for graphs and for tables: about 0.1 s each."""
@@ -25,7 +25,7 @@ STEPS = 30
 """A move of at most this many Frames forward is not a jump."""
 
 
-class Travel:
+class TimelinePlayer:
     """Feeds Frames to panes.
 
     `frame` is the shown Frame and `before` its predecessor. `number` is the index of `frame` in the
@@ -156,7 +156,7 @@ class Travel:
 
     def _jump(self, number: int) -> None:
         """Reset the panes and feed them the Frames before and at `number`."""
-        with uncollected():
+        with gc_paused():
             self._feed(number)
 
     def _feed(self, number: int) -> None:

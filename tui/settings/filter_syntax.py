@@ -20,22 +20,22 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "uid": ("uid", checks.check_user),
     "cgroup": ("cgroup", checks.check_cgroup),
 }
-_FAR_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+_REMOTE_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     # for a remote host, whose processes, users and cgroups are unknown here
-    "pid": ("pid", checks.check_far_pid),
+    "pid": ("pid", checks.check_remote_pid),
     "comm": ("comm", checks.check_comm),
-    "user": ("uid", checks.check_far_user),
-    "uid": ("uid", checks.check_far_user),
-    "cgroup": ("cgroup", checks.check_far_cgroup),
+    "user": ("uid", checks.check_remote_user),
+    "uid": ("uid", checks.check_remote_user),
+    "cgroup": ("cgroup", checks.check_remote_cgroup),
 }
 
 
-def parse_filters(text: str, far: bool = False) -> Filters:
-    """Parse filters; an empty text has none. With `far`, they are for a remote host.
+def parse_filters(text: str, remote: bool = False) -> Filters:
+    """Parse filters; an empty text has none. With `remote`, they are for a remote host.
 
     Raises ProbeError with the reason and the remedy.
     """
-    known = _FAR_CHECKS if far else _CHECKS
+    known = _REMOTE_CHECKS if remote else _CHECKS
     try:
         words = shlex.split(text)
     except ValueError:

@@ -199,7 +199,7 @@ def _where_members_are(directory: Path) -> str:
     return f"its processes are in {len(paths)} cgroups of cgroup2, as {some}: give one of them"
 
 
-def check_far_pid(raw: Any) -> int:
+def check_remote_pid(raw: Any) -> int:
     """A process id of a remote host."""
     pid = _number(raw)
     if not pid:
@@ -207,7 +207,7 @@ def check_far_pid(raw: Any) -> int:
     return pid
 
 
-def check_far_user(raw: Any) -> int:
+def check_remote_user(raw: Any) -> int:
     """A user number of a remote host, where a name may belong to another user."""
     uid = _number(raw)
     if uid is None or uid >= NO_ID:
@@ -215,7 +215,7 @@ def check_far_user(raw: Any) -> int:
     return uid
 
 
-def check_far_cgroup(raw: Any) -> str:
+def check_remote_cgroup(raw: Any) -> str:
     """A cgroup of a remote host, below its cgroup2 mount."""
     if not str(raw).startswith("/"):
         raise ProbeError("not a cgroup", "give its path below /sys/fs/cgroup there, as /PATH")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Pause the collector: decoded Frames hold no garbage, and a third of the time is saved."""
     collects = gc.isenabled()
     gc.disable()

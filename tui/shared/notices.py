@@ -9,7 +9,7 @@ from functools import partial
 
 from probes.samples import Frame, Notice
 from tui.shared.text import clip, fmt_ns, safe, shorten, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 FOLLOWED_SECONDS = 60.0
 """Seconds that the screen reports a re-created cgroup; it is counted again, so nothing is wrong."""
@@ -59,11 +59,11 @@ def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
     return [f"{again}; not counted for up to {fmt_ns(notice.seconds * 1e9)} before", again]
 
 
-def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
+def fitting(notice: Notice, theme: Theme, acts: bool, cells: int) -> str:
     """The longest text of a notice that fits into `cells` cells, made safe."""
-    more, path = look.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], look.plain)
+    more, path = theme.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], theme.plain)
     clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
-    comm = safe((notice.comm or "?")[:LONGEST_NAME], look.plain)
+    comm = safe((notice.comm or "?")[:LONGEST_NAME], theme.plain)
     shown = notice._replace(comm=comm, cgroup=path)
     texts = sentences(shown, clock, acts)
     room = cells - width(texts[-1]) + width(path)
@@ -72,7 +72,7 @@ def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
     return next((text for text in texts if width(text) <= cells), clip(texts[-1], cells, more))
 
 
-def of(frame: Frame | None, look: Look, acts: bool) -> Callable[[int], str] | None:
+def of(frame: Frame | None, theme: Theme, acts: bool) -> Callable[[int], str] | None:
     """A function that returns the newest notice for a number of cells; None without a notice."""
     found = [] if frame is None else current(frame)
-    return partial(fitting, found[0], look, acts) if found else None
+    return partial(fitting, found[0], theme, acts) if found else None

@@ -97,7 +97,7 @@ ASCII = Glyphs(
 
 
 @dataclass(frozen=True)
-class Look:
+class Theme:
     """All drawing properties that depend on the terminal.
 
     `plain` draws ASCII only. `many` is True for 256 colours, False for the terminal's own sixteen.
@@ -131,12 +131,12 @@ class Look:
         return [(char, f"heat.{name}") for char, name in zip(steps, _HEAT_16, strict=True)]
 
 
-def choose(plain: bool = False, environ: Mapping[str, str] = os.environ) -> Look:
+def choose(plain: bool = False, environ: Mapping[str, str] = os.environ) -> Theme:
     """Choose the theme of this terminal; `plain` or a locale other than UTF-8 selects ASCII."""
     encoding = locale.getencoding().lower().replace("-", "")
     plain = plain or encoding != "utf8"
     glyphs = ASCII if plain else CONSOLE if environ.get("TERM") == "linux" else UNICODE
-    return Look(glyphs, "NO_COLOR" not in environ, plain, _has_256(environ))
+    return Theme(glyphs, "NO_COLOR" not in environ, plain, _has_256(environ))
 
 
 def _has_256(environ: Mapping[str, str]) -> bool:

@@ -3,7 +3,7 @@
 
 Textual's own driver blocks the whole program while the terminal does not read, so that neither keys
 nor signals are handled. It also polls for input ten times a second and takes any SIGCONT for the
-end of a suspension. This driver writes through a `tui.terminal.writer.Wire`.
+end of a suspension. This driver writes through a `tui.terminal.writer.TerminalWriter`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from textual.geometry import Size
 from textual.message import Message
 
 from probes import file_maker, terminal_state
-from tui.terminal.messages import HungUp, Resumed, WireIdle
+from tui.terminal.messages import HungUp, Resumed, WriterIdle
 from tui.terminal.textual_private import OpenDriver, XTermParser, driver_of, escape_due
-from tui.terminal.writer import Wire
+from tui.terminal.writer import TerminalWriter
 
 PATIENCE = 0.5
 """Seconds that the terminal has at exit to take the sequences that restore it."""
@@ -34,7 +34,7 @@ SETTLE = 0.05
 """Seconds from the first size change to the handling: dragging a window sends hundreds of them."""
 
 
-class WireDriver(OpenDriver):
+class BufferedDriver(OpenDriver):
     """Textual's Linux driver, with a writer that buffers little and never blocks."""
 
     def __init__(
@@ -46,13 +46,13 @@ class WireDriver(OpenDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         assert sys.__stderr__ is not None
-        self.wire = Wire(
+        self.output = TerminalWriter(
             sys.__stderr__.fileno(),
-            on_idle=lambda: self._tell(WireIdle()),
+            on_idle=lambda: self._tell(WriterIdle()),
             on_death=lambda: self._tell(HungUp()),
             encoding=sys.__stderr__.encoding,
         )
-        self.writer = self.wire
+        self.writer = self.output
         self._painting: list[str] | None = None
         self._poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._suspended = self._resizing = False
@@ -73,7 +73,7 @@ class WireDriver(OpenDriver):
     def write(self, data: str) -> None:
         """Queue output; within `paint`, add it to the repaint."""
         if self._painting is None:
-            self.wire.write(data)
+            self.output.write(data)
         else:
             self._painting.append(data)
 
@@ -85,7 +85,7 @@ class WireDriver(OpenDriver):
             yield
         finally:
             text, self._painting = "".join(self._painting), None
-            self.wire.write(text, paint=True)
+            self.output.write(text, paint=True)
 
     # -- start and end --------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class WireDriver(OpenDriver):
 
     def stop_application_mode(self) -> None:
         """Restore the terminal; repaints that are still queued are dropped."""
-        self.wire.discard()
+        self.output.discard()
         # A background process that changes its terminal is stopped by SIGTTOU.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         if not self._in_foreground():
@@ -112,13 +112,13 @@ class WireDriver(OpenDriver):
 
     def close(self) -> None:
         """Send the last output; give up on a terminal that does not take it in time."""
-        self.wire.stop(PATIENCE)
+        self.output.stop(PATIENCE)
         terminal_state.taken(False)
 
     def suspend_application_mode(self) -> None:
         """Restore the terminal until the application resumes."""
         self.stop_application_mode()
-        self.wire.drain(PATIENCE)
+        self.output.drain(PATIENCE)
         terminal_state.taken(False)
 
     def _in_foreground(self) -> bool:
@@ -178,7 +178,7 @@ class WireDriver(OpenDriver):
             self.attrs_before = attributes
 
     def _begin_again(self) -> None:
-        self.wire.forgive()
+        self.output.forgive()
         self.resume_application_mode()
         self.application.post_message(Resumed())
 
@@ -220,7 +220,7 @@ def _patience(parser: XTermParser) -> float | None:
     return None if due is None else max(0.0, due - time.monotonic())
 
 
-def of(app: App[Any]) -> WireDriver | None:
+def of(app: App[Any]) -> BufferedDriver | None:
     """The driver of an application; None if it has no terminal."""
     driver = driver_of(app)
-    return driver if isinstance(driver, WireDriver) else None
+    return driver if isinstance(driver, BufferedDriver) else None

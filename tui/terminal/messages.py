@@ -6,7 +6,7 @@ from __future__ import annotations
 from textual.message import Message
 
 
-class WireIdle(Message):
+class WriterIdle(Message):
     """The terminal has taken all output; sent only after a call of `ask_idle`."""
 
 

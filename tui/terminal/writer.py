@@ -30,7 +30,7 @@ class Stall(NamedTuple):
 NO_STALL = Stall(0.0, 0.0)
 
 
-class Wire:
+class TerminalWriter:
     """The output queue of one terminal.
 
     All methods may be called from any thread and from signal handlers. `written` is the number of
@@ -68,7 +68,9 @@ class Wire:
         """Start the thread; further calls do nothing."""
         with self._news:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="terminal writer", daemon=True
+                )
                 self._thread.start()
 
     def write(self, text: str, paint: bool = False) -> None:

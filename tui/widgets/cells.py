@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.shared.styled_lines import Line, changed_runs, compose
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 
 class CellWidget(Widget):
@@ -23,9 +23,9 @@ class CellWidget(Widget):
     ALLOW_SELECT = False
     DEFAULT_CSS = "CellWidget { width: 100%; height: 1; }"
 
-    def __init__(self, look: Look, *, widget_id: str | None = None) -> None:
+    def __init__(self, theme: Theme, *, widget_id: str | None = None) -> None:
         super().__init__(id=widget_id)
-        self.look = look
+        self.theme = theme
         self.painted = 0
         self._columns = 0
         self._drawn: list[Line] = []
@@ -68,11 +68,11 @@ class CellWidget(Widget):
     def _composed(self) -> list[Line]:
         columns, rows = self.size
         lines = self.draw(columns, rows)
-        wanted = [compose(line, columns, self.look.plain) for line in lines[:rows]]
+        wanted = [compose(line, columns, self.theme.plain) for line in lines[:rows]]
         return wanted + [compose((), columns)] * (rows - len(wanted))
 
     def _strip(self, line: Line, columns: int) -> Strip:
-        style = self.look.style
+        style = self.theme.style
         return Strip([Segment(text, style(name)) for text, name in line], columns)
 
     def render_lines(self, crop: Region) -> list[Strip]:

@@ -11,7 +11,7 @@ from textual.timer import Timer
 
 from probes.base import Found, ProbeError
 from tui.shared.styled_lines import Line, compose
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 from tui.widgets.target_search import Finder
 
@@ -38,8 +38,8 @@ class FinderOverlay(CellWidget):
     FinderOverlay { layer: overlay; position: absolute; display: none; }
     """
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="finder")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="finder")
         self.finder: Finder | None = None
         self._search: Search = lambda query, on_found: None
         self._timer: Timer | None = None
@@ -123,13 +123,13 @@ class FinderOverlay(CellWidget):
         """Draw the box."""
         if self.finder is None:
             return []
-        glyphs, inner = self.look.glyphs, columns - 2
+        glyphs, inner = self.theme.glyphs, columns - 2
         rule = glyphs.rule_focus
         title = f"{rule} Find what to time {rule} enter adds, esc closes "
         wall = (glyphs.wall, "rule.focus")
-        body = self.finder.lines(inner, rows - 2, self.look)
+        body = self.finder.lines(inner, rows - 2, self.theme)
         return [
             ((title + rule * columns, "rule.focus"),),
-            *[(wall, *compose(line, inner, self.look.plain), wall) for line in body],
+            *[(wall, *compose(line, inner, self.theme.plain), wall) for line in body],
             ((rule * columns, "rule.focus"),),
         ]

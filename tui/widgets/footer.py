@@ -11,7 +11,7 @@ from tui.shared.keys import Hint
 from tui.shared.line_editor import Prompt
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, safe, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 
@@ -44,8 +44,8 @@ class FooterBar(CellWidget):
     quickly would still run commands. The application passes keys in order instead.
     """
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="footer")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="footer")
         self.hints: list[Hint] = []
         self.last: list[Hint] = []
         self.message: Span | None = None
@@ -61,13 +61,13 @@ class FooterBar(CellWidget):
     def draw(self, columns: int, rows: int) -> list[Line]:
         """Draw the line, below the error of the typed text."""
         if self.prompt is not None:
-            line = tuple(self.prompt.spans(self.look.plain))
+            line = tuple(self.prompt.spans(self.theme.plain))
             error = self.prompt.error
             return [((" " + error, "bad"),), line] if error else [line]
         if self.message is not None:
             text, style = self.message
             edge = _spans(self.last)
-            said = safe(text, self.look.plain)
+            said = safe(text, self.theme.plain)
             room = columns - 3 - line_width(edge)
             # If both do not fit, a message replaces the keys.
             if width(said) > room:

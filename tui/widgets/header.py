@@ -11,7 +11,7 @@ from probes.samples import Frame, Sample
 from tui.shared.notices import has_gone
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 Item = tuple[int, list[Span]]
@@ -23,7 +23,7 @@ class HeaderState:
     """The header's fields besides the Frame.
 
     `moment` is the shown moment's text and True if playback is paused. `window` is the window of
-    the rates, "" for one interval. `kept` describes the history. `wire` is the output to the
+    the rates, "" for one interval. `kept` describes the history. `sent_rate` is the output to the
     terminal in bytes per second. `silence` holds texts from long to short that say why no Frames
     come. `lifts` is True if a key can suspend the budget.
     """
@@ -35,7 +35,7 @@ class HeaderState:
     moment: tuple[str, bool] | None = None
     window: str = ""
     kept: str = ""
-    wire: float | None = None
+    sent_rate: float | None = None
     silence: Sequence[str] = ()
     lifts: bool = False
     marks: list[Span] = field(default_factory=list)
@@ -118,12 +118,12 @@ def _budget(frame: Frame) -> list[Item]:
     return out
 
 
-def header_line(state: HeaderState, width: int, look: Look) -> Line:
+def header_line(state: HeaderState, width: int, theme: Theme) -> Line:
     """The header in `width` cells; the least important items are omitted first."""
     frame = state.frame
     items: list[Item] = [(0, [("probetop", "title")])]
     if state.title:
-        items.append((2, [(f" {clip(safe(state.title), 30, look.glyphs.more)} ", "badge")]))
+        items.append((2, [(f" {clip(safe(state.title), 30, theme.glyphs.more)} ", "badge")]))
     if state.paused:
         items.append((0, [(" PAUSED ", "badge.warn")]))
     if state.moment is not None:
@@ -131,7 +131,7 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         items.append((0, [(f" {text} ", "badge.warn" if still else "badge")]))
     items += [(0, [mark]) for mark in state.marks]
     if frame is None:
-        return _join(_with_silence(items, [], state.silence, width, look), [], width, look)
+        return _join(_with_silence(items, [], state.silence, width, theme), [], width, theme)
     lost = sum([sample.lost for sample in frame.samples.values()])
     host = frame.host
     load = UNKNOWN if frame.load is None else f"{frame.load:.1f}"
@@ -148,8 +148,8 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
     ]
     at = len(items)
     items += _budget(frame)
-    if state.wire is not None:
-        items.append((9, [("wire ", "dim"), (f"{fmt_bytes(round(state.wire)):>7}/s", "text")]))
+    if state.sent_rate is not None:
+        items.append((9, [("sent ", "dim"), (f"{fmt_bytes(round(state.sent_rate)):>7}/s", "text")]))
     if state.kept:
         items.append((5, [("kept ", "dim"), (state.kept, "text")]))
     given_up = _given_up(frame, state.lifts)
@@ -171,11 +171,11 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         room = width - _size([item for item in [*items, *right] if item[0] == 0]) - 2
         fitting = [spans for spans in given_up if line_width(spans) <= room]
         items.insert(at, (0, fitting[0] if fitting else given_up[-1]))
-    return _join(_with_silence(items, right, state.silence, width, look), right, width, look)
+    return _join(_with_silence(items, right, state.silence, width, theme), right, width, theme)
 
 
 def _with_silence(
-    left: list[Item], right: Sequence[Item], silence: Sequence[str], width: int, look: Look
+    left: list[Item], right: Sequence[Item], silence: Sequence[str], width: int, theme: Theme
 ) -> list[Item]:
     """The left items and the longest text that fits about missing Frames.
 
@@ -185,13 +185,13 @@ def _with_silence(
         return left
     needed = [item for item in [*left, *right] if item[0] == 0]
     room = width - _size(needed) - 3
-    texts = [safe(text, look.plain) for text in silence]
+    texts = [safe(text, theme.plain) for text in silence]
     fitting = [text for text in texts if line_width([(text, "")]) <= room]
-    text = fitting[0] if fitting else clip(texts[-1], max(10, room), look.glyphs.more)
+    text = fitting[0] if fitting else clip(texts[-1], max(10, room), theme.glyphs.more)
     return [*left, (0, [(text, "warn")])]
 
 
-def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -> Line:
+def _join(left: Sequence[Item], right: Sequence[Item], width: int, theme: Theme) -> Line:
     # One blank at the left edge; the last item's gap forms the right edge.
     every = [*left, *right]
     kept: list[Item] = [item for item in every if item[0] == 0]
@@ -216,10 +216,10 @@ def _size(items: Sequence[Item]) -> int:
 class HeaderBar(CellWidget):
     """The header line."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="header")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="header")
         self.state = HeaderState()
 
     def draw(self, columns: int, rows: int) -> list[Line]:
         """Draw the line."""
-        return [header_line(self.state, columns, self.look)]
+        return [header_line(self.state, columns, self.theme)]

@@ -10,7 +10,7 @@ from textual import events
 from tui.shared.keys import help_rows
 from tui.shared.styled_lines import Line, Span, compose
 from tui.shared.text import fit, wrap
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 KEYS = help_rows()
@@ -33,8 +33,8 @@ class HelpOverlay(CellWidget):
     HelpOverlay { layer: overlay; position: absolute; display: none; }
     """
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="help")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="help")
         self.extra: list[tuple[str, str]] = []
         self.reading = DURATIONS
 
@@ -86,13 +86,13 @@ class HelpOverlay(CellWidget):
 
     def draw(self, columns: int, rows: int) -> list[Line]:
         """Draw the box."""
-        glyphs = self.look.glyphs
+        glyphs = self.theme.glyphs
         inner = columns - 4
         title = f"{glyphs.rule_focus} Help {glyphs.rule_focus} any key closes "
         out: list[Line] = [((title + glyphs.rule_focus * columns, "rule.focus"),)]
         wall = (glyphs.wall, "rule.focus")
         for line in self.content(inner)[: rows - 2]:
-            body = compose(line, inner, self.look.plain)
+            body = compose(line, inner, self.theme.plain)
             out.append((wall, (" ", ""), *body, (" ", ""), wall))
         out.append(((glyphs.rule_focus * columns, "rule.focus"),))
         return out

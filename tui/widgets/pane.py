@@ -9,25 +9,25 @@ from tui.panes.base import Pane
 from tui.registry import Entry
 from tui.shared.styled_lines import Line, Span, compose, line_width
 from tui.shared.text import safe
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 from tui.widgets.layout import Place
 
 
-def title_line(pane: Pane, entry: Entry, width: int, focused: bool, look: Look) -> Line:
+def title_line(pane: Pane, entry: Entry, width: int, focused: bool, theme: Theme) -> Line:
     """ "-- 1 System calls > read -- 812k/s  err 1.2k/s -----", `width` cells."""
-    glyphs = look.glyphs
+    glyphs = theme.glyphs
     rule = glyphs.rule_focus if focused else glyphs.rule
     style = "rule.focus" if focused else "rule"
     on = pane.state in ("on", "starting", "failed")
     name = ("title" if focused else "name") if on else "dim"
     out: list[Span] = [(rule + " ", style), (entry.key, "key"), (f" {entry.title}", name)]
     for crumb in pane.crumbs():
-        out += [(f" {glyphs.arrow} ", "dim"), (safe(crumb, look.plain), "name")]
+        out += [(f" {glyphs.arrow} ", "dim"), (safe(crumb, theme.plain), "name")]
     out.append((" ", ""))
     end: list[Span] = []
     if pane.filter and on:
-        end = [(rule + " ", style), ("/" + safe(pane.filter, look.plain), "warn"), (" ", "")]
+        end = [(rule + " ", style), ("/" + safe(pane.filter, theme.plain), "warn"), (" ", "")]
     room = width - line_width(out) - line_width(end) - 3
     figures = _fitted(_figures(pane, entry), room, glyphs.more)
     if figures:
@@ -75,8 +75,8 @@ def _figures(pane: Pane, entry: Entry) -> list[Span]:
 class PaneWidget(CellWidget):
     """Shows one Pane at the place that the dashboard gives it."""
 
-    def __init__(self, look: Look, pane: Pane, entry: Entry) -> None:
-        super().__init__(look, widget_id=f"pane-{entry.name}")
+    def __init__(self, theme: Theme, pane: Pane, entry: Entry) -> None:
+        super().__init__(theme, widget_id=f"pane-{entry.name}")
         self.pane = pane
         self.entry = entry
         self.in_focus = False
@@ -86,13 +86,13 @@ class PaneWidget(CellWidget):
         """Draw the title, the body, and the line to the neighbour if there is one."""
         wall = self.place is not None and self.place.wall
         width = columns - wall
-        title = title_line(self.pane, self.entry, columns, self.in_focus, self.look)
+        title = title_line(self.pane, self.entry, columns, self.in_focus, self.theme)
         body = self.pane.lines(width, rows - 1, self.in_focus)
         if not wall:
             return [title, *body]
-        lines = [compose(line, width, self.look.plain) for line in body]
+        lines = [compose(line, width, self.theme.plain) for line in body]
         lines += [compose((), width)] * (rows - 1 - len(lines))
-        return [title, *[(*line, (self.look.glyphs.wall, "rule")) for line in lines]]
+        return [title, *[(*line, (self.theme.glyphs.wall, "rule")) for line in lines]]
 
     def put(self, place: Place | None) -> bool:
         """Set the place, None to hide the pane; return True if it changed."""

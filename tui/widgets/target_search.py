@@ -13,7 +13,7 @@ from tui.panes.table import Column, Table
 from tui.shared.line_editor import Prompt
 from tui.shared.styled_lines import Line
 from tui.shared.text import fmt_ns, safe, width, wrap
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 HINT = "a name or the start of a spec: sched_switch, vfs_read, uprobe:libc:malloc"
 EXACT = "*?,@"
@@ -120,11 +120,11 @@ class Finder:
         count = len(self.found)
         return (f"{count} found; cost: what a call then takes longer", "dim")
 
-    def lines(self, cells: int, height: int, look: Look) -> list[Line]:
+    def lines(self, cells: int, height: int, theme: Theme) -> list[Line]:
         """The dialog's content in exactly `height` lines."""
         text, style = self.status()
-        said = [((" " + line, style),) for line in wrap(safe(text, look.plain), cells - 2)][:3]
+        said = [((" " + line, style),) for line in wrap(safe(text, theme.plain), cells - 2)][:3]
         room = max(1, height - 2 - len(said))
-        rows = self.table.lines(cells, room, look, focused=True) if self.table.rows else []
+        rows = self.table.lines(cells, room, theme, focused=True) if self.table.rows else []
         blank: list[Line] = [()] * (room - len(rows))
-        return [tuple(self.prompt.spans(look.plain)), (), *rows, *blank, *said]
+        return [tuple(self.prompt.spans(theme.plain)), (), *rows, *blank, *said]

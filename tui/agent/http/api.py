@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from probes.base import ProbeError
 from tui.agent.errors import JSON, Refused, complain, error_body, status_of
-from tui.agent.http.auth import Guard
+from tui.agent.http.auth import Authorizer
 from tui.agent.http.openapi import description
 from tui.agent.http.operations import OPERATIONS, Operation
 from tui.agent.http.request_context import Agent, answer, body, query
@@ -31,11 +31,11 @@ ALWAYS = {
 
 
 class Gate:
-    """Lets in what `guard` allows, and gives every answer its headers."""
+    """Lets in what `authorizer` allows, and gives every answer its headers."""
 
-    def __init__(self, app: Starlette, guard: Guard) -> None:
+    def __init__(self, app: Starlette, authorizer: Authorizer) -> None:
         self._app = app
-        self._guard = guard
+        self._authorizer = authorizer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -54,12 +54,12 @@ class Gate:
 
         connection = scope["state"]["connection"]
         try:
-            access = self._guard.check(
+            access = self._authorizer.check(
                 scope["method"], scope["path"], scope["scheme"], headers, connection.peer_uid
             )
             scope["state"]["access"] = access
-            scope["state"]["sight"] = self._guard.sight(access)
-            connection.known = connection.known or self._guard.knows(access)
+            scope["state"]["sight"] = self._authorizer.sight(access)
+            connection.known = connection.known or self._authorizer.knows(access)
             await self._app(scope, receive, send_with_headers)
         except ProbeError as error:
             answer = _answered(error)
@@ -100,7 +100,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return _answered(Refused(error.status_code, known, "see GET /openapi.json", error.headers))
 
 
-def application(agent: Agent, guard: Guard) -> Gate:
+def application(agent: Agent, authorizer: Authorizer) -> Gate:
     """The application."""
     paths: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
@@ -118,7 +118,7 @@ def application(agent: Agent, guard: Guard) -> Gate:
     app.router.redirect_slashes = False
     app.state.agent = agent
     app.state.description = description(OPERATIONS, agent.tokens)
-    return Gate(app, guard)
+    return Gate(app, authorizer)
 
 
 def _by_method(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitable[ASGIApp]]:

@@ -51,7 +51,7 @@ def shows_processes(mounts: str | None = None) -> bool:
     return found is None or found[1] in ("0", "off")
 
 
-class Guard:
+class Authorizer:
     """Checks what can be told from a request's head and its peer; see `check`."""
 
     def __init__(

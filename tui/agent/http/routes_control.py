@@ -32,7 +32,7 @@ def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Pro
     return schemas.Probe(
         name=name,
         state=standing.state,
-        wanted=agent.control.wishes.wanted[name],
+        wanted=agent.control.demand.wanted[name],
         why=words(standing.why),
         fix=words(standing.fix),
         given_up=words(standing.given_up),
@@ -86,18 +86,18 @@ async def get_probe(request: Request) -> schemas.Probe:
     return probe_answer(request, name, (await control.standings())[name])
 
 
-async def put_probe(request: Request, wish: schemas.ProbeWish) -> schemas.Probe:
+async def put_probe(request: Request, body: schemas.ProbeRequest) -> schemas.Probe:
     """Switch a probe or change its options; the answer waits for the effect."""
     control = context(request).control
     name = control.known(request.path_params["name"])
-    options = wish.options.given() if wish.options is not None else {}
+    options = body.options.given() if body.options is not None else {}
     control.check_options(name, options)
     for spec in options.get("targets", ()):
         context(request).runs.keep(await target_text(request, spec))
     async with control.lock:
         control.set_options(name, options)
-        if wish.on is not None:
-            control.switch(name, wish.on)
+        if body.on is not None:
+            control.switch(name, body.on)
         standing = await control.settled(name)
     return probe_answer(request, name, standing)
 
@@ -108,13 +108,13 @@ async def get_targets(request: Request) -> schemas.Targets:
     return schemas.Targets([taken(schemas.Target, target) for target in targets.values()])
 
 
-async def post_target(request: Request, wish: schemas.TargetWish) -> schemas.Target:
+async def post_target(request: Request, body: schemas.TargetRequest) -> schemas.Target:
     """Time a function, or the time between two events."""
     control = context(request).control
-    spec = await target_text(request, wish.spec)
+    spec = await target_text(request, body.spec)
     control.touch()
     async with control.lock:
-        if wish.follow and spec in await control.targets():
+        if body.follow and spec in await control.targets():
             return taken(schemas.Target, await control.follow_target(spec))
         if context(request).runs.keep(spec) and spec in await control.targets():
             return taken(schemas.Target, (await control.targets())[spec])
@@ -147,10 +147,10 @@ async def get_filters(request: Request) -> schemas.Filters:
     return taken(schemas.Filters, context(request).control.filters)
 
 
-async def put_filters(request: Request, wish: schemas.FilterWish) -> schemas.Filters:
+async def put_filters(request: Request, body: schemas.FilterRequest) -> schemas.Filters:
     """Set the filters."""
     control = context(request).control
-    control.set_filters(wish.checked())
+    control.set_filters(body.checked())
     return taken(schemas.Filters, control.filters)
 
 
@@ -159,10 +159,10 @@ async def get_interval(request: Request) -> schemas.Interval:
     return schemas.Interval(context(request).control.interval)
 
 
-async def put_interval(request: Request, wish: schemas.Interval) -> schemas.Interval:
+async def put_interval(request: Request, body: schemas.Interval) -> schemas.Interval:
     """Set the time between Frames."""
-    context(request).control.set_interval(wish.seconds)
-    return wish
+    context(request).control.set_interval(body.seconds)
+    return body
 
 
 async def get_search(request: Request, query: schemas.SearchQuery) -> schemas.Found:

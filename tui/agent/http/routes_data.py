@@ -60,26 +60,26 @@ async def get_snapshot_html(request: Request, query: schemas.SnapshotQuery) -> R
     return Response(page, headers=headers, media_type="text/html")
 
 
-async def post_run(request: Request, wish: schemas.RunWish) -> Response:
+async def post_run(request: Request, body: schemas.RunRequest) -> Response:
     """Measure for some seconds."""
     agent = context(request)
-    probes, targets = await _wanted(request, wish)
-    filters = wish.filters.checked() if wish.filters is not None else NO_FILTERS
+    probes, targets = await _wanted(request, body)
+    filters = body.filters.checked() if body.filters is not None else NO_FILTERS
     run = agent.runs.begin(
-        wish.seconds, probes, targets, filters if filters != NO_FILTERS else None
+        body.seconds, probes, targets, filters if filters != NO_FILTERS else None
     )
     location = {"Location": f"/v1/runs/{run.id}"}
     return Response(_with_result(run, view(request)), 201, location, JSON)
 
 
 async def _wanted(
-    request: Request, wish: schemas.RunWish
+    request: Request, body: schemas.RunRequest
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The probes and targets of a run; raises ProbeError."""
-    targets = [await target_text(request, spec) for spec in wish.targets or ()]
-    names = wish.probes
+    targets = [await target_text(request, spec) for spec in body.targets or ()]
+    names = body.probes
     if names is None:
-        on = context(request).control.wishes.wanted
+        on = context(request).control.demand.wanted
         names = [] if targets else [name for name, wanted in on.items() if wanted]
     if targets and "latency" not in names:
         names.append("latency")

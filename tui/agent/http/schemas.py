@@ -65,7 +65,7 @@ class SearchQuery(Message):
 # Bodies of requests.
 
 
-class ProbeWish(Message):
+class ProbeRequest(Message):
     """A probe is switched, or its options are changed; null changes nothing."""
 
     on: Annotated[bool | None, Meta(description="false detaches its programs")] = None
@@ -74,7 +74,7 @@ class ProbeWish(Message):
     ] = None
 
 
-class TargetWish(Message):
+class TargetRequest(Message):
     """A function, or the time between two events, is timed."""
 
     spec: Annotated[Name, Meta(description="for example uprobe:libc:malloc")]
@@ -83,7 +83,7 @@ class TargetWish(Message):
     ] = False
 
 
-class FilterWish(Message):
+class FilterRequest(Message):
     """Only what fits all filters is counted; absent or null takes everything."""
 
     pid: Annotated[Pid | None, Meta(description="only this process")] = None
@@ -120,13 +120,13 @@ class Interval(Message):
     seconds: Annotated[float, Meta(ge=SHORTEST, le=LONGEST_INTERVAL)]
 
 
-class RunWish(Message):
+class RunRequest(Message):
     """A measurement of some seconds is begun."""
 
     seconds: Annotated[float, Meta(ge=SHORTEST, le=LONGEST, description="how long to count")]
     probes: Annotated[ProbeNames | None, Meta(description="default: those that are wanted")] = None
     targets: Annotated[Texts | None, Meta(description="latency targets to time as well")] = None
-    filters: FilterWish | None = None
+    filters: FilterRequest | None = None
 
 
 # Answers.

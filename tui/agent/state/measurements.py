@@ -137,7 +137,7 @@ class Runs:
         while len(self._runs) > MOST_KEPT:
             oldest = next(one for one in self._runs.values() if one.state != "running")
             del self._runs[oldest.id]
-        self._control.wishes.runs[run.id] = frozenset(names)
+        self._control.demand.runs[run.id] = frozenset(names)
         self._control.apply()
         task = asyncio.create_task(self._carry_out(run))
         self._tasks.add(task)
@@ -196,7 +196,7 @@ class Runs:
                 await self._count(run)
                 state = "stopped" if run.stopping else "done"
         finally:
-            self._control.wishes.runs.pop(run.id, None)
+            self._control.demand.runs.pop(run.id, None)
             if run.filters is not None and not any(r.filters for r in self.running() if r != run):
                 self._control.lend_filters(None)
             # Before anything that takes a while: the next client has to find it so.

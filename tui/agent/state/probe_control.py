@@ -21,7 +21,7 @@ from probes.slot import Standing
 from tui.agent.errors import Refused
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub
-from tui.agent.state.watch_lease import Watch, Wishes
+from tui.agent.state.watch_lease import Demand, Watch
 from tui.settings.validators import near, shown
 
 SETTLE_SECONDS = 10.0
@@ -54,7 +54,7 @@ class Control:
         self.options = {
             name: {**kind.options, **options.get(name, {})} for name, kind in kinds.items()
         }
-        self.wishes = Wishes(kinds, on)
+        self.demand = Demand(kinds, on)
         self.watch = Watch(linger, time.monotonic())
         self.lock = BoundedLock(MOST_CHANGES)
         """Held by who changes targets: what is true of them has to stay so for a moment."""
@@ -90,7 +90,7 @@ class Control:
     def apply(self) -> None:
         """Switch what is to be switched, and come back when nobody will be watching."""
         now = time.monotonic()
-        on = self.wishes.on(self.watch.watched(now))
+        on = self.demand.on(self.watch.watched(now))
         for name, was in self._on.items():
             if was != (name in on):
                 self._toggle(name, name in on)
@@ -141,7 +141,7 @@ class Control:
     def switch(self, name: str, on: bool) -> None:
         """Wish for a probe, or do not any more; one that failed is tried again."""
         self.watch.touch(time.monotonic())
-        self.wishes.wanted[name] = on
+        self.demand.wanted[name] = on
         again = on and self._on[name]
         self.apply()
         if again:

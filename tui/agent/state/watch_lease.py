@@ -41,7 +41,7 @@ class Watch:
         return self.left(now) != 0.0
 
 
-class Wishes:
+class Demand:
     """The probes that were wished for, by the user and by runs (by their ids)."""
 
     def __init__(self, names: Iterable[str], wanted: Iterable[str]) -> None:

@@ -52,12 +52,12 @@ class Controllers:
         self.exporting = Exporting(view, board.footer, say, picture, post)
         self.hosts = Hosts(view, board, say, self.drawing, self.playback, self.slow_link)
         board.may_paint = self.slow_link.may_paint
-        self._tell(status)
+        self._connect_status(status)
 
-    def _tell(self, status: Status) -> None:
+    def _connect_status(self, status: Status) -> None:
         """Register the controllers that write to the header and the footer, in display order."""
         shown = (self.playback, self.slow_link, self.budget, self.hosts)
-        status.tells = (*(each.tell for each in shown), self.window.tell)
+        status.header_updates = (*(each.update_header for each in shown), self.window.update_header)
         status.marks = (self.recording.marks, self.slow_link.marks, self.hosts.marks)
         status.hints = tuple([each.hints for each in shown])
 

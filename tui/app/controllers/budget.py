@@ -35,7 +35,7 @@ class BudgetControl:
     @property
     def budget(self) -> Budget | None:
         """The newest Frame's budget; None for a recording and before the first Frame."""
-        frame = self._view.travel.newest
+        frame = self._view.player.newest
         return frame.budget if frame is not None and not self._view.replays else None
 
     @property
@@ -78,7 +78,7 @@ class BudgetControl:
         text = "the budget holds again" if off else f"budget off for {LIFTED:g} s"
         self._announcer.say(text, "dim")
 
-    def tell(self, header: HeaderState) -> None:
+    def update_header(self, header: HeaderState) -> None:
         """Set the header's note that the budget can be suspended."""
         now = not (self._view.in_past or self._view.replays)
         header.lifts = now and self._view.source.lifts

@@ -42,7 +42,7 @@ class Drawing:
         view = self._view
         if view.paused:
             # A pause shows the last Frame before it, even if a slow link has delayed that Frame.
-            if view.travel.behind and not view.in_past:
+            if view.player.behind and not view.in_past:
                 self._show_newest()
             return
         frame = view.session.mailbox.take()
@@ -55,31 +55,31 @@ class Drawing:
                 self._status.refresh()
             return
         if frame is not None and not self._has_shown(frame):
-            view.travel.take(frame)
-        if view.travel.behind and self._may_draw():
+            view.player.take(frame)
+        if view.player.behind and self._may_draw():
             self._show_newest()
 
     def show(self, frame: Frame) -> None:
         """Show a Frame now, regardless of the terminal and the budget."""
-        self._view.travel.take(frame)
+        self._view.player.take(frame)
         self._show_newest()
 
     def show_moment(self) -> None:
         """Repaint after the panes changed to another moment."""
-        self._view.frame = self._view.travel.frame
-        self._view.wishes.forget()
+        self._view.frame = self._view.player.frame
+        self._view.pending.forget()
         with self._program.batch_update():
-            self._status.tell()
+            self._status.update()
             self._board.settle()
 
     def adapt(self) -> None:
         """Draw graphs or omit them, and show which."""
         graphs = self._budget.graphs and not self._slow_link.link.slow
-        look = replace(self._board.look, drawings=graphs)
+        theme = replace(self._board.theme, drawings=graphs)
         for widget in self._board.panes:
-            widget.pane.look = look
+            widget.pane.theme = theme
         self._slow_link.wait_no_more()
-        self._status.tell()
+        self._status.update()
         self._board.repaint()
         self.catch_up()
 
@@ -92,7 +92,7 @@ class Drawing:
 
     def _has_shown(self, frame: Frame) -> bool:
         """True if the return from the past has already shown this Frame from the history."""
-        shown, history = self._view.travel.frame, self._view.session.history
+        shown, history = self._view.player.frame, self._view.session.history
         newest = history.end - 1
         if shown is None or newest < history.first:
             return False
@@ -101,12 +101,12 @@ class Drawing:
     def _show_newest(self) -> None:
         view, widgets = self._view, self._board.panes
         was_off = [widget.pane.state == "off" for widget in widgets]
-        view.travel.show_newest()
-        view.frame = view.travel.frame
-        view.wishes.forget()
+        view.player.show_newest()
+        view.frame = view.player.frame
+        view.pending.forget()
         self._drew()
         with self._program.batch_update():
-            self._status.tell()
+            self._status.update()
             if was_off == [widget.pane.state == "off" for widget in widgets]:
                 self._board.repaint()
             else:

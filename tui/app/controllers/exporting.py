@@ -75,10 +75,10 @@ class Exporting:
         except ProbeError as error:
             return str(error)
         self._say(f"exporting to {printable(path)}", "dim")
-        travel, told = self._view.travel, self._view.source.one_off
+        player, told = self._view.player, self._view.source.one_off
         threading.Thread(
             target=self._write,
-            args=(path, svg, travel.timeline, travel.number, told),
+            args=(path, svg, player.timeline, player.number, told),
             name="export",
             daemon=True,
         ).start()

@@ -21,7 +21,7 @@ from tui.shared.keys import hint
 from tui.shared.styled_lines import Span
 from tui.widgets.header import HeaderState
 
-LOOK_SECONDS = 1.0
+LINK_SECONDS = 1.0
 """Seconds between updates of the hosts bar and of the shown Frame's age."""
 
 
@@ -46,14 +46,14 @@ class Hosts:
 
     # -- links -----------------------------------------------------------------------------
 
-    def look_now_and_then(self) -> None:
+    def refresh_links(self) -> None:
         """Update the link states once a second; on a slow terminal each Frame does it instead."""
         if self._slow_link.link.wait() <= 0:
-            self.look()
+            self.update_links()
 
-    def look(self) -> None:
+    def update_links(self) -> None:
         """Update the link states in the header and the hosts bar, where they changed."""
-        self.tell(self._board.header.state)
+        self.update_header(self._board.header.state)
         self._board.header.repaint()
         for bar in self._board.bars:
             bar.repaint()
@@ -61,7 +61,7 @@ class Hosts:
     def refused(self, session: Session, why: str) -> None:
         """Report why a host refused a command."""
         if session is self._view.session:
-            self._view.wishes.forget()
+            self._view.pending.forget()
             self._say(why)
         else:
             self._say(f"{session.name}: {why}")
@@ -71,7 +71,7 @@ class Hosts:
         sessions = self._view.sessions
         if any(each.ended is None for each in sessions):
             self._say(f"{session.name}: {session.ended}")
-            self.look()
+            self.update_links()
             return None
         return "; ".join([self._ending(each) for each in sessions])
 
@@ -94,7 +94,7 @@ class Hosts:
         paused = view.paused
         self._playback.drop_moves()
         self._playback.stop()
-        view.wishes.forget()
+        view.pending.forget()
         # A half-typed prompt belongs to the host that was shown before.
         board.finder.close()
         if board.footer.prompt is not None:
@@ -102,16 +102,16 @@ class Hosts:
         view.session = session
         session.mailbox.take()
         for widget, pane in zip(board.panes, session.panes, strict=True):
-            pane.look, widget.pane = widget.pane.look, pane
-        session.travel.drawn, session.travel.window = old.travel.drawn, old.travel.window
-        session.travel.go_to_newest()
+            pane.theme, widget.pane = widget.pane.theme, pane
+        session.player.drawn, session.player.window = old.player.drawn, old.player.window
+        session.player.go_to_newest()
         view.paused = paused
         self._drawing.show_moment()
-        self.look()
+        self.update_links()
 
     # -- header, footer and palette -----------------------------------------
 
-    def tell(self, header: HeaderState) -> None:
+    def update_header(self, header: HeaderState) -> None:
         """Set the header's link state to that of the shown host."""
         session = self._view.session
         header.silence = session.troubles() if isinstance(session, RemoteSession) else ()

@@ -96,54 +96,54 @@ class Playback:
         self.stop()
         if self._is_now(number):
             self.newest()
-        elif number != self._view.travel.now() or not self._view.in_past:
+        elif number != self._view.player.now() or not self._view.in_past:
             self._go(number)
             self._say_edge(number)
 
     def _wanted(self) -> int | None:
         """The Frame number to which the pending steps lead; None if no step is pending."""
-        travel = self._view.travel
-        steps, leaps, timeline = self._steps, self._leaps, travel.timeline
+        player = self._view.player
+        steps, leaps, timeline = self._steps, self._leaps, player.timeline
         if not (steps or leaps) or not len(timeline):
             return None
         try:
-            number = travel.now() + steps
+            number = player.now() + steps
             if leaps:
                 mono = timeline.mono(max(timeline.first, min(number, timeline.end - 1)))
                 number = timeline.number_at(mono + leaps * LEAP)
         except LookupError:
             # The history has evicted this Frame since the last check.
-            number = travel.oldest
+            number = player.oldest
         return number
 
     def _is_now(self, number: int) -> bool:
         """True if a step to this Frame returns to the newest Frames."""
-        return number >= self._view.travel.timeline.end - 1 and not self._view.replays
+        return number >= self._view.player.timeline.end - 1 and not self._view.replays
 
     def _say_edge(self, number: int) -> None:
-        travel = self._view.travel
-        if number < travel.oldest:
+        player = self._view.player
+        if number < player.oldest:
             replays = self._view.replays
             self._say("the recording begins here" if replays else "nothing older is kept")
-        elif number >= travel.timeline.end:
+        elif number >= player.timeline.end:
             self._say_end()
 
     def oldest(self) -> None:
         """Go to the first Frame of the recording, or the oldest in the history."""
         self.drop_moves()
         self.stop()
-        self._go(self._view.travel.oldest)
+        self._go(self._view.player.oldest)
 
     def newest(self) -> None:
         """Go to the newest Frame; for a recording, to its end."""
         view = self._view
         self.drop_moves()
         self.stop()
-        self._go(view.travel.timeline.end - 1)
+        self._go(view.player.timeline.end - 1)
         if view.replays:
             self._say_end()
         else:
-            view.travel.number = None
+            view.player.number = None
             view.paused = False
             self._status.refresh()
 
@@ -159,11 +159,11 @@ class Playback:
             self._panes.move("end")
 
     def _go(self, number: int) -> None:
-        travel = self._view.travel
-        if not len(travel.timeline):
+        player = self._view.player
+        if not len(player.timeline):
             return
         try:
-            travel.go(number)
+            player.go(number)
         except LookupError as error:
             self._say(str(error))
             return
@@ -179,7 +179,7 @@ class Playback:
         self._begun = True
         self.oldest()
         self.play()
-        damage = self._view.travel.timeline.damage
+        damage = self._view.player.timeline.damage
         if damage:
             self._say(damage, "warn")
 
@@ -198,9 +198,9 @@ class Playback:
 
     def play(self) -> None:
         """Play from the shown Frame; at the end of a recording, play from its start."""
-        travel = self._view.travel
-        if self._view.replays and travel.now() >= travel.timeline.end - 1:
-            self._go(travel.oldest)
+        player = self._view.player
+        if self._view.replays and player.now() >= player.timeline.end - 1:
+            self._go(player.oldest)
         self.playing = True
         self._shown_at = time.monotonic()
         self._schedule()
@@ -216,13 +216,13 @@ class Playback:
 
     def _gap(self, number: int) -> float:
         """Seconds from a Frame to the next, in the recording's time."""
-        timeline = self._view.travel.timeline
+        timeline = self._view.player.timeline
         return min(timeline.mono(number + 1) - timeline.mono(number), LONGEST_GAP)
 
     def _schedule(self) -> None:
-        travel = self._view.travel
-        number = travel.now()
-        if number >= travel.timeline.end - 1:
+        player = self._view.player
+        number = player.now()
+        if number >= player.timeline.end - 1:
             self._played_all()
             return
         try:
@@ -246,8 +246,8 @@ class Playback:
         if not self._slow_link.may_paint():
             self._ring_in(BLOCKED_STEP)
             return
-        travel, now = self._view.travel, time.monotonic()
-        timeline, number = travel.timeline, travel.now()
+        player, now = self._view.player, time.monotonic()
+        timeline, number = player.timeline, player.now()
         try:
             ahead = timeline.mono(number) + (now - self._shown_at) * self.speed
             target = max(number + 1, timeline.number_at(ahead))
@@ -269,7 +269,7 @@ class Playback:
         self._say_end()
 
     def _say_end(self) -> None:
-        timeline = self._view.travel.timeline
+        timeline = self._view.player.timeline
         damage = f"; {timeline.damage}" if timeline.damage else ""
         self._say(f"the recording ends after {len(timeline)} frames{damage}", "warn")
 
@@ -289,10 +289,10 @@ class Playback:
 
     # -- what the header and the footer say --------------------------------------------------
 
-    def tell(self, header: HeaderState) -> None:
+    def update_header(self, header: HeaderState) -> None:
         """Set the header's moment."""
         header.moment = moment(self._view, self.playing, self.speed)
 
     def hints(self) -> Hints:
         """The time keys for the footer."""
-        return hints(self._view, self.playing, self._board.look.plain)
+        return hints(self._view, self.playing, self._board.theme.plain)

@@ -16,14 +16,14 @@ from tui.app.view import Program
 from tui.shared.keys import hint
 from tui.shared.styled_lines import Span
 from tui.terminal.link_quality import EVERY, Link
-from tui.terminal.writer import Wire
+from tui.terminal.writer import TerminalWriter
 from tui.widgets.header import HeaderState
 
 
 class SlowLink:
     """Limits the output to what the terminal takes.
 
-    `wire` is None if there is no terminal. `due` is called when a delayed Frame may be drawn;
+    `writer` is None if there is no terminal. `due` is called when a delayed Frame may be drawn;
     `adapt` is called when graphs are switched on or off.
     """
 
@@ -31,14 +31,14 @@ class SlowLink:
         self._announcer = announcer
         self._program = program
         self._timer: Timer | None = None
-        self.wire: Wire | None = None
+        self.writer: TerminalWriter | None = None
         self.link = Link()
         self.due: Callable[[], None] = lambda: None
         self.adapt: Callable[[], None] = lambda: None
 
     def may_paint(self) -> bool:
         """True if the terminal has taken all output; otherwise a WireIdle message follows."""
-        return self.wire is None or self.wire.ask_idle()
+        return self.writer is None or self.writer.ask_idle()
 
     def may_draw(self) -> bool:
         """True if a Frame may be drawn now; otherwise `due` is called as soon as it may."""
@@ -65,15 +65,15 @@ class SlowLink:
 
     def watch(self) -> None:
         """Update the link's quality by what the terminal took since the last call."""
-        if self.wire is not None:
+        if self.writer is not None:
             was, level = self.link.slow, self.link.level
-            self.link.observe(self.wire.stall())
+            self.link.observe(self.writer.stall())
             if was != self.link.slow or level != self.link.level:
                 self.adapt()
 
     def drew(self) -> None:
         """Note that a Frame was drawn, and compute the bytes per second since the last Frame."""
-        self.link.drew(None if self.wire is None else self.wire.written)
+        self.link.drew(None if self.writer is None else self.writer.written)
 
     def turn(self) -> None:
         """Toggle between few Frames without graphs and all Frames with graphs."""
@@ -92,9 +92,9 @@ class SlowLink:
         """The header's mark for a slow link."""
         return [(" slow link ", "badge.warn")] if self.link.slow else []
 
-    def tell(self, header: HeaderState) -> None:
+    def update_header(self, header: HeaderState) -> None:
         """Set the header's bytes per second."""
-        header.wire = self.link.rate
+        header.sent_rate = self.link.rate
 
     def hints(self) -> Hints:
         """The key that ends the slow mode."""

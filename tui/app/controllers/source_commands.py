@@ -36,21 +36,21 @@ class SourceCommands:
         """Attach or detach a probe; in a recording, show or hide its pane."""
         self._toggle(name)
         if self._view.replays:
-            self._view.travel.again()
+            self._view.player.again()
             self._drawing.show_moment()
 
     def _toggle(self, name: str) -> None:
         """Attach or detach a probe; a probe that failed is attached again."""
         widget = next(w for w in self._board.panes if w.entry.name == name)
         # A second press undoes the first one, even before a Frame shows its effect.
-        wished = self._view.wishes.probes
-        on = not wished.get(name, widget.pane.state in ("on", "starting"))
+        pending = self._view.pending.probes
+        on = not pending.get(name, widget.pane.state in ("on", "starting"))
         try:
             self._view.source.toggle(name, on)
         except ProbeError as error:
             self._say(str(error))
             return
-        wished[name] = on
+        pending[name] = on
         self._say(f"{widget.entry.title}: {'attaching' if on else 'detaching'}", "dim")
 
     def find(self) -> None:
@@ -84,18 +84,18 @@ class SourceCommands:
 
     def _filters_now(self) -> Filters | None:
         """The filters, including a command that no Frame shows yet; None before the first Frame."""
-        frame, wished = self._view.frame, self._view.wishes.filters
+        frame, pending = self._view.frame, self._view.pending.filters
         shown = None if frame is None else frame.filters
-        return shown if wished is None else wished
+        return shown if pending is None else pending
 
-    def _wish_filters(self, filters: Filters) -> None:
+    def _send_filters(self, filters: Filters) -> None:
         self._view.source.set_filters(filters)
-        self._view.wishes.filters = filters
+        self._view.pending.filters = filters
 
     def _set_kernel_filter(self, text: str) -> str | None:
         try:
             # Only the remote host can check filters against its own processes and users.
-            self._wish_filters(parse_filters(text, far=self._view.session.far))
+            self._send_filters(parse_filters(text, remote=self._view.session.is_remote))
         except ProbeError as error:
             return str(error)
         return None
@@ -116,7 +116,7 @@ class SourceCommands:
             self._say("the row under the cursor is no process: enter shows those behind it")
             return
         try:
-            self._wish_filters(filters._replace(pid=pid))
+            self._send_filters(filters._replace(pid=pid))
         except ProbeError as error:
             self._say(str(error))
 
@@ -126,7 +126,7 @@ class SourceCommands:
         if view.replays:
             self._say("the interval was recorded: < and > change the speed")
             return
-        now = view.wishes.interval or (view.frame.interval if view.frame is not None else 1.0)
+        now = view.pending.interval or (view.frame.interval if view.frame is not None else 1.0)
         longer = [step for step in INTERVALS if step > now * 1.01]
         shorter = [step for step in INTERVALS if step < now * 0.99]
         choice = longer[:1] if way > 0 else shorter[-1:]
@@ -138,7 +138,7 @@ class SourceCommands:
         except ProbeError as error:
             self._say(str(error))
             return
-        view.wishes.interval = choice[0]
+        view.pending.interval = choice[0]
         self._say(f"interval {choice[0]:g} s", "dim")
 
     def palette(self) -> Iterator[SystemCommand]:

@@ -13,16 +13,16 @@ from tui.shared.text import fmt_clock
 
 def moment(view: View, playing: bool, speed: float) -> tuple[str, bool] | None:
     """The shown moment's text, and True if playback is paused; None for the newest Frame."""
-    travel, timeline = view.travel, view.travel.timeline
-    if travel.number is None or travel.frame is None or not len(timeline):
+    player, timeline = view.player, view.player.timeline
+    if player.number is None or player.frame is None or not len(timeline):
         return None
     pace = "" if speed == 1 else f" x{speed:g}"
-    at = travel.frame.mono
+    at = player.frame.mono
     if not view.replays:
-        clock = time.strftime("%H:%M:%S", time.localtime(travel.frame.time))
+        clock = time.strftime("%H:%M:%S", time.localtime(player.frame.time))
         age = fmt_clock(timeline.mono(timeline.end - 1) - at)
         return f"PAST {clock} -{age}{f' playing{pace}' if playing else pace}", not playing
-    start, end = timeline.mono(travel.oldest), timeline.mono(timeline.end - 1)
+    start, end = timeline.mono(player.oldest), timeline.mono(timeline.end - 1)
     state = "PLAY" if playing else "END" if at >= end else "PAUSED"
     return f"{state}{pace} {fmt_clock(at - start)}/{fmt_clock(end - start)}", not playing
 

@@ -28,22 +28,22 @@ class WindowChoice:
 
     def next(self) -> None:
         """Use the next longer window, and one interval after the longest."""
-        travel = self._view.travel
-        seconds = WINDOWS[(WINDOWS.index(travel.window) + 1) % len(WINDOWS)]
-        travel.show_window(seconds)
+        player = self._view.player
+        seconds = WINDOWS[(WINDOWS.index(player.window) + 1) % len(WINDOWS)]
+        player.show_window(seconds)
         self._status.refresh()
         self._board.repaint()
         words = "one interval" if seconds is None else f"the last {seconds:g} s"
         words = "all since the start" if seconds == SINCE_START else words
         self._say(f"rates and percentiles of {words}; graphs stay by interval", "dim")
 
-    def tell(self, header: HeaderState) -> None:
+    def update_header(self, header: HeaderState) -> None:
         """Set the header's window; empty for one interval."""
         header.window = self._words()
 
     def _words(self) -> str:
         view = self._view
-        window, reach = view.travel.window, view.travel.reach
+        window, reach = view.player.window, view.player.reach
         if window is None or reach is None:
             return ""
         if window == SINCE_START:
