@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent while it runs: its parts put together, from the first request to the last."""
+"""The running agent: connects its parts, from the first request to the last."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def preload() -> None:
-    """Import what is not always needed, and could not be found later."""
+    """Import modules that are rarely needed and may become unreadable."""
     import_module("encodings.idna")
 
 
 def run(setup: Setup, source: LiveSource, complain: Complain) -> int:
-    """Answers requests until a signal, or the Source's end; returns the exit status."""
+    """Answer requests until a signal or the Source's end; return the exit status."""
     return asyncio.run(_serve(setup, source, complain))
 
 
@@ -48,14 +48,14 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
     loop, end = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(lambda _, about: complain(_words(about)))
     for number in ENDING:
-        # What nohup, or a shell for its background jobs, ignores stays ignored.
+        # A signal that nohup or a shell's background job ignores stays ignored.
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, end.set)
     agent = assemble(setup, source)
     agent.hub.on_end = lambda why: end.set()
     server = Server(application(agent, authorizer_of(setup)))
     assert setup.sock is not None
-    # The targets that it was started with, before anybody can ask.
+    # The targets of the command line, before any client can ask.
     await agent.private.learn(trusting(OWN_RIGHTS, setup.probe_options).trusted)
     agent.hub.start()
     agent.control.apply()
@@ -91,7 +91,7 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
     serve, private = setup.serve, PrivateTargets()
     seen = views(private)
     streams, snapshots = Streams(kinds, seen), Snapshots(control, setup.page_files)
-    # Without tokens or a socket, nobody reads runs who does not control them.
+    # Without tokens or a socket, only clients with control can read runs.
     read: Sight | None = "token" if serve.tokens else "socket" if serve.listen.path else None
     runs = Runs(control, kinds, seen[read] if read is not None else None)
     name_of = source.naming.names.describe
@@ -103,7 +103,7 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
 
 
 def authorizer_of(setup: Setup) -> Authorizer:
-    """Who may ask for what."""
+    """The checks of the clients' access."""
     serve = setup.serve
     return Authorizer(
         serve.listen,
@@ -116,7 +116,7 @@ def authorizer_of(setup: Setup) -> Authorizer:
 
 
 async def _say_alive(notifier: Notifier, hub: Hub) -> None:
-    """As long as Frames come, tell the service manager's watchdog."""
+    """Send keep-alives to the service manager's watchdog while Frames arrive."""
     if notifier.watchdog is None:
         return
     loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ async def _say_alive(notifier: Notifier, hub: Hub) -> None:
 
 
 def _where(setup: Setup, sock: socket.socket) -> list[str]:
-    """Lines that say where it listens and who may ask."""
+    """Lines with the addresses and the access rules."""
     listen = setup.serve.listen
     if listen.path is not None:
         where = f"unix:{listen.path}"
@@ -157,6 +157,6 @@ def _name(user: User) -> str:
 
 
 def _words(about: Mapping[str, Any]) -> str:
-    """What asyncio has to complain of, on one line."""
+    """An asyncio error on one line."""
     error = about.get("exception")
     return f"{about.get('message', 'an error')}: {error!r}" if error else str(about.get("message"))

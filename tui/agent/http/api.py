@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as an ASGI application: routes, who may come in, and how errors are answered."""
+"""The agent as an ASGI application: routes, access and error answers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ALWAYS = {
 
 
 class Gate:
-    """Lets in what `authorizer` allows, and gives every answer its headers."""
+    """Lets requests through that `authorizer` allows, and adds headers to every answer."""
 
     def __init__(self, app: Starlette, authorizer: Authorizer) -> None:
         self._app = app
         self._authorizer = authorizer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         headers = Headers(scope=scope)
         started = complete = False
 
@@ -66,7 +66,7 @@ class Gate:
             if answer.status_code == 401 and connection.deny():
                 answer.headers["Connection"] = "close"
             await answer(scope, receive, send_with_headers)
-        except Exception as error:  # one request's failure is not the agent's
+        except Exception as error:  # one failed request must not end the agent
             complain(f"{scope['method']} {scope['path'][:80]} failed: {error!r}")
             if not started:
                 await _answered(_failure())(scope, receive, send_with_headers)
@@ -93,7 +93,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What the router says."""
+    """Answer an error of the router."""
     assert isinstance(error, HTTPException)
     why = {404: "there is nothing at this address", 405: "this address has other methods"}
     known = why.get(error.status_code, error.detail)
@@ -101,7 +101,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def application(agent: Agent, authorizer: Authorizer) -> Gate:
-    """The application."""
+    """Create the application."""
     paths: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = operation
@@ -130,7 +130,7 @@ def _by_method(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitabl
 
 
 async def _carry_out(operation: Operation, request: Request) -> ASGIApp:
-    """Decode what was sent, call the endpoint, and encode what it returns."""
+    """Decode the request, call the endpoint, and encode its result."""
     parameters = query(request, operation.query)
     given = [parameters] if operation.query.__struct_fields__ else []
     if operation.body is not None:

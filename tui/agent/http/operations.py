@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of all operations: method, path, types of what comes in and goes out, and function.
+"""The table of all operations: method, path, types of request and answer, and function.
 
-Requests are decoded by it (`api`), and it is what is described (`openapi`). The first line of a
-function's docstring is the operation's summary.
+`api` decodes requests by it, and `openapi` describes it. The first line of a function's docstring
+is the operation's summary.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Object = dict[str, Any]
 class Operation(NamedTuple):
     """One method of one path.
 
-    `name` is its operationId. `answers` maps each status of success, the usual one first, to a
-    type of JSON, to the media types of a text, or to None for no content. `endpoint` is called
-    with the request, then with the address's parameters (`query`) and the `body` as these types,
-    where there are any. `errors` are the statuses of failure that are not common to all, and
-    `location` says that the answer names the address of what was made.
+    `name` is its operationId. `answers` maps each status of success, the usual one first, to a type
+    of JSON, to the media types of a text, or to None for no content. `endpoint` is called with the
+    request, then with the query parameters (`query`) and the `body` as these types, if there are
+    any. `errors` are the error statuses beyond the common ones. `location` is True if the answer's
+    Location header names the created object.
     """
 
     method: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests about what is on: probes, targets, filters, the interval, and what could be traced."""
+"""Requests about probes, targets, filters, the interval, and the search for targets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tui.settings.decoding import MOST_TARGETS
 from tui.settings.validators import shown
 
 OWN = ("latency",)
-"""Probes some of whose options are lists that others change too."""
+"""Probes with options that are lists, which several clients change."""
 
 
 def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Probe:
-    """A probe as it stands now, with what the last Frame has of it."""
+    """A probe's present state, with its part of the last Frame."""
     agent = context(request)
     frame = agent.hub.frame
     sample = frame.samples.get(name) if frame is not None else None
@@ -46,17 +46,17 @@ def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Pro
 
 
 def _all(text: str | None) -> str | None:
-    """Words that everybody may read."""
+    """The text without restrictions, for any reader."""
     return text
 
 
 async def target_text(request: Request, text: str) -> str:
-    """A target in its normal form, if this agent may time it; raises ProbeError.
+    """Return a target in its normal form if this agent may time it; raises ProbeError.
 
-    It is known by then what others may see of it.
+    Afterwards it is known what other clients may see of the target.
 
-    A breakpoint inside of a function changes what a program does where it is not the first byte
-    of an instruction, so that is for an agent that was started with --allow-offsets.
+    A breakpoint inside a function corrupts the program if it is not at the first byte of an
+    instruction, so such targets need an agent that was started with --allow-offsets.
     """
     spec = specs.parse(text)
     if spec.offset is not None and not context(request).offsets:
@@ -103,7 +103,7 @@ async def put_probe(request: Request, body: schemas.ProbeRequest) -> schemas.Pro
 
 
 async def get_targets(request: Request) -> schemas.Targets:
-    """Show what is timed."""
+    """Show all targets."""
     targets = view(request).targets(await context(request).control.targets())
     return schemas.Targets([taken(schemas.Target, target) for target in targets.values()])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests for data: frames, snapshots, runs, metrics, the doctor, and whether all is well."""
+"""Requests for data: frames, snapshots, runs, metrics, the doctor and the health."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page itself has a stricter one, with the hashes of its script and style."""
+"""The page itself has a stricter policy, with the hashes of its script and style."""
 STALE_SECONDS = 10.0
-"""How much later than its time a Frame may come before something is wrong."""
+"""Seconds that a Frame may be late before the agent is unhealthy."""
 
 
 async def get_frames(request: Request) -> ASGIApp:
@@ -112,7 +112,7 @@ async def delete_run(request: Request) -> Response:
 
 
 def _run_head(run: Run, view: View) -> schemas.RunHead:
-    """A measurement as a view has it, without its result."""
+    """A measurement in the client's view, without its result."""
     filters = run.filters
     return schemas.RunHead(
         id=run.id,
@@ -129,7 +129,7 @@ def _run_head(run: Run, view: View) -> schemas.RunHead:
 
 
 def _problem(run: Run, view: View, what: str, why: str, fix: str) -> schemas.Problem:
-    """What does not work, a probe or a target, as a view has it."""
+    """A failed probe or target in the client's view."""
     if what in run.targets:
         seen = view.target(Target(spec=what, state="failed", why=why, fix=fix))
         return schemas.Problem(seen.spec, seen.why or "", seen.fix or "")
@@ -173,7 +173,7 @@ async def get_health(request: Request) -> schemas.Health:
     age = time.monotonic() - frame.mono if frame is not None else 0.0
     late = frame is not None and age > 2 * frame.interval + STALE_SECONDS
     if agent.hub.ended is not None or late:
-        # Anybody may ask for this, and why it ended may speak of files.
+        # The answer is public, but the reason of the end may name files.
         raise Refused(503, "no frames come any more", "start it again")
     return schemas.Health(ok=True)
 

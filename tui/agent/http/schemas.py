@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The types of all JSON that the agent takes and answers, as msgspec Structs.
+"""The types of all JSON requests and answers of the agent, as msgspec Structs.
 
-Bodies and parameters of requests are decoded into them, answers are encoded from them, and
-`openapi` describes them: their docstrings and descriptions are published. Lengths are in
-characters, times in the unit that the description names.
+Bodies and query parameters are decoded into them, answers are encoded from them, and `openapi`
+describes them: their docstrings and descriptions are published. Lengths are in characters, times in
+the unit that the description names.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Message(Struct, forbid_unknown_fields=True):
     """An object with exactly these members."""
 
 
-# Parameters of an address.
+# Query parameters.
 
 
 class SnapshotQuery(Message):
@@ -62,7 +62,7 @@ class SearchQuery(Message):
     q: Text
 
 
-# Bodies of requests.
+# Request bodies.
 
 
 class ProbeRequest(Message):
