@@ -26,14 +26,14 @@ from tui.settings.options import SETTINGS, Options, resolve
 from tui.settings.validators import UsageError, check_path, check_seconds, checked, near
 
 COMMANDS = {
-    "doctor": "what this machine allows, and how to mend what it does not",
+    "doctor": "check what this machine allows, and how to fix what it does not",
     "stream": "print one JSON object an interval",
-    "snapshot": "write what happens in some seconds to one file, .html, .json or .svg",
-    "diff": "what changed from one snapshot or recording to another",
+    "snapshot": "measure for some seconds and write one file, .html, .json or .svg",
+    "diff": "compare two snapshots or recordings",
     "record": "write a recording that `replay` shows",
-    "serve": "answer over HTTP, on this machine or to others; needs no screen",
+    "serve": "serve data and control over HTTP, without a screen",
     "replay": "show a recording; needs no privileges",
-    "attach": "the dashboard of other machines, over ssh or from their agents",
+    "attach": "show the dashboard of other machines, over ssh or from their agents",
     "demo": "show the recording that came with probetop; needs no privileges",
 }
 LIVE = ("stream", "snapshot", "record", "serve", None)

@@ -83,7 +83,7 @@ async def test_what_is_connected_to_is_told_before_there_is_data() -> None:
     source = FakeRemote("web-3", "ssh://root@web-3:2222")
     async with attached([source], ticks=0) as (app, pilot):
         assert "connecting to ssh://root@web-3:2222" in screen(app)[0]
-        assert "waiting for what the other machine sends" in shown(app, "syscalls")
+        assert "waiting for the other machine's first frame" in shown(app, "syscalls")
         source.link = source.link._replace(why="connection refused")
         app.controllers.hosts.update_links()
         await pilot.pause()

@@ -191,7 +191,7 @@ async def test_speeds_end_at_either_side(replay: Replay, path: Path) -> None:
     async with replay(path) as (app, pilot):
         await pilot.press("space", *["greater_than_sign"] * 5)
         assert app.controllers.playback.speed == 16.0
-        assert "the speed stays at 16x: there is no step beyond" in footer(app)
+        assert "the speed stays at 16x: it is the last step" in footer(app)
         await pilot.press(*["less_than_sign"] * 7)
         assert app.controllers.playback.speed == 0.25
         assert "PAUSED x0.25" in header(app)

@@ -311,7 +311,7 @@ async def test_space_plays_the_past_until_now(run: Run) -> None:
 async def test_now_has_no_speed(run: Run) -> None:
     async with run(80, 24) as (app, pilot, _):
         await pilot.press("greater_than_sign")
-        assert "now goes by at its own speed" in footer(app)
+        assert "live data has no speed" in footer(app)
         assert app.controllers.playback.speed == 1.0
 
 

@@ -30,10 +30,10 @@ def test_what_only_another_machine_knows_is_left_to_it() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("nginx", "'nginx' is no filter: write pid=N"),
-        ("pid=", "'pid=' is no filter"),
+        ("nginx", "'nginx' is not a filter: write pid=N"),
+        ("pid=", "'pid=' is not a filter"),
         ("pid=x", "pid=x: not a process id"),
-        ("port=1", "there is no filter 'port'"),
+        ("port=1", "unknown filter 'port'"),
         ("comm=a comm=b", "comm is given twice"),
         ("uid=1 user=root", "user is given twice"),
         ("user=no-such-user-here", "no such user"),

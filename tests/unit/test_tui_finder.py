@@ -115,6 +115,6 @@ def test_nothing_found_and_nothing_to_take(dialog: Dialog) -> None:
     assert not dialog.finder.enter()
     dialog.finder.prompt.insert("zzz")
     dialog.finder.answer("zzz", [])
-    assert dialog.texts()[-1] == " nothing that can be traced here fits 'zzz'"
+    assert dialog.texts()[-1] == " no target matches 'zzz'"
     assert not dialog.finder.enter()
     assert dialog.added == []

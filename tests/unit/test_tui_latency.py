@@ -300,7 +300,7 @@ def test_values_have_no_unit_of_time(feed: Feed) -> None:
         "1.60k",
     )
     screen = feed.texts(120, 30)
-    assert any("values, no durations" in text for text in screen)
+    assert any("values, not durations" in text for text in screen)
     # The axes count in plain numbers.
     assert ["5", "10", "20", "50"] in [text.split() for text in screen]
     assert not any("ns" in text.replace("durations", "") for text in screen[1:])

@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `serve`."""
     for flag, metavar, text in (
         ("--listen", "ADDR", f"HOST:PORT or unix:/path (default 127.0.0.1:{PORT})"),
-        ("--token-file", "FILE", "who may ask: lines of `read TOKEN` and `control TOKEN`"),
+        ("--token-file", "FILE", "tokens: lines of `read TOKEN` and `control TOKEN`"),
         ("--tls-cert", "FILE", "the certificate, with those that vouch for it (PEM)"),
         ("--tls-key", "FILE", "its key, if not in the same file"),
         ("--linger", "S", "detach when nobody has watched for S seconds (default 300, 0: never)"),
@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-offsets",
         action="store_true",
-        help="who may control may also time FUNCTION+OFFSET and addresses",
+        help="let control tokens also time FUNCTION+OFFSET and addresses",
     )
 
 

@@ -65,8 +65,8 @@ def create(host: str, port: int, owner: User) -> OwnerFile:
     Call it with privileges and a single thread: a child process removes the file.
     """
     if owner.uid == NOBODY:
-        why = "no token for you could be made: the user nobody is whatever has no user of its own"
-        raise ProbeError(why, "say with --token-file who may ask")
+        why = "cannot create a token for you: the user nobody is shared by many processes"
+        raise ProbeError(why, "give tokens with --token-file")
     root = os.geteuid() == 0
     path = directories(owner.uid)[0 if root else -1]
     secret = secrets.token_urlsafe(32)
@@ -74,15 +74,15 @@ def create(host: str, port: int, owner: User) -> OwnerFile:
         directory = _directory(path, owner)
     except OSError as error:
         reason = error.strerror or str(error)
-        why = f"no token for you could be made: {printable(path)}: {reason}"
-        raise ProbeError(why, "say with --token-file who may ask") from error
+        why = f"cannot create a token for you: {printable(path)}: {reason}"
+        raise ProbeError(why, "give tokens with --token-file") from error
     name = file_name(host, port)
     try:
         _write(directory, name, f"Authorization: Bearer {secret}\n", owner)
         pipe, keeper = _keep(directory, name, owner)
     except OSError as error:
-        why = f"no token for you could be made: {printable(path)}: {error.strerror}"
-        raise ProbeError(why, "say with --token-file who may ask") from error
+        why = f"cannot create a token for you: {printable(path)}: {error.strerror}"
+        raise ProbeError(why, "give tokens with --token-file") from error
     finally:
         os.close(directory)
     return OwnerFile(secret, f"{path}/{name}", pipe, keeper)

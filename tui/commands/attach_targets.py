@@ -107,7 +107,7 @@ def _trust(path: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:
-        why = f"--ca-file {printable(path or '')}: not certificates that can be read"
+        why = f"--ca-file {printable(path or '')}: cannot be read as certificates"
         raise ProbeError(why, "give a file in PEM format") from error
 
 

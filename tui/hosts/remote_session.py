@@ -19,7 +19,7 @@ from tui.shared.theme import Theme
 PATIENCE = 2.0
 """Seconds of silence, beyond two intervals, that are not reported."""
 CONNECTING = "connecting"
-WAITING = "waiting for what the other machine sends"
+WAITING = "waiting for the other machine's first frame"
 
 
 class LinkedSource(Source, Protocol):

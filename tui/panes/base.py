@@ -170,7 +170,7 @@ class Pane:
 def failed_lines(sample: Sample, width: int) -> list[Line]:
     """The reason for a probe's failure and its remedy, wrapped."""
     room = max(10, width - 2)
-    why = wrap(safe(sample.why or "the probe failed and did not say why"), room)
+    why = wrap(safe(sample.why or "the probe failed without a reason"), room)
     # A probe that was detached to stay within the budget has not failed.
     style = "warn" if sample.given_up else "error"
     lines: list[Line] = [((" " + line, style),) for line in why]

@@ -274,7 +274,7 @@ class LatencyPane(Pane):
         notes = file_notes(row, self.source is not None and self.source.live)
         notes += partly_timed(row)
         if row is not None and row.is_value:
-            notes.append(((" values, no durations: time/s is their sum a second", "dim"),))
+            notes.append(((" values, not durations: time/s is their sum per second", "dim"),))
         near = [row] if row is not None and row.is_near else []
         if self.drilled is None:
             near += [other for other in self.table.rows if other.is_near]

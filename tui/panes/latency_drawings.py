@@ -82,7 +82,7 @@ def _instead(row: Row, width: int, height: int) -> list[Line]:
     target = row.target.target
     if target.state == "failed" or height < histogram.LEAST_ROWS:
         return [(), *why_lines(row, width)]
-    why = "only counted, for it has no end: two events joined by a comma are timed"
+    why = "only counted: a single event has no duration; join two by a comma"
     state = {"starting": "starting: being attached", "off": "off"}.get(target.state)
     if state is None and target.counts_only and target.why:
         return [(), *why_lines(row, width)]

@@ -122,7 +122,7 @@ def instead(row: Row) -> Span | None:
         fix = f": {target.fix}" if target.fix else ""
         if target.given_up:
             return (f"{target.why}{fix}", "warn")
-        return (f"failed: {target.why or 'it did not say why'}{fix}", "error")
+        return (f"failed: {target.why or 'no reason given'}{fix}", "error")
     if target.state == "starting":
         return ("starting", "dim")
     return None
@@ -160,7 +160,7 @@ def why_lines(row: Row, cells: int) -> list[Line]:
     if not failed and not target.why:
         return []
     room = max(10, cells - 2)
-    why = wrap(safe(target.why or "it did not say why"), room)
+    why = wrap(safe(target.why or "no reason given"), room)
     fix = wrap(safe(target.fix), room) if target.fix else []
     style = "error" if failed and not target.given_up else "warn"
     return [*[((" " + line, style),) for line in why], *[((" " + line, "text"),) for line in fix]]

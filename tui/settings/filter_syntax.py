@@ -44,9 +44,9 @@ def parse_filters(text: str, remote: bool = False) -> Filters:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not value:
-            raise ProbeError(f"'{word}' is no filter", f"write {EXAMPLE}")
+            raise ProbeError(f"'{word}' is not a filter", f"write {EXAMPLE}")
         if name not in known:
-            raise ProbeError(f"there is no filter '{name}'", f"write {EXAMPLE}")
+            raise ProbeError(f"unknown filter '{name}'", f"write {EXAMPLE}")
         field, check = known[name]
         if field in found:
             raise ProbeError(f"{name} is given twice", "a filter holds one value of each")

@@ -110,7 +110,7 @@ SETTINGS: tuple[Setting, ...] = (
         "latency", ("--latency",), None, "time system calls (costs more)", _as_is, (bool,)
     ),
     Setting(
-        "function", ("-f", "--function"), "SPEC", "time this, e.g. uprobe:libc:malloc, runq",
+        "function", ("-f", "--function"), "SPEC", "target to time, e.g. uprobe:libc:malloc, runq",
         check_target, (list,), many=True,
     ),
     Setting(
@@ -119,7 +119,7 @@ SETTINGS: tuple[Setting, ...] = (
         _as_is, (bool,),
     ),
     Setting(
-        "event", ("--event",), "SPEC", "count this: a name of perf's, NAME=rNNN, cpu/event=.../",
+        "event", ("--event",), "SPEC", "event to count: a perf name, NAME=rNNN, cpu/event=.../",
         check_event, (list,), many=True,
     ),
     Setting(
@@ -137,7 +137,7 @@ SETTINGS: tuple[Setting, ...] = (
         check_cost,
     ),
     Setting(
-        "budget", ("--budget",), "PERCENT", "of all CPUs that this may take (default 2, 0: any)",
+        "budget", ("--budget",), "PERCENT", "budget, of all CPUs (default 2, 0: no limit)",
         check_budget, (str, int, float),
     ),
     Setting(
@@ -152,8 +152,8 @@ SETTINGS: tuple[Setting, ...] = (
         "include-self", ("--include-self",), None, "count probetop's own processes as well",
         _as_is, (bool,),
     ),
-    Setting("run-as", ("--run-as",), "USER", "who to be once the probes run", check_run_as),
-    Setting("log", ("--log",), "FILE", "append what the compiler says to FILE", check_path),
+    Setting("run-as", ("--run-as",), "USER", "user to run as after loading", check_run_as),
+    Setting("log", ("--log",), "FILE", "append the compiler's messages to FILE", check_path),
     Setting(
         "history", ("--history",), "S", "seconds of the past to keep (default 600, 64 MB at most)",
         check_history, (int, float), live=False,

@@ -171,7 +171,7 @@ def check_cgroup(raw: Any) -> str:
         pass
     other = _of_v1(raw)
     if other is not None:
-        why = f"a cgroup of v1 only ({escaped(str(other))}), and filters are by those of cgroup2"
+        why = f"exists only in cgroup v1 ({escaped(str(other))}), but filters need cgroup2"
         raise ProbeError(why, _where_members_are(other))
     raise ProbeError("not a cgroup", fix)
 

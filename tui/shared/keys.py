@@ -69,7 +69,7 @@ def _one(
 
 
 _PROBES = tuple([entry.key for entry in REGISTRY])
-FIND = "Find a function, a tracepoint or another thing to time"
+FIND = "Find a function, tracepoint or other target to time"
 ROWS: tuple[KeyRow, ...] = (
     KeyRow(
         tuple([Key(entry.key, entry.key, "toggle_probe", (entry.name,)) for entry in REGISTRY]),

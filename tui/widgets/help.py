@@ -15,7 +15,7 @@ from tui.widgets.cells import CellWidget
 
 KEYS = help_rows()
 READING = (
-    "Rates are per second over the last interval. A dash is a value that nobody knows, never "
+    "Rates are per second over the last interval. A dash is an unknown value, never "
     "0. A row moves up only when it is 10 % ahead. lost: events that the kernel side could "
     "not hand over. probes: CPU that the probes take, in per cent of one CPU."
 )

@@ -116,9 +116,9 @@ class Finder:
         if self.answered != self.query:
             return ("searching", "dim")
         if not self.found:
-            return (f"nothing that can be traced here fits '{self.query}'", "warn")
+            return (f"no target matches '{self.query}'", "warn")
         count = len(self.found)
-        return (f"{count} found; cost: what a call then takes longer", "dim")
+        return (f"{count} found; cost: time added to each call", "dim")
 
     def lines(self, cells: int, height: int, theme: Theme) -> list[Line]:
         """The dialog's content in exactly `height` lines."""

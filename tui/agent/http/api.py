@@ -95,7 +95,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     """Answer an error of the router."""
     assert isinstance(error, HTTPException)
-    why = {404: "there is nothing at this address", 405: "this address has other methods"}
+    why = {404: "unknown path", 405: "method not allowed for this path"}
     known = why.get(error.status_code, error.detail)
     return _answered(Refused(error.status_code, known, "see GET /openapi.json", error.headers))
 

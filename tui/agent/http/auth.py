@@ -128,7 +128,7 @@ class Authorizer:
         # An embedded request, such as for an image, has no Origin, but has Sec-Fetch-Site.
         embedded = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
         if embedded or (origin is not None and origin.lower() != own):
-            why = "a page of another site may not ask this agent"
+            why = "requests from pages of other sites are refused"
             raise Refused(403, why, "ask it by a program, such as curl")
 
     def _access(self, headers: Headers, peer: int | None) -> Access:
@@ -160,7 +160,7 @@ class Authorizer:
             raise Refused(401, why, MINE, ASK)
         if access == "read" and not reads:
             if self._unix and not self._needs_token:
-                why = "only the user who started the agent, and root, may change something"
+                why = "only root and the user who started the agent have control"
                 fix = "ask as that user"
             else:
                 why, fix = "the token is for reading only", "use a control token"

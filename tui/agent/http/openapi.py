@@ -28,7 +28,7 @@ ERRORS = {
     401: "a token is needed",
     403: "this token, or page, may not do that",
     404: "there is no such thing",
-    405: "this address has other methods",
+    405: "method not allowed for this path",
     411: "the body does not say its length",
     413: "the body is too long",
     415: "the body is not called JSON",

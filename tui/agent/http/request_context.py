@@ -93,7 +93,7 @@ async def body(request: Request, kind: type[T]) -> T:
         async with asyncio.timeout(BODY_SECONDS):
             data = await _read(request)
     except TimeoutError:
-        why = f"the body did not come within {BODY_SECONDS:g} seconds"
+        why = f"the body did not arrive within {BODY_SECONDS:g} seconds"
         raise Refused(400, why, "send it at once", {"Connection": "close"}) from None
     except ClientDisconnect:
         raise Refused(400, "the body did not come to its end", "") from None

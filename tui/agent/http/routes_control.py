@@ -60,7 +60,7 @@ async def target_text(request: Request, text: str) -> str:
     """
     spec = specs.parse(text)
     if spec.offset is not None and not context(request).offsets:
-        why = f"{shown(spec.text)} is a place inside of a function"
+        why = f"{shown(spec.text)} is inside a function"
         raise Refused(403, why, "name a function, or start the agent with --allow-offsets")
     await context(request).private.learn([spec.text])
     return spec.text

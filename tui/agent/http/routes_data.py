@@ -161,7 +161,7 @@ async def get_doctor(request: Request) -> Mapping[str, Any]:
     if access(request) == "control":
         agent.report = await agent.control.help("doctor")
     elif agent.report is None:
-        why = "nothing has been tried yet, and that takes a control token"
+        why = "no report exists yet; creating one needs a control token"
         raise Refused(403, why, "use one, or run `probetop doctor` on the machine")
     return agent.report
 

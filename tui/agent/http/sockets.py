@@ -51,7 +51,7 @@ def _resolved(listen: Listen) -> tuple[socket.AddressFamily, tuple[str, int]]:
 def _check_safe(options: ServeOptions) -> None:
     where = f"--listen {options.listen}: other machines may reach it"
     if not options.tokens:
-        raise UsageError(where, "say with --token-file who may ask, or listen on 127.0.0.1")
+        raise UsageError(where, "give tokens with --token-file, or listen on 127.0.0.1")
     if not (options.certificate or options.insecure):
         fix = "encrypt with --tls-cert and --tls-key, or say --insecure"
         raise UsageError(f"{where}, and tokens are sent in clear", fix)

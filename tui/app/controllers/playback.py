@@ -277,10 +277,10 @@ class Playback:
         """Use the next slower or faster speed."""
         at = max(0, min(SPEEDS.index(self.speed) + way, len(SPEEDS) - 1))
         if not self._view.in_past:
-            self._say("now goes by at its own speed: left and right go into the past")
+            self._say("live data has no speed: left and right go into the past")
             return
         if SPEEDS[at] == self.speed:
-            self._say(f"the speed stays at {self.speed:g}x: there is no step beyond", "warn")
+            self._say(f"the speed stays at {self.speed:g}x: it is the last step", "warn")
         self.speed = SPEEDS[at]
         if self.playing:
             self.stop()

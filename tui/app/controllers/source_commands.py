@@ -113,7 +113,7 @@ class SourceCommands:
             self._say("rows have the machine's pids: F pid=N takes one of this pid namespace")
             return
         elif pid is None:
-            self._say("the row under the cursor is no process: enter shows those behind it")
+            self._say("the row under the cursor is not a process: enter shows its processes")
             return
         try:
             self._send_filters(filters._replace(pid=pid))
@@ -131,7 +131,7 @@ class SourceCommands:
         shorter = [step for step in INTERVALS if step < now * 0.99]
         choice = longer[:1] if way > 0 else shorter[-1:]
         if not choice:
-            self._say(f"the interval stays at {now:g} s: there is no step beyond", "warn")
+            self._say(f"the interval stays at {now:g} s: it is the last step", "warn")
             return
         try:
             view.source.set_interval(choice[0])
