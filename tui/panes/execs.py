@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pwd
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 
@@ -18,16 +17,13 @@ from probes.governor import SAMPLING
 from probes.model import seconds_between
 from probes.samples import ExecSample, Frame
 from tui.panes.base import Pane, graph_rows, rate_graph
+from tui.panes.exec_failures import Failures
 from tui.panes.table import Column, Table
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_within, safe, wrap
 
-STEPS = 5000
-"""Most moments of failed executions that are kept."""
 FRESH = 6.0
 """Seconds that an estimate of failures stays valid: there is about one in four seconds."""
-SLACK = 1e-6
-"""Two monotonic times that differ by fewer seconds than this are the same time."""
 
 
 @lru_cache(maxsize=1024)
@@ -92,41 +88,6 @@ def _words(row: ExecRow, user: str, group: str) -> str:
 def _key(row: ExecRow) -> Hashable:
     """A row's identity, which stays the same if its events are read again."""
     return row.pid, row.time
-
-
-class Failures:
-    """Failed executions over time."""
-
-    def __init__(self) -> None:
-        self._start: tuple[float, int] | None = None
-        self._steps: deque[tuple[float, int]] = deque(maxlen=STEPS)
-
-    def clear(self) -> None:
-        """Drop all moments."""
-        self._start = None
-        self._steps.clear()
-
-    def begin(self, mono: float, failed: int) -> None:
-        """Set the time at which counting starts, unless it is set."""
-        if self._start is None:
-            self._start = (mono, failed)
-
-    def add(self, mono: float, failed: int) -> None:
-        """Add the failures of a moment; moments must be added in order."""
-        last = self._steps[-1] if self._steps else self._start
-        if last is None or last[1] != failed:
-            self._steps.append((mono, failed))
-
-    def since(self, mono: float) -> int | None:
-        """Failures since a moment; None if counting started after it."""
-        if self._start is None:
-            return None
-        now = self._steps[-1][1] if self._steps else self._start[1]
-        for at, failed in reversed(self._steps):
-            if at <= mono + SLACK:
-                return now - failed
-        complete = len(self._steps) < STEPS and self._start[0] <= mono + SLACK
-        return now - self._start[1] if complete or abs(self._start[0] - mono) <= SLACK else None
 
 
 def _columns(
