@@ -44,7 +44,7 @@ VIEWS = ("both", "histogram", "heatmap", "table")
 
 
 class LatencyPane(Pane):
-    """How long functions take."""
+    """The latency of functions and other targets."""
 
     name = "latency"
     weight = 6

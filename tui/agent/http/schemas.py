@@ -43,7 +43,7 @@ class Message(Struct, forbid_unknown_fields=True):
 
 
 class SnapshotQuery(Message):
-    """How much of the past a snapshot is of."""
+    """The period that a snapshot covers."""
 
     seconds: Annotated[
         float, Meta(ge=1, le=LONGEST_SNAPSHOT, description="how much of the last minute")
@@ -51,13 +51,13 @@ class SnapshotQuery(Message):
 
 
 class TargetQuery(Message):
-    """Which target is meant."""
+    """The target."""
 
     spec: Name
 
 
 class SearchQuery(Message):
-    """What is searched for."""
+    """The search query."""
 
     q: Text
 
@@ -140,7 +140,7 @@ class Error(Message):
 
 
 class Cost(Message):
-    """What a probe costs the machine."""
+    """A probe's cost."""
 
     events: Annotated[int, Meta(description="runs of its programs, cumulative")]
     ns_per_event: float | None
@@ -165,7 +165,7 @@ class Probe(Message):
 
 
 class Budget(Message):
-    """What all probes together may cost, and what they cost."""
+    """The limit on the cost of all probes, and their present cost."""
 
     percent: Annotated[float, Meta(description="of all CPUs")]
     used: Annotated[float | None, Meta(description="of all CPUs")]
@@ -183,7 +183,7 @@ class Probes(Message):
 
 
 class Target(Message):
-    """What is timed; its counts are in Frames."""
+    """A timed target; its counts are in Frames."""
 
     spec: Annotated[str, Meta(description="what is timed, as it was asked for")]
     mechanism: Annotated[
@@ -213,7 +213,7 @@ class Targets(Message):
 
 
 class Filters(Message):
-    """What is counted; null takes everything."""
+    """The filters of what is counted; null accepts everything."""
 
     pid: int | None
     comm: str | None
@@ -222,7 +222,7 @@ class Filters(Message):
 
 
 class FoundTarget(Message):
-    """What can be timed on this machine."""
+    """A target that can be timed on this machine."""
 
     spec: Annotated[str, Meta(description="a target")]
     mechanism: str
@@ -231,7 +231,7 @@ class FoundTarget(Message):
 
 
 class Found(Message):
-    """What a search found, the best first."""
+    """The results of a search, the best first."""
 
     found: list[FoundTarget]
 
@@ -276,7 +276,7 @@ class Runs(Message):
 
 
 class Report(Message):
-    """What `probetop doctor --json` prints."""
+    """The report that `probetop doctor --json` prints."""
 
     ok: Annotated[bool, Meta(description="the probes that are on at start can run")]
     machine: dict[str, Any]
