@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line. Exit status: 0, 1 when something cannot be done, 2 for bad input.
+"""The command line. Exit status: 0; 1 if something cannot be done; 2 for bad input.
 
-Textual is imported only for a dashboard, and only after privileges were given up.
+Textual is imported only for a dashboard, and only after privileges were dropped.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from tui.settings.options import SETTINGS, Options, resolve
 from tui.settings.validators import UsageError, check_path, check_seconds, checked, remedy
 
 COMMANDS = {
-    "doctor": "what this machine allows, and how to mend what it does not",
+    "doctor": "check what this machine allows, and how to fix what it does not",
     "stream": "print one JSON object an interval",
-    "snapshot": "write what happens in some seconds to one file, .html, .json or .svg",
-    "diff": "what changed from one snapshot or recording to another",
+    "snapshot": "measure for some seconds and write one file, .html, .json or .svg",
+    "diff": "compare two snapshots or recordings",
     "record": "write a recording that `replay` shows",
-    "serve": "answer over HTTP, on this machine or to others; needs no screen",
+    "serve": "serve data and control over HTTP, without a screen",
     "replay": "show a recording; needs no privileges",
-    "attach": "the dashboard of other machines, over ssh or from their agents",
+    "attach": "show the dashboard of other machines, over ssh or from their agents",
     "demo": "show the recording that came with probetop; needs no privileges",
 }
 LIVE = ("stream", "snapshot", "record", "serve", None)
-"""Commands, and no command at all, that read the running kernel."""
+"""Commands that read the running kernel, including the command line without a command."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports errors as UsageError, in the same form as all others."""
+    """Reports errors as UsageError, in the same form as all other errors."""
 
     def error(self, message: str) -> NoReturn:
         first, _, rest = message.partition("invalid choice: ")
@@ -52,12 +52,12 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see `{self.prog} --help`")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Help and version, which argparse prints without looking at the outcome."""
+        """Print help or version; raise OSError if that fails, which argparse ignores."""
         output.write(message, _standard_output())
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; it leaves out what was not given, so that the configuration can fill in."""
+    """Create the parser; it sets no defaults, so that the configuration file can supply values."""
     parser = _Parser(
         prog="probetop",
         description="A top-like dashboard for what the kernel is doing right now.",
@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_own(sub: argparse.ArgumentParser, name: str) -> None:
-    """What only this command takes."""
+    """Add the options that only this command has."""
     if name in ("doctor", "diff"):
         sub.add_argument("--json", action="store_true", help="as JSON")
     if name == "diff":
@@ -133,11 +133,11 @@ def _add_settings(parser: argparse.ArgumentParser, live: bool, screen: bool) -> 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line, by default this process's own, and returns its exit status."""
+    """Run one command line, by default this process's own, and return its exit status."""
     output.reserve_standard_descriptors()
     try:
         typed = vars(build_parser().parse_args(argv))
-        # Who calls this with arguments has descriptors of their own.
+        # A caller that passes arguments owns the process's descriptors.
         if argv is None and typed.get("command") in (*LIVE, "doctor"):
             from probes.host import process_start
 
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _standard_output() -> TextIO:
-    """Standard output; raises UsageError where it is closed."""
+    """Return standard output; raises UsageError if it is closed."""
     if sys.stdout is None or sys.stdout.closed:
         raise UsageError("standard output: closed", "leave it open, or send it to a file")
     return sys.stdout
@@ -171,7 +171,7 @@ def _run(typed: dict[str, Any]) -> int:
     if command == "attach":
         return _attach(typed)
     options = _options(typed, live=command in LIVE)
-    # Frames are large and hold no cycles: each search for some costs as much as a poll.
+    # Frames are large and contain no cycles, so a garbage collection costs as much as a poll.
     gc.set_threshold(50_000, 20, 20)
     if command == "stream":
         return _stream(options, typed)
@@ -192,14 +192,14 @@ def _run(typed: dict[str, Any]) -> int:
 
 
 def _options(typed: dict[str, Any], live: bool) -> Options:
-    """The checked settings of the command line and the configuration file."""
+    """The validated settings of the command line and the configuration file."""
     from tui.settings import config_file as config
 
     return resolve(typed, config.load(typed.get("config")), live)
 
 
 def _need_terminal(fix: str) -> None:
-    # Textual draws on standard error; who sends standard output elsewhere wants no dashboard.
+    # Textual draws on standard error, but a redirected standard output does not want a dashboard.
     names = {"standard input": sys.stdin, "standard output": sys.stdout}
     for name, stream in {**names, "standard error": sys.stderr}.items():
         if stream is None or not stream.isatty():
@@ -207,7 +207,7 @@ def _need_terminal(fix: str) -> None:
 
 
 def _show(source: Source, options: Options) -> int:
-    """The dashboard on any source."""
+    """Show the dashboard of a source; return the exit status."""
     from tui.app.start import run_app
 
     return run_app(source, ascii=options.ascii, history=options.history)
@@ -234,10 +234,10 @@ def _open_live(
     preload: Callable[[], None] | None = None,
     files: Rule | None = None,
 ) -> Source:
-    """The live kernel; from here on this process has no privileges. Raises ProbeError.
+    """Open the live kernel, and drop all privileges. Raises ProbeError.
 
-    `reader` is the module that reads it, imported while the probes are being loaded; `preload`
-    is called then as well. `files` are those that it makes for root.
+    `reader` is the module that reads it; it is imported while the probes load. `preload` is called
+    at that time too. `files` are the output files, created while the process is still root.
     """
     from probes.core import kernel
 
@@ -283,7 +283,7 @@ def _probe_options(options: Options) -> dict[str, dict[str, Any]]:
 
 
 def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -> None:
-    """Import what draws: after this, the files may be out of reach (another user's home)."""
+    """Import all that draws, because the files may become unreadable (another user's home)."""
     from probes.host import privileges
 
     import_module(reader)
@@ -292,7 +292,7 @@ def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -
     if reader == "tui.app.start":
         for entry in REGISTRY:
             entry.pane_class()
-    # Whoever can read them later imports what is seldom needed when it is.
+    # If the files stay readable, rarely used modules are imported on use.
     places = (__file__, os.__file__, os.path.join(sys.prefix, "lib"))
     user = privileges.service_user(run_as)
     if reader in ("tui.app.start", "tui.commands.snapshot") and not privileges.may_read(
@@ -302,7 +302,7 @@ def _preload(reader: str, more: Callable[[], None] | None, run_as: str | None) -
 
 
 def _seconds(options: Options, typed: dict[str, Any]) -> float | None:
-    """The checked --seconds: None without, else at least one interval."""
+    """The validated --seconds, at least one interval; None if it is not given."""
     if "seconds" not in typed:
         return None
     seconds: float = checked("--seconds", typed["seconds"], check_seconds)
@@ -363,7 +363,7 @@ def _snapshot(options: Options, typed: dict[str, Any]) -> int:
 def _attach(typed: dict[str, Any]) -> int:
     from tui.commands.attach import attach
 
-    # What concerns the kernel is checked where that is.
+    # Only live commands validate options against the kernel.
     ours = {s.name: typed[s.name] for s in SETTINGS if not s.live and s.name in typed}
     options = _options({**ours, "config": typed.get("config")}, live=False)
     _need_terminal("run it in a terminal")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every probe of the program, one line each: keys, footer, palette, command line, stream,
-replay, export and the contract tests derive from it.
+"""All probes, one line each. Keys, footer, palette, command line, stream, replay, export and the
+contract tests are derived from this table.
 
-Modules are named, not imported: the broker must not pay for Textual, nor the stream.
+Modules are named here, not imported: the broker must not load Textual, and neither must the stream.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One probe, its Sample and the pane that shows it, as "module:attribute"; `key` toggles it.
+    """One probe, its Sample and its pane, as "module:attribute"; `key` toggles it.
 
-    What reads recordings imports the Sample's module, but not the probe's. `section_path` is what
-    fills its part of a page, `metrics_path` its collector of metrics: what the Sample's schema
-    declares is enough for the usual ones.
+    A reader of recordings imports the Sample's module, but not the probe's.
+    `section_path` names what fills the probe's part of a page, `metrics_path` its collector of
+    metrics; for most probes what the Sample's schema declares is enough.
     """
 
     key: str
@@ -48,11 +48,11 @@ class Entry:
         return cast("type[Sample]", _load(self.sample_path))
 
     def probe_class(self) -> type[Probe]:
-        """The probe's class, imported now."""
+        """The probe's class, imported on use."""
         return cast("type[Probe]", _load(self.probe_path))
 
     def pane_class(self) -> Callable[[], Pane]:
-        """The pane's class, imported now (and Textual with it)."""
+        """The pane's class, imported on use."""
         return cast("Callable[[], Pane]", _load(self.pane_path))
 
     def fill_section(self) -> Callable[[Summary, Mapping[str, Any], Section], None]:

@@ -53,7 +53,7 @@ async def attached(
             for source in sources:
                 source.push()
             await pilot.pause()
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         yield app, pilot
 
 

@@ -12,7 +12,7 @@ from probes.core.sample import Budget, Duty, Estimates
 from probes.syscalls.sample import SyscallSample
 from tests.pilot.conftest import Run, footer, screen, shown
 from tests.pilot.fake import FakeSource
-from tests.pilot.test_slow_link import clock, drawings, wired
+from tests.pilot.test_slow_link import clock, drawings, with_writer
 from tui.widgets.help import KEYS
 
 HELD = Budget(2.0, 1.4)
@@ -89,16 +89,16 @@ async def test_help_and_palette_have_the_key(run: Run) -> None:
 
 async def test_one_frame_in_so_many_is_drawn_and_graphs_go_last(run: Run) -> None:
     async with run(120, 40, 20) as (app, pilot, source):
-        wire = wired(app)
+        writer = with_writer(app)
         for many, drawn in ((1, 10), (2, 5), (5, 2)):
             source.budget = HELD._replace(drawing=many)
             seen = set()
             for _ in range(2 * many):
-                wire.now += 1
+                writer.now += 1
                 source.push()
                 await pilot.pause()
             for _ in range(10):
-                wire.now += 1
+                writer.now += 1
                 source.push()
                 await pilot.pause()
                 seen.add(clock(app))
@@ -107,7 +107,7 @@ async def test_one_frame_in_so_many_is_drawn_and_graphs_go_last(run: Run) -> Non
         source.budget = HELD._replace(drawing=5, lifted=60.0)
         for _ in range(2):
             was = clock(app)
-            wire.now += 1
+            writer.now += 1
             source.push()
             await pilot.pause()
             assert clock(app) != was
@@ -128,18 +128,18 @@ async def test_columns_stay_where_they_are_between_bursts(run: Run) -> None:
 
 async def test_who_presses_a_key_sees_the_next_frame(run: Run) -> None:
     async with run(120, 40, 5) as (app, pilot, source):
-        wire = wired(app)
+        writer = with_writer(app)
         source.budget = HELD._replace(drawing=5)
         for _ in range(6):
-            wire.now += 1
+            writer.now += 1
             source.push()
             await pilot.pause()
-            if app.view.travel.behind:
+            if app.view.player.behind:
                 break
         was = clock(app)
-        assert app.view.travel.behind
+        assert app.view.player.behind
         await pilot.press("down")
-        wire.now += 1
+        writer.now += 1
         source.push()
         await pilot.pause()
         assert clock(app) != was

@@ -162,7 +162,7 @@ async def test_a_window_and_a_slow_terminal_go_with_the_screen() -> None:
     async with attached(two(), 120, 24, ticks=14) as (app, pilot):
         await pilot.press("w", "b", "n")
         assert "over 10 s" in screen(app)[0]
-        assert not app.dashboard.panes[0].pane.look.drawings
+        assert not app.dashboard.panes[0].pane.theme.drawings
 
 
 async def test_recordings_and_exports_are_of_the_shown_host(
@@ -257,7 +257,7 @@ async def test_a_host_that_is_still_connected_to_can_be_shown() -> None:
         sources[0].push(3)
         await pilot.press("n")
         assert "connecting to ssh://db-1" in screen(app)[0]
-        assert "waiting for what the other machine sends" in shown(app, "syscalls")
+        assert "waiting for the other machine's first frame" in shown(app, "syscalls")
         assert "web-3" not in screen(app)[0]
         sources[1].push(2)
         await pilot.pause()

@@ -25,11 +25,11 @@ async def test_the_header_tells_how_long_nothing_came(columns: int, rows: int) -
     async with attached([source], columns, rows) as (app, pilot):
         assert "no data" not in screen(app)[0]
         source.cut(2)
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         await pilot.pause()
         assert "no data" not in screen(app)[0], "two seconds more than two intervals are no news"
         source.cut(12)
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         await pilot.pause()
         assert "web-3" in screen(app)[0]
         assert "no data for 12 s: reconnecting (timed out)" in screen(app)[0]
@@ -44,7 +44,7 @@ async def test_a_silence_on_a_link_that_is_up_is_told_without_a_reason() -> None
     async with attached([source]) as (app, pilot):
         source.cut(30)
         source.link = source.link._replace(state="live")
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         await pilot.pause()
         assert "no data for 30 s  " in screen(app)[0]
 
@@ -56,7 +56,7 @@ async def test_filters_and_marks_leave_the_age_of_the_data_in_the_header() -> No
     async with attached([source]) as (app, pilot):
         await pilot.press("space")
         source.cut(7200, "a reason that is much too long for the line of a header " * 2)
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         await pilot.pause()
         assert "PAUSED" in screen(app)[0]
         assert "no data for  2 h: reconnecting" in screen(app)[0]
@@ -66,10 +66,10 @@ async def test_a_timer_counts_the_age_and_paints_a_few_cells() -> None:
     source = FakeRemote("web-3")
     async with attached([source]) as (app, pilot):
         source.cut(12)
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         before = cells(app)
         source.cut(15)
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         assert cells(app)["header"] - before["header"] <= 2
         assert {**cells(app), "header": 0} == {**before, "header": 0}
         source.cut(70)
@@ -84,9 +84,9 @@ async def test_what_is_connected_to_is_told_before_there_is_data() -> None:
     source = FakeRemote("web-3", "ssh://root@web-3:2222")
     async with attached([source], ticks=0) as (app, pilot):
         assert "connecting to ssh://root@web-3:2222" in screen(app)[0]
-        assert "waiting for what the other machine sends" in shown(app, "syscalls")
+        assert "waiting for the other machine's first frame" in shown(app, "syscalls")
         source.link = source.link._replace(why="connection refused")
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         await pilot.pause()
         assert "connecting to ssh://root@web-3:2222 (connection refused)" in screen(app)[0]
         source.push()
@@ -132,7 +132,7 @@ async def test_digits_rest_where_they_are() -> None:
             for source in sources:
                 source.push()
             await pilot.pause()
-            app.controllers.hosts.look()
+            app.controllers.hosts.update_links()
             line = hosts(app)
             places.add(tuple(at for at in range(len(line)) if line.startswith(("/s", "load"), at)))
         assert len(places) == 1
@@ -165,7 +165,7 @@ async def test_links_and_probes_that_fail_are_marked() -> None:
         sources[0].push()
         sources[1].cut(12)
         await pilot.pause()
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         assert "!1" not in hosts(app)
         assert "~1" in hosts(app)
         assert "12 s old" in hosts(app)
@@ -223,10 +223,10 @@ async def test_a_frame_of_a_hidden_host_paints_its_figures_only() -> None:
             before = cells(app)
             sources[1].push()
             await pilot.pause()
-            app.controllers.hosts.look()
+            app.controllers.hosts.update_links()
             now = cells(app)
             assert now["hosts"] - before["hosts"] <= 16
             assert {**now, "hosts": 0} == {**before, "hosts": 0}
         before = cells(app)
-        app.controllers.hosts.look()
+        app.controllers.hosts.update_links()
         assert cells(app) == before

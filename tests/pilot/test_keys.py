@@ -150,7 +150,7 @@ async def test_kernel_filters(run: Run) -> None:
         await write(pilot, "bad[red]")
         await pilot.press("enter")
         await pilot.pause()
-        assert "'bad[red]' is no filter: write pid=N" in footer(app)
+        assert "'bad[red]' is not a filter: write pid=N" in footer(app)
         assert "count only: bad[red]" in footer(app)
         assert source.commands == []
         await pilot.press("ctrl+u")
@@ -166,7 +166,7 @@ async def test_kernel_filters(run: Run) -> None:
 async def test_p_takes_the_process_of_the_row_and_gives_it_back(run: Run) -> None:
     async with run() as (app, pilot, source):
         await pilot.press("p")
-        assert "no process" in footer(app)
+        assert "not a process" in footer(app)
         await pilot.press("v", "p")
         assert source.commands == [("set_filters", Filters(pid=811))]
         await tick(pilot, source)
@@ -219,7 +219,7 @@ async def test_the_interval_goes_in_steps(run: Run) -> None:
         await tick(pilot, source)
         await pilot.press(*["minus"] * 6)
         assert source.commands[-1] == ("set_interval", 0.1)
-        assert "there is no step beyond" in footer(app)
+        assert "it is the last step" in footer(app)
 
 
 async def test_a_command_that_fails_is_one_plain_line(run: Run) -> None:

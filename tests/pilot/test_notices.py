@@ -25,10 +25,10 @@ async def test_nothing_but_the_line_of_keys_differs(run: Run, columns: int, rows
         source.filters = Filters(pid=811)
         await tick(pilot, source, 3)
         before = screen(app)
-        frame = app.view.travel.frame
+        frame = app.view.player.frame
         assert frame is not None
-        app.view.travel.frame = replace(frame, notices=(ENDED,))
-        app.controllers.status.tell()
+        app.view.player.frame = replace(frame, notices=(ENDED,))
+        app.controllers.status.update()
         app.dashboard.repaint()
         after = screen(app)
         assert after[:-1] == before[:-1]
@@ -100,5 +100,5 @@ async def test_the_past_follows_no_file(run: Run) -> None:
         source.latencies.mark("runq", "replaced")
         await tick(pilot, source, 3)
         await focus(app, pilot, "left", "a")
-        assert "this is the past" in footer(app)
+        assert "the past cannot be changed" in footer(app)
         assert source.commands == []

@@ -171,7 +171,7 @@ async def test_a_hole_is_waited_for_five_seconds_at_most(
     async with replay(recorded(tmp_path / "a.ptrec", frames)) as (app, pilot):
         await pilot.press("full_stop")
         assert tick(app) == 4
-        assert app.controllers.playback._gap(app.view.travel.now()) == 5.0
+        assert app.controllers.playback._gap(app.view.player.now()) == 5.0
         app.controllers.playback.play()
         clock.now += 5.0
         app.controllers.playback._play_on()
@@ -191,7 +191,7 @@ async def test_speeds_end_at_either_side(replay: Replay, path: Path) -> None:
     async with replay(path) as (app, pilot):
         await pilot.press("space", *["greater_than_sign"] * 5)
         assert app.controllers.playback.speed == 16.0
-        assert "the speed stays at 16x: there is no step beyond" in footer(app)
+        assert "the speed stays at 16x: it is the last step" in footer(app)
         await pilot.press(*["less_than_sign"] * 7)
         assert app.controllers.playback.speed == 0.25
         assert "PAUSED x0.25" in header(app)
@@ -306,7 +306,7 @@ async def test_a_key_before_the_recording_begins_acts_on_what_plays(
         monkeypatch.setattr(app, "call_after_refresh", begins.append)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.press(key)
-            at = app.view.travel.number
+            at = app.view.player.number
             begins.pop()()
             assert not plays(app)
-            assert app.view.travel.number == at
+            assert app.view.player.number == at

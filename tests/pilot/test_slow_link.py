@@ -13,13 +13,13 @@ from tests.pilot.snapshot import assert_snapshot
 from tests.pilot.test_screen import tick_bytes
 from tui.app.app import ProbetopApp
 from tui.terminal.link_quality import CALM
-from tui.terminal.messages import WireIdle
-from tui.terminal.writer import NO_STALL, Stall, Wire
+from tui.terminal.messages import WriterIdle
+from tui.terminal.writer import NO_STALL, Stall, TerminalWriter
 
 GRAPHS = set("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉")
 
 
-class FakeWire(Wire):
+class FakeWriter(TerminalWriter):
     """A wire that is busy when the test says so, and a clock that the test puts forward."""
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class FakeWire(Wire):
         return Stall(self.now - self.stalled, self.stalled) if self.stalled else NO_STALL
 
 
-def wired(app: ProbetopApp) -> FakeWire:
+def with_writer(app: ProbetopApp) -> FakeWriter:
     """The application on a wire and a clock of the test's."""
-    wire = app.controllers.slow_link.wire = FakeWire()
-    app.controllers.slow_link.link.clock = lambda: wire.now
-    return wire
+    writer = app.controllers.slow_link.writer = FakeWriter()
+    app.controllers.slow_link.link.clock = lambda: writer.now
+    return writer
 
 
 def clock(app: ProbetopApp) -> str:
@@ -55,29 +55,29 @@ def drawings(app: ProbetopApp) -> set[str]:
 
 async def test_a_frame_waits_for_the_terminal_and_the_newest_is_drawn(run: Run) -> None:
     async with run(120, 40, 5) as (app, pilot, source):
-        wire = wired(app)
+        writer = with_writer(app)
         was = clock(app)
-        wire.busy = True
+        writer.busy = True
         for _ in range(10):
             source.push()
             await pilot.pause()
         assert clock(app) == was
-        assert wire.asked
-        assert app.view.travel.behind
-        wire.busy = False
-        app.post_message(WireIdle())
+        assert writer.asked
+        assert app.view.player.behind
+        writer.busy = False
+        app.post_message(WriterIdle())
         await pilot.pause()
         assert int(clock(app)[-2:]) == int(was[-2:]) + 10
-        assert not app.view.travel.behind
+        assert not app.view.player.behind
 
 
 async def test_frames_that_are_not_drawn_are_in_the_graphs_and_lists(run: Run) -> None:
     seen: list[list[str]] = []
     for busy in (False, True):
         async with run(120, 40, 5) as (app, pilot, source):
-            wire = wired(app)
+            writer = with_writer(app)
             for at in range(8):
-                wire.busy = busy and at < 7
+                writer.busy = busy and at < 7
                 source.push()
                 await pilot.pause()
             seen.append(screen(app))
@@ -89,27 +89,27 @@ async def test_frames_that_are_not_drawn_are_in_the_graphs_and_lists(run: Run) -
 
 async def test_a_terminal_that_blocks_gets_fewer_frames_without_graphs(run: Run) -> None:
     async with run(120, 40, 20) as (app, pilot, source):
-        wire = wired(app)
+        writer = with_writer(app)
         assert drawings(app)
-        wire.stalled = 1.0
+        writer.stalled = 1.0
         source.push()
         await pilot.pause()
-        wire.stalled = 0.0
+        writer.stalled = 0.0
         assert "slow link" in screen(app)[0]
         assert not drawings(app)
         assert "all frames" in footer(app)
         assert "recvfrom" in shown(app, "syscalls")
         was, drawn = clock(app), 0
         for _ in range(8):
-            wire.now += 1
+            writer.now += 1
             source.push()
             await pilot.pause()
             drawn += clock(app) != was
             was = clock(app)
         assert drawn == 4
-        wire.now += CALM
+        writer.now += CALM
         for _ in range(2):
-            wire.now += 1
+            writer.now += 1
             source.push()
             await pilot.pause()
         assert "slow link" not in screen(app)[0]
@@ -118,7 +118,7 @@ async def test_a_terminal_that_blocks_gets_fewer_frames_without_graphs(run: Run)
 
 async def test_the_key_turns_it_on_and_off(run: Run) -> None:
     async with run(120, 40, 20) as (app, pilot, _):
-        wired(app)
+        with_writer(app)
         await pilot.press("b")
         await pilot.pause()
         assert "slow link: a frame every 2 s" in footer(app)
@@ -132,7 +132,7 @@ async def test_the_key_turns_it_on_and_off(run: Run) -> None:
 
 async def test_at_80x24_there_is_room_to_say_so(run: Run) -> None:
     async with run(80, 24, 20) as (app, pilot, _):
-        wired(app)
+        with_writer(app)
         await pilot.press("b")
         await pilot.pause()
         assert "slow link" in screen(app)[0]
@@ -144,7 +144,7 @@ async def test_at_80x24_there_is_room_to_say_so(run: Run) -> None:
 @pytest.mark.parametrize("key", ["space", "left"])
 async def test_pause_and_past_go_on_on_a_slow_link(run: Run, key: str) -> None:
     async with run(120, 40, 20) as (app, pilot, source):
-        wire = wired(app)
+        writer = with_writer(app)
         for _ in range(10):
             source.push()
             await pilot.pause()
@@ -153,12 +153,12 @@ async def test_pause_and_past_go_on_on_a_slow_link(run: Run, key: str) -> None:
         word = "PAUSED" if key == "space" else "PAST"
         assert word in screen(app)[0]
         for _ in range(5):
-            wire.now += 1
+            writer.now += 1
             source.push()
             await pilot.pause()
         assert word in screen(app)[0]
         await pilot.press("space" if key == "space" else "end")
-        wire.now += 5
+        writer.now += 5
         source.push()
         await pilot.pause()
         assert word not in screen(app)[0]
@@ -167,7 +167,7 @@ async def test_pause_and_past_go_on_on_a_slow_link(run: Run, key: str) -> None:
 
 async def test_what_keys_change_waits_for_the_terminal_too(run: Run) -> None:
     async with run(120, 40, 5) as (app, pilot, _):
-        wire = wired(app)
+        writer = with_writer(app)
         sent = 0
 
         def count(screen: object, renderable: object) -> None:
@@ -175,15 +175,15 @@ async def test_what_keys_change_waits_for_the_terminal_too(run: Run) -> None:
             sent += renderable is not None
 
         app._display = count  # type: ignore[method-assign]
-        wire.busy = True
+        writer.busy = True
         for _ in range(3000):
             app.dashboard._compositor._dirty_regions.add(app.size.region.shrink((0, 0, 1, 1)))
         await pilot.press("down", "down", "s")
         await pilot.pause(0.2)
         assert sent == 0
         assert app.dashboard._compositor._dirty_regions
-        wire.busy = False
-        app.post_message(WireIdle())
+        writer.busy = False
+        app.post_message(WriterIdle())
         await pilot.pause(0.2)
         assert sent == 1
         assert not app.dashboard._compositor._dirty_regions
@@ -191,16 +191,16 @@ async def test_what_keys_change_waits_for_the_terminal_too(run: Run) -> None:
 
 async def test_the_meter_is_the_first_to_go(run: Run) -> None:
     async with run(120, 40, 5) as (app, pilot, source):
-        wire = wired(app)
+        writer = with_writer(app)
         for _ in range(3):
-            wire.now += 1
-            wire.written += 2_700
+            writer.now += 1
+            writer.written += 2_700
             source.push()
             await pilot.pause()
-        assert "wire  2.7 kB/s" in screen(app)[0]
+        assert "sent  2.7 kB/s" in screen(app)[0]
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        assert "wire" not in screen(app)[0]
+        assert "sent" not in screen(app)[0]
 
 
 async def test_a_slow_link_needs_half_of_the_bytes_and_no_tick_many(run: Run) -> None:
@@ -209,7 +209,7 @@ async def test_a_slow_link_needs_half_of_the_bytes_and_no_tick_many(run: Run) ->
         source = FakeSource()
         source.latency = True
         async with run(120, 40, 60, source) as (app, pilot, _):
-            wired(app)
+            with_writer(app)
             if slow:
                 await pilot.press("b")
                 await pilot.pause()
@@ -229,7 +229,7 @@ async def test_what_a_pause_holds_is_drawn(run: Run) -> None:
         await pilot.press("space")
         await pilot.pause()
         held = screen(app)
-        assert not app.view.travel.behind
+        assert not app.view.player.behind
         app.dashboard.repaint()
         await pilot.pause()
         assert screen(app) == held

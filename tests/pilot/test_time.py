@@ -112,7 +112,7 @@ async def test_the_oldest_moment_drops_steps_that_were_not_answered_yet(
         lagging = Lagging(app, monkeypatch)
         await pilot.press("left", "left_square_bracket", "right", "right")
         lagging.go_on()
-        assert app.view.travel.number == app.view.travel.oldest + 2
+        assert app.view.player.number == app.view.player.oldest + 2
 
 
 async def test_end_is_the_last_row_where_steps_lead_back_to_now(
@@ -142,11 +142,11 @@ async def test_other_keys_act_where_steps_before_them_lead(
         await pilot.pause()
         lagging = Lagging(app, monkeypatch)
         await pilot.press("left", "left", key)
-        assert app.view.travel.number == app.view.travel.timeline.end - 3
+        assert app.view.player.number == app.view.player.timeline.end - 3
         assert app.controllers.playback.playing == (key == "space")
         assert not app.view.paused
         lagging.go_on()
-        assert app.view.travel.number == app.view.travel.timeline.end - 3
+        assert app.view.player.number == app.view.player.timeline.end - 3
 
 
 async def test_a_timer_that_rang_before_it_was_stopped_plays_nothing(
@@ -161,11 +161,11 @@ async def test_a_timer_that_rang_before_it_was_stopped_plays_nothing(
         app.controllers.playback.play()
         app.controllers.playback.change_speed(1)
         first, second = rings
-        at = app.view.travel.number
+        at = app.view.player.number
         first()
-        assert (app.view.travel.number, len(rings)) == (at, 2)
+        assert (app.view.player.number, len(rings)) == (at, 2)
         second()
-        assert app.view.travel.number != at
+        assert app.view.player.number != at
         assert len(rings) == 3
 
 
@@ -239,7 +239,7 @@ async def test_a_command_to_the_kernel_is_refused_in_one_line(
         source.push(3)
         await pilot.pause()
         await pilot.press("v", "left", *keys)
-        assert "this is the past, which nothing changes: press end for now" in footer(app)
+        assert "the past cannot be changed: press end for now" in footer(app)
         assert source.commands == []
         await pilot.press("escape", "end", *keys)
         assert len(source.commands) == 1
@@ -311,7 +311,7 @@ async def test_space_plays_the_past_until_now(run: Run) -> None:
 async def test_now_has_no_speed(run: Run) -> None:
     async with run(80, 24) as (app, pilot, _):
         await pilot.press("greater_than_sign")
-        assert "now goes by at its own speed" in footer(app)
+        assert "live data has no speed" in footer(app)
         assert app.controllers.playback.speed == 1.0
 
 

@@ -30,7 +30,7 @@ from tui.agent.http.sockets import open_socket, tls
 from tui.agent.options import Listen, ServeOptions, Token
 from tui.agent.owner_token import OwnerFile
 from tui.agent.sd_notify import Notifier
-from tui.agent.service import assemble, guard_of
+from tui.agent.service import assemble, authorizer_of
 from tui.agent.setup import Setup
 from tui.registry import names
 from tui.settings.options import Options
@@ -164,7 +164,7 @@ class Served:
         self.address = listen.path or self._sock.getsockname()
         self.loop = asyncio.new_event_loop()
         self.agent = self.loop.run_until_complete(self._made(setup, live))
-        self.server = Server(application(self.agent, guard_of(setup)))
+        self.server = Server(application(self.agent, authorizer_of(setup)))
         self.loop.run_until_complete(self.server.start(self._sock, tls(serving)))
         self._thread = threading.Thread(target=self.loop.run_forever)
 

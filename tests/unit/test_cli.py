@@ -159,7 +159,7 @@ def test_a_cgroup_of_v1_is_that_of_the_same_path_or_says_which_to_give(
     where = {811: {"": "/new/home", "name=systemd": "/old"}}
     monkeypatch.setattr(cgroups, "_memberships", lambda pid: where.get(pid, {}))
     for given in ("/old", "old", str(v1 / "old")):
-        with pytest.raises(ProbeError, match="a cgroup of v1 only") as raised:
+        with pytest.raises(ProbeError, match="exists only in cgroup v1") as raised:
             check_cgroup(given)
         assert "give /new/home" in raised.value.fix
     where[811][""] = "/"

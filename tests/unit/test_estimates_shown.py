@@ -20,10 +20,10 @@ from tui.panes.execs import ExecPane
 from tui.panes.latency import LatencyPane
 from tui.panes.syscalls import SyscallPane
 from tui.shared.styled_lines import line_text
-from tui.shared.theme import ASCII, Look
+from tui.shared.theme import ASCII, Theme
 
 SAMPLING = "sampling 1 s in 16"
-UNICODE = Look()
+UNICODE = Theme()
 
 
 def exact(reads: int) -> SyscallSample:
@@ -58,9 +58,9 @@ def sampled(before: SyscallSample) -> SyscallSample:
     )
 
 
-def shown(look: Look = UNICODE) -> tuple[SyscallPane, Frame, Frame]:
+def shown(theme: Theme = UNICODE) -> tuple[SyscallPane, Frame, Frame]:
     pane = SyscallPane()
-    pane.look = look
+    pane.theme = theme
     first = frame(1.0, syscalls=exact(100))
     second = frame(2.0, syscalls=sampled(exact(100)))
     pane.update(None, first)
@@ -68,9 +68,9 @@ def shown(look: Look = UNICODE) -> tuple[SyscallPane, Frame, Frame]:
     return pane, first, second
 
 
-@pytest.mark.parametrize(("look", "mark"), [(UNICODE, "±"), (Look(ASCII), "+-")])
-def test_the_title_says_that_it_is_an_estimate_and_how_far_off(look: Look, mark: str) -> None:
-    pane, _, _ = shown(look)
+@pytest.mark.parametrize(("theme", "mark"), [(UNICODE, "±"), (Theme(ASCII), "+-")])
+def test_the_title_says_that_it_is_an_estimate_and_how_far_off(theme: Theme, mark: str) -> None:
+    pane, _, _ = shown(theme)
     off = round(100 * factor(Duty(5, freedom=4)) * 400 / 16_000)
     title = line_text(tuple(pane.headline()))
     assert title == f"~16.0k/s {mark}{off}%  {SAMPLING}  err ~1.60k/s"

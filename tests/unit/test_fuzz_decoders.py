@@ -41,7 +41,7 @@ from tui.export.html import snapshot_page
 from tui.export.write import content, new_summarizer
 from tui.panes.base import Pane
 from tui.registry import REGISTRY
-from tui.sessions.timeline_player import Travel
+from tui.sessions.timeline_player import TimelinePlayer
 from tui.settings import config_file
 from tui.settings.options import resolve
 from tui.settings.validators import UsageError
@@ -255,10 +255,10 @@ def test_mutated_recordings_are_read_or_refused(tmp_path: Path) -> None:
         except ProbeError as error:
             check_line(error)
             continue
-        travel = Travel(recording, [entry.pane_class()() for entry in REGISTRY])
+        player = TimelinePlayer(recording, [entry.pane_class()() for entry in REGISTRY])
         try:
             for number in range(recording.end):
-                travel.go(number)
+                player.go(number)
         except LookupError:
             assert recording.damage
         recording.close()

@@ -21,7 +21,7 @@ from probes.source import Found
 from tests import fuzzing
 from tests.unit.agent import OWN, Served
 from tui.agent.http.operations import OPERATIONS
-from tui.agent.http.schemas import FilterWish, Interval, ProbeWish, RunWish, TargetWish
+from tui.agent.http.schemas import FilterRequest, Interval, ProbeRequest, RunRequest, TargetRequest
 from tui.commands import frame_commands
 from tui.registry import REGISTRY
 from tui.settings.decoding import strict_json, typed
@@ -39,17 +39,17 @@ RAW: tuple[bytes, ...] = (
     b'{"on": true, "on": 5}', b"\xef\xbb\xbf{}", b"nul", b'"', b"01", b"1.", b"{} {}", b"",
 )  # fmt: skip
 BODIES: tuple[tuple[Any, str, str, Any], ...] = (
-    (ProbeWish, "PUT", "/v1/probes/latency", {"on": True, "options": {"targets": ["runq"]}}),
-    (ProbeWish, "PUT", "/v1/probes/syscalls", {"options": {"latency": True, "sample_every": 4}}),
-    (ProbeWish, "PUT", "/v1/probes/pmc", {"options": {"set": "base", "mode": "all"}}),
-    (ProbeWish, "PUT", "/v1/probes/pmc", {"options": {"events": ["cycles"]}}),
-    (ProbeWish, "PUT", "/v1/probes/execs", {"on": False, "options": {"args": False}}),
-    (TargetWish, "POST", "/v1/latency/targets", {"spec": "uprobe:libc:malloc"}),
-    (FilterWish, "PUT", "/v1/filters", {"pid": 1, "comm": "a", "uid": 0, "cgroup": "/"}),
-    (FilterWish, "PUT", "/v1/filters", {"user": "root"}),
+    (ProbeRequest, "PUT", "/v1/probes/latency", {"on": True, "options": {"targets": ["runq"]}}),
+    (ProbeRequest, "PUT", "/v1/probes/syscalls", {"options": {"latency": True, "sample_every": 4}}),
+    (ProbeRequest, "PUT", "/v1/probes/pmc", {"options": {"set": "base", "mode": "all"}}),
+    (ProbeRequest, "PUT", "/v1/probes/pmc", {"options": {"events": ["cycles"]}}),
+    (ProbeRequest, "PUT", "/v1/probes/execs", {"on": False, "options": {"args": False}}),
+    (TargetRequest, "POST", "/v1/latency/targets", {"spec": "uprobe:libc:malloc"}),
+    (FilterRequest, "PUT", "/v1/filters", {"pid": 1, "comm": "a", "uid": 0, "cgroup": "/"}),
+    (FilterRequest, "PUT", "/v1/filters", {"user": "root"}),
     (Interval, "PUT", "/v1/interval", {"seconds": 1.5}),
     (
-        RunWish,
+        RunRequest,
         "POST",
         "/v1/runs",
         {"seconds": 1, "probes": ["syscalls"], "targets": ["irq"], "filters": {"pid": 1}},
@@ -132,10 +132,10 @@ def test_bodies_are_decoded_or_refused(seed: int) -> None:
     for _ in range(fuzzing.inputs() // 4):
         kind, _, _, template = dice.choice(BODIES)
         try:
-            wish = typed(strict_json(mutated(dice, template)), kind, "the body")
+            body = typed(strict_json(mutated(dice, template)), kind, "the body")
             taken += 1
-            if isinstance(wish, FilterWish):
-                wish.checked()
+            if isinstance(body, FilterRequest):
+                body.checked()
         except ProbeError as error:
             reasons.append(error.why)
     assert all(why.isprintable() and len(why) < 400 for why in reasons)

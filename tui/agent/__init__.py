@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`probetop serve`: HTTP, measurements and Prometheus metrics, answered without privileges.
+"""`probetop serve`: HTTP, measurements and Prometheus metrics, without privileges.
 
-Three rooms: `http` (server, access, routes, OpenAPI), `metrics` (Prometheus) and `state` (Frames,
-probes and measurements, without HTTP). All import `probes`; Starlette and uvicorn are imported in
-`http` alone, Textual only for `tui.agent.state.snapshot_worker`, which runs in a process of its
-own. Begin with `tui.agent.command` (the start while there are privileges), then
-`tui.agent.service`, which puts the parts together.
+Its packages are `http` (server, access, routes, OpenAPI), `metrics` (Prometheus) and `state`
+(Frames, probes and measurements, without HTTP). All import `probes`. Only `http` imports Starlette
+and uvicorn. Only `tui.agent.state.snapshot_worker` needs Textual, and it runs in its own process.
+Begin with `tui.agent.command` (the start with privileges), then `tui.agent.service`, which connects
+the parts.
 """

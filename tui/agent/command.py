@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `serve`: starts the broker, gives up privileges, and answers over HTTP.
+"""The command `serve`: starts the broker, drops privileges, and answers over HTTP.
 
-SIGTERM, SIGINT and SIGHUP end it within a second: what a new token file or certificate needs,
-privileges, it has no more, so that a service manager has to start it anew for them.
+SIGTERM, SIGINT and SIGHUP end it within a second. It cannot reload a token file or certificate,
+which needs privileges, so a service manager has to restart it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from tui.settings.options import Options
 PAGE = "tui.agent.state.snapshot_worker:make"
 PAGE_SECONDS = 30.0
 MOST_FRAMES, MOST_PAGE = 64 << 20, 4 << 20
-"""Bytes of the Frames that a page is made of, and of the page. A minute of 256 CPUs with 2,000
-processes of 16,384 at work takes 45 MB; a page's tables end at 1 MB."""
+"""Most bytes of the Frames that a page is made of, and of the page.
+
+A minute of 256 CPUs with 2,000 of 16,384 processes active takes 45 MB; a page's tables end at 1 MB.
+"""
 
 
 def serve(
@@ -35,7 +37,7 @@ def serve(
     typed: Mapping[str, Any],
     complain: Complain,
 ) -> int:
-    """Runs the agent until a signal ends it; returns the exit status. Raises ProbeError."""
+    """Run the agent until a signal ends it; return the exit status. Raises ProbeError."""
     user, owner = service_user(options.run_as), invoking_user(None)
     setup = Setup(options, resolve(typed), probe_options, user, Notifier(), owner)
     source = _open(setup)
@@ -50,7 +52,7 @@ def serve(
 
 
 def _open(setup: Setup) -> LiveSource:
-    """The Source; from here on this process has no privileges."""
+    """Return the Source; from here on this process has no privileges."""
     from probes.core import kernel
 
     if not kernel.may_load():
@@ -81,16 +83,16 @@ def _open(setup: Setup) -> LiveSource:
 
 
 def page_files() -> tuple[int, int]:
-    """Files without names for what a page is made of, and for the page.
+    """Return files without names for a page's input and for the page.
 
-    They are made before the broker is started: later, it takes no descriptors.
+    They are created before the broker starts, because it accepts no descriptors later.
     """
     frames = content_file.create("probetop-frames", MOST_FRAMES)
     return frames, content_file.create("probetop-page", MOST_PAGE)
 
 
 def _preload(setup: Setup) -> None:
-    """All that needs privileges, or files that may be out of reach afterwards."""
+    """Do all that needs privileges, or files that may become unreadable."""
     try:
         from tui.agent import service
         from tui.agent.http import sockets

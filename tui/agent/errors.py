@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent answers when it does not do what it was asked for: {"why", "fix"}."""
+"""Error answers of the agent: {"why", "fix"}."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSON = "application/json"
 
 
 class Refused(ProbeError):
-    """A request that is answered with an error `status` and these further headers."""
+    """Raised to answer a request with an error `status` and these additional headers."""
 
     def __init__(
         self, status: int, why: str, fix: str = "", headers: Headers | None = None
@@ -25,16 +25,16 @@ class Refused(ProbeError):
 
 
 def error_body(error: ProbeError) -> bytes:
-    """The body of an error's answer."""
+    """The body of an error answer."""
     return json.dumps({"why": error.why, "fix": error.fix}).encode("ascii") + b"\n"
 
 
 def complain(line: str) -> None:
-    """One line on standard error in which nothing acts on a terminal."""
+    """Print one line on standard error, without control characters."""
     safe = "".join(c if c.isprintable() else "?" for c in line[:400])
     print(f"probetop: {safe}", file=sys.stderr, flush=True)
 
 
 def status_of(error: ProbeError) -> int:
-    """The status that it is answered with: what cannot be done as asked is 422."""
+    """The status of an error answer; 422 for a request that cannot be carried out."""
     return error.status if isinstance(error, Refused) else 422

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `serve` takes beside the settings of all live commands: where to listen, and who may ask.
+"""The options of `serve`, besides those of all live commands: addresses and access.
 
-Nothing heavy is imported here.
+This module imports nothing that is slow to load.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Role = Literal["read", "control"]
 
 
 class Listen(NamedTuple):
-    """An address: `path` of a Unix socket, else `host` (a name or number) and `port`."""
+    """An address: the `path` of a Unix socket, else `host` (a name or number) and `port`."""
 
     host: str = "127.0.0.1"
     port: int = PORT
@@ -44,7 +44,7 @@ DEFAULT = Listen()
 
 
 class Token(NamedTuple):
-    """A secret and what it allows: to read, or all."""
+    """A secret and its access: read or control."""
 
     role: Role
     secret: str
@@ -52,7 +52,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """The checked options; `linger` in seconds, 0 for ever."""
+    """The validated options; `linger` in seconds, 0 for ever."""
 
     listen: Listen = DEFAULT
     tokens: tuple[Token, ...] = ()
@@ -67,10 +67,10 @@ class ServeOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `serve`."""
+    """Add the options of `serve`."""
     for flag, metavar, text in (
         ("--listen", "ADDR", f"HOST:PORT or unix:/path (default 127.0.0.1:{PORT})"),
-        ("--token-file", "FILE", "who may ask: lines of `read TOKEN` and `control TOKEN`"),
+        ("--token-file", "FILE", "tokens: lines of `read TOKEN` and `control TOKEN`"),
         ("--tls-cert", "FILE", "the certificate, with those that vouch for it (PEM)"),
         ("--tls-key", "FILE", "its key, if not in the same file"),
         ("--linger", "S", "detach when nobody has watched for S seconds (default 300, 0: never)"),
@@ -87,12 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-offsets",
         action="store_true",
-        help="who may control may also time FUNCTION+OFFSET and addresses",
+        help="let control tokens also time FUNCTION+OFFSET and addresses",
     )
 
 
 def resolve(typed: Mapping[str, Any]) -> ServeOptions:
-    """The options as typed, checked, with the tokens read; raises UsageError."""
+    """Validate the options and read the tokens; raises UsageError."""
     listen = checked("--listen", typed.get("listen", str(DEFAULT)), check_listen)
     options = ServeOptions(
         listen=listen,
@@ -114,7 +114,7 @@ def resolve(typed: Mapping[str, Any]) -> ServeOptions:
 
 
 def check_listen(raw: Any) -> Listen:
-    """HOST:PORT, [v6]:PORT, unix:/path or /path."""
+    """An address as HOST:PORT, [v6]:PORT, unix:/path or /path."""
     text = str(raw)
     fix = f"write 127.0.0.1:{PORT}, [::1]:{PORT} or unix:/run/probetop.sock"
     path = text.removeprefix("unix:")
@@ -132,7 +132,7 @@ def check_listen(raw: Any) -> Listen:
 
 
 def check_host(raw: Any) -> str:
-    """A host's name, as browsers and curl send it."""
+    """A host name, as browsers and curl send it."""
     if not NAME.fullmatch(str(raw)):
         raise ProbeError("not a host's name", "give a name such as web-3.example.org")
     return str(raw).lower()
@@ -150,7 +150,7 @@ def check_linger(raw: Any) -> float:
 
 
 def check_number(low: int, high: int) -> Callable[[Any], int]:
-    """A check for a whole number."""
+    """Create a validator for a whole number."""
 
     def check(raw: Any) -> int:
         text = str(raw)
@@ -167,7 +167,7 @@ def _file(typed: Mapping[str, Any], name: str) -> str | None:
 
 
 def read_tokens(path: str) -> tuple[Token, ...]:
-    """The tokens of a file that not everybody can read; raises UsageError."""
+    """The tokens in a file that not all users can read; raises UsageError."""
     where = f"--token-file {shown(path)}"
     try:
         data = read_regular(path, LARGEST_FILE, forbidden=0o007)
@@ -191,7 +191,7 @@ def _token(where: str, line: str) -> Token | None:
     words = line.partition("#")[0].split()
     if not words:
         return None
-    # What was written is never repeated: it may be a secret.
+    # The message never repeats the line, which may be a secret.
     if len(words) != 2 or words[0] not in ("read", "control"):
         raise UsageError(f"{where}: not a token", "write `read TOKEN` or `control TOKEN`")
     if len(words[1]) < SHORTEST_TOKEN:

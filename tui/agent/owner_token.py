@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user who started the agent, and the token that `serve` makes for that user.
+"""The user who started the agent, and that user's token.
 
-Without a token file, an agent on a loopback address lets everybody on this machine read, and
-only the user who started it change anything: who that is shows by a token in a file that only
-this user can read. The file holds one HTTP header, so that `curl -H @FILE` and `probetop attach`
-can use it. It is removed when the agent ends, also by SIGKILL; the token is of no use after that.
+Without a token file, an agent on a loopback address lets all local users read. Only the user who
+started it may change something, and proves it by a token in a file that only this user can read.
+The file holds one HTTP header, for `curl -H @FILE` and `probetop attach`. It is removed when the
+agent ends, also by SIGKILL; the token is of no use afterwards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LARGEST = 4096
 
 @dataclass(slots=True)
 class OwnerFile:
-    """A token, and the file that has it for as long as the pipe to process `keeper` is open."""
+    """A token and its file, which exists as long as the pipe to process `keeper` is open."""
 
     secret: str
     path: str
@@ -37,36 +37,36 @@ class OwnerFile:
     keeper: int
 
     def close(self) -> None:
-        """Have the file removed, and wait until it is."""
+        """Have the file removed, and wait for that."""
         os.close(self.pipe)
         with suppress(ChildProcessError):
             os.waitpid(self.keeper, 0)
 
 
 def file_name(host: str, port: int) -> str:
-    """The name of the file for an address, which says all of it.
+    """The file's name, which contains the whole address.
 
-    A token is for the agent at exactly this address: somebody else may listen on another
+    A token belongs to the agent at exactly this address: another user may listen on another
     loopback address with the same port.
     """
     return f"{host.replace(':', '_').replace('%', '_')}-{port}.token"
 
 
 def directories(uid: int) -> list[str]:
-    """Where a user's files may be, the most trusted place first."""
+    """Directories for a user's files, the most trusted first."""
     own = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("RUNTIME_DIRECTORY") or ""
     found = [f"{RUN}/probetop-{uid}"]
     return [*found, f"{own}/probetop"] if own.startswith("/") and ":" not in own else found
 
 
 def create(host: str, port: int, owner: User) -> OwnerFile:
-    """Makes a token and its file; raises ProbeError where there is no safe place for it.
+    """Create a token and its file; raises ProbeError if no directory is safe.
 
-    Call it while there are privileges and one thread: a child process removes the file.
+    Call it with privileges and a single thread: a child process removes the file.
     """
     if owner.uid == NOBODY:
-        why = "no token for you could be made: the user nobody is whatever has no user of its own"
-        raise ProbeError(why, "say with --token-file who may ask")
+        why = "cannot create a token for you: the user nobody is shared by many processes"
+        raise ProbeError(why, "give tokens with --token-file")
     root = os.geteuid() == 0
     path = directories(owner.uid)[0 if root else -1]
     secret = secrets.token_urlsafe(32)
@@ -74,26 +74,26 @@ def create(host: str, port: int, owner: User) -> OwnerFile:
         directory = _directory(path, owner)
     except OSError as error:
         reason = error.strerror or str(error)
-        why = f"no token for you could be made: {printable(path)}: {reason}"
-        raise ProbeError(why, "say with --token-file who may ask") from error
+        why = f"cannot create a token for you: {printable(path)}: {reason}"
+        raise ProbeError(why, "give tokens with --token-file") from error
     name = file_name(host, port)
     try:
         _write(directory, name, f"Authorization: Bearer {secret}\n", owner)
         pipe, keeper = _keep(directory, name, owner)
     except OSError as error:
-        why = f"no token for you could be made: {printable(path)}: {error.strerror}"
-        raise ProbeError(why, "say with --token-file who may ask") from error
+        why = f"cannot create a token for you: {printable(path)}: {error.strerror}"
+        raise ProbeError(why, "give tokens with --token-file") from error
     finally:
         os.close(directory)
     return OwnerFile(secret, f"{path}/{name}", pipe, keeper)
 
 
 def _directory(path: str, owner: User) -> int:
-    """A descriptor of the owner's directory, made if it is missing; raises OSError."""
+    """A descriptor of the owner's directory, created if it is missing; raises OSError."""
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
         if os.geteuid() == 0:
-            # Nobody else can have put something here: only root may write to /run.
+            # Only root may write to /run, so no other user can have created this.
             os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
     fd = os.open(path, DIRECTORY_FLAGS)
     if not _is_private(os.fstat(fd), owner.uid):
@@ -107,7 +107,7 @@ def _is_private(status: os.stat_result, uid: int) -> bool:
 
 
 def _write(directory: int, name: str, text: str, owner: User) -> None:
-    """A whole new file of the owner's under this name; no link is followed."""
+    """Write a new file of the owner's under this name; no link is followed."""
     fresh = f".{secrets.token_hex(8)}"
     fd = os.open(fresh, FILE_FLAGS | os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
     try:
@@ -124,10 +124,10 @@ def _write(directory: int, name: str, text: str, owner: User) -> None:
 
 
 def _keep(directory: int, name: str, owner: User) -> tuple[int, int]:
-    """Starts a process that removes the file when a pipe is closed; the pipe, and its pid.
+    """Start a process that removes the file when a pipe is closed; return the pipe and its pid.
 
-    The agent itself may be another user by then, and may be killed. The process is the owner
-    without any capability, and holds nothing but the directory and one end of a pipe.
+    The agent itself may be another user by then, and may be killed. The process runs as the owner
+    without any capability, and holds only the directory and one end of a pipe.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     inode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
@@ -144,7 +144,7 @@ def _keep(directory: int, name: str, owner: User) -> tuple[int, int]:
 
 
 def _remove_later(reading: int, directory: int, name: str, inode: int, owner: User) -> None:
-    """The child: waits for the end of all who hold the pipe, then removes the file."""
+    """Run in the child: wait until all other ends of the pipe are closed, then remove the file."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     low, high = sorted((reading, directory))
@@ -153,13 +153,13 @@ def _remove_later(reading: int, directory: int, name: str, inode: int, owner: Us
     os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
     privileges.drop(owner)
     os.read(reading, 1)
-    # An agent that was started since then has a file of its own under this name.
+    # A later agent may have its own file under this name.
     if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino == inode:
         os.unlink(name, dir_fd=directory)
 
 
 def find(host: str, port: int) -> str | None:
-    """The token that an agent at this address has made for the user who calls, if any."""
+    """The token that an agent at this address has made for the calling user; None without one."""
     uid = os.geteuid()
     for path in directories(uid):
         with suppress(OSError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent while it runs: its parts put together, from the first request to the last."""
+"""The running agent: connects its parts, from the first request to the last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probes.live.source import LiveSource
 from probes.probe import Probe
 from probes.symbols.target_spec import trusting
 from tui.agent.http.api import application
-from tui.agent.http.auth import Guard, shows_processes
+from tui.agent.http.auth import Authorizer, shows_processes
 from tui.agent.http.frame_streams import Streams
 from tui.agent.http.request_context import Agent
 from tui.agent.http.server import Server
@@ -36,7 +36,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def preload() -> None:
-    """Import what is not always needed, and could not be found later."""
+    """Import modules that are rarely needed and may become unreadable."""
     import_module("encodings.idna")
     new_summarizer()
     for entry in REGISTRY:
@@ -44,7 +44,7 @@ def preload() -> None:
 
 
 def run(setup: Setup, source: LiveSource, complain: Complain) -> int:
-    """Answers requests until a signal, or the Source's end; returns the exit status."""
+    """Answer requests until a signal or the Source's end; return the exit status."""
     return asyncio.run(_serve(setup, source, complain))
 
 
@@ -52,14 +52,14 @@ async def _serve(setup: Setup, source: LiveSource, complain: Complain) -> int:
     loop, end = asyncio.get_running_loop(), asyncio.Event()
     loop.set_exception_handler(lambda _, about: complain(_words(about)))
     for number in ENDING:
-        # What nohup, or a shell for its background jobs, ignores stays ignored.
+        # A signal that nohup or a shell's background job ignores stays ignored.
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, end.set)
     agent = assemble(setup, source)
     agent.hub.on_end = lambda why: end.set()
-    server = Server(application(agent, guard_of(setup)))
+    server = Server(application(agent, authorizer_of(setup)))
     assert setup.sock is not None
-    # The targets that it was started with, before anybody can ask.
+    # The targets of the command line, before any client can ask.
     await agent.private.learn(trusting(OWN_RIGHTS, setup.probe_options).trusted)
     agent.hub.start()
     agent.control.apply()
@@ -95,7 +95,7 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
     serve, private = setup.serve, PrivateTargets()
     seen = views(private)
     streams, snapshots = Streams(kinds, seen), Snapshots(control, setup.page_files)
-    # Without tokens or a socket, nobody reads runs who does not control them.
+    # Without tokens or a socket, only clients with control can read runs.
     read: Sight | None = "token" if serve.tokens else "socket" if serve.listen.path else None
     runs = Runs(control, kinds, seen[read] if read is not None else None)
     name_of = source.naming.names.describe
@@ -106,10 +106,10 @@ def assemble(setup: Setup, source: LiveSource) -> Agent:
     return Agent(*parts, bool(serve.tokens), serve.allow_offsets)
 
 
-def guard_of(setup: Setup) -> Guard:
-    """Who may ask for what."""
+def authorizer_of(setup: Setup) -> Authorizer:
+    """The checks of the clients' access."""
     serve = setup.serve
-    return Guard(
+    return Authorizer(
         serve.listen,
         serve.tokens,
         serve.hosts,
@@ -120,7 +120,7 @@ def guard_of(setup: Setup) -> Guard:
 
 
 async def _say_alive(notifier: Notifier, hub: Hub) -> None:
-    """As long as Frames come, tell the service manager's watchdog."""
+    """Send keep-alives to the service manager's watchdog while Frames arrive."""
     if notifier.watchdog is None:
         return
     loop = asyncio.get_running_loop()
@@ -134,7 +134,7 @@ async def _say_alive(notifier: Notifier, hub: Hub) -> None:
 
 
 def _where(setup: Setup, sock: socket.socket) -> list[str]:
-    """Lines that say where it listens and who may ask."""
+    """Lines with the addresses and the access rules."""
     listen = setup.serve.listen
     if listen.path is not None:
         where = f"unix:{listen.path}"
@@ -161,6 +161,6 @@ def _name(user: User) -> str:
 
 
 def _words(about: Mapping[str, Any]) -> str:
-    """What asyncio has to complain of, on one line."""
+    """An asyncio error on one line."""
     error = about.get("exception")
     return f"{about.get('message', 'an error')}: {error!r}" if error else str(about.get("message"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent's start makes ready while there are privileges, for its service to use."""
+"""The data that the agent's start prepares with privileges, for its service."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import ssl
 
 Complain = Callable[[str], None]
-"""Prints a line for whoever started the agent."""
+"""Prints a line for the user who started the agent."""
 
 
 @dataclass(slots=True)
 class Setup:
-    """What is made ready while there are privileges.
+    """Prepared with privileges.
 
-    `user` is who answers, `owner` who started it: the caller of sudo, if there was one. `own` is
-    the owner's token, `no_token` why it could not be made.
+    `user` is the agent's later user; `owner` started it: the caller of sudo, if any. `own` is the
+    owner's token; `no_token` is the reason why there is none.
     """
 
     options: Options

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboard as one Textual program: Frames and keys in, the screen out.
+"""The dashboard as a Textual program: takes Frames and keys, draws the screen.
 
-It imports all rooms that draw: widgets, hosts, sessions, panes, the terminal, and export for a
-picture. Begin with `tui.app.app`, which owns the controllers, then `tui.app.view`, which all share.
+It imports all packages that draw (widgets, hosts, sessions, panes, terminal) and `tui.export` for a
+picture. Begin with `tui.app.app`, which owns the controllers, then `tui.app.view`, the state that
+they share.
 """

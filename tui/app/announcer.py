@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines in the footer that go away by themselves."""
+"""Footer messages that disappear after some seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tui.app.view import Program
 from tui.widgets.footer import FooterBar
 
 MESSAGE_SECONDS, NEWS_SECONDS = 6.0, 2.0
-"""How long a line that says what is wrong is shown, and one that says what was done."""
+"""Seconds that an error is shown, and seconds that a confirmation is shown."""
 
 
 class Announcer:
-    """Says one line at a time in the footer."""
+    """Shows one message at a time in the footer."""
 
     def __init__(self, footer: FooterBar, program: Program) -> None:
         self._footer = footer
@@ -21,7 +21,7 @@ class Announcer:
         self._timer: Timer | None = None
 
     def say(self, text: str, style: str = "bad") -> None:
-        """Show a line for some seconds; what was done is said in the style "dim"."""
+        """Show a message for some seconds; a confirmation has the style "dim", an error "bad"."""
         self._footer.message = (text, style)
         self._footer.repaint()
         if self._timer is not None:
@@ -30,6 +30,6 @@ class Announcer:
         self._timer = self._program.set_timer(seconds, self.hush)
 
     def hush(self) -> None:
-        """Take the line away."""
+        """Remove the message."""
         self._footer.message = None
         self._footer.repaint()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other threads tell the dashboard: sources, and the writer of an export."""
+"""Messages that sources and exports post to the dashboard from other threads."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from tui.sessions.session import Session
 
 
 class FrameReady(Message):
-    """The mailbox holds a Frame. One a tick, not one a pane: Textual merges neighbours only."""
+    """The mailbox holds a Frame.
+
+    Posted once for all panes, since Textual merges only adjacent messages.
+    """
 
 
 class FirstFrame(Message):
-    """A source has given its first Frame."""
+    """A source has delivered its first Frame."""
 
 
 class SourceEnded(Message):
-    """No Frame of a source will follow; `why` is one sentence."""
+    """A source has ended; `why` is one sentence."""
 
     def __init__(self, session: Session, why: str) -> None:
         super().__init__()
@@ -26,7 +29,7 @@ class SourceEnded(Message):
 
 
 class RecordingFailed(Message):
-    """The recording could not be written any further; `why` is one sentence."""
+    """A recording has failed and ended; `why` is one sentence."""
 
     def __init__(self, why: str) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class RecordingFailed(Message):
 
 
 class Refused(Message):
-    """A machine would not do what it was asked for; `why` is one line."""
+    """A remote host refused a command; `why` is one line."""
 
     def __init__(self, session: Session, why: str) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Refused(Message):
 
 
 class Exported(Message):
-    """Writing a file has ended: a line for the footer, and its style."""
+    """An export has ended; `text` is the footer message and `style` its style."""
 
     def __init__(self, text: str, style: str) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of the dashboard after some Frames, without a terminal."""
+"""Draws the dashboard after given Frames, without a terminal."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from probes.source import Found
 from tui.app.app import ProbetopApp
 from tui.export.picture import picture
 from tui.sessions.session import Session
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 SIZE = (120, 40)
 
 
 class _Still:
-    """A Source that gives nothing and takes nothing: the Frames are shown one by one."""
+    """A Source without Frames of its own that ignores all commands."""
 
     live = True
     lifts = False
     title = ""
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
-        """Nothing begins."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Nothing ends."""
+        """Do nothing."""
 
     def toggle(self, probe: str, on: bool) -> None:
-        """Nothing is attached."""
+        """Do nothing."""
 
     def set_option(self, probe: str, option: str, value: Any) -> None:
-        """Nothing has options."""
+        """Do nothing."""
 
     def set_filters(self, filters: Filters) -> None:
-        """Nothing is counted."""
+        """Do nothing."""
 
     def set_interval(self, seconds: float) -> None:
-        """Nothing comes."""
+        """Do nothing."""
 
     def lift_budget(self, seconds: float) -> None:
-        """Nothing was given up."""
+        """Do nothing."""
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
-        """Nothing is found."""
+        """Find nothing."""
 
 
 def draw(frames: Iterable[Frame], size: tuple[int, int] = SIZE) -> str:
-    """The dashboard after these Frames, on a screen of this many columns and rows, in colour."""
+    """Return the dashboard after these Frames as an SVG picture of `size` (columns, rows) cells."""
     return asyncio.run(_draw(frames, size))
 
 
 async def _draw(frames: Iterable[Frame], size: tuple[int, int]) -> str:
-    look = Look(many=True)
-    app = ProbetopApp([Session(_Still(), look, History())], look)
+    theme = Theme(many=True)
+    app = ProbetopApp([Session(_Still(), theme, History())], theme)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         for frame in frames:

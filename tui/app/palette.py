@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The palette: titles of commands as plain text, never as Textual's markup.
+"""The command palette, with titles as plain text instead of Textual markup.
 
-A title may name another machine, and that machine chose its name. Markup in it would be a
-clickable action or would end the program, and Textual sends control characters on as they are.
+A remote host chooses the name that appears in a title. Markup in that name could run an action or
+raise an error, and Textual passes control characters to the terminal.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tui.shared.text import safe
 
 
 class Commands(Provider):
-    """What `get_system_commands` of the program lists."""
+    """Provides the commands of the app's `get_system_commands`."""
 
     async def discover(self) -> Hits:
-        """All of them, by title."""
+        """Yield all commands, by title."""
         commands = self.app.get_system_commands(self.screen)
         for title, help_text, callback, discover in sorted(commands, key=lambda each: each[0]):
             if discover:
@@ -26,7 +26,7 @@ class Commands(Provider):
                 yield DiscoveryHit(Content(shown), callback, shown, escape(safe(help_text)))
 
     async def search(self, query: str) -> Hits:
-        """Those that match what was typed, the characters that match highlighted."""
+        """Yield the commands that match the typed text, with matching characters highlighted."""
         matcher = self.matcher(query)
         for title, help_text, callback, _ in self.app.get_system_commands(self.screen):
             shown = safe(title)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports that are made early, while the program's files can be read.
+"""Imports modules early, while the program's files are readable.
 
-They cannot be read later where probetop lies in a directory of root's and the dashboard becomes
-nobody.
+If probetop lies in a directory that only root can read, the dashboard cannot import anything after
+it has switched to the user nobody.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ LATE = (
     "rich._export_format",
     "encodings.idna",
 )
-"""What Textual and Rich import when it is first used."""
+"""Modules that Textual and Rich import on first use."""
 
 
 DRAWN = 60.0
-"""Seconds that the graphs of a picture in a file may show."""
+"""Seconds that the graphs of a picture in a file cover."""
 
 
 def for_file(path: str) -> None:
-    """Import all that writing a snapshot to this file needs; raises ProbeError for its ending."""
+    """Import all that an export to this file needs; raises ProbeError if its suffix is unknown."""
     ending = ending_of(path)
     new_summarizer()
     if ending != ".json":
-        # The picture is of an ordinary terminal, whatever this is run from.
+        # The picture shows an ordinary terminal, regardless of the caller's environment.
         os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         os.environ.pop("NO_COLOR", None)
         import_module("tui.app.offscreen")
@@ -63,7 +63,7 @@ def for_file(path: str) -> None:
 
 
 def everything() -> None:
-    """Import what a dashboard may ever need; what is not installed is not needed."""
+    """Import all modules that a dashboard can need, as far as they are installed."""
     for package in ("tui", "probes"):
         for module in pkgutil.walk_packages(import_module(package).__path__, f"{package}."):
             if not f"{module.name}.".startswith(tuple([f"{name}." for name in ELSEWHERE])):
@@ -73,5 +73,5 @@ def everything() -> None:
         with suppress(ImportError):
             import_module(name)
     import_module("tui.export.html").preload()
-    # Rich reads its table of character widths for the first character that is not ASCII.
+    # Rich reads its table of character widths when it first sees a non-ASCII character.
     import_module("rich.cells").cell_len("\u4e00")

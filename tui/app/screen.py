@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboard's screen: header, panes, footer, help; where they are and who has the focus."""
+"""The dashboard's screen: header, panes, footer and help, with their places and the focus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from tui.panes.base import Pane
 from tui.registry import Entry
 from tui.shared.keys import KEYS, Hint, hint
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.terminal.compositor import CellScreen
 from tui.widgets.cells import CellWidget
 from tui.widgets.finder import FinderOverlay
@@ -48,21 +48,21 @@ class DashboardScreen(CellScreen):
 
     def __init__(
         self,
-        look: Look,
+        theme: Theme,
         panes: Sequence[tuple[Entry, Pane]],
         bars: Sequence[CellWidget] = (),
     ) -> None:
         super().__init__()
-        self.look = look
-        self.header = HeaderBar(look)
+        self.theme = theme
+        self.header = HeaderBar(theme)
         self.bars = bars
         for row, bar in enumerate(bars, 1):
             bar.styles.position = "absolute"
             bar.styles.offset = (0, row)
-        self.footer = FooterBar(look)
-        self.help = HelpOverlay(look)
-        self.finder = FinderOverlay(look)
-        self.panes = [PaneWidget(look, pane, entry) for entry, pane in panes]
+        self.footer = FooterBar(theme)
+        self.help = HelpOverlay(theme)
+        self.finder = FinderOverlay(theme)
+        self.panes = [PaneWidget(theme, pane, entry) for entry, pane in panes]
         self.commands: Mapping[str, Callable[..., object]] = {}
         self.focus_index = 0
         self.zoomed = False
@@ -70,7 +70,7 @@ class DashboardScreen(CellScreen):
         self.panes[0].in_focus = True
 
     def compose(self) -> ComposeResult:
-        """All widgets, once: panes move and fold, none is ever made anew."""
+        """Yield all widgets once; later they only move or hide."""
         yield self.header
         yield from self.bars
         yield from self.panes
@@ -80,26 +80,26 @@ class DashboardScreen(CellScreen):
 
     @property
     def in_focus(self) -> PaneWidget:
-        """The pane that keys go to."""
+        """The focused pane."""
         return self.panes[self.focus_index]
 
     @property
     def finding(self) -> int | None:
-        """The pane that takes what a search adds; None if there is none."""
+        """The index of the pane that takes search results; None if there is none."""
         return next((at for at, w in enumerate(self.panes) if w.pane.finds), None)
 
     def action_command(self, name: str, *arguments: object) -> None:
-        """Do what a key asks for, see `tui.shared.keys`."""
+        """Carry out a key's command, see `tui.shared.keys`."""
         self.commands[name](*arguments)
 
     def on_resize(self, event: events.Resize) -> None:
-        """A terminal of another size: everything is placed anew."""
+        """Place all widgets for the new size."""
         self.help.close()
         self.finder.place(event.size.width, event.size.height)
         self.place(event.size.width, event.size.height)
 
     def place(self, columns: int = 0, rows: int = 0) -> None:
-        """Put panes where they belong now, and repaint what differs."""
+        """Place the panes and repaint what changed."""
         columns, rows = columns or self.size.width, rows or self.size.height
         self.footer.styles.height = self.footer.rows
         wants = [
@@ -113,7 +113,7 @@ class DashboardScreen(CellScreen):
         self.repaint()
 
     def repaint(self) -> None:
-        """Repaint the cells that differ, everywhere."""
+        """Repaint the changed cells of all widgets."""
         self.header.repaint()
         for bar in self.bars:
             bar.repaint()
@@ -123,12 +123,12 @@ class DashboardScreen(CellScreen):
         self.repaint_footer()
 
     def repaint_footer(self) -> None:
-        """Repaint the line of keys, where it differs."""
+        """Repaint the footer's keys if they changed."""
         self.footer.hints, self.footer.last = self.hints(), EDGE_KEYS
         self.footer.repaint()
 
     def hints(self) -> list[Hint]:
-        """Keys that do something now, the most useful first."""
+        """The keys that apply now, the most useful first."""
         pane = self.in_focus.pane
         first, last = self.time_hints
         out = [*first, hint("toggle_probe")]
@@ -146,20 +146,20 @@ class DashboardScreen(CellScreen):
         return out
 
     def set_pane(self, index: int) -> None:
-        """Give a pane the focus."""
+        """Focus a pane by its index."""
         self.in_focus.in_focus = False
         self.focus_index = index % len(self.panes)
         self.in_focus.in_focus = True
         self.place()
 
     def settle(self) -> None:
-        """Place panes anew after one was switched; one that is off gives the focus away."""
+        """Place the panes after a switch; a pane that is off loses the focus."""
         if self.in_focus.pane.state == "off" and not self.zoomed:
             self.step(1)
         self.place()
 
     def step(self, way: int) -> None:
-        """Move the focus to the next pane that shows anything."""
+        """Focus the next visible pane."""
         for distance in range(1, len(self.panes) + 1):
             index = (self.focus_index + way * distance) % len(self.panes)
             if self.panes[index].pane.state != "off":
@@ -167,7 +167,7 @@ class DashboardScreen(CellScreen):
                 return
 
     def on_click(self, event: events.Click) -> None:
-        """A click gives a pane the focus."""
+        """Focus the clicked pane."""
         for index, widget in enumerate(self.panes):
             if widget is event.widget and index != self.focus_index:
                 self.set_pane(index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starting a dashboard on the terminal, of one source or of other machines."""
+"""Starts a dashboard on the terminal, for a local source or for remote hosts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from probes.source import Source
 from tui.app.app import ProbetopApp
 from tui.hosts.remote_session import LinkedSource, RemoteSession
 from tui.sessions.session import Session
-from tui.shared import theme
 from tui.shared.text import safe
+from tui.shared.theme import choose
 
 
 def dashboard(
@@ -21,12 +21,12 @@ def dashboard(
     ascii: bool = False,  # noqa: A002
     history: float = SECONDS,
 ) -> ProbetopApp:
-    """The dashboard of a Source that is not started.
+    """Create the dashboard of a Source that is not started.
 
-    `history` seconds of Frames are kept for going back in time, unless it is a recording.
+    It keeps `history` seconds of Frames for going back in time, except for a recording.
     """
-    look = theme.choose(ascii)
-    return ProbetopApp([Session(source, look, History(history))], look)
+    theme = choose(ascii)
+    return ProbetopApp([Session(source, theme, History(history))], theme)
 
 
 def attached_dashboard(
@@ -35,11 +35,11 @@ def attached_dashboard(
     ascii: bool = False,  # noqa: A002
     history: float = SECONDS,
 ) -> ProbetopApp:
-    """The dashboard of other machines; each has an equal share of the memory for history."""
-    look = theme.choose(ascii)
+    """Create the dashboard of remote hosts, which share the history's memory equally."""
+    theme = choose(ascii)
     share = MOST_BYTES // len(sources)
-    sessions = [RemoteSession(source, look, History(history, share)) for source in sources]
-    return ProbetopApp(sessions, look)
+    sessions = [RemoteSession(source, theme, History(history, share)) for source in sources]
+    return ProbetopApp(sessions, theme)
 
 
 def run_app(
@@ -48,10 +48,10 @@ def run_app(
     ascii: bool = False,  # noqa: A002
     history: float = SECONDS,
 ) -> int:
-    """Show a Source until the user quits or it ends; the source is stopped in any case.
+    """Show a Source until the user quits or it ends, then stop it.
 
-    Returns the program's exit status: 0, 1 with a sentence on stderr when the source ended
-    by itself, 2 without a terminal, 128 and its number for a signal.
+    Returns the exit status: 0; 1 if the source ended by itself, with a sentence on stderr; 2
+    without a terminal; 128 plus the signal's number after a signal.
     """
     return run(lambda: dashboard(source, ascii=ascii, history=history))
 
@@ -62,15 +62,15 @@ def run_attached(
     ascii: bool = False,  # noqa: A002
     history: float = SECONDS,
 ) -> int:
-    """Show other machines until the user quits or all of them ended; returns `run_app`'s status.
+    """Show remote hosts until the user quits or all sources end, then stop all sources.
 
-    All sources are stopped in any case.
+    Returns the same exit status as `run_app`.
     """
     return run(lambda: attached_dashboard(sources, ascii=ascii, history=history))
 
 
 def run(make: Callable[[], ProbetopApp]) -> int:
-    """Run a dashboard on the terminal, if there is one; returns the status of `run_app`."""
+    """Run a dashboard on the terminal; returns the same exit status as `run_app`."""
     if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
         print(
             "probetop: the dashboard needs a terminal on stdin and stderr: "
@@ -85,9 +85,9 @@ def run(make: Callable[[], ProbetopApp]) -> int:
         app.stop_sources().join()
         app.end_recordings()
     if app.ended is not None:
-        # A terminal that takes nothing would be waited for.
-        wire = app.controllers.slow_link.wire
-        if wire is None or not wire.held:
-            print(f"probetop: {safe(app.ended, app.look.plain)}", file=sys.stderr)
+        # The interpreter's own flush at exit would wait for a terminal that reads nothing.
+        writer = app.controllers.slow_link.writer
+        if writer is None or not writer.held:
+            print(f"probetop: {safe(app.ended, app.drawing_theme.plain)}", file=sys.stderr)
         return 1
     return app.return_code or 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header and the footer say of the moment and of what the controllers do."""
+"""Collects the texts of the header and the footer from the controllers."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from tui.shared.text import fmt_bytes, fmt_clock
 from tui.widgets.header import HeaderState
 
 Hints = tuple[list[Hint], list[Hint]]
-"""Keys that do something now: before all others, and behind those of panes."""
+"""Keys for the start of the footer, and keys behind those of the panes."""
 
 
 class Status:
-    """Collects it from the controllers, in their order.
+    """Updates the header and the footer.
 
-    `tells` set what the header says; `marks` are what it points out; `hints` are the footer's keys.
+    `header_updates` set the header's fields; `marks` return its marks; `hints` return the footer's
+    keys.
     """
 
     def __init__(self, view: View, board: DashboardScreen) -> None:
         self._view = view
         self._board = board
-        self.tells: Sequence[Callable[[HeaderState], None]] = ()
+        self.header_updates: Sequence[Callable[[HeaderState], None]] = ()
         self.marks: Sequence[Callable[[], list[Span]]] = ()
         self.hints: Sequence[Callable[[], Hints]] = ()
 
     def refresh(self) -> None:
-        """Say in the header and the footer which moment this is."""
-        self.tell()
+        """Update the header and the footer, and repaint them."""
+        self.update()
         self._board.header.repaint()
         self._board.repaint_footer()
 
-    def tell(self) -> None:
-        """Have the header and the footer say it when they are painted next."""
+    def update(self) -> None:
+        """Update the header and the footer for their next repaint."""
         view, header = self._view, self._board.header.state
-        header.frame, header.before = view.travel.frame, view.travel.before
+        header.frame, header.before = view.player.frame, view.player.before
         header.paused = view.paused
         header.kept = kept_words(view)
         header.marks = [mark for marks in self.marks for mark in marks()]
-        for tell in self.tells:
-            tell(header)
+        for update in self.header_updates:
+            update(header)
         acts = not (view.in_past or view.replays)
         footer = self._board.footer
-        footer.notice = notices.of(view.travel.frame, self._board.look, acts)
+        footer.notice = notices.of(view.player.frame, self._board.theme, acts)
         hints = [hint() for hint in self.hints]
         self._board.time_hints = (
             [key for first, _ in hints for key in first],
@@ -56,7 +57,7 @@ class Status:
 
 
 def kept_words(view: View) -> str:
-    """In the past: how long and how large the history is, and if there was no room for more."""
+    """The history's length and size while the past is shown, and a note if it is full."""
     if view.replays or not view.in_past:
         return ""
     history = view.session.history

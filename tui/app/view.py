@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the dashboard shows now: which session, which Frame of it, and what keys asked for."""
+"""The dashboard's shared state: the shown session, its shown Frame, and pending commands."""
 
 from __future__ import annotations
 
@@ -12,78 +12,80 @@ from textual.timer import Timer
 
 from probes.core.frame import Filters, Frame
 from tui.sessions.guarded_source import Guard
+from probes.core.frame import (Filters, Frame)
+from tui.sessions.guarded_source import GuardedSource
 from tui.sessions.session import Session
-from tui.sessions.timeline_player import Travel
+from tui.sessions.timeline_player import TimelinePlayer
 
 
 class Program(Protocol):
-    """What controllers need of the Textual program that runs them."""
+    """The part of the Textual program that controllers use."""
 
     def set_timer(self, delay: float, callback: Callable[[], None]) -> Timer:
-        """Call once, after so many seconds."""
+        """Call once, after `delay` seconds."""
 
     def call_later(self, callback: Callable[[], None]) -> object:
-        """Call after the messages that wait already."""
+        """Call after the messages that are queued."""
 
     def batch_update(self) -> AbstractContextManager[None]:
-        """Paint once, at the end."""
+        """Delay repaints until the context ends."""
 
 
 @dataclass(slots=True)
-class Wishes:
-    """What keys asked for, until a Frame shows the effect: the next press begins from there."""
+class PendingCommands:
+    """Values that keys have requested and no Frame shows yet; the next press starts from them."""
 
     probes: dict[str, bool] = field(default_factory=dict)
     interval: float | None = None
     filters: Filters | None = None
 
     def forget(self) -> None:
-        """What was asked for shows in the Frame that has come."""
+        """Drop all values: the newest Frame shows their effect."""
         self.probes.clear()
         self.interval = self.filters = None
 
 
 class View:
-    """One of the sessions, at a moment; all controllers share it.
+    """The shown session and moment, which all controllers share.
 
-    `frame` is the Frame on the screen, None before the first. `paused` tells that newest Frames
+    `frame` is the Frame on the screen, None before the first. `paused` is True while newer Frames
     are not shown.
     """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
-        """Takes at least one session; the first is shown first."""
+        """Creates the view of at least one session; it shows the first."""
         self.sessions = list(sessions)
         self.session = self.sessions[0]
         self.frame: Frame | None = None
         self.paused = False
-        self.wishes = Wishes()
+        self.pending = PendingCommands()
 
     @property
     def at(self) -> int:
-        """Which of the sessions is shown."""
+        """The index of the shown session."""
         return self.sessions.index(self.session)
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one session."""
+        """True if there is more than one session."""
         return len(self.sessions) > 1
 
     @property
-    def source(self) -> Guard:
-        """Where commands go."""
+    def source(self) -> GuardedSource:
+        """The shown session's source, which takes commands."""
         return self.session.source
 
     @property
-    def travel(self) -> Travel:
-        """What moves the panes through time."""
-        return self.session.travel
+    def player(self) -> TimelinePlayer:
+        """The shown session's player, which chooses the moment that the panes show."""
+        return self.session.player
 
     @property
     def replays(self) -> bool:
-        """Whether all there is are a recording's Frames, which never come by themselves."""
+        """True if the session is a recording, whose Frames only appear by playback."""
         return self.session.replays
 
     @property
     def in_past(self) -> bool:
-        """Whether the screen shows a moment that the keys of time chose."""
+        """True while the screen shows a past moment."""
         return self.session.in_past

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `attach`: the dashboard of other machines, here."""
+"""The command `attach`: the dashboard of remote hosts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Complain = Callable[[str], None]
 
 
 def attach(options: Options, typed: Mapping[str, Any], complain: Complain) -> int:
-    """Connects, and shows the machines until the user quits; returns the exit status.
+    """Connect, and show the hosts until the user quits; return the exit status.
 
-    One of several that cannot be reached is told of and tried again later. Raises ProbeError
-    where none can.
+    With several hosts, one that cannot be reached is reported and tried again later. Raises
+    ProbeError if none can be reached.
     """
     made = sources(typed)
     failed: list[ProbeError] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only `attach` takes on the command line."""
+"""The options that only `attach` has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLAGS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds them to the parser of the command."""
+    """Add them to the command's parser."""
     parser.add_argument("targets", metavar="TARGET", nargs="+", help=TARGET)
     for flag, (metavar, text) in FLAGS.items():
         parser.add_argument(flag, metavar=metavar, help=text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `attach` was told: targets, tokens, and options to pass on to the far side."""
+"""The arguments of `attach`: targets, tokens, and options for the remote side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_TOKEN = 4096
 
 
 def sources(typed: Mapping[str, Any]) -> list[RemoteSource]:
-    """A source for each target, none of them connected yet. Raises UsageError."""
+    """Return an unconnected source for each target. Raises UsageError."""
     targets = list(dict.fromkeys(typed["targets"]))
     passed = arguments(typed)
     token = _token(typed["token_file"]) if "token_file" in typed else None
@@ -37,7 +37,7 @@ def sources(typed: Mapping[str, Any]) -> list[RemoteSource]:
 
 
 def arguments(typed: Mapping[str, Any]) -> list[str]:
-    """The settings that the far `stream` is to check and use, as its command line has them."""
+    """The settings that the remote `stream` validates and uses, as its command-line arguments."""
     out: list[str] = []
     for setting in SETTINGS:
         if not setting.live or setting.name not in typed:
@@ -71,7 +71,7 @@ def _transport(
     if token is None:
         host, token = _own(host, port)
     if token is not None and tls is None and host == "localhost":
-        # Of its addresses one may be somebody else's port.
+        # One of its addresses may have another program on the same port.
         raise ProbeError("a token goes to an address, and localhost is a name", "say 127.0.0.1")
     if token is not None and tls is None and host not in LOOPBACK:
         raise ProbeError("a token would be sent for everybody to read", "use https://")
@@ -92,9 +92,9 @@ def _host(url: SplitResult) -> tuple[str, int]:
 
 
 def _own(host: str, port: int) -> tuple[str, str | None]:
-    """The address to ask, and the token that an agent there has made for the user who calls.
+    """Return the local agent's address and the token that it created for the calling user.
 
-    A token goes to the very address that it is for: a name could lead to somebody else's port.
+    A token is sent only to its own address, because a name could resolve to another program's port.
     """
     for address in LOOPBACK if host == "localhost" else (host,):
         token = owner_token.find(address, port)
@@ -107,12 +107,12 @@ def _trust(path: str | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:
-        why = f"--ca-file {printable(path or '')}: not certificates that can be read"
+        why = f"--ca-file {printable(path or '')}: cannot be read as certificates"
         raise ProbeError(why, "give a file in PEM format") from error
 
 
 def _token(path: str) -> str:
-    """The token in a file that nobody else may read: the last word of its only line."""
+    """Read a token from a file that no other user may read: the last word of its only line."""
     try:
         data = read_regular(path, MOST_TOKEN, pipe=True, forbidden=0o077)
     except ProbeError as error:

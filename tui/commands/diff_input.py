@@ -30,7 +30,7 @@ from probes.sums.summary_limits import LIMITS
 from tui.commands.figures import Figure, Key, Text, closed_of, estimated_of, figures_of, probe_type
 from tui.export.write import new_summarizer
 from tui.registry import REGISTRY
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 MOST_BYTES = 8_000_000
 """Of a snapshot: what `probetop snapshot` writes has at most an eighth of it."""
@@ -150,7 +150,7 @@ def _summed_up(path: str) -> tuple[Any, str | None]:
 
 def _totalled(path: str) -> Any:
     """What is compared of a summary, of a recording as a run writes it; else raises Unusual."""
-    with uncollected():
+    with gc_paused():
         found = totals(path, {entry.name: entry.sample_class() for entry in REGISTRY})
     sums = found.sums()
     filters = found.filters._asdict()
@@ -174,7 +174,7 @@ def _totalled(path: str) -> Any:
 def _added_up(path: str) -> tuple[Any, str | None]:
     """The summary of any recording, and what could not be read of it."""
     summarizer = new_summarizer()
-    with closing(Reader(path)) as reader, uncollected():
+    with closing(Reader(path)) as reader, gc_paused():
         for frame in reader:
             summarizer.add(frame)
         damage = reader.damage

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of what happened fits through a slow link, by how long Frames took to arrive."""
+"""Flow control for a slow link: adapts the number of events to the measured delivery time."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from probes.core.frame import Frame
 from probes.execs.sample import MAX_EVENTS, ExecSample
 
 AHEAD = 2.0
-"""Seconds for which a Frame may be on its way before others wait until it has arrived."""
+"""Seconds that a Frame may be in transit before later Frames wait for its arrival."""
 LEAST = 50
-"""Events that a Frame has room for, however slow the link is."""
+"""Least events in a Frame, however slow the link is."""
 
 
-class Room:
-    """What is on its way, and how many events the next Frame may bring.
+class FlowControl:
+    """Tracks Frames in transit, and limits the events of the next one.
 
-    Between the two ends lie pipes and buffers of megabytes, which a slow link would show minutes
-    later: so the far end says what has arrived. Counters take little, whatever time they are of;
-    events add up while a Frame waits for the one before. The oldest are left out, and counted.
-    An end that never says anything is sent all there is.
+    Pipes and buffers between the two ends hold megabytes, which a slow link would deliver minutes
+    late, so the receiver acknowledges Frames. Counters take little space for any period, but events
+    add up while a Frame waits for the one before. The oldest events are left out, and counted. A
+    receiver that never acknowledges a Frame gets all events.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,13 +35,13 @@ class Room:
 
     @property
     def full(self) -> bool:
-        """Whether a Frame of some time ago has not arrived yet."""
+        """True if a Frame sent `AHEAD` seconds ago or earlier has not arrived yet."""
         if self._seen is None or not self._under_way:
             return False
         return self._clock() - self._under_way[0][0] > AHEAD
 
     def fit(self, frame: Frame) -> Frame:
-        """The Frame that is sent now, with as many events as there is room for."""
+        """The Frame to send now, with as many events as the limit allows."""
         samples = {}
         count = 0
         for name, sample in frame.samples.items():
@@ -57,7 +57,7 @@ class Room:
         return replace(frame, samples=samples)
 
     def arrived(self, frames: int) -> None:
-        """So many Frames have arrived in all; raises ValueError for what cannot be."""
+        """Note the total of arrived Frames; raises ValueError for an impossible number."""
         if not (self._seen or 0) <= frames <= self._sent:
             raise ValueError(frames)
         self._seen = frames

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that the far side of a remote dashboard takes: one JSON object a line, each typed."""
+"""Commands that the remote side of a dashboard accepts: one typed JSON object per line."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from tui.settings.validators import LONGEST, SHORTEST, check_comm
 MOST_NUMBER = 2**53
 Number = Annotated[int, Meta(ge=0, le=MOST_NUMBER)]
 Name = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,31}\Z")]
-"""Of a probe or an option, which errors repeat."""
+"""The name of a probe or an option, which errors repeat."""
 LONGEST_QUERY = 200
 
 
 class Alive(Struct, tag_field="op", tag="alive"):
-    """A sign of life."""
+    """Keeps the link alive."""
 
 
 class Seen(Struct, tag_field="op", tag="seen"):
-    """How many Frames have arrived."""
+    """Acknowledges the total of received Frames."""
 
     frames: Number
 
 
 class Search(Struct, tag_field="op", tag="search"):
-    """What can be traced?"""
+    """Searches for targets."""
 
     id: Number
     query: Text
 
 
 class Toggle(Struct, tag_field="op", tag="toggle"):
-    """Attach or detach a probe."""
+    """Attaches or detaches a probe."""
 
     id: Number
     probe: Name
     on: bool
 
     def carry_out(self, source: Source) -> None:
-        """Raises ProbeError where it cannot be."""
+        """Run the command; raises ProbeError if it fails."""
         source.toggle(self.probe, self.on)
 
 
 class SetOption(Struct, tag_field="op", tag="option"):
-    """Change an option of a probe."""
+    """Changes an option of a probe."""
 
     id: Number
     probe: Name
@@ -59,7 +59,7 @@ class SetOption(Struct, tag_field="op", tag="option"):
     value: Any
 
     def carry_out(self, source: Source) -> None:
-        """Raises ProbeError where it cannot be."""
+        """Run the command; raises ProbeError if it fails."""
         kind = OPTION_TYPES.get(self.option)
         if kind is None:
             raise ProbeError("there is no such option", "update probetop there")
@@ -69,7 +69,7 @@ class SetOption(Struct, tag_field="op", tag="option"):
 
 
 class Counted(Struct, forbid_unknown_fields=True):
-    """Filters; null takes everything."""
+    """Kernel filters; null accepts everything."""
 
     pid: Pid | None = None
     comm: Text | None = None
@@ -78,37 +78,37 @@ class Counted(Struct, forbid_unknown_fields=True):
 
 
 class SetFilters(Struct, tag_field="op", tag="filters"):
-    """Change what is counted."""
+    """Changes the kernel filters."""
 
     id: Number
     filters: Counted
 
     def carry_out(self, source: Source) -> None:
-        """Raises ProbeError where it cannot be."""
+        """Run the command; raises ProbeError if it fails."""
         given = self.filters
         comm = check_comm(given.comm) if given.comm is not None else None
         source.set_filters(Filters(given.pid, comm, given.uid, given.cgroup))
 
 
 class SetInterval(Struct, tag_field="op", tag="interval"):
-    """Change the seconds between Frames."""
+    """Changes the seconds between two Frames."""
 
     id: Number
     seconds: Annotated[float, Meta(ge=SHORTEST, le=LONGEST)]
 
     def carry_out(self, source: Source) -> None:
-        """It always can be."""
+        """Run the command."""
         source.set_interval(self.seconds)
 
 
 class LiftBudget(Struct, tag_field="op", tag="budget"):
-    """Give up nothing for a while, 0 for none."""
+    """Suspends the budget for some seconds; 0 enforces it again."""
 
     id: Number
     seconds: Annotated[float, Meta(ge=0.0, le=LIFTED)]
 
     def carry_out(self, source: Source) -> None:
-        """It always can be."""
+        """Run the command."""
         source.lift_budget(self.seconds)
 
 
@@ -117,7 +117,7 @@ Command = Alive | Seen | Search | Change
 
 
 def decode(line: bytes) -> tuple[int | None, Command]:
-    """A command and its number, None for one that is not answered; raises NotACommand."""
+    """Return a command and its number, None for one without an answer; raises NotACommand."""
     value: Any = None
     try:
         value = strict_json(line)
@@ -130,7 +130,7 @@ def decode(line: bytes) -> tuple[int | None, Command]:
 
 
 class NotACommand(ProbeError):
-    """A line that is no command; `number` is the one that it names, if it does."""
+    """Raised for a line that is not a command; `number` is the one that it names, if any."""
 
     def __init__(self, number: int | None, why: str) -> None:
         super().__init__(f"a command that is not known here ({why})", "update probetop there")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The far side of a remote dashboard: `probetop stream --frames`.
+"""The remote side of a dashboard: `probetop stream --frames`.
 
-Records of `probes.recording.framing` on standard output, one JSON object a line with a command on
-standard input, and for each of those a message that answers it. The newest Frame wins where the
-link is slow, so that nothing is queued; who reads nothing at all for long is taken for gone. So is
-who closes standard input: then everything is detached.
+It writes records of `probes.recording.framing` to standard output. It reads commands from standard input, one
+JSON object per line, and answers each with a message. On a slow link newer Frames replace older
+ones, so that nothing queues up. A reader that takes nothing for long, or that closes standard
+input, counts as gone; then all probes are detached.
 """
 
 from __future__ import annotations
@@ -27,16 +27,23 @@ from probes.recording.framing import Encoder, message
 from probes.remote.answers import PROTOCOL, line
 from probes.source import Found, Source
 from tui.commands.flow_control import Room
+from probes.source import (Found, Source)
+from probes.core.errors import ProbeError
+from probes.remote.answers import line
+from probes.recording.framing import (Encoder, message)
+from probes.core.frame import Frame
+from tui.commands.flow_control import FlowControl
 from tui.commands.frame_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
 from tui.shared.frame_mailbox import Mailbox
 
 HEARTBEAT, PATIENCE = 5.0, 30.0
-"""Seconds without a Frame until a sign of life, and without any of the reader's until the end."""
+"""Seconds without a Frame until a keep-alive is sent, and seconds without one from the reader until
+it counts as gone."""
 LONGEST_LINE, MOST_ANSWERS = 1 << 16, 1000
 Complain = Callable[[str], None]
 
 
-class Far:
+class FrameServer:
     """Sends a Source's Frames to one descriptor and takes commands from another."""
 
     def __init__(self, source: Source, reading: int, writing: int) -> None:
@@ -52,11 +59,11 @@ class Far:
         self._pending = memoryview(b"")
         self._line = bytearray()
         self._alive: float | None = None
-        self._room = Room()
+        self._flow = FlowControl()
         self._over = False
 
     def serve(self) -> None:
-        """Until the reader is gone, the source ends, or a signal asks to; all is detached then."""
+        """Run until the reader is gone, the source ends or a signal arrives; then detach all."""
         os.set_blocking(self._out, False)
         try:
             with self._signals():
@@ -100,7 +107,8 @@ class Far:
         moved = alive = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake, selectors.EVENT_READ)
-            with suppress(PermissionError):  # a file is always readable
+            # epoll refuses regular files, which are always readable.
+            with suppress(PermissionError):
                 selector.register(self._in, selectors.EVENT_READ)
             while not self._over and self.ended is None and self.signal is None:
                 now = time.monotonic()
@@ -130,11 +138,11 @@ class Far:
             self._read()
 
     def _next(self, silent: bool) -> bool:
-        """Take what is to be sent next; whether there is anything."""
+        """Queue what is to be sent next; return True if there is anything."""
         if self._answers:
             data = b"".join([message(self._answers.popleft()) for _ in range(len(self._answers))])
-        elif not self._room.full and (frame := self._mailbox.take()) is not None:
-            data = self._encoder.frame(self._room.fit(frame))
+        elif not self._flow.full and (frame := self._mailbox.take()) is not None:
+            data = self._encoder.frame(self._flow.fit(frame))
         elif silent:
             data = message({})
         else:
@@ -143,7 +151,7 @@ class Far:
         return True
 
     def _write(self) -> bool:
-        """Send some of it; whether any could be."""
+        """Send some of the queue; return True if any byte was sent."""
         try:
             sent = os.write(self._out, self._pending)
         except BlockingIOError:
@@ -196,19 +204,19 @@ class Far:
 
     def _seen(self, frames: int) -> None:
         try:
-            self._room.arrived(frames)
+            self._flow.arrived(frames)
         except ValueError:
             why = f"{frames} frames cannot have arrived"
             raise ProbeError(why, "update probetop there") from None
 
     def _refuse(self, number: int | None, error: ProbeError) -> None:
-        # A command's own words may be in it, such as the path of a cgroup.
+        # The message may quote the command, such as the path of a cgroup.
         why, fix = line(error.why), line(error.fix)
         self._answers.append({"id": number, "ok": False, "why": why, "fix": fix})
 
     def _search(self, number: int, query: str) -> None:
         def tell(found: Sequence[Found]) -> None:
-            # From another thread: a deque takes it, and the loop is told.
+            # Another thread calls this: a deque is thread-safe, and the loop is woken.
             self._answers.append({"id": number, "ok": True, "found": [list(f) for f in found]})
             self._poke()
 
@@ -216,10 +224,10 @@ class Far:
 
 
 def stream_frames(source: Source, reading: int, writing: int, complain: Complain) -> int:
-    """Runs the far side; returns the exit status."""
-    far = Far(source, reading, writing)
-    far.serve()
-    if far.ended is not None:
-        complain(far.ended)
+    """Run the remote side; return the exit status."""
+    server = FrameServer(source, reading, writing)
+    server.serve()
+    if server.ended is not None:
+        complain(server.ended)
         return 1
     return 0

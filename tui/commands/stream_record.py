@@ -31,7 +31,7 @@ Complain = Callable[[str], None]
 
 
 class Feed:
-    """A Source's Frames, one after the other, until it ends or a signal asks to."""
+    """A Source's Frames, one after the other, until it ends or a signal arrives."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -40,7 +40,7 @@ class Feed:
         self._queue: SimpleQueue[Frame | None] = SimpleQueue()
 
     def frames(self) -> Generator[Frame, None, None]:
-        """Frames as they come; the source is stopped in the end."""
+        """Yield Frames as they arrive; stop the source at the end."""
         try:
             self.source.start(self._queue.put, self._end)
             while (frame := self._queue.get()) is not None and self.signal is None:
@@ -50,12 +50,12 @@ class Feed:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP end the Frames, instead of the process."""
+        """End the Frames, not the process, on SIGINT, SIGTERM and SIGHUP."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        # What nohup, or a shell for its background jobs, ignores stays ignored.
+        # A signal that nohup or a shell's background job ignores stays ignored.
         heard = [number for number in wanted if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._signalled) for number in heard}
         try:
@@ -66,7 +66,7 @@ class Feed:
 
     @contextmanager
     def reader(self, out: TextIO) -> Iterator[None]:
-        """The Frames end at once when nobody reads `out` any more, which is a pipe or a socket."""
+        """End the Frames as soon as `out`, a pipe or a socket, has no reader any more."""
         try:
             number = out.fileno()
         except (OSError, ValueError):
@@ -84,14 +84,14 @@ class Feed:
 
     def _watch(self, out: int, over: int) -> None:
         poll = select.poll()
-        # An error or an end is told although nothing is asked for.
+        # poll reports errors and hang-ups without being asked.
         poll.register(out, 0)
         poll.register(over, select.POLLIN)
         if over not in dict(poll.poll()):
             self._queue.put(None)
 
     def status(self, done: bool) -> int:
-        """The exit status: 0 once something was `done`, also when a signal ended it."""
+        """The exit status: 0 after anything was `done`, also if a signal ended it."""
         if self.ended is not None:
             return 1
         return 128 + self.signal if self.signal is not None and not done else 0
@@ -106,10 +106,10 @@ class Feed:
 
 
 class Settled:
-    """Waits until no probe or target is starting, and tells of those that failed, once.
+    """Waits until no probe or target is starting, and reports failed ones once.
 
-    It tells as well what became of the process and the cgroup that are filtered by.
-    `measured` is whether any of them ran at any time.
+    It also reports changes of the filtered process and cgroup. `measured` is True if any probe or
+    target has run.
     """
 
     def __init__(self, complain: Complain) -> None:
@@ -123,7 +123,7 @@ class Settled:
         for name, sample in frame.samples.items():
             targets: Mapping[str, Target] = getattr(sample, "targets", {})
             parts = [(printable(spec), target) for spec, target in targets.items()]
-            # A probe that runs for targets measures nothing without one.
+            # A probe that measures targets measures nothing without one.
             own: list[tuple[str, Sample | Target]] = (
                 [] if parts and sample.state == "on" else [(name, sample)]
             )
@@ -145,17 +145,17 @@ class Settled:
         return "starting" not in states
 
     def status(self, status: int) -> int:
-        """The exit status: 1 if nothing of what was asked for could be measured."""
+        """The exit status: 1 if nothing that was requested could be measured."""
         return 1 if self._told and not self.measured and not status else status
 
 
 def over(base: Frame, now: Frame, seconds: float | None) -> bool:
-    """Whether the wished time has passed; half an interval early counts, timers are not exact."""
+    """True once `seconds` have passed, less half an interval because timers are inexact."""
     return seconds is not None and now.mono - base.mono >= seconds - now.interval / 2
 
 
 def stream(source: Source, out: TextIO, seconds: float | None, complain: Complain) -> int:
-    """Prints the contract's object for every interval in which all probes ran from its start."""
+    """Print the contract's object for every interval in which all probes ran from its start."""
     kinds = {entry.name: entry.probe_class() for entry in REGISTRY}
     feed, settled = Feed(source), Settled(complain)
     base: Frame | None = None
@@ -167,7 +167,7 @@ def stream(source: Source, out: TextIO, seconds: float | None, complain: Complai
                 ready = settled(frame)
                 if last is not None and base is not None:
                     line = dumps(stream_object(last, frame, kinds)) + "\n"
-                    # Who reads a pipe may have seen enough.
+                    # A pipe's reader, such as head, may stop early.
                     if not write(line, out) or over(base, frame, seconds):
                         break
                 if ready or last is not None:
@@ -182,10 +182,10 @@ def stream(source: Source, out: TextIO, seconds: float | None, complain: Complai
 def record(
     source: Source, path: str, seconds: float | None, complain: Complain, *, force: bool = False
 ) -> int:
-    """Writes every Frame to a new file; what was written is whole whenever it ends."""
+    """Write every Frame to a new file, which is complete whenever the command ends."""
     feed, settled = Feed(source), Settled(complain)
     base: Frame | None = None
-    # The source has given up privileges by now: the file belongs to the invoking user.
+    # The source has dropped privileges, so the file belongs to the invoking user.
     with feed.signals(), _writer(source, path, force) as writer:
         frames = feed.frames()
         try:
@@ -204,7 +204,7 @@ def record(
 
 
 def check_new(path: str, force: bool) -> None:
-    """Raises UsageError if the file is there, before anything is started."""
+    """Raise UsageError if the file exists, before anything is started."""
     if os.path.lexists(path) and not force:
         fix = "choose another name, or replace it with --force"
         raise UsageError(f"OUT {printable(path)}: it exists already", fix)
@@ -219,5 +219,5 @@ def _writer(source: Source, path: str, force: bool) -> Writer:
 
 
 def _close(frames: Any) -> None:
-    """Stops the source now: a generator left alone would do so some time later."""
+    """Stop the source now; a generator that is only dropped stops it later."""
     frames.close()

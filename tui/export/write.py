@@ -15,7 +15,7 @@ from probes.report.stream import dumps
 from probes.report.summary import Summarizer, Summary
 from probes.sums.summary_limits import LIMITS
 from tui.registry import REGISTRY
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 ENDINGS = (".html", ".json", ".svg")
 MOST_BYTES = 1_000_000
@@ -75,7 +75,7 @@ def export(
     """
     ending = ending_of(path)
     summarizer = new_summarizer()
-    with uncollected():
+    with gc_paused():
         for frame in frames:
             summarizer.add(frame)
     if summarizer.frames < 2 and ending != ".svg":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line of hosts: one entry for each, the one on the screen among them, digits at rest.
+"""The hosts bar: one entry per host, with figures whose digits keep their place.
 
-Entries are as wide as lets all be seen, else at least the shown one and its neighbours.
+Entries are narrow enough to show all hosts, or else at least the shown one and its neighbours.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from textual import events
 from tui.hosts.remote_session import Figures, RemoteSession
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, fit, fmt_count, safe, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 LONGEST_NAME, SHORT_NAME = 20, 8
 EDGE = 4
-"""Cells at each end that tell how many hosts are not to be seen there."""
+"""Cells at each end for the number of hosts that do not fit."""
 MARKS = 4
 CALLS, ERRORS, LOAD = 7, 10, 10
 
 
 class HostEntry(NamedTuple):
-    """What the line says of a host; `state` stands in the place of `figures` where it is not
-    empty, `ended` tells that nothing will come of it any more.
+    """An entry of the hosts bar.
+
+    A non-empty `state` replaces the `figures`; `ended` is True if no more Frames will come.
     """
 
     name: str
@@ -36,26 +37,26 @@ class HostEntry(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How wide an entry is: its name, and how many of its figures it has room for."""
+    """The width of entries: cells for the name, and the number of figures behind it."""
 
     name: int
     figures: int
 
     @property
     def cells(self) -> int:
-        """Cells of what stands behind the name."""
+        """Cells behind the name."""
         return (0, CALLS, CALLS + ERRORS, CALLS + ERRORS + LOAD)[self.figures] + MARKS
 
 
 def entry_of(session: RemoteSession) -> HostEntry:
-    """What is to be said of a host now."""
+    """The present entry of a host."""
     return HostEntry(session.name, session.state(), session.figures, session.ended is not None)
 
 
 def choose(names: Sequence[int], room: int, number: int) -> tuple[Form, int]:
-    """The form of entries, and how many of them fit into `room` cells.
+    """The form of the entries, and how many of them fit into `room` cells.
 
-    `names` are the cells of the hosts' names, `number` those of the largest number.
+    `names` are the widths of the hosts' names in cells, `number` that of the largest index.
     """
     longest = min(max(names), LONGEST_NAME)
     short = min(longest, SHORT_NAME)
@@ -73,21 +74,21 @@ def _width(form: Form, number: int) -> int:
     return number + 1 + form.name + 1 + form.cells + 1
 
 
-def hosts_line(entries: Sequence[HostEntry], shown: int, cells: int, look: Look) -> Line:
-    """The line in `cells` cells."""
-    return tuple([span for _, spans in _parts(entries, shown, cells, look) for span in spans])
+def hosts_line(entries: Sequence[HostEntry], shown: int, cells: int, theme: Theme) -> Line:
+    """The bar in exactly `cells` cells."""
+    return tuple([span for _, spans in _parts(entries, shown, cells, theme) for span in spans])
 
 
 def _parts(
-    entries: Sequence[HostEntry], shown: int, cells: int, look: Look
+    entries: Sequence[HostEntry], shown: int, cells: int, theme: Theme
 ) -> list[tuple[int | None, list[Span]]]:
-    """The parts of the line, and of which host each is."""
+    """The bar's parts, each with the index of its host."""
     number = len(str(len(entries)))
-    names = [width(safe(entry.name, look.plain)) for entry in entries]
+    names = [width(safe(entry.name, theme.plain)) for entry in entries]
     form, count = choose(names, cells, number)
     first = max(0, min(shown - count // 2, len(entries) - count))
     parts: list[tuple[int | None, list[Span]]] = [
-        (at, _entry(entries[at], at, number, at == shown, form, look))
+        (at, _entry(entries[at], at, number, at == shown, form, theme))
         for at in range(first, min(first + count, len(entries)))
     ]
     if count == len(entries):
@@ -102,10 +103,10 @@ def _parts(
 
 
 def _entry(
-    entry: HostEntry, at: int, number: int, is_shown: bool, form: Form, look: Look
+    entry: HostEntry, at: int, number: int, is_shown: bool, form: Form, theme: Theme
 ) -> list[Span]:
-    more = look.glyphs.more
-    name = fit(safe(entry.name, look.plain), form.name, mark=more)
+    more = theme.glyphs.more
+    name = fit(safe(entry.name, theme.plain), form.name, mark=more)
     key = f"{at + 1:>{number}} "
     out: list[Span] = (
         [(f"{key}{name}", "selected"), (" ", "")]
@@ -114,7 +115,7 @@ def _entry(
     )
     if entry.state:
         style = "bad" if entry.ended else "warn"
-        text = safe(entry.state, look.plain)
+        text = safe(entry.state, theme.plain)
         return [*out, (fit(text, form.cells, mark=more), style), (" ", "")]
     return [*out, *_figures(entry.figures or Figures(), form.figures), (" ", "")]
 
@@ -140,29 +141,29 @@ def _rate(value: float | None) -> str:
 
 
 class HostsBar(CellWidget):
-    """The line of hosts; a click on an entry shows that host."""
+    """The hosts bar; a click on an entry shows that host."""
 
     def __init__(
         self,
-        look: Look,
+        theme: Theme,
         entries: Callable[[], tuple[list[HostEntry], int]],
         show: Callable[[int], None],
     ) -> None:
-        super().__init__(look, widget_id="hosts")
+        super().__init__(theme, widget_id="hosts")
         self._entries = entries
         self._show = show
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """The one line."""
+        """Draw the one line."""
         entries, shown = self._entries()
-        return [hosts_line(entries, shown, columns, self.look)]
+        return [hosts_line(entries, shown, columns, self.theme)]
 
     def on_click(self, event: events.Click) -> None:
-        """Show the host that was clicked on."""
+        """Show the clicked host."""
         event.stop()
         entries, shown = self._entries()
         x = 0
-        for at, spans in _parts(entries, shown, self.size.width, self.look):
+        for at, spans in _parts(entries, shown, self.size.width, self.theme):
             x += line_width(spans)
             if event.x < x:
                 if at is not None:

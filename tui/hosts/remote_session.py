@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine elsewhere that Frames come from: what is known of it while it is not shown."""
+"""A session with a remote host: its link and its figures while another host is shown."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from probes.source import Source
 from probes.syscalls.sample import SyscallSample
 from probes.syscalls.view import calls_made
 from tui.sessions.session import Session
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 PATIENCE = 2.0
-"""Seconds of silence beside two intervals that are not worth a word."""
+"""Seconds of silence, beyond two intervals, that are not reported."""
 CONNECTING = "connecting"
-WAITING = "waiting for what the other machine sends"
+WAITING = "waiting for the other machine's first frame"
 
 
 class LinkedSource(Source, Protocol):
-    """A Source over a link: how that stands, and who is told of what was refused.
+    """A Source over a link, with the link's state and a callback for refused commands.
 
-    `refused` is called from another thread, with one line, when the far side would not do what
-    it was asked for. `title` is what was typed until there is a Frame, then the host's name.
+    `refused` is called from another thread with one line when the remote side refuses a command.
+    `title` is the target that the user typed; the first Frame replaces it by the host's name.
     """
 
     refused: Callable[[str], None]
 
     @property
     def link(self) -> LinkState:
-        """How the link stands; it changes in another thread."""
+        """The link's state; another thread changes it."""
 
 
 class Figures(NamedTuple):
-    """What the line of hosts says of the last interval: rates by second, None for unknown.
+    """The hosts bar's figures of the last interval: rates per second, None for unknown.
 
-    `failed` counts probes that failed, `given_up` those that do without something.
+    `failed` counts failed probes; `given_up` counts probes that the budget has reduced.
     """
 
     calls: float | None = None
@@ -52,10 +52,10 @@ class Figures(NamedTuple):
 
 
 def figures_of(before: Frame | None, after: Frame) -> Figures:
-    """What two Frames that follow each other say of the time between them."""
+    """The figures for the interval between two successive Frames."""
     calls = errors = None
     old, new = _syscalls(before), _syscalls(after)
-    # What had been counted before the link was there is no rate of this interval.
+    # Counts from before the connection would inflate this interval's rate.
     if old is not None and new is not None and old.generation == new.generation:
         made = calls_made(old, new)
         seconds = counted_seconds(old, new, seconds_between(before, after))
@@ -66,18 +66,18 @@ def figures_of(before: Frame | None, after: Frame) -> Figures:
 
 
 def _syscalls(frame: Frame | None) -> SyscallSample | None:
-    """The counters of system calls, where they are being counted."""
+    """The system-call counters; None while the probe does not count."""
     sample = None if frame is None else frame.samples.get("syscalls")
     return sample if isinstance(sample, SyscallSample) and sample.state == "on" else None
 
 
 class RemoteSession(Session):
-    """A Session of another machine."""
+    """A Session with a remote host."""
 
-    far = True
+    is_remote = True
 
-    def __init__(self, source: LinkedSource, look: Look, history: History) -> None:
-        super().__init__(source, look, history)
+    def __init__(self, source: LinkedSource, theme: Theme, history: History) -> None:
+        super().__init__(source, theme, history)
         for pane in self.panes:
             pane.awaited, pane.here = WAITING, False
         self.remote = source
@@ -86,31 +86,33 @@ class RemoteSession(Session):
 
     @property
     def name(self) -> str:
-        """What the machine calls itself, what was typed until it has told."""
+        """The host's own name; before the first Frame the target that the user typed."""
         return self.remote.title
 
     def keep(self, frame: Frame) -> str | None:
-        """Take a Frame in, and note what the line of hosts says of it."""
+        """Store a Frame, and compute the hosts bar's figures."""
         self.figures = figures_of(self._last, frame)
         self._last = frame
         return super().keep(frame)
 
     def silence(self, now: float | None = None) -> int | None:
-        """Whole seconds without a Frame once they are worth a word, else None; also before any.
+        """Whole seconds since the last Frame if that is worth a report, else None; also before any
+        Frame.
 
-        `now` are this machine's monotonic seconds.
+        `now` is this machine's monotonic time in seconds.
         """
         heard, last = self.remote.link.heard, self._last
         if heard is None or last is None:
             return None
         passed = (time.monotonic() if now is None else now) - heard
-        # A link that is known to be lost need not be waited for as long as the next Frame.
+        # A lost link is reported at once, without waiting for the next Frame to be late.
         lost = self.remote.link.state == "lost"
         interval = min(last.interval, 1.0) if lost else last.interval
         return int(passed) if passed >= 2 * interval + PATIENCE else None
 
     def troubles(self) -> list[str]:
-        """What the header says where no Frames come, in ever fewer words; nothing if they do."""
+        """The header's texts for a link without Frames, from long to short; empty while Frames
+        come."""
         link = self.remote.link
         if self.ended is not None:
             return [f"ended: {self.ended}", "ended"]
@@ -127,7 +129,7 @@ class RemoteSession(Session):
         return [f"{again} ({link.why})", again, age] if link.why else [again, age]
 
     def state(self) -> str:
-        """The same for the line of hosts, "" while all is well."""
+        """The hosts bar's text for the same; "" while Frames come."""
         if self.ended is not None:
             return f"ended: {self.ended}"
         if self._last is None:
@@ -137,7 +139,7 @@ class RemoteSession(Session):
 
 
 def fmt_age(seconds: int) -> str:
-    """How long ago something was, in at least 4 cells: " 7 s", "12 s", "17 min", " 3 h"."""
+    """An age in at least 4 cells: " 7 s", "12 s", "17 min", " 3 h"."""
     if seconds < 1000:
         return f"{seconds:>2} s"
     return f"{seconds // 60} min" if seconds < 6000 else f"{seconds // 3600:>2} h"

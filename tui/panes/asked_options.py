@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options of a probe that keys asked for, until a Frame shows them."""
+"""Probe options that keys have requested and that no Frame shows yet."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 PATIENCE = 5
-"""Intervals in which what was asked for may come."""
+"""Intervals after which an option that has not changed is forgotten."""
 
 
 class _Choice(NamedTuple):
-    """A value that was asked for, the one before, the intervals left to wait."""
+    """A requested value, the value before it, and the intervals left to wait for it."""
 
     value: str
     before: str
     left: int
 
 
-class Asked:
-    """What was asked for last, by option: the next press of a key goes on from there."""
+class RequestedOptions:
+    """The last requested value of each option; the next press of a key starts from it."""
 
     def __init__(self) -> None:
         self._choices: dict[str, _Choice] = {}
 
-    def after(self, option: str, choices: Sequence[str], now: str) -> str:
-        """The choice after the one asked for last, else after the one that is shown."""
+    def next_choice(self, option: str, choices: Sequence[str], now: str) -> str:
+        """The choice after the requested value, or after the shown value if none is requested."""
         last = self._choices[option].value if option in self._choices else now
         at = choices.index(last) if last in choices else -1
         return choices[(at + 1) % len(choices)]
 
-    def ask(self, option: str, value: str, now: str) -> None:
-        """Note that a value was asked for where another one is shown."""
+    def request(self, option: str, value: str, now: str) -> None:
+        """Note a request for a value in place of the shown one."""
         self._choices[option] = _Choice(value, now, PATIENCE)
 
-    def shown(self, now: Mapping[str, str]) -> None:
-        """Forget what was asked for once something changed, or if it does not come."""
+    def update(self, now: Mapping[str, str]) -> None:
+        """Forget a request after the shown value has changed, or after `PATIENCE` intervals."""
         self._choices = {
             option: choice._replace(left=choice.left - 1)
             for option, choice in self._choices.items()

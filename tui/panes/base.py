@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pane is: Frames in, Lines out. No terminal, no Textual, no maps.
+"""The interface of a pane: Frames in, Lines out; no terminal, no Textual, no maps.
 
-A pane is told of every Frame (`update`) and of keys, and draws itself into any size on
-demand (`lines`). The dashboard adds the title line, the place and the focus.
+A pane receives every Frame (`update`) and its keys, and draws itself into any size (`lines`). The
+dashboard adds the title line, the place and the focus.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from probes.source import Source
 from tui.panes.rates import OverTime, mean
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fit, fmt_count, fmt_seconds, safe, wrap
-from tui.shared.theme import Look, graph, nice_ceiling
+from tui.shared.theme import Theme, graph, nice_ceiling
 
 HISTORY = 600
-"""Ticks of a rate that a pane keeps for its graph."""
+"""Intervals that a pane keeps for its rate graph."""
 STARTING = "starting: being compiled and attached"
 
 
 class Pane:
-    """The base of all panes; a subclass shows the Sample of the probe called `name`.
+    """The base class of all panes; a subclass shows the Sample of the probe called `name`.
 
-    `weight` is its share of a row's width. A pane that `finds` takes what the search for
-    things to trace adds (option "add" of its probe), and puts the cursor on it (`select`).
-    `reading` is for the help: how to read what it shows.
-    Attributes `look` and `source` are set by the dashboard before anything else happens, and
-    `awaited`, what is said before the first Frame; `here` tells whether it is of this machine;
-    `window` are the seconds that the header says rates and percentiles are of, None for one
-    interval.
+    `weight` is the pane's share of a row's width. `finds` is True if the pane takes search results:
+    its probe has the option "add", and `select` moves the cursor to the new row. `reading` explains
+    the pane's figures in the help.
+
+    The dashboard sets `theme`, `source`, `awaited` and `here` first. `awaited` is the text before
+    the first Frame; `here` is True if the Frames come from this machine. `window` is the window
+    that the header shows, in seconds; None is one interval.
     """
 
     name: ClassVar[str] = ""
@@ -42,7 +42,7 @@ class Pane:
     reading: ClassVar[str] = ""
 
     def __init__(self) -> None:
-        self.look = Look()
+        self.theme = Theme()
         self.source: Source | None = None
         self.awaited = STARTING
         self.here = True
@@ -56,20 +56,21 @@ class Pane:
     def update(
         self, before: Frame | None, after: Frame, window: tuple[Frame, Frame] | None = None
     ) -> None:
-        """Take in a Frame, the one before it, and two whose difference is the window.
+        """Take a Frame, its predecessor, and two Frames whose difference is the window.
 
-        Without `window`, it is the interval between the first two.
+        Without `window`, the window is the interval between the first two.
         """
         self.tick(before, after)
         self.show(*(window or (before, after)), seconds_between(before, after))
 
     def tick(self, before: Frame | None, after: Frame) -> None:
-        """Take in an interval of what is drawn over time; the Frame may never be shown."""
+        """Add an interval to the graphs; the Frame itself may never be shown."""
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
-        """Take in what tables and figures are of: the time between two Frames.
+        """Compute tables and figures from the difference of two Frames.
 
-        `passed` are the seconds since what was shown before, 0 for another view of a moment.
+        `passed` is the number of seconds since the last shown Frame, 0 for another view of the same
+        moment.
         """
         self.sample = after.samples.get(self.name)
         self.waiting = False
@@ -77,11 +78,11 @@ class Pane:
 
     @property
     def seconds(self) -> float | None:
-        """How long the time is that figures are of; None while there are none."""
+        """The seconds that the figures cover; None while there are none."""
         return None
 
     def over(self) -> str:
-        """How long the time is that figures are of, where that is not what the header says."""
+        """The seconds that the figures cover, as text, if they differ from the header's window."""
         seconds = self.seconds
         if self.window is None or seconds is None:
             return ""
@@ -90,22 +91,22 @@ class Pane:
         return f"over {fmt_seconds(seconds)} s"
 
     def reset(self) -> None:
-        """Forget what was collected: the next Frame does not follow the last."""
+        """Drop all accumulated data: the next Frame does not follow the last one."""
         self.history.clear()
 
     @property
     def state(self) -> str:
-        """The probe's state; "starting" until the first Frame, "off" if that has it not."""
+        """The probe's state; "starting" before the first Frame, "off" if it is not in the Frame."""
         if self.waiting:
             return "starting"
         return self.sample.state if self.sample is not None else "off"
 
     def crumbs(self) -> list[str]:
-        """Where in the drill-down the pane is, outermost first."""
+        """The path of the drill-down, outermost first."""
         return []
 
     def headline(self) -> list[Span]:
-        """The figures for the title line."""
+        """The figures in the title line."""
         return []
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
@@ -113,7 +114,7 @@ class Pane:
         return []
 
     def lines(self, width: int, height: int, focused: bool = False) -> list[Line]:
-        """Everything below the title line, at most `height` lines."""
+        """All lines below the title, at most `height` of them."""
         if height <= 0:
             return []
         if self.state == "failed" and self.sample is not None:
@@ -125,15 +126,15 @@ class Pane:
         return self.body(width, height, focused)[:height]
 
     def hints(self) -> list[tuple[str, str]]:
-        """The pane's own keys now, as (key, what it does)."""
+        """The pane's own keys that apply now, as (key, action)."""
         return []
 
     def press(self, key: str) -> bool:
-        """Handle one of the pane's own keys; False if it is none. May raise ProbeError."""
+        """Handle one of the pane's own keys; False for any other key. May raise ProbeError."""
         return False
 
     def options(self) -> list[tuple[str, str]]:
-        """What the palette lists for this pane, as (key to press, sentence)."""
+        """The pane's entries in the palette, as (key to press, sentence)."""
         return []
 
     def move(self, to: str) -> None:
@@ -141,37 +142,37 @@ class Pane:
 
     @property
     def drills(self) -> bool:
-        """Whether there is anything to drill into now."""
+        """True if the row under the cursor can be drilled into."""
         return self.state == "on"
 
     def enter(self) -> bool:
-        """Drill into what the cursor is on; False if there is nothing to see."""
+        """Drill down into the row under the cursor; return False if there is nothing to show."""
         return False
 
     def back(self) -> bool:
-        """One step out of the drill-down; False at the outermost."""
+        """Leave one level of the drill-down; return False at the outermost level."""
         return False
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column, or with `reverse` the other way round."""
+        """Sort by the next column, or reverse the order with `reverse`."""
 
     def set_filter(self, text: str) -> None:
-        """Show only rows that contain `text`, whatever its case."""
+        """Show only rows that contain `text`, ignoring case."""
         self.filter = text
 
     def select(self, row: str) -> None:
-        """Put the cursor on the row of this name, now or when there is one."""
+        """Move the cursor to the row of this name, now or as soon as it appears."""
 
     def selected_pid(self) -> int | None:
-        """The process that the cursor is on, for filters in the kernel."""
+        """The process id under the cursor, for kernel filters; None if the row is no process."""
         return None
 
 
 def failed_lines(sample: Sample, width: int) -> list[Line]:
-    """Why a probe failed and how to mend it, wrapped."""
+    """The reason for a probe's failure and its remedy, wrapped."""
     room = max(10, width - 2)
-    why = wrap(safe(sample.why or "the probe failed and did not say why"), room)
-    # What was detached to stay within the budget has not failed.
+    why = wrap(safe(sample.why or "the probe failed without a reason"), room)
+    # A probe that was detached to stay within the budget has not failed.
     style = "warn" if sample.given_up else "error"
     lines: list[Line] = [((" " + line, style),) for line in why]
     if sample.fix:
@@ -180,20 +181,20 @@ def failed_lines(sample: Sample, width: int) -> list[Line]:
 
 
 def graph_rows(height: int) -> int:
-    """How many rows of a pane of `height` lines a rate graph may take."""
+    """Lines that a rate graph may use in a pane of `height` lines."""
     return 0 if height < 12 else 2 if height < 26 else 3
 
 
 def rate_graph(
-    history: OverTime[float], width: int, rows: int, look: Look, interval: float
+    history: OverTime[float], width: int, rows: int, theme: Theme, interval: float
 ) -> list[Line]:
-    """The newest rates as columns, with their scale at the left; empty if there is no room.
+    """The newest rates as columns, with the scale on the left; empty if they do not fit.
 
-    An interval in which the probe was off has an empty column.
+    Intervals in which the probe was off are empty columns.
     """
     label = 8
     cells = width - label - 1
-    if rows <= 0 or cells < 10 or not look.drawings:
+    if rows <= 0 or cells < 10 or not theme.drawings:
         return []
     values = list(history.values)[-cells:]
     top = nice_ceiling(max((v for v in values if v is not None), default=1.0))
@@ -201,7 +202,7 @@ def rate_graph(
     labels[0] = fmt_count(int(top)) + "/s"
     if rows > 1:
         labels[-1] = _span(cells * interval)
-    drawn = graph(values, cells, rows, look.glyphs)
+    drawn = graph(values, cells, rows, theme.glyphs)
     return [
         ((fit(text, label - 1, right=True) + " ", "dim"), (line, "graph"))
         for text, line in zip(labels, drawn, strict=True)
@@ -209,5 +210,5 @@ def rate_graph(
 
 
 def _span(seconds: float) -> str:
-    """How long ago the left edge is."""
+    """The age of the graph's left edge, as text."""
     return f"-{seconds:.0f}s" if seconds < 120 else f"-{seconds / 60:.0f}min"

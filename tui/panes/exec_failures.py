@@ -1,41 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many programs could not be started, over time: what the exec pane's title shows of them."""
+"""The number of failed executions over time, for the exec pane."""
 
 from __future__ import annotations
 
 from collections import deque
 
 STEPS = 5000
-"""Moments at which programs failed to start that are kept."""
+"""Most moments of failed executions that are kept."""
 SLACK = 1e-6
-"""Seconds by which two monotonic times may differ and be the same."""
+"""Two monotonic times that differ by fewer seconds than this are the same time."""
 
 
 class Failures:
-    """How many programs could not be started, over time."""
+    """Failed executions over time."""
 
     def __init__(self) -> None:
         self._start: tuple[float, int] | None = None
         self._steps: deque[tuple[float, int]] = deque(maxlen=STEPS)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all moments."""
         self._start = None
         self._steps.clear()
 
     def begin(self, mono: float, failed: int) -> None:
-        """Where counting begins, unless it has begun."""
+        """Set the time at which counting starts, unless it is set."""
         if self._start is None:
             self._start = (mono, failed)
 
     def add(self, mono: float, failed: int) -> None:
-        """The number at a moment; moments rise."""
+        """Add the failures of a moment; moments must be added in order."""
         last = self._steps[-1] if self._steps else self._start
         if last is None or last[1] != failed:
             self._steps.append((mono, failed))
 
     def since(self, mono: float) -> int | None:
-        """How many there were since a moment; None for one before the first that is known."""
+        """Failures since a moment; None if counting started after it."""
         if self._start is None:
             return None
         now = self._steps[-1][1] if self._steps else self._start[1]

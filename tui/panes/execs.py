@@ -27,12 +27,12 @@ from tui.shared.styled_lines import Line, Span
 from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_within, safe, wrap
 
 FRESH = 6.0
-"""Seconds for which an estimate of failures is shown: there is one in four seconds or so."""
+"""Seconds that an estimate of failures stays valid: there is about one in four seconds."""
 
 
 @lru_cache(maxsize=1024)
 def user_name(uid: int | None) -> str:
-    """The name of a user of this machine, else the number; a dash if it is not known."""
+    """A user's name on this machine, else the number; a dash if the number is unknown."""
     if uid is None:
         return UNKNOWN
     try:
@@ -55,7 +55,8 @@ def _outcome(row: ExecRow) -> Span:
 
 
 def _argv(row: ExecRow) -> list[Span]:
-    # A cell is a few hundred wide at most: quoting 4 KiB again for each drawing is waste.
+    # A cell has at most a few hundred columns, so 4 KiB of arguments are not quoted for each
+    # drawing.
     text = row.command[:1000] + (" ..." if row.truncated else "")
     out: list[Span] = [(text, "dim" if row.failed or not row.args else "text")]
     if row.failed and row.tries > 1:
@@ -64,7 +65,7 @@ def _argv(row: ExecRow) -> list[Span]:
 
 
 def _file(row: ExecRow) -> str:
-    """The file that was executed, and how many others were tried."""
+    """The executed file, and the number of other paths that were tried."""
     path = (row.path or UNKNOWN) + (", truncated at 127 bytes" if row.path_truncated else "")
     if row.failed:
         return f"{path}, the last of {row.tries} tries" if row.tries > 1 else path
@@ -89,7 +90,7 @@ def _words(row: ExecRow, user: str, group: str) -> str:
 
 
 def _key(row: ExecRow) -> Hashable:
-    """What identifies a row, also when its events are read a second time."""
+    """A row's identity, which stays the same if its events are read again."""
     return row.pid, row.time
 
 
@@ -125,7 +126,7 @@ def _columns(
 
 
 class ExecPane(Pane):
-    """Program executions, as they happen."""
+    """Program executions as they happen."""
 
     name = "execs"
     weight = 7
@@ -152,7 +153,7 @@ class ExecPane(Pane):
         self._failures = Failures()
 
     def tick(self, before: Frame | None, after: Frame) -> None:
-        """Add the interval's events to the log, and its rate to the graph."""
+        """Add the interval's events to the log and its rate to the graph."""
         sample = after.samples.get(self.name)
         if not isinstance(sample, ExecSample):
             self.history.add(after, None)
@@ -170,14 +171,14 @@ class ExecPane(Pane):
             self.history.add(after, None)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
-        """Compute the window's rates and feed the table."""
+        """Compute the window's rates and update the table."""
         super().show(since, after, passed)
         self._over = self.rate = self.failed_rate = self.within = None
         if isinstance(self.sample, ExecSample) and self.sample.state == "on":
             self._over = self._counted(since, after, self.sample)
             self.rate = self._rate(since, after)
             failed = self._failures.since(after.mono - self._over)
-            # What is not looked for is not known, to stay within the budget.
+            # While the budget switches the count of failures off, their number is unknown.
             seen = failed is not None and not (self.sample and self.sample.given_up)
             self.failed_rate = failed / self._over if seen and failed is not None else None
             self._estimate(since, after, self.sample)
@@ -187,9 +188,9 @@ class ExecPane(Pane):
             self._again = None
 
     def _estimate(self, since: Frame | None, after: Frame, sample: ExecSample) -> None:
-        """The rate of failures and how far off it may be, while they are looked for in bursts.
+        """The rate of failures and its uncertainty while failures are counted in bursts.
 
-        What was known at last is shown until bursts are enough for the next estimate.
+        Keeps the last estimate until enough bursts yield the next one.
         """
         old = since.samples.get(self.name) if since is not None else None
         found = failed_estimate(old if isinstance(old, ExecSample) else None, sample)
@@ -203,16 +204,16 @@ class ExecPane(Pane):
             _, self.failed_rate, self.within = self._known
 
     def _user(self, row: ExecRow) -> str:
-        """What a row's user is called; on another machine the number may be somebody else's.
+        """A row's user name; a row of another machine has only the number.
 
-        Behind it is the effective user, where a setuid program has another one.
+        A different effective user, as in a setuid program, follows the real one.
         """
         named = user_name if self.here else _number
         both = row.euid is not None and row.euid != row.uid
         return f"{named(row.uid)}>{named(row.euid)}" if both else named(row.uid)
 
     def _users(self, row: ExecRow) -> str:
-        """The real user, and the effective one where that is another, each with its number."""
+        """The real user, and the effective user if it differs, each with its number."""
         users = {"": row.uid}
         if row.euid is not None and row.euid != row.uid:
             users["effective "] = row.euid
@@ -226,21 +227,21 @@ class ExecPane(Pane):
         )
 
     def _group(self, row: ExecRow) -> str:
-        """What a row's control group is called."""
+        """A row's control group, shortened."""
         return group_of(row.cgroup, self.names)
 
     def _where(self, row: ExecRow) -> str:
-        """Its names, one in another, and its path."""
+        """A row's cgroup names, from outer to inner, and its path."""
         if row.cgroup is None:
             return UNKNOWN
         name = self.names.get(row.cgroup) or describe(row.cgroup)
         words = (name.runtime, name.namespace, name.pod, name.container)
         said = " ".join(word for word in words if word)
-        # A unit's name is in its path, where everybody reads it.
+        # The name of a systemd unit is part of the path, so it is not repeated.
         return f"{said}  {row.cgroup}" if said else row.cgroup
 
     def _rate(self, since: Frame | None, after: Frame) -> float | None:
-        """Executions a second; None without a Sample."""
+        """Executions per second; None without a Sample."""
         sample = after.samples.get(self.name)
         old = since.samples.get(self.name) if since is not None else None
         if not isinstance(sample, ExecSample):
@@ -250,7 +251,7 @@ class ExecPane(Pane):
         return (sample.execs - base) / self._counted(since, after, sample)
 
     def _counted(self, since: Frame | None, after: Frame, sample: ExecSample) -> float:
-        """For how many seconds it counted since then."""
+        """Seconds since then in which the probe counted."""
         old = since.samples.get(self.name) if since is not None else None
         return counted_seconds(old, sample, seconds_between(since, after))
 
@@ -260,7 +261,7 @@ class ExecPane(Pane):
         return self._over
 
     def reset(self) -> None:
-        """Forget all rows; one that is shown in full stays so if it comes again."""
+        """Drop all rows; a row in the full view returns if its events come again."""
         super().reset()
         self.log.clear()
         self.names.clear()
@@ -271,11 +272,11 @@ class ExecPane(Pane):
         self.table.feed([])
 
     def crumbs(self) -> list[str]:
-        """The row that is shown in full."""
+        """The row in the full view."""
         return [] if self.detail is None else [f"pid {self.detail.pid}"]
 
     def headline(self) -> list[Span]:
-        """Programs a second, started and not to be started; a search in PATH is one."""
+        """Executions and failed executions per second; one search through PATH counts once."""
         if self.rate is None:
             return []
         out: list[Span] = [(fmt_count(self.rate), "value"), ("/s", "dim"), ("  failed ", "dim")]
@@ -283,22 +284,22 @@ class ExecPane(Pane):
         out += [(mark + fmt_count(failed), "bad" if failed else "dim"), ("/s", "dim")]
         if self.within is not None and failed:
             off = fmt_within(self.within, failed)
-            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+            out.append((f" {self.theme.glyphs.within}{off}", "dim"))
         if self.sample is not None and self.sample.given_up is not None:
-            # What it does without before why: a title is cut between figures.
+            # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in self.sample.given_up.split(": ")]
         if self.dropped:
             out.append((f"  not shown {fmt_count(self.dropped)}", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
-        """A rate graph where there is room, and the table; or one row in full."""
+        """The rate graph, if it fits, and the table; or one row in full."""
         if self.detail is not None:
             lines = self._details(self.detail, width)
             self.detail_top = max(0, min(self.detail_top, len(lines) - height))
             return lines[self.detail_top :]
-        graphs = rate_graph(self.history, width, graph_rows(height), self.look, self.interval)
-        return graphs + self.table.lines(width, height - len(graphs), self.look, focused)
+        graphs = rate_graph(self.history, width, graph_rows(height), self.theme, self.interval)
+        return graphs + self.table.lines(width, height - len(graphs), self.theme, focused)
 
     def _details(self, row: ExecRow, width: int) -> list[Line]:
         ended = UNKNOWN if row.ended is None else _clock(row.ended)
@@ -324,7 +325,7 @@ class ExecPane(Pane):
         return lines
 
     def move(self, to: str) -> None:
-        """Move the cursor, or scroll the row that is shown in full."""
+        """Move the cursor, or scroll the full view."""
         if self.detail is None:
             self.table.move(to)
             return
@@ -333,7 +334,7 @@ class ExecPane(Pane):
 
     @property
     def drills(self) -> bool:
-        """A row that is shown in full holds nothing further."""
+        """True except in the full view."""
         return super().drills and self.detail is None
 
     def enter(self) -> bool:
@@ -347,14 +348,14 @@ class ExecPane(Pane):
         return self.detail is not None
 
     def back(self) -> bool:
-        """Back to the table."""
+        """Return to the table."""
         if self.detail is None:
             return False
         self.detail = None
         return True
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column, or the other way round."""
+        """Sort by the next column, or reverse the order."""
         self.table.sort(reverse)
 
     def set_filter(self, text: str) -> None:
@@ -363,7 +364,7 @@ class ExecPane(Pane):
         self.table.set_filter(text)
 
     def selected_pid(self) -> int | None:
-        """The process of the row under the cursor."""
+        """The process id under the cursor."""
         row = self.detail or self.table.current()
         return row.pid if row is not None else None
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations over time: a column an interval, a row a range of durations, colour for calls.
+"""Durations over time: one column per interval, one row per range of durations, colour for calls.
 
-Columns keep their place: when the room is full, all move left by a quarter of it. A map that
-moved by one column each time would be sent anew each time.
+Columns keep their place until the map is full, then all move left by a quarter: a map that scrolled
+in each interval would be sent as a whole each time.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from tui.panes.rates import places
 from tui.panes.scale import Scale, quarters
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, fmt_count, fmt_seconds
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 COLUMNS = 240
 """Intervals that are kept for each target."""
 CLOCK = 20
-"""Columns from one time on the axis to the next."""
+"""Columns between two times on the axis."""
 LABEL = 5
 LEAST_ROWS = 5
 _COUNT_BITS = 48
 _MOST = (1 << _COUNT_BITS) - 1
 _DECADES = 4
-"""From the palest colour to the fullest: ten thousand times as many calls."""
+"""Decades between the palest and the strongest colour: a factor of ten thousand in calls."""
 
 
 class Moment(NamedTuple):
-    """An interval: Unix seconds of its end, its length in seconds."""
+    """An interval: its end in Unix seconds and its length in seconds."""
 
     time: float
     seconds: float
 
 
 class Heat:
-    """What the last intervals of each target held, in quarters of a power of two.
+    """Histograms of the last intervals for each target, in quarters of a power of two.
 
-    A column packs (position, count) pairs into 64 bits each, in rising order: a hundred
-    targets must not cost the memory that a hundred dictionaries an interval would.
+    A column packs each (position, count) pair into 64 bits, in rising order, because a dictionary
+    per interval needs too much memory for a hundred targets.
     """
 
     def __init__(self) -> None:
@@ -54,20 +54,20 @@ class Heat:
         self._columns: dict[str, deque[array[int]]] = {}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all intervals."""
         self.tick = 0
         self.moments.clear()
         self._end = None
         self._columns.clear()
 
     def gap(self, frame: Frame) -> None:
-        """Leave an empty column for an interval in which nothing was measured."""
+        """Add an empty column for an interval without a measurement."""
         if self.moments:
             self._leave(frame, sum(places(self._end, frame, 0.0)))
         self._end = frame.mono
 
     def _leave(self, frame: Frame, columns: int) -> None:
-        """So many empty columns, up to the end of the Frame's interval."""
+        """Add up to `COLUMNS` empty columns up to the end of the Frame's interval."""
         for back in range(min(columns, COLUMNS) - 1, -1, -1):
             self.tick += 1
             self.moments.append(Moment(frame.time - back * frame.interval, frame.interval))
@@ -80,9 +80,9 @@ class Heat:
         spent: Mapping[str, Mapping[int, int]],
         frame: Frame | None = None,
     ) -> None:
-        """Take in an interval: buckets by target. Targets that are not there are forgotten.
+        """Add an interval's buckets by target, and drop targets without any.
 
-        Where `frame`, with which it ends, came later than it should, empty columns go before.
+        If the `frame` at its end is late, empty columns come first.
         """
         if frame is not None:
             if self.moments:
@@ -104,7 +104,7 @@ class Heat:
             self._columns.setdefault(spec, deque(maxlen=COLUMNS)).append(packed)
 
     def extent(self, spec: str) -> tuple[int, int] | None:
-        """The lowest position that counted anything and the one after the highest."""
+        """The lowest position with a count, and the position after the highest."""
         filled = [column for column in self._columns.get(spec, ()) if column]
         if not filled:
             return None
@@ -113,15 +113,15 @@ class Heat:
         return low, high + 1
 
     def window(self, cells: int) -> tuple[int, int]:
-        """The ticks to be shown in `cells` cells: the first, and the one after the last."""
+        """The ticks to show in `cells` cells: the first, and the one after the last."""
         cells = min(cells, COLUMNS)
         step = max(1, cells // 4)
         return max(0, -(-(self.tick - cells) // step) * step), self.tick
 
     def rates(self, spec: str, first: int, low: int, step: int, rows: int) -> list[list[float]]:
-        """Calls a second by row (the lowest first) and tick, from tick `first` on.
+        """Calls per second by row (the lowest first) and by tick, starting with tick `first`.
 
-        A row holds `step` positions, the lowest begins at `low`.
+        A row covers `step` positions; the first row starts at `low`.
         """
         columns = list(self._columns.get(spec, ()))
         missing = self.tick - first - len(columns)
@@ -139,22 +139,22 @@ class Heat:
 
 
 def level(rate: float, top: float, steps: int) -> int:
-    """The step, from 1 to `steps`, of a rate on a scale that ends at `top`; 0 for none."""
+    """A rate's step, from 1 to `steps`, on a scale that ends at `top`; 0 for a rate of 0."""
     if rate <= 0:
         return 0
     return max(1, steps - int(-log10(rate / top) * steps / _DECADES))
 
 
 def ceiling(rates: Sequence[Sequence[float]]) -> float:
-    """The power of ten that no rate exceeds: a scale that moves seldom."""
+    """The smallest power of ten that no rate exceeds, so that the scale seldom changes."""
     most = max([max(row, default=0.0) for row in rates], default=0.0)
     return float(10.0 ** ceil(log10(most) - 1e-9)) if most > 0 else 1.0
 
 
 def heat_lines(
-    heat: Heat, spec: str, scale: Scale, width: int, height: int, look: Look
+    heat: Heat, spec: str, scale: Scale, width: int, height: int, theme: Theme
 ) -> list[Line]:
-    """The heatmap in exactly `height` lines: a title with the colours' meaning, rows, axis."""
+    """The heatmap in exactly `height` lines: a title with the colour scale, the rows, the axis."""
     cells, rows = width - LABEL - 2, height - 2
     step = -(-(scale.high - scale.low) // rows)
     low = max(0, scale.low - (rows * step - (scale.high - scale.low)) // 2)
@@ -163,18 +163,18 @@ def heat_lines(
     rates = heat.rates(spec, first, low, step, rows)
     top = ceiling(rates)
     labels = dict(shown.labels(rows))
-    lines: list[Line] = [_title(heat, top, width, look)]
+    lines: list[Line] = [_title(heat, top, width, theme)]
     for row in range(rows - 1, -1, -1):
         text = labels.get(row, "")
-        side = look.glyphs.notch if text else look.glyphs.wall
+        side = theme.glyphs.notch if text else theme.glyphs.wall
         label = (" " + fit(text, LABEL, right=True), "dim")
-        lines.append((label, (side, "dim"), *_cells(rates[row], top, look)))
-    lines.append(((" " * (LABEL + 1), ""), *_time_axis(heat, first, end, cells, look)))
+        lines.append((label, (side, "dim"), *_cells(rates[row], top, theme)))
+    lines.append(((" " * (LABEL + 1), ""), *_time_axis(heat, first, end, cells, theme)))
     return lines
 
 
-def _cells(rates: Sequence[float], top: float, look: Look) -> list[Span]:
-    steps = look.heat
+def _cells(rates: Sequence[float], top: float, theme: Theme) -> list[Span]:
+    steps = theme.heat
     out: list[Span] = []
     for rate in rates:
         at = level(rate, top, len(steps))
@@ -186,12 +186,12 @@ def _cells(rates: Sequence[float], top: float, look: Look) -> list[Span]:
     return out
 
 
-def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
+def _title(heat: Heat, top: float, width: int, theme: Theme) -> Line:
     seconds = heat.moments[-1].seconds if heat.moments else 1.0
     low = top / 10**_DECADES
     legend: list[Span] = [
         (f"calls/s {low:g} " if low < 1 else f"calls/s {fmt_count(int(low))} ", "dim"),
-        *look.heat,
+        *theme.heat,
         (f" {fmt_count(int(top)) if top >= 1 else f'{top:g}'}", "dim"),
     ]
     for words in (f" over time, a column is {fmt_seconds(seconds)} s", " over time", ""):
@@ -201,9 +201,9 @@ def _title(heat: Heat, top: float, width: int, look: Look) -> Line:
     return (("", ""),)
 
 
-def _time_axis(heat: Heat, first: int, end: int, cells: int, look: Look) -> list[Span]:
-    """The axis, with the clock every so many columns: it moves only when they do."""
-    glyphs = look.glyphs
+def _time_axis(heat: Heat, first: int, end: int, cells: int, theme: Theme) -> list[Span]:
+    """The time axis; its times belong to fixed columns, so it moves only with them."""
+    glyphs = theme.glyphs
     axis = [glyphs.rule] * cells
     start = heat.tick - len(heat.moments)
     for tick in range(-(-first // CLOCK) * CLOCK, end, CLOCK):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the last estimate of a target that is attached in bursts until there is another.
+"""Keeps the last estimate of a target that is attached in bursts until the next estimate.
 
-A short interval may have no burst in it. What is shown then is what the newest bursts told.
+A short interval may contain no burst; the pane then shows the newest burst's result.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from probes.core.sample import Estimate
 from probes.latency.sample import LatencySample, Target
 
 LONGEST = 8.0
-"""Seconds for which an estimate is shown: bursts come more often than that."""
+"""Seconds that an estimate stays valid; bursts come more often than that."""
 
 
 class _Before(NamedTuple):
-    """What was known of a target before its newest bursts, and when those were seen."""
+    """A target's state before its newest bursts, and the time when those appeared."""
 
     at: float
     target: Target
@@ -28,19 +28,20 @@ class _Before(NamedTuple):
 
 
 class Held:
-    """By target, what was known before its newest bursts."""
+    """Each target's state before its newest bursts."""
 
     def __init__(self) -> None:
         self._before: dict[str, _Before] = {}
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all states."""
         self._before.clear()
 
     def before(self, was: LatencySample, sample: LatencySample, now: float) -> LatencySample:
-        """`was`, but of targets without a burst since then as they were before their last ones.
+        """Return `was` with each target that has had no burst since then replaced by its earlier
+        state.
 
-        `now` are the monotonic seconds of `sample`.
+        `now` is the monotonic time of `sample` in seconds.
         """
         older: list[tuple[str, _Before]] = []
         for spec, target in sample.targets.items():
@@ -68,7 +69,7 @@ class Held:
 
 
 def _goes_on(kept: _Before, target: Target) -> bool:
-    """Whether the same target had bursts since: neither time nor its counts went back."""
+    """True if the same target has had further bursts: its time and counts have not decreased."""
     same = kept.target.began == target.began
     return same and duty_between(kept.target.duty, target.duty) is not None
 
@@ -80,7 +81,7 @@ def _of(spec: str, table: Mapping[Any, Estimate]) -> Mapping[Any, Estimate]:
 def _instead(
     table: Mapping[Any, Estimate], specs: set[str], kept: list[Mapping[Any, Estimate]]
 ) -> dict[Any, Estimate]:
-    """A table with older rows of these targets."""
+    """Return a table with the older rows of these targets."""
     out = {key: n for key, n in table.items() if key[0] not in specs}
     for rows in kept:
         out |= rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations of one interval as columns over a logarithmic axis, percentiles marked on it."""
+"""The durations of an interval as columns over a logarithmic axis, with percentile marks."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from probes.latency.view import TargetRow
 from tui.panes.scale import Scale, spread
 from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fit
-from tui.shared.theme import Look, graph, nice_ceiling
+from tui.shared.theme import Theme, graph, nice_ceiling
 
 LABEL = 5
-"""Cells for a label left of the axis."""
+"""Cells for a label on the left of the axis."""
 LEAST_ROWS = 5
-"""Two rows of columns, the title, the axis and its labels."""
+"""Least lines: two rows of columns, the title, the axis and its labels."""
 
 
 def histogram_lines(
-    row: TargetRow, scale: Scale, title: Sequence[Span], width: int, height: int, look: Look
+    row: TargetRow, scale: Scale, title: Sequence[Span], width: int, height: int, theme: Theme
 ) -> list[Line]:
-    """The histogram in exactly `height` lines, its title among them."""
+    """The histogram in exactly `height` lines, including its title."""
     cells, rows = width - LABEL - 2, height - 3
     counts = spread(row.spent.buckets, scale, cells)
     whole = row.spent.n or 1
     shares: list[float | None] = [100 * count / whole for count in counts]
     top = nice_ceiling(max([share or 0.0 for share in shares], default=1.0))
-    wall = look.glyphs.wall
+    wall = theme.glyphs.wall
     lines: list[Line] = [tuple(title)]
-    for at, drawn in enumerate(graph(shares, cells, rows, look.glyphs)):
+    for at, drawn in enumerate(graph(shares, cells, rows, theme.glyphs)):
         label = f"{top:g}%" if at == 0 and row.spent.n else ""
-        side = look.glyphs.notch if label else wall
+        side = theme.glyphs.notch if label else wall
         lines.append((_label(label), (side, "dim"), (drawn, "graph")))
-    lines.append((_label(""), *_axis(row, scale, cells, look)))
+    lines.append((_label(""), *_axis(row, scale, cells, theme)))
     lines.append((_label(""), (" ", ""), *_labels(scale, cells)))
     return lines
 
@@ -41,9 +41,9 @@ def _label(text: str) -> Span:
     return (" " + fit(text, LABEL, right=True), "dim")
 
 
-def _axis(row: TargetRow, scale: Scale, cells: int, look: Look) -> list[Span]:
-    """The axis with its ticks; a percentile's mark stands at its cell, its name behind it."""
-    glyphs = look.glyphs
+def _axis(row: TargetRow, scale: Scale, cells: int, theme: Theme) -> list[Span]:
+    """The axis with ticks; each percentile has a mark at its cell and its name behind the mark."""
+    glyphs = theme.glyphs
     axis = [(glyphs.rule, "dim")] * cells
     for cell, _ in scale.labels(cells, gap=2):
         axis[cell] = (glyphs.tick, "dim")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latency pane: targets, the spread of the selected one's durations, who is behind it.
+"""The latency pane: targets, the durations of the selected target, and the processes behind it.
 
-Its numbers are those of `probes.core.delta.latency_view`, divided by the interval's length.
+Its figures are those of `probes.latency.view.latency_view`, divided by the interval's length.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from tui.shared.text import fmt_count, fmt_ns, safe, shorten
 from tui.shared.theme import bar
 
 NEARLY = 0.01
-"""The part of an interval's calls that a row of those not listed is not worth."""
+"""The row of unlisted processes is omitted below this fraction of an interval's calls."""
 LINGER = 10
-"""Intervals for which a process that went quiet keeps its row, so that rows do not flicker."""
+"""Intervals that an idle process keeps its row, so that rows do not flicker."""
 SIDE = 64
-"""Columns that drawings need to stand beside the table."""
+"""Columns from which drawings stand beside the table."""
 DRAWN, NARROW = 14, 36
-"""Lines and columns with which a pane has room for drawings."""
+"""Lines and columns from which the pane has drawings."""
 VIEWS = ("both", "histogram", "heatmap", "table")
 
 
 class LatencyPane(Pane):
-    """How long functions take."""
+    """The latency of functions and other targets."""
 
     name = "latency"
     weight = 6
@@ -72,13 +72,13 @@ class LatencyPane(Pane):
         self.processes = self._process_table()
 
     def _behind_columns(self, by_text: bool | None = None) -> list[Column[Behind]]:
-        """Columns of what is behind the target drilled into, or of texts or none."""
+        """The columns for the processes or texts behind the selected target."""
         shape: Column[Behind] = Column("", BAR, self._bar, right=False, drop=2)
         row = self.selected() if by_text is None else None
         target = row.target if row is not None else None
         texts = target.target.by_text if target is not None else bool(by_text)
         estimated = target is not None and target.target.duty is not None
-        return behind_columns(shape, texts, self.look.glyphs.within if estimated else "")
+        return behind_columns(shape, texts, self.theme.glyphs.within if estimated else "")
 
     def _process_table(self, by_text: bool = False) -> Table[Behind]:
         return Table(
@@ -90,8 +90,8 @@ class LatencyPane(Pane):
         )
 
     def _bar(self, row: Behind) -> Span:
-        drawn = self.look.drawings
-        return (bar(row.share or 0.0, BAR, self.look.glyphs), "bar") if drawn else ("", "")
+        drawn = self.theme.drawings
+        return (bar(row.share or 0.0, BAR, self.theme.glyphs), "bar") if drawn else ("", "")
 
     # -- what is shown ----------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class LatencyPane(Pane):
         """Add a column to the heatmap."""
         sample, was = self._samples(before, after)
         if sample is None or was is None:
-            # Without a Sample before, the counts may be of a longer time than one interval.
+            # Without an earlier Sample, the counts may cover more than one interval.
             self.drawings.heat.gap(after)
         else:
             spent = {spec: each.buckets for spec, each in target_spent(was, sample).items()}
@@ -127,7 +127,7 @@ class LatencyPane(Pane):
     def _samples(
         self, before: Frame | None, after: Frame
     ) -> tuple[LatencySample | None, LatencySample | None]:
-        """The probe's own Samples, the newer one first; None where it was not on."""
+        """The probe's Samples, the newer one first; None where the probe was off."""
         new = after.samples.get(self.name)
         old = before.samples.get(self.name) if before is not None else None
         return (
@@ -141,7 +141,7 @@ class LatencyPane(Pane):
         return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
-        """Forget the heatmap, its axes and quiet rows."""
+        """Drop the heatmap, its axes and idle rows."""
         super().reset()
         self.drawings.clear()
         self._quiet.clear()
@@ -152,7 +152,7 @@ class LatencyPane(Pane):
         if view is None:
             return
         rows = [Row(t, t.seconds, t.target.spec in self._removing) for t in view.targets]
-        self.table.set_columns(target_columns(rows, self.look.glyphs.within))
+        self.table.set_columns(target_columns(rows, self.theme.glyphs.within))
         self.table.filter = "" if self.drilled else self.filter
         self.table.feed(rows)
         if self.drilled is not None:
@@ -164,7 +164,7 @@ class LatencyPane(Pane):
         found = view.behind(spec)
         target = next(row for row in view.targets if row.target.spec == spec)
         rest = view.unlisted(target)
-        # Rows and histograms are read one after the other: a few calls are in one of them only.
+        # Rows and histograms are read one after the other, so a few calls are in only one of them.
         least = 0.0 if view.seconds > 1.5 * self.interval else NEARLY * (target.count or 0)
         self.unlisted = rest / target.seconds if found and rest > least else 0.0
         timed = any(row.total for row in found)
@@ -196,11 +196,11 @@ class LatencyPane(Pane):
         return rows
 
     def crumbs(self) -> list[str]:
-        """The target drilled into."""
+        """The target that is drilled into."""
         return [] if self.drilled is None else [shorten(safe(label(self.drilled)), 40, "...")]
 
     def headline(self) -> list[Span]:
-        """Targets and calls a second, and what is incomplete about them."""
+        """Targets and calls per second, and notes on incomplete figures."""
         view = self.view
         if view is None:
             return []
@@ -222,7 +222,7 @@ class LatencyPane(Pane):
         if self.drilled is not None and self.unlisted:
             out.append((f"  not listed {fmt_count(self.unlisted)}/s", "warn"))
         if self.sample is not None and self.sample.given_up is not None:
-            # What it does without before why: a title is cut between figures.
+            # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in safe(self.sample.given_up).split(": ")]
         for word, count in (
             ("missed", sum([row.missed / row.seconds for row in view.targets])),
@@ -234,16 +234,16 @@ class LatencyPane(Pane):
 
     @property
     def _estimated(self) -> bool:
-        """Whether any of the calls are estimates."""
+        """True if any number of calls is an estimate."""
         return self.view is not None and any(row.estimated for row in self.view.targets)
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
-        """The table, and beside or below it what the selected target's durations look like."""
+        """The table, with the selected target's durations beside or below it."""
         view, row = self.view, self.selected()
         if view is None:
             return []
         notes = self._notes(row, height)
-        drawn = self.look.drawings and self.shows != "table"
+        drawn = self.theme.drawings and self.shows != "table"
         if row is None or not drawn or height < DRAWN or width < NARROW:
             if focused and row is not None:
                 notes = why_lines(row, width)[: height // 3] or notes
@@ -251,32 +251,32 @@ class LatencyPane(Pane):
         rows = max(len(self.table.rows), len(self.processes.rows) if self.drilled else 0, 1)
         upper = max(6, height * 2 // 5)
         beside = min(self.table.needs(), max(PAIR, width - SIDE - 1))
-        # A table that is all seen above the drawings leaves them more room than one beside.
+        # A table that fits completely above the drawings leaves more columns for them.
         if width - beside > SIDE and 1 + rows + len(notes) > upper:
             left = self._table(beside, height, notes, focused)
-            right = self.drawings.lines(row, self.shows, (width - beside - 1, height), self.look)
-            return side_by_side(left, right, beside, height, self.look)
+            right = self.drawings.lines(row, self.shows, (width - beside - 1, height), self.theme)
+            return side_by_side(left, right, beside, height, self.theme)
         upper = min(1 + rows + len(notes), upper)
         lines = self._table(width, upper, notes, focused)
         lines += [()] * (upper - len(lines))
-        return lines + self.drawings.lines(row, self.shows, (width, height - upper), self.look)
+        return lines + self.drawings.lines(row, self.shows, (width, height - upper), self.theme)
 
     def selected(self) -> Row | None:
-        """The target that is drawn: the one drilled into, else the one under the cursor."""
+        """The target to draw: the one that is drilled into, else the one under the cursor."""
         if self.drilled is None:
             return self.table.current()
         return next((row for row in self.table.rows if row.spec == self.drilled), None)
 
     def _table(self, width: int, height: int, notes: list[Line], focused: bool) -> list[Line]:
         table = self.processes if self.drilled is not None else self.table
-        return table.lines(width, height - len(notes), self.look, focused) + notes
+        return table.lines(width, height - len(notes), self.theme, focused) + notes
 
     def _notes(self, row: Row | None, height: int) -> list[Line]:
-        """What the marks mean, and what the probe says of itself."""
+        """Explanations of the marks, and the probe's own messages."""
         notes = file_notes(row, self.source is not None and self.source.live)
         notes += partly_timed(row)
         if row is not None and row.is_value:
-            notes.append(((" values, no durations: time/s is their sum a second", "dim"),))
+            notes.append(((" values, not durations: time/s is their sum per second", "dim"),))
         near = [row] if row is not None and row.is_near else []
         if self.drilled is None:
             near += [other for other in self.table.rows if other.is_near]
@@ -295,11 +295,11 @@ class LatencyPane(Pane):
 
     @property
     def drills(self) -> bool:
-        """A process holds nothing further."""
+        """True for a target; a process has no further level."""
         return super().drills and self.drilled is None
 
     def enter(self) -> bool:
-        """From a target to the processes behind it."""
+        """Drill down from a target to the processes behind it."""
         row = self.table.current()
         if self.drilled is not None or row is None or row.target.target.state != "on":
             return False
@@ -310,7 +310,7 @@ class LatencyPane(Pane):
         return True
 
     def back(self) -> bool:
-        """Back to the targets."""
+        """Return to the targets."""
         if self.drilled is None:
             return False
         self.table.selected = self.drilled
@@ -319,35 +319,35 @@ class LatencyPane(Pane):
         return True
 
     def select(self, row: str) -> None:
-        """Put the cursor on the target of this spec, as soon as there is one."""
+        """Move the cursor to the target with this spec as soon as it exists."""
         self.drilled = None
         self.table.selected = row
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column, or the other way round."""
+        """Sort by the next column, or reverse the order."""
         if self.drilled is not None:
             self.processes.sort(reverse)
         else:
             self.table.sort(reverse)
 
     def set_filter(self, text: str) -> None:
-        """Filter the table in view: targets by spec and mechanism, processes by name and pid."""
+        """Filter the shown table: targets by spec and mechanism, processes by name and pid."""
         super().set_filter(text)
         self._feed()
 
     def selected_pid(self) -> int | None:
-        """The process under the cursor."""
+        """The process id under the cursor."""
         behind = self.processes.current() if self.drilled is not None else None
         return None if behind is None else behind.process.pid
 
     def hints(self) -> list[tuple[str, str]]:
-        """a, d and v."""
+        """The keys a, d and v."""
         remove = [("d", "remove")] if self.drilled is None and self.table.rows else []
         follow = [("a", "follow file")] if self._can_follow() else []
         return [*follow, *remove, ("v", "view")]
 
     def options(self) -> list[tuple[str, str]]:
-        """What a (where it does something), d and v do."""
+        """Palette entries for a (if it applies), d and v."""
         follow = ("a", "Latency: follow the file that replaced the selected target's")
         return [
             *([follow] if self._can_follow() else []),
@@ -356,7 +356,8 @@ class LatencyPane(Pane):
         ]
 
     def press(self, key: str) -> bool:
-        """d, delete and backspace remove the selected target, a follows its file, v is the view."""
+        """d, delete and backspace remove the selected target; a follows its file; v changes the
+        view."""
         if key in ("d", "delete", "backspace"):
             return self._remove()
         if key == "a":
@@ -371,7 +372,7 @@ class LatencyPane(Pane):
         return row is not None and row.target.target.file == "replaced"
 
     def _follow(self) -> bool:
-        """Attach the selected target to the file that its path leads to now."""
+        """Attach the selected target to the file that its path names now."""
         row = self.selected()
         if row is None or self.source is None or not self._can_follow():
             return False

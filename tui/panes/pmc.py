@@ -23,7 +23,7 @@ from probes.pmc.events import CUSTOM, MODES, SETS
 from probes.pmc.sample import PmcSample
 from probes.pmc.view import PmcView, TaskRow, pmc_view
 from tui.panes import cpu_strip, pmc_detail
-from tui.panes.asked_options import Asked
+from tui.panes.asked_options import RequestedOptions
 from tui.panes.base import Pane
 from tui.panes.pmc_columns import (
     IPC,
@@ -42,11 +42,11 @@ from tui.shared.styled_lines import Line, Span
 from tui.shared.text import fmt_count, fmt_within, safe, wrap
 
 LINGER = 10
-"""Intervals for which a process that does not run keeps its row, and marks their column."""
+"""Intervals that an idle process keeps its row, and that marks keep their column."""
 BUSIEST = 500
-"""Processes in the table while it is sorted by use: nobody scrolls further down."""
+"""Most processes in the table while it is sorted by use."""
 DRAWN = 16
-"""Lines from which a pane has room for graphs."""
+"""Lines from which the pane has graphs."""
 MODE_WORDS = {"all": "user+kernel", "user": "user only", "kernel": "kernel only"}
 
 
@@ -71,33 +71,33 @@ class PmcPane(Pane):
         self.hidden = 0
         self._marks = 0
         self._own_events = False
-        self._asked = Asked()
+        self._requested = RequestedOptions()
         self._quiet: dict[int, tuple[int, str]] = {}
         self._tables: dict[bool, Table[Row]] = {}
         self.items = pmc_detail.table()
 
     # -- what is shown ----------------------------------------------------------------
 
-    def tick(self, before: Frame | None, after: Frame) -> None:
+    def tick(self, before: Frame | None, next_choice: Frame) -> None:
         """Add the interval's figures to the graphs."""
         self._newest = None
-        sample, was = self._samples(before, after)
+        sample, was = self._samples(before, next_choice)
         if sample is None:
-            self.past.gap(after)
+            self.past.gap(next_choice)
             return
-        passed = seconds_between(before, after)
+        passed = seconds_between(before, next_choice)
         view = pmc_view(was, sample, counted_seconds(was, sample, passed))
         self._newest = (before, view)
-        # Without a Sample before, the counts may be of a longer time than one interval.
+        # Without an earlier Sample, the counts may cover more than one interval.
         if was is not None and was.state == "on" and was.generation == sample.generation:
-            self.past.add(after, view)
+            self.past.add(next_choice, view)
         else:
-            self.past.gap(after)
+            self.past.gap(next_choice)
 
-    def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
-        """Compute the window's counts and feed the table in view."""
-        super().show(since, after, passed)
-        sample, was = self._samples(since, after)
+    def show(self, since: Frame | None, next_choice: Frame, passed: float = 0.0) -> None:
+        """Compute the window's counts and update the shown table."""
+        super().show(since, next_choice, passed)
+        sample, was = self._samples(since, next_choice)
         if sample is None:
             self.view = None
             return
@@ -105,21 +105,21 @@ class PmcPane(Pane):
         if passed and newest is not None and newest[0] is since:
             view = newest[1]
         else:
-            seconds = counted_seconds(was, sample, seconds_between(since, after))
+            seconds = counted_seconds(was, sample, seconds_between(since, next_choice))
             view = pmc_view(was, sample, seconds)
         self.view = view
         if passed:
-            self._asked.shown({"set": sample.event_set, "mode": sample.mode})
+            self._requested.update({"set": sample.event_set, "mode": sample.mode})
         self._own_events |= sample.event_set not in SETS
         scaled = any(count.scaled for count in view.machine.counts.values())
         self._marks = LINGER if scaled else max(0, self._marks - (passed > 0))
         self._feed(aged=passed > 0)
 
     def _samples(
-        self, before: Frame | None, after: Frame
+        self, before: Frame | None, next_choice: Frame
     ) -> tuple[PmcSample | None, PmcSample | None]:
-        """The probe's own Samples, the newer one first: None unless it is on."""
-        new = after.samples.get(self.name)
+        """The probe's Samples, the newer one first; None unless the probe is on."""
+        new = next_choice.samples.get(self.name)
         old = before.samples.get(self.name) if before is not None else None
         return (
             new if isinstance(new, PmcSample) and new.state == "on" else None,
@@ -132,22 +132,22 @@ class PmcPane(Pane):
         return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
-        """Forget the past and quiet rows."""
+        """Drop the graphs and idle rows."""
         super().reset()
         self.past.clear()
         self._quiet.clear()
 
     @property
     def table(self) -> Table[Row]:
-        """The processes: sorted by cycles where those are counted, else by time on CPUs."""
+        """The table of processes, sorted by cycles if they are counted, else by CPU time."""
         sample = self.sample
         assert isinstance(sample, PmcSample)
         if sample.hardware not in self._tables:
-            shown = columns(sample, False)
-            sort = first_sort(shown, sample.hardware)
+            update = columns(sample, False)
+            sort = first_sort(update, sample.hardware)
             empty = "no process ran in this interval"
             self._tables[sample.hardware] = Table(
-                shown, lambda row: row.number, words, sort=sort, empty=empty
+                update, lambda row: row.number, words, sort=sort, empty=empty
             )
         return self._tables[sample.hardware]
 
@@ -165,23 +165,24 @@ class PmcPane(Pane):
             self.items.filter = self.filter
             self.items.feed(pmc_detail.items(row, view))
         table = self.table
-        shown = view.processes[: self._most(view)]
-        self.hidden = len(view.processes) - len(shown)
-        rows = [Row(task, view) for task in shown] + self._resting(view, aged)
+        update = view.processes[: self._most(view)]
+        self.hidden = len(view.processes) - len(update)
+        rows = [Row(task, view) for task in update] + self._resting(view, aged)
         estimated = view.duty is not None
         table.set_columns(columns(view.sample, self._marks > 0, estimated))
         table.filter = self.filter if self.drilled is None else ""
         table.feed(rows)
 
     def _most(self, view: PmcView) -> int | None:
-        """How many of the busiest are enough: all, where another order or a text is asked for."""
+        """Most rows of the busiest processes; None (all) for another order or a text filter."""
         table = self.table
         by_use = table.sort_by == first_sort(table.columns, view.sample.hardware)
         return BUSIEST if by_use and not table.reverse and not self.filter else None
 
     def _resting(self, view: PmcView, aged: bool) -> list[Row]:
-        """Rows of processes that ran a moment ago, so that rows do not flicker; none of them
-        where more ran than are shown: the screen would wait for rows that it has no place for.
+        """Rows of processes that ran recently, so that rows do not flicker.
+
+        Empty if more processes ran than the table shows: there is no line left for idle ones.
         """
         if len(view.processes) > BUSIEST:
             self._quiet = {}
@@ -198,11 +199,11 @@ class PmcPane(Pane):
         return out
 
     def crumbs(self) -> list[str]:
-        """The process drilled into."""
+        """The process that is drilled into."""
         return [] if self.drilled is None else [f"{self.drilled.comm} {self.drilled.pid}"]
 
     def headline(self) -> list[Span]:
-        """What is counted, for how much of the time, and what that says of the machine."""
+        """The counted events, the share of time that they ran, and the machine's figures."""
         view = self.view
         if view is None:
             return []
@@ -226,30 +227,30 @@ class PmcPane(Pane):
         error = machine.error(SWITCHES, view.duty)
         if error is not None and view.duty is not None:
             off = fmt_within(error * factor(view.duty), machine.switches)
-            out.append((f" {self.look.glyphs.within}{off}", "dim"))
+            out.append((f" {self.theme.glyphs.within}{off}", "dim"))
         if sample.given_up is not None:
-            # What it does without before why: a title is cut between figures.
+            # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in sample.given_up.split(": ")]
         if view.unattributed:
             out.append((f"  no process {fmt_count(view.unattributed / view.seconds)}/s", "warn"))
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
-        """CPUs, graphs where there is room, the table, what is to be noted."""
+        """The CPUs, the graphs if they fit, the table and the notes."""
         view = self.view
         if view is None:
             return []
         notes = self._notes(view, width)[: height // 6] if height > 7 else []
         if self.drilled is not None:
             return self._one_process(view, width, height, focused)
-        lines = cpu_strip.strip(view, width, cpu_strip.rows_for(height), self.look)
+        lines = cpu_strip.strip(view, width, cpu_strip.rows_for(height), self.theme)
         if height >= DRAWN:
             lines += self._graphs(view, width, height)
         room = height - len(lines) - len(notes)
-        return lines + self.table.lines(width, room, self.look, focused) + notes
+        return lines + self.table.lines(width, room, self.theme, focused) + notes
 
     def _one_process(self, view: PmcView, width: int, height: int, focused: bool) -> list[Line]:
-        """What is derived, a graph where there is room, the counters one by one."""
+        """The derived figures, a graph if it fits, and the counters one by one."""
         row = self.drilled
         ran = row if row is not None and (row.clock or row.switches) else None
         lines = pmc_detail.summary(ran, view, width)[: max(1, height // 3)]
@@ -258,20 +259,20 @@ class PmcPane(Pane):
         mark = note_of_marks(view) if height >= DRAWN else None
         notes: list[Line] = [((" " + mark, "dim"),)] if mark else []
         room = height - len(lines) - len(notes)
-        return lines + self.items.lines(width, room, self.look, focused) + notes
+        return lines + self.items.lines(width, room, self.theme, focused) + notes
 
     def _graphs(self, view: PmcView, width: int, height: int) -> list[Line]:
-        if not self.look.drawings:
+        if not self.theme.drawings:
             return []
         rows = max(4, height // 5) if width < SIDE else max(3, height // 5)
         chosen = self._chosen()
         named = "machine" if chosen is None else f"{self._comm(chosen)} {pid_of(chosen)}"
         who = (named, chosen)
-        safe_who = (safe(who[0], self.look.plain), who[1])
-        return graphs(self.past, view, safe_who, (width, rows), self.look, self.interval)
+        safe_who = (safe(who[0], self.theme.plain), who[1])
+        return graphs(self.past, view, safe_who, (width, rows), self.theme, self.interval)
 
     def _chosen(self) -> int | None:
-        """The process that is drawn, None for the machine: the cursor at rest chooses none."""
+        """The process to draw; None draws the machine, as long as the cursor was not moved."""
         if self.drilled is not None:
             return self.drilled.number
         row = self.table.current() if self.table.selected is not None else None
@@ -283,7 +284,7 @@ class PmcPane(Pane):
         return sample.comms.get(number, "?")
 
     def _notes(self, view: PmcView, width: int) -> list[Line]:
-        """Why there is no hardware, what the mark means, what was left out."""
+        """Notes: the lack of hardware counters, the meaning of the mark, omitted events."""
         sample = view.sample
         notes: list[tuple[str, str]] = []
         if not sample.hardware and sample.reason:
@@ -304,7 +305,7 @@ class PmcPane(Pane):
         return [
             ((" " + line, style),)
             for text, style in notes
-            for line in wrap(safe(text, self.look.plain), max(10, width - 2))
+            for line in wrap(safe(text, self.theme.plain), max(10, width - 2))
         ]
 
     # -- what keys do -------------------------------------------------------------------
@@ -316,11 +317,11 @@ class PmcPane(Pane):
 
     @property
     def drills(self) -> bool:
-        """A counter holds nothing further."""
+        """True for a process; a counter has no further level."""
         return super().drills and self.drilled is None
 
     def enter(self) -> bool:
-        """From a process to its counters, one by one."""
+        """Drill down from a process to its counters."""
         if self.view is None or self.drilled is not None:
             return False
         row = self.table.current()
@@ -333,7 +334,7 @@ class PmcPane(Pane):
         return True
 
     def back(self) -> bool:
-        """Back to the processes."""
+        """Return to the processes."""
         if self.drilled is None:
             return False
         self.drilled = None
@@ -342,7 +343,7 @@ class PmcPane(Pane):
         return True
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column, or the other way round."""
+        """Sort by the next column, or reverse the order."""
         if self.view is None:
             return
         (self.items if self.drilled is not None else self.table).sort(reverse)
@@ -354,27 +355,27 @@ class PmcPane(Pane):
         self._feed()
 
     def selected_pid(self) -> int | None:
-        """The process under the cursor, or the one drilled into."""
+        """The process id under the cursor, or of the process that is drilled into."""
         if self.drilled is not None:
             return self.drilled.pid
         row = self.table.current() if self.view is not None else None
         return None if row is None else row.pid
 
     def hints(self) -> list[tuple[str, str]]:
-        """g and u, where there is something to choose from."""
+        """The keys g and u, if there is a choice."""
         sample = self.sample
         choice = isinstance(sample, PmcSample) and (sample.hardware or self._own_events)
         return [("g", "next set"), ("u", "user/kernel")] if choice else []
 
     def options(self) -> list[tuple[str, str]]:
-        """What g and u do."""
+        """Palette entries for g and u."""
         return [
             ("g", f"PMC: next event set ({', '.join(SETS)})"),
             ("u", "PMC: count user and kernel, user only, or kernel only"),
         ]
 
     def press(self, key: str) -> bool:
-        """g takes the next event set, u the next of user and kernel."""
+        """g selects the next event set; u selects the next of user, kernel or both."""
         sample = self.sample
         if not isinstance(sample, PmcSample) or self.source is None or key not in ("g", "u"):
             return False
@@ -382,7 +383,7 @@ class PmcPane(Pane):
         option, choices, now = (
             ("set", sets, sample.event_set) if key == "g" else ("mode", tuple(MODES), sample.mode)
         )
-        choice = self._asked.after(option, choices, now)
+        choice = self._requested.next_choice(option, choices, now)
         self.source.set_option(self.name, option, choice)
-        self._asked.ask(option, choice, now)
+        self._requested.request(option, choice, now)
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of the PMC pane: what each event set is read for, rules of thumb, columns."""
+"""The PMC pane's figures: the metrics of each event set, thresholds, table columns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from tui.shared.text import UNKNOWN, fmt_count, fmt_ns, fmt_percent, fmt_within
 
 FAULTS = ("page-faults", "major-faults")
 FIXED = ("cycles", "instructions", *FAULTS)
-"""Events that have columns of their own, or none, in every set."""
+"""Events with a column of their own, or none, in every set."""
 
 
-class Thumb(NamedTuple):
-    """A rule of thumb: beyond `warn` look, beyond `bad` it is a problem; `why` it is."""
+class Threshold(NamedTuple):
+    """A threshold: a value beyond `warn` deserves a look, one beyond `bad` is a problem.
+
+    `why` is the explanation.
+    """
 
     warn: float
     bad: float
@@ -29,7 +32,7 @@ class Thumb(NamedTuple):
     low: bool = False
 
     def style(self, value: float | None) -> str:
-        """The colour of a value."""
+        """The style of a value."""
         if value is None:
             return "dim"
         if self.low:
@@ -37,15 +40,17 @@ class Thumb(NamedTuple):
         return "bad" if value > self.bad else "warn" if value > self.warn else "text"
 
 
-IPC = Thumb(1.0, 0.5, "IPC under 0.5: the CPU waits more than it works, look for stalls", low=True)
-PLAIN = Thumb(float("inf"), float("inf"), "")
+IPC = Threshold(
+    1.0, 0.5, "IPC under 0.5: the CPU waits more than it works, look for stalls", low=True
+)
+PLAIN = Threshold(float("inf"), float("inf"), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure made of events: its column's `head`, a graph's `title`, how it is computed.
+    """A figure computed from events: its column's `head`, its graph's `title`, its formula.
 
-    `value` gets an interval's counters and its seconds. All `events` must be counted.
+    `value` takes an interval's counters and its seconds. All `events` must be counted.
     """
 
     head: str
@@ -53,7 +58,7 @@ class Metric:
     events: tuple[str, ...]
     value: Callable[[Counters, float], float | None]
     show: Callable[[float | None], str]
-    thumb: Thumb = PLAIN
+    threshold: Threshold = PLAIN
 
 
 def fmt_small(value: float | None) -> str:
@@ -66,26 +71,26 @@ def fmt_small(value: float | None) -> str:
 
 
 def fmt_share(value: float | None) -> str:
-    """A share of 1 as a percentage."""
+    """A fraction as a percentage."""
     return fmt_percent(value, 1.0)
 
 
-def per_ki(head: str, event: str, thumb: Thumb = PLAIN) -> Metric:
-    """How often an event happens in 1000 instructions."""
+def per_ki(head: str, event: str, threshold: Threshold = PLAIN) -> Metric:
+    """Events per 1000 instructions."""
     title = f"{event} per 1000 instructions"
     return Metric(
-        head, title, (event, "instructions"), lambda c, s: c.per_ki(event), fmt_small, thumb
+        head, title, (event, "instructions"), lambda c, s: c.per_ki(event), fmt_small, threshold
     )
 
 
-def share(head: str, event: str, of: str, thumb: Thumb = PLAIN) -> Metric:
-    """The share of events `of` that were this one."""
+def share(head: str, event: str, of: str, threshold: Threshold = PLAIN) -> Metric:
+    """The fraction of the events `of`."""
     title = f"{event} of {of}"
-    return Metric(head, title, (event, of), lambda c, s: c.ratio(event, of), fmt_share, thumb)
+    return Metric(head, title, (event, of), lambda c, s: c.ratio(event, of), fmt_share, threshold)
 
 
 def rate(head: str, event: str) -> Metric:
-    """How often an event happens a second."""
+    """Events per second."""
 
     def value(counters: Counters, seconds: float) -> float | None:
         count = counters.count(event)
@@ -94,11 +99,11 @@ def rate(head: str, event: str) -> Metric:
     return Metric(head, f"{event} a second", (event,), value, fmt_count)
 
 
-CACHE = Thumb(5.0, 20.0, "over 20 cache misses per 1000 instructions: memory is the limit")
-BRANCHES = Thumb(0.03, 0.08, "over 8 % of branches mispredicted: unpredictable data or code")
-FRONT = Thumb(0.2, 0.4, "front end stalled over 40 %: code does not come in fast enough")
-BACK = Thumb(0.3, 0.6, "back end stalled over 60 %: waits for memory or for execution units")
-TLB = Thumb(1.0, 5.0, "over 5 dTLB misses per 1000 instructions: try huge pages")
+CACHE = Threshold(5.0, 20.0, "over 20 cache misses per 1000 instructions: memory is the limit")
+BRANCHES = Threshold(0.03, 0.08, "over 8 % of branches mispredicted: unpredictable data or code")
+FRONT = Threshold(0.2, 0.4, "front end stalled over 40 %: code does not come in fast enough")
+BACK = Threshold(0.3, 0.6, "back end stalled over 60 %: waits for memory or for execution units")
+TLB = Threshold(1.0, 5.0, "over 5 dTLB misses per 1000 instructions: try huge pages")
 METRICS: dict[str, tuple[Metric, ...]] = {
     "base": (
         per_ki("miss/ki", "cache-misses", CACHE),
@@ -129,7 +134,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
 
 
 def metrics(sample: PmcSample) -> list[Metric]:
-    """The figures of this set of which everything is counted."""
+    """The metrics of this event set whose events are all counted."""
     known = METRICS.get(sample.event_set)
     if known is None:
         own = [event for event in sample.events if event not in FIXED]
@@ -138,12 +143,12 @@ def metrics(sample: PmcSample) -> list[Metric]:
 
 
 def advice(row: Counters, view: PmcView) -> list[str]:
-    """What the rules of thumb have to say of a process."""
+    """The advice for a process, from the thresholds that it exceeds."""
     out = [IPC.why] if row.ipc is not None and row.ipc < IPC.bad else []
     return out + [
-        metric.thumb.why
+        metric.threshold.why
         for metric in metrics(view.sample)
-        if metric.thumb.style(metric.value(row, view.seconds)) == "bad"
+        if metric.threshold.style(metric.value(row, view.seconds)) == "bad"
     ]
 
 
@@ -152,7 +157,7 @@ def advice(row: Counters, view: PmcView) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A process in an interval; `quiet` while it has not run lately."""
+    """A process in an interval; `quiet` is True if it has not run recently."""
 
     task: TaskRow
     view: PmcView
@@ -160,7 +165,7 @@ class Row:
 
     @property
     def number(self) -> int:
-        """The number of the process, by which the row is known over time."""
+        """The number that identifies the process over time."""
         return self.task.number
 
     @property
@@ -169,27 +174,27 @@ class Row:
         return self.task.pid
 
     def rate(self, count: float | None) -> float | None:
-        """A count of the interval, a second."""
+        """A count of the interval, per second."""
         return None if count is None else count / self.view.seconds
 
     def mark(self, value: float | None, *quantities: str) -> str:
-        """What stands before a number of which bursts stand for a part."""
+        """The mark before a number that is extrapolated from bursts."""
         return "~" if value and self.task.is_estimated(*quantities) else ""
 
     @property
     def within(self) -> float | None:
-        """How far off the time on a CPU may be, in ns; None where it was counted."""
+        """The uncertainty of the CPU time in ns; None if the time was counted."""
         error, duty = self.task.error(CLOCK, self.view.duty), self.view.duty
         return None if error is None or duty is None else error * factor(duty)
 
 
 def words(row: Row) -> str:
-    """What a text filter searches."""
+    """The text that the filter searches."""
     return f"{row.task.comm} {row.task.pid}"
 
 
 def _marked(text: str, row: Row, marks: bool, *events: str) -> str:
-    """With a mark behind an estimate; its cell is kept free where there are any."""
+    """Add a mark to an estimate; other rows keep the mark's cell free."""
     if not marks:
         return text
     return text + ("*" if text != UNKNOWN and row.task.is_scaled(*events) else " ")
@@ -203,7 +208,7 @@ def _number(
     drop: int = 0,
     of: tuple[str, ...] = (),
 ) -> Column[Row]:
-    """A column of what the kernel itself counts, of these quantities."""
+    """A column of the kernel's own counts of these quantities."""
 
     def cell(row: Row) -> Span:
         found = value(row)
@@ -219,7 +224,7 @@ def _metric_column(metric: Metric, marks: bool, drop: int) -> Column[Row]:
     def cell(row: Row) -> Span:
         found = value(row)
         text = _marked(metric.show(found), row, marks, *metric.events)
-        return (row.mark(found, *metric.events) + text, metric.thumb.style(found))
+        return (row.mark(found, *metric.events) + text, metric.threshold.style(found))
 
     return Column(metric.head, max(6, len(metric.head)) + marks, cell, value, drop=drop)
 
@@ -274,7 +279,7 @@ def _slice(row: Row) -> float | None:
 
 
 def _last_columns() -> list[Column[Row]]:
-    """What is true without any hardware, the most telling last to go."""
+    """The columns that need no hardware counters; the most useful one is dropped last."""
     return [
         _number("wait/s", 6, lambda r: r.rate(r.task.wait), fmt_ns, drop=3, of=(WAIT,)),
         _number("ctx/s", 6, lambda r: r.rate(r.task.switches), drop=4, of=(SWITCHES,)),
@@ -285,7 +290,7 @@ def _last_columns() -> list[Column[Row]]:
 
 
 def _within() -> Column[Row]:
-    """How far off the time on a CPU may be, in per cent of it, while it is estimated."""
+    """The uncertainty of the CPU time in per cent, while it is estimated."""
 
     def cell(row: Row) -> Span:
         off = row.within
@@ -295,9 +300,9 @@ def _within() -> Column[Row]:
 
 
 def columns(sample: PmcSample, marks: bool, estimated: bool = False) -> list[Column[Row]]:
-    """The columns for what this Sample counts; with `marks` there is a cell for them.
+    """The columns for the counters of this Sample; with `marks` each has a cell for the mark.
 
-    While it is `estimated` there is one for how far off it may be, and a cell more for the mark.
+    If the CPU time is `estimated`, there is a column for its uncertainty and a cell for its mark.
     """
     shown = _columns(sample, marks)
     if not estimated:
@@ -328,13 +333,13 @@ def _columns(sample: PmcSample, marks: bool) -> list[Column[Row]]:
 
 
 def first_sort(shown: Sequence[Column[Row]], hardware: bool) -> int:
-    """The column to sort by at first: cycles, else the time on CPUs."""
+    """The initial sort column: cycles, else CPU time."""
     names = [column.name for column in shown]
     return names.index("cyc/s" if hardware and "cyc/s" in names else "cpu")
 
 
 def note_of_marks(view: PmcView) -> str | None:
-    """What the mark means, with the share of the time that the counters ran."""
+    """The explanation of the mark, with the share of time that the counters ran."""
     running = view.machine.running
     if not running or not any(count.scaled for count in view.machine.counts.values()):
         return None
@@ -342,6 +347,6 @@ def note_of_marks(view: PmcView) -> str | None:
 
 
 def never_ran(view: PmcView) -> list[str]:
-    """Events that were wanted and got no counter in the interval."""
+    """Requested events that got no counter in the interval."""
     counts = view.machine.counts
     return [event for event in view.sample.events if event in counts and counts[event].share == 0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One process's counters, a line each, and why those that are missing are missing."""
+"""One process's counters, one per line, with the reason for each missing counter."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tui.shared.text import fmt_count, fmt_ns, fmt_percent, wrap
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A counter of the process: a second, in 1000 instructions, how long it really ran.
+    """A counter of the process: per second, per 1000 instructions, and the share of time it ran.
 
-    `why` says why there is none, or why there is no number.
+    `why` is the reason for a missing counter or number.
     """
 
     name: str
@@ -68,7 +68,7 @@ def _ran(item: Item) -> Span:
 
 
 def items(row: TaskRow, view: PmcView) -> list[Item]:
-    """Everything that is known of a process, then what is not and why."""
+    """All known values of a process, then the missing ones with their reasons."""
     sample = view.sample
     events = sorted(sample.events, key=lambda event: event in FAULTS)
     out = [_event(event, row.counts.get(event), row, view) for event in events]
@@ -101,7 +101,7 @@ def _kept(
     view: PmcView,
     show: Callable[[float | None], str] = fmt_count,
 ) -> Item:
-    """What is no event of perf's: nothing is shared, so nothing is scaled."""
+    """The kernel's own counts, which never share a counter and so are never scaled."""
     if value is None:
         return Item(name, why="this kernel does not keep it")
     instructions = row.count("instructions")
@@ -111,7 +111,7 @@ def _kept(
 
 
 def summary(row: TaskRow | None, view: PmcView, width: int) -> list[Line]:
-    """The derived figures in a line, and what rules of thumb say of them."""
+    """The derived figures in one line, and the advice from their thresholds."""
     if row is None:
         return [((" did not run in this interval", "dim"),)]
     mark = "~" if row.is_estimated(CLOCK) else ""
@@ -122,7 +122,7 @@ def summary(row: TaskRow | None, view: PmcView, width: int) -> list[Line]:
         figures.append(("IPC", mark + fmt_small(row.ipc), IPC.style(row.ipc)))
         for metric in metrics(view.sample):
             value = metric.value(row, view.seconds)
-            figures.append((metric.head, metric.show(value), metric.thumb.style(value)))
+            figures.append((metric.head, metric.show(value), metric.threshold.style(value)))
         if view.sample.mode == "all":
             figures.append(("GHz", fmt_small(view.gigahertz(row)), "text"))
     line: list[Span] = [(" ", "")]

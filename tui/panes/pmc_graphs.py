@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two figures over time, of the machine and of its busiest processes."""
+"""Two figures over time, for the machine and its busiest processes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tui.panes.pmc_columns import fmt_share, fmt_small, metrics
 from tui.panes.rates import OverTime
 from tui.shared.styled_lines import Line, Span, compose, line_width
 from tui.shared.text import fit, fmt_ns
-from tui.shared.theme import Look, graph, nice_ceiling
+from tui.shared.theme import Theme, graph, nice_ceiling
 
 KEPT = 300
-"""Intervals that are remembered: more than a graph has cells."""
+"""Intervals that are kept, more than a graph has cells."""
 FOLLOWED = 64
-"""Processes whose figures are remembered: a selected one is among the busiest."""
+"""Busiest processes whose figures are kept, so that the selected one is usually among them."""
 LABEL = 7
 SIDE = 80
-"""Columns from which the two graphs stand beside each other."""
+"""Columns from which the two graphs stand side by side."""
 
 
 class Figure(NamedTuple):
-    """What a graph is of: its name, how a value is shown, the least that its scale covers."""
+    """A graph's figure: its name, its format, and the least range of its scale."""
 
     name: str
     show: Callable[[float | None], str]
@@ -35,39 +35,39 @@ Pair = tuple[float | None, float | None]
 
 
 class Moment(NamedTuple):
-    """The two figures of one interval, of the machine and by process."""
+    """The two figures of one interval, for the machine and by process."""
 
     machine: Pair
     tasks: Mapping[int, Pair]
 
 
 def _joined(moments: list[Moment | None]) -> Moment | None:
-    """Several intervals as one: means would need the counts, the newest stands for them."""
+    """Merge several intervals: a mean would need the counts, so the newest value is used."""
     return next((moment for moment in reversed(moments) if moment is not None), None)
 
 
 class Past:
-    """What was, as long as the same things were counted."""
+    """The past intervals with the same counted events."""
 
     def __init__(self) -> None:
         self._moments: OverTime[Moment] = OverTime(KEPT, _joined)
         self._kind: tuple[object, ...] = ()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all intervals."""
         self._moments.clear()
 
     def gap(self, frame: Frame) -> None:
-        """Leave a place for an interval in which nothing was counted."""
+        """Add an empty place for an interval without counts."""
         if self._moments.values:
             self._moments.add(frame, None)
 
     def add(self, frame: Frame, view: PmcView) -> None:
-        """Remember an interval; what was counted differently before is forgotten."""
+        """Add an interval; a change of the counted events drops the earlier ones."""
         sample = view.sample
         kind: tuple[object, ...] = (sample.event_set, sample.mode, sample.events)
         if not sample.hardware:
-            kind = ()  # use and wait are the same whatever set was asked for
+            kind = ()  # CPU use and waiting do not depend on the chosen event set
         if kind != self._kind:
             self.clear()
             self._kind = kind
@@ -75,7 +75,7 @@ class Past:
         self._moments.add(frame, Moment(_pair(view.machine, view), tasks), view.seconds)
 
     def of(self, pid: int | None, which: int) -> list[float | None]:
-        """One of the two figures, of a process or of the machine, the oldest first."""
+        """One of the two figures, for a process or the machine, the oldest first."""
         none: Pair = (None, None)
         pairs = [
             none if m is None else m.machine if pid is None else m.tasks.get(pid, none)
@@ -85,7 +85,7 @@ class Past:
 
 
 def figures(view: PmcView) -> tuple[Figure, Figure]:
-    """What the two graphs show: IPC and misses, else use of CPUs and the wait for them."""
+    """The two figures of the graphs: IPC and misses, else CPU use and waiting."""
     if not view.sample.hardware:
         return (
             Figure("CPU use", fmt_share, 0.01),
@@ -113,12 +113,12 @@ def graphs(
     view: PmcView,
     who: tuple[str, int | None],
     size: tuple[int, int],
-    look: Look,
+    theme: Theme,
     interval: float,
 ) -> list[Line]:
-    """Both graphs in `size` (columns, lines) cells, one above the other where it is narrow.
+    """Both graphs in `size` (columns, lines) cells, stacked if the pane is narrow.
 
-    `who` is the name and process id of what is shown.
+    `who` is the name and process id of the shown process.
     """
     width, height = size
     both = figures(view)
@@ -129,12 +129,12 @@ def graphs(
         return [
             line
             for figure, value, many in zip(both, values, rows, strict=True)
-            for line in _one(figure, value, who[0], width, many, look, interval)
+            for line in _one(figure, value, who[0], width, many, theme, interval)
         ]
     half = width // 2
-    left = _one(both[0], values[0], who[0], half, height, look, interval)
-    right = _one(both[1], values[1], who[0], width - half, height, look, interval)
-    return [(*compose(one, half, look.plain), *two) for one, two in zip(left, right, strict=True)]
+    left = _one(both[0], values[0], who[0], half, height, theme, interval)
+    right = _one(both[1], values[1], who[0], width - half, height, theme, interval)
+    return [(*compose(one, half, theme.plain), *two) for one, two in zip(left, right, strict=True)]
 
 
 def _one(
@@ -143,10 +143,10 @@ def _one(
     who: str,
     width: int,
     height: int,
-    look: Look,
+    theme: Theme,
     interval: float,
 ) -> list[Line]:
-    """A line of title and `height` - 1 lines of columns with their scale."""
+    """One title line and `height` - 1 lines of columns with their scale."""
     now = values[-1] if values else None
     title: list[Span] = [(f" {figure.name} ", "dim"), (f"{figure.show(now):<5}", "value")]
     title.append((" " + who, "dim"))
@@ -163,7 +163,7 @@ def _one(
     else:
         title.append((" " * max(1, width - line_width(title) - len(span) - 1) + span, "dim"))
     parts = [None if v is None else v / figure.least for v in shown]
-    drawn = graph(parts, cells, rows, look.glyphs)
+    drawn = graph(parts, cells, rows, theme.glyphs)
     return [
         tuple(title),
         *[

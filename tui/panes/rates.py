@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What graphs draw over time: one place an interval, also where nothing was counted."""
+"""The values of a graph: one place per interval, also for intervals without a count."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 
 def places(last: float | None, frame: Frame, covered: float) -> tuple[int, int]:
-    """How many intervals without a value end with this Frame, and how many with its value.
+    """The number of intervals without a value before this Frame, and the number with its value.
 
-    `last` is the Frame's before, in monotonic seconds; `covered` for how many seconds it counted.
+    `last` is the preceding Frame's time in monotonic seconds; `covered` is the number of seconds
+    that the Frame's value covers.
     """
     passed = frame.interval if last is None else frame.mono - last
     every = max(1, round(passed / frame.interval))
@@ -25,10 +26,10 @@ def places(last: float | None, frame: Frame, covered: float) -> tuple[int, int]:
 
 
 class OverTime(Generic[T]):
-    """The newest `most` values, one for each interval; None where none is known.
+    """The newest `most` values, one per interval; None for an unknown value.
 
-    Intervals without a Frame have a place as well. When the interval changes, older values are
-    put together by `join`, or stand in several places, so that the axis stays one of time.
+    Intervals without a Frame keep a place. When the interval changes, `join` merges older values,
+    or they are repeated, so that the axis stays linear in time.
     """
 
     def __init__(self, most: int, join: Callable[[list[T | None]], T | None]) -> None:
@@ -38,7 +39,7 @@ class OverTime(Generic[T]):
         self._end = 0.0
 
     def add(self, frame: Frame, value: T | None, covered: float = 0.0) -> None:
-        """Put the value of the `covered` seconds that end with a Frame, one interval at least."""
+        """Add a value for the `covered` seconds before a Frame, at least one interval."""
         if self._interval is not None and frame.interval != self._interval:
             self._rescale(self._interval, frame.interval)
         most = self.values.maxlen or 0
@@ -48,11 +49,11 @@ class OverTime(Generic[T]):
         self._interval, self._end = frame.interval, frame.mono
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all values."""
         self.values.clear()
 
     def _rescale(self, old: float, new: float) -> None:
-        """The same values in places of another length."""
+        """Convert the values to places of another length."""
         values = list(self.values)
         most = self.values.maxlen or 0
         if new < old:
@@ -68,6 +69,6 @@ class OverTime(Generic[T]):
 
 
 def mean(values: list[float | None]) -> float | None:
-    """The mean of what is known, None without any."""
+    """The mean of the known values; None without any."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

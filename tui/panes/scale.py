@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A logarithmic axis of durations or values: where a bucket lies on it, and its labels.
+"""A logarithmic axis of durations or values: the position of a bucket, and the labels.
 
 Positions count quarters of a power of two from 1 ns (or 1): 1 us (1000 ns) is at 39.9.
 """
@@ -14,11 +14,11 @@ from typing import NamedTuple
 from probes.core import histogram
 
 OCTAVE = 4
-"""Positions in a power of two."""
+"""Positions per power of two."""
 LEAST = 4 * OCTAVE
-"""The shortest axis: four powers of two, so that there is a label or two on it."""
+"""The shortest axis in positions: four powers of two, which leaves space for a label or two."""
 SLACK = 2 * OCTAVE
-"""Empty space at one end that is left as it is rather than to move everything."""
+"""Unused positions at one end that the axis tolerates before it changes."""
 _SECOND = 10**9
 _UNITS = (("ns", 1), ("us", 10**3), ("ms", 10**6))
 _MAJOR = (
@@ -45,7 +45,7 @@ _VALUES = tuple(
 
 @cache
 def edges() -> tuple[float, ...]:
-    """The position of each bucket's lower end, and after the last of its upper end."""
+    """The position of each bucket's lower end, and of the last bucket's upper end."""
     lows = [histogram.bounds(bucket)[0] for bucket in range(histogram.BUCKETS)]
     ends = [*lows, histogram.bounds(histogram.BUCKETS - 1)[1]]
     return tuple([OCTAVE * log2(max(1, low)) for low in ends])
@@ -53,28 +53,28 @@ def edges() -> tuple[float, ...]:
 
 @cache
 def quarters() -> tuple[int, ...]:
-    """The whole position that the middle of each bucket falls on."""
+    """The integer position of each bucket's middle."""
     ends = edges()
     return tuple([int((ends[at] + ends[at + 1]) / 2) for at in range(histogram.BUCKETS)])
 
 
 class Scale(NamedTuple):
-    """An axis from position `low` to below `high`, of durations or (unit "") plain values."""
+    """An axis from position `low` to below `high`; `unit` is "" for plain values."""
 
     low: int
     high: int
     unit: str = "ns"
 
     def place(self, duration: float, cells: int) -> int:
-        """The cell of a duration in ns (or a value), on an axis of `cells` cells."""
+        """The cell of a duration in ns (or a value) on an axis of `cells` cells."""
         part = (OCTAVE * log2(max(1.0, duration)) - self.low) / (self.high - self.low)
         return max(0, min(cells - 1, int(part * cells)))
 
     def labels(self, cells: int, gap: int = 0) -> list[tuple[int, str]]:
         """Round durations or values as (cell, text), as many as fit.
 
-        With a `gap` the texts stand along the axis with so many blanks between them, without
-        they stand across it and need two cells each.
+        With a `gap`, the texts stand along the axis with that many blanks between them; without it,
+        they stand across the axis and need two cells each.
         """
         major, minor = (_MAJOR, _MINOR) if self.unit else (_VALUES[::3], _VALUES)
         for marks in (sorted({*major, *minor}), major, major[::2]):
@@ -94,7 +94,7 @@ class Scale(NamedTuple):
 
 
 def _apart(labels: list[tuple[int, str]], gap: int) -> list[tuple[int, str]]:
-    """Those labels that leave each other room, from the first on."""
+    """The labels that do not overlap, starting with the first."""
     out: list[tuple[int, str]] = []
     for cell, text in labels:
         needed = (len(out[-1][1]) + gap if gap else 2) if out else 0
@@ -104,10 +104,10 @@ def _apart(labels: list[tuple[int, str]], gap: int) -> list[tuple[int, str]]:
 
 
 def settle(before: Scale | None, low: int, high: int, unit: str = "ns") -> Scale:
-    """An axis that holds the positions from `low` to below `high`, whole powers of two.
+    """An axis for the positions from `low` to below `high`, in whole powers of two.
 
-    It stays as it was `before` while that does, and wastes little: an axis that moved with
-    every duration could not be read.
+    It stays equal to `before` while that fits and wastes little, because an axis that moves with
+    every duration is hard to read.
     """
     low = low // OCTAVE * OCTAVE
     high = -(-high // OCTAVE) * OCTAVE
@@ -123,7 +123,7 @@ def settle(before: Scale | None, low: int, high: int, unit: str = "ns") -> Scale
 
 
 def spread(buckets: Mapping[int, int], scale: Scale, cells: int) -> list[float]:
-    """Counts by cell; a bucket across several cells is shared out among them by length."""
+    """Counts by cell; a bucket across several cells is divided in proportion to its length."""
     out = [0.0] * cells
     ends = edges()
     size = cells / (scale.high - scale.low)

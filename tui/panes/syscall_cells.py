@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A row of the system-call pane, and how its cells are written."""
+"""A row of the system-call pane and the text of its cells."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_within
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of either table, in rates a second.
+    """A row of either table, in rates per second.
 
-    `number` is that of a process (see `probes.core.process_keys`), None for a system call. `within`
-    is how far off the rate may be (see `probes.core.estimates.CONFIDENCE`), None where it was
-    counted.
+    `number` identifies a process (see `probes.core.process_keys`), None for a system call. `within`
+    is the uncertainty of the rate (see `probes.core.estimates.CONFIDENCE`), None if it was counted.
     """
 
     name: str
@@ -33,7 +32,7 @@ class Row:
 
     @property
     def key(self) -> Hashable:
-        """What identifies the row over time."""
+        """The row's identity over time."""
         return self.name if self.number is None else self.number
 
     @property
@@ -43,23 +42,23 @@ class Row:
 
 
 def words(row: Row) -> str:
-    """A row's name, for search and for the path into it."""
+    """A row's name, for the text filter and the drill-down path."""
     return row.name if row.pid is None else f"{row.name} {row.pid}"
 
 
 def rated(value: float, style: str, estimated: bool = False) -> Span:
-    """A rate; none stays in the background, and an estimate has a mark before it."""
+    """A rate; 0 is dim, and an estimate has a mark before it."""
     mark = "~" if estimated and value else ""
     return (mark + fmt_count(float(value)), style if value else "dim")
 
 
 def within(row: Row) -> Span:
-    """How far off an estimated rate may be, in per cent of it."""
+    """The uncertainty of an estimated rate, in per cent of the rate."""
     return ("", "") if row.within is None else (fmt_within(row.within, row.rate), "dim")
 
 
 def errnos(row: Row) -> list[Span]:
-    """The errors a second by name, most frequent first."""
+    """Errors per second by name, the most frequent first."""
     if row.call is None or not row.call.errnos:
         return [("", "")]
     out: list[Span] = []
@@ -80,7 +79,7 @@ def duration(field: str) -> Column[Row]:
 
 
 def maximum(calls: Iterable[CallRow]) -> Column[Row]:
-    """The column of the longest call, wider where one is a bound that no call exceeds."""
+    """The column of the longest call; it is wider if a value is only an upper bound."""
 
     def value(row: Row) -> float | None:
         return row.call.maximum if row.call is not None else None
@@ -93,6 +92,6 @@ def maximum(calls: Iterable[CallRow]) -> Column[Row]:
 
 
 def spent(row: Row) -> float | None:
-    """Nanoseconds a second that all its calls took."""
+    """The total duration of all calls in nanoseconds per second."""
     total = row.call.total if row.call is not None else None
     return None if total is None else total / row.seconds

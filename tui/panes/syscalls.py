@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The system-call pane: by call, by process, and from either into the other.
 
-Its numbers are those of `probes.core.delta.syscall_view`, divided by the interval's length.
+Its figures are those of `probes.syscalls.view.syscall_view`, divided by the interval's length.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tui.shared.text import at_most, fmt_count, fmt_ns, fmt_percent, fmt_within,
 from tui.shared.theme import bar
 
 LINGER = 10.0
-"""Seconds for which a row stays, below the others, when there are no more calls."""
+"""Seconds that an idle row stays, below the others."""
 BUSIEST = 500
-"""Processes in the table while it is sorted by rate: nobody scrolls further down."""
+"""Most processes in the table while it is sorted by rate."""
 BAR = 8
 
 
@@ -54,7 +54,7 @@ class SyscallPane(Pane):
     def tick(self, before: Frame | None, after: Frame) -> None:
         """Add the interval's rate to the graph."""
         sample, was = self._samples(before, after)
-        # Without a Sample before, the counts may be of a longer time than one interval.
+        # Without an earlier Sample, the counts may cover more than one interval.
         if sample is None or was is None or sample.state != "on":
             self.history.add(after, None)
             return
@@ -63,7 +63,7 @@ class SyscallPane(Pane):
             self.history.add(after, call_count(was, sample) / seconds, seconds)
 
     def show(self, since: Frame | None, after: Frame, passed: float = 0.0) -> None:
-        """Compute the window's rates and feed the table in view."""
+        """Compute the window's rates and update the shown table."""
         super().show(since, after, passed)
         sample, was = self._samples(since, after)
         if sample is None or sample.state != "on":
@@ -71,7 +71,7 @@ class SyscallPane(Pane):
             return
         seconds = counted_seconds(was, sample, seconds_between(since, after))
         if self.view is not None and was is not None and seconds <= SHORTEST:
-            # Between bursts nothing is known: what they have shown last stands.
+            # Between bursts nothing is measured, so the last estimates stay.
             return
         self.view = syscall_view(was, sample, seconds)
         self._feed(passed)
@@ -79,7 +79,7 @@ class SyscallPane(Pane):
     def _samples(
         self, before: Frame | None, after: Frame
     ) -> tuple[SyscallSample | None, SyscallSample | None]:
-        """The probe's own Samples, the newer one first."""
+        """The probe's Samples, the newer one first."""
         new = after.samples.get(self.name)
         old = before.samples.get(self.name) if before is not None else None
         return (
@@ -93,7 +93,7 @@ class SyscallPane(Pane):
         return None if self.view is None else self.view.seconds
 
     def reset(self) -> None:
-        """Forget history and quiet rows."""
+        """Drop the history and idle rows."""
         super().reset()
         self._quiet.clear()
 
@@ -103,17 +103,17 @@ class SyscallPane(Pane):
 
     @property
     def _shows_processes(self) -> bool:
-        """What the present table lists: each step inwards turns to the other kind."""
+        """True if the table lists processes; each level of the drill-down changes the kind."""
         return self.by_process if not self.path else self.path[-1].pid is None
 
     @property
     def latency(self) -> bool:
-        """Whether durations are measured now."""
+        """True while durations are measured."""
         return isinstance(self.sample, SyscallSample) and self.sample.latency is not None
 
     @property
     def table(self) -> Table[Row]:
-        """The table in view, made when it is first needed."""
+        """The shown table, which is created on first use."""
         place = self._place
         table = self._tables.get(place)
         if table is None:
@@ -163,15 +163,15 @@ class SyscallPane(Pane):
         return columns
 
     def _within(self) -> list[Column[Row]]:
-        """How far off rates may be, while they are estimated."""
+        """The uncertainty of the rates, while they are estimated."""
         if self.view is None or self.view.duty is None:
             return []
-        return [Column(self.look.glyphs.within, 4, within, lambda r: r.within, drop=2)]
+        return [Column(self.theme.glyphs.within, 4, within, lambda r: r.within, drop=2)]
 
     def _bar(self, row: Row) -> Span:
         cells = 16 if self._shows_processes else BAR
-        drawn = self.look.drawings
-        return (bar(row.share or 0.0, cells, self.look.glyphs), "bar") if drawn else ("", "")
+        drawn = self.theme.drawings
+        return (bar(row.share or 0.0, cells, self.theme.glyphs), "bar") if drawn else ("", "")
 
     def _rows(self, view: SyscallView) -> list[Row]:
         seconds = view.seconds
@@ -191,7 +191,7 @@ class SyscallPane(Pane):
         ]  # fmt: skip
 
     def _processes(self, view: SyscallView) -> list[Row]:
-        """Rows of processes; with `ended` they make up the title's count."""
+        """Rows of processes; the title's count includes the `ended` ones."""
         processes: Sequence[ProcessRow] = view.processes
         ended, whole = view.ended, view.count - view.unattributed
         if self.path:
@@ -210,7 +210,7 @@ class SyscallPane(Pane):
         ]  # fmt: skip
 
     def _most(self) -> int | None:
-        """How many of the busiest are enough: all, where another order or a text is asked for."""
+        """Most rows of the busiest processes; None (all) for another order or a text filter."""
         table = self.table
         by_rate = table.sort_by == self._rate_column() and not table.reverse
         return BUSIEST if by_rate and not self.filter else None
@@ -221,7 +221,7 @@ class SyscallPane(Pane):
         rows = self._rows(self.view)
         quiet = self._quiet.setdefault(self._place, {})
         if self.hidden:
-            # A row that is not among the busiest now is not known to be quiet.
+            # A row that is not among the busiest may still be active.
             quiet.clear()
         active = {row.key for row in rows}
         for key, (age, row) in list(quiet.items()):
@@ -242,12 +242,12 @@ class SyscallPane(Pane):
         table.feed(rows)
 
     def crumbs(self) -> list[str]:
-        """The rows drilled into."""
+        """The rows that are drilled into."""
         start = ["by process"] if self.by_process else []
         return start + [words(row) for row in self.path]
 
     def headline(self) -> list[Span]:
-        """Calls and errors a second, and what is incomplete about them."""
+        """Calls and errors per second, and notes on incomplete figures."""
         view, sample = self.view, self.sample
         if view is None or not isinstance(sample, SyscallSample):
             return []
@@ -255,9 +255,9 @@ class SyscallPane(Pane):
         rate = view.count / view.seconds
         out: list[Span] = [rated(rate, "value", estimated), ("/s", "dim")]
         if off is not None:
-            out.append((f" {self.look.glyphs.within}{fmt_within(off, rate)}", "dim"))
+            out.append((f" {self.theme.glyphs.within}{fmt_within(off, rate)}", "dim"))
         if estimated and sample.given_up is not None:
-            # What it does without before why: a title is cut between figures.
+            # A long title loses its last figures, so the reductions come before their reason.
             out += [(f"  {words}", "warn") for words in safe(sample.given_up).split(": ")]
         errors = rated(view.errors / view.seconds, "error", estimated)
         out += [("  err ", "dim"), errors, ("/s", "dim")]
@@ -277,17 +277,17 @@ class SyscallPane(Pane):
         return out
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
-        """A rate graph where there is room, the table, what is to be noted."""
+        """The rate graph if it fits, the table and the notes."""
         if self.view is None:
             return []
         rows = graph_rows(height)
-        lines = rate_graph(self.history, width, rows, self.look, self.interval) + self._about()
+        lines = rate_graph(self.history, width, rows, self.theme, self.interval) + self._about()
         notes = self._notes() if height > 6 else []
         room = height - len(lines) - len(notes)
-        return lines + self.table.lines(width, room, self.look, focused) + notes
+        return lines + self.table.lines(width, room, self.theme, focused) + notes
 
     def _about(self) -> list[Line]:
-        """One line on the system call that was drilled into."""
+        """One line about the system call that is drilled into."""
         if not self.path or self.path[-1].pid is not None or self.view is None:
             return []
         call = next((c for c in self.view.calls if c.name == self.path[-1].name), None)
@@ -317,20 +317,20 @@ class SyscallPane(Pane):
         self.table.move(to)
 
     def enter(self) -> bool:
-        """From a call into its processes, from a process into its calls."""
+        """Drill down from a call into its processes, or from a process into its calls."""
         row = self.table.current()
         if row is None or self.view is None:
             return False
         if len(self.path) > 1 and self.path[-2].key == row.key:
             return self.back()
         self.path.append(row)
-        # What was looked for among calls is not looked for among their processes.
+        # The text filter of the calls does not apply to their processes.
         self.table.filter = ""
         self._moved()
         return True
 
     def back(self) -> bool:
-        """One step out."""
+        """Leave one level of the drill-down."""
         if not self.path:
             return False
         self.path.pop()
@@ -338,41 +338,41 @@ class SyscallPane(Pane):
         return True
 
     def _moved(self) -> None:
-        """Another table is in view: it has the filter that it had."""
+        """Restore the text filter of the table that is shown now."""
         self.filter = self.table.filter
         self._feed()
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column, or the other way round."""
+        """Sort by the next column, or reverse the order."""
         self.table.sort(reverse)
         self._feed()
 
     def set_filter(self, text: str) -> None:
-        """Filter the table in view by name or pid."""
+        """Filter the shown table by name or pid."""
         super().set_filter(text)
         self._feed()
 
     def selected_pid(self) -> int | None:
-        """The process under the cursor, or the one drilled into."""
+        """The process id under the cursor, or of the process that is drilled into."""
         row = self.table.current()
         if row is not None and row.pid is not None:
             return row.pid
         return next((row.pid for row in reversed(self.path) if row.pid is not None), None)
 
     def hints(self) -> list[tuple[str, str]]:
-        """v and l."""
+        """The keys v and l."""
         view = "by call" if self.by_process else "by process"
         return [("v", view), ("l", "latency off" if self.latency else "latency")]
 
     def options(self) -> list[tuple[str, str]]:
-        """What v and l do."""
+        """Palette entries for v and l."""
         return [
             ("v", "System calls: by call or by process"),
             ("l", "System calls: latency on or off (costs more than counting)"),
         ]
 
     def press(self, key: str) -> bool:
-        """v turns between calls and processes, l switches latency."""
+        """v switches between calls and processes; l switches latency on or off."""
         if key == "v":
             self.by_process = not self.by_process
             self.path.clear()
@@ -385,7 +385,7 @@ class SyscallPane(Pane):
 
 
 def _within(view: SyscallView, error: float | None) -> float | None:
-    """How far off a rate of this standard error of its count may be, a second."""
+    """The uncertainty of a rate per second, from the standard error of its count."""
     if error is None or view.duty is None:
         return None
     return error * factor(view.duty) / view.seconds

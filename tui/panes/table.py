@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A table that rests: fixed columns, rows that move only when they must, a cursor that
-follows its row. Rows are any objects; a Column says how one of their fields looks.
+"""A table with fixed columns, rows that seldom move, and a cursor that follows its row.
+
+Rows are any objects; a Column formats one of their fields.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from typing import Generic, TypeVar
 
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, safe, shorten, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
 SLACK = 1.10
 PEAK = 1.25
-"""How many times its present value a row may be ranked by, when it was as high just before."""
+"""A row is ranked by its recent peak, up to this factor above its present value."""
 READABLE = 40
-"""Cells that the growing column gets before others get more than they need."""
+"""Cells that the growing column gets before other columns get more than they need."""
 STICKY_ROWS = 100
-"""Rows that are kept from jumping; nobody sees the order of those further down."""
+"""Most rows at the top whose order is kept stable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[R]):
-    """One column: `cell` gives a row's text and style, `value` what to sort by.
+    """One column: `cell` returns a row's text and style, `value` its sort key.
 
-    A column with the highest `drop` goes first when room is short, 0 never goes. Of the room
-    that is left, columns get up to `most` cells in order, then the one that may `grow` all.
-    `right` aligns as numbers are. With `whole`, a part of a cell that does not fit is left out
-    rather than cut; with `middle` a text is cut in the middle.
+    When columns do not fit, the one with the highest `drop` goes first; 0 never goes. Remaining
+    cells go to the columns in order, up to `most` each, then to the one that may `grow`. `right`
+    aligns to the right. With `whole`, the part of a cell that does not fit is omitted instead of
+    cut; with `middle`, a text is cut in its middle.
     """
 
     name: str
@@ -47,8 +48,9 @@ class Column(Generic[R]):
 
 
 def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
-    """Keys by falling value, but near `previous`: one moves up past smaller ones only if it
-    is more than 10 % above at least one of them.
+    """Sort keys by falling value, but keep the order of `previous` for near values.
+
+    A key moves up past smaller ones only if it is more than 10 % above at least one of them.
     """
     ranked = sorted(values, key=lambda key: -values[key])
     head = set(ranked[:STICKY_ROWS])
@@ -65,7 +67,7 @@ def sticky_order(previous: Sequence[K], values: Mapping[K, float]) -> list[K]:
 
 
 def _insert(out: list[K], heights: list[float], key: K, value: float, slack: float) -> None:
-    """Insert a key where it belongs; `heights` are the values of those that are in `out`."""
+    """Insert a key at its place; `heights` are the values of the keys in `out`."""
     place = at = len(out)
     while at and heights[at - 1] < value:
         at -= 1
@@ -76,11 +78,11 @@ def _insert(out: list[K], heights: list[float], key: K, value: float, slack: flo
 
 
 class Table(Generic[R]):
-    """Rows in order, with a cursor, a sort column and a filter.
+    """Rows in order, with a cursor, a sort column and a text filter.
 
-    `key` identifies a row over time, `text` is what the filter searches. `sort` is the
-    index of a column, None for the order in which rows are fed. A row for which `instead`
-    gives a text shows that after its first column, and no other.
+    `key` identifies a row over time; `text` is the text that the filter searches. `sort` is the
+    index of a column, None for the order in which rows are fed. A row for which `instead` returns a
+    text shows it after its first column in place of all other columns.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Table(Generic[R]):
         self._arrange()
 
     def set_columns(self, columns: Sequence[Column[R]]) -> None:
-        """Show other columns; the sort column stays the one of that name, if it is there."""
+        """Replace the columns; the sort column stays the one of the same name, if it exists."""
         if self.sort_by is not None:
             name = self.columns[self.sort_by].name
             names = [column.name for column in columns]
@@ -128,7 +130,7 @@ class Table(Generic[R]):
         self.columns = columns
 
     def _remember(self, rows: Sequence[R]) -> None:
-        """Keeps each row's last three values."""
+        """Keep each row's last three values."""
         value = self._value()
         if value is None or not self.columns[self.sort_by or 0].right:
             return
@@ -140,8 +142,11 @@ class Table(Generic[R]):
         self._recent = recent
 
     def _rank(self, key: Hashable) -> float:
-        """The highest of the last three values, for a dip is no fall; but at most PEAK times the
-        present one: nobody reads a row of few above one of many, and one of none sinks at once.
+        """The rank of a row: the highest of its last three values, at most PEAK times the present
+        one.
+
+        A short dip does not move a row, but a row with a low value never ranks above one with a
+        high value, and a row of 0 sinks at once.
         """
         values = self._recent.get(key, (0.0,))
         return min(max(values), PEAK * values[-1])
@@ -170,12 +175,12 @@ class Table(Generic[R]):
         known = [row for row in rows if value(row) is not None]
         unknown = [row for row in rows if value(row) is None]
         by_text = not self.columns[self.sort_by or 0].right
-        # Numbers fall and texts rise by nature; reversed, it is the other way round.
+        # Numbers sort downwards and texts upwards; `reverse` swaps both.
         falling = by_text == self.reverse if by_text else not self.reverse
         return sorted(known, key=value, reverse=falling) + unknown  # type: ignore[arg-type]
 
     def _find(self) -> None:
-        """Puts the cursor on its row again, wherever that went."""
+        """Move the cursor to its row's new place."""
         if self.selected is None:
             self.index = 0
             return
@@ -188,11 +193,12 @@ class Table(Generic[R]):
         self.index = max(0, min(self.index, len(self.rows) - 1))
 
     def current(self) -> R | None:
-        """The row that the cursor is on."""
+        """The row under the cursor."""
         return self.rows[self.index] if self.index < len(self.rows) else None
 
     def move(self, to: str) -> None:
-        """Move the cursor: up, down, pageup, pagedown, home (then it stays at the top), end."""
+        """Move the cursor: up, down, pageup, pagedown, end, or home, after which it stays at the
+        top."""
         steps = {"up": -1, "down": 1, "pageup": -self._page, "pagedown": self._page}
         last = max(0, len(self.rows) - 1)
         target = {"home": 0, "end": last}.get(to, self.index + steps.get(to, 0))
@@ -201,7 +207,7 @@ class Table(Generic[R]):
         self.selected = None if to == "home" or row is None else self.key(row)
 
     def sort(self, reverse: bool = False) -> None:
-        """Sort by the next column that can be seen, or turn the present order round."""
+        """Sort by the next visible column, or reverse the present order."""
         if reverse:
             self.reverse = not self.reverse
         else:
@@ -216,21 +222,21 @@ class Table(Generic[R]):
         self._arrange()
 
     def set_filter(self, text: str) -> None:
-        """Show only rows whose text contains this."""
+        """Show only rows whose text contains `text`."""
         self.filter = text
         self._arrange()
 
     def needs(self) -> int:
-        """The cells at which every column has all that it can use."""
+        """The cells at which every column has its full width."""
         every = list(range(len(self.columns)))
         sizes = [max(column.cells, column.most) for column in self.columns]
         return sum([self._gap(every, at) + sizes[at] for at in every]) + 1
 
-    def lines(self, cells: int, height: int, look: Look, focused: bool) -> list[Line]:
+    def lines(self, cells: int, height: int, theme: Theme, focused: bool) -> list[Line]:
         """The heading and as many rows as fit."""
         widths = self._widths(cells)
         self._visible = list(widths)
-        lines: list[Line] = [self._heading(widths, look)]
+        lines: list[Line] = [self._heading(widths, theme)]
         room = height - 1
         self._page = max(1, room - 1)
         self._scroll(room)
@@ -239,7 +245,7 @@ class Table(Generic[R]):
             return [*lines, ((" " + why, "dim"),)]
         for at in range(self._offset, min(self._offset + room, len(self.rows))):
             chosen = focused and at == self.index
-            lines.append(self._row(self.rows[at], widths, look, chosen, cells))
+            lines.append(self._row(self.rows[at], widths, theme, chosen, cells))
         return lines
 
     def _scroll(self, room: int) -> None:
@@ -248,7 +254,7 @@ class Table(Generic[R]):
         self._offset = max(0, min(max(min(self._offset, self.index), low), last))
 
     def _widths(self, cells: int) -> dict[int, int]:
-        """The columns that fit, by index, with their widths."""
+        """The widths of the columns that fit, by index."""
         kept = list(range(len(self.columns)))
 
         def needed() -> int:
@@ -273,43 +279,45 @@ class Table(Generic[R]):
         return widths
 
     def _gap(self, kept: Sequence[int], at: int) -> int:
-        """Blanks before a column: two where numbers end and a text begins."""
+        """Blanks before a column: two between a right-aligned column and a text."""
         place = kept.index(at)
         if not place:
             return 1
         before, column = self.columns[kept[place - 1]], self.columns[at]
         return 2 if before.right and not column.right and column.name else 1
 
-    def _heading(self, widths: Mapping[int, int], look: Look) -> Line:
+    def _heading(self, widths: Mapping[int, int], theme: Theme) -> Line:
         out: list[Span] = []
         for at, cells in widths.items():
             column = self.columns[at]
             sorted_by = at == self.sort_by
-            mark = (look.glyphs.up if self.reverse else look.glyphs.down) if sorted_by else ""
+            mark = (theme.glyphs.up if self.reverse else theme.glyphs.down) if sorted_by else ""
             name = mark + column.name if column.right else column.name + mark
             style = "head.sort" if sorted_by else "head"
-            # A name that fills its column has its mark in the gap before it.
+            # A name that fills its column has its mark in the gap before the column.
             over = column.right and len(name) > cells
             out.append((" " * (self._gaps[at] - over), ""))
             out.append((fit(name, cells + over, column.right), style))
         return tuple(out)
 
-    def _row(self, row: R, widths: Mapping[int, int], look: Look, chosen: bool, cells: int) -> Line:
+    def _row(
+        self, row: R, widths: Mapping[int, int], theme: Theme, chosen: bool, cells: int
+    ) -> Line:
         out: list[Span] = []
         instead = self.instead(row)
         for at, size in widths.items():
             column = self.columns[at]
             if out and instead is not None:
                 room = max(0, cells - line_width(out) - 1)
-                out += [(" ", ""), *fit_spans([instead], room, False, look)]
+                out += [(" ", ""), *fit_spans([instead], room, False, theme)]
                 break
             out.append((" " * self._gaps[at], ""))
             cell = column.cell(row)
             spans = [cell] if isinstance(cell, tuple) else cell
             if column.middle:
-                more = look.glyphs.more
-                spans = [(shorten(safe(t, look.plain), size, more), style) for t, style in spans]
-            out += fit_spans(spans, size, column.right, look, column.whole)
+                more = theme.glyphs.more
+                spans = [(shorten(safe(t, theme.plain), size, more), style) for t, style in spans]
+            out += fit_spans(spans, size, column.right, theme, column.whole)
         if chosen:
             text = "".join([text for text, _ in out])
             return ((fit(text, cells), "selected"),)
@@ -317,16 +325,16 @@ class Table(Generic[R]):
 
 
 def fit_spans(
-    spans: Sequence[Span], cells: int, right: bool, look: Look, whole: bool = False
+    spans: Sequence[Span], cells: int, right: bool, theme: Theme, whole: bool = False
 ) -> list[Span]:
-    """Spans in exactly `cells` cells, their texts made safe; a cut is marked."""
+    """Spans in exactly `cells` cells, with their texts made safe; a cut is marked."""
     out: list[Span] = []
     left = cells
     for text, style in spans:
-        text = safe(text, look.plain)
+        text = safe(text, theme.plain)
         if width(text) > left:
             if not (out and whole):
-                return [*out, (fit(text, left, mark=look.glyphs.more), style)]
+                return [*out, (fit(text, left, mark=theme.glyphs.more), style)]
             break
         out.append((text, style))
         left -= width(text)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows and columns of the latency pane: a target, and a process behind it."""
+"""The rows and columns of the latency pane: targets and the processes behind a target."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tui.shared.text import (
 )
 
 NEAR = 2.0
-"""A duration below so many times the probe's own floor says little."""
+"""A duration below this factor of the probe's own overhead is mostly overhead."""
 LONGEST = 64
 READABLE = 36
-"""Cells of a target's name that go before columns of less importance."""
+"""Cells that a target's name gets before less important columns."""
 BAR = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A target of the interval; `removing` while it is asked to go."""
+    """A target in the interval; `removing` is True after its removal was requested."""
 
     target: TargetRow
     seconds: float
@@ -41,44 +41,44 @@ class Row:
 
     @property
     def spec(self) -> str:
-        """The target as it was written."""
+        """The target as the user wrote it."""
         return self.target.target.spec
 
     @property
     def is_value(self) -> bool:
-        """Whether values of an argument or field are measured, and no durations."""
+        """True if the target measures an argument or field instead of durations."""
         return not self.target.target.unit
 
     def amount(self, value: float | None) -> str:
-        """A duration, or a value, as it is shown."""
+        """A duration or a value, as text."""
         if not self.is_value:
             return fmt_ns(value)
         return fmt_count(None if value is None else round(value))
 
     @property
     def floor(self) -> float:
-        """Below this, in ns, durations are mostly the probe's own."""
+        """The probe's own overhead in ns; shorter durations are mostly overhead."""
         return NEAR * (self.target.target.floor or 0.0)
 
     @property
     def is_near(self) -> bool:
-        """Whether half of its calls are so short."""
+        """True if half of the calls are near the overhead."""
         return self.target.p50 is not None and self.target.p50 < self.floor
 
     @property
     def rate(self) -> float | None:
-        """Calls a second."""
+        """Calls per second."""
         return None if self.target.count is None else self.target.count / self.seconds
 
     @property
     def missed(self) -> float:
-        """Calls a second without a duration."""
+        """Calls without a duration, per second."""
         return (self.target.missed + self.target.overflow) / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A process or text behind a target, in rates a second; `share` of its time or calls."""
+    """A process or text behind a target, in rates per second; `share` is of time or calls."""
 
     process: SpentRow
     seconds: float
@@ -88,18 +88,18 @@ class Behind:
 
     @property
     def key(self) -> int | str:
-        """What tells it from the others of its target."""
+        """The row's identity within its target."""
         return self.process.comm if self.process.number is None else self.process.number
 
     def amount(self, value: float | None) -> str:
-        """A duration, or a value, as it is shown."""
+        """A duration or a value, as text."""
         if not self.is_value:
             return fmt_ns(value)
         return fmt_count(None if value is None else round(value))
 
 
 def label(spec: str) -> str:
-    """A target as it is shown: of a pair what both ends share stands there once."""
+    """A target's label; the common part of a pair's two ends appears once."""
     start, comma, end = spec.partition(",")
     kind, _, name = start.rpartition(":")
     shared = kind + ":"
@@ -107,14 +107,14 @@ def label(spec: str) -> str:
 
 
 def mechanism(row: Row) -> str:
-    """How a target is measured, and at how many functions."""
+    """The mechanism of a target, and the number of its functions."""
     target = row.target.target
     many = f" x{target.functions}" if target.functions > 1 else ""
     return (target.mechanism or "") + many
 
 
 def instead(row: Row) -> Span | None:
-    """What stands in place of numbers while a target has none."""
+    """The text in place of the numbers while a target has none."""
     target = row.target.target
     if row.removing:
         return ("removing", "dim")
@@ -122,19 +122,19 @@ def instead(row: Row) -> Span | None:
         fix = f": {target.fix}" if target.fix else ""
         if target.given_up:
             return (f"{target.why}{fix}", "warn")
-        return (f"failed: {target.why or 'it did not say why'}{fix}", "error")
+        return (f"failed: {target.why or 'no reason given'}{fix}", "error")
     if target.state == "starting":
         return ("starting", "dim")
     return None
 
 
 def changed(row: Row) -> bool:
-    """Whether its path does not lead to the traced file any more."""
+    """True if the target's path names another file than the traced one."""
     return row.target.target.file in ("replaced", "deleted")
 
 
 def file_notes(row: Row | None, acts: bool) -> list[Line]:
-    """What became of the file that a target is in; `acts`: it can be followed."""
+    """Notes on a changed file; with `acts`, they name the key that follows it."""
     if row is None or not changed(row):
         return []
     text = " file deleted: processes that run it are still traced"
@@ -144,7 +144,7 @@ def file_notes(row: Row | None, acts: bool) -> list[Line]:
 
 
 def partly_timed(row: Row | None) -> list[Line]:
-    """What is not seen of a target: some functions of a wildcard, or calls longer than a burst."""
+    """The unmeasured part of a target: functions of a wildcard, or calls longer than a burst."""
     if row is None or row.target.target.state != "on":
         return []
     if row.target.target.counts_only and row.target.target.duty is None:
@@ -154,13 +154,13 @@ def partly_timed(row: Row | None) -> list[Line]:
 
 
 def why_lines(row: Row, cells: int) -> list[Line]:
-    """Why a target failed, or is only counted, and how to mend it, wrapped; else nothing."""
+    """The reason why a target failed or is only counted, and its remedy, wrapped; else empty."""
     target = row.target.target
     failed = target.state == "failed"
     if not failed and not target.why:
         return []
     room = max(10, cells - 2)
-    why = wrap(safe(target.why or "it did not say why"), room)
+    why = wrap(safe(target.why or "no reason given"), room)
     fix = wrap(safe(target.fix), room) if target.fix else []
     style = "error" if failed and not target.given_up else "warn"
     return [*[((" " + line, style),) for line in why], *[((" " + line, "text"),) for line in fix]]
@@ -175,19 +175,19 @@ def _duration(name: str, field: str, drop: int = 0) -> Column[Row]:
 
 
 def _amount(row: Row, found: float | None) -> tuple[str, str]:
-    """A duration, or a value; what the probes themselves take is told by a tilde."""
+    """A duration or a value; a tilde marks one that is mostly the probes' own overhead."""
     if found is not None and found < row.floor:
         return ("~" + row.amount(found), "dim")
     return (row.amount(found), "dim" if found is None else "text")
 
 
 def _maximum(rows: Iterable[Row]) -> Column[Row]:
-    """The longest; a bound that nothing exceeds is wider."""
+    """The longest duration; an upper bound is wider."""
 
     def cell(row: Row) -> Span:
         text, style = _amount(row, row.target.maximum)
         if row.target.duty is not None and text != UNKNOWN:
-            return (f">={text}", style)  # of the calls that bursts saw
+            return (f">={text}", style)  # of the calls within bursts
         return (at_most(text, row.target.exact), style)
 
     bounds = any(row.target.exact is False for row in rows)
@@ -200,20 +200,20 @@ def _spent(row: Row) -> float | None:
 
 
 def rated(rate: float | None, estimated: bool = False) -> Span:
-    """Calls a second; an estimate has a mark before it."""
+    """Calls per second; an estimate has a mark before it."""
     mark = "~" if estimated and rate else ""
     return (mark + fmt_count(rate), "value" if rate else "dim")
 
 
 def _within(error: float | None, count: int | None, duty: Duty | None) -> Span:
-    """How far off an estimated number of calls may be."""
+    """The uncertainty of an estimated number of calls."""
     if error is None or duty is None:
         return ("", "dim")
     return (fmt_within(factor(duty) * error, count or 0), "dim")
 
 
 def target_columns(rows: Iterable[Row], sign: str) -> list[Column[Row]]:
-    """Columns as wide as these rows want them; `sign` is above how far off estimates may be."""
+    """The columns for these rows, as wide as they need; `sign` heads the uncertainty column."""
     shown = list(rows)
     within: list[Column[Row]] = []
     if any(row.target.target.duty is not None for row in shown):
@@ -259,7 +259,7 @@ def target_columns(rows: Iterable[Row], sign: str) -> list[Column[Row]]:
 
 
 def behind_columns(shape: Column[Behind], by_text: bool, sign: str = "") -> list[Column[Behind]]:
-    """Columns of processes, or of texts; `shape` last. With a `sign` there are estimates."""
+    """The columns of processes or texts, `shape` last; with a `sign`, they hold estimates."""
 
     def off(row: Behind) -> Span:
         return _within(row.process.error, row.process.count, row.duty)

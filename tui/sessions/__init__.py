@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What belongs to one source of Frames: its panes, its past, its recording.
+"""The parts that belong to one source of Frames: panes, history, recording.
 
-It imports `probes` and panes, never Textual. Begin with `tui.sessions.session`, then
-`tui.sessions.timeline_player`, which decides what moment the panes show.
+It imports `probes` and `tui.panes`, never Textual. Begin with `tui.sessions.session`, then
+`tui.sessions.timeline_player`, which chooses the moment that the panes show.
 """

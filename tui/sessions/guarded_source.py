@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Source whose commands may be refused for the moment."""
+"""A Source that can refuse commands for a while."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from probes.core.frame import Filters, Frame
 from probes.source import Found, Source
 
 
-class Guard:
-    """Another Source, to which commands go only where `check` raises no ProbeError."""
+class GuardedSource:
+    """Wraps a Source; `check` runs before each command and raises ProbeError to refuse it."""
 
     def __init__(self, source: Source, check: Callable[[], None]) -> None:
         self.source = source
@@ -19,11 +19,11 @@ class Guard:
         self._check = check
 
     def start(self, on_frame: Callable[[Frame], None], on_end: Callable[[str], None]) -> None:
-        """Begin."""
+        """Start the source."""
         self.source.start(on_frame, on_end)
 
     def stop(self) -> None:
-        """End."""
+        """Stop the source."""
         self.source.stop()
 
     def toggle(self, probe: str, on: bool) -> None:
@@ -47,16 +47,17 @@ class Guard:
         self.source.set_interval(seconds)
 
     def lift_budget(self, seconds: float) -> None:
-        """Give up nothing for a while."""
+        """Suspend the budget for some seconds."""
         self._check()
         self.source.lift_budget(seconds)
 
     def one_off(self, seconds: float) -> None:
-        """So many seconds of a CPU went into something done once; only who measures that asks."""
+        """Exclude CPU seconds of a one-off task from the budget; does nothing for other sources
+        than Live."""
         told: Callable[[float], None] | None = getattr(self.source, "one_off", None)
         if told is not None:
             told(seconds)
 
     def search(self, query: str, on_found: Callable[[Sequence[Found]], None]) -> None:
-        """Ask what can be traced, which changes nothing."""
+        """Search for targets, which needs no check because it changes nothing."""
         self.source.search(query, on_found)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a recording while the dashboard shows the same Frames."""
+"""Writes a recording of the Frames that the dashboard receives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from probes.recording.file import Writer
 
 
 def default_name(host: str, now: float, ending: str) -> str:
-    """A file name that tells the host and the time: "probetop-web-3-20261125-031559.ptrec"."""
+    """A file name with host and local time, such as "probetop-web-3-20261125-031559.ptrec"."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", host).strip("-.")[:64] or "host"
     return f"probetop-{name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}{ending}"
 
@@ -21,7 +21,7 @@ def default_name(host: str, now: float, ending: str) -> str:
 class Recorder:
     """Writes Frames to a file from `begin` to `end`.
 
-    `write` may be called by another thread than the others, and costs nothing in between.
+    `write` may be called from another thread; it does nothing without an open file.
     """
 
     def __init__(self) -> None:
@@ -30,24 +30,27 @@ class Recorder:
 
     @property
     def path(self) -> str | None:
-        """The file that is written now, if any."""
+        """The path of the open file; None if there is none."""
         writer = self._writer
         return None if writer is None else str(writer.path)
 
     @property
     def size(self) -> int | None:
-        """Its bytes so far."""
+        """Bytes written so far; None without an open file."""
         writer = self._writer
         return None if writer is None else writer.size
 
     def begin(self, path: str) -> None:
-        """Make the file; raises ProbeError where that cannot be."""
+        """Create the file; raises ProbeError if that fails."""
         if not path:
             raise ProbeError("no file name", "type one")
         self._writer = Writer(path)
 
     def write(self, frame: Frame) -> str | None:
-        """Append a Frame, if there is a file; one sentence where it could not be, which ends it."""
+        """Append a Frame to the open file, if any.
+
+        Returns None, or a sentence if the write failed; the recording has then ended.
+        """
         with self._lock:
             writer = self._writer
             if writer is None:
@@ -61,7 +64,8 @@ class Recorder:
         return None
 
     def end(self) -> tuple[str, int, int]:
-        """Close the file: its path, how many Frames and how many bytes it has."""
+        """Close the file; return its path, number of Frames and bytes, or ("", 0, 0) without a
+        file."""
         with self._lock:
             writer, self._writer = self._writer, None
         if writer is None:

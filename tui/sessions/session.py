@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One source of Frames and what belongs to it: its history, its recording, its panes."""
+"""One source of Frames with its history, its recording and its panes."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from probes.recording.history import History
 from probes.recording.replay import ReplaySource
 from probes.source import Source
 from tui.registry import REGISTRY
-from tui.sessions.guarded_source import Guard
+from tui.sessions.guarded_source import GuardedSource
 from tui.sessions.recorder import Recorder
-from tui.sessions.timeline_player import Travel
+from tui.sessions.timeline_player import TimelinePlayer
 from tui.shared.frame_mailbox import Mailbox
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
-THE_PAST = "this is the past, which nothing changes"
+THE_PAST = "the past cannot be changed"
 
 
 class Session:
-    """What the dashboard shows of one source.
+    """One source and all that the dashboard shows of it.
 
-    `replays` tells whether the source is a recording that is played from here, forwards and
-    backwards; `ended` is the sentence with which the source ended, None until it does. Everything
-    but `keep` is for the screen's thread.
+    `replays` is True if the source is a recording that this program plays. `ended` is the sentence
+    with which the source ended, None while it runs. All methods but `keep` belong to the screen's
+    thread.
     """
 
-    def __init__(self, source: Source, look: Look, history: History) -> None:
-        self.source = Guard(source, self._check_now)
+    def __init__(self, source: Source, theme: Theme, history: History) -> None:
+        self.source = GuardedSource(source, self._check_now)
         self.history = history
         self.recorder = Recorder()
         self.mailbox = Mailbox()
         self.ended: str | None = None
         self.panes = [entry.pane_class()() for entry in REGISTRY]
         for pane in self.panes:
-            pane.look, pane.source = look, self.source
+            pane.theme, pane.source = theme, self.source
         recording = source.open_timeline() if isinstance(source, ReplaySource) else None
         self.replays = recording is not None
         if recording is not None and isinstance(source, ReplaySource):
-            self.travel = Travel(recording, self.panes, source.shown)
+            self.player = TimelinePlayer(recording, self.panes, source.shown)
         else:
-            self.travel = Travel(history, self.panes)
+            self.player = TimelinePlayer(history, self.panes)
 
-    far = False
-    """Whether the source is another machine."""
+    is_remote = False
+    """True if the source is another machine."""
 
     @property
     def name(self) -> str:
-        """What the source is called."""
+        """The source's title."""
         return self.source.title
 
     @property
     def in_past(self) -> bool:
-        """Whether a moment is shown that was chosen, rather than the newest."""
-        return self.travel.number is not None
+        """True while a chosen moment is shown instead of the newest."""
+        return self.player.number is not None
 
     def _check_now(self) -> None:
-        """Raises ProbeError while the past of a live source is shown."""
+        """Raise ProbeError while the past of a live source is shown."""
         if self.in_past and not self.replays:
             raise ProbeError(THE_PAST, "press end for now")
 
     def keep(self, frame: Frame) -> str | None:
-        """Take a Frame in, shown or not, in the source's thread.
+        """Store a Frame in the history and the recording; called in the source's thread.
 
-        Returns one sentence if a recording could not go on, which ends it.
+        Returns None, or a sentence if the recording failed; the recording has then ended.
         """
         self.history.add(frame)
         return self.recorder.write(frame)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which moment the panes show: the newest Frames as they come, or any of a Timeline.
+"""Chooses the Frames that the panes show: the newest, or any moment of a Timeline.
 
-A pane draws some things over time. So a jump begins anew and feeds it what came before the
-moment, as much as its graphs show and a key press may take; a step onwards feeds one Frame.
+Panes accumulate graphs over time. A jump therefore resets them and feeds them the Frames before the
+moment, limited by the graphs' width and by time; a step forward feeds one Frame.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from probes.core.frame import Frame
 from probes.recording.timeline import Cursor, Timeline
 from probes.report.windows import Windows
 from tui.panes.base import Pane
-from tui.shared.gc_pause import uncollected
+from tui.shared.gc_pause import gc_paused
 
 DRAWN_BYTES, SHOWN_BYTES = 1 << 19, 1 << 15
-"""Bytes of Frames that a jump may take in, for graphs and for tables: about 0.1 s each."""
+"""Most bytes of Frames that a jump decodes, for graphs and for tables: about 0.1 s each."""
 LINGERING = 4
-"""Frames before a moment that tables are fed: rows that went quiet just before are there too."""
+"""Frames before the moment that a jump feeds to tables, so that recently idle rows appear too."""
 STEPS = 30
-"""Frames up to which going onwards is no jump."""
+"""A move of at most this many Frames forward is not a jump."""
 
 
-class Travel:
-    """Feeds panes. `frame` is what they show, `before` the one before it; `number` is that of
-    `frame` in the Timeline, None while the panes follow the newest Frames.
+class TimelinePlayer:
+    """Feeds Frames to panes.
 
-    `window` are the seconds that tables shall be of, None for an interval, `reach` those that
-    they are of. `drawn` is how many intervals graphs show, at most as many as the screen has
-    columns. `shown` changes a Frame of the Timeline before it is shown.
+    `frame` is the shown Frame and `before` its predecessor. `number` is the index of `frame` in the
+    Timeline, None while the panes follow the newest Frames. `window` is the requested window of the
+    tables in seconds, None for one interval; `reach` is the window that the Frames cover. `drawn`
+    is the number of intervals that graphs show, at most the screen's columns. `shown` transforms a
+    Frame of the Timeline before it is shown.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Travel:
         self._cursor: Cursor | None = None
 
     def follow(self, frame: Frame) -> None:
-        """Show the newest Frame; one that is not later than the last begins anew."""
+        """Show the newest Frame; reset the panes if it is not later than the last Frame."""
         self.take(frame)
         self.show_newest()
 
     def take(self, frame: Frame) -> None:
-        """Take in the newest Frame for what is drawn over time; it may never be shown."""
+        """Feed the newest Frame to the graphs; `show_newest` shows it later or never."""
         before = self.frame if self._newest is None else self._newest[1]
         if before is not None and frame.mono <= before.mono:
             before = None
@@ -73,16 +74,16 @@ class Travel:
 
     @property
     def newest(self) -> Frame | None:
-        """The Frame that was taken in last, else the one that is shown."""
+        """The Frame that was taken last, else the shown Frame; None before the first."""
         return self.frame if self._newest is None else self._newest[1]
 
     @property
     def behind(self) -> bool:
-        """Whether a Frame was taken in that is not shown."""
+        """True if a taken Frame is not shown yet."""
         return self._newest is not None
 
     def show_newest(self) -> None:
-        """Show the Frame that was taken in last, compared with the one before it."""
+        """Show the Frame that was taken last, compared with its predecessor."""
         if self._newest is None:
             return
         (before, frame), self._newest = self._newest, None
@@ -95,14 +96,14 @@ class Travel:
 
     @property
     def oldest(self) -> int:
-        """The first Frame that is shown: the one before it only tells what had been counted."""
+        """The first Frame that can be shown; its predecessor only serves for the difference."""
         first = self.timeline.first
         return max(first, min(first + 1, self.timeline.end - 1))
 
     def go(self, number: int) -> None:
-        """Show a Frame of the Timeline, the nearest where there is none of this number.
+        """Show the Frame with this index in the Timeline, or the nearest that exists.
 
-        Raises LookupError if there is no Frame at all.
+        Raises LookupError if the Timeline is empty.
         """
         number = max(self.oldest, min(number, self.timeline.end - 1))
         at = self.number
@@ -113,19 +114,19 @@ class Travel:
         self.number = number
 
     def go_to_newest(self) -> None:
-        """Show the newest Frame of the Timeline, if there is any, and follow what comes."""
+        """Show the newest Frame of the Timeline, if any, and follow new Frames."""
         with suppress(LookupError):
             if len(self.timeline):
                 self._jump(max(self.oldest, self.timeline.end - 1))
         self.number = None
 
     def again(self) -> None:
-        """Show the same moment anew: what is shown of it has changed."""
+        """Rebuild the shown moment after the choice of shown data has changed."""
         if self.number is not None:
             self._jump(self.number)
 
     def show_window(self, seconds: float | None) -> None:
-        """Show the same moment with another window."""
+        """Show the same moment with another window, in seconds; None is one interval."""
         self.window = seconds
         frame = self.frame
         if frame is None:
@@ -136,14 +137,14 @@ class Travel:
         self._measure()
 
     def now(self) -> int:
-        """The number of what is shown, in either case; the Timeline holds Frames."""
+        """The index of the shown Frame; the Timeline must hold at least one Frame."""
         if self.number is not None:
             return self.number
         newest = self.timeline.end - 1
         return newest if self.frame is None else self.timeline.number_at(self.frame.mono)
 
     def _onwards(self, at: int, number: int) -> None:
-        """Feed the Frames up to this one."""
+        """Feed the Frames from `at` to `number`."""
         assert self._cursor is not None
         before = self.frame
         for step in range(at + 1, number):
@@ -154,14 +155,15 @@ class Travel:
         self._update(before, self._shown(self._cursor.frame(number)), self.window)
 
     def _jump(self, number: int) -> None:
-        """Begin anew with the Frames before this one."""
-        with uncollected():
+        """Reset the panes and feed them the Frames before and at `number`."""
+        with gc_paused():
             self._feed(number)
 
     def _feed(self, number: int) -> None:
         self._reset()
         full = self._back(number, LINGERING, SHOWN_BYTES)
-        # The Frame with which the first of them is compared has to be a full one too.
+        # The Frame before the first full one is the base of its difference, so it is decoded fully
+        # too.
         first = max(self.timeline.first, full - 1)
         start = self._back(first, self.drawn, DRAWN_BYTES)
         before: Frame | None = None
@@ -173,12 +175,12 @@ class Travel:
                 for pane in self.panes:
                     pane.tick(before, frame)
             else:
-                # With the window: rows of nearly equal rates stand in the order that they had.
+                # Pass the window as well: it determines the order of rows with nearly equal rates.
                 self._update(before, frame, self.window)
             before = frame
 
     def _back(self, number: int, most: int, most_bytes: int) -> int:
-        """The first of the Frames up to this one that are not too many."""
+        """The first Frame before `number` within `most` Frames and `most_bytes` bytes."""
         size = self.timeline.weight(number)
         while number > self.timeline.first and most > 0:
             size += self.timeline.weight(number - 1)
@@ -200,7 +202,8 @@ class Travel:
         self._measure()
 
     def _measure(self) -> None:
-        """How long the window really is: a pane whose probe began later says so itself."""
+        """Set `reach` to the longest window of a pane; a pane whose probe started later shows its
+        own."""
         lengths = [pane.seconds for pane in self.panes if pane.seconds is not None]
         self.reach = max(lengths, default=None) if self.window is not None else None
         for pane in self.panes:

@@ -19,12 +19,12 @@ from tui.settings.options import SETTINGS
 from tui.settings.validators import UsageError, remedy, shown
 
 LARGEST = 1 << 20
-"""Bytes of a configuration file; more is some other file."""
+"""Most bytes of a configuration file; a larger file is something else."""
 KINDS = {str: "a string", int: "a number", bool: "true or false", list: "a list of strings"}
 
 
 def default_path() -> Path:
-    """Where the configuration of the one who typed the command lies, also under sudo."""
+    """The configuration file's path in the calling user's home, also under sudo."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     if os.path.isabs(base):
         return Path(base, "probetop", "config.toml")
@@ -42,10 +42,10 @@ def _home() -> str:
 
 
 def load(given: str | None) -> dict[str, tuple[str, Any]]:
-    """Each setting of the file: where it stands, for messages, and its unchecked value.
+    """Return each setting's place in the file, for messages, and its unchecked value.
 
-    `given` is the path that the user named; the default one may be missing. Raises UsageError
-    for a file that cannot be read, is no TOML, or has unknown keys or values of a wrong type.
+    `given` is the path that the user named; only the default file may be missing. Raises UsageError
+    if the file cannot be read, is not TOML, or has unknown keys or values of a wrong type.
     """
     path = Path(given) if given is not None else default_path()
     name = printable(path)
@@ -64,9 +64,9 @@ def load(given: str | None) -> dict[str, tuple[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The file's tables; raises OSError, ValueError (TOML's errors are such) or ProbeError."""
+    """The file's tables; raises OSError, ValueError (including TOML's errors) or ProbeError."""
     data = read_regular(path, LARGEST, pipe=True)
-    # Costs 5 ms, and most have no such file.
+    # The import takes 5 ms, and most users have no such file.
     import tomllib
 
     try:
@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _typed(name: str, key: str, value: Any) -> Any:
-    """The value if its key is known and its type is one that this key takes."""
+    """Return the value if its key is known and takes the value's type."""
     setting = next((s for s in SETTINGS if s.name == key), None)
     if setting is None:
         known = remedy(key, (s.name for s in SETTINGS))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, bounded decoding of what others send: bodies of requests, and commands over a link.
+"""Typed, bounded decoding of external input: request bodies, and commands over a link.
 
-A value is parsed strictly as JSON, then converted to a msgspec type that states every member, its
-type and its limits. Whatever does not fit raises ProbeError, and nothing else is ever raised.
+A value is parsed as strict JSON, then converted to a msgspec type that states every member, its
+type and its limits. All other input raises ProbeError, and no other exception is raised.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tui.settings.validators import NO_ID
 
 T = TypeVar("T")
 MOST_TEXT = 500
-"""Characters of any text in a request."""
+"""Most characters of any text in a request."""
 MOST_TARGETS = 64
 MOST_WORDS = 200
-"""Characters of an error's text."""
+"""Most characters of an error's text."""
 
 Text = Annotated[str, Meta(max_length=MOST_TEXT)]
 Texts = Annotated[list[Text], Meta(max_length=MOST_TARGETS)]
@@ -32,11 +32,11 @@ Uid = Annotated[int, Meta(ge=0, le=NO_ID - 1)]
 
 
 class NotJson(ProbeError):
-    """Bytes that are not one strict JSON value."""
+    """Raised for bytes that are not one strict JSON value."""
 
 
 class Options(Struct, forbid_unknown_fields=True):
-    """Options of all probes that have a value which can be asked for."""
+    """All probe options that a client may set."""
 
     latency: bool | UnsetType = UNSET
     sample_every: Annotated[int, Meta(ge=1, le=MOST_SAMPLE)] | UnsetType = UNSET
@@ -47,7 +47,7 @@ class Options(Struct, forbid_unknown_fields=True):
     args: bool | UnsetType = UNSET
 
     def given(self) -> dict[str, Any]:
-        """Those that are there, by name."""
+        """The options that are set, by name."""
         values = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in values.items() if value is not UNSET}
 
@@ -57,14 +57,14 @@ OPTION_TYPES: Mapping[str, Any] = {
     "add": Text,
     "remove": Text,
 }
-"""Types of all options that a command may change."""
+"""The types of all options that a command may change."""
 
 
 def strict_json(data: bytes) -> Any:
-    """The JSON value; raises NotJson for anything that JSON readers disagree about.
+    """Return the JSON value; raises NotJson for input that JSON readers interpret differently.
 
-    That is NaN and infinities, a name that an object has twice, half of a surrogate pair, numbers
-    of thousands of digits and nesting beyond the parser's depth.
+    That is NaN and infinities, duplicate names in an object, unpaired surrogates, numbers of
+    thousands of digits, and nesting beyond the parser's depth.
     """
     try:
         value = json.loads(
@@ -88,9 +88,9 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def typed(value: Any, kind: type[T], where: str, *, strict: bool = True) -> T:
-    """The value as `kind`; raises ProbeError with what is wrong at `where`.
+    """Convert the value to `kind`; raises ProbeError with the reason and its place `where`.
 
-    Not `strict`, a text may stand for a number, as in the address of a request.
+    Unless `strict`, a text may stand for a number, as in a URL's query.
     """
     try:
         return msgspec.convert(value, kind, strict=strict)
@@ -99,6 +99,6 @@ def typed(value: Any, kind: type[T], where: str, *, strict: bool = True) -> T:
 
 
 def words_of(error: Exception) -> str:
-    """What a decoder says, as part of one printable line."""
+    """A decoder's message as part of one printable line."""
     text = str(error).replace("`", "'").replace("$", "value") or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text[:MOST_WORDS])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel filters as people type them in the dashboard: "pid=123 comm=nginx user=www-data"."""
+"""The syntax of kernel filters in the dashboard: "pid=123 comm=nginx user=www-data"."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from tui.settings import validators as checks
 
 EXAMPLE = "pid=N comm=NAME user=NAME cgroup=/PATH"
 _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    # what is typed: (field of Filters, check)
+    # name: (field of Filters, validator)
     "pid": ("pid", checks.check_pid),
     "comm": ("comm", checks.check_comm),
     "user": ("uid", checks.check_user),
     "uid": ("uid", checks.check_user),
     "cgroup": ("cgroup", checks.check_cgroup),
 }
-_FAR_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    # of another machine, whose processes, users and cgroups nobody here knows
-    "pid": ("pid", checks.check_far_pid),
+_REMOTE_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    # for a remote host, whose processes, users and cgroups are unknown here
+    "pid": ("pid", checks.check_remote_pid),
     "comm": ("comm", checks.check_comm),
-    "user": ("uid", checks.check_far_user),
-    "uid": ("uid", checks.check_far_user),
-    "cgroup": ("cgroup", checks.check_far_cgroup),
+    "user": ("uid", checks.check_remote_user),
+    "uid": ("uid", checks.check_remote_user),
+    "cgroup": ("cgroup", checks.check_remote_cgroup),
 }
 
 
-def parse_filters(text: str, far: bool = False) -> Filters:
-    """The filters that `text` asks for; none for an empty text. `far`: of another machine.
+def parse_filters(text: str, remote: bool = False) -> Filters:
+    """Parse filters; an empty text has none. With `remote`, they are for a remote host.
 
-    Raises ProbeError, in words for the one who typed, for anything that is not right.
+    Raises ProbeError with the reason and the remedy.
     """
-    known = _FAR_CHECKS if far else _CHECKS
+    known = _REMOTE_CHECKS if remote else _CHECKS
     try:
         words = shlex.split(text)
     except ValueError:
@@ -44,9 +44,9 @@ def parse_filters(text: str, far: bool = False) -> Filters:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not value:
-            raise ProbeError(f"'{word}' is no filter", f"write {EXAMPLE}")
+            raise ProbeError(f"'{word}' is not a filter", f"write {EXAMPLE}")
         if name not in known:
-            raise ProbeError(f"there is no filter '{name}'", f"write {EXAMPLE}")
+            raise ProbeError(f"unknown filter '{name}'", f"write {EXAMPLE}")
         field, check = known[name]
         if field in found:
             raise ProbeError(f"{name} is given twice", "a filter holds one value of each")

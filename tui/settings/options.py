@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may set, on the command line or in the configuration file.
+"""All options of the command line and the configuration file.
 
-Nothing heavy is imported here.
+This module imports nothing that is slow to load.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from tui.settings.validators import (
 class Setting(NamedTuple):
     """One option. `metavar` is None for a switch.
 
-    A `live` one needs the running kernel, the others a screen. One of `many` may be given
-    several times; the value is a tuple then.
+    A `live` option needs the running kernel, the others a screen. An option with `many` may be
+    given several times; its value is a tuple.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The settings that hold, checked."""
+    """The effective settings, validated."""
 
     interval: float = 1.0
     filters: Filters = NO_FILTERS
@@ -76,7 +76,7 @@ class Options:
 
     @property
     def fixed(self) -> dict[str, dict[str, Any]]:
-        """Parameters of probes that hold for as long as this runs, whoever asks for others."""
+        """Parameters of probes that no command can change while the program runs."""
         return {"execs": {"args": False}} if self.hide_args else {}
 
 
@@ -110,7 +110,7 @@ SETTINGS: tuple[Setting, ...] = (
         "latency", ("--latency",), None, "time system calls (costs more)", _as_is, (bool,)
     ),
     Setting(
-        "function", ("-f", "--function"), "SPEC", "time this, e.g. uprobe:libc:malloc, runq",
+        "function", ("-f", "--function"), "SPEC", "target to time, e.g. uprobe:libc:malloc, runq",
         check_target, (list,), many=True,
     ),
     Setting(
@@ -119,7 +119,7 @@ SETTINGS: tuple[Setting, ...] = (
         _as_is, (bool,),
     ),
     Setting(
-        "event", ("--event",), "SPEC", "count this: a name of perf's, NAME=rNNN, cpu/event=.../",
+        "event", ("--event",), "SPEC", "event to count: a perf name, NAME=rNNN, cpu/event=.../",
         check_event, (list,), many=True,
     ),
     Setting(
@@ -137,7 +137,7 @@ SETTINGS: tuple[Setting, ...] = (
         check_cost,
     ),
     Setting(
-        "budget", ("--budget",), "PERCENT", "of all CPUs that this may take (default 2, 0: any)",
+        "budget", ("--budget",), "PERCENT", "budget, of all CPUs (default 2, 0: no limit)",
         check_budget, (str, int, float),
     ),
     Setting(
@@ -152,8 +152,8 @@ SETTINGS: tuple[Setting, ...] = (
         "include-self", ("--include-self",), None, "count probetop's own processes as well",
         _as_is, (bool,),
     ),
-    Setting("run-as", ("--run-as",), "USER", "who to be once the probes run", check_run_as),
-    Setting("log", ("--log",), "FILE", "append what the compiler says to FILE", check_path),
+    Setting("run-as", ("--run-as",), "USER", "user to run as after loading", check_run_as),
+    Setting("log", ("--log",), "FILE", "append the compiler's messages to FILE", check_path),
     Setting(
         "history", ("--history",), "S", "seconds of the past to keep (default 600, 64 MB at most)",
         check_history, (int, float), live=False,
@@ -163,10 +163,10 @@ SETTINGS: tuple[Setting, ...] = (
 
 
 def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], live: bool) -> Options:
-    """The settings that hold: what was typed, else the configuration, else the default.
+    """Return the effective settings: typed, else configured, else the default.
 
-    `config` maps a name to where it stands and its value; without `live`, settings that need
-    the running kernel are left at their defaults. Raises UsageError.
+    `config` maps a name to its place in the file and its value. Without `live`, settings that need
+    the running kernel keep their defaults. Raises UsageError.
     """
     values: dict[str, Any] = {}
     for setting in SETTINGS:
@@ -205,7 +205,7 @@ def resolve(typed: Mapping[str, Any], config: Mapping[str, tuple[str, Any]], liv
 
 
 def _on_at_start(values: Mapping[str, Any], counts: bool) -> tuple[str, ...]:
-    """The probes to start with: those named, and those that something was asked of."""
+    """The probes to start with: the named ones, and those with an option set."""
     at_start = tuple(entry.name for entry in registry.REGISTRY if entry.on_at_start)
     on: tuple[str, ...] = values.get("probes", at_start)
     if values.get("function") and "latency" not in on:
@@ -216,7 +216,7 @@ def _on_at_start(values: Mapping[str, Any], counts: bool) -> tuple[str, ...]:
 
 
 def _counted(values: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None, str | None]:
-    """The events, else the event set, and the mode of the counters; raises UsageError."""
+    """The events, else the event set, and the mode of the counters. Raises UsageError."""
     user, kernel_only = values.get("user-only", False), values.get("kernel-only", False)
     if user and kernel_only:
         raise UsageError("--user-only: nothing is left with --kernel-only", "leave one out")

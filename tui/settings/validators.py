@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of what a user typed, for the command line, the configuration file and the agent.
+"""Validators of user input, for the command line, the configuration file and the agent.
 
-Each takes what was typed (a string, or a TOML or JSON value) and returns the value to use; it
-raises ProbeError with why it is wrong and how to mend it. Nothing heavy is imported here.
+Each takes a string, or a TOML or JSON value, and returns the value to use. It raises ProbeError
+with the reason and the remedy. This module imports nothing that is slow to load.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from tui import registry
 SHORTEST, LONGEST = 0.05, 3600.0
 """Limits of the interval, in seconds."""
 SHORTEST_HISTORY, LONGEST_HISTORY = 10.0, 86_400.0
-"""Limits of how much of the past is kept, in seconds."""
+"""Limits of the history, in seconds."""
 COMM_BYTES = 15
-"""How much of a process name the kernel keeps."""
+"""Bytes of a process name that the kernel keeps."""
 NO_ID = 2**32 - 1
 
 
 class UsageError(ProbeError):
-    """Something that was typed is wrong: exit status 2."""
+    """Raised for invalid user input; the exit status is 2."""
 
 
 def shown(value: Any) -> str:
-    """Something typed, for a message: short, quoted, nothing in it acts on a terminal."""
+    """Quote user input for a message: short, without control characters."""
     try:
         text = value if isinstance(value, str) else str(value)
     except ValueError:
-        # Python refuses to write out a number of thousands of digits.
+        # Python raises ValueError for the text of a number of thousands of digits.
         text = "a number of thousands of digits"
     text = text if len(text) <= 80 else text[:77] + "..."
     return f"'{text}'" if text.isprintable() else ascii(text)
 
 
 def checked(where: str, raw: Any, check: Callable[[Any], Any]) -> Any:
-    """The value of what was typed at `where`; raises UsageError naming both."""
+    """Validate the input at `where`; raises UsageError that names both."""
     try:
         return check(raw)
     except ProbeError as error:
@@ -53,14 +53,14 @@ def checked(where: str, raw: Any, check: Callable[[Any], Any]) -> Any:
 
 
 def remedy(word: str, known: Iterable[str]) -> str:
-    """A remedy for a word that is not among the known ones."""
+    """Suggest a known word that is similar to an unknown one."""
     known = list(known)
     close = near(word.lower(), known, 1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
 
 
 def check_interval(raw: Any) -> float:
-    """Seconds between Frames."""
+    """Seconds between two Frames."""
     limits = f"between {SHORTEST:g} and {LONGEST:g} seconds"
     try:
         seconds = float(raw)
@@ -72,7 +72,7 @@ def check_interval(raw: Any) -> float:
 
 
 def check_history(raw: Any) -> float:
-    """How many seconds of the past are kept."""
+    """Seconds of Frames that the history keeps."""
     limits = f"between {SHORTEST_HISTORY:g} and {LONGEST_HISTORY:g} seconds"
     try:
         seconds = float(raw)
@@ -84,7 +84,7 @@ def check_history(raw: Any) -> float:
 
 
 def check_seconds(raw: Any) -> float:
-    """How long to go on; up to a year."""
+    """Seconds of a run, up to a year."""
     try:
         seconds = float(raw)
     except (ValueError, OverflowError):
@@ -95,7 +95,7 @@ def check_seconds(raw: Any) -> float:
 
 
 def _number(raw: Any) -> int | None:
-    """The number that up to ten digits say, None for anything else."""
+    """The number in up to ten digits; None for anything else."""
     if type(raw) is int:
         return raw if 0 <= raw < 10**10 else None
     text = str(raw)
@@ -103,7 +103,7 @@ def _number(raw: Any) -> int | None:
 
 
 def check_pid(raw: Any) -> int:
-    """A process that runs now."""
+    """The id of a running process."""
     pid = _number(raw)
     if not pid:
         raise ProbeError("not a process id", "give a number as shown by ps or pgrep")
@@ -117,7 +117,7 @@ def check_pid(raw: Any) -> int:
 
 
 def check_comm(raw: Any) -> str:
-    """A process name as the kernel keeps it."""
+    """A process name, at most `COMM_BYTES` bytes."""
     data = raw_of(str(raw))
     if not data or b"\0" in data:
         raise ProbeError("not a process name", "give a name as shown by ps -o comm")
@@ -139,7 +139,7 @@ def check_user(raw: Any) -> int:
 
 
 def check_run_as(raw: Any) -> str:
-    """A user name that exists."""
+    """The name of an existing user."""
     try:
         return pwd.getpwnam(str(raw)).pw_name
     except (KeyError, ValueError):
@@ -147,9 +147,9 @@ def check_run_as(raw: Any) -> str:
 
 
 def check_cgroup(raw: Any) -> str:
-    """A cgroup's path below the cgroup2 mount, "/" for all; also given with the mount's path.
+    """A cgroup's path below the cgroup2 mount, "/" for all; the mount's own path may precede it.
 
-    A directory of a v1 hierarchy stands for that of the same path in cgroup2, if there is one.
+    A directory of a cgroup v1 hierarchy stands for the same path in cgroup2, if that exists.
     """
     mount = kernel.cgroup2()
     if mount is None:
@@ -163,20 +163,20 @@ def check_cgroup(raw: Any) -> str:
         path = (given if given.is_relative_to(mount) else mount / below).resolve()
         if path.is_relative_to(mount.resolve()) and (path / "cgroup.procs").exists():
             below = str(path.relative_to(mount.resolve()))
-            # A path that is no text can neither be shown nor recorded.
+            # A path that is not valid UTF-8 can be neither shown nor recorded.
             below.encode("utf-8")
             return "/" if below == "." else f"/{below}"
     except (OSError, ValueError):
         pass
     other = _of_v1(raw)
     if other is not None:
-        why = f"a cgroup of v1 only ({escaped(str(other))}), and filters are by those of cgroup2"
+        why = f"exists only in cgroup v1 ({escaped(str(other))}), but filters need cgroup2"
         raise ProbeError(why, _where_members_are(other))
     raise ProbeError("not a cgroup", fix)
 
 
 def _of_v1(raw: Any) -> Path | None:
-    """The directory of a cgroup of v1, given as such or as /proc/PID/cgroup shows it."""
+    """The v1 directory of a path, given with its mount or as /proc/PID/cgroup prints it."""
     try:
         given = Path(raw)
         mount = v1_mount(given)
@@ -186,7 +186,7 @@ def _of_v1(raw: Any) -> Path | None:
 
 
 def _where_members_are(directory: Path) -> str:
-    """What to give instead of a cgroup of v1: where in cgroup2 its processes are."""
+    """A remedy for a v1 cgroup: the cgroup2 path of its processes."""
     paths = paths_of_members(directory)
     if not paths:
         return "give the path after 0:: in /proc/PID/cgroup of a process in it"
@@ -198,24 +198,24 @@ def _where_members_are(directory: Path) -> str:
     return f"its processes are in {len(paths)} cgroups of cgroup2, as {some}: give one of them"
 
 
-def check_far_pid(raw: Any) -> int:
-    """A process id of another machine."""
+def check_remote_pid(raw: Any) -> int:
+    """A process id of a remote host."""
     pid = _number(raw)
     if not pid:
         raise ProbeError("not a process id", "give a number as ps or pgrep show it there")
     return pid
 
 
-def check_far_user(raw: Any) -> int:
-    """The number of a user of another machine, where a name may be that of somebody else."""
+def check_remote_user(raw: Any) -> int:
+    """A user number of a remote host, where a name may belong to another user."""
     uid = _number(raw)
     if uid is None or uid >= NO_ID:
         raise ProbeError("not a user's number", "give the number that `id -u USER` says there")
     return uid
 
 
-def check_far_cgroup(raw: Any) -> str:
-    """A cgroup of another machine, below its cgroup2 mount."""
+def check_remote_cgroup(raw: Any) -> str:
+    """A cgroup of a remote host, below its cgroup2 mount."""
     if not str(raw).startswith("/"):
         raise ProbeError("not a cgroup", "give its path below /sys/fs/cgroup there, as /PATH")
     return str(raw)
@@ -235,14 +235,14 @@ def check_probes(raw: Any) -> tuple[str, ...]:
 
 
 def check_cost(raw: Any) -> bool:
-    """Whether the kernel's run-time statistics run all the time."""
+    """True if the kernel's run-time statistics stay on."""
     if raw not in ("always", "sampled"):
         raise ProbeError("unknown", remedy(str(raw), ("always", "sampled")))
     return bool(raw == "always")
 
 
 def check_budget(raw: Any) -> float:
-    """Per cent of all CPUs that the probes may take, 0 for any amount."""
+    """Per cent of all CPUs that the probes may use; 0 for no limit."""
     try:
         percent = float(str(raw).removesuffix("%"))
     except ValueError:
@@ -253,7 +253,7 @@ def check_budget(raw: Any) -> float:
 
 
 def check_sample(raw: Any) -> int:
-    """Of how many system calls one is timed."""
+    """The sampling ratio: one system call in this many is timed."""
     number = _number(raw)
     if not number or number > MOST_SAMPLE:
         raise ProbeError("not a number of calls", f"choose between 1 and {MOST_SAMPLE}")
@@ -268,7 +268,7 @@ def check_target(raw: Any) -> str:
 
 
 def check_event(raw: Any) -> str:
-    """One or more events for the counters, as perf writes them."""
+    """One or more events for the counters, in perf's syntax."""
     from probes.pmc.events import check_events
 
     return ",".join(check_events([str(raw)]))
@@ -284,7 +284,7 @@ def check_event_set(raw: Any) -> str:
 
 
 def check_path(raw: Any) -> str:
-    """A file name that a file system can take."""
+    """A file name that a file system accepts."""
     if not raw or "\0" in raw:
         raise ProbeError("not a file name", "give the path of a file")
     return str(raw)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every room of `tui` may use: styled lines, words, colours, one line being typed.
+"""Modules that all packages of `tui` use: styled lines, text, colours, a line editor.
 
-It imports `probes`, never Textual and no other room. Begin with `tui.shared.styled_lines`,
-then `tui.shared.text` and `tui.shared.theme`.
+They import `probes`, never Textual or another package of `tui`. Begin with
+`tui.shared.styled_lines`, then `tui.shared.text` and `tui.shared.theme`.
 """

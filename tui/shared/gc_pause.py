@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Doing without the search for garbage, where many Frames are decoded."""
+"""Pauses Python's garbage collector while many Frames are decoded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Nothing of what is decoded is garbage, and looking for some takes a third of the time."""
+def gc_paused() -> Iterator[None]:
+    """Pause the collector: decoded Frames hold no garbage, and a third of the time is saved."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -2,7 +2,7 @@
 """All keys of the dashboard in one table.
 
 The screen's bindings, the footer, the help, the palette and README's table are made from it. Keys
-that only one pane has are in that pane's `options`.
+of a single pane are in that pane's `options`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import NamedTuple
 from tui.registry import REGISTRY
 
 Hint = tuple[str, str]
-"""A key as the footer writes it, and a word for what it does."""
+"""A key as the footer writes it, and a word for its action."""
 
 
 class Key(NamedTuple):
     """One command and its keys.
 
-    `names` are Textual's names of the keys, separated by commas. `caps` is what is printed on
-    them, with blanks between. `title` is the palette's line, empty where there is none.
-    `everywhere`: it also acts while something else than the dashboard, such as the palette, is
-    on the screen.
+    `names` are Textual's names of the keys, separated by commas. `caps` are the keys' labels, with
+    blanks between. `title` is the palette's line, empty if the palette does not list the command.
+    `everywhere` is True if the key also acts while another screen, such as the palette, is open.
     """
 
     names: str
@@ -33,7 +32,7 @@ class Key(NamedTuple):
 
     @property
     def action(self) -> str:
-        """The command as Textual's bindings write it, as an action of the dashboard's screen."""
+        """The command as a Textual action of the dashboard's screen."""
         words = ", ".join([repr(word) for word in (self.command, *self.arguments)])
         return f"command({words})"
 
@@ -41,9 +40,9 @@ class Key(NamedTuple):
 class KeyRow(NamedTuple):
     """Keys that are explained together.
 
-    `caps` and `help` are the line of the help, which has none where `help` is empty; `hint` is
-    what the footer says where the keys do something; `readme` is README's text. `several`: the
-    keys act only where several hosts are attached.
+    `caps` and `help` form a line of the help; an empty `help` omits it. `hint` is the footer's word
+    while the keys do something; `readme` is README's text. `several` is True if the keys need
+    several attached hosts.
     """
 
     keys: tuple[Key, ...]
@@ -64,13 +63,13 @@ def _one(
     readme: str,
     title: str = "",
 ) -> KeyRow:
-    """The row of one key; `word` is the footer's, `text` the help's."""
+    """A row with one key; `word` is the footer's text, `text` the help's."""
     cap = cap or key
     return KeyRow((Key(key, cap, command, title=title),), cap, text, readme, (cap, word))
 
 
 _PROBES = tuple([entry.key for entry in REGISTRY])
-FIND = "Find a function, a tracepoint or another thing to time"
+FIND = "Find a function, tracepoint or other target to time"
 ROWS: tuple[KeyRow, ...] = (
     KeyRow(
         tuple([Key(entry.key, entry.key, "toggle_probe", (entry.name,)) for entry in REGISTRY]),
@@ -299,9 +298,9 @@ _ROW_OF = {key.command: row for row in ROWS for key in row.keys}
 
 
 def hint(command: str, word: str = "", plain: bool = False) -> Hint:
-    """What the footer says of a command: its key, and its word unless another one is given.
+    """The footer's text for a command: its key and its word, which `word` can replace.
 
-    `plain`: in ASCII.
+    `plain` is True for ASCII only.
     """
     row = _ROW_OF[command]
     key, usual = row.hint
@@ -309,10 +308,10 @@ def hint(command: str, word: str = "", plain: bool = False) -> Hint:
 
 
 def help_rows(several: bool = False) -> list[tuple[str, str]]:
-    """The help's lines (keys, what they do): of any dashboard, or of one of `several` hosts."""
+    """The help's lines (keys, action): those of any dashboard, or those for `several` hosts."""
     return [(row.caps, row.help) for row in ROWS if row.help and row.several == several]
 
 
 def readme_rows() -> list[str]:
-    """README's table, line by line."""
+    """The lines of README's table."""
     return [f"| {' '.join([f'`{key.caps}`' for key in row.keys])} | {row.readme} |" for row in ROWS]

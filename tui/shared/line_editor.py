@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line being typed: its text, its cursor, and what becomes of it."""
+"""A line editor: its text, its cursor, and its callbacks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MAX_TEXT = 500
 class Prompt:
     """A prompt in the footer.
 
-    `changed` is called on every change of the text; `submit` on Enter, it returns a line
-    that says what is wrong, or None and the prompt closes; `cancel` on Escape.
+    `changed` is called on every change of the text. `submit` is called on Enter; it returns an
+    error in one line, or None, which closes the prompt. `cancel` is called on Escape.
     """
 
     label: str
@@ -34,14 +34,14 @@ class Prompt:
             self.cursor = len(self.text)
 
     def insert(self, text: str) -> None:
-        """Put text in at the cursor; what cannot be seen is left out."""
+        """Insert text at the cursor, without its invisible characters."""
         text = "".join([char for char in text if char.isprintable()])
         text = text[: MAX_TEXT - len(self.text)]
         self._set(self.text[: self.cursor] + text + self.text[self.cursor :])
         self.cursor += len(text)
 
     def key(self, key: str) -> None:
-        """An editing key, by Textual's name of it; others do nothing."""
+        """Handle an editing key, by Textual's name; other keys do nothing."""
         at, text = self.cursor, self.text
         moves = {
             "left": at - 1,
@@ -75,7 +75,7 @@ class Prompt:
         self.changed(text)
 
     def spans(self, plain: bool) -> list[Span]:
-        """The prompt as it looks, with its cursor."""
+        """The prompt's spans, with its cursor."""
         before, after = self.text[: self.cursor], self.text[self.cursor :]
         out: list[Span] = [
             (f" {self.label} ", "key"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of the process and the cgroup that are filtered by, in words."""
+"""Messages about the filtered process and cgroup: they ended, were removed or were re-created."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from functools import partial
 
 from probes.core.frame import Frame, Notice
 from tui.shared.text import clip, fmt_ns, safe, shorten, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 FOLLOWED_SECONDS = 60.0
-"""How long the screen says that a cgroup was made again: it counts, so that nothing is amiss."""
+"""Seconds that the screen reports a re-created cgroup; it is counted again, so nothing is wrong."""
 LEAST_PATH = 8
-"""Cells of a cgroup's path that are shown at least."""
+"""Least cells of a cgroup's path."""
 MOST, LONGEST_NAME, LONGEST_PATH = 8, 64, 4096
-"""Most notices of a Frame that are looked at, and most characters of their texts: what another
-machine sends may hold more than any kernel does."""
+"""Most notices of a Frame that are read, and most characters of their texts, because a remote host
+may send more than any kernel does."""
 GONE = ("process_ended", "cgroup_removed")
-"""Kinds of notices after which nothing passes the filters."""
+"""Kinds of notices after which no event passes the filters."""
 PASSING = ("cgroup_followed", "pid_of_namespace")
-"""Kinds that are shown for a while."""
+"""Kinds of notices that are shown for a while."""
 
 
 def current(frame: Frame) -> list[Notice]:
-    """What the screen says at the moment of a Frame, the newest first."""
+    """The screen's notices at the moment of a Frame, the newest first."""
     found = [
         notice
         for notice in frame.notices[:MOST]
@@ -36,12 +36,12 @@ def current(frame: Frame) -> list[Notice]:
 
 
 def has_gone(frame: Frame) -> bool:
-    """Whether nothing can pass the filters now."""
+    """True if no event can pass the filters any more."""
     return any(notice.kind in GONE for notice in frame.notices[:MOST])
 
 
 def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
-    """A notice in ever fewer words; `acts`: the keys that change filters do something."""
+    """A notice's texts from long to short; `acts` is True if keys can change the filters."""
     if notice.kind == "process_ended":
         key = ": p ends the filter" if acts else ""
         named = f"process {notice.pid} ({notice.comm}) ended {clock}{key}"
@@ -59,11 +59,11 @@ def sentences(notice: Notice, clock: str, acts: bool) -> list[str]:
     return [f"{again}; not counted for up to {fmt_ns(notice.seconds * 1e9)} before", again]
 
 
-def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
-    """A notice in as many words as fit into so many cells, safe to be shown."""
-    more, path = look.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], look.plain)
+def fitting(notice: Notice, theme: Theme, acts: bool, cells: int) -> str:
+    """The longest text of a notice that fits into `cells` cells, made safe."""
+    more, path = theme.glyphs.more, safe((notice.cgroup or "")[:LONGEST_PATH], theme.plain)
     clock = time.strftime("%H:%M:%S", time.localtime(notice.time))
-    comm = safe((notice.comm or "?")[:LONGEST_NAME], look.plain)
+    comm = safe((notice.comm or "?")[:LONGEST_NAME], theme.plain)
     shown = notice._replace(comm=comm, cgroup=path)
     texts = sentences(shown, clock, acts)
     room = cells - width(texts[-1]) + width(path)
@@ -72,7 +72,7 @@ def fitting(notice: Notice, look: Look, acts: bool, cells: int) -> str:
     return next((text for text in texts if width(text) <= cells), clip(texts[-1], cells, more))
 
 
-def of(frame: Frame | None, look: Look, acts: bool) -> Callable[[int], str] | None:
-    """The newest notice of a Frame, for as many cells as it is asked to take; None without one."""
+def of(frame: Frame | None, theme: Theme, acts: bool) -> Callable[[int], str] | None:
+    """A function that returns the newest notice for a number of cells; None without a notice."""
     found = [] if frame is None else current(frame)
-    return partial(fitting, found[0], look, acts) if found else None
+    return partial(fitting, found[0], theme, acts) if found else None

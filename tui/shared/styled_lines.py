@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines of styled text, and which of their cells differ.
+"""Lines of styled text, and the cells in which two of them differ.
 
-A Line is a tuple of (text, style name) pairs; names are those of `tui.shared.theme`. Panes make
-Lines and know nothing of terminals, so a test reads a pane without an application.
+A Line is a tuple of (text, style name) pairs; the names are those of `tui.shared.theme`. Panes make
+Lines without a terminal, so that tests can read a pane without an application.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Cell = tuple[str, str]
 
 BLANK: Cell = (" ", "")
 GAP = 6
-"""Moving the cursor costs about this many bytes, so a smaller gap is painted over."""
+"""A cursor movement costs about this many bytes, so a smaller gap is repainted."""
 SOLID = frozenset(
     {"selected", "cursor", "badge", "badge.warn", "badge.bad"}
     | {f"heat{step}" for step in range(1, len(HEAT_256) + 1)}
 )
-"""Styles that colour the background: a space in them is not a blank cell."""
+"""Styles with a background colour, in which a space is not a blank cell."""
 
 
 def line_text(line: Line) -> str:
-    """The characters of a Line, for searching and for tests."""
+    """The characters of a Line, for the text filter and for tests."""
     return "".join([text for text, _ in line])
 
 
@@ -39,9 +39,9 @@ def line_width(line: Iterable[Span]) -> int:
 
 
 def compose(line: Iterable[Span], cells: int, plain: bool = False) -> Line:
-    """A Line of exactly `cells` cells, everything in it safe, equal styles joined.
+    """Make a Line of exactly `cells` cells, with safe texts, and equal adjacent styles merged.
 
-    The choke point: whatever is drawn comes through here.
+    All drawn text passes this function.
     """
     out: list[Span] = []
     left = cells
@@ -67,7 +67,7 @@ def compose(line: Iterable[Span], cells: int, plain: bool = False) -> Line:
 
 
 def to_cells(line: Line) -> list[Cell]:
-    """One entry a cell; the second cell of a wide character is empty text."""
+    """One entry per cell; the second cell of a wide character is an empty text."""
     cells: list[Cell] = []
     for text, style in line:
         blank = (" ", style) if style in SOLID else BLANK
@@ -82,7 +82,7 @@ def to_cells(line: Line) -> list[Cell]:
 
 
 def changed_runs(old: Line, new: Line, gap: int = GAP) -> list[tuple[int, int]]:
-    """Where two Lines of one width differ, as (start, end) cells; small gaps are bridged."""
+    """The (start, end) cells in which two Lines of equal width differ; small gaps are included."""
     if old == new:
         return []
     start, end = _common(old, new)
@@ -100,9 +100,9 @@ def changed_runs(old: Line, new: Line, gap: int = GAP) -> list[tuple[int, int]]:
 
 
 def _texts_only(old: Line, new: Line) -> list[int] | None:
-    """Which cells differ of spans of the same styles and lengths, without wide characters.
+    """The differing cells of spans with equal styles and lengths, without wide characters.
 
-    None for all others: of these each cell has to be compared.
+    None for other spans, whose cells must be compared one by one.
     """
     if len(old) != len(new):
         return None
@@ -120,7 +120,7 @@ def _texts_only(old: Line, new: Line) -> list[int] | None:
 
 
 def _bridged(cells: Iterable[int], gap: int) -> list[tuple[int, int]]:
-    """The runs of these rising cells, small gaps between them bridged."""
+    """The runs of these ascending cells, with small gaps between them included."""
     runs: list[tuple[int, int]] = []
     for at in cells:
         if runs and at - runs[-1][1] < gap:
@@ -131,7 +131,7 @@ def _bridged(cells: Iterable[int], gap: int) -> list[tuple[int, int]]:
 
 
 def _common(old: Line, new: Line) -> tuple[int, int]:
-    """How many spans two different Lines have in common, at their beginning and at their end."""
+    """The number of equal spans at the start and at the end of two different Lines."""
     start = end = 0
     most = min(len(old), len(new))
     while start < most and old[start] == new[start]:
@@ -142,7 +142,7 @@ def _common(old: Line, new: Line) -> tuple[int, int]:
 
 
 def _whole_characters(run: tuple[int, int], cells: list[Cell]) -> tuple[int, int]:
-    """A run that cuts no wide character in half."""
+    """Extend a run so that it cuts no wide character in half."""
     start, end = run
     if cells[start][0] == "":
         start -= 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text that may reach a terminal: made harmless, measured in cells, numbers of steady width.
+"""Text for a terminal: made safe, measured in cells, and numbers of constant width.
 
-Whatever a process chose (comm, argv, paths) passes `safe`; `tui.shared.styled_lines.compose`
-applies it to everything that is drawn, so no widget can forget it.
+Any text that a process chose (comm, argv, paths) passes `safe`. `tui.shared.styled_lines.compose`
+applies it to all drawn text, so that no widget can omit it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from rich.cells import cell_len, get_character_cell_size
 _SHORT_ESCAPES = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1b": "\\e", "\x07": "\\a"}
 _PLAIN = frozenset(map(chr, range(0x20, 0x7F)))
 _DRAWN = _PLAIN | frozenset(map(chr, range(0x2500, 0x25A0))) | frozenset("\u00b1\u2026\u25b4\u25be")
-"""ASCII, box drawing, block elements, the marks of `tui.shared.theme`: safe and one cell wide."""
+"""ASCII, box drawing, block elements and the marks of `tui.shared.theme`: safe, one cell wide."""
 UNKNOWN = "-"
-"""What stands for a value that nobody knows."""
+"""The text for an unknown value."""
 
 
 def _escape(char: str) -> str:
@@ -32,7 +32,7 @@ def _escape(char: str) -> str:
 
 
 def _joins(char: str) -> bool:
-    """Characters that terminals merge with a neighbour, so that widths no longer add up."""
+    """Characters that terminals combine with a neighbour, so that widths do not add up."""
     code = ord(char)
     return 0x1F1E6 <= code <= 0x1F1FF or 0x1F3FB <= code <= 0x1F3FF
 
@@ -46,11 +46,11 @@ def _harmless(char: str, plain: bool) -> bool:
 
 
 def safe(text: str, plain: bool = False) -> str:
-    """`text` with everything escaped that would not show as itself in cells of its own.
+    r"""Escape each character that would not show as itself in its own cells.
 
-    Control characters, bidirectional controls, undecodable bytes (surrogate escapes) and
-    zero-width characters become backslash escapes (`\\e`, `\\u202e`, `\\xff`); with `plain`
-    whatever is not ASCII as well. Accents that have a composed form are composed first.
+    Control characters, bidirectional controls, undecodable bytes (surrogate escapes) and zero-width
+    characters become backslash escapes (`\e`, `\u202e`, `\xff`); with `plain`, so does all that is
+    not ASCII. Accents with a composed form are composed first.
     """
     if (_PLAIN if plain else _DRAWN).issuperset(text):
         return text
@@ -65,7 +65,7 @@ def width(text: str) -> int:
 
 
 def clip(text: str, cells: int, mark: str = "") -> str:
-    """At most `cells` cells of a safe text, ending with `mark` if something was cut off."""
+    """At most `cells` cells of a safe text; `mark` is its end if it was cut."""
     if width(text) <= cells:
         return text
     room = cells - width(mark)
@@ -89,7 +89,7 @@ def fit(text: str, cells: int, right: bool = False, mark: str = "") -> str:
 
 
 def shorten(text: str, cells: int, mark: str) -> str:
-    """At most `cells` cells of a safe text, cut in the middle: the end says most of a path."""
+    """At most `cells` cells of a safe text, cut in the middle to keep a path's end."""
     if width(text) <= cells:
         return text
     room = cells - width(mark)
@@ -102,7 +102,7 @@ def shorten(text: str, cells: int, mark: str) -> str:
 
 
 def wrap(text: str, cells: int) -> list[str]:
-    """A safe text broken at spaces, or within a word longer than a line, to `cells` cells."""
+    """Break a safe text at spaces, or within an overlong word, into lines of `cells` cells."""
     lines: list[str] = []
     line = ""
     for word in text.split(" "):
@@ -123,7 +123,7 @@ def wrap(text: str, cells: int) -> list[str]:
 def fmt_count(value: float | None) -> str:
     """A number or rate in at most 5 cells, three digits: "7", "3.4", "812", "30.1k", "1.20M".
 
-    Whole numbers stay whole below 1000; a rate below 10 shows one decimal.
+    Whole numbers below 1000 have no decimals; a rate below 10 has one.
     """
     if value is None:
         return UNKNOWN
@@ -144,7 +144,7 @@ def fmt_count(value: float | None) -> str:
 
 
 def fmt_within(error: float, value: float) -> str:
-    """How far off an estimate may be, in per cent of it: "3%", "0.4%"; "?" for anything."""
+    """An uncertainty in per cent of `value`: "3%", "0.4%"; "?" from 100 % on."""
     part = 100 * error / value if value > 0 else 100.0
     if part >= 100:
         return "?"
@@ -174,12 +174,12 @@ def fmt_ns(value: float | None) -> str:
 
 
 def at_most(text: str, exact: bool | None) -> str:
-    """A maximum as text, marked where it is a bound that is not exceeded."""
+    """A maximum as text, with a mark if it is only an upper bound."""
     return text if exact is not False or text == UNKNOWN else f"<={text}"
 
 
 def fmt_seconds(value: float) -> str:
-    """The length of an interval, to a tenth of a second so that it rests: "1", "0.5"."""
+    """Seconds of an interval, to a tenth so that the text does not flicker: "1", "0.5"."""
     return f"{max(0.1, value):.1f}".removesuffix(".0")
 
 
@@ -191,7 +191,7 @@ def fmt_bytes(size: int) -> str:
 
 
 def fmt_clock(seconds: float) -> str:
-    """A length of time as players show it: "0:09", "12:05", "1:00:00"."""
+    """A length of time as media players show it: "0:09", "12:05", "1:00:00"."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, rest = divmod(rest, 60)
@@ -199,7 +199,7 @@ def fmt_clock(seconds: float) -> str:
 
 
 def fmt_percent(part: float | None, whole: float | None) -> str:
-    """A share in at most 5 cells: "37.1%", "100%"; a dash where there is no whole."""
+    """A part of a whole in at most 5 cells: "37.1%", "100%"; a dash if unknown or of nothing."""
     if part is None or not whole:
         return UNKNOWN
     share = 100 * part / whole

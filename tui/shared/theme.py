@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How things look on this terminal: style names to colours, and the glyphs that it has.
+"""The terminal's theme: colours of style names, and available glyphs.
 
-Colours are the terminal's own sixteen, so a user's scheme holds and sequences are short.
+Colours are the terminal's own sixteen, which follow the user's scheme and have short sequences.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import lru_cache
 from rich.style import Style
 
 HEAT_256 = (239, 60, 61, 31, 36, 71, 143, 221)
-"""From cold to hot in the colour cube that terminals of 256 colours share."""
+"""Heat colours from cold to hot, in the colour cube of terminals with 256 colours."""
 _HEAT_16 = ("blue", "blue", "cyan", "cyan", "green", "yellow", "yellow", "red")
 _STYLES: dict[str, tuple[str, str]] = {
-    # name: (with colours, without)
+    # name: (style with colours, style without)
     "title": ("bold cyan", "bold"),
     "name": ("bold", "bold"),
     "rule": ("dim", "dim"),
@@ -42,7 +42,7 @@ _STYLES: dict[str, tuple[str, str]] = {
     "badge.warn": ("bold yellow reverse", "bold reverse"),
     "badge.bad": ("bold red reverse", "bold reverse"),
     "": ("", ""),
-    # The heatmap's steps, from few to many: backgrounds of 256 colours, else the sixteen.
+    # The heatmap's steps, from few to many: backgrounds of 256 colours, else of sixteen.
     **{f"heat{n}": (f"on color({code})", "") for n, code in enumerate(HEAT_256, 1)},
     **{f"heat.{name}": (name, "") for name in ("blue", "cyan", "green", "yellow", "red")},
 }
@@ -50,11 +50,11 @@ _STYLES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The characters that drawings are made of.
+    """The characters of drawings.
 
-    `bar` and `column` go from an eighth to a full cell, growing rightwards and upwards; a
-    terminal that lacks the parts has fewer steps. `shade` goes from few to many; `corner`,
-    `tick` (of a horizontal axis) and `notch` (of a vertical one) are parts of axes.
+    `bar` and `column` go from an eighth of a cell to a full cell, to the right and upwards; a
+    terminal that lacks some of the characters has fewer steps. `shade` goes from few to many.
+    `corner`, `tick` (of a horizontal axis) and `notch` (of a vertical axis) draw axes.
     """
 
     bar: str
@@ -76,7 +76,7 @@ class Glyphs:
 
 UNICODE = Glyphs("▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█", "─", "━", "│", "…", "▾", "▴", ">", "·")
 CONSOLE = Glyphs("▌█", "▄█", "─", "═", "│", "~", "▼", "▲", ">", "·")
-"""The Linux console's fonts hold 256 or 512 glyphs: those of code page 437 are there."""
+"""The Linux console's fonts hold 256 or 512 glyphs, among them those of code page 437."""
 ASCII = Glyphs(
     "#",
     ".:|#",
@@ -97,11 +97,12 @@ ASCII = Glyphs(
 
 
 @dataclass(frozen=True)
-class Look:
-    """Everything about drawing that depends on the terminal; `plain` draws ASCII only.
+class Theme:
+    """All drawing properties that depend on the terminal.
 
-    With `many` there are 256 colours, else the terminal's own sixteen. Without `drawings` there are
-    numbers only: graphs, heatmaps and bars cost the most bytes.
+    `plain` draws ASCII only. `many` is True for 256 colours, False for the terminal's own sixteen.
+    Without `drawings` there are only numbers, because graphs, heatmaps and bars cost the most
+    bytes.
     """
 
     glyphs: Glyphs = UNICODE
@@ -112,7 +113,7 @@ class Look:
     _cache: dict[str, Style | None] = field(default_factory=dict, compare=False, repr=False)
 
     def style(self, name: str) -> Style | None:
-        """The terminal style of a name, None for none; an unknown name is a KeyError."""
+        """The terminal style of a name, None for the default; KeyError for an unknown name."""
         if name not in self._cache:
             definition = _STYLES[name][0 if self.colour else 1]
             self._cache[name] = Style.parse(definition) if definition else None
@@ -120,7 +121,7 @@ class Look:
 
     @property
     def heat(self) -> list[tuple[str, str]]:
-        """The steps of a heatmap, from few to many: (character, style name)."""
+        """The steps of a heatmap, from few to many, as (character, style name)."""
         shade = self.glyphs.shade
         if self.plain or not self.colour:
             return [(char, "") for char in shade]
@@ -130,23 +131,23 @@ class Look:
         return [(char, f"heat.{name}") for char, name in zip(steps, _HEAT_16, strict=True)]
 
 
-def choose(plain: bool = False, environ: Mapping[str, str] = os.environ) -> Look:
-    """The look for this terminal: `plain` or a locale that is not UTF-8 means ASCII."""
+def choose(plain: bool = False, environ: Mapping[str, str] = os.environ) -> Theme:
+    """Choose the theme of this terminal; `plain` or a locale other than UTF-8 selects ASCII."""
     encoding = locale.getencoding().lower().replace("-", "")
     plain = plain or encoding != "utf8"
     glyphs = ASCII if plain else CONSOLE if environ.get("TERM") == "linux" else UNICODE
-    return Look(glyphs, "NO_COLOR" not in environ, plain, _has_256(environ))
+    return Theme(glyphs, "NO_COLOR" not in environ, plain, _has_256(environ))
 
 
 def _has_256(environ: Mapping[str, str]) -> bool:
-    """As Rich tells it, which would turn other colours into the nearest of sixteen."""
+    """True if Rich finds 256 colours; otherwise it would approximate them by the sixteen."""
     kind = environ.get("TERM", "").lower().rpartition("-")[2]
     deep = environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit")
     return deep or kind in ("256color", "kitty")
 
 
 def bar(part: float, cells: int, glyphs: Glyphs) -> str:
-    """A horizontal bar of `cells` cells, filled by `part` of 1."""
+    """A horizontal bar of `cells` cells, of which the fraction `part` is filled."""
     return _bar(round(max(0.0, min(1.0, part)) * cells * len(glyphs.bar)), cells, glyphs)
 
 
@@ -157,7 +158,7 @@ def _bar(filled: int, cells: int, glyphs: Glyphs) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20, ... that is not below `value`: a scale that rests."""
+    """The smallest of 1, 2, 5, 10, 20, ... from `value` on, so that a scale seldom moves."""
     scale = 1.0
     while scale < value:
         for step in (2, 2.5, 2):
@@ -168,10 +169,9 @@ def nice_ceiling(value: float) -> float:
 
 
 def graph(values: list[float | None], cells: int, rows: int, glyphs: Glyphs) -> list[str]:
-    """The newest `cells` values as columns on a scale from 0, newest at the right.
+    """The newest `cells` values as columns on a scale from 0, the newest at the right.
 
-    A value that is not known, or not there yet, leaves its column empty; one above zero
-    shows at least the lowest step.
+    The column of an unknown or missing value is empty; a value above zero has at least one step.
     """
     shown = values[-cells:]
     top = nice_ceiling(max((v for v in shown if v is not None), default=1.0))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terminal: what is sent to it without waiting, and how much of it gets through.
+"""The terminal: writes output without blocking the program, and measures the link.
 
-It imports Textual, of which it uses private parts, and no other room. Begin with
+It imports Textual, including private parts, and no other package of `tui`. Begin with
 `tui.terminal.driver`, then `tui.terminal.writer` and `tui.terminal.compositor`.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends changed cells, and only those, to the terminal.
+"""Sends only changed cells to the terminal.
 
-Textual's partial update writes each changed run from the left edge of its widget and closes
-every styled piece with a reset. Here a run starts where it changed, the cursor moves by the
-shortest sequence, and a style is sent when it differs from the one in force.
+Textual's partial update writes each changed run from the left edge of its widget and resets the
+style after every segment. This compositor starts a run at the first changed cell, moves the cursor
+by the shortest sequence, and sends a style only when it changes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tui.terminal.textual_private import ChopsUpdate, Compositor, OpenScreen
 
 Span = tuple[int, int, int]
 MOST_REGIONS = 2000
-"""Dirty pieces of the screen that are kept apart while the terminal takes nothing."""
+"""Most dirty regions that are kept separately while the terminal is blocked."""
 
 
 @lru_cache(maxsize=1024)
 def _sgr(style: Style, system: ColorSystem) -> str:
-    """The parameters that select a style from the default, "" for the default itself."""
+    """The SGR parameters that select a style from the default; "" for the default."""
     return Strip.render_ansi(style, system)
 
 
 class CellsUpdate(ChopsUpdate):
-    """A partial update of the spans (y, x1, x2), cut at both ends."""
+    """A partial update of the spans (y, x1, x2), cropped at both ends."""
 
     def pieces(self) -> Iterator[tuple[int, int, int, list[Segment]]]:
-        """What to write: (x, y, cells, segments), line by line from left to right."""
+        """Yield (x, y, cells, segments) line by line, from left to right."""
         for y, x1, x2 in self.spans:
             ends = self.chop_ends[y]
             for end, (x, strip) in zip(ends, self.chops[y].items(), strict=False):
@@ -44,7 +44,7 @@ class CellsUpdate(ChopsUpdate):
                 yield start, y, to - start, _cut(strip, start - x, to - x)
 
     def render_segments(self, console: Console) -> str:
-        """The bytes for the terminal, beginning and ending in the default style."""
+        """The bytes for the terminal; they begin and end in the default style."""
         system = COLOR_SYSTEMS.get(console.color_system or "", ColorSystem.TRUECOLOR)
         out: list[str] = []
         at: tuple[int, int] | None = None
@@ -54,7 +54,8 @@ class CellsUpdate(ChopsUpdate):
                 same_line = at is not None and at[1] == y
                 out.append(f"\x1b[{x + 1}G" if same_line else f"\x1b[{y + 1};{x + 1}H")
             style_now = _write(out, segments, style_now, system)
-            # After anything but ASCII, a terminal may disagree about the cursor's place.
+            # Terminals disagree about the width of non-ASCII characters, so the cursor is placed
+            # anew.
             ascii_only = all(segment.text.isascii() for segment in segments)
             at = (x + cells, y) if ascii_only else (-1, y)
         if style_now:
@@ -63,7 +64,7 @@ class CellsUpdate(ChopsUpdate):
 
 
 def _cut(strip: Strip, start: int, end: int) -> list[Segment]:
-    """The segments of a part of a strip: `Strip.crop` makes a strip and splits one by one."""
+    """Crop a strip to a list of segments; `Strip.crop` costs more, as it makes a new strip."""
     out: list[Segment] = []
     at = 0
     for segment in strip:
@@ -85,7 +86,7 @@ def _cut(strip: Strip, start: int, end: int) -> list[Segment]:
 
 
 def _write(out: list[str], segments: Iterable[Segment], now: str, system: ColorSystem) -> str:
-    """Appends segments to `out`; takes and returns the style in force."""
+    """Append segments to `out`; takes and returns the current style."""
     for text, style, _ in segments:
         wanted = _sgr(style, system) if style is not None else ""
         if wanted != now and not (style is None and not now):
@@ -99,10 +100,10 @@ def _write(out: list[str], segments: Iterable[Segment], now: str, system: ColorS
 
 
 class CellCompositor(Compositor):
-    """A compositor whose partial updates hold changed cells only."""
+    """A compositor whose partial updates contain only changed cells."""
 
     def render_partial_update(self) -> ChopsUpdate | None:
-        """The cells that became dirty, None if there are none."""
+        """Return the dirty cells, None if there are none."""
         update = super().render_partial_update()
         if update is None:
             return None
@@ -111,9 +112,9 @@ class CellCompositor(Compositor):
 
 
 class CellScreen(OpenScreen):
-    """A screen that repaints by the cell, when the terminal has taken what came before.
+    """A screen that repaints changed cells once the terminal has taken the earlier output.
 
-    `may_paint` tells whether it has; if not, somebody calls `paint_held` once it has.
+    `may_paint` returns True if it has; otherwise its owner calls `paint_held` later.
     """
 
     def __init__(self) -> None:
@@ -121,13 +122,13 @@ class CellScreen(OpenScreen):
         self.may_paint: Callable[[], bool] = lambda: True
 
     def send_dirty(self) -> None:
-        """Send what became dirty, or keep it while the terminal takes nothing."""
+        """Send the dirty cells, or keep them while the terminal is blocked."""
         if self is self.app.screen and self.dirty_regions and not self.may_paint():
             self.keep_dirty(MOST_REGIONS)
         else:
             super().send_dirty()
 
     def paint_held(self) -> None:
-        """Paint what became dirty while the terminal took nothing."""
+        """Paint the cells that were kept while the terminal was blocked."""
         if self.dirty_regions:
             self.send_dirty()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The terminal as the program sees it: nothing about it ever waits.
+"""A Textual terminal driver that never blocks the program.
 
-Textual's own driver waits for a terminal that does not read, with the whole program: then
-neither keys nor signals come through. It also looks ten times a second whether there is input,
-and takes any SIGCONT for the end of a suspension. This one writes through a
-`tui.terminal.writer.Wire`.
+Textual's own driver blocks the whole program while the terminal does not read, so that neither keys
+nor signals are handled. It also polls for input ten times a second and takes any SIGCONT for the
+end of a suspension. This driver writes through a `tui.terminal.writer.TerminalWriter`.
 """
 
 from __future__ import annotations
@@ -27,17 +26,20 @@ from textual.message import Message
 
 from probes.host import file_maker, terminal_state
 from tui.terminal.messages import HungUp, Resumed, WireIdle
+from probes.host import file_maker
+from probes.host import terminal_state
+from tui.terminal.messages import HungUp, Resumed, WriterIdle
 from tui.terminal.textual_private import OpenDriver, XTermParser, driver_of, escape_due
-from tui.terminal.writer import Wire
+from tui.terminal.writer import TerminalWriter
 
 PATIENCE = 0.5
-"""Seconds in which a terminal may take the sequences that leave it as it was found."""
+"""Seconds that the terminal has at exit to take the sequences that restore it."""
 SETTLE = 0.05
-"""Seconds for which a change of size waits for the next: a dragged window sends hundreds."""
+"""Seconds from the first size change to the handling: dragging a window sends hundreds of them."""
 
 
-class WireDriver(OpenDriver):
-    """Textual's driver for terminals, with a writer that holds little and delays nobody."""
+class BufferedDriver(OpenDriver):
+    """Textual's Linux driver, with a writer that buffers little and never blocks."""
 
     def __init__(
         self,
@@ -49,86 +51,86 @@ class WireDriver(OpenDriver):
     ) -> None:
         assert sys.__stderr__ is not None
         self._output = sys.__stderr__.fileno()
-        self.wire = Wire(
+        self.output = TerminalWriter(
             self._output,
-            on_idle=lambda: self._tell(WireIdle()),
+            on_idle=lambda: self._tell(WriterIdle()),
             on_death=lambda: self._tell(HungUp()),
             encoding=sys.__stderr__.encoding,
         )
-        self.writer = self.wire
+        self.writer = self.output
         self._painting: list[str] | None = None
         self._poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._suspended = self._resizing = False
         super().__init__(app, debug=debug, mouse=mouse, size=size)
 
     def _tell(self, message: Message) -> None:
-        """Tell the application, from any thread; one that has ended need not know."""
+        """Post a message to the application, from any thread; ignored after its end."""
         with suppress(RuntimeError):
             self.application.post_message(message)
 
     def _soon(self, act: Callable[..., object], *args: object) -> None:
-        """Have the loop do something, from a signal handler."""
+        """Schedule a call on the event loop from a signal handler."""
         with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(act, *args)
 
     # -- output -------------------------------------------------------------------------
 
     def write(self, data: str) -> None:
-        """Have something sent; within `paint`, with all else of the repaint."""
+        """Queue output; within `paint`, add it to the repaint."""
         if self._painting is None:
-            self.wire.write(data)
+            self.output.write(data)
         else:
             self._painting.append(data)
 
     @contextmanager
     def paint(self) -> Iterator[None]:
-        """What is written meanwhile is one repaint, which is dropped as a whole or not at all."""
+        """Collect the output of the context as one repaint, which is sent or dropped as a whole."""
         self._painting = []
         try:
             yield
         finally:
             text, self._painting = "".join(self._painting), None
-            self.wire.write(text, paint=True)
+            self.output.write(text, paint=True)
 
-    # -- beginning and end --------------------------------------------------------------
+    # -- start and end --------------------------------------------------------------
 
     def start_application_mode(self) -> None:
-        """Take the terminal over."""
+        """Set the terminal up for the application."""
         terminal_state.taken(True)
         super().start_application_mode()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGWINCH, self._on_winch)
 
     def disable_input(self) -> None:
-        """End the thread that reads keys."""
+        """Stop the thread that reads keys."""
         if self.key_thread is not None and self.key_thread.is_alive():
             os.eventfd_write(self._poke, 1)
         super().disable_input()
 
     def stop_application_mode(self) -> None:
-        """Give the terminal back as it was; repaints that it did not take are not wanted now."""
-        self.wire.discard()
-        # To change the terminal of a shell that has it back would stop us for ever.
+        """Restore the terminal; repaints that are still queued are dropped."""
+        self.output.discard()
+        # A background process that changes its terminal is stopped by SIGTTOU.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         if not self._in_foreground():
             self.attrs_before = None
         super().stop_application_mode()
 
     def close(self) -> None:
-        """The last that is sent; a terminal that does not take it is left alone."""
-        self.wire.stop(PATIENCE)
+        """Send the last output; give up on a terminal that does not take it in time."""
+        self.output.stop(PATIENCE)
         terminal_state.taken(False)
 
     def suspend_application_mode(self) -> None:
-        """Give the terminal back for a while."""
+        """Restore the terminal until the application resumes."""
         self.stop_application_mode()
-        self.wire.drain(PATIENCE)
+        self.output.drain(PATIENCE)
         terminal_state.taken(False)
 
     def _in_foreground(self) -> bool:
-        """Whether no shell has taken the terminal back, or given it to another job."""
+        """True unless another job is in the terminal's foreground."""
         try:
             return os.tcgetpgrp(self.fileno) == os.getpgrp()
-        except OSError:  # it is nobody's controlling terminal, so nobody else has it
+        except OSError:  # not the controlling terminal: no other job can have it
             return True
 
     # -- signals ------------------------------------------------------------------------
@@ -148,16 +150,16 @@ class WireDriver(OpenDriver):
         return size_of(self._output)
 
     def on_stop_signal(self, *_: object) -> None:
-        """Suspend, but not in the middle of whatever the signal came into."""
+        """Schedule the suspension: the signal may interrupt any code."""
         self._soon(self._suspend)
 
     def on_continue_signal(self, *_: object) -> None:
-        """The end of a SIGSTOP, before which nothing could be given back."""
+        """Resume after a SIGSTOP, before which the terminal was not restored."""
         if not self._suspended:
             self._soon(self._take_again)
 
     def _suspend(self) -> None:
-        """Stop, with all of the shell's job, until the shell makes us go on in front."""
+        """Stop the whole process group until the shell continues it in the foreground."""
         if not self.may_suspend or self._suspended:
             return
         self._suspended = True
@@ -166,7 +168,7 @@ class WireDriver(OpenDriver):
         for _ in range(100):
             stopped = time.monotonic()
             file_maker.stop_job()
-            # Without a shell that could make us go on, the signal does not stop at all.
+            # Without a shell that could continue it, the process must not stop.
             if self._in_foreground() or time.monotonic() - stopped < 0.01:
                 break
         signal.signal(signal.SIGTSTP, self.on_stop_signal)
@@ -174,24 +176,25 @@ class WireDriver(OpenDriver):
         self._begin_again()
 
     def _take_again(self) -> None:
-        """Take the terminal over a second time: who stopped us may have used it."""
+        """Set the terminal up again: the shell may have used it."""
         if self._in_foreground() and self.key_thread is not None:
             attributes = self.attrs_before
-            # The keyboard protocol is a stack: what is pushed again is taken off first.
+            # The keyboard protocol is a stack: pop the old entry before the application pushes a
+            # new one.
             self.write("\x1b[<u")
             self.disable_input()
             self._begin_again()
             self.attrs_before = attributes
 
     def _begin_again(self) -> None:
-        self.wire.forgive()
+        self.output.forgive()
         self.resume_application_mode()
         self.application.post_message(Resumed())
 
     # -- input --------------------------------------------------------------------------
 
     def run_input_thread(self) -> None:
-        """Wait for input and hand it over, until `disable_input` or the end of the terminal."""
+        """Read input and pass it on, until `disable_input` or the end of the terminal."""
         parser = XTermParser(self.debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         with selectors.DefaultSelector() as selector:
@@ -210,7 +213,7 @@ class WireDriver(OpenDriver):
             os.eventfd_read(self._poke)
 
     def _feed(self, parser: XTermParser, decode: Any) -> bool:
-        """Hand over what was typed; False if there is nobody to type any more."""
+        """Parse the bytes that were read; return False at the end of the input."""
         try:
             data = os.read(self.fileno, 4096)
         except OSError:
@@ -221,7 +224,7 @@ class WireDriver(OpenDriver):
 
 
 def _patience(parser: XTermParser) -> float | None:
-    """Seconds until an escape that nothing followed was the key; None if there is none."""
+    """Seconds until a lone escape counts as the key; None if no escape is pending."""
     due = escape_due(parser)
     return None if due is None else max(0.0, due - time.monotonic())
 
@@ -239,7 +242,7 @@ def size_of(fd: int) -> tuple[int, int]:
     return columns, rows
 
 
-def of(app: App[Any]) -> WireDriver | None:
-    """The driver of an application that has a terminal."""
+def of(app: App[Any]) -> BufferedDriver | None:
+    """The driver of an application; None if it has no terminal."""
     driver = driver_of(app)
-    return driver if isinstance(driver, WireDriver) else None
+    return driver if isinstance(driver, BufferedDriver) else None

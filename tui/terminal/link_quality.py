@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the way to the terminal is slow, and how often a Frame is drawn then.
+"""Detects a slow terminal and sets how often a Frame is drawn.
 
-It is slow when the terminal blocks: a write takes longer than PATIENCE. Then a Frame is drawn
-every two seconds, without graphs; if that blocks too, every five. It is taken back a step when
-nothing has blocked for a while, which grows with each relapse, so that it does not swing.
+The link is slow when a write takes longer than PATIENCE. A Frame is then drawn every two seconds,
+without graphs; if that blocks too, every five seconds. A level ends after a time without a block;
+each relapse doubles that time, so that the level does not oscillate.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from typing import Literal
 from tui.terminal.writer import Stall
 
 PATIENCE = 0.25
-"""Seconds that the terminal may take for what it is sent."""
+"""Longest time in seconds that the terminal may take for its output."""
 EVERY = (0.0, 2.0, 5.0)
-"""Seconds from one drawn Frame to the next, by level; 0 draws each."""
+"""Seconds between two drawn Frames, by level; 0 draws every Frame."""
 CALM, LONGEST_CALM = 10.0, 320.0
-"""Seconds without a block after which a level is taken back; twice as many after a relapse."""
+"""Seconds without a block that end a level at first, and at most; each relapse doubles them."""
 RELAPSE = 60.0
-"""Seconds after which a block is no relapse any more."""
+"""A block within this many seconds after a level ended is a relapse."""
 
 Mode = Literal["auto", "slow", "full"]
 
 
 class Link:
-    """The state of the way to the terminal. `mode` is what the user wants: to have it judged
-    ("auto"), few Frames in any case, or all of them in any case.
+    """The quality of the link to the terminal.
+
+    `mode` is the user's choice: "auto" judges by the stalls, the other modes always draw few Frames
+    or always draw all.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,16 +45,16 @@ class Link:
 
     @property
     def slow(self) -> bool:
-        """Whether Frames are few and without graphs."""
+        """True while few Frames are drawn, without graphs."""
         return self.mode == "slow" or (self.mode == "auto" and self.level > 0)
 
     @property
     def every(self) -> float:
-        """Seconds from one drawn Frame to the next, 0 for all of them."""
+        """Seconds between two drawn Frames; 0 draws every Frame."""
         return EVERY[max(1, self.level)] if self.slow else 0.0
 
     def observe(self, stall: Stall) -> None:
-        """Judge by the longest time for which the terminal had something to take."""
+        """Update the level by the longest stall since the last call."""
         now = self.clock()
         if stall.seconds > PATIENCE:
             self._block(stall, now)
@@ -69,15 +71,15 @@ class Link:
             self._calm = min(2 * self._calm, LONGEST_CALM) if relapse else CALM
             self.level, self._changed = 1, now
         elif self.level < len(EVERY) - 1 and stall.began > self._changed:
-            # It began when there was less to send already: that is still too much.
+            # A stall that began at the old level still counts: even the smaller output blocked.
             self.level, self._changed = self.level + 1, now
 
     def wait(self) -> float:
-        """Seconds until a Frame may be drawn."""
+        """Seconds until a Frame may be drawn; 0 or less for now."""
         return max(0.0, self._drawn + self.every - self.clock())
 
     def drew(self, written: int | None) -> None:
-        """A Frame is drawn; `written` bytes were sent so far, None where nobody counts them."""
+        """Note that a Frame was drawn; `written` is the total of bytes sent, None if unknown."""
         now = self._drawn = self.clock()
         if written is None:
             return
@@ -89,7 +91,7 @@ class Link:
         self._measured = (now, written)
 
     def turn(self) -> None:
-        """The next mode: the opposite of what is so now, then as the terminal takes it again."""
+        """Switch to the next mode: first the opposite of the current state, then "auto"."""
         if self.mode != "auto":
             self.mode = "auto" if self.mode == "slow" else "slow"
         else:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the terminal tells the program."""
+"""Messages from the terminal to the application."""
 
 from __future__ import annotations
 
 from textual.message import Message
 
 
-class WireIdle(Message):
-    """The terminal has taken all that it was sent, as somebody wished to know."""
+class WriterIdle(Message):
+    """The terminal has taken all output; sent only after a call of `ask_idle`."""
 
 
 class HungUp(Message):
-    """There is no terminal any more."""
+    """The terminal is gone."""
 
 
 class Resumed(Message):
-    """The program stood still, and the terminal may show anything."""
+    """The program was stopped, and the terminal's content is unknown."""

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """All private parts of Textual that this program uses, under public names.
 
-Textual is pinned exactly, because another version may have other private parts. Each part has
-its reason here; `tests/unit/tui/terminal/test_textual_private.py` checks that no other module uses
-any, that those which are overridden exist, and that the version is pinned. What they do together is
-tested by tests/pilot/test_slow_link.py (repaints), tests/unit/tui/terminal/test_tui_compositor.py
-(changed cells), tests/pilot/test_palette.py (errors), and tests/kernel/test_wire.py with
+Textual is pinned exactly, because another version may have other private parts. Each part is listed
+here with its reason. `tests/unit/tui/terminal/test_textual_private.py` checks that no other module
+uses a private part, that each overridden part exists, and that the version is pinned. Their
+behaviour is tested by tests/pilot/test_slow_link.py (repaints),
+tests/unit/tui/terminal/test_tui_compositor.py (changed cells), tests/pilot/test_palette.py (errors),
+and tests/kernel/test_wire.py with
 test_terminal_restored.py (driver, signals, keys).
 """
 
@@ -37,8 +38,7 @@ __all__ = [
     "driver_of",
     "escape_due",
 ]
-# ChopsUpdate and Compositor: Textual has no public way to encode a repaint otherwise.
-# XTermParser: a driver that waits for input by itself has to parse it.
+# ChopsUpdate and Compositor: Textual has no public way to encode a repaint.
 
 
 class OpenDriver(LinuxDriver):
@@ -49,7 +49,7 @@ class OpenDriver(LinuxDriver):
 
     writer: Any
 
-    # LinuxDriver makes a thread that writes, and starts and stops it through this name.
+    # LinuxDriver creates its writer thread, starts it and stops it through this name.
     @property
     def _writer_thread(self) -> Any:
         return self.writer
@@ -58,7 +58,7 @@ class OpenDriver(LinuxDriver):
     def _writer_thread(self, thread: Any) -> None:
         pass
 
-    # LinuxDriver suspends in the signal handler itself, in the middle of whatever runs then.
+    # LinuxDriver suspends inside the signal handler, which may interrupt any code.
     def _sigtstp_application(self, *_: object) -> None:
         self.on_stop_signal()
 
@@ -73,10 +73,10 @@ class OpenDriver(LinuxDriver):
         """Handle SIGCONT, in the signal handler."""
         raise NotImplementedError
 
-    # The driver's own hooks get neither the application nor its loop.
+    # The driver's public hooks receive neither the application nor its loop.
     @property
     def application(self) -> App[Any]:
-        """The application that the driver belongs to."""
+        """The application that owns the driver."""
         return self._app
 
     @property
@@ -84,26 +84,26 @@ class OpenDriver(LinuxDriver):
         """The application's event loop."""
         return self._loop
 
-    # To end a thread that waits for input, it has to be known whether there is one.
+    # Only a thread that was started can be joined.
     @property
     def key_thread(self) -> threading.Thread | None:
-        """The thread that reads keys, None before it is started."""
+        """The thread that reads keys; None before it is started."""
         return self._key_thread
 
     @property
     def debug(self) -> bool:
-        """The parser of keys logs what it does."""
+        """True if the key parser writes a debug log."""
         return self._debug
 
-    # Such a terminal sends its size among the keys, so that SIGWINCH must not be handled too.
+    # A terminal that reports its size in the input must not be handled by SIGWINCH as well.
     @property
     def sends_size(self) -> bool:
-        """The terminal reports a change of its size in its input."""
+        """True if the terminal reports size changes in its input."""
         return self._in_band_window_resize
 
     @property
     def may_suspend(self) -> bool:
-        """The application is to give the terminal back when it is stopped."""
+        """True if the application restores the terminal when it is stopped."""
         return self._auto_restart
 
     # LinuxDriver believes COLUMNS and LINES of the environment, which change with no window.
@@ -111,33 +111,34 @@ class OpenDriver(LinuxDriver):
         return self.terminal_size()
 
     def terminal_size(self) -> tuple[int, int]:
-        """Columns and rows of the terminal."""
+        """The terminal's columns and rows."""
         raise NotImplementedError
 
 
 class OpenScreen(Screen[Any]):
-    """A screen with a compositor of its own and a hook for repaints."""
+    """A screen with its own compositor and a hook for repaints."""
 
     def __init__(self, compositor: Compositor) -> None:
         super().__init__()
-        # Screen makes its own, and has no argument for another.
+        # Screen creates its compositor itself and has no parameter for it.
         self._compositor = compositor
 
-    # There is no public hook before a repaint, and to drop it afterwards would lose it.
+    # Textual has no public hook before a repaint, and a repaint dropped afterwards would be lost.
     def _compositor_refresh(self) -> None:
         self.send_dirty()
 
     def send_dirty(self) -> None:
-        """Send what became dirty."""
+        """Send the dirty regions."""
         super()._compositor_refresh()
 
     @property
     def dirty_regions(self) -> set[Region]:
-        """Regions that changed since the last repaint."""
+        """Regions that have changed since the last repaint."""
         return self._compositor._dirty_regions
 
     def keep_dirty(self, most: int) -> None:
-        """Leave what is dirty for a later repaint: as one region if there are more than `most`."""
+        """Keep the dirty regions for a later repaint, merged into one if there are more than
+        `most`."""
         self._dirty_widgets.clear()
         if len(self._compositor._dirty_regions) > most:
             self._compositor._dirty_regions = {self.size.region}
@@ -146,7 +147,7 @@ class OpenScreen(Screen[Any]):
 class OpenApp(App[ReturnType], Generic[ReturnType]):
     """An App with hooks for repaints and for the traceback of an error."""
 
-    # Here alone a repaint can be dropped as a whole: the driver sees text without bounds.
+    # This is the only place that sees a whole repaint and can drop it; the driver sees text pieces.
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         show = super()._display
         if renderable is None or self._batch_count:
@@ -158,16 +159,16 @@ class OpenApp(App[ReturnType], Generic[ReturnType]):
         """Send a repaint by calling `send`, or drop it."""
         send()
 
-    # Textual's traceback has local variables, and with them what a process chose, as they are.
+    # Textual's traceback prints local variables unescaped, and processes choose some of their text.
     def _fatal_error(self) -> None:
         self._exit_renderables.append(self.error_text())
         self._close_messages_no_wait()
 
     def error_text(self) -> RenderableType:
-        """What is printed at the end for the exception that is being handled."""
+        """The text that is printed at exit for the current exception."""
         raise NotImplementedError
 
-    # Textual runs actions that a style names, and texts on the screen come from processes.
+    # Textual runs actions named in a style, and text on the screen comes from processes.
     async def _broker_event(
         self, event_name: str, event: events.Event, default_namespace: DOMNode
     ) -> bool:
@@ -175,11 +176,11 @@ class OpenApp(App[ReturnType], Generic[ReturnType]):
 
 
 def driver_of(app: App[Any]) -> Driver | None:
-    """The driver of an application, None before it runs: App has no public name for it."""
+    """The application's driver, None before it runs; App has no public name for it."""
     return app._driver
 
 
 def escape_due(parser: XTermParser) -> float | None:
-    """When an escape that nothing followed becomes a key, monotonic seconds; None without one."""
+    """Monotonic seconds when a lone escape becomes a key; None if no escape is pending."""
     due: float | None = parser._timeout_time
     return due

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is sent to the terminal, by a thread that may wait for it as long as it likes.
+"""Writes to the terminal in a thread of its own, so that a slow terminal blocks nothing else.
 
-Nobody else waits: what a terminal does not take is held up to a limit, and dropped beyond it.
-A screen of which a part was dropped is torn, and has to be painted anew.
+Output that the terminal does not take is queued up to a limit and dropped beyond it. After a drop
+the screen is torn and needs a full repaint.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 LIMIT = 1 << 16
-"""Bytes that are held for a terminal; a single repaint may be larger, if it is the only one."""
+"""Most bytes that are queued; a single larger repaint is accepted if the queue is empty."""
 
 
 class Stall(NamedTuple):
-    """A time in which there was always something to send: its beginning and its seconds."""
+    """A period in which output was always queued: its start and its length, both in seconds."""
 
     began: float
     seconds: float
@@ -30,12 +30,13 @@ class Stall(NamedTuple):
 NO_STALL = Stall(0.0, 0.0)
 
 
-class Wire:
-    """Bytes for one terminal. All methods may be called from any thread, and from signal handlers.
+class TerminalWriter:
+    """The output queue of one terminal.
 
-    `written` counts the bytes that the terminal took, `torn` tells that a repaint was dropped,
-    and is for the reader to take back. `on_idle` and `on_death` are called in the wire's own
-    thread: when all is sent, if somebody asked to be told, and when nothing can be sent any more.
+    All methods may be called from any thread and from signal handlers. `written` is the number of
+    bytes that the terminal took. `torn` becomes True when a repaint is dropped; the reader resets
+    it. `on_idle` and `on_death` are called in the writer's thread: the first when the queue is
+    empty after `ask_idle` returned False, the second when the terminal is gone.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Wire:
         self._on_idle, self._on_death = on_idle, on_death
         self._encoding = encoding
         self._clock = clock
-        # A signal handler may come in between, and write too: the lock is reentrant.
+        # A signal handler may interrupt a write and write too, so the lock is reentrant.
         self._news = threading.Condition(threading.RLock())
         self._waiting: deque[tuple[bytes, bool]] = deque()
         self._held = 0
@@ -64,22 +65,24 @@ class Wire:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to send; more often does nothing."""
+        """Start the thread; further calls do nothing."""
         with self._news:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="terminal writer", daemon=True
+                )
                 self._thread.start()
 
     def write(self, text: str, paint: bool = False) -> None:
-        """Have a text sent behind all others, or drop it whole where too much is waiting.
+        """Queue a text, or drop it as a whole if too many bytes are queued.
 
-        `paint` says that another repaint can stand for it, so that `discard` may drop it.
+        `paint` marks a repaint, which `discard` may drop because a later repaint replaces it.
         """
         data = text.encode(self._encoding, "backslashreplace")
         with self._news:
             if not data or self.dead or self._ending:
                 return
-            # What is no repaint is short and cannot be made again: it has a limit of its own.
+            # Other output than repaints is short and cannot be repeated, so it has its own limit.
             held = self._held if paint else sum([len(data) for data, _ in self._waiting])
             if held and held + len(data) > LIMIT:
                 self.torn |= paint
@@ -92,17 +95,17 @@ class Wire:
 
     @property
     def held(self) -> int:
-        """Bytes that the terminal did not take yet."""
+        """Bytes that are queued."""
         return self._held
 
     def ask_idle(self) -> bool:
-        """Whether nothing is waiting to be sent; if something is, `on_idle` will be called once."""
+        """True if the queue is empty; otherwise `on_idle` will be called once."""
         with self._news:
             self._asked = self._held > 0
             return not self._asked
 
     def stall(self) -> Stall:
-        """The longest time of not being idle, since this was called last; it may go on."""
+        """The longest busy period since the last call; it may still go on."""
         with self._news:
             longest, self._longest = self._longest, NO_STALL
             if self._since is not None:
@@ -111,14 +114,14 @@ class Wire:
             return longest
 
     def forgive(self) -> None:
-        """Begin to measure anew: it was this program that stood still, not the terminal."""
+        """Restart the measurement after the program itself was stopped."""
         with self._news:
             self._longest = NO_STALL
             if self._since is not None:
                 self._since = self._clock()
 
     def discard(self) -> None:
-        """Drop the repaints that are still waiting."""
+        """Drop the queued repaints."""
         with self._news:
             for data, paint in self._waiting:
                 self._held -= len(data) if paint else 0
@@ -126,13 +129,16 @@ class Wire:
             self._rest()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is sent, for so long at most; whether it is."""
+        """Wait up to `seconds` for an empty queue; return True if it is empty."""
         with self._news:
             self._news.wait_for(lambda: not self._held, seconds)
             return not self._held
 
     def stop(self, seconds: float = 0.5) -> None:
-        """End the thread when all is sent; one that waits for its terminal is left behind."""
+        """Wait up to `seconds` for an empty queue, then stop the thread.
+
+        A thread that is blocked in a write is abandoned.
+        """
         self.drain(seconds)
         with self._news:
             self._ending = True
@@ -142,7 +148,7 @@ class Wire:
             thread.join(seconds)
 
     def _rest(self) -> None:
-        """Notes that there is nothing to send, if that is so."""
+        """Record the end of a busy period if the queue is empty."""
         if self._held or self._since is None:
             return
         stall = Stall(self._since, self._clock() - self._since)
@@ -150,7 +156,7 @@ class Wire:
         self._since = None
         self._news.notify_all()
 
-    # The wire's thread.
+    # Run in the writer's thread.
 
     def _run(self) -> None:
         while True:
@@ -178,7 +184,7 @@ class Wire:
             try:
                 sent = os.write(self._fd, left)
             except BlockingIOError:
-                # Another program has made the terminal that it shares with us non-blocking.
+                # Another program has set the shared terminal to non-blocking mode.
                 with suppress(ValueError):
                     select.select([], [self._fd], [], 1.0)
                 continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A widget that is given all its lines, and repaints the cells that differ."""
+"""A widget that draws all its lines and repaints only the changed cells."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.shared.styled_lines import Line, changed_runs, compose
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 
 class CellWidget(Widget):
-    """Shows the Lines that a subclass's `draw` makes; `repaint` sends what differs.
+    """Shows the Lines of a subclass's `draw`; `repaint` sends the changed cells.
 
-    `painted` counts the cells repainted since the widget was made.
+    `painted` counts the repainted cells since the widget was created.
     """
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "CellWidget { width: 100%; height: 1; }"
 
-    def __init__(self, look: Look, *, widget_id: str | None = None) -> None:
+    def __init__(self, theme: Theme, *, widget_id: str | None = None) -> None:
         super().__init__(id=widget_id)
-        self.look = look
+        self.theme = theme
         self.painted = 0
         self._columns = 0
         self._drawn: list[Line] = []
         self._strips: list[Strip] = []
 
     def draw(self, columns: int, rows: int) -> Sequence[Line]:
-        """All lines of the widget, for this size."""
+        """All lines of the widget at its present size."""
         raise NotImplementedError
 
     def repaint(self) -> None:
-        """Draw anew and repaint the cells that differ from what is on the screen."""
+        """Draw the lines and repaint the cells that changed."""
         columns, rows = self.size
         if not columns or not rows:
             return
@@ -56,7 +56,7 @@ class CellWidget(Widget):
             self.refresh(*regions)
 
     def _fits(self) -> bool:
-        """Whether what was drawn is of the widget's present size."""
+        """True if the drawn lines have the widget's present size."""
         return (self._columns, len(self._drawn)) == self.size
 
     def _draw_all(self) -> None:
@@ -68,15 +68,15 @@ class CellWidget(Widget):
     def _composed(self) -> list[Line]:
         columns, rows = self.size
         lines = self.draw(columns, rows)
-        wanted = [compose(line, columns, self.look.plain) for line in lines[:rows]]
+        wanted = [compose(line, columns, self.theme.plain) for line in lines[:rows]]
         return wanted + [compose((), columns)] * (rows - len(wanted))
 
     def _strip(self, line: Line, columns: int) -> Strip:
-        style = self.look.style
+        style = self.theme.style
         return Strip([Segment(text, style(name)) for text, name in line], columns)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The lines of a region of the widget, as the compositor asks for them."""
+        """The lines of a region, as the compositor requests them."""
         if not self._fits():
             self._draw_all()
         strips = self._strips[crop.y : crop.bottom]
@@ -84,5 +84,5 @@ class CellWidget(Widget):
 
     @property
     def shown(self) -> list[Line]:
-        """The lines on the screen now."""
+        """The lines on the screen."""
         return list(self._drawn)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search dialog over the panes: it asks while one types, and adds what Enter takes."""
+"""The search dialog: it searches while the user types, and Enter adds the selected target."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from textual.timer import Timer
 from probes.core.errors import ProbeError
 from probes.source import Found
 from tui.shared.styled_lines import Line, compose
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 from tui.widgets.target_search import Finder
 
 PAUSE = 0.08
-"""Seconds without a key before the source is asked."""
+"""Seconds without a key before a query is sent to the source."""
 WIDEST, HIGHEST = 110, 22
 MOVES = ("up", "down", "pageup", "pagedown")
 Search = Callable[[str, Callable[[Sequence[Found]], None]], None]
 
 
 class SearchAnswered(Message):
-    """What was found for a query; another may have been typed meanwhile."""
+    """The search result of a query; the user may have typed another query since."""
 
     def __init__(self, query: str, found: Sequence[Found]) -> None:
         super().__init__()
@@ -33,36 +33,36 @@ class SearchAnswered(Message):
 
 
 class FinderOverlay(CellWidget):
-    """A box over the panes; while it is open, every key is its own."""
+    """A box over the panes that takes every key while it is open."""
 
     DEFAULT_CSS = """
     FinderOverlay { layer: overlay; position: absolute; display: none; }
     """
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="finder")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="finder")
         self.finder: Finder | None = None
         self._search: Search = lambda query, on_found: None
         self._timer: Timer | None = None
 
     def open(self, search: Search, add: Callable[[str], str | None]) -> None:
-        """Begin to take a query. `search` answers from any thread, `add` takes a spec."""
+        """Open the dialog. `search` may answer from any thread; `add` takes a spec."""
         self._search = search
         self.finder = Finder(add, self._typed)
         self.place(self.screen.size.width, self.screen.size.height)
         self.display = True
-        # What was drawn is of the search before.
+        # The lines on the screen belong to the previous search.
         self._drawn = []
         self._ask()
 
     def place(self, columns: int, rows: int) -> None:
-        """Put the box in the middle of a screen of this size."""
+        """Place the box in the middle of a screen of this size."""
         width, height = min(columns, WIDEST), min(max(3, rows - 2), HIGHEST)
         self.styles.offset = ((columns - width) // 2, max(0, (rows - height) // 2))
         self.styles.width, self.styles.height = width, height
 
     def close(self) -> None:
-        """Take the box away; an answer that comes yet is to nobody."""
+        """Close the box; later answers are ignored."""
         self.finder = None
         self.display = False
 
@@ -78,7 +78,7 @@ class FinderOverlay(CellWidget):
         query = finder.query
 
         def on_found(found: Sequence[Found]) -> None:
-            # Another dialog may be open by now, of another machine.
+            # The answer may belong to an earlier dialog, of another host.
             if finder is self.finder:
                 self.post_message(SearchAnswered(query, found))
 
@@ -90,13 +90,13 @@ class FinderOverlay(CellWidget):
         self.repaint()
 
     def on_search_answered(self, message: SearchAnswered) -> None:
-        """Show what was found, unless something else was typed meanwhile."""
+        """Show the result, unless the query has changed."""
         message.stop()
         if self.finder is not None and self.finder.answer(message.query, message.found):
             self.repaint()
 
     def take(self, event: events.Key) -> bool:
-        """Every key goes to the dialog while it is open; False while it is not."""
+        """Take a key while the dialog is open; return False while it is closed."""
         finder = self.finder
         if finder is None:
             return False
@@ -113,7 +113,7 @@ class FinderOverlay(CellWidget):
         return True
 
     def paste(self, text: str) -> bool:
-        """Put text in at the cursor; False if the dialog is not open."""
+        """Insert pasted text at the cursor; return False while the dialog is closed."""
         if self.finder is None:
             return False
         self.finder.prompt.insert(text)
@@ -121,16 +121,16 @@ class FinderOverlay(CellWidget):
         return True
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """The box with its content."""
+        """Draw the box."""
         if self.finder is None:
             return []
-        glyphs, inner = self.look.glyphs, columns - 2
+        glyphs, inner = self.theme.glyphs, columns - 2
         rule = glyphs.rule_focus
         title = f"{rule} Find what to time {rule} enter adds, esc closes "
         wall = (glyphs.wall, "rule.focus")
-        body = self.finder.lines(inner, rows - 2, self.look)
+        body = self.finder.lines(inner, rows - 2, self.theme)
         return [
             ((title + rule * columns, "rule.focus"),),
-            *[(wall, *compose(line, inner, self.look.plain), wall) for line in body],
+            *[(wall, *compose(line, inner, self.theme.plain), wall) for line in body],
             ((rule * columns, "rule.focus"),),
         ]

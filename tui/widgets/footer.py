@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line at the bottom: keys, or what is being typed, or what went wrong."""
+"""The bottom line: keys, a prompt, or a message."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tui.shared.keys import Hint
 from tui.shared.line_editor import Prompt
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import fit, safe, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 
 def hints_line(
     hints: Sequence[Hint], last: Sequence[Hint], cells: int, first: Sequence[Span] = ()
 ) -> Line:
-    """What comes `first`, as many hints as fit, and the `last` ones always."""
+    """The hints in `first`, as many others as fit, and always those in `last`."""
     end: list[Span] = _spans(last)
     out: list[Span] = [(" ", ""), *first]
     for hint in hints:
@@ -37,16 +37,15 @@ def _spans(hints: Sequence[Hint]) -> list[Span]:
 
 
 class FooterBar(CellWidget):
-    """Keys that do something now; a message for some seconds; a prompt while it is open.
+    """The keys that apply now; a message for some seconds; a prompt while it is open.
 
-    A `notice` stands before the keys for as long as it is true; it is told how many cells it has.
-
-    It never has Textual's focus: that comes some time after it was asked for, and what is typed
-    quickly after "/" would still be commands. The application hands over keys in their order.
+    A `notice` precedes the keys while it is current; it is called with the number of free cells.
+    The footer never takes Textual's focus, which arrives after a delay: text that follows "/"
+    quickly would still run commands. The application passes keys in order instead.
     """
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="footer")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="footer")
         self.hints: list[Hint] = []
         self.last: list[Hint] = []
         self.message: Span | None = None
@@ -56,21 +55,21 @@ class FooterBar(CellWidget):
 
     @property
     def rows(self) -> int:
-        """Two while something is wrong with what was typed, else one."""
+        """Two lines while the typed text has an error, else one."""
         return 2 if self.prompt is not None and self.prompt.error else 1
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """The one line, below what is wrong with it."""
+        """Draw the line, below the error of the typed text."""
         if self.prompt is not None:
-            line = tuple(self.prompt.spans(self.look.plain))
+            line = tuple(self.prompt.spans(self.theme.plain))
             error = self.prompt.error
             return [((" " + error, "bad"),), line] if error else [line]
         if self.message is not None:
             text, style = self.message
             edge = _spans(self.last)
-            said = safe(text, self.look.plain)
+            said = safe(text, self.theme.plain)
             room = columns - 3 - line_width(edge)
-            # What went wrong is more than two keys, where there is not room for both.
+            # If both do not fit, a message replaces the keys.
             if width(said) > room:
                 return [((" ", ""), (said, style))]
             return [((" ", ""), (fit(said, room + 2), style), *edge)]
@@ -81,18 +80,18 @@ class FooterBar(CellWidget):
         return [hints_line(self.hints, self.last, columns, first)]
 
     def open(self, prompt: Prompt) -> None:
-        """Begin to take a line."""
+        """Open a prompt."""
         self.prompt = prompt
         self.message = None
         self.repaint()
 
     def close(self) -> None:
-        """Give the keyboard back."""
+        """Close the prompt."""
         self.prompt = None
         self.resized()
 
     def take(self, event: events.Key) -> bool:
-        """Every key goes to the prompt while it is open; False while it is not."""
+        """Take a key while the prompt is open; return False while it is closed."""
         prompt = self.prompt
         if prompt is None:
             return False
@@ -113,7 +112,7 @@ class FooterBar(CellWidget):
         return True
 
     def paste(self, text: str) -> None:
-        """Put text in at the prompt's cursor, if it is open."""
+        """Insert pasted text at the prompt's cursor, if it is open."""
         if self.prompt is not None:
             self.prompt.insert(text)
             self.resized()

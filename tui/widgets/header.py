@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The line at the top: which machine, what the probes cost it, what was lost."""
+"""The top line: the machine, the probes' cost, and lost events."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from probes.core.sample import Sample
 from tui.shared.notices import has_gone
 from tui.shared.styled_lines import Line, Span, line_width
 from tui.shared.text import UNKNOWN, clip, fmt_bytes, fmt_count, fmt_ns, safe
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 Item = tuple[int, list[Span]]
-"""How soon to leave it out (0 never, the highest first), and what to show."""
+"""The item's priority (0 is never omitted, the highest is omitted first) and its spans."""
 
 
 @dataclass(slots=True)
 class HeaderState:
-    """What the header shows beside the Frame.
+    """The header's fields besides the Frame.
 
-    `moment` says which moment of the past it is, and whether it stands still; `window` tells what
-    time rates are of where it is no interval; `kept` is how much of the past there is; `wire` are
-    the bytes a second that the terminal is sent. `silence` says, in ever fewer words, that and why
-    no Frames come. `lifts`: a key lifts the budget for a while.
+    `moment` is the shown moment's text and True if playback is paused. `window` is the window of
+    the rates, "" for one interval. `kept` describes the history. `sent_rate` is the output to the
+    terminal in bytes per second. `silence` holds texts from long to short that say why no Frames
+    come. `lifts` is True if a key can suspend the budget.
     """
 
     frame: Frame | None = None
@@ -36,16 +36,16 @@ class HeaderState:
     moment: tuple[str, bool] | None = None
     window: str = ""
     kept: str = ""
-    wire: float | None = None
+    sent_rate: float | None = None
     silence: Sequence[str] = ()
     lifts: bool = False
     marks: list[Span] = field(default_factory=list)
 
 
 def total_cost(before: Frame | None, after: Frame) -> tuple[float | None, float | None]:
-    """(per cent of one CPU, ns per event) of all probes; None where nothing is known.
+    """The cost of all probes as (per cent of one CPU, ns per event); None for unknown.
 
-    The mean of ns per event weighs each probe by its events of the interval.
+    The mean of ns per event weighs each probe by its events in the interval.
     """
     shares: list[float] = []
     weighed = events = 0.0
@@ -85,7 +85,7 @@ KEY = "B: budget off for 60 s"
 
 
 def reduced(frame: Frame) -> list[str]:
-    """What is reduced to stay within the budget, in words."""
+    """The reductions by the budget, in words."""
     out = [f"{name} {safe(s.given_up)}" for name, s in frame.samples.items() if s.given_up]
     if frame.budget is not None and frame.budget.drawing > 1:
         out.append(f"screen 1 frame in {frame.budget.drawing}")
@@ -93,9 +93,9 @@ def reduced(frame: Frame) -> list[str]:
 
 
 def _given_up(frame: Frame, lifts: bool) -> list[list[Span]]:
-    """What is reduced and which key lifts that, in ever fewer words; nothing where all is there."""
+    """The reductions and the key that ends them, from long to short; empty without reductions."""
     if frame.budget is not None and frame.budget.lifted is not None:
-        # Two digits in any case: nothing beside it moves while they fall.
+        # Always two digits, so that nothing beside the number moves when it falls.
         return [[(f" budget off for {round(frame.budget.lifted):2d} s ", "badge.warn")]]
     given_up = reduced(frame)
     if not given_up:
@@ -110,7 +110,7 @@ def _given_up(frame: Frame, lifts: bool) -> list[list[Span]]:
 
 
 def _budget(frame: Frame) -> list[Item]:
-    """How much of the budget is used."""
+    """The used part of the budget."""
     out: list[Item] = []
     if frame.budget is not None and frame.budget.used is not None:
         used = f"{frame.budget.used:.1f}" if frame.budget.used < 10 else f"{frame.budget.used:.0f}"
@@ -119,12 +119,12 @@ def _budget(frame: Frame) -> list[Item]:
     return out
 
 
-def header_line(state: HeaderState, width: int, look: Look) -> Line:
-    """The header in `width` cells; what matters least is left out when room is short."""
+def header_line(state: HeaderState, width: int, theme: Theme) -> Line:
+    """The header in `width` cells; the least important items are omitted first."""
     frame = state.frame
     items: list[Item] = [(0, [("probetop", "title")])]
     if state.title:
-        items.append((2, [(f" {clip(safe(state.title), 30, look.glyphs.more)} ", "badge")]))
+        items.append((2, [(f" {clip(safe(state.title), 30, theme.glyphs.more)} ", "badge")]))
     if state.paused:
         items.append((0, [(" PAUSED ", "badge.warn")]))
     if state.moment is not None:
@@ -132,7 +132,7 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         items.append((0, [(f" {text} ", "badge.warn" if still else "badge")]))
     items += [(0, [mark]) for mark in state.marks]
     if frame is None:
-        return _join(_with_silence(items, [], state.silence, width, look), [], width, look)
+        return _join(_with_silence(items, [], state.silence, width, theme), [], width, theme)
     lost = sum([sample.lost for sample in frame.samples.values()])
     host = frame.host
     load = UNKNOWN if frame.load is None else f"{frame.load:.1f}"
@@ -141,7 +141,7 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
         (6, [(safe(host.release), "text")]),
         (8, [(safe(host.arch), "dim")]),
         (4, [("load ", "dim"), (load, "text")]),
-        # Of what is no longer counted, the cost matters less than whose it was.
+        # Once a Frame is old, its cost is less important than the machine's name.
         (7 if state.silence else 1, _cost(state.before, frame)),
         (0, [(f" lost {fmt_count(lost)} ", "badge.bad")])
         if lost
@@ -149,15 +149,15 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
     ]
     at = len(items)
     items += _budget(frame)
-    if state.wire is not None:
-        items.append((9, [("wire ", "dim"), (f"{fmt_bytes(round(state.wire)):>7}/s", "text")]))
+    if state.sent_rate is not None:
+        items.append((9, [("sent ", "dim"), (f"{fmt_bytes(round(state.sent_rate)):>7}/s", "text")]))
     if state.kept:
         items.append((5, [("kept ", "dim"), (state.kept, "text")]))
     given_up = _given_up(frame, state.lifts)
     wanted = frame.filters.describe()
     if wanted:
         room = max(20, width - 60)
-        # That nothing comes is said in full before what would be counted.
+        # The reason for missing Frames takes precedence over the figures.
         order = 2 if state.silence else 0
         style = "bad" if has_gone(frame) else "warn"
         items.append((order, [("only ", "warn"), (clip(safe(wanted), room), style)]))
@@ -168,32 +168,32 @@ def header_line(state: HeaderState, width: int, look: Look) -> Line:
     if state.moment is None or clock not in state.moment[0]:
         right.append((0, [(clock, "text")]))
     if given_up:
-        # Beside the cost; in as many words as leave room for what may never be missing.
+        # Next to the cost, as long as the items that are never omitted still fit.
         room = width - _size([item for item in [*items, *right] if item[0] == 0]) - 2
         fitting = [spans for spans in given_up if line_width(spans) <= room]
         items.insert(at, (0, fitting[0] if fitting else given_up[-1]))
-    return _join(_with_silence(items, right, state.silence, width, look), right, width, look)
+    return _join(_with_silence(items, right, state.silence, width, theme), right, width, theme)
 
 
 def _with_silence(
-    left: list[Item], right: Sequence[Item], silence: Sequence[str], width: int, look: Look
+    left: list[Item], right: Sequence[Item], silence: Sequence[str], width: int, theme: Theme
 ) -> list[Item]:
-    """The left items and why no Frames come, in as many words as there is room for.
+    """The left items and the longest text that fits about missing Frames.
 
-    It is the last of them: how long it has been grows, and nothing shall move for it.
+    The text comes last because its age grows, and nothing may move with it.
     """
     if not silence:
         return left
     needed = [item for item in [*left, *right] if item[0] == 0]
     room = width - _size(needed) - 3
-    texts = [safe(text, look.plain) for text in silence]
+    texts = [safe(text, theme.plain) for text in silence]
     fitting = [text for text in texts if line_width([(text, "")]) <= room]
-    text = fitting[0] if fitting else clip(texts[-1], max(10, room), look.glyphs.more)
+    text = fitting[0] if fitting else clip(texts[-1], max(10, room), theme.glyphs.more)
     return [*left, (0, [(text, "warn")])]
 
 
-def _join(left: Sequence[Item], right: Sequence[Item], width: int, look: Look) -> Line:
-    # One blank at the left edge; the last item's gap is the one at the right edge.
+def _join(left: Sequence[Item], right: Sequence[Item], width: int, theme: Theme) -> Line:
+    # One blank at the left edge; the last item's gap forms the right edge.
     every = [*left, *right]
     kept: list[Item] = [item for item in every if item[0] == 0]
     for item in sorted(every, key=lambda item: item[0]):
@@ -217,10 +217,10 @@ def _size(items: Sequence[Item]) -> int:
 class HeaderBar(CellWidget):
     """The header line."""
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="header")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="header")
         self.state = HeaderState()
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """The one line."""
-        return [header_line(self.state, columns, self.look)]
+        """Draw the line."""
+        return [header_line(self.state, columns, self.theme)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The help overlay: every key, and how to read the numbers."""
+"""The help overlay: all keys, and how to read the figures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from textual import events
 from tui.shared.keys import help_rows
 from tui.shared.styled_lines import Line, Span, compose
 from tui.shared.text import fit, wrap
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.cells import CellWidget
 
 KEYS = help_rows()
 READING = (
-    "Rates are per second over the last interval. A dash is a value that nobody knows, never "
+    "Rates are per second over the last interval. A dash is an unknown value, never "
     "0. A row moves up only when it is 10 % ahead. lost: events that the kernel side could "
     "not hand over. probes: CPU that the probes take, in per cent of one CPU."
 )
@@ -23,7 +23,7 @@ DURATIONS = (
     "~: a duration near what the probe itself takes. miss: calls whose duration is not known. "
     "The heatmap's columns are intervals, its rows durations, its colours calls per second."
 )
-"""What is said where the pane in focus has nothing of its own to explain."""
+"""The explanation for a pane without one of its own."""
 
 
 class HelpOverlay(CellWidget):
@@ -33,8 +33,8 @@ class HelpOverlay(CellWidget):
     HelpOverlay { layer: overlay; position: absolute; display: none; }
     """
 
-    def __init__(self, look: Look) -> None:
-        super().__init__(look, widget_id="help")
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(theme, widget_id="help")
         self.extra: list[tuple[str, str]] = []
         self.reading = DURATIONS
 
@@ -43,8 +43,8 @@ class HelpOverlay(CellWidget):
     ) -> None:
         """Show the box in the middle of a screen of this size.
 
-        Of `extra`, (key, what it does), the last are left out where there is no room;
-        `reading` explains what the pane in focus shows.
+        The last entries of `extra`, as (key, action), are omitted if they do not fit; `reading`
+        explains the focused pane's figures.
         """
         self.extra = list(extra)
         self.reading = reading or DURATIONS
@@ -59,17 +59,17 @@ class HelpOverlay(CellWidget):
         self.display = True
 
     def close(self) -> None:
-        """Take the box away."""
+        """Close the box."""
         self.display = False
 
     def take(self, event: events.Key) -> bool:
-        """Any key closes it, and does nothing else; False if it is not open."""
+        """Close the box on any key, which does nothing else; return False if it is closed."""
         was_open = self.display
         self.close()
         return was_open
 
     def content(self, cells: int) -> list[Line]:
-        """What is inside the box, `cells` wide."""
+        """The box's content, `cells` wide."""
         half = (len(KEYS) + 1) // 2
         one = cells // 2
         lines: list[Line] = []
@@ -85,19 +85,19 @@ class HelpOverlay(CellWidget):
         return lines
 
     def draw(self, columns: int, rows: int) -> list[Line]:
-        """The box with its content."""
-        glyphs = self.look.glyphs
+        """Draw the box."""
+        glyphs = self.theme.glyphs
         inner = columns - 4
         title = f"{glyphs.rule_focus} Help {glyphs.rule_focus} any key closes "
         out: list[Line] = [((title + glyphs.rule_focus * columns, "rule.focus"),)]
         wall = (glyphs.wall, "rule.focus")
         for line in self.content(inner)[: rows - 2]:
-            body = compose(line, inner, self.look.plain)
+            body = compose(line, inner, self.theme.plain)
             out.append((wall, (" ", ""), *body, (" ", ""), wall))
         out.append(((glyphs.rule_focus * columns, "rule.focus"),))
         return out
 
     def on_click(self, event: events.Click) -> None:
-        """A click closes it too."""
+        """Close the box."""
         event.stop()
         self.close()

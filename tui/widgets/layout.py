@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where panes go: a pure function of the room, the panes and the focus."""
+"""Places panes: a pure function of the screen's size, the panes and the focus."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 WIDE = 100
 """Columns from which two panes may stand side by side."""
 VERY_WIDE = 160
-"""Columns from which they always do."""
+"""Columns from which two panes always stand side by side."""
 TALL = 14
-"""Rows that make a pane comfortable: with fewer, two columns are better than one."""
+"""Comfortable lines of a pane; below them, two columns of panes are better than one."""
 LOW = 10
-"""Rows below which panes in one column give way to the one in focus."""
+"""Lines below which the panes in one column shrink in favour of the focused one."""
 
 
 class Place(NamedTuple):
-    """A rectangle in the body; one of height 1 holds the title line only.
+    """A rectangle below the header; a height of 1 shows only the title line.
 
-    With `wall` its last column is the line that parts it from its neighbour.
+    With `wall`, the last column is the line to the neighbour.
     """
 
     x: int
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 class Want(NamedTuple):
-    """What a pane asks for: whether it shows anything, its weight, its least rows with title."""
+    """A pane's demand: whether it is open, its weight, and its least lines with the title."""
 
     is_open: bool
     weight: int = 5
@@ -40,12 +40,11 @@ class Want(NamedTuple):
 def arrange(
     width: int, height: int, wants: Sequence[Want], focus: int, zoomed: bool = False
 ) -> list[Place | None]:
-    """The place of each pane, None for one that is not to be seen.
+    """The place of each pane; None for a hidden pane.
 
-    Open panes fill rows of one or two in the order given, the last of an odd number takes a
-    whole row; panes that are off, or for which there is no room, fold to a title line at
-    the bottom. The pane in focus is the last to fold, and where all are low it gets twice as
-    much as another. `zoomed` gives it everything.
+    Open panes fill rows of one or two in order; an odd last pane gets a whole row. Panes that are
+    off or do not fit fold to a title line at the bottom. The focused pane folds last, and gets
+    twice the lines of another where all are low. A `zoomed` pane gets the whole area.
     """
     places: list[Place | None] = [None] * len(wants)
     if zoomed and 0 <= focus < len(wants):
@@ -78,7 +77,7 @@ def _needed(width: int, height: int, wants: Sequence[Want], shown: Sequence[int]
 def _heights(
     height: int, wants: Sequence[Want], rows: Sequence[Sequence[int]], focus: int
 ) -> list[int]:
-    """The height of each row of panes: alike, unless they are low and one is in focus."""
+    """The height of each row of panes: equal, unless rows are low and one has the focus."""
     alike = [height * (at + 1) // len(rows) - height * at // len(rows) for at in range(len(rows))]
     if [focus] not in rows or len(rows) < 2 or height // len(rows) >= LOW:
         return alike

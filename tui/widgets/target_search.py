@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search for what can be traced: what is typed, what was found for it, what Enter takes.
+"""The state of a search for targets: the query, the results, and the selection.
 
-It knows neither terminal nor clock; `tui.widgets.finder` asks and draws.
+It has no terminal and no clock; `tui.widgets.finder` sends queries and draws.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tui.panes.table import Column, Table
 from tui.shared.line_editor import Prompt
 from tui.shared.styled_lines import Line
 from tui.shared.text import fmt_ns, safe, width, wrap
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 HINT = "a name or the start of a spec: sched_switch, vfs_read, uprobe:libc:malloc"
 EXACT = "*?,@"
-"""A spec that holds one of these is meant as it stands: no search finds it."""
+"""A query with one of these characters is a complete spec, which no search can find."""
 AS_TYPED = "as typed"
 LONGEST = 56
 
@@ -48,8 +48,7 @@ def _cost(found: Found) -> tuple[str, str]:
 class Finder:
     """The state of the search dialog.
 
-    `add` is called with a spec; it returns a line that says what is wrong, or None and the
-    search is over.
+    `add` is called with a spec; it returns an error in one line, or None, which ends the search.
     """
 
     def __init__(self, add: Callable[[str], str | None], typed: Callable[[str], None]) -> None:
@@ -63,7 +62,7 @@ class Finder:
 
     @property
     def query(self) -> str:
-        """What is looked for."""
+        """The query."""
         return self.prompt.text.strip()
 
     def _changed(self, text: str) -> None:
@@ -72,7 +71,7 @@ class Finder:
         self.typed(self.query)
 
     def answer(self, query: str, found: Sequence[Found]) -> bool:
-        """Take in an answer; one to another query than the present is ignored."""
+        """Take an answer; an answer to an earlier query is ignored."""
         if query != self.query:
             return False
         self.answered, self.found = query, found
@@ -80,7 +79,7 @@ class Finder:
         return True
 
     def _list(self) -> None:
-        """The list: a full spec as it was typed, then what was found, the best one selected."""
+        """The list: a complete spec as typed, then the results, with the best one selected."""
         query = self.query
         listed = list(self.found)
         whole = ":" in query and all(f.spec != query for f in listed)
@@ -98,10 +97,10 @@ class Finder:
         self.table.move(to)
 
     def enter(self) -> bool:
-        """Add what the cursor is on; True when that is done and the search over."""
+        """Add the selected target; return True if that succeeded and ended the search."""
         row = self.table.current()
         if self.answered != self.query:
-            # The list is that of an earlier query: only a whole spec is sure to be meant.
+            # The list belongs to an earlier query, so only a complete spec is added.
             spec = self.query if ":" in self.query else None
         else:
             spec = row.spec if row is not None else None
@@ -111,21 +110,21 @@ class Finder:
         return not self.error
 
     def status(self) -> tuple[str, str]:
-        """One line below the list, and its style."""
+        """The line below the list, and its style."""
         if self.error:
             return (self.error, "bad")
         if self.answered != self.query:
             return ("searching", "dim")
         if not self.found:
-            return (f"nothing that can be traced here fits '{self.query}'", "warn")
+            return (f"no target matches '{self.query}'", "warn")
         count = len(self.found)
-        return (f"{count} found; cost: what a call then takes longer", "dim")
+        return (f"{count} found; cost: time added to each call", "dim")
 
-    def lines(self, cells: int, height: int, look: Look) -> list[Line]:
+    def lines(self, cells: int, height: int, theme: Theme) -> list[Line]:
         """The dialog's content in exactly `height` lines."""
         text, style = self.status()
-        said = [((" " + line, style),) for line in wrap(safe(text, look.plain), cells - 2)][:3]
+        said = [((" " + line, style),) for line in wrap(safe(text, theme.plain), cells - 2)][:3]
         room = max(1, height - 2 - len(said))
-        rows = self.table.lines(cells, room, look, focused=True) if self.table.rows else []
+        rows = self.table.lines(cells, room, theme, focused=True) if self.table.rows else []
         blank: list[Line] = [()] * (room - len(rows))
-        return [tuple(self.prompt.spans(look.plain)), (), *rows, *blank, *said]
+        return [tuple(self.prompt.spans(theme.plain)), (), *rows, *blank, *said]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which connections the agent keeps when there are too many: the oldest of strangers go first.
+"""Chooses the connection to close when there are too many: the oldest stranger's first.
 
-A stranger's connection has shown no token, and is not of the agent's owner; it goes whether it is
-answered or not, so that strangers keep nobody out. Of others, those go that wait longest: whose
-client has not sent a whole head of a request, or does not read an answer. Connections are grouped
-by their peer, so that nobody can keep others out by opening many.
+A stranger's connection has shown no token and does not belong to the agent's owner. It may be
+closed while it is answered, so that strangers keep nobody out. Among the others, the one goes that
+has waited longest for its client to send a whole request head or to read an answer. Connections are
+grouped by peer, so that no peer can take all places.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ from tui.agent.malloc_trim import return_memory
 
 MOST_CONNECTIONS = 128
 MOST_OF_ONE = 64
-"""Connections of all, and of one peer."""
+"""Most connections in all, and of one peer."""
 MOST_HANDSHAKES = 32
-"""Connections whose TLS handshake is not complete."""
+"""Most connections whose TLS handshake is incomplete."""
 MOST_CUT = 256
-"""TLS handshakes that came to nothing after which their memory is freed."""
+"""Failed TLS handshakes after which their memory is freed."""
 MOST_AT_ONCE = 16
-"""Connections that are accepted before others are served: fewer than MOST_OF_ONE, so that a client
-is heard before as many come after it as make it go."""
+"""Most connections that are accepted before others are served.
+
+It is below MOST_OF_ONE, so that a client is read before enough later ones arrive to displace it.
+"""
 SHORT_PREFIX = 64
-"""Bits of an IPv6 address that tell one network from another."""
+"""Prefix length that identifies an IPv6 network."""
 
 
 class Waiting(Protocol):
-    """A connection: its peer, since when there is it, whether it is `known` (not a stranger's), and
-    since when it waits for its client (None: it does not). Times are monotonic seconds.
+    """A connection: its peer, its start, `known` (not a stranger's), and the start of its wait.
+
+    Times are monotonic seconds; the start of the wait is None while nothing is awaited from the
+    client.
     """
 
     group: str
@@ -46,23 +50,23 @@ class Waiting(Protocol):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when."""
+        """The start of the wait; None without one."""
 
 
 W = TypeVar("W", bound=Waiting)
 
 
 def group_of(sock: Any) -> str:
-    """The peer of a connected socket, as it counts for limits.
+    """The peer of a connected socket, for the limits.
 
-    That is a user on a Unix socket, one for all addresses of the loopback network, which any
-    local user may choose among, and a /64 of IPv6, which one machine may have all of.
+    That is the user on a Unix socket, one peer for the whole loopback network, whose addresses any
+    local user may choose, and a /64 network for IPv6, which one machine may own.
     """
     if sock.family == socket.AF_UNIX:
         return f"uid {peer_uid(sock)}"
     try:
         address = ipaddress.ip_address(str(sock.getpeername()[0]).partition("%")[0])
-    except (OSError, ValueError):  # it has gone already
+    except (OSError, ValueError):  # the peer has disconnected
         return "gone"
     address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback:
@@ -73,7 +77,7 @@ def group_of(sock: Any) -> str:
 
 
 def peer_uid(sock: Any) -> int | None:
-    """The user who connected to a Unix socket; None for sockets of other kinds."""
+    """The user at the other end of a Unix socket; None for other sockets."""
     if sock.family != socket.AF_UNIX:
         return None
     size = struct.calcsize("3i")
@@ -82,13 +86,13 @@ def peer_uid(sock: Any) -> int | None:
 
 
 def to_evict(new: Waiting, others: Collection[W]) -> tuple[bool, W | None]:
-    """Whether there is room for `new` beside the others, and the one that has to go for it."""
+    """Return whether `new` may stay, and the connection to close for it, if any."""
     among = [other for other in others if other.group == new.group]
     if len(among) < MOST_OF_ONE:
         if len(others) < MOST_CONNECTIONS:
             return True, None
         among = list(others)
-    # By age: who has just come waits, while one that is asked without a pause never does.
+    # Strangers go by age: a new connection always waits, and one with constant requests never does.
     victim = _first((one.made, one) for one in among if not one.known)
     if victim is None:
         waiting = [(one.waits_since, one) for one in among]
@@ -97,17 +101,16 @@ def to_evict(new: Waiting, others: Collection[W]) -> tuple[bool, W | None]:
 
 
 def _first(connections: Iterable[tuple[float, W]]) -> W | None:
-    """Of the peer that has the most of these, the one whose time is the earliest."""
+    """The connection with the earliest time, of the peer with the most connections."""
     times = list(connections)
     counted = Counter(one.group for _, one in times)
     return min(times, key=lambda pair: (-counted[pair[1].group], pair[0]))[1] if times else None
 
 
 class HandshakeLimit(socket.socket):
-    """A listening socket that lets only so many clients be without a complete TLS handshake.
+    """A listening socket that limits clients with an incomplete TLS handshake.
 
-    asyncio tells nobody of a connection before its handshake is complete, so that they are
-    counted where they are accepted.
+    asyncio reports a connection only after its handshake, so connections are counted at accept.
     """
 
     def __init__(self, listening: socket.socket) -> None:
@@ -117,7 +120,7 @@ class HandshakeLimit(socket.socket):
         self._cut = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next client; the oldest of the peer that has the most waiting may be cut off."""
+        """Accept the next client; the oldest handshake of the peer with the most may be cut off."""
         sock, address = super().accept()
         before = len(self._pending)
         self._pending = {
@@ -127,7 +130,8 @@ class HandshakeLimit(socket.socket):
         }
         self._cut += before - len(self._pending)
         if self._cut >= MOST_CUT:
-            # An error that ends a handshake refers to itself by its traceback, and so to all of it.
+            # A failed handshake's error refers to itself by its traceback, and so keeps all its
+            # memory.
             self._cut = 0
             gc.collect()
             return_memory()
@@ -144,5 +148,5 @@ class HandshakeLimit(socket.socket):
         return sock, address
 
     def complete(self, fd: int) -> None:
-        """A client's handshake is complete."""
+        """Note that a client's handshake is complete."""
         self._pending.pop(fd, None)

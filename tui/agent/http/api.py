@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as an ASGI application: routes, who may come in, and how errors are answered."""
+"""The agent as an ASGI application: routes, access and error answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from probes.core.errors import ProbeError
 from tui.agent.errors import JSON, Refused, complain, error_body, status_of
-from tui.agent.http.auth import Guard
+from tui.agent.http.auth import Authorizer
 from tui.agent.http.openapi import description
 from tui.agent.http.operations import OPERATIONS, Operation
 from tui.agent.http.request_context import Agent, answer, body, query
@@ -31,14 +31,14 @@ ALWAYS = {
 
 
 class Gate:
-    """Lets in what `guard` allows, and gives every answer its headers."""
+    """Lets requests through that `authorizer` allows, and adds headers to every answer."""
 
-    def __init__(self, app: Starlette, guard: Guard) -> None:
+    def __init__(self, app: Starlette, authorizer: Authorizer) -> None:
         self._app = app
-        self._guard = guard
+        self._authorizer = authorizer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         headers = Headers(scope=scope)
         started = complete = False
 
@@ -54,19 +54,19 @@ class Gate:
 
         connection = scope["state"]["connection"]
         try:
-            access = self._guard.check(
+            access = self._authorizer.check(
                 scope["method"], scope["path"], scope["scheme"], headers, connection.peer_uid
             )
             scope["state"]["access"] = access
-            scope["state"]["sight"] = self._guard.sight(access)
-            connection.known = connection.known or self._guard.knows(access)
+            scope["state"]["sight"] = self._authorizer.sight(access)
+            connection.known = connection.known or self._authorizer.knows(access)
             await self._app(scope, receive, send_with_headers)
         except ProbeError as error:
             answer = _answered(error)
             if answer.status_code == 401 and connection.deny():
                 answer.headers["Connection"] = "close"
             await answer(scope, receive, send_with_headers)
-        except Exception as error:  # one request's failure is not the agent's
+        except Exception as error:  # one failed request must not end the agent
             complain(f"{scope['method']} {scope['path'][:80]} failed: {error!r}")
             if not started:
                 await _answered(_failure())(scope, receive, send_with_headers)
@@ -93,15 +93,15 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What the router says."""
+    """Answer an error of the router."""
     assert isinstance(error, HTTPException)
-    why = {404: "there is nothing at this address", 405: "this address has other methods"}
+    why = {404: "unknown path", 405: "method not allowed for this path"}
     known = why.get(error.status_code, error.detail)
     return _answered(Refused(error.status_code, known, "see GET /openapi.json", error.headers))
 
 
-def application(agent: Agent, guard: Guard) -> Gate:
-    """The application."""
+def application(agent: Agent, authorizer: Authorizer) -> Gate:
+    """Create the application."""
     paths: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = operation
@@ -118,7 +118,7 @@ def application(agent: Agent, guard: Guard) -> Gate:
     app.router.redirect_slashes = False
     app.state.agent = agent
     app.state.description = description(OPERATIONS, agent.tokens)
-    return Gate(app, guard)
+    return Gate(app, authorizer)
 
 
 def _by_method(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitable[ASGIApp]]:
@@ -130,7 +130,7 @@ def _by_method(methods: Mapping[str, Operation]) -> Callable[[Request], Awaitabl
 
 
 async def _carry_out(operation: Operation, request: Request) -> ASGIApp:
-    """Decode what was sent, call the endpoint, and encode what it returns."""
+    """Decode the request, call the endpoint, and encode its result."""
     parameters = query(request, operation.query)
     given = [parameters] if operation.query.__struct_fields__ else []
     if operation.body is not None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may ask what: tokens, peers of a Unix socket, the Host and Origin headers, kinds of bodies.
+"""Access: tokens, peers of a Unix socket, the Host and Origin headers, types of bodies.
 
-With a token file everybody needs a token. Without one, the user who started the agent and root
-control it: they are told by their uid on a Unix socket, and by a token that only that user can
-read on a loopback address. Others who may open the socket read; everybody else on this machine
-reads what /proc shows to everybody as well. What a browser sends on behalf of another site's page
-names another Host or Origin, and is refused.
+With a token file every client needs a token. Without one, the user who started the agent and root
+have control: on a Unix socket by their uid, on a loopback address by a token that only that user
+can read. Other users who may open the socket can read. All other local users can read only what
+/proc shows to everybody. A browser's request on behalf of another site's page names another Host or
+Origin, and is refused.
 """
 
 from __future__ import annotations
@@ -27,32 +27,33 @@ from tui.agent.state.client_view import Sight
 Access = Literal["public", "read", "control"]
 READING = ("GET", "HEAD")
 FOR_CONTROL = ("/v1/search",)
-"""What has root's process work: readers would keep those in control waiting."""
+"""Requests that need control because they run in root's process, where readers could block them."""
 OPEN = ("/healthz",)
-"""What needs no token."""
+"""Paths that need no token."""
 PUBLIC = re.compile(
     r"/v1/(probes(/[^/]*)?|latency/targets|filters|interval|frames)|/metrics|/openapi\.json"
 )
-"""What anybody on this machine may GET where there is no token file; arguments of programs and
-texts are left out of it. Snapshots and runs hold those, and searches and the doctor start
-processes that have privileges."""
+"""Paths that any local user may GET without a token file, without arguments of programs and texts.
+
+Snapshots and runs contain those, and searches and the doctor start privileged processes.
+"""
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 ASK = {"WWW-Authenticate": 'Bearer realm="probetop"'}
 MINE = "ask as the user who started the agent, with the token that it made (curl -H @FILE)"
 
 
 def shows_processes(mounts: str | None = None) -> bool:
-    """Whether /proc shows every process to every user, that is, is mounted without hidepid."""
+    """True if /proc shows every process to every user (it is mounted without hidepid)."""
     text = kernel.read_text("/proc/self/mounts") or "" if mounts is None else mounts
-    # Only the kernel's own ends of fields and lines: the rest of a name is somebody's choice.
+    # Split only at the kernel's own separators: a mount's name may contain other whitespace.
     table = [line.split(" ") for line in text.split("\n")]
     options = [words[3] for words in table if words[1:3] == ["/proc", "proc"]]
     found = re.search(r"(?:^|,)hidepid=(\w+)", options[-1] if options else "")
     return found is None or found[1] in ("0", "off")
 
 
-class Guard:
-    """Checks what can be told from a request's head and its peer; see `check`."""
+class Authorizer:
+    """Checks a request by its head and its peer; see `check`."""
 
     def __init__(
         self,
@@ -64,9 +65,9 @@ class Guard:
         own_token: str | None = None,
         public: bool = True,
     ) -> None:
-        """`owner` is the uid of who started the agent, `own_token` the one made for that user.
+        """`owner` is the uid of the user who started the agent; `own_token` is that user's token.
 
-        `public`: anybody on this machine may read something.
+        `public` is True if any local user may read something.
         """
         self._tokens: list[tuple[bytes, Access]] = [
             (_digest(token.secret), token.role) for token in tokens
@@ -74,7 +75,7 @@ class Guard:
         self._needs_token = bool(self._tokens)
         if own_token is not None:
             self._tokens.append((_digest(own_token), "control"))
-        # Whatever else runs as nobody, or in a user namespace of its own, has that uid as well.
+        # Other processes run as nobody too, or appear so from a user namespace of their own.
         self._owners = {0, owner} - {NOBODY}
         self._public = public
         self._unix = listen.path is not None
@@ -84,9 +85,9 @@ class Guard:
     def check(
         self, method: str, path: str, scheme: str, headers: Headers, peer: int | None
     ) -> Access:
-        """What the asker may do; raises Refused for a request that is not to be answered.
+        """Return what the client may do; raises Refused if the request must not be answered.
 
-        `peer` is the uid at the other end of a Unix socket.
+        `peer` is the uid at the other end of a Unix socket, None for other sockets.
         """
         self._check_host(headers)
         self._check_origin(scheme, headers)
@@ -101,18 +102,18 @@ class Guard:
         return access
 
     def sight(self, access: Access) -> Sight:
-        """What who has this access sees."""
+        """The data that a client with this access sees."""
         if access == "read":
             return "token" if self.knows(access) else "socket"
         return "all" if access == "control" else "public"
 
     def knows(self, access: Access) -> bool:
-        """Whether who has this access showed a token, or is an owner by the socket's peer."""
+        """True if the client showed a token, or owns the agent by the socket's peer."""
         reads_by_token = self._needs_token or not self._unix
         return access == "control" or (access == "read" and reads_by_token)
 
     def _check_host(self, headers: Headers) -> None:
-        # A page in a browser may give its own name this address, but the browser tells it.
+        # DNS rebinding: a page may give its own name this address, but the browser sends that name.
         if self._needs_token or self._unix:
             return
         given = headers.getlist("host")
@@ -124,14 +125,14 @@ class Guard:
     def _check_origin(self, scheme: str, headers: Headers) -> None:
         origin = headers.get("origin")
         own = f"{scheme}://{headers.get('host', '')}".lower()
-        # What a page only embeds, such as an image, has no Origin; browsers tell it in this way.
+        # An embedded request, such as for an image, has no Origin, but has Sec-Fetch-Site.
         embedded = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
         if embedded or (origin is not None and origin.lower() != own):
-            why = "a page of another site may not ask this agent"
+            why = "requests from pages of other sites are refused"
             raise Refused(403, why, "ask it by a program, such as curl")
 
     def _access(self, headers: Headers, peer: int | None) -> Access:
-        """What the asker may do; raises Refused where that is nothing."""
+        """Return what the client may do; raises Refused for nothing."""
         if not self._needs_token:
             if self._unix:
                 return "control" if peer in self._owners else "read"
@@ -142,7 +143,7 @@ class Guard:
             fix = "send Authorization: Bearer TOKEN, with one of the agent's token file"
             raise Refused(401, "a token is needed", fix, ASK)
         given, access = _digest(secret.strip()), None
-        # All of them are compared, so that the time tells nothing.
+        # All tokens are compared, so that the time reveals nothing.
         for digest, allowed in self._tokens:
             if hmac.compare_digest(digest, given):
                 access = allowed
@@ -159,7 +160,7 @@ class Guard:
             raise Refused(401, why, MINE, ASK)
         if access == "read" and not reads:
             if self._unix and not self._needs_token:
-                why = "only the user who started the agent, and root, may change something"
+                why = "only root and the user who started the agent have control"
                 fix = "ask as that user"
             else:
                 why, fix = "the token is for reading only", "use a control token"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET /v1/frames: Frames as they come, as server-sent events or as records of bytes.
+"""GET /v1/frames: Frames as they arrive, as server-sent events or as binary records.
 
-An event is encoded once for all who listen, and waits in the queue of each, which is short; a
-client of records gets the newest Frame whenever it has read the one before, merged with those
-that it missed. Who does not read at all is dropped: see `tui.agent.http.server`.
+An event is encoded once for all clients and waits in each client's short queue. A client of records
+gets the newest Frame whenever it has read the one before, merged with those that it missed. A
+client that reads nothing is dropped: see `tui.agent.http.server`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tui.agent.state.probe_control import Control
 RECORDS = "application/vnd.probetop.frames"
 EVENTS = "text/event-stream"
 HEARTBEAT = 10.0
-"""Seconds without a Frame after which a sign of life is sent."""
+"""Seconds without a Frame after which a keep-alive is sent."""
 MOST_EVENTS, MOST_BYTES = 64, 4 << 20
-"""What waits for one client: events, and their bytes."""
+"""Most events that wait for one client, and most bytes of them."""
 MOST_LISTENERS, MOST_READERS = 32, 8
-"""Clients of events, and of records, each of which needs an encoder."""
+"""Most clients of events, and of records; each of the latter needs an encoder."""
 
 
 class Outlet:
-    """What one client is to be sent; `next` gives it, None at the end."""
+    """The output for one client; `next` returns its parts, None at the end."""
 
     heartbeat = b""
 
@@ -44,12 +44,12 @@ class Outlet:
         self._news = asyncio.Event()
 
     def close(self) -> None:
-        """Let `next` come to an end."""
+        """End the output: `next` returns None."""
         self.closed = True
         self._news.set()
 
     async def next(self) -> bytes | None:
-        """Bytes to send: the next ones, or a heartbeat if there are none for long."""
+        """Return the next bytes to send, or a heartbeat after `HEARTBEAT` seconds without any."""
         try:
             async with asyncio.timeout(HEARTBEAT):
                 await self._news.wait()
@@ -64,7 +64,7 @@ class Outlet:
 
 
 class Events(Outlet):
-    """Server-sent events, encoded by whoever has all clients."""
+    """Server-sent events, encoded once for all clients."""
 
     heartbeat = b": alive\n\n"
 
@@ -75,7 +75,7 @@ class Events(Outlet):
         self._size = 0
 
     def put(self, event: bytes) -> None:
-        """Add an event; a client that has too many waiting is at its end."""
+        """Add an event; the output ends if too many are waiting."""
         if len(self._queue) >= MOST_EVENTS or (self._queue and self._size > MOST_BYTES):
             self.overrun = True
             self.close()
@@ -93,7 +93,7 @@ class Events(Outlet):
 
 
 class Records(Outlet):
-    """Records, the first of a whole Frame, each of the changes since the one sent before."""
+    """Records: the first holds a whole Frame, each later one the changes since the one before."""
 
     heartbeat = message({})
 
@@ -106,7 +106,7 @@ class Records(Outlet):
             self._news.set()
 
     def put(self, frame: Frame) -> None:
-        """The newest Frame; it stands for those that were not taken, too."""
+        """Put the newest Frame; it is merged with Frames that were not sent."""
         self._frame = frame if self._frame is None else frame.merged_after(self._frame)
         self._news.set()
 
@@ -114,12 +114,12 @@ class Records(Outlet):
         frame, self._frame = self._frame, None
         self._news.clear()
         assert frame is not None
-        # Compressing takes a while, and others are waiting.
+        # Compression takes a while, so it must not block other clients.
         return await asyncio.to_thread(self._encoder.frame, frame)
 
 
 class Streams:
-    """All who listen to Frames. `dropped` counts those that did not read."""
+    """All clients of Frames. `dropped` counts those that did not read."""
 
     def __init__(self, kinds: Mapping[str, type[Probe]], views: Mapping[Sight, View]) -> None:
         self.dropped = 0
@@ -134,7 +134,7 @@ class Streams:
         return len(self._listeners) + len(self._readers)
 
     def add(self, frame: Frame, number: int) -> None:
-        """Hand a Frame on to everybody."""
+        """Pass a Frame to all clients."""
         last, self._last = self._last, frame
         for sight, view in self._views.items():
             listeners = [one for one in self._listeners if one.sight == sight]
@@ -152,9 +152,10 @@ class Streams:
                 reader.put(shown)
 
     def open(self, records: bool, sight: Sight = "all") -> Outlet:
-        """A new client's outlet; raises Refused if there are too many.
+        """Create a new client's output; raises Refused if there are too many.
 
-        `sight` is what it sees of each Frame; the public has at most half of the places.
+        `sight` is what the client sees of each Frame; public clients have at most half of the
+        places.
         """
         others: Collection[Events | Records] = self._readers if records else self._listeners
         most = MOST_READERS if records else MOST_LISTENERS
@@ -171,20 +172,20 @@ class Streams:
         return listener
 
     def close(self, outlet: Outlet) -> None:
-        """A client is gone, or dropped."""
+        """Remove a client that disconnected or was dropped."""
         self.dropped += outlet.overrun
         self._listeners.discard(outlet)
         self._readers.discard(outlet)
 
     def end(self) -> None:
-        """Let all of them come to an end."""
+        """End all outputs."""
         self._closed = True
         for outlet in (*self._listeners, *self._readers):
             outlet.close()
 
 
 class FrameResponse:
-    """The answer: what an outlet gives, until either side ends it."""
+    """The response: an outlet's parts, until either side ends it."""
 
     def __init__(self, streams: Streams, control: Control, outlet: Outlet, kind: str) -> None:
         self._streams = streams
@@ -193,7 +194,7 @@ class FrameResponse:
         self._kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends until the end."""
+        """Send until the end."""
         gone = asyncio.create_task(self._gone(receive))
         headers = [(b"content-type", self._kind.encode("ascii")), (b"x-accel-buffering", b"no")]
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The description of the interface that is served, OpenAPI 3.1, made of the operations' types."""
+"""The OpenAPI 3.1 description of the interface, made from the operations' types."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tui.agent.http.schemas import Error
 Schema = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
 ALWAYS = (400, 401, 403, 421, 422)
-"""Errors that any request may be answered with."""
+"""Error statuses that any request may have."""
 WITH_BODY = (411, 413, 415)
 ERRORS = {
     400: "what was sent is no HTTP or no JSON",
     401: "a token is needed",
     403: "this token, or page, may not do that",
     404: "there is no such thing",
-    405: "this address has other methods",
+    405: "method not allowed for this path",
     411: "the body does not say its length",
     413: "the body is too long",
     415: "the body is not called JSON",
@@ -40,26 +40,26 @@ ERRORS = {
 
 
 class Types:
-    """The JSON Schemas of all types that the operations name."""
+    """The JSON Schemas of all types that the operations use."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         kinds: list[Any] = [Error]
         for operation in operations:
             kinds += (operation.body, *operation.answers.values())
-        # None is for no content, a tuple has media types.
+        # None stands for no content, a tuple for media types.
         kinds = [kind for kind in dict.fromkeys(kinds) if not isinstance(kind, tuple | NoneType)]
         schemas, self.components = schema_components(kinds, ref_template=REFERENCE)
         self._schemas = dict(zip(kinds, schemas, strict=True))
 
     def content(self, kind: Any) -> Schema:
-        """A body's content: an object of this type, or a text of one of these media types."""
+        """A body's content: an object of this type, or text of one of these media types."""
         if isinstance(kind, tuple):
             return {media: {"schema": {"type": "string"}} for media in kind}
         return {JSON: {"schema": self._schemas[kind]}}
 
 
 def _in_query(kind: type[Struct]) -> list[Schema]:
-    """The parameters of an address, one for each member of this type."""
+    """Query parameters, one for each member of this type."""
     members = schema_components([kind])[1][kind.__name__]
     return [
         {"name": name, "in": "query", "required": name in members["required"], "schema": schema}
@@ -107,7 +107,7 @@ def _in_path(path: str) -> list[Schema]:
 
 
 def description(operations: Sequence[Operation], tokens: bool) -> bytes:
-    """The description, of an agent that asks for `tokens` or of one that does not."""
+    """The description, for an agent with or without `tokens`."""
     types = Types(operations)
     paths: dict[str, Schema] = {}
     for operation in operations:

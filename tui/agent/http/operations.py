@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of all operations: method, path, types of what comes in and goes out, and function.
+"""The table of all operations: method, path, types of request and answer, and function.
 
-Requests are decoded by it (`api`), and it is what is described (`openapi`). The first line of a
-function's docstring is the operation's summary.
+`api` decodes requests by it, and `openapi` describes it. The first line of a function's docstring
+is the operation's summary.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Object = dict[str, Any]
 class Operation(NamedTuple):
     """One method of one path.
 
-    `name` is its operationId. `answers` maps each status of success, the usual one first, to a
-    type of JSON, to the media types of a text, or to None for no content. `endpoint` is called
-    with the request, then with the address's parameters (`query`) and the `body` as these types,
-    where there are any. `errors` are the statuses of failure that are not common to all, and
-    `location` says that the answer names the address of what was made.
+    `name` is its operationId. `answers` maps each status of success, the usual one first, to a type
+    of JSON, to the media types of a text, or to None for no content. `endpoint` is called with the
+    request, then with the query parameters (`query`) and the `body` as these types, if there are
+    any. `errors` are the error statuses beyond the common ones. `location` is True if the answer's
+    Location header names the created object.
     """
 
     method: str
@@ -52,7 +52,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "PUT", "/v1/probes/{name}", control.put_probe, "setProbe", {200: schemas.Probe},
-        body=schemas.ProbeWish, errors=(404, 503),
+        body=schemas.ProbeRequest, errors=(404, 503),
     ),
     Operation(
         "GET", "/v1/latency/targets", control.get_targets, "targets", {200: schemas.Targets},
@@ -60,7 +60,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST", "/v1/latency/targets", control.post_target, "addTarget", {201: schemas.Target},
-        body=schemas.TargetWish, errors=(429, 503),
+        body=schemas.TargetRequest, errors=(429, 503),
     ),
     Operation(
         "DELETE", "/v1/latency/targets", control.delete_target, "removeTarget", {204: None},
@@ -69,7 +69,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/filters", control.get_filters, "filters", {200: schemas.Filters}),
     Operation(
         "PUT", "/v1/filters", control.put_filters, "setFilters", {200: schemas.Filters},
-        body=schemas.FilterWish,
+        body=schemas.FilterRequest,
     ),
     Operation("GET", "/v1/interval", control.get_interval, "interval", {200: schemas.Interval}),
     Operation(
@@ -94,7 +94,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/runs", data.get_runs, "runs", {200: schemas.Runs}),
     Operation(
         "POST", "/v1/runs", data.post_run, "beginRun", {201: schemas.Run},
-        body=schemas.RunWish, errors=(429,), location=True,
+        body=schemas.RunRequest, errors=(429,), location=True,
     ),
     Operation("GET", "/v1/runs/{id}", data.get_run, "run", {200: schemas.Run}, errors=(404,)),
     Operation(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all requests share: the agent that they are about, their bodies and their answers."""
+"""Parts that all requests share: the agent, and their bodies and answers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Struct)
 MOST_BODY = 1 << 16
-"""Bytes of a request's body."""
+"""Most bytes of a request's body."""
 BODY_SECONDS = 10.0
 
 
 @dataclass(slots=True)
 class Agent:
-    """The parts of the agent that requests are about.
+    """The parts of the agent that requests use.
 
-    `tokens` says that it asks for some, `offsets` that places inside of functions may be timed,
-    `report` is the doctor's last one.
+    `tokens` is True if clients need a token; `offsets` is True if addresses inside functions may be
+    timed; `report` is the doctor's last report.
     """
 
     hub: Hub
@@ -62,38 +62,38 @@ def context(request: Request) -> Agent:
 
 
 def access(request: Request) -> Access:
-    """What the asker may do."""
+    """What the client may do."""
     return cast("Access", request.state.access)
 
 
 def sight(request: Request) -> Sight:
-    """What kind of client it is, for what it sees."""
+    """The kind of client, which decides what it sees."""
     return cast("Sight", request.state.sight)
 
 
 def view(request: Request) -> View:
-    """What the asker sees."""
+    """The client's view of the data."""
     return context(request).views[sight(request)]
 
 
 def answer(value: Struct | Mapping[str, Any], status: int = 200, **headers: str) -> Response:
-    """A JSON object."""
+    """A JSON response."""
     text = dumps(to_builtins(value) if isinstance(value, Struct) else value)
     return Response(text + "\n", status, headers, JSON)
 
 
 def taken(kind: type[T], value: object) -> T:
-    """A Struct of this type from an object that has attributes of the same names."""
+    """A Struct of this type, from an object with attributes of the same names."""
     return kind(*[getattr(value, name) for name in kind.__struct_fields__])
 
 
 async def body(request: Request, kind: type[T]) -> T:
-    """A body as this type; raises Refused for one that is too long, too slow or no JSON."""
+    """The body as this type; raises Refused if it is too long, too slow or not JSON."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             data = await _read(request)
     except TimeoutError:
-        why = f"the body did not come within {BODY_SECONDS:g} seconds"
+        why = f"the body did not arrive within {BODY_SECONDS:g} seconds"
         raise Refused(400, why, "send it at once", {"Connection": "close"}) from None
     except ClientDisconnect:
         raise Refused(400, "the body did not come to its end", "") from None
@@ -115,7 +115,7 @@ async def _read(request: Request) -> bytes:
 
 
 def query(request: Request, kind: type[T]) -> T:
-    """The parameters in the address as this type; raises ProbeError for wrong ones."""
+    """The query parameters as this type; raises ProbeError for invalid ones."""
     pairs = request.query_params.multi_items()
     known, given = kind.__struct_fields__, dict(pairs)
     for name in given:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP/1.1 of clients that nobody knows yet: what would take long to read is refused by its head.
+"""An HTTP/1.1 parser that refuses expensive requests of unknown clients by their head.
 
-h11 needs some 20 microseconds for each chunk of a body, of which one may be one byte, and as long
-for each line of a head. So a body has to say its length, and a head has so many lines.
+h11 needs about 20 microseconds for each chunk of a body, which may be one byte long, and as long
+for each line of a head. A body must therefore have a length, and the number of lines is limited.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import h11
 
 MOST_HEAD = 1 << 14
-"""Bytes of a request's head."""
+"""Most bytes of a request's head."""
 MOST_LINES = 128
-"""Lines of a request's head."""
+"""Most lines of a request's head."""
 
 
 class Parser(h11.Connection):
-    """Reads requests; `unsized` says that one was refused because its body has no length."""
+    """Parses requests; `unsized` is True if one was refused because its body has no length."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, MOST_HEAD)
         self.unsized = False
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        """The next of what came; raises h11.RemoteProtocolError for what is refused."""
+        """The next event; raises h11.RemoteProtocolError for a refused request."""
         if self.their_state is h11.IDLE:
             head, _, _ = self.trailing_data[0].partition(b"\r\n\r\n")
             if head.count(b"\n") > MOST_LINES:

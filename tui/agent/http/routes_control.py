@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests about what is on: probes, targets, filters, the interval, and what could be traced."""
+"""Requests about probes, targets, filters, the interval, and the search for targets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tui.settings.decoding import MOST_TARGETS
 from tui.settings.validators import shown
 
 OWN = ("latency",)
-"""Probes some of whose options are lists that others change too."""
+"""Probes with options that are lists, which several clients change."""
 
 
 def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Probe:
-    """A probe as it stands now, with what the last Frame has of it."""
+    """A probe's present state, with its part of the last Frame."""
     agent = context(request)
     frame = agent.hub.frame
     sample = frame.samples.get(name) if frame is not None else None
@@ -32,7 +32,7 @@ def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Pro
     return schemas.Probe(
         name=name,
         state=standing.state,
-        wanted=agent.control.wishes.wanted[name],
+        wanted=agent.control.demand.wanted[name],
         why=words(standing.why),
         fix=words(standing.fix),
         given_up=words(standing.given_up),
@@ -46,21 +46,21 @@ def probe_answer(request: Request, name: str, standing: Standing) -> schemas.Pro
 
 
 def _all(text: str | None) -> str | None:
-    """Words that everybody may read."""
+    """The text without restrictions, for any reader."""
     return text
 
 
 async def target_text(request: Request, text: str) -> str:
-    """A target in its normal form, if this agent may time it; raises ProbeError.
+    """Return a target in its normal form if this agent may time it; raises ProbeError.
 
-    It is known by then what others may see of it.
+    Afterwards it is known what other clients may see of the target.
 
-    A breakpoint inside of a function changes what a program does where it is not the first byte
-    of an instruction, so that is for an agent that was started with --allow-offsets.
+    A breakpoint inside a function corrupts the program if it is not at the first byte of an
+    instruction, so such targets need an agent that was started with --allow-offsets.
     """
     spec = target_spec.parse(text)
     if spec.offset is not None and not context(request).offsets:
-        why = f"{shown(spec.text)} is a place inside of a function"
+        why = f"{shown(spec.text)} is inside a function"
         raise Refused(403, why, "name a function, or start the agent with --allow-offsets")
     await context(request).private.learn([spec.text])
     return spec.text
@@ -86,35 +86,35 @@ async def get_probe(request: Request) -> schemas.Probe:
     return probe_answer(request, name, (await control.standings())[name])
 
 
-async def put_probe(request: Request, wish: schemas.ProbeWish) -> schemas.Probe:
+async def put_probe(request: Request, body: schemas.ProbeRequest) -> schemas.Probe:
     """Switch a probe or change its options; the answer waits for the effect."""
     control = context(request).control
     name = control.known(request.path_params["name"])
-    options = wish.options.given() if wish.options is not None else {}
+    options = body.options.given() if body.options is not None else {}
     control.check_options(name, options)
     for spec in options.get("targets", ()):
         context(request).runs.keep(await target_text(request, spec))
     async with control.lock:
         control.set_options(name, options)
-        if wish.on is not None:
-            control.switch(name, wish.on)
+        if body.on is not None:
+            control.switch(name, body.on)
         standing = await control.settled(name)
     return probe_answer(request, name, standing)
 
 
 async def get_targets(request: Request) -> schemas.Targets:
-    """Show what is timed."""
+    """Show all targets."""
     targets = view(request).targets(await context(request).control.targets())
     return schemas.Targets([taken(schemas.Target, target) for target in targets.values()])
 
 
-async def post_target(request: Request, wish: schemas.TargetWish) -> schemas.Target:
+async def post_target(request: Request, body: schemas.TargetRequest) -> schemas.Target:
     """Time a function, or the time between two events."""
     control = context(request).control
-    spec = await target_text(request, wish.spec)
+    spec = await target_text(request, body.spec)
     control.touch()
     async with control.lock:
-        if wish.follow and spec in await control.targets():
+        if body.follow and spec in await control.targets():
             return taken(schemas.Target, await control.follow_target(spec))
         if context(request).runs.keep(spec) and spec in await control.targets():
             return taken(schemas.Target, (await control.targets())[spec])
@@ -147,10 +147,10 @@ async def get_filters(request: Request) -> schemas.Filters:
     return taken(schemas.Filters, context(request).control.filters)
 
 
-async def put_filters(request: Request, wish: schemas.FilterWish) -> schemas.Filters:
+async def put_filters(request: Request, body: schemas.FilterRequest) -> schemas.Filters:
     """Set the filters."""
     control = context(request).control
-    control.set_filters(wish.checked())
+    control.set_filters(body.checked())
     return taken(schemas.Filters, control.filters)
 
 
@@ -159,10 +159,10 @@ async def get_interval(request: Request) -> schemas.Interval:
     return schemas.Interval(context(request).control.interval)
 
 
-async def put_interval(request: Request, wish: schemas.Interval) -> schemas.Interval:
+async def put_interval(request: Request, body: schemas.Interval) -> schemas.Interval:
     """Set the time between Frames."""
-    context(request).control.set_interval(wish.seconds)
-    return wish
+    context(request).control.set_interval(body.seconds)
+    return body
 
 
 async def get_search(request: Request, query: schemas.SearchQuery) -> schemas.Found:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests for data: frames, snapshots, runs, metrics, the doctor, and whether all is well."""
+"""Requests for data: frames, snapshots, runs, metrics, the doctor and the health."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ PAGE_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The page itself has a stricter one, with the hashes of its script and style."""
+"""The page itself has a stricter policy, with the hashes of its script and style."""
 STALE_SECONDS = 10.0
-"""How much later than its time a Frame may come before something is wrong."""
+"""Seconds that a Frame may be late before the agent is unhealthy."""
 
 
 async def get_frames(request: Request) -> ASGIApp:
@@ -61,26 +61,26 @@ async def get_snapshot_html(request: Request, query: schemas.SnapshotQuery) -> R
     return Response(page, headers=headers, media_type="text/html")
 
 
-async def post_run(request: Request, wish: schemas.RunWish) -> Response:
+async def post_run(request: Request, body: schemas.RunRequest) -> Response:
     """Measure for some seconds."""
     agent = context(request)
-    probes, targets = await _wanted(request, wish)
-    filters = wish.filters.checked() if wish.filters is not None else NO_FILTERS
+    probes, targets = await _wanted(request, body)
+    filters = body.filters.checked() if body.filters is not None else NO_FILTERS
     run = agent.runs.begin(
-        wish.seconds, probes, targets, filters if filters != NO_FILTERS else None
+        body.seconds, probes, targets, filters if filters != NO_FILTERS else None
     )
     location = {"Location": f"/v1/runs/{run.id}"}
     return Response(_with_result(run, view(request)), 201, location, JSON)
 
 
 async def _wanted(
-    request: Request, wish: schemas.RunWish
+    request: Request, body: schemas.RunRequest
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The probes and targets of a run; raises ProbeError."""
-    targets = [await target_text(request, spec) for spec in wish.targets or ()]
-    names = wish.probes
+    targets = [await target_text(request, spec) for spec in body.targets or ()]
+    names = body.probes
     if names is None:
-        on = context(request).control.wishes.wanted
+        on = context(request).control.demand.wanted
         names = [] if targets else [name for name, wanted in on.items() if wanted]
     if targets and "latency" not in names:
         names.append("latency")
@@ -113,7 +113,7 @@ async def delete_run(request: Request) -> Response:
 
 
 def _run_head(run: Run, view: View) -> schemas.RunHead:
-    """A measurement as a view has it, without its result."""
+    """A measurement in the client's view, without its result."""
     filters = run.filters
     return schemas.RunHead(
         id=run.id,
@@ -130,7 +130,7 @@ def _run_head(run: Run, view: View) -> schemas.RunHead:
 
 
 def _problem(run: Run, view: View, what: str, why: str, fix: str) -> schemas.Problem:
-    """What does not work, a probe or a target, as a view has it."""
+    """A failed probe or target in the client's view."""
     if what in run.targets:
         seen = view.target(Target(spec=what, state="failed", why=why, fix=fix))
         return schemas.Problem(seen.spec, seen.why or "", seen.fix or "")
@@ -162,7 +162,7 @@ async def get_doctor(request: Request) -> Mapping[str, Any]:
     if access(request) == "control":
         agent.report = await agent.control.help("doctor")
     elif agent.report is None:
-        why = "nothing has been tried yet, and that takes a control token"
+        why = "no report exists yet; creating one needs a control token"
         raise Refused(403, why, "use one, or run `probetop doctor` on the machine")
     return agent.report
 
@@ -174,7 +174,7 @@ async def get_health(request: Request) -> schemas.Health:
     age = time.monotonic() - frame.mono if frame is not None else 0.0
     late = frame is not None and age > 2 * frame.interval + STALE_SECONDS
     if agent.hub.ended is not None or late:
-        # Anybody may ask for this, and why it ended may speak of files.
+        # The answer is public, but the reason of the end may name files.
         raise Refused(503, "no frames come any more", "start it again")
     return schemas.Health(ok=True)
 

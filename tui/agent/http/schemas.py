@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The types of all JSON that the agent takes and answers, as msgspec Structs.
+"""The types of all JSON requests and answers of the agent, as msgspec Structs.
 
-Bodies and parameters of requests are decoded into them, answers are encoded from them, and
-`openapi` describes them: their docstrings and descriptions are published. Lengths are in
-characters, times in the unit that the description names.
+Bodies and query parameters are decoded into them, answers are encoded from them, and `openapi`
+describes them: their docstrings and descriptions are published. Lengths are in characters, times in
+the unit that the description names.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Message(Struct, forbid_unknown_fields=True):
     """An object with exactly these members."""
 
 
-# Parameters of an address.
+# Query parameters.
 
 
 class SnapshotQuery(Message):
-    """How much of the past a snapshot is of."""
+    """The period that a snapshot covers."""
 
     seconds: Annotated[
         float, Meta(ge=1, le=LONGEST_SNAPSHOT, description="how much of the last minute")
@@ -51,21 +51,21 @@ class SnapshotQuery(Message):
 
 
 class TargetQuery(Message):
-    """Which target is meant."""
+    """The target."""
 
     spec: Name
 
 
 class SearchQuery(Message):
-    """What is searched for."""
+    """The search query."""
 
     q: Text
 
 
-# Bodies of requests.
+# Request bodies.
 
 
-class ProbeWish(Message):
+class ProbeRequest(Message):
     """A probe is switched, or its options are changed; null changes nothing."""
 
     on: Annotated[bool | None, Meta(description="false detaches its programs")] = None
@@ -74,7 +74,7 @@ class ProbeWish(Message):
     ] = None
 
 
-class TargetWish(Message):
+class TargetRequest(Message):
     """A function, or the time between two events, is timed."""
 
     spec: Annotated[Name, Meta(description="for example uprobe:libc:malloc")]
@@ -83,7 +83,7 @@ class TargetWish(Message):
     ] = False
 
 
-class FilterWish(Message):
+class FilterRequest(Message):
     """Only what fits all filters is counted; absent or null takes everything."""
 
     pid: Annotated[Pid | None, Meta(description="only this process")] = None
@@ -120,13 +120,13 @@ class Interval(Message):
     seconds: Annotated[float, Meta(ge=SHORTEST, le=LONGEST_INTERVAL)]
 
 
-class RunWish(Message):
+class RunRequest(Message):
     """A measurement of some seconds is begun."""
 
     seconds: Annotated[float, Meta(ge=SHORTEST, le=LONGEST, description="how long to count")]
     probes: Annotated[ProbeNames | None, Meta(description="default: those that are wanted")] = None
     targets: Annotated[Texts | None, Meta(description="latency targets to time as well")] = None
-    filters: FilterWish | None = None
+    filters: FilterRequest | None = None
 
 
 # Answers.
@@ -140,7 +140,7 @@ class Error(Message):
 
 
 class Cost(Message):
-    """What a probe costs the machine."""
+    """A probe's cost."""
 
     events: Annotated[int, Meta(description="runs of its programs, cumulative")]
     ns_per_event: float | None
@@ -165,7 +165,7 @@ class Probe(Message):
 
 
 class Budget(Message):
-    """What all probes together may cost, and what they cost."""
+    """The limit on the cost of all probes, and their present cost."""
 
     percent: Annotated[float, Meta(description="of all CPUs")]
     used: Annotated[float | None, Meta(description="of all CPUs")]
@@ -183,7 +183,7 @@ class Probes(Message):
 
 
 class Target(Message):
-    """What is timed; its counts are in Frames."""
+    """A timed target; its counts are in Frames."""
 
     spec: Annotated[str, Meta(description="what is timed, as it was asked for")]
     mechanism: Annotated[
@@ -213,7 +213,7 @@ class Targets(Message):
 
 
 class Filters(Message):
-    """What is counted; null takes everything."""
+    """The filters of what is counted; null accepts everything."""
 
     pid: int | None
     comm: str | None
@@ -222,7 +222,7 @@ class Filters(Message):
 
 
 class FoundTarget(Message):
-    """What can be timed on this machine."""
+    """A target that can be timed on this machine."""
 
     spec: Annotated[str, Meta(description="a target")]
     mechanism: str
@@ -231,7 +231,7 @@ class FoundTarget(Message):
 
 
 class Found(Message):
-    """What a search found, the best first."""
+    """The results of a search, the best first."""
 
     found: list[FoundTarget]
 
@@ -276,7 +276,7 @@ class Runs(Message):
 
 
 class Report(Message):
-    """What `probetop doctor --json` prints."""
+    """The report that `probetop doctor --json` prints."""
 
     ok: Annotated[bool, Meta(description="the probes that are on at start can run")]
     machine: dict[str, Any]

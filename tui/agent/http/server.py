@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP server: uvicorn's protocol on a socket of ours, with limits that it does not have.
+"""The HTTP server: uvicorn's protocol on the agent's own socket, with additional limits.
 
-A client that is slow to send the head of a request, or to read an answer, is cut off; there are
-only so many connections. A stop closes all of them at once.
+A client that is slow to send a request's head or to read an answer is cut off; the number of
+connections is limited. A stop closes all of them at once.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from tui.agent.http.request_parser import MOST_HEAD, Parser
 from tui.agent.http.unix_socket import BACKLOG
 
 HEAD_SECONDS = 10.0
-"""How long the head of a request may take, from its first byte."""
+"""Seconds that the head of a request may take, from its first byte."""
 REFUSED_SECONDS, MOST_REFUSED = 1.0, 32
-"""How long one connection too many, or one that was refused, stays; how many too many there are."""
+"""Seconds that an excess or refused connection stays open, and most excess connections."""
 STALL_SECONDS = 20.0
-"""How long a client may not read while there is more for it than its buffers hold."""
+"""Seconds that a client may not read while its buffers are full."""
 GONE_SECONDS = 30
-"""How long a peer's machine may not acknowledge what was sent."""
+"""Seconds that a peer's machine may not acknowledge sent data."""
 KEEP_SECONDS = 15
 MOST_DENIED = 8
 """Requests without a valid token after which a connection that has shown none is closed."""
 MOST_UNREAD = 1 << 18
-"""Bytes of a body that are thrown away after the answer."""
+"""Most bytes of a body that are discarded after the answer."""
 HANDSHAKE_SECONDS = 5.0
 CLOSE_SECONDS = 0.3
-"""How long answers may take to leave when the server stops."""
+"""Seconds that answers may take to be sent when the server stops."""
 BUSY = ProbeError("too many connections", "close some, or try again later")
 GARBLED = ProbeError("not an HTTP request", "speak HTTP/1.1, with TLS if the address has it")
 UNSIZED = ProbeError("the body comes in chunks", "send it with a Content-Length")
 
 
 class Counts:
-    """What happened to connections: dropped for not reading, and to make room for others."""
+    """Counts of dropped connections: clients that did not read, and those closed for others."""
 
     def __init__(self) -> None:
         self.stalled = 0
@@ -56,10 +56,10 @@ class Counts:
 
 
 class Connection(H11Protocol):
-    """One client. It is in the `state` of each request, for those who must `drop` it.
+    """One client; it is in the `state` of each request, so that a handler can `drop` it.
 
-    `peer_uid` is the user at the other end of a Unix socket, `received` how many bytes came; see
-    `admission` for `group`, `made` and `known`, which whoever checks requests sets.
+    `peer_uid` is the user at the other end of a Unix socket, `received` the number of bytes
+    received. `admission` describes `group`, `made` and `known`, which the check of requests sets.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Connection(H11Protocol):
         self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, unless there are too many."""
+        """Accept the connection, unless there are too many."""
         assert isinstance(transport, asyncio.Transport)
         super().connection_made(transport)
-        # What asyncio reads at once; others wait while it is looked at.
+        # asyncio reads this many bytes at once; other clients wait while they are parsed.
         transport.max_size = tls.MOST_READ  # type: ignore[attr-defined]
         sock = transport.get_extra_info("socket")
         if self._made is not None:
@@ -98,7 +98,7 @@ class Connection(H11Protocol):
         self.group, self.peer_uid = admission.group_of(sock), admission.peer_uid(sock)
         self.made = self._idle_since = self.loop.time()
         if sock.family != socket.AF_UNIX:
-            # A peer that is gone without a word is found out by the kernel.
+            # The kernel detects a peer that disappeared.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECONDS * 1000)
         self._make_room()
@@ -106,7 +106,7 @@ class Connection(H11Protocol):
         self._head = self.loop.call_later(seconds, self.drop)
 
     def _make_room(self) -> None:
-        """Drop another connection if there are too many, or be refused."""
+        """Drop another connection if there are too many, or refuse this one."""
         others = [one for one in self.connections if isinstance(one, Connection) and one != self]
         refused = [one for one in others if one._refused]
         has_room, victim = admission.to_evict(self, [one for one in others if not one._refused])
@@ -117,36 +117,36 @@ class Connection(H11Protocol):
             victim = min(refused, key=lambda one: one._idle_since)
         if victim is not None:
             victim.drop()
-            # It counts until the loop has told it of its end.
+            # It counts until the loop reports its end.
             self.connections.discard(victim)
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the client is to send or to read something; None while it is answered."""
+        """The start of the wait for the client to send or read; None while it is answered."""
         if self._stalled_since is not None:
             return self._stalled_since
         waits = self.cycle is None or self.cycle.response_complete
         return self._idle_since if waits else None
 
     def on_response_complete(self) -> None:
-        """An answer has been written."""
+        """An answer was written."""
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """The connection has ended."""
         super().connection_lost(exc)
-        # uvicorn leaves its own timer running after a reset, which keeps all of this in memory.
+        # uvicorn leaves its timer running after a reset, which keeps all of this in memory.
         for timer in (self._head, self._stall, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
         self._head = self._stall = self.timeout_keep_alive_task = None
-        # What refers to itself is freed some time later, and with TLS has buffers of 256 kB.
+        # A reference cycle is freed late, and with TLS it holds buffers of 256 kB.
         self.app_state.clear()
         self.cycle, self.scope = None, None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
+        """The client has sent bytes."""
         self.received += len(data)
         if self.transport.is_closing():
             return
@@ -154,18 +154,18 @@ class Connection(H11Protocol):
             self._throw_away(data)
             return
         if self._refused:
-            # Not before: a close with something unread takes the answer away.
+            # Not earlier: a close with unread data discards the answer.
             self._answer(503, BUSY)
             return
         self._take(data)
 
     def _take(self, data: bytes) -> None:
-        """Bytes of a request."""
+        """Parse bytes of a request."""
         super().data_received(data)
         if self._answered:
             return
         waits = self.cycle is None or self.cycle.response_complete
-        # Closing at once would take the answer away from who is still sending.
+        # An immediate close would discard the answer for a client that still sends.
         self._unread = self._unread + len(data) if self.conn.their_state is h11.SEND_BODY else 0
         if waits and self._unread > MOST_UNREAD:
             self.drop()
@@ -176,21 +176,21 @@ class Connection(H11Protocol):
             self._head = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or none that is read here."""
+        """Answer input that is not HTTP, or HTTP that is not supported here."""
         if self._parser.unsized:
             self._answer(411, UNSIZED)
         else:
             self._answer(400, GARBLED)
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
+        """The client reads more slowly than the agent writes."""
         super().pause_writing()
         self._stalled_since = self.loop.time()
         if self._stall is None:
             self._stall = self.loop.call_later(STALL_SECONDS, self._stalled)
 
     def resume_writing(self) -> None:
-        """It has read on."""
+        """The client has read on."""
         super().resume_writing()
         self._stalled_since = None
         if self._stall is not None:
@@ -198,14 +198,14 @@ class Connection(H11Protocol):
             self._stall = None
 
     def deny(self) -> bool:
-        """A request's token is missing or wrong; whether to close it after the answer."""
+        """Count a missing or wrong token; return True to close the connection after the answer."""
         self._denied += 1
         return self._denied >= MOST_DENIED and not self.known
 
     def drop(self) -> None:
-        """Cut it off, with all that was to be sent."""
+        """Cut the connection off, with all queued data."""
         if self.transport is not None:
-            # asyncio's TLS of Python 3.11 lacks an object after the second close.
+            # asyncio's TLS of Python 3.11 fails on a second close.
             with suppress(AttributeError):
                 self.transport.abort()
 
@@ -215,13 +215,13 @@ class Connection(H11Protocol):
         self.drop()
 
     def _throw_away(self, data: bytes) -> None:
-        """What still comes after an answer that was the last."""
+        """Discard input after the last answer."""
         self._unread += len(data)
         if self._unread > MOST_UNREAD:
             self.drop()
 
     def _answer(self, status: int, error: ProbeError) -> None:
-        """Say this, and let the client end: a close while it sends takes the answer away."""
+        """Answer, and let the client close: a close while it sends discards the answer."""
         body = error_body(error)
         words = {400: "Bad Request", 411: "Length Required", 503: "Service Unavailable"}
         head = (
@@ -262,11 +262,11 @@ class Server:
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """The number of connections."""
         return len(self._state.connections)
 
     async def start(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         self._config.load()
         made: Callable[[int], None] | None = None
         if context is not None:
@@ -280,11 +280,11 @@ class Server:
             ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
             backlog=admission.MOST_AT_ONCE,
         )
-        # asyncio takes one number for how many it accepts at once and how many the kernel queues.
+        # asyncio uses one number for accepts per turn and for the kernel's queue.
         sock.listen(BACKLOG)
 
     async def stop(self) -> None:
-        """Accept no more; what is being answered has a moment, then all is closed."""
+        """Stop accepting; answers in progress have a moment, then all connections are closed."""
         if self._server is not None:
             self._server.close()
         for connection in list(self._state.connections):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening what the agent listens on, and reading its certificate, while it still may."""
+"""Opens the agent's listening socket and reads its certificate, while it has privileges."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tui.settings.validators import UsageError
 def open_socket(options: ServeOptions, user: User, owner: User) -> socket.socket:
     """The listening socket; raises UsageError for an unsafe address, ProbeError for one in use.
 
-    A Unix socket belongs to `user`, whom the agent becomes; `owner` started it.
+    A Unix socket belongs to `user`, the agent's later user; `owner` started the agent.
     """
     if options.listen.path is not None:
         return open_unix(options.listen.path, user, (user.uid, owner.uid))
     family, address = _resolved(options.listen)
     if not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
         _check_safe(options)
-    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named.
+    # asyncio sets TCP_NODELAY only if the socket names its protocol.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,20 +51,20 @@ def _resolved(listen: Listen) -> tuple[socket.AddressFamily, tuple[str, int]]:
 def _check_safe(options: ServeOptions) -> None:
     where = f"--listen {options.listen}: other machines may reach it"
     if not options.tokens:
-        raise UsageError(where, "say with --token-file who may ask, or listen on 127.0.0.1")
+        raise UsageError(where, "give tokens with --token-file, or listen on 127.0.0.1")
     if not (options.certificate or options.insecure):
         fix = "encrypt with --tls-cert and --tls-key, or say --insecure"
         raise UsageError(f"{where}, and tokens are sent in clear", fix)
 
 
 def tls(options: ServeOptions) -> ssl.SSLContext | None:
-    """The certificate and key, read; raises UsageError."""
+    """Read the certificate and key; raises UsageError."""
     if options.certificate is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        # A password would be asked for on the terminal, for ever.
+        # Without this, OpenSSL would ask for a password on the terminal and block.
         context.load_cert_chain(options.certificate, options.key, password=lambda: b"")
     except OSError as error:
         reason = getattr(error, "reason", None) or error.strerror or str(error)

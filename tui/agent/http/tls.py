@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""asyncio's TLS with less for each client: small reads, and an end of what carries no data.
+"""asyncio's TLS with smaller reads, and with a limit on messages that carry no data.
 
-asyncio reads 256 KiB of a connection at once and keeps a buffer of that size for each. Messages of
-TLS itself, such as changes of keys, are answered without anybody being told.
+asyncio reads 256 KiB of a connection at once and keeps a buffer of that size for each. It answers
+messages of TLS itself, such as changes of keys, without a report.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from asyncio import sslproto
 from typing import Any, Protocol
 
 MOST_READ = 1 << 12
-"""Bytes of one connection that are read before others have their turn."""
+"""Bytes of one connection that are read before others are served."""
 MOST_SILENT = 1 << 16
-"""Bytes that may come for TLS itself, beside four for each of the client's own."""
+"""Bytes of TLS's own messages that are accepted, besides four for each byte of data."""
 
 
 class Receiver(Protocol):
-    """Who gets a connection's data: `received` is how many bytes there were so far."""
+    """The protocol that receives a connection's data: `received` is the number of bytes so far."""
 
     received: int
 
 
 class BoundedTls(sslproto.SSLProtocol):
-    """One connection; it is cut off when too much comes that is no data."""
+    """One connection; it is cut off when too many messages carry no data."""
 
     max_size = MOST_READ
 
@@ -37,29 +37,29 @@ class BoundedTls(sslproto.SSLProtocol):
         self._receiver: Receiver | None = app_protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """The connection has started."""
         assert isinstance(transport, asyncio.Transport)
         self._below = transport
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """The connection has ended."""
         super().connection_lost(exc)
         self._below = self._receiver = None
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Bytes have come."""
+        """Bytes have arrived."""
         self._came += nbytes
         super().buffer_updated(nbytes)
         if self._below is None or self._receiver is None:
             return
-        # What waits in there while the receiver takes nothing may be data.
+        # Buffered bytes may be data that the receiver has not taken yet.
         used = self._came - self._incoming.pending  # type: ignore[attr-defined]
         if used > MOST_SILENT + 4 * self._receiver.received:
             self._below.abort()
 
 
 def use() -> None:
-    """Have asyncio take it for all connections of this process from now on."""
-    # asyncio has no setting for it, and names the class nowhere else.
+    """Make asyncio use it for all later connections of this process."""
+    # asyncio has no setting for it, and refers to the class only here.
     sslproto.SSLProtocol = BoundedTls  # type: ignore[assignment,misc]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Binding a Unix socket as root, where others may write to its directory.
+"""Binds a Unix socket as root in a directory that other users may write to.
 
-All directories on the way to it are opened one by one, and belong to those who are trusted, who
-alone may rename what is in them. The socket is bound in a new directory that nobody else may enter,
-is given its owner there, and gets its name by a hard link. So no name that others may replace
-is ever followed: what is given away is the socket, and nothing that exists is overwritten.
+All directories of the path are opened one by one. They must belong to trusted users, because a
+directory's owner can rename its entries. The socket is bound in a new private directory, gets its
+owner there, and then its name by a hard link. So no name that others may replace is ever followed:
+only the socket changes its owner, and no existing file is overwritten.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ BACKLOG = 128
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 PART_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 MOST_LINKS = 40
-"""Links on the way of one path, as in the kernel."""
+"""Most symbolic links of one path, as in the kernel."""
 
 
 def open_unix(path: str, user: User, trusted: Collection[int]) -> socket.socket:
-    """A listening socket for `user` and their group (for root's if that is nobody).
+    """A listening socket for `user` and their group (root's group if that is nobody).
 
-    `trusted` are uids that may own its directories, beside root and never nobody. Raises
-    ProbeError, and UsageError where others could put something else in its place.
+    `trusted` are uids, besides root, that may own its directories; nobody is never trusted. Raises
+    ProbeError, and UsageError if other users could replace the socket.
     """
     parent, name = os.path.split(path)
     try:
-        # Whatever else runs as nobody is not the agent.
+        # Other processes run as nobody too.
         directory = _directory(path, parent, {0, os.geteuid(), *trusted} - {NOBODY})
     except OSError as error:
         raise _failed(path, error) from error
@@ -64,9 +64,9 @@ def _taken(path: str) -> ProbeError:
 
 
 def _directory(path: str, parent: str, owners: Collection[int]) -> int:
-    """An O_PATH descriptor of a directory to which `owners` alone lead the way.
+    """An O_PATH descriptor of a directory whose path only `owners` can change.
 
-    Raises OSError where there is none, UsageError where others could change the way.
+    Raises OSError if it does not exist, UsageError if others could change the path.
     """
     parts = parent.split("/")[::-1]
     at, links, here = os.open("/", PART_FLAGS), 0, "/"
@@ -101,7 +101,7 @@ def _directory(path: str, parent: str, owners: Collection[int]) -> int:
 
 
 def _check_part(path: str, here: str, status: os.stat_result, owners: Collection[int]) -> None:
-    """Raises UsageError if others may change a link, or what is in a directory."""
+    """Raise UsageError if others may change a link or a directory's entries."""
     shared = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     shared = shared and not status.st_mode & stat.S_ISVTX and not stat.S_ISLNK(status.st_mode)
     if status.st_uid not in owners or shared:
@@ -110,9 +110,9 @@ def _check_part(path: str, here: str, status: os.stat_result, owners: Collection
 
 
 def _remove_stale(path: str, directory: int, name: str, owners: Collection[int]) -> None:
-    """Removes a socket that nobody listens on any more: the last agent could not.
+    """Remove a socket without a listener, which an earlier agent has left.
 
-    One of anybody but `owners` is none that an agent left: it is refused, and stays.
+    A socket that belongs to others than `owners` is refused, and stays.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -132,7 +132,7 @@ def _remove_stale(path: str, directory: int, name: str, owners: Collection[int])
                 os.unlink(name, dir_fd=directory)
             return
         except OSError:
-            # Full, or slow, but there.
+            # The listener's queue is full, so the socket is in use.
             pass
     raise _taken(path)
 
@@ -147,9 +147,9 @@ def _bind(directory: int, name: str, user: User) -> socket.socket:
             finally:
                 os.umask(before)
             sock.listen(BACKLOG)
-            # Root may link a socket of its own; after the chown that takes a capability.
+            # Root may link its own socket; after the chown this needs a capability.
             os.link("s", name, src_dir_fd=inner, dst_dir_fd=directory, follow_symlinks=False)
-            # Whatever else runs as nobody has no business here.
+            # Other processes that run as nobody must not open it.
             if os.geteuid() == 0 and user.uid != NOBODY:
                 os.chown("s", user.uid, user.gid, dir_fd=inner, follow_symlinks=False)
     except BaseException:
@@ -160,7 +160,7 @@ def _bind(directory: int, name: str, user: User) -> socket.socket:
 
 @contextmanager
 def _private(directory: int) -> Iterator[int]:
-    """A descriptor of a new directory in `directory`, which is removed with the socket in it."""
+    """A descriptor of a new directory in `directory`, which is removed together with its socket."""
     name = f".probetop-{secrets.token_hex(8)}"
     os.mkdir(name, 0o700, dir_fd=directory)
     try:

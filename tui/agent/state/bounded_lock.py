@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A lock with a bound on how many requests wait for it."""
+"""A lock with a limit on waiting requests."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from tui.agent.errors import Refused
 
 MOST_WAITING = 4
-"""Requests that wait for one kind of work; those of clients that have gone wait as well."""
+"""Most requests that wait for one kind of work, including those of clients that have gone."""
 
 
 class BoundedLock:
-    """An asyncio.Lock for `async with` that raises Refused while `most` wait for it."""
+    """An asyncio.Lock for `async with` that raises Refused while `most` requests wait."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         self._lock = asyncio.Lock()
@@ -32,7 +32,7 @@ class BoundedLock:
 
     @asynccontextmanager
     async def unbounded(self) -> AsyncIterator[None]:
-        """Hold the lock however many wait: for work that no request asks for."""
+        """Hold the lock regardless of the limit, for work without a request."""
         async with self._lock:
             yield
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What those see who do not control the agent: Frames, targets and texts without the rest.
+"""The reduced views of clients without control: Frames, targets and texts.
 
-Any local user may read the name and cgroup of every process in /proc, so those stay. Arguments
-are in /proc as well, but only while a process runs; texts (of SQL, for example) are nowhere, and
-what container runtimes call their containers is for root.
+Any local user can read the name and cgroup of every process in /proc, so those stay. Arguments are
+in /proc only while a process runs. Texts (of SQL, for example) are not in /proc at all, and the
+names in container runtimes are for root.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from probes.latency.sample import LatencySample, Target
 from tui.agent.state.private_targets import MOST_KNOWN, PrivateTargets, in_file
 
 Sight = Literal["all", "token", "socket", "public"]
-"""Who controls the agent, has a read token, may open the socket, is on this machine."""
+"""The kind of client: with control, with a read token, on the socket, or any local user."""
 NOTHING: Mapping[Any, Any] = {}
 PROCESSES = ("processes", "estimated_processes")
 TEXTS = ("texts", "estimated_texts")
@@ -29,10 +29,10 @@ WITHHELD = "only who controls the agent is told why"
 
 @dataclass(slots=True, eq=False)
 class View:
-    """What one kind of client sees.
+    """The data that one kind of client sees.
 
-    `private` tells which targets are hidden, None for none. `names` are those that container
-    runtimes told, `contents` the arguments and files of programs, and texts.
+    `private` decides which targets are hidden, None hides none. `names` tells whether names of
+    container runtimes are shown, `contents` whether arguments and files of programs and texts are.
     """
 
     private: PrivateTargets | None = None
@@ -41,7 +41,7 @@ class View:
     _seen: dict[str, tuple[Target, Target]] = field(default_factory=dict)
 
     def frame(self, frame: Frame) -> Frame:
-        """A Frame with no more than that."""
+        """The Frame, reduced to this view."""
         samples = {name: self._sample(sample) for name, sample in frame.samples.items()}
         if all(sample is frame.samples[name] for name, sample in samples.items()):
             return frame
@@ -60,7 +60,7 @@ class View:
         return sample
 
     def _latency(self, sample: LatencySample) -> LatencySample:
-        """A Sample with labels in the place of private targets."""
+        """A Sample with labels in place of private targets."""
         if self.private is None:
             return sample
         targets = self.targets(sample.targets)
@@ -78,11 +78,11 @@ class View:
         return replace(sample, targets=targets, **tables)
 
     def targets(self, targets: Mapping[str, Target]) -> dict[str, Target]:
-        """Targets by what is seen of their specs."""
+        """Targets, by the visible form of their specs."""
         seen = {}
         for spec, target in targets.items():
             known = self._seen.get(spec)
-            # What did not change stays the very same object, as readers of Samples rely on.
+            # Unchanged parts stay the same objects, because readers of Samples compare identities.
             same = known and known[0] is target and known[1].spec == self.spec(spec)
             seen[spec] = known if known and same else (target, self.target(target))
         if len(self._seen) > 2 * len(seen) + MOST_KNOWN:
@@ -91,11 +91,11 @@ class View:
         return {self.spec(spec): shown for spec, (_, shown) in seen.items()}
 
     def spec(self, spec: str) -> str:
-        """A target's text, or a label."""
+        """A target's text, or its label."""
         return spec if self.private is None else self.private.label(spec)
 
     def target(self, target: Target) -> Target:
-        """A target as it is seen."""
+        """A target in this view."""
         if self.private is None:
             return target
         hidden = self.private.is_private(target.spec)
@@ -111,7 +111,7 @@ class View:
         return replace(target, why=why, fix=fix)
 
     def words(self, text: str | None) -> str | None:
-        """What is said of targets, unless it names a path."""
+        """A message about targets, unless it names a path."""
         return WITHHELD if self.private is not None and text and "/" in text else text
 
 
@@ -126,7 +126,7 @@ def _without_contents(sample: ExecSample) -> ExecSample:
 
 
 def views(private: PrivateTargets) -> dict[Sight, View]:
-    """What each kind of client sees."""
+    """The view of each kind of client."""
     return {
         "all": View(),
         "token": View(private),

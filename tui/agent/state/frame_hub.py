@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a Source's thread to the event loop: Frames, and the answers to questions.
+"""Passes Frames and answers from a Source's thread to the event loop.
 
-The loop takes one Frame at a time; what it does not come to take is merged with the next.
+The loop takes one Frame at a time; Frames that it does not take in time are merged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Listener = Callable[[Frame], None]
 
 
 class Hub:
-    """Hands each Frame to `listeners`, on the loop that `start` is called on.
+    """Passes each Frame to `listeners`, on the loop that `start` is called on.
 
-    `frame` is the newest, `number` counts them; `ended` says why there will be no more.
+    `frame` is the newest Frame and `number` counts them; `ended` is the reason of the end, None
+    before.
     """
 
     def __init__(self, source: LiveSource) -> None:
@@ -35,12 +36,12 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start the source."""
         self._loop = asyncio.get_running_loop()
         self.source.start(self._put, self._end)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
-        """Have the loop call something; one that is closed has no need to."""
+        """Schedule a call on the loop; ignored once the loop is closed."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(function, *args)
@@ -68,7 +69,7 @@ class Hub:
             listener(frame)
 
     def ask(self, question: Callable[[Callable[[T], None]], None]) -> Awaitable[T]:
-        """The answer to what is called with somebody to tell it to, from any thread."""
+        """Call a function that answers by a callback from any thread, and return the answer."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 

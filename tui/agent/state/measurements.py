@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measurements without a connection: begun by one request, fetched by another.
+"""Measurements that outlive a connection: one request starts one, another fetches it.
 
-A run switches on what it needs, waits until that runs, and takes in Frames for its seconds. What
-was on only for it is off again afterwards. There are only so many, and they are forgotten.
+A run switches on what it needs, waits until that is on, and takes Frames for its seconds.
+Afterwards it switches off what was on only for it. The number of runs is limited, and old ones are
+dropped.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from tui.settings.validators import shown
 MOST_RUNNING, MOST_KEPT = 4, 32
 LONGEST = 3600.0
 MOST_AGE = 3600.0
-"""Seconds for which a result is kept."""
+"""Seconds that a result is kept."""
 CLOSE_SECONDS = 0.2
 STOP_SECONDS = 10.0
-"""How long a stop waits for a last Frame."""
+"""Seconds that a stop waits for a last Frame."""
 
 RunState = Literal["running", "done", "stopped", "failed"]
 
@@ -43,7 +44,7 @@ RunState = Literal["running", "done", "stopped", "failed"]
 class Run:
     """One measurement. `began` and `ended` are Unix seconds of its counting, None before.
 
-    `shown` and `shown_result` are the same for who may only read, None where nobody may.
+    `shown` and `shown_result` are the same for readers, None if readers may not see them.
     """
 
     id: str
@@ -70,12 +71,12 @@ class Run:
     added: list[str] = field(default_factory=list)
 
     def problem(self, what: str, why: str | None, fix: str | None) -> None:
-        """Something of it does not work; said once."""
+        """Add a failed part, once."""
         if all(problem["what"] != what for problem in self.problems):
             self.problems.append({"what": what, "why": why or "it failed", "fix": fix or ""})
 
     def result_of(self, view: View) -> bytes | None:
-        """Its result as JSON, as a view has it; None until it has ended."""
+        """The result as JSON, in a client's view; None before the end."""
         packed = self.result if view.private is None else self.shown_result
         return None if packed is None else zlib.decompress(packed).strip()
 
@@ -86,17 +87,17 @@ class Runs:
     def __init__(
         self, control: Control, kinds: Mapping[str, type[Probe]], readers: View | None = None
     ) -> None:
-        """`readers` is what those see who may only read, None where nobody may."""
+        """`readers` is the view of clients that may only read, None if they see nothing."""
         self._control = control
         self._kinds = kinds
         self._readers = readers
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Targets that no client asked for, with the runs that use them.
+        # Targets that no client has added, with the runs that use them.
         self._lent: dict[str, set[str]] = {}
 
     def all(self) -> list[Run]:
-        """Those that are not forgotten."""
+        """The runs that are kept."""
         now = time.monotonic()
         for run in list(self._runs.values()):
             if run.state != "running" and now - run.born - run.seconds > MOST_AGE:
@@ -104,7 +105,7 @@ class Runs:
         return list(self._runs.values())
 
     def get(self, identity: str) -> Run:
-        """One of them; raises Refused."""
+        """Return a run; raises Refused for an unknown id."""
         self.all()
         try:
             return self._runs[identity]
@@ -113,13 +114,13 @@ class Runs:
             raise Refused(404, why, "see GET /v1/runs for those that are kept") from None
 
     def running(self) -> list[Run]:
-        """Those that go on."""
+        """The runs that have not ended."""
         return [run for run in self.all() if run.state == "running"]
 
     def begin(
         self, seconds: float, probes: Iterable[str], targets: Iterable[str], filters: Filters | None
     ) -> Run:
-        """Start one; raises Refused where that cannot be now."""
+        """Start a run; raises Refused if that is impossible now."""
         running = self.running()
         if len(running) >= MOST_RUNNING:
             fix = "wait for one to end, or stop one with DELETE /v1/runs/ID"
@@ -139,7 +140,7 @@ class Runs:
         while len(self._runs) > MOST_KEPT:
             oldest = next(one for one in self._runs.values() if one.state != "running")
             del self._runs[oldest.id]
-        self._control.wishes.runs[run.id] = frozenset(names)
+        self._control.demand.runs[run.id] = frozenset(names)
         self._control.apply()
         task = asyncio.create_task(self._carry_out(run))
         self._tasks.add(task)
@@ -147,7 +148,7 @@ class Runs:
         return run
 
     async def stop(self, run: Run) -> None:
-        """End one early, with what the next Frame tells, and wait for its result."""
+        """End a run early with the next Frame's counts, and wait for its result."""
         run.stopping = run.ending = True
         if run.started.is_set():
             self._control.hub.source.hurry()
@@ -160,37 +161,37 @@ class Runs:
         await run.gone.wait()
 
     def forget(self, run: Run) -> None:
-        """Drop one that has ended."""
+        """Drop a run that has ended."""
         self._runs.pop(run.id, None)
 
     def add(self, frame: Frame) -> None:
-        """Take in a Frame."""
+        """Take a Frame."""
         for run in self._runs.values():
             if run.state == "running" and run.ready and not run.over.is_set():
                 _take(run, frame, self._readers)
 
     async def close(self) -> None:
-        """End all at once, without results."""
+        """End all runs at once, without results."""
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
 
     async def _carry_out(self, run: Run) -> None:
-        """Measure, and have an end of it whatever happens: clients wait for that."""
+        """Measure, and end the run in any case, because clients wait for its end."""
         state: RunState = "failed"
         try:
             state = await self._measured(run)
         except ProbeError as error:
             run.problem("run", error.why, error.fix)
         finally:
-            # It holds much more than the result.
+            # The accumulator needs much more memory than the result.
             run.summarizer, run.shown = Summarizer({}), None
             run.state = state if _works(run) else "failed"
             run.gone.set()
 
     async def _measured(self, run: Run) -> RunState:
-        """Measure and keep the result; raises ProbeError where it cannot be done."""
+        """Measure and store the result; raises ProbeError on failure."""
         state: RunState = "failed"
         try:
             await self._add_targets(run)
@@ -198,10 +199,10 @@ class Runs:
                 await self._count(run)
                 state = "stopped" if run.stopping else "done"
         finally:
-            self._control.wishes.runs.pop(run.id, None)
+            self._control.demand.runs.pop(run.id, None)
             if run.filters is not None and not any(r.filters for r in self.running() if r != run):
                 self._control.lend_filters(None)
-            # Before anything that takes a while: the next client has to find it so.
+            # Set before any wait, so that the next client sees it.
             self._control.apply()
             await self._remove_targets(run)
         if run.summarizer.frames > 1:
@@ -213,7 +214,7 @@ class Runs:
         return state
 
     async def _count(self, run: Run) -> None:
-        """Take in Frames, from one that is made for it to another."""
+        """Take Frames, from one that is made for the start to one for the end."""
         for name in run.probes:
             await self._control.settled(name)
         run.ready = True
@@ -228,7 +229,7 @@ class Runs:
             await run.over.wait()
 
     async def _add_targets(self, run: Run) -> None:
-        """Have the targets traced that are not yet; those that cannot be are a problem."""
+        """Add the missing targets; one that cannot be traced is a problem of the run."""
         for spec in run.targets:
             async with self._control.lock.unbounded():
                 try:
@@ -247,7 +248,7 @@ class Runs:
     async def _remove_targets(self, run: Run) -> None:
         for spec in [spec for spec, users in self._lent.items() if run.id in users]:
             async with self._control.lock.unbounded():
-                # Others may have come, gone or kept it while this one waited.
+                # Other clients may have changed the targets during the wait.
                 users = self._lent.get(spec, set())
                 users.discard(run.id)
                 if spec in self._lent and not users:
@@ -255,12 +256,12 @@ class Runs:
                     await self._control.remove_target(spec)
 
     def keep(self, spec: str) -> bool:
-        """A client decides about what a run has added: it is not the run's any more, if it was."""
+        """Keep a target that a run has added: it now belongs to a client."""
         return self._lent.pop(spec, None) is not None
 
 
 def _works(run: Run) -> bool:
-    """Whether anything is measured."""
+    """True if anything is measured."""
     failed = {problem["what"] for problem in run.problems}
     if "latency" in run.probes and run.targets and failed.issuperset(run.targets):
         failed.add("latency")
@@ -268,7 +269,7 @@ def _works(run: Run) -> bool:
 
 
 def _end(run: Run) -> None:
-    """Take in no more."""
+    """Stop taking Frames."""
     run.started.set()
     run.over.set()
 
@@ -299,7 +300,7 @@ def _take(run: Run, frame: Frame, readers: View | None) -> None:
 
 
 def _narrowed(sample: LatencySample, specs: frozenset[str]) -> LatencySample:
-    """The Sample with these targets alone."""
+    """The Sample with only these targets."""
     tables: dict[str, Any] = {
         name: {key: n for key, n in getattr(sample, name).items() if key[0] in specs}
         for name in (*PROCESSES, *TEXTS)

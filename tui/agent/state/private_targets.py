@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which targets only those who control the agent may see: those in files that not everybody sees.
+"""Decides which targets are private: those in files that not every user can read.
 
-A path is public if everybody may search all folders on its way, links followed, and read the file
-at its end. Whatever else a target names as a path has a label in its place for readers.
+A path is public if every user may search all directories on its way, symbolic links included, and
+read the file at its end. For readers, a label replaces any other path in a target.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from probes.core.errors import ProbeError
 from probes.symbols import target_spec
 
 CHECK_SECONDS = 1.0
-"""How long is waited for a file system; what it did not answer by then stays private."""
+"""Seconds that a check may take; a target stays private until its file system has answered."""
 FRESH_SECONDS = 60.0
-"""How long an answer holds: folders are closed, too."""
+"""Seconds that an answer is valid, because permissions change."""
 MOST_CHECKS = 4
-"""Checks at a time: a file system that answers nothing holds the thread that asks it."""
+"""Most checks at a time: a file system that does not answer blocks its thread."""
 MOST_KNOWN = 1024
-"""Targets whose answers and labels are kept."""
+"""Most targets whose answers and labels are kept."""
 MOST_LINKS = 40
-"""Links on the way of one path, as in the kernel."""
+"""Most symbolic links of one path, as in the kernel."""
 LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PrivateTargets:
-    """Tells private targets from others, and names them; `learn` is for the event loop's thread.
+    """Decides which targets are private, and labels them.
 
-    A target is private until `learn` has found that it is not.
+    A target is private until `learn`, which runs on the event loop, finds that it is not.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class PrivateTargets:
         self._checks = threading.Semaphore(MOST_CHECKS)
 
     async def learn(self, texts: Iterable[str]) -> None:
-        """Look the files of targets up, unless their file system takes too long."""
+        """Check the files of targets, unless their file system takes too long."""
         now = time.monotonic()
         unknown = [
             text
@@ -67,10 +67,10 @@ class PrivateTargets:
                 public = [text for text in unknown if all(map(seen_by_all, _paths(text)))]
             finally:
                 self._checks.release()
-            with suppress(RuntimeError):  # the loop has closed meanwhile
+            with suppress(RuntimeError):  # the loop was closed in the meantime
                 loop.call_soon_threadsafe(tell, public)
 
-        # A daemon: one that the file system holds must not hold the end up.
+        # A daemon thread, because a blocked file system must not delay the exit.
         threading.Thread(target=check, daemon=True).start()
         public: list[str] = []
         with suppress(TimeoutError):
@@ -83,11 +83,11 @@ class PrivateTargets:
             _bound(self._public)
 
     def is_private(self, text: str) -> bool:
-        """Whether a target may be seen by those who control the agent alone."""
+        """True if only clients with control may see the target."""
         return text not in self._public and bool(_paths(text))
 
     def label(self, text: str) -> str:
-        """What readers see of a target: itself, or its kind and a number."""
+        """The text that readers see: the target, or its kind and a number."""
         if not self.is_private(text):
             return text
         with self._lock:
@@ -106,13 +106,13 @@ def _bound(known: dict[str, str] | dict[str, float]) -> None:
 
 @lru_cache(MOST_KNOWN)
 def in_file(text: str) -> bool:
-    """Whether a target is in the file of a program or library."""
+    """True if the target is in the file of a program or library."""
     return _parsed(text) is None or bool(_files(text))
 
 
 @lru_cache(MOST_KNOWN)
 def _paths(text: str) -> tuple[str, ...]:
-    """The paths that a target names; a text that is no target counts as one."""
+    """The paths that a target names; a text that is not a target counts as one."""
     return tuple([path for path in _files(text) if "/" in path]) if _parsed(text) else (text,)
 
 
@@ -136,9 +136,9 @@ def _parsed(text: str) -> target_spec.Spec | None:
 
 
 def seen_by_all(path: str) -> bool:
-    """Whether every user could open a file by this path for reading.
+    """True if every user could open the file at this path for reading.
 
-    A path through /proc means another file for each who asks, and is none.
+    A path through /proc names another file for each process, and counts as private.
     """
     if not path.startswith("/") or "\0" in path:
         return False
@@ -150,7 +150,7 @@ def seen_by_all(path: str) -> bool:
 
 
 def _walked(path: str) -> os.stat_result:
-    """The status of what a path leads to; raises OSError where not everybody may go."""
+    """The status of the file at a path; raises OSError if not every user can reach it."""
     at, links = os.open("/", LOOK), 0
     proc = _device("/proc")
     parts = path.split("/")[::-1]

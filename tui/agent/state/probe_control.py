@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent's clients control: which probes are on, their options, targets and filters.
+"""Carries out the clients' commands: probes, their options, targets and filters.
 
-Everything here happens on the event loop. The Source carries out commands in their order, and
-says where its probes stand after them: that is waited for, not the next Frame.
+All of it runs on the event loop. The Source carries out commands in order and reports its probes'
+state after them; a request waits for that report, not for the next Frame.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub
 from tui.agent.state.watch_lease import Watch, Wishes
 from tui.settings.validators import remedy, shown
+from tui.agent.state.watch_lease import Demand, Watch
+from tui.settings.validators import near, shown
 
 SETTLE_SECONDS = 10.0
-"""How long an answer waits for what it asked for to come about."""
+"""Seconds that an answer waits for the effect of its command."""
 ANSWER_SECONDS = 30.0
 MOST_CHANGES, MOST_QUESTIONS = 32, 32
-"""Requests that wait to change something, and questions to the broker that are not answered."""
+"""Most waiting requests with changes, and most unanswered requests to the broker."""
 ONE_TARGET = ("add", "remove", "follow")
-"""Options that are commands, for which there are requests of their own."""
+"""Options that are commands, which have requests of their own."""
 
 
 class Control:
-    """The wishes of clients, and of runs, carried out on the Source of a `hub`."""
+    """Carries out the demand of clients and runs on the Source of a `hub`."""
 
     def __init__(
         self,
@@ -50,38 +52,38 @@ class Control:
         interval: float = 1.0,
         linger: float = 0.0,
     ) -> None:
-        """The rest is how the Source was started."""
+        """The other arguments are the Source's initial settings."""
         self.hub = hub
         self.interval = interval
         self.filters = filters
         self.options = {
             name: {**kind.options, **options.get(name, {})} for name, kind in kinds.items()
         }
-        self.wishes = Wishes(kinds, on)
+        self.demand = Demand(kinds, on)
         self.watch = Watch(linger, time.monotonic())
         self.lock = BoundedLock(MOST_CHANGES)
-        """Held by who changes targets: what is true of them has to stay so for a moment."""
+        """Held while targets change, so that their state stays valid during a request."""
         self._questions = 0
         self._run_filters: Filters | None = None
         self._kept: FilterWatch | None = None
         self._on = {name: name in on for name in kinds}
         self._timer: asyncio.TimerHandle | None = None
 
-    # Who watches, and what is on for it.
+    # Watching clients, and the probes that are on for them.
 
     @property
     def watched(self) -> bool:
-        """Whether anybody watches, or has just now."""
+        """True if a client watches, or did a moment ago."""
         return self.watch.watched(time.monotonic())
 
     def touch(self) -> None:
-        """Somebody looks at data once: for a while, it is watched."""
+        """Note that a client has read data once, so that it counts as watched for a while."""
         self.watch.touch(time.monotonic())
         self.apply()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Somebody watches for as long as this lasts."""
+        """Count as watched while the context lasts."""
         self.watch.enter()
         self.apply()
         try:
@@ -91,9 +93,9 @@ class Control:
             self.apply()
 
     def apply(self) -> None:
-        """Switch what is to be switched, and come back when nobody will be watching."""
+        """Switch probes as needed, and schedule the next call for the end of the watch."""
         now = time.monotonic()
-        on = self.wishes.on(self.watch.watched(now))
+        on = self.demand.on(self.watch.watched(now))
         for name, was in self._on.items():
             if was != (name in on):
                 self._toggle(name, name in on)
@@ -109,30 +111,30 @@ class Control:
         self.hub.source.toggle(name, on)
 
     def close(self) -> None:
-        """Come back no more."""
+        """Cancel the scheduled call."""
         if self._timer is not None:
             self._timer.cancel()
 
     # Probes.
 
     def known(self, name: str) -> str:
-        """A probe's name; raises Refused for an unknown one."""
+        """Return a probe's name; raises Refused for an unknown one."""
         if name not in self._on:
             fix = remedy(name[:40], self._on)
             raise Refused(404, f"there is no probe {shown(name)}", fix)
         return name
 
     def attached(self) -> dict[str, bool]:
-        """By name, whether a probe is to be attached now."""
+        """For each probe, True if it is to be attached now."""
         return dict(self._on)
 
     async def standings(self) -> Mapping[str, Standing]:
-        """Where all probes stand, after what they were told so far."""
+        """The state of all probes after all commands so far."""
         standings: Mapping[str, Standing] = await self._answer(self.hub.source.stand)
         return standings
 
     async def settled(self, name: str) -> Standing:
-        """Where a probe stands once it does, or as it does after some seconds."""
+        """A probe's state once it has settled, or after `SETTLE_SECONDS`."""
         end, pause = time.monotonic() + SETTLE_SECONDS, 0.02
         while True:
             standing = (await self.standings())[name]
@@ -142,17 +144,17 @@ class Control:
             pause = min(2 * pause, 0.2)
 
     def switch(self, name: str, on: bool) -> None:
-        """Wish for a probe, or do not any more; one that failed is tried again."""
+        """Add or remove the demand for a probe; one that failed is attached again."""
         self.watch.touch(time.monotonic())
-        self.wishes.wanted[name] = on
+        self.demand.wanted[name] = on
         again = on and self._on[name]
         self.apply()
         if again:
-            # To one that runs it makes no difference.
+            # This has no effect on a probe that runs.
             self._toggle(name, True)
 
     def check_options(self, name: str, options: Mapping[str, Any]) -> None:
-        """Raises ProbeError for what is no option of a probe, or no value of one."""
+        """Raise ProbeError for an unknown option of a probe, or an invalid value."""
         known = [option for option in self.options[name] if option not in ONE_TARGET]
         for option in options:
             if option not in known:
@@ -160,7 +162,7 @@ class Control:
                 raise ProbeError(f"{name} has no option {shown(option)}", fix)
 
     def set_options(self, name: str, options: Mapping[str, Any]) -> None:
-        """Change options of a probe, all that are checked; raises ProbeError."""
+        """Change options of a probe, after all were validated; raises ProbeError."""
         for option, value in options.items():
             value = tuple(value) if isinstance(value, list) else value
             self.hub.source.set_option(name, option, value)
@@ -169,7 +171,7 @@ class Control:
     # Filters and the interval.
 
     def set_filters(self, filters: Filters) -> None:
-        """Change what is counted, at the end of a run that has other filters; raises ProbeError."""
+        """Change the filters, at the end of a run that has other ones. Raises ProbeError."""
         if self._run_filters is None:
             self.hub.source.set_filters(filters)
         else:
@@ -177,7 +179,7 @@ class Control:
         self.filters = filters
 
     def lend_filters(self, filters: Filters | None) -> None:
-        """Count what a run wants; None for what was wished for otherwise. Raises ProbeError."""
+        """Use a run's filters; None restores the clients' filters. Raises ProbeError."""
         if filters == self._run_filters:
             return
         if filters is not None:
@@ -185,31 +187,31 @@ class Control:
             self.hub.source.set_filters(filters)
             self._kept = kept
         elif self._kept is not None:
-            # A pid that was used again meanwhile does not mean the process that was asked for.
+            # A reused pid is not the process that the client meant.
             self.hub.source.count(self._kept)
             self._kept = None
         self._run_filters = filters
 
     def set_interval(self, seconds: float) -> None:
-        """Change the seconds between Frames."""
+        """Change the seconds between two Frames."""
         self.hub.source.set_interval(seconds)
         self.interval = seconds
 
-    # Targets of the latency probe; the lock is to be held.
+    # Targets of the latency probe; the caller holds the lock.
 
     async def targets(self) -> Mapping[str, Target]:
-        """By spec."""
+        """All targets, by spec."""
         return (await self.standings())["latency"].targets
 
     async def add_target(self, spec: str) -> Target:
-        """Trace one more, and wait for it; raises ProbeError if it cannot be traced."""
+        """Add a target, and wait for it; raises ProbeError if it cannot be traced."""
         spec = target_spec.parse(spec).text
         if spec in await self.targets():
             raise ProbeError(f"{spec} is traced already", "see GET /v1/latency/targets")
         return await self._attach_target("add", spec)
 
     async def follow_target(self, spec: str) -> Target:
-        """Attach one anew to the file that its path leads to now; raises ProbeError."""
+        """Attach a target to the file that its path names now; raises ProbeError."""
         return await self._attach_target("follow", target_spec.parse(spec).text)
 
     async def _attach_target(self, option: str, spec: str) -> Target:
@@ -230,17 +232,17 @@ class Control:
         return target
 
     async def remove_target(self, spec: str) -> bool:
-        """Trace one no more; whether there was one."""
+        """Remove a target; return True if it existed."""
         if spec not in await self.targets():
             return False
         self.hub.source.set_option("latency", "remove", spec)
         await self.standings()
         return True
 
-    # Questions.
+    # Requests to the broker.
 
     async def search(self, query: str) -> Sequence[Found]:
-        """What can be traced."""
+        """Search for targets."""
         source = self.hub.source
         found: Sequence[Found] = await self._told(
             lambda tell: source.search(query, tell), ANSWER_SECONDS
@@ -248,7 +250,7 @@ class Control:
         return found
 
     async def help(self, name: str, seconds: float = 70.0) -> Any:
-        """What a helper of the broker's has done; raises Refused if it could not."""
+        """Return the result of a broker's helper; raises Refused if it failed."""
         source = self.hub.source
         answer: dict[str, Any] = await self._told(lambda tell: source.help(name, tell), seconds)
         if not answer["ok"]:
@@ -256,8 +258,8 @@ class Control:
         return answer["result"]
 
     async def _told(self, question: Callable[[Callable[[Any], None]], None], seconds: float) -> Any:
-        """What the broker answers; raises Refused where too many questions wait for it."""
-        # The clients of some may have gone: their questions wait all the same.
+        """Return the broker's answer; raises Refused if too many requests wait for one."""
+        # The clients of some may have gone, but their requests wait all the same.
         if self._questions >= MOST_QUESTIONS:
             raise Refused(429, "too many questions wait for an answer", "try again in a minute")
         self._questions += 1
@@ -270,7 +272,7 @@ class Control:
         self, question: Callable[[Callable[[Any], None]], None], seconds: float = ANSWER_SECONDS
     ) -> Any:
         try:
-            # Not wait_for, which before Python 3.12 may swallow that it is cancelled.
+            # Not wait_for, which before Python 3.12 may lose a cancellation.
             async with asyncio.timeout(seconds):
                 return await self.hub.ask(question)
         except TimeoutError:

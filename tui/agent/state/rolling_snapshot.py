@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last minute, kept to be told of at once: GET /v1/snapshot.json and .html.
+"""Keeps the last minute of Frames for GET /v1/snapshot.json and .html.
 
-The picture of the screen in a page needs Textual, which would cost the agent more memory than
-all the rest of it. So a page is made by a helper of the broker's, a process that lives for a
-second and has no privileges: the Frames are records in a file without a name that both have open.
+A page contains a picture of the screen, which needs Textual, and that takes more memory than the
+rest of the agent. So a helper of the broker's makes the page: a process that lives for a second and
+has no privileges. The Frames are records in a file without a name that both have open.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tui.agent.state.probe_control import Control
 from tui.export.write import content, new_summarizer
 
 SECONDS, LONGEST = 10.0, 60.0
-"""What a snapshot is of if nobody says so, and at most."""
+"""The default seconds of a snapshot, and the most."""
 MOST_BYTES = 16 << 20
 HALVES = 8
-"""How often a page is tried of half the time."""
+"""Attempts to make a page, each of half the time before."""
 
 
 class Snapshots:
     """Keeps Frames and makes snapshots of them, one at a time."""
 
     def __init__(self, control: Control, files: tuple[int, int] | None) -> None:
-        """`files` are what the helper reads from, and writes to."""
+        """`files` are the helper's input and output."""
         self._control = control
         self._files = files
         self._history = History(LONGEST, MOST_BYTES)
@@ -44,7 +44,7 @@ class Snapshots:
         self._history.add(frame)
 
     async def json(self, seconds: float, view: View) -> bytes:
-        """What happened in the last `seconds`, or in as many as are kept, as a `view` has it."""
+        """The last `seconds`, or as many as are kept, as JSON in a client's `view`."""
         async with self._busy:
             return await asyncio.to_thread(self._summary, seconds, view)
 
@@ -60,7 +60,7 @@ class Snapshots:
         return data
 
     async def html(self, seconds: float, view: View) -> bytes:
-        """The same as a page; raises Refused where it could not be made."""
+        """The same as a page; raises Refused if it cannot be made."""
         async with self._busy:
             assert self._files is not None
             source, page = self._files
@@ -74,7 +74,7 @@ class Snapshots:
                     content_file.empty(fd)
 
     def _write(self, seconds: float, fd: int, view: View) -> int:
-        """Write as many of the last Frames as there is room for; how many."""
+        """Write as many of the last Frames as fit; return their number."""
         for tried in range(HALVES):
             encoder = Encoder()
             frames = map(view.frame, self._history.between(seconds))

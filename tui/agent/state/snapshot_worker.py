@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A snapshot as a page, made in a process of its own: the only part that imports Textual.
+"""Makes a snapshot's page in its own process: the only part that imports Textual.
 
-The broker starts it as a helper: `prepare` with privileges, `make` without.
+The broker starts it as a helper: `prepare` runs with privileges, `make` without.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tui.export.write import content, new_summarizer
 
 
 def prepare() -> None:
-    """Import all that is needed, while the files can be read."""
+    """Import all that is needed, while the files are readable."""
     for_file("page.html")
     new_summarizer()
 
 
 def make(fds: Sequence[int]) -> dict[str, Any]:
-    """Reads records of Frames from the first descriptor and writes a page to the second."""
+    """Read records of Frames from the first descriptor and write a page to the second."""
     from tui.app.offscreen import draw
 
     source, page = fds

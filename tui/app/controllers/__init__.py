@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keys do: one object for each concern of the dashboard, which is given what it needs.
+"""Controllers: one object for each concern of the dashboard, which carries out its keys.
 
-They import sessions, widgets and the terminal, and of each other what they are given. Begin with
-`tui.app.controllers.drawing` (when Frames are shown), then `tui.app.controllers.playback`.
+They import sessions, widgets and the terminal; a controller that needs another gets it as an
+argument. Begin with `tui.app.controllers.drawing` (when a Frame is shown), then
+`tui.app.controllers.playback`.
 """

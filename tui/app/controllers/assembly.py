@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All controllers of one dashboard, connected with each other, the screen and the status."""
+"""Creates all controllers of a dashboard and connects them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tui.app.view import Program, View
 
 
 class Controllers:
-    """Makes them in the order in which they need each other.
+    """All controllers, created in the order of their dependencies.
 
-    `picture` draws the screen as SVG, see `Exporting`; `post` takes a message from any thread.
+    `picture` returns the screen as SVG, see `Exporting`; `post` posts a message from any thread.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Controllers:
         self.exporting = Exporting(view, board.footer, say, picture, post)
         self.hosts = Hosts(view, board, say, self.drawing, self.playback, self.slow_link)
         board.may_paint = self.slow_link.may_paint
-        self._tell(status)
+        self._connect_status(status)
 
-    def _tell(self, status: Status) -> None:
-        """Who has something to say in the header and the footer, in this order."""
+    def _connect_status(self, status: Status) -> None:
+        """Register the controllers that write to the header and the footer, in display order."""
         shown = (self.playback, self.slow_link, self.budget, self.hosts)
-        status.tells = (*(each.tell for each in shown), self.window.tell)
+        status.header_updates = (*(each.update_header for each in shown), self.window.update_header)
         status.marks = (self.recording.marks, self.slow_link.marks, self.hosts.marks)
         status.hints = tuple([each.hints for each in shown])
 
     def commands(self) -> Mapping[str, Callable[..., object]]:
-        """Who does what the keys ask for, by the names in `tui.shared.keys`."""
+        """The functions that carry out the keys, by the command names in `tui.shared.keys`."""
         playback, panes, source = self.playback, self.panes, self.source
         return {
             "toggle_probe": source.toggle_probe,

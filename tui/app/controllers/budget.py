@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the dashboard does to stay within the budget, and the key that lifts it for a while."""
+"""Draws less while probetop is over its budget, and suspends the budget on a key."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from tui.shared.keys import hint
 from tui.widgets.header import HeaderState, reduced
 
 MOST_WITH_GRAPHS = 2
-"""Of how many Frames one is drawn at most where there are graphs still."""
+"""The dashboard draws graphs while it draws at least one Frame in this many."""
 
 
 class BudgetControl:
-    """Draws less where the budget says so, or lifts it.
+    """Skips Frames and graphs as the budget demands, or suspends the budget.
 
-    `clock` gives monotonic seconds. `adapt` is called when graphs are to be drawn or left out
-    from now on.
+    `clock` returns monotonic seconds. `adapt` is called when graphs are switched on or off.
     """
 
     def __init__(self, view: View, announcer: Announcer, clock: Callable[[], float]) -> None:
@@ -35,29 +34,29 @@ class BudgetControl:
 
     @property
     def budget(self) -> Budget | None:
-        """That of the newest Frame."""
-        frame = self._view.travel.newest
+        """The newest Frame's budget; None for a recording and before the first Frame."""
+        frame = self._view.player.newest
         return frame.budget if frame is not None and not self._view.replays else None
 
     @property
     def drawing(self) -> int:
-        """Of how many Frames one is drawn."""
+        """One Frame in this many is drawn."""
         budget = self.budget
         return 1 if budget is None or budget.lifted is not None else budget.drawing
 
     def may_draw(self) -> bool:
-        """Whether a Frame may be drawn now; if not, one of the next is."""
+        """True if a Frame may be drawn now; otherwise a later Frame is drawn."""
         many, frame = self.drawing, self._view.frame
-        # Frames come a little early or late: half an interval tells which one it is.
+        # Frames arrive slightly early or late, so half an interval decides which Frame is drawn.
         rest = (many - 0.5) * frame.interval if many > 1 and frame is not None else 0.0
         return self._clock() - self._drawn >= rest
 
     def draw_next(self) -> None:
-        """Have the next Frame drawn: whoever presses a key sees what it does."""
+        """Draw the next Frame in any case, so that a pressed key shows its effect."""
         self._drawn = float("-inf")
 
     def drew(self) -> None:
-        """Note that a Frame is drawn, and leave out the graphs where few are."""
+        """Note that a Frame was drawn, and switch graphs on or off."""
         self._drawn = self._clock()
         graphs = self.drawing <= MOST_WITH_GRAPHS
         if graphs != self.graphs:
@@ -65,7 +64,7 @@ class BudgetControl:
             self.adapt()
 
     def lift(self) -> None:
-        """Give up nothing for a while; while that lasts, have the budget hold again."""
+        """Suspend the budget for `LIFTED` seconds; while it is suspended, enforce it again."""
         view, budget = self._view, self.budget
         off = budget is not None and budget.lifted is not None and not view.in_past
         if not view.replays and budget is None and view.frame is not None:
@@ -79,13 +78,13 @@ class BudgetControl:
         text = "the budget holds again" if off else f"budget off for {LIFTED:g} s"
         self._announcer.say(text, "dim")
 
-    def tell(self, header: HeaderState) -> None:
-        """Have the header say whether there is something to lift."""
+    def update_header(self, header: HeaderState) -> None:
+        """Set the header's note that the budget can be suspended."""
         now = not (self._view.in_past or self._view.replays)
         header.lifts = now and self._view.source.lifts
 
     def hints(self) -> Hints:
-        """The key, where something is reduced or the budget is lifted."""
+        """The key that suspends the budget while it reduces something, or enforces it again."""
         view = self._view
         shown = view.frame
         if shown is None or view.in_past or view.replays or not view.source.lifts:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When Frames are shown, and with what: as often as the terminal and the budget let them."""
+"""Decides when a Frame is shown: as often as the terminal and the budget allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.app.view import Program, View
 
 
 class Drawing:
-    """Gives Frames to the panes and repaints what they changed."""
+    """Passes Frames to the panes and repaints the cells that changed."""
 
     def __init__(
         self,
@@ -35,51 +35,51 @@ class Drawing:
         slow_link.adapt = budget.adapt = self.adapt
 
     def catch_up(self) -> None:
-        """Show the newest Frame if it was not shown, as soon as the terminal can take it.
+        """Show the newest Frame if it is not shown yet and the terminal can take it.
 
         While the screen is paused, the mailbox goes on merging Frames.
         """
         view = self._view
         if view.paused:
-            # A pause holds the last Frame that came before it, also where a slow link put it off.
-            if view.travel.behind and not view.in_past:
+            # A pause shows the last Frame before it, even if a slow link has delayed that Frame.
+            if view.player.behind and not view.in_past:
                 self._show_newest()
             return
         frame = view.session.mailbox.take()
         if frame is not None:
             self._slow_link.watch()
         if view.in_past:
-            # It is in the history; only how long ago the moment was has changed.
+            # The history has the Frame; on the screen only the age of the shown moment changes.
             if frame is not None and self._may_draw():
                 self._drew()
                 self._status.refresh()
             return
         if frame is not None and not self._has_shown(frame):
-            view.travel.take(frame)
-        if view.travel.behind and self._may_draw():
+            view.player.take(frame)
+        if view.player.behind and self._may_draw():
             self._show_newest()
 
     def show(self, frame: Frame) -> None:
-        """Show a Frame now, whatever the terminal and the budget allow."""
-        self._view.travel.take(frame)
+        """Show a Frame now, regardless of the terminal and the budget."""
+        self._view.player.take(frame)
         self._show_newest()
 
     def show_moment(self) -> None:
-        """Repaint after the panes were given another moment."""
-        self._view.frame = self._view.travel.frame
-        self._view.wishes.forget()
+        """Repaint after the panes changed to another moment."""
+        self._view.frame = self._view.player.frame
+        self._view.pending.forget()
         with self._program.batch_update():
-            self._status.tell()
+            self._status.update()
             self._board.settle()
 
     def adapt(self) -> None:
-        """Draw graphs or leave them out, and say so."""
+        """Draw graphs or omit them, and show which."""
         graphs = self._budget.graphs and not self._slow_link.link.slow
-        look = replace(self._board.look, drawings=graphs)
+        theme = replace(self._board.theme, drawings=graphs)
         for widget in self._board.panes:
-            widget.pane.look = look
+            widget.pane.theme = theme
         self._slow_link.wait_no_more()
-        self._status.tell()
+        self._status.update()
         self._board.repaint()
         self.catch_up()
 
@@ -91,8 +91,8 @@ class Drawing:
         self._budget.drew()
 
     def _has_shown(self, frame: Frame) -> bool:
-        """Whether coming back to now has shown it already, from the history."""
-        shown, history = self._view.travel.frame, self._view.session.history
+        """True if the return from the past has already shown this Frame from the history."""
+        shown, history = self._view.player.frame, self._view.session.history
         newest = history.end - 1
         if shown is None or newest < history.first:
             return False
@@ -101,12 +101,12 @@ class Drawing:
     def _show_newest(self) -> None:
         view, widgets = self._view, self._board.panes
         was_off = [widget.pane.state == "off" for widget in widgets]
-        view.travel.show_newest()
-        view.frame = view.travel.frame
-        view.wishes.forget()
+        view.player.show_newest()
+        view.frame = view.player.frame
+        view.pending.forget()
         self._drew()
         with self._program.batch_update():
-            self._status.tell()
+            self._status.update()
             if was_off == [widget.pane.state == "off" for widget in widgets]:
                 self._board.repaint()
             else:

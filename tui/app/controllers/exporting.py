@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key that writes the last minute to a file: HTML, JSON or a picture of the screen."""
+"""Exports the last minute to a file: HTML, JSON or a picture of the screen."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tui.shared.text import fmt_bytes
 from tui.widgets.footer import FooterBar
 
 SECONDS = 60.0
-"""How much of the past is written."""
+"""Seconds before the shown moment that an export covers."""
 
 
 class Exporting:
-    """Acts on the key to export.
+    """Carries out the export key.
 
-    `picture` draws the screen as it is, as SVG; it raises ImportError or OSError where the
-    program's files cannot be read. `post` takes a message from any thread.
+    `picture` returns the current screen as SVG; it raises ImportError or OSError if it cannot read
+    the program's files. `post` posts a message from any thread.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Exporting:
         self._post = post
 
     def ask(self) -> None:
-        """Ask for a name, and write the minute up to what is shown, with the screen as it is."""
+        """Ask for a file name, then export the minute before the shown moment and the current
+        screen."""
         frame = self._view.frame
         if frame is None:
             self._say("there is nothing to export yet")
@@ -63,7 +64,7 @@ class Exporting:
         )
 
     def _export(self, path: str, svg: str) -> str | None:
-        """What is wrong with the name, else begin to write in a thread of its own."""
+        """Return what is wrong with the name, else start a thread that writes and return None."""
         from tui.export.write import check_folder, ending_of
 
         try:
@@ -74,10 +75,10 @@ class Exporting:
         except ProbeError as error:
             return str(error)
         self._say(f"exporting to {printable(path)}", "dim")
-        travel, told = self._view.travel, self._view.source.one_off
+        player, told = self._view.player, self._view.source.one_off
         threading.Thread(
             target=self._write,
-            args=(path, svg, travel.timeline, travel.number, told),
+            args=(path, svg, player.timeline, player.number, told),
             name="export",
             daemon=True,
         ).start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other machines: how their links stand, and which of them is shown."""
+"""Selects which remote host is shown, and reports the state of each link."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tui.shared.keys import hint
 from tui.shared.styled_lines import Span
 from tui.widgets.header import HeaderState
 
-LOOK_SECONDS = 1.0
-"""How often the age of what is shown, and the line of hosts, are told anew."""
+LINK_SECONDS = 1.0
+"""Seconds between updates of the hosts bar and of the shown Frame's age."""
 
 
 class Hosts:
-    """Shows one of the sessions at a time; those that are not shown go on in their histories."""
+    """Shows one of the sessions at a time; the others go on recording into their histories."""
 
     def __init__(
         self,
@@ -46,32 +46,32 @@ class Hosts:
 
     # -- links -----------------------------------------------------------------------------
 
-    def look_now_and_then(self) -> None:
-        """Say how the links stand; on a slow terminal that is told with the Frames."""
+    def refresh_links(self) -> None:
+        """Update the link states once a second; on a slow terminal each Frame does it instead."""
         if self._slow_link.link.wait() <= 0:
-            self.look()
+            self.update_links()
 
-    def look(self) -> None:
-        """Say in the header and in the line of hosts how the links stand, where that changed."""
-        self.tell(self._board.header.state)
+    def update_links(self) -> None:
+        """Update the link states in the header and the hosts bar, where they changed."""
+        self.update_header(self._board.header.state)
         self._board.header.repaint()
         for bar in self._board.bars:
             bar.repaint()
 
     def refused(self, session: Session, why: str) -> None:
-        """Say why nothing becomes of a command."""
+        """Report why a host refused a command."""
         if session is self._view.session:
-            self._view.wishes.forget()
+            self._view.pending.forget()
             self._say(why)
         else:
             self._say(f"{session.name}: {why}")
 
     def ended(self, session: Session) -> str | None:
-        """A source ended: why there is nothing left to show, else None and the others go on."""
+        """Note that a session ended; return a sentence if no session is left, else None."""
         sessions = self._view.sessions
         if any(each.ended is None for each in sessions):
             self._say(f"{session.name}: {session.ended}")
-            self.look()
+            self.update_links()
             return None
         return "; ".join([self._ending(each) for each in sessions])
 
@@ -81,12 +81,12 @@ class Hosts:
     # -- which machine is shown ------------------------------------------------------------
 
     def next(self, way: int) -> None:
-        """Show the next machine or the one before."""
+        """Show the next or the previous host."""
         if self._view.several:
             self.show((self._view.at + way) % len(self._view.sessions))
 
     def show(self, index: int) -> None:
-        """Show a machine, at its newest Frame."""
+        """Show a host at its newest Frame."""
         view, board = self._view, self._board
         old, session = view.session, view.sessions[index]
         if session is old:
@@ -94,30 +94,30 @@ class Hosts:
         paused = view.paused
         self._playback.drop_moves()
         self._playback.stop()
-        view.wishes.forget()
-        # What is being typed was meant for the other machine.
+        view.pending.forget()
+        # A half-typed prompt belongs to the host that was shown before.
         board.finder.close()
         if board.footer.prompt is not None:
             board.footer.close()
         view.session = session
         session.mailbox.take()
         for widget, pane in zip(board.panes, session.panes, strict=True):
-            pane.look, widget.pane = widget.pane.look, pane
-        session.travel.drawn, session.travel.window = old.travel.drawn, old.travel.window
-        session.travel.go_to_newest()
+            pane.theme, widget.pane = widget.pane.theme, pane
+        session.player.drawn, session.player.window = old.player.drawn, old.player.window
+        session.player.go_to_newest()
         view.paused = paused
         self._drawing.show_moment()
-        self.look()
+        self.update_links()
 
-    # -- what the header, the footer and the palette say -----------------------------------------
+    # -- header, footer and palette -----------------------------------------
 
-    def tell(self, header: HeaderState) -> None:
-        """Have the header say how the link of the machine that is shown stands."""
+    def update_header(self, header: HeaderState) -> None:
+        """Set the header's link state to that of the shown host."""
         session = self._view.session
         header.silence = session.troubles() if isinstance(session, RemoteSession) else ()
 
     def marks(self) -> list[Span]:
-        """Recordings of machines that are not shown."""
+        """Marks for recordings of hosts that are not shown."""
         shown = self._view.session
         others = [
             each.name
@@ -128,11 +128,11 @@ class Hosts:
         return [(text, "badge.bad")] if others else []
 
     def hints(self) -> Hints:
-        """The key to the next machine."""
+        """The key for the next host."""
         return ([hint("host")] if self._view.several else []), []
 
     def palette(self) -> Iterator[SystemCommand]:
-        """Each machine by its name."""
+        """One palette entry for each host."""
         if self._view.several:
             for index, session in enumerate(self._view.sessions):
                 show = partial(self.show, index)

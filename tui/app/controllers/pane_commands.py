@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keys do to panes: focus, cursor, drill-down, order, text filter, zoom, help."""
+"""Pane keys: focus, cursor, drill-down, sort order, text filter, zoom, help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui.shared.line_editor import Prompt
 
 
 class PaneCommands:
-    """Acts on keys of the pane in focus, and on those that choose it."""
+    """Carries out the keys for the focused pane and the keys that choose the pane."""
 
     def __init__(self, view: View, board: DashboardScreen, announcer: Announcer) -> None:
         self._view = view
@@ -25,7 +25,7 @@ class PaneCommands:
         self._say = announcer.say
 
     def press(self, key: str) -> bool:
-        """A key that may be the pane's own; False if it is not."""
+        """Pass a key to the focused pane; return False if the pane does not use it."""
         try:
             if self._board.in_focus.pane.press(key):
                 self._board.repaint()
@@ -35,7 +35,7 @@ class PaneCommands:
         return False
 
     def focus(self, way: int) -> None:
-        """Focus the next pane or the one before."""
+        """Focus the next or the previous pane."""
         self._board.step(way)
 
     def move(self, to: str) -> None:
@@ -44,12 +44,12 @@ class PaneCommands:
         self._board.repaint()
 
     def enter(self) -> None:
-        """Drill in."""
+        """Drill down into the row under the cursor."""
         if self._board.in_focus.pane.enter():
             self._board.repaint()
 
     def step_out(self) -> None:
-        """Out of the drill-down, else of the text filter, else of the zoom."""
+        """Leave the drill-down, else clear the text filter, else end the zoom."""
         pane = self._board.in_focus.pane
         if pane.back():
             self._board.repaint()
@@ -59,17 +59,17 @@ class PaneCommands:
             self.zoom()
 
     def zoom(self) -> None:
-        """Give the pane in focus the whole screen, or back."""
+        """Toggle the focused pane between full screen and its place."""
         self._board.zoomed = not self._board.zoomed
         self._board.place()
 
     def sort(self, reverse: bool) -> None:
-        """Sort by the next column, or turn the order round."""
+        """Sort by the next column, or reverse the order."""
         self._board.in_focus.pane.sort(reverse)
         self._board.repaint()
 
     def filter(self) -> None:
-        """Type a text that rows must contain; it acts while it is typed."""
+        """Ask for a text that rows must contain; the filter applies while it is typed."""
         self._board.footer.open(
             Prompt(
                 "filter:",
@@ -86,7 +86,7 @@ class PaneCommands:
         self._board.repaint()
 
     def help(self) -> None:
-        """Show all keys."""
+        """Toggle the list of all keys."""
         board = self._board
         focus = board.in_focus.pane
         extra = [*own_keys(self._view.several), *focus.options()]
@@ -97,7 +97,7 @@ class PaneCommands:
         board.help.open(board.size.width, board.size.height, extra, focus.reading)
 
     def palette(self) -> Iterator[SystemCommand]:
-        """The panes' own keys."""
+        """One palette entry for each of the panes' own keys."""
         for index, widget in enumerate(self._board.panes):
             for key, what in widget.pane.options():
                 yield SystemCommand(what, f"key {key}", partial(self._press_of, index, key))
@@ -109,6 +109,6 @@ class PaneCommands:
 
 
 def own_keys(several: bool) -> list[tuple[str, str]]:
-    """The help's lines that not every dashboard has."""
+    """Help lines for keys that only some dashboards have."""
     marks = ("! ~", "line of hosts: probes that failed, that do without something")
     return [*help_rows(several=True), marks] if several else []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the keys of time do: the past of the live screen, and playing a recording.
+"""Time keys: step through the past of a live source, and play a recording.
 
-A Timeline is behind all of it: the history in memory, or the recording that is replayed.
+Both read a Timeline: the history in memory, or the recording.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from tui.widgets.header import HeaderState
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 LEAP = 10.0
-"""Seconds of a long step."""
+"""Seconds that a long step covers."""
 SHORTEST_STEP = 0.05
-"""Seconds between two Frames on the screen while it plays: faster ones share one."""
+"""Least seconds between two painted Frames during playback; Frames in between are skipped."""
 BLOCKED_STEP = 0.25
-"""Seconds until a terminal that takes nothing is asked again."""
+"""Seconds between two attempts to paint while the terminal is blocked."""
 LONGEST_GAP = 5.0
-"""Seconds that a hole in a recording is waited for at most, at its own pace."""
+"""Longest wait in seconds, in the recording's time, for a gap in the recording."""
 WAYS = {"left", "right", "shift+left", "shift+right", "comma", "full_stop"}
-"""Keys of steps and leaps, which count together until they are answered."""
+"""Keys of steps and leaps; presses are added up until the next repaint."""
 ENDS = {"left_square_bracket", "right_square_bracket", "end"}
-"""Keys that go to a moment of their own, wherever steps and leaps would have led."""
+"""Keys that jump to a fixed moment and so discard pending steps and leaps."""
 
 
 class Playback:
-    """Acts on the keys of time. `playing` tells whether the past goes by, `speed` how fast."""
+    """Carries out the time keys. `playing` is True during playback; `speed` is its factor."""
 
     def __init__(
         self,
@@ -67,25 +67,25 @@ class Playback:
         self._play_timer: Timer | None = None
         self._plays = 0
 
-    # -- where in time -----------------------------------------------------------------------
+    # -- position in time -----------------------------------------------------------------------
 
     def before_key(self, key: str) -> None:
-        """Answer steps and leaps before any key that acts on the moment to which they lead."""
+        """Carry out pending steps before any other key that depends on the shown moment."""
         if key not in WAYS and key not in ENDS:
             self._move()
 
     def step(self, way: int) -> None:
-        """One Frame back or on. Keys that come while one is answered count together."""
+        """Step one Frame back or forward; presses add up until the next repaint."""
         self._steps += way
         self._program.call_later(self._move)
 
     def leap(self, way: int) -> None:
-        """As many Frames as ten seconds hold."""
+        """Step by as many Frames as `LEAP` seconds hold."""
         self._leaps += way
         self._program.call_later(self._move)
 
     def drop_moves(self) -> None:
-        """Forget the steps and leaps that were not answered yet."""
+        """Discard the pending steps and leaps."""
         self._steps = self._leaps = 0
 
     def _move(self) -> None:
@@ -96,74 +96,74 @@ class Playback:
         self.stop()
         if self._is_now(number):
             self.newest()
-        elif number != self._view.travel.now() or not self._view.in_past:
+        elif number != self._view.player.now() or not self._view.in_past:
             self._go(number)
             self._say_edge(number)
 
     def _wanted(self) -> int | None:
-        """Where the steps and leaps lead that were not answered yet; None if there are none."""
-        travel = self._view.travel
-        steps, leaps, timeline = self._steps, self._leaps, travel.timeline
+        """The Frame number to which the pending steps lead; None if no step is pending."""
+        player = self._view.player
+        steps, leaps, timeline = self._steps, self._leaps, player.timeline
         if not (steps or leaps) or not len(timeline):
             return None
         try:
-            number = travel.now() + steps
+            number = player.now() + steps
             if leaps:
                 mono = timeline.mono(max(timeline.first, min(number, timeline.end - 1)))
                 number = timeline.number_at(mono + leaps * LEAP)
         except LookupError:
-            # Forgotten at this very moment.
-            number = travel.oldest
+            # The history has evicted this Frame since the last check.
+            number = player.oldest
         return number
 
     def _is_now(self, number: int) -> bool:
-        """Whether a step to this Frame leads out of the past."""
-        return number >= self._view.travel.timeline.end - 1 and not self._view.replays
+        """True if a step to this Frame returns to the newest Frames."""
+        return number >= self._view.player.timeline.end - 1 and not self._view.replays
 
     def _say_edge(self, number: int) -> None:
-        travel = self._view.travel
-        if number < travel.oldest:
+        player = self._view.player
+        if number < player.oldest:
             replays = self._view.replays
             self._say("the recording begins here" if replays else "nothing older is kept")
-        elif number >= travel.timeline.end:
+        elif number >= player.timeline.end:
             self._say_end()
 
     def oldest(self) -> None:
-        """The first moment of the recording, or the oldest that is kept."""
+        """Go to the first Frame of the recording, or the oldest in the history."""
         self.drop_moves()
         self.stop()
-        self._go(self._view.travel.oldest)
+        self._go(self._view.player.oldest)
 
     def newest(self) -> None:
-        """Now; of a recording its end."""
+        """Go to the newest Frame; for a recording, to its end."""
         view = self._view
         self.drop_moves()
         self.stop()
-        self._go(view.travel.timeline.end - 1)
+        self._go(view.player.timeline.end - 1)
         if view.replays:
             self._say_end()
         else:
-            view.travel.number = None
+            view.player.number = None
             view.paused = False
             self._status.refresh()
 
     def end(self) -> None:
-        """Back to now from the past, else the last row."""
+        """Return from the past to the newest Frame; otherwise move the cursor to the last row."""
         view, number = self._view, self._wanted()
         past = view.in_past if number is None else not self._is_now(number)
         if past and not view.replays:
-            # Nobody sees where pending steps lead, so they need not be drawn.
+            # The jump replaces pending steps before they are painted, so they need not be drawn.
             self.newest()
         else:
             self._move()
             self._panes.move("end")
 
     def _go(self, number: int) -> None:
-        travel = self._view.travel
-        if not len(travel.timeline):
+        player = self._view.player
+        if not len(player.timeline):
             return
         try:
-            travel.go(number)
+            player.go(number)
         except LookupError as error:
             self._say(str(error))
             return
@@ -173,18 +173,18 @@ class Playback:
     # -- playing -----------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Play a recording from its first Frame on, once."""
+        """Start to play the recording from its first Frame; later calls do nothing."""
         if self._begun or not self._view.replays:
             return
         self._begun = True
         self.oldest()
         self.play()
-        damage = self._view.travel.timeline.damage
+        damage = self._view.player.timeline.damage
         if damage:
             self._say(damage, "warn")
 
     def pause(self) -> None:
-        """Play or hold the past; freeze the newest, or show what came meanwhile."""
+        """Start or pause playback; for a live source, freeze or unfreeze the screen."""
         if self._view.in_past:
             if self.playing:
                 self.stop()
@@ -197,17 +197,17 @@ class Playback:
         self._drawing.catch_up()
 
     def play(self) -> None:
-        """Go on from the Frame that is shown; from the end of a recording, begin anew."""
-        travel = self._view.travel
-        if self._view.replays and travel.now() >= travel.timeline.end - 1:
-            self._go(travel.oldest)
+        """Play from the shown Frame; at the end of a recording, play from its start."""
+        player = self._view.player
+        if self._view.replays and player.now() >= player.timeline.end - 1:
+            self._go(player.oldest)
         self.playing = True
         self._shown_at = time.monotonic()
         self._schedule()
         self._status.refresh()
 
     def stop(self) -> None:
-        """Hold the Frame that is shown."""
+        """Pause at the shown Frame."""
         self.playing = False
         self._plays += 1
         if self._play_timer is not None:
@@ -216,13 +216,13 @@ class Playback:
 
     def _gap(self, number: int) -> float:
         """Seconds from a Frame to the next, in the recording's time."""
-        timeline = self._view.travel.timeline
+        timeline = self._view.player.timeline
         return min(timeline.mono(number + 1) - timeline.mono(number), LONGEST_GAP)
 
     def _schedule(self) -> None:
-        travel = self._view.travel
-        number = travel.now()
-        if number >= travel.timeline.end - 1:
+        player = self._view.player
+        number = player.now()
+        if number >= player.timeline.end - 1:
             self._played_all()
             return
         try:
@@ -236,7 +236,7 @@ class Playback:
         self._play_timer = self._program.set_timer(delay, partial(self._rung, self._plays))
 
     def _rung(self, plays: int) -> None:
-        # A timer that was stopped may have rung already: two would go on side by side.
+        # A stopped timer may have fired already, and a second timer chain would double the speed.
         if plays == self._plays:
             self._play_on()
 
@@ -246,8 +246,8 @@ class Playback:
         if not self._slow_link.may_paint():
             self._ring_in(BLOCKED_STEP)
             return
-        travel, now = self._view.travel, time.monotonic()
-        timeline, number = travel.timeline, travel.now()
+        player, now = self._view.player, time.monotonic()
+        timeline, number = player.timeline, player.now()
         try:
             ahead = timeline.mono(number) + (now - self._shown_at) * self.speed
             target = max(number + 1, timeline.number_at(ahead))
@@ -255,7 +255,7 @@ class Playback:
             passed = (self._gap(number) if gap is None else gap) / self.speed
         except LookupError:
             target, passed = number + 1, 0.0
-        # A screen that cannot follow does not hurry afterwards.
+        # A screen that falls behind skips time and does not catch up.
         self._shown_at = max(self._shown_at + passed, now - 0.2)
         self._go(target)
         self._schedule()
@@ -269,18 +269,18 @@ class Playback:
         self._say_end()
 
     def _say_end(self) -> None:
-        timeline = self._view.travel.timeline
+        timeline = self._view.player.timeline
         damage = f"; {timeline.damage}" if timeline.damage else ""
         self._say(f"the recording ends after {len(timeline)} frames{damage}", "warn")
 
     def change_speed(self, way: int) -> None:
-        """The next slower or faster speed."""
+        """Use the next slower or faster speed."""
         at = max(0, min(SPEEDS.index(self.speed) + way, len(SPEEDS) - 1))
         if not self._view.in_past:
-            self._say("now goes by at its own speed: left and right go into the past")
+            self._say("live data has no speed: left and right go into the past")
             return
         if SPEEDS[at] == self.speed:
-            self._say(f"the speed stays at {self.speed:g}x: there is no step beyond", "warn")
+            self._say(f"the speed stays at {self.speed:g}x: it is the last step", "warn")
         self.speed = SPEEDS[at]
         if self.playing:
             self.stop()
@@ -289,10 +289,10 @@ class Playback:
 
     # -- what the header and the footer say --------------------------------------------------
 
-    def tell(self, header: HeaderState) -> None:
-        """Have the header say which moment is shown."""
+    def update_header(self, header: HeaderState) -> None:
+        """Set the header's moment."""
         header.moment = moment(self._view, self.playing, self.speed)
 
     def hints(self) -> Hints:
-        """Keys of time."""
-        return hints(self._view, self.playing, self._board.look.plain)
+        """The time keys for the footer."""
+        return hints(self._view, self.playing, self._board.theme.plain)

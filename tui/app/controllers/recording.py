@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key that writes what comes to a recording, and ends it."""
+"""Starts and ends a recording on a key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tui.widgets.footer import FooterBar
 
 
 class Recording:
-    """Acts on the key to record the session that is shown."""
+    """Carries out the record key for the shown session."""
 
     def __init__(self, view: View, footer: FooterBar, status: Status, announcer: Announcer) -> None:
         self._view = view
@@ -27,7 +27,7 @@ class Recording:
         self._say = announcer.say
 
     def toggle(self) -> None:
-        """Begin to write a recording, or end it."""
+        """Start a recording, or end the current one."""
         view = self._view
         if view.session.recorder.path is not None:
             self._end()
@@ -54,11 +54,11 @@ class Recording:
         self._status.refresh()
 
     def failed(self, why: str) -> None:
-        """The recording ended where it could not go on."""
+        """Report a recording that ended with an error."""
         self._say(why)
         self._status.refresh()
 
     def marks(self) -> list[Span]:
-        """How large the recording is that is being written."""
+        """The header's mark with the size of the current recording."""
         size = self._view.session.recorder.size
         return [] if size is None else [(f" REC {fmt_bytes(size)} ", "badge.bad")]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a slow terminal: fewer Frames and no graphs; and the key for it.
+"""Adapts to a slow terminal: fewer Frames and no graphs.
 
-A Frame is drawn only when the terminal has taken all that came before, so none is ever queued.
+A Frame is drawn only after the terminal has taken all earlier output, so Frames never queue up.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from tui.app.view import Program
 from tui.shared.keys import hint
 from tui.shared.styled_lines import Span
 from tui.terminal.link_quality import EVERY, Link
-from tui.terminal.writer import Wire
+from tui.terminal.writer import TerminalWriter
 from tui.widgets.header import HeaderState
 
 
 class SlowLink:
-    """Keeps to what the terminal can take.
+    """Limits the output to what the terminal takes.
 
-    `wire` is None where nothing is sent to a terminal. `due` is called when a Frame may be drawn
-    that could not be before; `adapt` when graphs are to be drawn or left out from now on.
+    `writer` is None if there is no terminal. `due` is called when a delayed Frame may be drawn;
+    `adapt` is called when graphs are switched on or off.
     """
 
     def __init__(self, announcer: Announcer, program: Program) -> None:
         self._announcer = announcer
         self._program = program
         self._timer: Timer | None = None
-        self.wire: Wire | None = None
+        self.writer: TerminalWriter | None = None
         self.link = Link()
         self.due: Callable[[], None] = lambda: None
         self.adapt: Callable[[], None] = lambda: None
 
     def may_paint(self) -> bool:
-        """Whether the terminal has taken all so far; if not, WireIdle will follow."""
-        return self.wire is None or self.wire.ask_idle()
+        """True if the terminal has taken all output; otherwise a WireIdle message follows."""
+        return self.writer is None or self.writer.ask_idle()
 
     def may_draw(self) -> bool:
-        """Whether a Frame may be drawn now; if not, `due` is called as soon as it may."""
+        """True if a Frame may be drawn now; otherwise `due` is called as soon as it may."""
         wait = self.link.wait()
         if wait <= 0:
             return self.may_paint()
@@ -54,29 +54,29 @@ class SlowLink:
         self.due()
 
     def wait_no_more(self) -> None:
-        """Forget that a Frame is to be drawn after a while."""
+        """Cancel the timer for the next Frame."""
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
 
     def pace(self) -> float:
-        """Seconds from one Frame to the next at least, while the past is played."""
+        """Least seconds between two Frames during playback."""
         return self.link.every
 
     def watch(self) -> None:
-        """Judge what the terminal took since this was done last."""
-        if self.wire is not None:
+        """Update the link's quality by what the terminal took since the last call."""
+        if self.writer is not None:
             was, level = self.link.slow, self.link.level
-            self.link.observe(self.wire.stall())
+            self.link.observe(self.writer.stall())
             if was != self.link.slow or level != self.link.level:
                 self.adapt()
 
     def drew(self) -> None:
-        """Note that a Frame is drawn, and how many bytes a second were sent since the last."""
-        self.link.drew(None if self.wire is None else self.wire.written)
+        """Note that a Frame was drawn, and compute the bytes per second since the last Frame."""
+        self.link.drew(None if self.writer is None else self.writer.written)
 
     def turn(self) -> None:
-        """Few Frames without graphs, or all again."""
+        """Toggle between few Frames without graphs and all Frames with graphs."""
         link = self.link
         link.turn()
         self.adapt()
@@ -89,13 +89,13 @@ class SlowLink:
         self._announcer.say(text, "dim")
 
     def marks(self) -> list[Span]:
-        """What the header has to point out."""
+        """The header's mark for a slow link."""
         return [(" slow link ", "badge.warn")] if self.link.slow else []
 
-    def tell(self, header: HeaderState) -> None:
-        """Have the header say how many bytes a second are sent."""
-        header.wire = self.link.rate
+    def update_header(self, header: HeaderState) -> None:
+        """Set the header's bytes per second."""
+        header.sent_rate = self.link.rate
 
     def hints(self) -> Hints:
-        """The key that ends it."""
+        """The key that ends the slow mode."""
         return ([hint("slow_link")] if self.link.slow else []), []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keys ask of the source: probes, targets, what is counted, how often."""
+"""Keys that send a command to the source: probes, targets, filters, interval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTERVALS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class SourceCommands:
-    """Sends commands to the source of the session that is shown."""
+    """Sends commands to the source of the shown session."""
 
     def __init__(
         self, view: View, board: DashboardScreen, announcer: Announcer, drawing: Drawing
@@ -33,28 +33,28 @@ class SourceCommands:
         self._drawing = drawing
 
     def toggle_probe(self, name: str) -> None:
-        """Attach or detach a probe; of a recording, show or hide it."""
+        """Attach or detach a probe; in a recording, show or hide its pane."""
         self._toggle(name)
         if self._view.replays:
-            self._view.travel.again()
+            self._view.player.again()
             self._drawing.show_moment()
 
     def _toggle(self, name: str) -> None:
-        """Attach or detach a probe; one that failed is tried again."""
+        """Attach or detach a probe; a probe that failed is attached again."""
         widget = next(w for w in self._board.panes if w.entry.name == name)
-        # Until a Frame shows the effect of the last press, the next one undoes it.
-        wished = self._view.wishes.probes
-        on = not wished.get(name, widget.pane.state in ("on", "starting"))
+        # A second press undoes the first one, even before a Frame shows its effect.
+        pending = self._view.pending.probes
+        on = not pending.get(name, widget.pane.state in ("on", "starting"))
         try:
             self._view.source.toggle(name, on)
         except ProbeError as error:
             self._say(str(error))
             return
-        wished[name] = on
+        pending[name] = on
         self._say(f"{widget.entry.title}: {'attaching' if on else 'detaching'}", "dim")
 
     def find(self) -> None:
-        """Search for what can be traced here, and add it to the pane that takes it."""
+        """Search for functions and other targets, and add the chosen one to its pane."""
         if self._board.finding is not None:
             self._board.finder.open(self._view.source.search, self._add_found)
 
@@ -75,7 +75,7 @@ class SourceCommands:
         return None
 
     def kernel_filter(self) -> None:
-        """Type what the kernel side shall count."""
+        """Ask for the kernel filter: which events the BPF programs count."""
         filters = self._filters_now()
         now = "" if filters is None else filters.describe()
         self._board.footer.open(
@@ -83,25 +83,25 @@ class SourceCommands:
         )
 
     def _filters_now(self) -> Filters | None:
-        """What is counted, or will be once a Frame shows the effect of the last command."""
-        frame, wished = self._view.frame, self._view.wishes.filters
+        """The filters, including a command that no Frame shows yet; None before the first Frame."""
+        frame, pending = self._view.frame, self._view.pending.filters
         shown = None if frame is None else frame.filters
-        return shown if wished is None else wished
+        return shown if pending is None else pending
 
-    def _wish_filters(self, filters: Filters) -> None:
+    def _send_filters(self, filters: Filters) -> None:
         self._view.source.set_filters(filters)
-        self._view.wishes.filters = filters
+        self._view.pending.filters = filters
 
     def _set_kernel_filter(self, text: str) -> str | None:
         try:
-            # What is wrong with filters of another machine is known there only.
-            self._wish_filters(parse_filters(text, far=self._view.session.far))
+            # Only the remote host can check filters against its own processes and users.
+            self._send_filters(parse_filters(text, remote=self._view.session.is_remote))
         except ProbeError as error:
             return str(error)
         return None
 
     def only_process(self) -> None:
-        """Count only the process under the cursor; again: what was counted before, less it."""
+        """Filter by the process under the cursor; a second press removes that filter again."""
         filters = self._filters_now()
         pane = self._board.in_focus.pane
         pid = pane.selected_pid()
@@ -113,36 +113,36 @@ class SourceCommands:
             self._say("rows have the machine's pids: F pid=N takes one of this pid namespace")
             return
         elif pid is None:
-            self._say("the row under the cursor is no process: enter shows those behind it")
+            self._say("the row under the cursor is not a process: enter shows its processes")
             return
         try:
-            self._wish_filters(filters._replace(pid=pid))
+            self._send_filters(filters._replace(pid=pid))
         except ProbeError as error:
             self._say(str(error))
 
     def interval(self, way: int) -> None:
-        """The next longer or shorter interval, which a recording has already."""
+        """Use the next longer or shorter interval; a recording's interval is fixed."""
         view = self._view
         if view.replays:
             self._say("the interval was recorded: < and > change the speed")
             return
-        now = view.wishes.interval or (view.frame.interval if view.frame is not None else 1.0)
+        now = view.pending.interval or (view.frame.interval if view.frame is not None else 1.0)
         longer = [step for step in INTERVALS if step > now * 1.01]
         shorter = [step for step in INTERVALS if step < now * 0.99]
         choice = longer[:1] if way > 0 else shorter[-1:]
         if not choice:
-            self._say(f"the interval stays at {now:g} s: there is no step beyond", "warn")
+            self._say(f"the interval stays at {now:g} s: it is the last step", "warn")
             return
         try:
             view.source.set_interval(choice[0])
         except ProbeError as error:
             self._say(str(error))
             return
-        view.wishes.interval = choice[0]
+        view.pending.interval = choice[0]
         self._say(f"interval {choice[0]:g} s", "dim")
 
     def palette(self) -> Iterator[SystemCommand]:
-        """Each probe, on or off."""
+        """One palette entry for each probe: attach or detach."""
         for widget in self._board.panes:
             name, title = widget.entry.name, widget.entry.title
             does = "detach" if widget.pane.state in ("on", "starting") else "attach"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the header and the footer say of time: the moment that is shown, the keys that move it."""
+"""Header and footer texts about time: the shown moment and the time keys."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tui.shared.text import fmt_clock
 
 
 def moment(view: View, playing: bool, speed: float) -> tuple[str, bool] | None:
-    """Which moment is shown and whether it stands still; None for now."""
-    travel, timeline = view.travel, view.travel.timeline
-    if travel.number is None or travel.frame is None or not len(timeline):
+    """The shown moment's text, and True if playback is paused; None for the newest Frame."""
+    player, timeline = view.player, view.player.timeline
+    if player.number is None or player.frame is None or not len(timeline):
         return None
     pace = "" if speed == 1 else f" x{speed:g}"
-    at = travel.frame.mono
+    at = player.frame.mono
     if not view.replays:
-        clock = time.strftime("%H:%M:%S", time.localtime(travel.frame.time))
+        clock = time.strftime("%H:%M:%S", time.localtime(player.frame.time))
         age = fmt_clock(timeline.mono(timeline.end - 1) - at)
         return f"PAST {clock} -{age}{f' playing{pace}' if playing else pace}", not playing
-    start, end = timeline.mono(travel.oldest), timeline.mono(timeline.end - 1)
+    start, end = timeline.mono(player.oldest), timeline.mono(timeline.end - 1)
     state = "PLAY" if playing else "END" if at >= end else "PAUSED"
     return f"{state}{pace} {fmt_clock(at - start)}/{fmt_clock(end - start)}", not playing
 
 
 def hints(view: View, playing: bool, plain: bool) -> Hints:
-    """Keys of time, before all others and behind those of panes."""
+    """The time keys: those at the start of the footer and those behind the panes' keys."""
     play = hint("pause", "pause" if playing else "play")
     window, leap = hint("window"), hint("leap")
     if view.replays:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The key that chooses the window which rates and percentiles are of."""
+"""Chooses the window over which rates and percentiles are computed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tui.shared.text import fmt_clock, fmt_seconds
 from tui.widgets.header import HeaderState
 
 WINDOWS = (None, 10.0, 60.0, SINCE_START)
-"""Seconds; None is one interval."""
+"""Windows in seconds; None is one interval."""
 
 
 class WindowChoice:
-    """Goes round the windows, and says which one is shown."""
+    """Cycles through the windows."""
 
     def __init__(
         self, view: View, board: DashboardScreen, status: Status, announcer: Announcer
@@ -27,23 +27,23 @@ class WindowChoice:
         self._say = announcer.say
 
     def next(self) -> None:
-        """The next longer window of rates and percentiles, then one interval again."""
-        travel = self._view.travel
-        seconds = WINDOWS[(WINDOWS.index(travel.window) + 1) % len(WINDOWS)]
-        travel.show_window(seconds)
+        """Use the next longer window, and one interval after the longest."""
+        player = self._view.player
+        seconds = WINDOWS[(WINDOWS.index(player.window) + 1) % len(WINDOWS)]
+        player.show_window(seconds)
         self._status.refresh()
         self._board.repaint()
         words = "one interval" if seconds is None else f"the last {seconds:g} s"
         words = "all since the start" if seconds == SINCE_START else words
         self._say(f"rates and percentiles of {words}; graphs stay by interval", "dim")
 
-    def tell(self, header: HeaderState) -> None:
-        """Have the header say how long the window is, where it is none of one interval."""
+    def update_header(self, header: HeaderState) -> None:
+        """Set the header's window; empty for one interval."""
         header.window = self._words()
 
     def _words(self) -> str:
         view = self._view
-        window, reach = view.travel.window, view.travel.reach
+        window, reach = view.player.window, view.player.reach
         if window is None or reach is None:
             return ""
         if window == SINCE_START:

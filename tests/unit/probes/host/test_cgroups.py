@@ -70,7 +70,7 @@ def test_without_v1_nothing_else_is_asked(mount: Path, monkeypatch: pytest.Monke
 def test_a_cgroup_of_v1_is_refused_by_what_it_is(mount: Path) -> None:
     assert check_cgroup("/a") == "/a"
     for given in ("/web.service", str(mount.parent / "systemd/web.service")):
-        with pytest.raises(ProbeError, match=r"a cgroup of v1 only"):
+        with pytest.raises(ProbeError, match=r"exists only in cgroup v1"):
             check_cgroup(given)
     with pytest.raises(ProbeError, match="not a cgroup"):
         check_cgroup("/nothing")

@@ -58,10 +58,10 @@ def test_a_wildcard_in_a_file_costs_its_own_target_at_most(tmp_path: Path) -> No
     rows: list[Row] = [("a" * 4000 + str(n), FUNC, GLOBAL, n, 1) for n in range(20)]
     path.write_bytes(ElfFile(symtab=rows).build())
 
-    def look() -> object:
+    def theme() -> object:
         return places(parse(f"uprobe:{path}:{STARS}"))
 
-    assert "matches no function" in limited(look)
+    assert "matches no function" in limited(theme)
 
 
 def test_a_wildcard_among_the_functions_of_a_kernel(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_places_inside_of_functions_are_refused(open_one: Served, spec: str) -> 
         ("POST", "/v1/runs", {"seconds": 1, "targets": [spec]}),
     ):
         answer = open_one.ask(method, path, body)
-        assert "inside of a function" in answer.refused(403)
+        assert "inside a function" in answer.refused(403)
         assert "--allow-offsets" in answer.json()["fix"]
     assert open_one.source.commands == before
 

@@ -137,7 +137,7 @@ def test_links_that_its_user_puts_there_are_not_followed(run: Path) -> None:
         assert name.read_text().split()[2] == made.secret
         made.close()
     name.mkdir()
-    with pytest.raises(ProbeError, match="no token for you could be made"):
+    with pytest.raises(ProbeError, match="cannot create a token for you"):
         create(user)
 
 

@@ -20,7 +20,7 @@ class FakeControl:
 
     def __init__(self, why: str = "") -> None:
         self.lock = BoundedLock()
-        self.wishes = self
+        self.demand = self
         self.runs: dict[str, Any] = {}
         self.why = why
         self.removed: list[str] = []

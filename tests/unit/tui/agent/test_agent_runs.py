@@ -171,7 +171,7 @@ def test_a_run_of_nothing_but_failures_has_failed(served: Served) -> None:
     value = over(served, begin(served, targets=["irq"]))
     assert value["state"] == "failed"
     assert value["problems"][0]["what"] == "irq"
-    assert not served.agent.control.wishes.runs
+    assert not served.agent.control.demand.runs
 
 
 def test_filters_are_lent_to_a_run(served: Served) -> None:

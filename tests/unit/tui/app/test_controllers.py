@@ -32,7 +32,7 @@ from tui.app.status import Status
 from tui.app.view import View
 from tui.registry import REGISTRY
 from tui.sessions.session import THE_PAST, Session
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.header import HeaderState
 
 
@@ -84,11 +84,11 @@ class Bench:
     """A view of a fake source, and the objects that all controllers share."""
 
     def __init__(self, ticks: int = 3) -> None:
-        look = Look()
+        theme = Theme()
         self.source = FakeSource()
-        self.session = Session(self.source, look, History())
+        self.session = Session(self.source, theme, History())
         self.view = View([self.session])
-        self.board = Board(look, list(zip(REGISTRY, self.session.panes, strict=True)))
+        self.board = Board(theme, list(zip(REGISTRY, self.session.panes, strict=True)))
         self.program = FakeProgram()
         self.status = Status(self.view, self.board)
         self.announcer = Announcer(self.board.footer, self.program)
@@ -215,10 +215,10 @@ def test_a_press_undoes_the_last_one_until_a_frame_shows_it(bench: Bench) -> Non
 def test_the_header_says_how_long_the_window_is(bench: Bench) -> None:
     choice = WindowChoice(bench.view, bench.board, bench.status, bench.announcer)
     header = HeaderState()
-    choice.tell(header)
+    choice.update_header(header)
     assert header.window == ""
     choice.next()
-    choice.tell(header)
+    choice.update_header(header)
     assert header.window.endswith("of 10 s")
     assert "the last 10 s" in bench.said
 
@@ -261,7 +261,7 @@ def test_an_export_posts_what_became_of_it(bench: Bench, tmp_path: Path) -> None
     assert prompt is not None
     assert prompt.submit(str(tmp_path / "a.txt")) is not None, "the ending says nothing"
     exporting._write(
-        str(tmp_path / "a.json"), "", bench.view.travel.timeline, None, lambda seconds: None
+        str(tmp_path / "a.json"), "", bench.view.player.timeline, None, lambda seconds: None
     )
     (message,) = posted
     assert isinstance(message, Exported)

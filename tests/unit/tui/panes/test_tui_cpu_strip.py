@@ -12,7 +12,7 @@ from tests.pilot.fake import PROCESSES
 from tests.pilot.fake_pmc import FakePmc
 from tui.panes import cpu_strip
 from tui.shared.styled_lines import compose, line_text, line_width
-from tui.shared.theme import ASCII, Look
+from tui.shared.theme import ASCII, Theme
 
 
 def view_of(cpus: int, sockets: int = 1, hardware: bool = True) -> PmcView:
@@ -22,8 +22,8 @@ def view_of(cpus: int, sockets: int = 1, hardware: bool = True) -> PmcView:
     return pmc_view(first, fake.sample(2), 1.0)
 
 
-def drawn(view: PmcView, width: int, rows: int, look: Look | None = None) -> list[str]:
-    lines = cpu_strip.strip(view, width, rows, look or Look())
+def drawn(view: PmcView, width: int, rows: int, theme: Theme | None = None) -> list[str]:
+    lines = cpu_strip.strip(view, width, rows, theme or Theme())
     assert len(lines) <= rows
     for line in lines:
         assert line_width(line) <= width
@@ -72,18 +72,18 @@ def test_without_hardware_bars_have_no_ipc() -> None:
     view = view_of(2, hardware=False)
     (line,) = drawn(view, 80, 1)
     assert len(line.split()) == 6
-    assert {style for _, style in cpu_strip.strip(view, 80, 1, Look())[0]} <= {
+    assert {style for _, style in cpu_strip.strip(view, 80, 1, Theme())[0]} <= {
         "", "dim", "bar", "text",
     }  # fmt: skip
 
 
 def test_any_number_of_cpus_in_any_room_is_ascii_where_it_must_be() -> None:
-    look = Look(glyphs=ASCII, plain=True)
+    theme = Theme(glyphs=ASCII, plain=True)
     for cpus in (1, 2, 3, 7, 16, 31, 64, 100, 256, 300):
         view = view_of(cpus, min(cpus, 4))
         for width in (20, 40, 59, 80, 120, 200):
             for rows in (1, 2, 4, 8):
-                assert "".join(drawn(view, width, rows, look)).isascii()
+                assert "".join(drawn(view, width, rows, theme)).isascii()
 
 
 def test_a_cpu_whose_use_is_not_known_is_no_idle_one() -> None:

@@ -18,9 +18,9 @@ from tui.panes.heatmap import COLUMNS, Heat, Moment, ceiling, heat_lines, level
 from tui.panes.histogram import histogram_lines
 from tui.panes.scale import Scale
 from tui.shared.styled_lines import Line, compose, line_text, line_width, to_cells
-from tui.shared.theme import ASCII, Look
+from tui.shared.theme import ASCII, Theme
 
-PLAIN = Look(ASCII, colour=False, plain=True)
+PLAIN = Theme(ASCII, colour=False, plain=True)
 SCALE = Scale(40, 56)
 """From 1024 to 16384 ns."""
 
@@ -170,8 +170,8 @@ def test_drawings_fit(durations: dict[int, int], width: int, height: int) -> Non
     extent = warmth.extent("t") or (0, 16)
     scale = Scale(extent[0] // 4 * 4, max(extent[1], extent[0] // 4 * 4 + 16))
     for lines in (
-        heat_lines(warmth, "t", scale, width, height, Look(many=True)),
-        histogram_lines(row(durations), scale, [("x", "")], width, height, Look()),
+        heat_lines(warmth, "t", scale, width, height, Theme(many=True)),
+        histogram_lines(row(durations), scale, [("x", "")], width, height, Theme()),
     ):
         assert len(lines) == height
         assert all(line_width(line) <= width for line in lines)
@@ -180,13 +180,13 @@ def test_drawings_fit(durations: dict[int, int], width: int, height: int) -> Non
 def test_colours_by_what_the_terminal_has() -> None:
     warmth = heat([{1100: 1000}])
     cell = {}
-    for name, look in (
-        ("many", Look(many=True)),
-        ("few", Look()),
-        ("none", Look(colour=False)),
+    for name, theme in (
+        ("many", Theme(many=True)),
+        ("few", Theme()),
+        ("none", Theme(colour=False)),
         ("plain", PLAIN),
     ):
-        line = compose(heat_lines(warmth, "t", SCALE, 40, 6, look)[4], 40)
+        line = compose(heat_lines(warmth, "t", SCALE, 40, 6, theme)[4], 40)
         cell[name] = to_cells(line)[7]
     assert cell == {
         "many": (" ", "heat8"),
@@ -194,7 +194,7 @@ def test_colours_by_what_the_terminal_has() -> None:
         "none": ("█", ""),
         "plain": ("@", ""),
     }
-    for steps in (Look().heat, Look(many=True).heat, PLAIN.heat):
+    for steps in (Theme().heat, Theme(many=True).heat, PLAIN.heat):
         assert len(set(steps)) == len(steps)
-    for look in (Look(), Look(many=True)):
-        assert all(look.style(style) is not None for _, style in look.heat)
+    for theme in (Theme(), Theme(many=True)):
+        assert all(theme.style(style) is not None for _, style in theme.heat)

@@ -18,7 +18,7 @@ from tests.pilot.fake_latency import BROKEN, FakeLatency
 from tui.panes.latency import VIEWS, LatencyPane
 from tui.panes.targets import label
 from tui.shared.styled_lines import Line, compose, line_text, line_width
-from tui.shared.theme import ASCII, Look
+from tui.shared.theme import ASCII, Theme
 
 
 class Feed:
@@ -302,7 +302,7 @@ def test_values_have_no_unit_of_time(feed: Feed) -> None:
         "1.60k",
     )
     screen = feed.texts(120, 30)
-    assert any("values, no durations" in text for text in screen)
+    assert any("values, not durations" in text for text in screen)
     # The axes count in plain numbers.
     assert ["5", "10", "20", "50"] in [text.split() for text in screen]
     assert not any("ns" in text.replace("durations", "") for text in screen[1:])
@@ -408,9 +408,9 @@ HUGE = Target(
 )
 
 
-@pytest.mark.parametrize("looks", [Look(), Look(many=True), Look(ASCII, False, True)])
-def test_everything_fits_and_is_harmless(feed: Feed, looks: Look) -> None:
-    feed.pane.look = looks
+@pytest.mark.parametrize("themes", [Theme(), Theme(many=True), Theme(ASCII, False, True)])
+def test_everything_fits_and_is_harmless(feed: Feed, themes: Theme) -> None:
+    feed.pane.theme = themes
     many = [target(f"uprobe:lib{at}:function_{at}", {10: at}) for at in range(100)]
     nothing = sample(replace(HUGE, histogram=Histogram({}, 0, 0)), BROKEN)
     for first, then in (
@@ -433,10 +433,10 @@ def test_everything_fits_and_is_harmless(feed: Feed, looks: Look) -> None:
                     lines = feed.lines(width, height)
                     assert len(lines) <= height
                     for line in lines:
-                        drawn = compose(line, width, looks.plain)
+                        drawn = compose(line, width, themes.plain)
                         assert line_text(drawn).isprintable()
                         assert line_width(drawn) == width
-                        assert not looks.plain or line_text(drawn).isascii()
+                        assert not themes.plain or line_text(drawn).isascii()
         feed.pane.back()
 
 

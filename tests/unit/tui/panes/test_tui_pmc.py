@@ -12,7 +12,7 @@ from tests.pilot.fake_pmc import NO_PMU
 from tests.unit.pmc_feed import BASE, Feed, feed_counted
 from tui.panes.pmc import BUSIEST, LINGER
 from tui.shared.styled_lines import compose, line_text
-from tui.shared.theme import ASCII, Look
+from tui.shared.theme import ASCII, Theme
 
 
 @pytest.fixture
@@ -243,17 +243,17 @@ def test_a_failed_probe_and_one_that_is_off(feed: Feed) -> None:
 
 
 def test_what_processes_call_themselves_is_harmless_and_fits() -> None:
-    for look in (Look(), Look(glyphs=ASCII, plain=True)):
+    for theme in (Theme(), Theme(glyphs=ASCII, plain=True)):
         feed = Feed()
-        feed.pane.look = look
+        feed.pane.theme = theme
         feed(30)
         for _ in range(2):
             for width in (30, 59, 80, 120, 200):
                 for height in (5, 11, 21, 38, 58):
                     for line in feed.lines(width, height):
-                        text = line_text(compose(line, width, look.plain))
+                        text = line_text(compose(line, width, theme.plain))
                         assert "\x1b" not in text
-                        assert not look.plain or text.isascii()
+                        assert not theme.plain or text.isascii()
             for _ in range(6):
                 feed.pane.move("down")
             feed.pane.enter()

@@ -21,9 +21,9 @@ from tests.unit import strategies as own
 from tests.unit.probes.recording.test_recording import write
 from tui.panes.base import Pane
 from tui.registry import REGISTRY
-from tui.sessions.timeline_player import LINGERING, Travel
+from tui.sessions.timeline_player import LINGERING, TimelinePlayer
 from tui.shared.styled_lines import Cell, compose, to_cells
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.pane import title_line
 
 SIZES = ((80, 24), (120, 40))
@@ -39,7 +39,10 @@ def drawn(panes: Sequence[Pane]) -> Drawn:
     out: Drawn = []
     for width, height in SIZES:
         for entry, pane in zip(REGISTRY, panes, strict=True):
-            lines = [title_line(pane, entry, width, True, Look()), *pane.lines(width, height, True)]
+            lines = [
+                title_line(pane, entry, width, True, Theme()),
+                *pane.lines(width, height, True),
+            ]
             out += [to_cells(compose(line, width)) for line in lines]
     return out
 
@@ -47,12 +50,12 @@ def drawn(panes: Sequence[Pane]) -> Drawn:
 def followed(frames: Sequence[Frame], window: float | None) -> list[Drawn]:
     """What the panes show of Frames that come one by one."""
     history, panes = History(), new_panes()
-    travel = Travel(history, panes)
-    travel.window = window
+    player = TimelinePlayer(history, panes)
+    player.window = window
     out = []
     for frame in frames:
         history.add(frame)
-        travel.follow(frame)
+        player.follow(frame)
         out.append(drawn(panes))
     return out
 
@@ -60,11 +63,11 @@ def followed(frames: Sequence[Frame], window: float | None) -> list[Drawn]:
 def stepped(timeline: Timeline, window: float | None) -> list[Drawn]:
     """What they show while somebody goes through a Timeline, from its second Frame on."""
     panes = new_panes()
-    travel = Travel(timeline, panes)
-    travel.window = window
+    player = TimelinePlayer(timeline, panes)
+    player.window = window
     out = []
     for number in range(timeline.first + 1, timeline.end):
-        travel.go(number)
+        player.go(number)
         out.append(drawn(panes))
     return out
 
@@ -72,9 +75,9 @@ def stepped(timeline: Timeline, window: float | None) -> list[Drawn]:
 def jumped(timeline: Timeline, number: int, window: float | None) -> Drawn:
     """What they show after one jump."""
     panes = new_panes()
-    travel = Travel(timeline, panes)
-    travel.window = window
-    travel.go(number)
+    player = TimelinePlayer(timeline, panes)
+    player.window = window
+    player.go(number)
     return drawn(panes)
 
 

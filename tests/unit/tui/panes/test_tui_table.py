@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tui.panes.table import PEAK, SLACK, Column, Table, sticky_order
 from tui.shared.styled_lines import compose, line_text, line_width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 
 
 @dataclass
@@ -149,28 +149,28 @@ def test_a_filter_ignores_case_and_says_when_nothing_matches() -> None:
     rows.set_filter("rea")
     assert names(rows) == ["Read"]
     rows.set_filter("[red]\x1b")
-    text = [line_text(line) for line in rows.lines(40, 5, Look(), False)]
+    text = [line_text(line) for line in rows.lines(40, 5, Theme(), False)]
     assert text[1].strip() == "nothing matches /[red]\\e"
 
 
 def test_columns_go_in_the_order_given_and_lines_fit() -> None:
     rows = table()
     rows.feed([Item("a", 1)])
-    heads = {n: line_text(rows.lines(n, 5, Look(), False)[0]).split() for n in (60, 35, 20)}
+    heads = {n: line_text(rows.lines(n, 5, Theme(), False)[0]).split() for n in (60, 35, 20)}
     assert heads[60] == ["name", "▾n", "extra", "more"]
     assert heads[35] == ["name", "▾n", "more"]
     assert heads[20] == ["name", "▾n"]
-    for line in rows.lines(35, 5, Look(), True):
+    for line in rows.lines(35, 5, Theme(), True):
         assert line_width(compose(line, 35)) == 35
 
 
 def test_the_row_under_the_cursor_is_always_in_view() -> None:
     rows = table()
     rows.feed([Item(f"r{at:03}", 1000 - at) for at in range(100)])
-    rows.lines(30, 11, Look(), True)
+    rows.lines(30, 11, Theme(), True)
     rows.move("end")
-    assert "r099" in line_text(rows.lines(30, 11, Look(), True)[-1])
+    assert "r099" in line_text(rows.lines(30, 11, Theme(), True)[-1])
     rows.move("pageup")
     assert rows.index == 90
     rows.move("home")
-    assert "r000" in line_text(rows.lines(30, 11, Look(), True)[1])
+    assert "r000" in line_text(rows.lines(30, 11, Theme(), True)[1])

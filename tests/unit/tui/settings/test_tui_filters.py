@@ -20,20 +20,20 @@ def test_what_is_typed_becomes_filters() -> None:
 
 
 def test_what_only_another_machine_knows_is_left_to_it() -> None:
-    found = parse_filters("pid=4000000 comm=a user=4242 cgroup=/nowhere/here", far=True)
+    found = parse_filters("pid=4000000 comm=a user=4242 cgroup=/nowhere/here", remote=True)
     assert found == Filters(4000000, "a", 4242, "/nowhere/here")
     for text in ("pid=x", "pid=0", "user=root", "uid=4294967295", "cgroup=nowhere", "port=1"):
         with pytest.raises(ProbeError):
-            parse_filters(text, far=True)
+            parse_filters(text, remote=True)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("nginx", "'nginx' is no filter: write pid=N"),
-        ("pid=", "'pid=' is no filter"),
+        ("nginx", "'nginx' is not a filter: write pid=N"),
+        ("pid=", "'pid=' is not a filter"),
         ("pid=x", "pid=x: not a process id"),
-        ("port=1", "there is no filter 'port'"),
+        ("port=1", "unknown filter 'port'"),
         ("comm=a comm=b", "comm is given twice"),
         ("uid=1 user=root", "user is given twice"),
         ("user=no-such-user-here", "no such user"),

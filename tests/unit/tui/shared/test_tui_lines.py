@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui.shared.styled_lines import Line, changed_runs, compose, line_text, line_width, to_cells
-from tui.shared.theme import ASCII, CONSOLE, UNICODE, Look, bar, choose, graph, nice_ceiling
+from tui.shared.theme import ASCII, CONSOLE, UNICODE, Theme, bar, choose, graph, nice_ceiling
 
 SPANS = st.lists(
     st.tuples(st.text("ab 日\u202e\x1b", max_size=8), st.sampled_from(["", "bad", "selected"])),
@@ -76,12 +76,12 @@ def test_the_look_follows_the_terminal() -> None:
     assert choose(environ={}).glyphs is UNICODE
     assert choose(environ={"TERM": "linux"}).glyphs is CONSOLE
     assert choose(True, {}).plain
-    look = choose(environ={"NO_COLOR": ""})
-    assert not look.colour
+    theme = choose(environ={"NO_COLOR": ""})
+    assert not theme.colour
     for name in ("title", "bad", "warn", "bar", "proc"):
-        style = look.style(name)
+        style = theme.style(name)
         assert style is None or style.color is None
-    assert Look().style("bad") is not None
+    assert Theme().style("bad") is not None
 
 
 ALIGNED = st.lists(

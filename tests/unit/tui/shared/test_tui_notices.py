@@ -17,7 +17,7 @@ from tui.shared import notices
 from tui.shared.notices import FOLLOWED_SECONDS, current, fitting, has_gone
 from tui.shared.styled_lines import line_text
 from tui.shared.text import safe, width
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.footer import hints_line
 from tui.widgets.header import HeaderState, header_line
 
@@ -26,7 +26,7 @@ PATH = "/kubepods.slice/kubepods-burstable.slice/kubepods-pod1234.slice/cri-0123
 ENDED = Notice("process_ended", NOON, 4242, "nginx")
 REMOVED = Notice("cgroup_removed", NOON, cgroup="/a/b")
 FOLLOWED = Notice("cgroup_followed", NOON, cgroup="/a/b")
-LOOK = Look()
+LOOK = Theme()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tui.terminal.writer import LIMIT, NO_STALL, Wire
+from tui.terminal.writer import LIMIT, NO_STALL, TerminalWriter
 
 DEADLINE = 20.0
 
@@ -33,7 +33,7 @@ class Pipe:
         self.reader, self.writer = os.pipe()
         self.idle, self.died = threading.Event(), threading.Event()
         self.clock = Clock()
-        self.wire = Wire(
+        self.wire = TerminalWriter(
             self.writer, on_idle=self.idle.set, on_death=self.died.set, clock=self.clock
         )
         self.wire.start()
@@ -166,7 +166,7 @@ def test_a_terminal_that_is_gone_is_said_once_and_takes_everything() -> None:
         died.append("died")
         gone.set()
 
-    wire = Wire(slave, on_death=on_death)
+    wire = TerminalWriter(slave, on_death=on_death)
     wire.start()
     for _ in range(20):
         wire.write("x" * 60_000)
@@ -189,7 +189,7 @@ def test_a_terminal_that_another_program_made_non_blocking(pipe: Pipe) -> None:
 
 def test_characters_that_a_terminal_does_not_know_are_escaped() -> None:
     reader, writer = os.pipe()
-    wire = Wire(writer, encoding="latin-1")
+    wire = TerminalWriter(writer, encoding="latin-1")
     wire.start()
     wire.write("\xe9\u2588")
     assert os.read(reader, 100) == b"\xe9\\u2588"

@@ -16,7 +16,7 @@ from tui.export.html import snapshot_page
 from tui.export.write import new_summarizer
 from tui.registry import REGISTRY, Entry
 from tui.shared.styled_lines import Line
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.header import HeaderState, header_line
 from tui.widgets.pane import title_line
 
@@ -48,9 +48,9 @@ def styles(entry: Entry, sample: Sample) -> set[str]:
     first, second = frames(entry, sample)
     pane.update(None, first)
     pane.update(first, second)
-    lines: list[Line] = [title_line(pane, entry, 100, False, Look())]
+    lines: list[Line] = [title_line(pane, entry, 100, False, Theme())]
     lines += pane.lines(100, 20)
-    lines += [header_line(HeaderState(second, first, lifts=True), w, Look()) for w in (80, 200)]
+    lines += [header_line(HeaderState(second, first, lifts=True), w, Theme()) for w in (80, 200)]
     return {style for line in lines for _, style in line}
 
 

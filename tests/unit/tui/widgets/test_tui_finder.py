@@ -7,12 +7,12 @@ import pytest
 
 from probes.source import Found
 from tui.shared.styled_lines import line_text
-from tui.shared.theme import Look
+from tui.shared.theme import Theme
 from tui.widgets.target_search import AS_TYPED, Finder
 
 READ = Found("fentry:vfs_read", "fentry", "ssize_t vfs_read(...)", 96.0)
 READV = Found("kprobe:vfs_readv", "kprobe")
-LOOK = Look()
+LOOK = Theme()
 
 
 class Dialog:
@@ -115,6 +115,6 @@ def test_nothing_found_and_nothing_to_take(dialog: Dialog) -> None:
     assert not dialog.finder.enter()
     dialog.finder.prompt.insert("zzz")
     dialog.finder.answer("zzz", [])
-    assert dialog.texts()[-1] == " nothing that can be traced here fits 'zzz'"
+    assert dialog.texts()[-1] == " no target matches 'zzz'"
     assert not dialog.finder.enter()
     assert dialog.added == []

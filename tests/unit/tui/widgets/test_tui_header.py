@@ -13,6 +13,12 @@ from probes.execs.sample import ExecSample
 from probes.latency.sample import LatencySample
 from probes.syscalls.sample import SyscallSample
 from tui.shared.theme import Look
+from probes.core.sample import Budget
+from probes.execs.sample import ExecSample
+from probes.core.frame import (Frame, Host)
+from probes.latency.sample import LatencySample
+from probes.syscalls.sample import SyscallSample
+from tui.shared.theme import Theme
 from tui.widgets.header import HeaderState, header_line
 
 FRAME = Frame(
@@ -25,7 +31,7 @@ FRAME = Frame(
 
 
 def text(frame: Frame, width: int = 160) -> str:
-    return "".join([span for span, _ in header_line(HeaderState(frame=frame), width, Look())])
+    return "".join([span for span, _ in header_line(HeaderState(frame=frame), width, Theme())])
 
 
 def test_used_stands_beside_the_budget() -> None:
@@ -76,7 +82,7 @@ REDUCED = Frame(
     ],
 )
 def test_the_header_says_what_is_reduced_and_which_key_lifts_it(width: int, words: str) -> None:
-    line = header_line(HeaderState(frame=REDUCED, lifts=True), width, Look())
+    line = header_line(HeaderState(frame=REDUCED, lifts=True), width, Theme())
     shown = "".join([span for span, _ in line])
     assert words in shown
     assert shown.rstrip().endswith("00:00:00")
@@ -86,7 +92,7 @@ def test_the_header_says_what_is_reduced_and_which_key_lifts_it(width: int, word
 def test_the_key_is_named_only_where_it_lifts_something() -> None:
     def shown(frame: Frame, lifts: bool) -> str:
         state = HeaderState(frame=frame, lifts=lifts)
-        return "".join([span for span, _ in header_line(state, 200, Look())])
+        return "".join([span for span, _ in header_line(state, 200, Theme())])
 
     assert "B:" in shown(REDUCED, True)
     assert "B:" not in shown(REDUCED, False)

@@ -9,7 +9,7 @@ import pytest
 
 from probes.core.frame import Frame, Host
 from probes.execs.sample import MAX_EVENTS, ExecEvent, ExecSample
-from tui.commands.flow_control import AHEAD, LEAST, Room
+from tui.commands.flow_control import AHEAD, LEAST, FlowControl
 
 EVENT = ExecEvent(
     time=0.0, pid=1, ppid=1, uid=0, comm="a", parent="b", args=("a",), truncated=False, ret=0,
@@ -34,7 +34,7 @@ class Slow:
 
     def __init__(self, rate: int, speed: float) -> None:
         self.now = 0.0
-        self.room = Room(lambda: self.now)
+        self.flow = FlowControl(lambda: self.now)
         self.rate, self.speed = rate, speed
         self.sent: list[ExecSample] = []
         self.took: list[float] = []
@@ -45,18 +45,18 @@ class Slow:
             count = int(self.rate * (self.now + 1 - self._done))
             self._waiting, self._done = count, int(self.now + 1)
             self.now = max(self.now, float(self._done))
-            sample = execs(self.room.fit(frame(self._waiting)))
+            sample = execs(self.flow.fit(frame(self._waiting)))
             self.sent.append(sample)
             took = 0.2 + len(sample.events) / self.speed
             self.now += took
             self.took.append(took)
-            self.room.arrived(len(self.sent))
+            self.flow.arrived(len(self.sent))
 
 
 def test_a_link_that_takes_all_gets_all() -> None:
     link = Slow(100, 10_000)
     link.go(20)
-    assert link.room.most == MAX_EVENTS
+    assert link.flow.most == MAX_EVENTS
     assert sum(sample.dropped for sample in link.sent) == 0
 
 
@@ -72,11 +72,11 @@ def test_frames_of_a_slow_link_do_not_get_later_and_later(speed: float) -> None:
 
 
 def test_what_is_left_out_is_counted_and_the_newest_stay() -> None:
-    room = Room()
-    room.most = 3
+    flow = FlowControl()
+    flow.most = 3
     first, last = replace(EVENT, pid=7), replace(EVENT, pid=8)
     sample = ExecSample(state="on", events=(first, EVENT, EVENT, last), dropped=2)
-    shown = execs(room.fit(replace(BLANK, samples={"execs": sample})))
+    shown = execs(flow.fit(replace(BLANK, samples={"execs": sample})))
     assert shown.events == (EVENT, EVENT, last)
     assert shown.dropped == 3
 
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_counted_and_the_newest_stay() -> None:
 def test_a_link_that_was_slow_gets_all_again() -> None:
     link = Slow(1000, 50.0)
     link.go(20)
-    assert link.room.most < 200
+    assert link.flow.most < 200
     link.speed = 100_000.0
     link.go(40)
     assert link.sent[-1].dropped == 0
@@ -92,19 +92,19 @@ def test_a_link_that_was_slow_gets_all_again() -> None:
 
 def test_an_end_that_says_nothing_is_not_waited_for() -> None:
     now = [0.0]
-    room = Room(lambda: now[0])
-    room.fit(frame(1))
+    flow = FlowControl(lambda: now[0])
+    flow.fit(frame(1))
     now[0] = 100.0
-    full = [room.full]
+    full = [flow.full]
     for frames in (0, 1):
-        room.arrived(frames)
-        full.append(room.full)
+        flow.arrived(frames)
+        full.append(flow.full)
     assert full == [False, True, False]
 
 
 @pytest.mark.parametrize("frames", [-1, 3, 1 << 70])
 def test_what_cannot_have_arrived(frames: int) -> None:
-    room = Room()
-    room.fit(frame(1))
+    flow = FlowControl()
+    flow.fit(frame(1))
     with pytest.raises(ValueError, match=str(frames)):
-        room.arrived(frames)
+        flow.arrived(frames)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tui.agent.state.watch_lease import Watch, Wishes
+from tui.agent.state.watch_lease import Demand, Watch
 
 
 def test_it_is_watched_for_a_while_after_the_last_look() -> None:
@@ -41,13 +41,13 @@ def test_an_older_look_takes_nothing_back() -> None:
 
 
 def test_runs_need_their_probes_whoever_watches() -> None:
-    wishes = Wishes(("a", "b", "c"), ("a", "b"))
-    assert wishes.on(watched=True) == {"a", "b"}
-    assert wishes.on(watched=False) == set()
-    wishes.runs["1"] = frozenset({"c"})
-    wishes.runs["2"] = frozenset({"b", "c"})
-    assert wishes.on(watched=False) == {"b", "c"}
-    assert wishes.on(watched=True) == {"a", "b", "c"}
-    wishes.wanted["a"] = False
-    del wishes.runs["2"]
-    assert wishes.on(watched=True) == {"b", "c"}
+    demand = Demand(("a", "b", "c"), ("a", "b"))
+    assert demand.on(watched=True) == {"a", "b"}
+    assert demand.on(watched=False) == set()
+    demand.runs["1"] = frozenset({"c"})
+    demand.runs["2"] = frozenset({"b", "c"})
+    assert demand.on(watched=False) == {"b", "c"}
+    assert demand.on(watched=True) == {"a", "b", "c"}
+    demand.wanted["a"] = False
+    del demand.runs["2"]
+    assert demand.on(watched=True) == {"b", "c"}
