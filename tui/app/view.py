@@ -11,8 +11,6 @@ from typing import Protocol
 from textual.timer import Timer
 
 from probes.core.frame import Filters, Frame
-from tui.sessions.guarded_source import Guard
-from probes.core.frame import (Filters, Frame)
 from tui.sessions.guarded_source import GuardedSource
 from tui.sessions.session import Session
 from tui.sessions.timeline_player import TimelinePlayer

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The remote side of a dashboard: `probetop stream --frames`.
 
-It writes records of `probes.recording.framing` to standard output. It reads commands from standard input, one
-JSON object per line, and answers each with a message. On a slow link newer Frames replace older
-ones, so that nothing queues up. A reader that takes nothing for long, or that closes standard
-input, counts as gone; then all probes are detached.
+It writes records of `probes.recording.framing` to standard output. It reads commands from standard
+input, one JSON object per line, and answers each with a message. On a slow link newer Frames
+replace older ones, so that nothing queues up. A reader that takes nothing for long, or that closes
+standard input, counts as gone; then all probes are detached.
 """
 
 from __future__ import annotations
@@ -26,12 +26,6 @@ from probes.core.frame import Frame
 from probes.recording.framing import Encoder, message
 from probes.remote.answers import PROTOCOL, line
 from probes.source import Found, Source
-from tui.commands.flow_control import Room
-from probes.source import (Found, Source)
-from probes.core.errors import ProbeError
-from probes.remote.answers import line
-from probes.recording.framing import (Encoder, message)
-from probes.core.frame import Frame
 from tui.commands.flow_control import FlowControl
 from tui.commands.frame_commands import LONGEST_QUERY, Alive, NotACommand, Search, Seen, decode
 from tui.shared.frame_mailbox import Mailbox

@@ -25,9 +25,6 @@ from textual.geometry import Size
 from textual.message import Message
 
 from probes.host import file_maker, terminal_state
-from tui.terminal.messages import HungUp, Resumed, WireIdle
-from probes.host import file_maker
-from probes.host import terminal_state
 from tui.terminal.messages import HungUp, Resumed, WriterIdle
 from tui.terminal.textual_private import OpenDriver, XTermParser, driver_of, escape_due
 from tui.terminal.writer import TerminalWriter

@@ -5,9 +5,8 @@ Textual is pinned exactly, because another version may have other private parts.
 here with its reason. `tests/unit/tui/terminal/test_textual_private.py` checks that no other module
 uses a private part, that each overridden part exists, and that the version is pinned. Their
 behaviour is tested by tests/pilot/test_slow_link.py (repaints),
-tests/unit/tui/terminal/test_tui_compositor.py (changed cells), tests/pilot/test_palette.py (errors),
-and tests/kernel/test_wire.py with
-test_terminal_restored.py (driver, signals, keys).
+tests/unit/tui/terminal/test_tui_compositor.py (changed cells), tests/pilot/test_palette.py
+(errors), and tests/kernel/test_wire.py with test_terminal_restored.py (driver, signals, keys).
 """
 
 from __future__ import annotations

@@ -24,10 +24,8 @@ from probes.symbols import target_spec
 from tui.agent.errors import Refused
 from tui.agent.state.bounded_lock import BoundedLock
 from tui.agent.state.frame_hub import Hub
-from tui.agent.state.watch_lease import Watch, Wishes
-from tui.settings.validators import remedy, shown
 from tui.agent.state.watch_lease import Demand, Watch
-from tui.settings.validators import near, shown
+from tui.settings.validators import remedy, shown
 
 SETTLE_SECONDS = 10.0
 """Seconds that an answer waits for the effect of its command."""

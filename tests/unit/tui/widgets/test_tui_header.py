@@ -12,12 +12,6 @@ from probes.core.sample import Budget
 from probes.execs.sample import ExecSample
 from probes.latency.sample import LatencySample
 from probes.syscalls.sample import SyscallSample
-from tui.shared.theme import Look
-from probes.core.sample import Budget
-from probes.execs.sample import ExecSample
-from probes.core.frame import (Frame, Host)
-from probes.latency.sample import LatencySample
-from probes.syscalls.sample import SyscallSample
 from tui.shared.theme import Theme
 from tui.widgets.header import HeaderState, header_line
 
