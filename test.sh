@@ -3,15 +3,15 @@
 #
 # ./test.sh: sets up what is missing, then style, types and all tests that this machine can
 # run: first those without probes, on all CPUs at once, then those of the kernel and of security,
-# two files at once or one by one, and other kernels beside the latter. The last line adds up all;
-# the status is 0 only when all passed.
+# two files at once or one by one, then those of other kernels. The last line adds up all; the
+# status is 0 only when all passed.
 #
 # ./test.sh PYTEST ARGS: the same set-up and checks, then one pytest with these arguments.
 #
 # ./test.sh --vm [KERNEL...] [PYTEST ARGS]: the tests in emulated machines that boot
 # other kernels: x86_64-5.10, arm64-6.12 and so on, "default" (an x86_64 and an arm64 one,
 # and one with hardware counters), "turn" (two that the commit chooses, and the one with
-# counters) or "all". With PROBETOP_VM=KERNELS in the environment they run beside those of the
+# counters) or "all". With PROBETOP_VM=KERNELS in the environment they run after those of the
 # kernel. With PROBETOP_AGAINST=COMMIT this tree must not be slower than that.
 set -u
 
@@ -125,13 +125,10 @@ if (($# + ${#only[@]})); then
 	"$venv/bin/python" -m pytest "$@" "${only[@]}" || status=$?
 else
 	# Tests of probes see the whole machine, so they run alone, but for those with the mark
-	# "concurrent" and for emulated machines: these see nothing of this one, take one CPU, and with
-	# the lowest priority only what the tests leave of it.
+	# "concurrent". Emulated machines take all of a CPU: they come last.
 	parallel=(tests/unit tests/pilot tests/browser tests/vm/test_machine.py)
 	kernel=(tests/kernel tests/security)
-	beside=(tests/vm/test_guests.py)
-	counts=$(mktemp -d) guests=
-	trap '[[ -z $guests ]] || kill "$guests" 2>/dev/null; rm -rf "$counts"' EXIT
+	counts=$(mktemp -d) && trap 'rm -rf "$counts"' EXIT
 	SECONDS=0
 	# One more than there are CPUs, for many of these tests wait.
 	printf '== pytest, on all CPUs\n'
@@ -140,18 +137,13 @@ else
 	printf '== pytest, two files at once\n'
 	PROBETOP_COUNTS=$counts/concurrent "$venv/bin/python" -m pytest -m concurrent \
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder "${kernel[@]}" || status=1
-	PROBETOP_COUNTS=$counts/beside nice -n 19 "$venv/bin/python" -m pytest "${beside[@]}" \
-		>"$counts/guests" 2>&1 &
-	guests=$!
 	printf '== pytest, one by one\n'
 	PROBETOP_COUNTS=$counts/one_by_one "$venv/bin/python" -m pytest -m 'not concurrent' \
 		"${kernel[@]}" || status=1
 	printf '== pytest, guests\n'
-	wait "$guests" || status=1
-	guests=
-	cat "$counts/guests"
+	PROBETOP_COUNTS=$counts/guests "$venv/bin/python" -m pytest tests/vm/test_guests.py || status=1
 	"$venv/bin/python" -m tests.summary "$SECONDS" \
-		"$counts"/{parallel,concurrent,one_by_one,beside} || status=1
+		"$counts"/{parallel,concurrent,one_by_one,guests} || status=1
 fi
 ((${#failed[@]} == 0)) || status=1
 exit "$status"

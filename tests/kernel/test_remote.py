@@ -19,7 +19,6 @@ from tests.paths import ROOT
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.concurrent,
     pytest.mark.usefixtures("steady_calls"),  # what is shown of a machine that does nothing else
 ]
 
