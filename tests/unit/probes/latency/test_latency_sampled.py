@@ -38,7 +38,7 @@ class SampledUnit(FakeUnit):
     def attach_in(self, slot: int, level: Any) -> None:
         self.asked.append((level.on, level.period))
 
-    def theme(self, slot: int, counts_only: bool) -> int:
+    def look(self, slot: int, counts_only: bool) -> int:
         return 0
 
     def take(self, report: BurstReport, price: float) -> None:
