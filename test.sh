@@ -128,6 +128,7 @@ else
 	# "concurrent". Emulated machines take all of a CPU: they come last.
 	parallel=(tests/unit tests/pilot tests/browser tests/vm/test_machine.py)
 	kernel=(tests/kernel tests/security)
+	guests=(tests/vm/test_guests.py)
 	counts=$(mktemp -d) && trap 'rm -rf "$counts"' EXIT
 	SECONDS=0
 	# One more than there are CPUs, for many of these tests wait.
@@ -141,7 +142,7 @@ else
 	PROBETOP_COUNTS=$counts/one_by_one "$venv/bin/python" -m pytest -m 'not concurrent' \
 		"${kernel[@]}" || status=1
 	printf '== pytest, guests\n'
-	PROBETOP_COUNTS=$counts/guests "$venv/bin/python" -m pytest tests/vm/test_guests.py || status=1
+	PROBETOP_COUNTS=$counts/guests "$venv/bin/python" -m pytest "${guests[@]}" || status=1
 	"$venv/bin/python" -m tests.summary "$SECONDS" \
 		"$counts"/{parallel,concurrent,one_by_one,guests} || status=1
 fi

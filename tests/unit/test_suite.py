@@ -121,7 +121,7 @@ def test_signals_that_the_parent_ignores_are_heard(tmp_path: Path) -> None:
 
 def test_every_test_file_is_in_one_part_of_the_run() -> None:
     text = (ROOT / "test.sh").read_text()
-    names = ("parallel", "kernel", "beside")
+    names = ("parallel", "kernel", "guests")
     parts = [re.search(rf"\b{name}=\((.*)\)", text) for name in names]
     places = [ROOT / word for part in parts if part for word in part[1].split()]
     assert len(places) > 5

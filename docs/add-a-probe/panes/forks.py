@@ -58,7 +58,7 @@ class ForkPane(Pane):
 
     def body(self, width: int, height: int, focused: bool) -> list[Line]:
         """The table."""
-        return self.table.lines(width, height, self.look, focused)
+        return self.table.lines(width, height, self.theme, focused)
 
     def move(self, to: str) -> None:
         """Move the cursor."""
