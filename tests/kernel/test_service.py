@@ -155,6 +155,7 @@ def test_the_service_works_with_what_its_unit_allows(built: image.Stage, tmp_pat
     # The files of the service begin where it does.
     text = calls.read_text(errors="replace")
     text = text[text.index('execve("/opt/probetop/bin/probetop"') :]
-    made = set(re.findall(r"^\d+ +(\w+)\(", text, re.M))
+    # strace names a call by a number that no call has, where a thread is killed as it begins one.
+    made = set(re.findall(r"^\d+ +(?!syscall_0xf)(\w+)\(", text, re.M))
     assert {"bpf", "perf_event_open"} <= made
     assert made - allowed() == set()

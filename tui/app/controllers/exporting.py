@@ -101,6 +101,6 @@ class Exporting:
             message = Exported(f"{fmt_bytes(size)} in {printable(path)}", "good")
         except ProbeError as error:
             message = Exported(str(error), "bad")
-        except (ImportError, OSError, LookupError) as error:
-            message = Exported(f"cannot export: {error}", "bad")
+        except Exception as error:
+            message = Exported(f"cannot export: {type(error).__name__}: {error}", "bad")
         self._post(message)
