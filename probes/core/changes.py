@@ -34,8 +34,13 @@ def changed(before: Mapping[K, V], after: Mapping[K, V]) -> list[tuple[K, V | No
         return _changed_rows(before, after)
     keys = keys_set_between(before, after)
     if keys is not None:
-        known, now = before.get, after.__getitem__
-        return [(key, old, new) for key in keys if (old := known(key)) is not (new := now(key))]
+        # What was set and is gone again is no entry of `after`.
+        known = before.get
+        return [
+            (key, old, new)
+            for key in keys
+            if key in after and (old := known(key)) is not (new := after[key])
+        ]
     if _grown(before, after):
         found: list[tuple[K, V | None, V]] = [
             (key, old, new)

@@ -69,3 +69,13 @@ def test_only_neighbours_know_what_was_set() -> None:
     assert keys_set_between(made[1], made[0]) is None
     other = Copies[int, str]()
     assert keys_set_between(made[0], other.of(mapping)) is None
+
+
+def test_what_was_set_and_is_gone_again_is_no_change() -> None:
+    copies: Copies[int, int] = Copies()
+    table = {1: 10}
+    before = copies.of(table)
+    table[2] = 20
+    copies.set([2])
+    del table[2]
+    assert changed(before, copies.of(table)) == []
