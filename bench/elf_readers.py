@@ -101,7 +101,7 @@ def _peak() -> int:
 
 
 def damage(reader: str) -> dict[str, Any]:
-    """What a search says of damaged files: names of exceptions, the slowest in milliseconds."""
+    """Results of searching damaged files: names of exceptions, and the slowest in milliseconds."""
     search, dice, said = READERS[reader], random.Random(1), Counter[str]()
     whole, slowest = Path("/bin/true").read_bytes(), 0.0
     with tempfile.TemporaryFile() as file:

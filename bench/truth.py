@@ -46,7 +46,7 @@ PERIOD = 192
 DEADLINE = 60.0
 """Seconds until something that should have come is overdue."""
 GOAL = 0.9
-"""How often an interval that is told is to have the truth."""
+"""The least share of known intervals that must contain the true rate."""
 
 
 class Load(NamedTuple):
@@ -68,7 +68,7 @@ LOADS = {
 
 
 class Notes:
-    """How many calls a process had made, and when, as it notes that itself."""
+    """The cumulative calls of a process and their times, from its own notes in shared memory."""
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
@@ -110,7 +110,7 @@ class Judged(NamedTuple):
 
     @property
     def covers(self) -> bool:
-        """Whether the truth is in the interval."""
+        """True if the interval contains the true rate."""
         return self.within is not None and abs(self.estimate - self.truth) <= self.within
 
 

@@ -57,7 +57,7 @@ _DOCTOR = "run probetop doctor"
 
 
 class Again(NamedTuple):
-    """How to attach a program again: see `probes.ipc.messages.Recipe`.
+    """A recipe for attaching a program again, see `probes.ipc.messages.Recipe`.
 
     `program` is a descriptor, `file` what the `places` (offset, offset of the counter) are in.
     """

@@ -37,7 +37,7 @@ def slices_for(cpus: int) -> int:
 
 
 class _Known:
-    """What was read of a slot's histogram, part by part.
+    """The last reading of a slot's histogram, part by part.
 
     Only buckets from `low` on to before `high` have ever counted anything, and `numbers` are of
     these, one for each part: those of `head` and `tail`, before and behind them, are empty.

@@ -154,7 +154,7 @@ class Judged(NamedTuple):
 
     @property
     def covers(self) -> bool:
-        """Whether the truth is in the interval."""
+        """True if the interval contains the true rate."""
         return abs(self.estimate - self.truth) <= self.within
 
 

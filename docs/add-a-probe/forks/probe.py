@@ -24,7 +24,7 @@ _CREATED = struct.Struct("=Q56x")
 
 
 class Facts(Struct):
-    """What the loader tells: the number of possible CPUs."""
+    """Facts from the loader: the number of possible CPUs."""
 
     cpus: CpuCount
 
